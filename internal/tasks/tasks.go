@@ -1,0 +1,162 @@
+// Package tasks keeps account of what the mutexes of one api.Client have under
+// way, so that Client.Close can end the waiters, wait for the holders and the
+// cleanups, and say what it had to abandon.
+package tasks
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// Group is the account of one client. Make one with [NewGroup].
+type Group struct {
+	cause        error
+	base         context.Context // of every request of a task
+	end          context.CancelCauseFunc
+	closing      context.Context // done when Close begins
+	beginClosing context.CancelCauseFunc
+
+	mu     sync.Mutex
+	tasks  map[*Task]struct{}
+	idle   chan struct{} // non-nil once Close has begun; closed when no task is left
+	shared any
+}
+
+// NewGroup returns an empty group. cause is why whatever Close ends was ended.
+func NewGroup(cause error) *Group {
+	g := &Group{cause: cause, tasks: make(map[*Task]struct{})}
+	g.base, g.end = context.WithCancelCause(context.WithValue(context.Background(), permitted{}, true))
+	g.closing, g.beginClosing = context.WithCancelCause(context.Background())
+	return g
+}
+
+// Shared returns the one value that the mutexes of this client share, made by
+// the first call.
+func (g *Group) Shared(make func() any) any {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shared == nil {
+		g.shared = make()
+	}
+	return g.shared
+}
+
+// Closing is done when Close begins: who only waits for a lock gives up then.
+func (g *Group) Closing() context.Context { return g.closing }
+
+// Context is for requests on behalf of all tasks; see [Task.Context].
+func (g *Group) Context() context.Context { return g.base }
+
+// Close refuses new tasks and waits for those under way. When ctx ends before
+// they do it abandons them, waits for them to notice, and returns their
+// descriptions, sorted.
+func (g *Group) Close(ctx context.Context) (abandoned []string) {
+	g.mu.Lock()
+	g.beginClosing(g.cause)
+	if g.idle == nil {
+		g.idle = make(chan struct{})
+		if len(g.tasks) == 0 {
+			close(g.idle)
+		}
+	}
+	g.mu.Unlock()
+
+	select {
+	case <-g.idle:
+	case <-ctx.Done():
+		for _, job := range g.jobs() {
+			abandoned = append(abandoned, job.Describe())
+			job.Abandon()
+		}
+		slices.Sort(abandoned)
+	}
+	g.end(g.cause)
+	<-g.idle
+	return abandoned
+}
+
+func (g *Group) jobs() []Job {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	jobs := make([]Job, 0, len(g.tasks))
+	for t := range g.tasks {
+		jobs = append(jobs, t.job)
+	}
+	return jobs
+}
+
+// Job is what a task is about.
+type Job interface {
+	// Describe says what is under way: `lock "robot-arm-1" held`.
+	Describe() string
+	// Abandon ends it without waiting; its task is done soon after.
+	Abandon()
+}
+
+// Task is one piece of work under way: a Lock that waits, a lock that is held,
+// a cleanup.
+type Task struct {
+	group *Group
+	job   Job
+}
+
+// Start enters a task into the account, or returns nil when Close has begun.
+func (g *Group) Start(job Job) *Task {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.idle != nil {
+		return nil
+	}
+	t := &Task{group: g, job: job}
+	g.tasks[t] = struct{}{}
+	return t
+}
+
+// Become changes what the task is about.
+func (t *Task) Become(job Job) {
+	t.group.mu.Lock()
+	defer t.group.mu.Unlock()
+	t.job = job
+}
+
+// Done takes the task off the account. Further calls do nothing.
+func (t *Task) Done() {
+	g := t.group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, ok := g.tasks[t]; !ok {
+		return
+	}
+	delete(g.tasks, t)
+	if len(g.tasks) == 0 && g.idle != nil {
+		close(g.idle)
+	}
+}
+
+// Context has the values of values, but neither its cancellation nor its
+// deadline. It ends when Close abandons the task, and requests made with it
+// are let through while Close waits.
+func (t *Task) Context(values context.Context) context.Context {
+	return taskContext{t.group.base, values}
+}
+
+// taskContext asks the base first: package context then finds the base's
+// canceller, not one among values.
+type taskContext struct {
+	context.Context
+	values context.Context
+}
+
+func (c taskContext) Value(key any) any {
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.values.Value(key)
+}
+
+type permitted struct{}
+
+// Permitted reports whether ctx belongs to a task, whose requests go through
+// while its client closes.
+func Permitted(ctx context.Context) bool { return ctx.Value(permitted{}) != nil }
