@@ -1,0 +1,94 @@
+package server
+
+import (
+	"crypto/sha256"
+	"log/slog"
+	"time"
+)
+
+// Option sets up a Server.
+type Option func(*config)
+
+type config struct {
+	keys       [][sha256.Size]byte
+	grace      time.Duration
+	log        *slog.Logger
+	off        [extensions]bool
+	gone       int
+	maxWaiters int
+	deleted    func(Lock) any
+}
+
+func (c *config) has(ext Extension) bool { return !c.off[ext] }
+
+// Extension is something that this backend offers beyond the original Relukko API. All are on unless switched off.
+type Extension int
+
+const (
+	ExtWait             Extension = iota // Prefer: wait=N on a create
+	ExtCallOff                           // DELETE /v1/waiting/{mark}
+	ExtHolder                            // the member lock of a 409
+	ExtWaiters                           // the member waiters of locks in answers to GET
+	ExtBroadcastContent                  // {"created": lock}, {"updated": lock}, {"deleted": lock} instead of {"deleted": true}
+	ExtFencingToken                      // the member fencing_token of every lock
+
+	extensions int = iota
+)
+
+// AllExtensions answers all extensions there are.
+func AllExtensions() []Extension {
+	all := make([]Extension, extensions)
+	for i := range all {
+		all[i] = Extension(i)
+	}
+	return all
+}
+
+// WithAPIKeys lets in requests that carry one of these keys as X-API-KEY. May be given several times. Empty keys
+// are ignored; without any key every request but /healthchecker is refused.
+func WithAPIKeys(keys ...string) Option {
+	return func(c *config) {
+		for _, key := range keys {
+			if key != "" {
+				c.keys = append(c.keys, sha256.Sum256([]byte(key)))
+			}
+		}
+	}
+}
+
+// WithGrace sets how long an expired lock still holds its name before it is swept: 3 min by default, none with 0.
+func WithGrace(d time.Duration) Option {
+	return func(c *config) { c.grace = max(d, 0) }
+}
+
+// WithLogger has the server log to l: refused keys and failures of the store at warn, panics at error, every
+// request at debug. By default it is silent.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) { c.log = l }
+}
+
+// WithoutExtensions switches extensions off, for backends that must look like the original one.
+func WithoutExtensions(ext ...Extension) Option {
+	return func(c *config) {
+		for _, e := range ext {
+			c.off[e] = true
+		}
+	}
+}
+
+// WithGoneStatus sets the status that says that a lock is gone: 404, or 422 as older backends have it.
+func WithGoneStatus(status int) Option {
+	return func(c *config) { c.gone = status }
+}
+
+// WithMaxWaiters sets how many creates may queue at once, all names together: 5000 by default. More are
+// refused with 503.
+func WithMaxWaiters(n int) Option {
+	return func(c *config) { c.maxWaiters = n }
+}
+
+// WithDeletedShape sets what the member deleted of a broadcast holds, for tests of clients that must cope with
+// every shape of it. It wins over ExtBroadcastContent for deletions, and must be safe to call concurrently.
+func WithDeletedShape(shape func(Lock) any) Option {
+	return func(c *config) { c.deleted = shape }
+}
