@@ -1,0 +1,69 @@
+package server
+
+import (
+	"fmt"
+	"runtime/debug"
+	"time"
+)
+
+// listenPause is how long the server waits before it listens to its store again after that has failed.
+const listenPause = time.Second
+
+// listen takes in what other servers do to the same store, until the server stops or the store says that there are none.
+func (s *Server) listen() {
+	for {
+		err := s.watchGuarded()
+		if err == nil || s.stopped.Err() != nil {
+			return
+		}
+		s.log.Warn("other servers on the same store can't be heard now", "error", err)
+		select {
+		case <-s.stopped.Done():
+			return
+		case <-time.After(listenPause):
+		}
+		s.hear(Event{Kind: EventMissed})
+	}
+}
+
+func (s *Server) watchGuarded() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("relukko: panic: %v", p)
+		}
+	}()
+	return s.store.Watch(s.stopped, s.hear)
+}
+
+// hear takes in one event. It does not wait for the store, so that the next event is heard in time.
+func (s *Server) hear(e Event) {
+	switch e.Kind {
+	case EventCreated:
+		s.sweeper.expect(&e.Lock, s.grace)
+		s.publish("created", &e.Lock)
+	case EventUpdated:
+		s.sweeper.expect(&e.Lock, s.grace)
+		s.publish("updated", &e.Lock)
+	case EventDeleted:
+		s.publish("deleted", &e.Lock)
+		if s.room.count(e.Lock.Name) > 0 {
+			s.background.Go(func() { s.handOnAll(e.Lock.Name) })
+		}
+	case EventCalledOff:
+		s.room.callOff(e.Mark, calledOffFor)
+	case EventMissed:
+		s.background.Go(func() {
+			s.sweeper.within(0)
+			s.handOnAll(s.room.names()...)
+		})
+	}
+	s.hub.announce(nil)
+}
+
+func (s *Server) handOnAll(names ...string) {
+	for _, name := range names {
+		s.handOn(name)
+	}
+	s.hub.announce(nil)
+}

@@ -1,0 +1,255 @@
+package server
+
+import (
+	"container/list"
+	"errors"
+	"sync"
+	"time"
+)
+
+// errFull: as many creates queue as may.
+var errFull = errors.New("relukko: too many creates are waiting")
+
+// room is where creates queue for names that are held: one line a name, first in, first out. It knows nothing of HTTP
+// and does no I/O. What a waiter learns in the end is decided under the mutex, once.
+type room struct {
+	mu    sync.Mutex
+	lines map[string]*line
+	marks map[string][]*waiter // who can be called off: queued, or granted but not yet told so
+	off   tombstones           // marks called off of late, so that stragglers don't queue
+	total int
+	max   int
+}
+
+// line is the queue for one name. It exists while somebody is in it, or is being offered the name.
+type line struct {
+	name     string
+	waiters  list.List // of *waiter
+	offering bool      // a goroutine is offering the name to the head
+	again    bool      // the name may have come free since that goroutine last tried
+}
+
+// waiter is a create that queues.
+type waiter struct {
+	in    NewLock
+	since time.Time
+	line  *line
+
+	place   *list.Element // nil once it has left the line
+	markPos int           // in room.marks
+	done    chan struct{} // closed when the room has decided lock and err
+	lock    Lock          // the lock granted
+	err     error         // or why there is none
+	off     bool          // called off
+}
+
+func (ro *room) init(maxWaiters int) {
+	ro.lines = make(map[string]*line)
+	ro.marks = make(map[string][]*waiter)
+	ro.max = maxWaiters
+}
+
+// look tells a newcomer whether somebody is in line for the name already, and whether its mark was called off, as far as
+// this server heard: the store has the last word on that.
+func (ro *room) look(name, mark string) (queued, calledOff bool) {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	if l := ro.lines[name]; l != nil {
+		queued = l.waiters.Len() > 0
+	}
+	return queued, mark != "" && ro.off.has(mark, time.Now())
+}
+
+// count answers how many are in line for the name.
+func (ro *room) count(name string) int {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	if l := ro.lines[name]; l != nil {
+		return l.waiters.Len()
+	}
+	return 0
+}
+
+// counts answers what count would for each name, as of now.
+func (ro *room) counts() func(name string) int {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	lens := make(map[string]int, len(ro.lines))
+	for name, l := range ro.lines {
+		lens[name] = l.waiters.Len()
+	}
+	return func(name string) int { return lens[name] }
+}
+
+// names answers the names for which somebody is in line.
+func (ro *room) names() []string {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	names := make([]string, 0, len(ro.lines))
+	for name := range ro.lines {
+		names = append(names, name)
+	}
+	return names
+}
+
+// join puts a create at the end of the line for its name. Who joins must see to it that the name is offered
+// afterwards, in case it has come free meanwhile, and must call forget in the end.
+func (ro *room) join(in NewLock) (*waiter, error) {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	if in.Mark != "" && ro.off.has(in.Mark, time.Now()) {
+		return nil, ErrCalledOff
+	}
+	if ro.total >= ro.max {
+		return nil, errFull
+	}
+	l := ro.lines[in.Name]
+	if l == nil {
+		l = &line{name: in.Name}
+		ro.lines[in.Name] = l
+	}
+	ro.total++
+	w := &waiter{in: in, since: time.Now(), line: l, done: make(chan struct{})}
+	w.place = l.waiters.PushBack(w)
+	if in.Mark != "" {
+		w.markPos = len(ro.marks[in.Mark])
+		ro.marks[in.Mark] = append(ro.marks[in.Mark], w)
+	}
+	return w, nil
+}
+
+// quit takes a waiter out of its line. False: it is not in line any more, what was decided stands.
+func (ro *room) quit(w *waiter) bool {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	if w.place == nil {
+		return false
+	}
+	ro.unline(w)
+	ro.tidy(w.line)
+	return true
+}
+
+// forget ends a waiter and tells whether it was called off, even after it was granted a lock.
+func (ro *room) forget(w *waiter) (calledOff bool) {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	if w.markPos >= 0 && w.in.Mark != "" {
+		same := ro.marks[w.in.Mark]
+		last := len(same) - 1
+		same[w.markPos] = same[last]
+		same[w.markPos].markPos = w.markPos
+		same[last] = nil
+		if last == 0 {
+			delete(ro.marks, w.in.Mark)
+		} else {
+			ro.marks[w.in.Mark] = same[:last]
+		}
+		w.markPos = -1
+	}
+	return w.off
+}
+
+// callOff refuses all with that mark that are in line, notes it for those that have just been granted a lock, and
+// remembers the mark for as long as keep.
+func (ro *room) callOff(mark string, keep time.Duration) {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	now := time.Now()
+	ro.off.add(mark, now, now.Add(keep))
+	for _, w := range ro.marks[mark] {
+		w.off = true
+		if w.place != nil {
+			ro.decide(w, Lock{}, ErrCalledOff)
+			ro.tidy(w.line)
+		}
+	}
+}
+
+// offer begins to offer a name and answers the head of its line; nil where there is none, or where somebody else is offering
+// already: he then tries once more. Who gets a waiter creates its lock, calls accept or refuse,
+// then next, and so on until there is none.
+func (ro *room) offer(name string) *waiter {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	l := ro.lines[name]
+	switch {
+	case l == nil:
+		return nil
+	case l.offering:
+		l.again = true
+		return nil
+	}
+	l.offering = true
+	return l.head()
+}
+
+// accept gives the waiter the lock made for it. False: it has left meanwhile, the lock is nobody's.
+func (ro *room) accept(w *waiter, lock Lock) bool {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	if w.place == nil {
+		return false
+	}
+	ro.decide(w, lock, nil)
+	return true
+}
+
+// refuse has the waiter end with err, if it is still in line.
+func (ro *room) refuse(w *waiter, err error) {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	if w.place != nil {
+		ro.decide(w, Lock{}, err)
+	}
+}
+
+// refuseAll has the whole line end with err.
+func (ro *room) refuseAll(l *line, err error) {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	for w := l.head(); w != nil; w = l.head() {
+		ro.decide(w, Lock{}, err)
+	}
+}
+
+// next goes on offering after w was tried: to the head of the line when the name may be free. Nil ends the offer.
+func (ro *room) next(w *waiter, free bool) *waiter {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	l := w.line
+	if free || l.again {
+		l.again = false
+		if head := l.head(); head != nil {
+			return head
+		}
+	}
+	l.offering = false
+	ro.tidy(l)
+	return nil
+}
+
+func (ro *room) decide(w *waiter, lock Lock, err error) {
+	w.lock, w.err = lock, err
+	ro.unline(w)
+	close(w.done)
+}
+
+func (ro *room) unline(w *waiter) {
+	w.line.waiters.Remove(w.place)
+	w.place = nil
+	ro.total--
+}
+
+func (ro *room) tidy(l *line) {
+	if l.waiters.Len() == 0 && !l.offering {
+		delete(ro.lines, l.name)
+	}
+}
+
+func (l *line) head() *waiter {
+	if front := l.waiters.Front(); front != nil {
+		return front.Value.(*waiter)
+	}
+	return nil
+}
