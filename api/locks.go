@@ -2,172 +2,205 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
-// Lock is a lock as the backend describes it. Times are UTC.
+// Lock is a lock as the backend describes it. Its times are the backend's, in
+// UTC, and may differ from the local clock; only the distance between two of
+// them means anything here.
 type Lock struct {
-	ID           string    `json:"id"` // a UUID in lower case
-	Name         string    `json:"lock_name"`
-	Creator      string    `json:"creator"` // empty where the backend has none
-	IP           string    `json:"ip"`      // of the creator, as the backend saw it
-	ExpiresAt    time.Time `json:"expires_at"`
-	CreatedAt    time.Time `json:"created_at"`
-	UpdatedAt    time.Time `json:"updated_at"`
-	FencingToken uint64    `json:"fencing_token,omitzero"` // 0 where the backend has none
+	ID        string    `json:"id"` // a UUID in lower case, never used again
+	Name      string    `json:"lock_name"`
+	Creator   string    `json:"creator"` // "" where it has none
+	IP        string    `json:"ip"`      // the creator's, as the backend saw it; "" where it does not say
+	ExpiresAt time.Time `json:"expires_at"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+
+	// FencingToken is larger for every later creation of the same name; 0 where
+	// the backend has no fencing tokens.
+	FencingToken uint64 `json:"fencing_token,omitzero"`
+
+	// Waiters is how many requests queue for the name on the backend that was
+	// asked, in the answers to Get and List; 0 where it does not say.
+	Waiters int `json:"waiters,omitzero"`
 }
 
-// Update is what [Client.Update] changes; nil keeps the value.
+// Update is what [Client.Update] changes. The zero Update changes neither.
 type Update struct {
-	Creator   *string
-	ExpiresAt *time.Time
+	Creator   *string    // nil keeps the creator
+	ExpiresAt *time.Time // nil keeps the expiry; may lie in the past
 }
 
-// CreateOption is an option of [Client.Create].
+// A CreateOption changes one call of [Client.Create].
 type CreateOption func(*createOptions)
 
 type createOptions struct{ wait time.Duration }
 
-// Wait lets a backend that can queue the request do so for up to d.
-func Wait(d time.Duration) CreateOption { return func(o *createOptions) { o.wait = d } }
+// Wait lets a backend that can queue requests keep this one for up to d (in
+// whole seconds, rounded up, at most 30 s) while the name is held, and answer
+// when its turn comes. Any other backend answers at once, see
+// [Client.MaxWait]. Zero and less: do not wait.
+func Wait(d time.Duration) CreateOption {
+	return func(o *createOptions) { o.wait = d }
+}
 
-// Create makes one attempt to create the lock name.
+const (
+	maxWait         = 30 * time.Second
+	defaultDuration = 5 * time.Minute // of KeepAlive and AddToExpiry, as on the backend
+)
+
+// Create asks for the lock name, once: the request is never repeated, neither
+// here nor by net/http once a byte of it was written. creator says who asks;
+// "" for nobody. On success the lock is new, lives for 10 minutes (60 s where
+// it came from a queue) until it is kept alive, and is the caller's to delete.
+//
+// The error is [ErrHeld] when somebody holds the name, with the holder in
+// [Error].Holder where the backend says. After an error for which [NotSent] is
+// false the lock may exist all the same: look for it by its name and creator,
+// or, when creator ends in a mark, see [Client.CallOff].
 func (c *Client) Create(ctx context.Context, name, creator string, opts ...CreateOption) (Lock, error) {
 	var o createOptions
 	for _, opt := range opts {
 		opt(&o)
 	}
-	var cr *string
-	if creator != "" {
-		cr = &creator
+	k := &call{verb: "create lock", name: name, kind: isCreate, method: http.MethodPost, once: true}
+	if name == "" || !utf8.ValidString(name) {
+		k.bad = errors.New("a lock's name is valid UTF-8 and not empty")
 	}
-	var l Lock
-	err := c.simple(ctx, fmt.Sprintf("create lock %q", name), http.MethodPost, "/v1/locks/", map[string]any{"lock_name": name, "creator": cr}, o.wait, &l)
-	return l, err
+	if seconds := (min(o.wait, maxWait) + time.Second - 1) / time.Second; seconds > 0 {
+		k.wait = seconds * time.Second
+	}
+	k.like = Lock{Name: name, Creator: creator}
+	k.body = append(k.buffer[:0], `{"lock_name":`...)
+	k.body = appendString(k.body, name)
+	k.body = append(k.body, `,"creator":`...)
+	if creator == "" {
+		k.body = append(k.body, `null}`...)
+	} else {
+		k.body = append(appendString(k.body, creator), '}')
+	}
+	if err := c.do(ctx, k); err != nil {
+		return Lock{}, err
+	}
+	return k.lock, nil
 }
 
-// Get returns the lock id.
-func (c *Client) Get(ctx context.Context, id string) (l Lock, err error) {
-	err = c.simple(ctx, "get lock "+id, http.MethodGet, "/v1/locks/"+id, nil, 0, &l)
-	return l, err
+// Get returns the lock id; [ErrGone] when there is none.
+func (c *Client) Get(ctx context.Context, id string) (Lock, error) {
+	return c.one(ctx, &call{verb: "get lock", method: http.MethodGet}, id)
 }
 
-// List returns all locks.
-func (c *Client) List(ctx context.Context) (l []Lock, err error) {
-	err = c.simple(ctx, "list locks", http.MethodGet, "/v1/locks/", nil, 0, &l)
-	return l, err
+// List returns all locks, in the backend's order. Locks that have expired stay
+// in it until the backend sweeps them. No locks: an empty slice, not nil.
+func (c *Client) List(ctx context.Context) ([]Lock, error) {
+	k := &call{verb: "list locks", kind: isList, method: http.MethodGet}
+	if err := c.do(ctx, k); err != nil {
+		return nil, err
+	}
+	return k.list, nil
 }
 
-// Update changes the lock id.
-func (c *Client) Update(ctx context.Context, id string, u Update) (l Lock, err error) {
-	err = c.simple(ctx, "update lock "+id, http.MethodPut, "/v1/locks/"+id, map[string]any{"creator": u.Creator, "expires_at": u.ExpiresAt}, 0, &l)
-	return l, err
+// Update changes the lock id and returns it as it is then; [ErrGone] when
+// there is none. An expiry in the past ends the lock at the backend's next sweep.
+func (c *Client) Update(ctx context.Context, id string, u Update) (Lock, error) {
+	k := &call{verb: "update lock", method: http.MethodPut}
+	k.body = append(k.buffer[:0], `{"creator":`...)
+	if u.Creator == nil {
+		k.body = append(k.body, "null"...)
+	} else {
+		k.body = appendString(k.body, *u.Creator)
+	}
+	k.body = append(k.body, `,"expires_at":`...)
+	if u.ExpiresAt == nil {
+		k.body = append(k.body, "null}"...)
+	} else {
+		t := u.ExpiresAt.UTC()
+		if y := t.Year(); y < 0 || y > 9999 {
+			k.bad = fmt.Errorf("the year %d cannot be said in RFC 3339", y)
+		}
+		k.body = append(k.body, '"')
+		k.body = t.AppendFormat(k.body, time.RFC3339Nano)
+		k.body = append(k.body, `"}`...)
+	}
+	return c.one(ctx, k, id)
 }
 
-// Delete deletes the lock id and returns it as it was.
-func (c *Client) Delete(ctx context.Context, id string) (l Lock, err error) {
-	err = c.simple(ctx, "delete lock "+id, http.MethodDelete, "/v1/locks/"+id, nil, 0, &l)
-	return l, err
+// Delete deletes the lock id and returns it as it was; [ErrGone] when there is
+// none. "Gone" with [Error].MaybeDone means that this very call deleted it, in
+// all likelihood, in an attempt whose answer was lost.
+func (c *Client) Delete(ctx context.Context, id string) (Lock, error) {
+	return c.one(ctx, &call{verb: "delete lock", method: http.MethodDelete}, id)
 }
 
-// KeepAlive makes the lock id expire d from now; d 0: the backend's 5 min.
-func (c *Client) KeepAlive(ctx context.Context, id string, d time.Duration) (l Lock, err error) {
-	err = c.simple(ctx, "keep lock "+id+" alive", http.MethodPut, "/v1/locks/"+id+"/keep_alive", secondsBody(d), 0, &l)
-	return l, err
+// KeepAlive makes the lock id expire d from now, by the backend's clock, and
+// returns it as it is then; [ErrGone] when there is none. d may have
+// fractions of a second; 0 stands for the backend's 5 minutes.
+func (c *Client) KeepAlive(ctx context.Context, id string, d time.Duration) (Lock, error) {
+	return c.lengthen(ctx, &call{verb: "keep alive lock", path: "/keep_alive", method: http.MethodPut}, id, d)
 }
 
-// AddToExpiry makes the lock id expire d later; d 0: the backend's 5 min.
-func (c *Client) AddToExpiry(ctx context.Context, id string, d time.Duration) (l Lock, err error) {
-	err = c.simple(ctx, "add to expiry of lock "+id, http.MethodPut, "/v1/locks/"+id+"/add_to_expire_at", secondsBody(d), 0, &l)
-	return l, err
+// AddToExpiry makes the lock id expire d later than it would, and returns it
+// as it is then; [ErrGone] when there is none. 0 stands for the backend's 5
+// minutes. Like Create it makes one attempt: two would add twice.
+func (c *Client) AddToExpiry(ctx context.Context, id string, d time.Duration) (Lock, error) {
+	return c.lengthen(ctx, &call{verb: "add to expiry of lock", path: "/add_to_expire_at", method: http.MethodPut, once: true}, id, d)
 }
 
-func secondsBody(d time.Duration) any {
+func (c *Client) lengthen(ctx context.Context, k *call, id string, d time.Duration) (Lock, error) {
+	if d < 0 {
+		k.bad = fmt.Errorf("%v is negative", d)
+	}
 	if d == 0 {
-		d = 5 * time.Minute
+		d = defaultDuration
 	}
-	return map[string]any{"seconds": d.Seconds()}
+	k.body = append(k.buffer[:0], `{"seconds":`...)
+	k.body = strconv.AppendFloat(k.body, d.Seconds(), 'f', -1, 64)
+	k.body = append(k.body, '}')
+	return c.one(ctx, k, id)
 }
 
-// Health returns nil when the backend is up.
+// Health returns nil when the backend says that it is up. It needs no API key.
 func (c *Client) Health(ctx context.Context) error {
-	return c.simple(ctx, "health", http.MethodGet, "/healthchecker", nil, 0, nil)
+	return c.do(ctx, &call{verb: "health", kind: isHealth, method: http.MethodGet})
 }
 
-// CallOff calls off the create that carries mark.
+// CallOff withdraws the create whose creator ends in " #" and mark: it leaves
+// the backend's queue, the lock that it made is deleted, and if it arrives
+// only later it is refused. nil means that all this is so. A backend that
+// cannot do this answers an *[Error] (404 or 405, mostly).
+// A mark consists of letters, digits, '-' and '_'.
 func (c *Client) CallOff(ctx context.Context, mark string) error {
-	return c.simple(ctx, "call off "+mark, http.MethodDelete, "/v1/waiting/"+mark, nil, 0, nil)
+	k := &call{verb: "call off create", name: mark, kind: isCallOff, method: http.MethodDelete}
+	other := func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
+	}
+	if mark == "" || strings.ContainsFunc(mark, other) {
+		k.bad = errors.New("a mark consists of letters, digits, '-' and '_'")
+	}
+	return c.do(ctx, k)
 }
 
-// MaxWait is how long the backend lets a create wait.
+// MaxWait is how long the backend lets a create wait for its turn, as its last
+// answer to a create said: something to hand to [Wait]. 0 where it cannot, or
+// was never asked.
 func (c *Client) MaxWait() time.Duration { return time.Duration(c.maxWait.Load()) }
 
-// simple is the first, plain version of a request.
-func (c *Client) simple(ctx context.Context, op, method, path string, body any, wait time.Duration, out any) error {
-	if err := c.enter(ctx); err != nil {
-		return err
+// one does k, which is about the lock id.
+func (c *Client) one(ctx context.Context, k *call, id string) (Lock, error) {
+	lower, ok := parseID(id)
+	if !ok {
+		lower, k.bad = id, errors.New("a lock's id is a UUID")
 	}
-	if c.trusted {
-		if l, ok := out.(*Lock); ok {
-			*l = trustLock()
-		}
-		return nil
+	k.id, k.like.ID, k.kind = lower, lower, isLock
+	if err := c.do(ctx, k); err != nil {
+		return Lock{}, err
 	}
-	attempt, cancel := context.WithTimeout(ctx, 5*time.Second+wait)
-	defer cancel()
-	req, err := http.NewRequestWithContext(attempt, method, c.baseURL+path, nil)
-	if err != nil {
-		return err
-	}
-	if body != nil {
-		b, _ := json.Marshal(body)
-		req, _ = http.NewRequestWithContext(attempt, method, c.baseURL+path, newReader(b))
-		req.Header.Set("Content-Type", "application/json")
-	}
-	req.Header.Set("X-API-KEY", c.apiKey())
-	if wait > 0 {
-		req.Header.Set("Prefer", "wait="+strconv.Itoa(int(min(wait+time.Second-1, 30*time.Second)/time.Second)))
-	}
-	resp, err := c.client.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return &failure{op: op, err: fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))}
-		}
-		return &failure{op: op, err: errors.Unwrap(err), transient: true}
-	}
-	defer resp.Body.Close()
-	if method == http.MethodPost {
-		n, _ := strconv.Atoi(resp.Header.Get("Relukko-Wait"))
-		c.maxWait.Store(int64(n) * int64(time.Second))
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	if err != nil {
-		return &failure{op: op, err: err, transient: true}
-	}
-	if resp.StatusCode/100 != 2 {
-		e := &Error{Op: op, Status: resp.StatusCode, Message: string(b[:min(len(b), 256)])}
-		var m struct {
-			Status  *int
-			Message *string
-			Lock    *Lock
-		}
-		if json.Unmarshal(b, &m) == nil && m.Status != nil && m.Message != nil {
-			e.Message, e.Holder = *m.Message, m.Lock
-			e.gone = (*m.Status == 404 || *m.Status == 422) && e.Status == *m.Status
-		}
-		return e
-	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(b, out); err != nil {
-		return &Error{Op: op, Status: resp.StatusCode, Message: "the answer is not a lock"}
-	}
-	return nil
+	return k.lock, nil
 }

@@ -1,0 +1,181 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"unicode/utf8"
+)
+
+// The walk over JSON that [json.Valid] has accepted. It copies nothing, so
+// that 64 MiB of odd JSON cost no more memory than they are long, and it takes
+// members by their exact names, which encoding/json does not. Its functions
+// rely on the validity and never look for errors.
+
+// members walks the members of an object.
+//
+//	for m := membersOf(raw); m.next(); { … m.key … m.value … }
+type members struct {
+	rest       []byte
+	key, value []byte // raw, with their quotes
+}
+
+// membersOf of anything but an object has no members.
+func membersOf(raw []byte) members {
+	if kindOf(raw) != '{' {
+		return members{}
+	}
+	return members{rest: raw[1:]}
+}
+
+func (m *members) next() bool {
+	rest := item(m.rest)
+	if rest == nil {
+		return false
+	}
+	n := valueLen(rest)
+	m.key, rest = rest[:n], trimSpace(trimSpace(rest[n:])[1:]) // behind the colon
+	n = valueLen(rest)
+	m.value, m.rest = rest[:n], rest[n:]
+	return true
+}
+
+// is reports whether the member is called name.
+func (m *members) is(name string) bool {
+	if inner, ok := plain(m.key); ok {
+		return string(inner) == name
+	}
+	s, _ := text(m.key)
+	return s == name
+}
+
+// elements walks the elements of an array.
+type elements struct {
+	rest  []byte
+	value []byte // raw
+}
+
+// elementsOf of anything but an array has no elements.
+func elementsOf(raw []byte) elements {
+	if kindOf(raw) != '[' {
+		return elements{}
+	}
+	return elements{rest: raw[1:]}
+}
+
+func (e *elements) next() bool {
+	rest := item(e.rest)
+	if rest == nil {
+		return false
+	}
+	n := valueLen(rest)
+	e.value, e.rest = rest[:n], rest[n:]
+	return true
+}
+
+// item skips space and a comma; nil at the end of the object or array.
+func item(b []byte) []byte {
+	b = trimSpace(b)
+	if len(b) > 0 && b[0] == ',' {
+		b = trimSpace(b[1:])
+	}
+	if len(b) == 0 || b[0] == ']' || b[0] == '}' {
+		return nil
+	}
+	return b
+}
+
+// kindOf is the first character of a value without space around it: one of
+// { [ " t f n, or a digit or minus; 0 for no value.
+func kindOf(raw []byte) byte {
+	if len(raw) == 0 {
+		return 0
+	}
+	return raw[0]
+}
+
+func trimSpace(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\n' || b[0] == '\r' || b[0] == '\t') {
+		b = b[1:]
+	}
+	return b
+}
+
+// valueLen is the length of the value that b begins with. Depth costs nothing.
+func valueLen(b []byte) int {
+	if b[0] == '"' {
+		return stringLen(b)
+	}
+	if b[0] != '{' && b[0] != '[' {
+		for i, c := range b {
+			switch c {
+			case ',', ']', '}', ' ', '\n', '\r', '\t':
+				return i
+			}
+		}
+		return len(b)
+	}
+	depth := 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			i += stringLen(b[i:]) - 1
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return len(b)
+}
+
+func stringLen(b []byte) int {
+	for i := 1; i < len(b); i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(b)
+}
+
+// plain is the inside of a string that needs no decoding.
+func plain(raw []byte) ([]byte, bool) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return nil, false
+	}
+	inner := raw[1 : len(raw)-1]
+	if bytes.IndexByte(inner, '\\') >= 0 || !utf8.Valid(inner) {
+		return nil, false
+	}
+	return inner, true
+}
+
+// text decodes a string; false for any other value.
+func text(raw []byte) (string, bool) {
+	if kindOf(raw) != '"' {
+		return "", false
+	}
+	if inner, ok := plain(raw); ok {
+		return string(inner), true
+	}
+	var s string
+	err := json.Unmarshal(raw, &s)
+	return s, err == nil
+}
+
+// appendString appends s as a JSON string.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			quoted, _ := json.Marshal(s) // a string always marshals
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}

@@ -1,0 +1,205 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/coder/websocket"
+)
+
+const (
+	pingEvery = 10 * time.Second
+	pingTime  = 5 * time.Second // until a connection that does not answer is given up
+
+	politeTime = 250 * time.Millisecond // for the other side to say goodbye too
+	healthyFor = time.Second            // a connection that lasted as long breaks the series of failures
+
+	maxMessageBytes = 1 << 20 // of one broadcast
+
+	reconnectMin = 100 * time.Millisecond // all waits are up to a half shorter or longer
+	reconnectMax = 5 * time.Second
+	absentMax    = time.Minute // where something answers that is no WebSocket
+)
+
+// socket is the one WebSocket of a hub, with all its reconnections.
+type socket struct {
+	hub    *hub
+	cancel context.CancelFunc
+	done   chan struct{} // closed when nothing of it is left
+	said   string        // the state that was last logged
+}
+
+func startSocket(h *hub) *socket {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &socket{hub: h, cancel: cancel, done: make(chan struct{})}
+	go s.run(ctx)
+	return s
+}
+
+// close returns when the connection and all goroutines are gone.
+func (s *socket) close() {
+	s.cancel()
+	<-s.done
+}
+
+func (s *socket) run(ctx context.Context) {
+	defer close(s.done)
+	waits := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(reconnectMin),
+		backoff.WithMultiplier(2),
+		backoff.WithRandomizationFactor(0.5),
+		backoff.WithMaxElapsedTime(0),
+	)
+	for ctx.Err() == nil {
+		longest := reconnectMax
+		conn, status, err := s.dial(ctx)
+		switch {
+		case err == nil:
+			s.hub.publish(s, Event{Kind: EventConnected})
+			s.log("connected")
+			since := time.Now()
+			err = s.serve(ctx, conn)
+			if time.Since(since) >= healthyFor {
+				waits.Reset()
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			s.log("connection lost", "err", s.hub.wire().cleanError(err))
+		case ctx.Err() != nil:
+			return
+		case status != 0 && status < 500:
+			longest = absentMax
+			s.log("no WebSocket here, watching goes without push", "status", status)
+		default:
+			s.log("cannot connect", "err", err)
+		}
+		s.hub.publish(s, Event{Kind: EventDisconnected})
+
+		waits.MaxInterval = longest * 2 / 3
+		t := time.NewTimer(min(waits.NextBackOff(), longest))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+		}
+	}
+}
+
+// log says what the state is when it is no longer what was last said.
+func (s *socket) log(state string, args ...any) {
+	if s.said != state {
+		s.said = state
+		s.hub.log.LogAttrs(context.Background(), slog.LevelDebug, "relukko: broadcast: "+state, slog.Group("", args...))
+	}
+}
+
+// connection is a WebSocket and the connection below it, whose Close never waits.
+type connection struct {
+	*websocket.Conn
+	below io.Closer
+}
+
+// dial opens a WebSocket. status is 0 when nothing answered at all.
+func (s *socket) dial(ctx context.Context) (conn *connection, status int, err error) {
+	w := s.hub.wire()
+	bounded, cancel := context.WithTimeout(ctx, attemptTime)
+	defer cancel()
+	client := *w.client
+	below := &lower{transport: client.Transport}
+	client.Transport = below
+	ws, resp, err := websocket.Dial(bounded, w.url("/ws/broadcast").String(), &websocket.DialOptions{
+		HTTPClient: &client,
+		HTTPHeader: w.plain,
+	})
+	if err != nil {
+		if errors.Is(bounded.Err(), context.DeadlineExceeded) {
+			w.client.CloseIdleConnections() // see Client.failed
+		}
+		if resp != nil {
+			status = resp.StatusCode
+		}
+		return nil, status, w.cleanError(err)
+	}
+	ws.SetReadLimit(maxMessageBytes)
+	return &connection{Conn: ws, below: below.conn}, 0, nil
+}
+
+// lower keeps the connection below a WebSocket.
+type lower struct {
+	transport http.RoundTripper
+	conn      io.Closer
+}
+
+func (l *lower) RoundTrip(req *http.Request) (*http.Response, error) {
+	transport := l.transport
+	if transport == nil {
+		transport = http.DefaultTransport
+	}
+	resp, err := transport.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		l.conn = resp.Body
+	}
+	return resp, err
+}
+
+// serve publishes what comes over conn until it breaks or ctx ends. The
+// connection is closed then.
+func (s *socket) serve(ctx context.Context, conn *connection) error {
+	broken := make(chan error, 1)
+	go func() { broken <- s.read(ctx, conn) }()
+	ticker := time.NewTicker(pingEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-broken:
+			conn.CloseNow()
+			return err
+		case <-ticker.C:
+			bounded, cancel := context.WithTimeout(ctx, pingTime)
+			err := conn.Ping(bounded)
+			cancel()
+			if err == nil || ctx.Err() != nil {
+				continue
+			}
+			if errors.Is(bounded.Err(), context.DeadlineExceeded) {
+				s.hub.wire().client.CloseIdleConnections() // see Client.failed
+			}
+			conn.CloseNow()
+			<-broken
+			return err
+		case <-ctx.Done():
+			cut := time.AfterFunc(politeTime, func() { conn.below.Close() })
+			conn.Close(websocket.StatusNormalClosure, "")
+			cut.Stop()
+			<-broken
+			return nil
+		}
+	}
+}
+
+// read publishes what comes over conn, message by message, until it breaks.
+func (s *socket) read(ctx context.Context, conn *connection) error {
+	emit := func(e Event) { s.hub.publish(s, e) }
+	for {
+		// Not ctx: its end is a goodbye, see serve, and needs the answer read.
+		_, r, err := conn.Reader(context.Background())
+		if err != nil {
+			return err
+		}
+		err = s.hub.wire().read(r, maxMessageBytes, func(message []byte, end error) error {
+			if end == nil && ctx.Err() == nil {
+				broadcast(message, emit)
+			}
+			return end
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
