@@ -1,0 +1,124 @@
+package relukkotest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/faultnet"
+)
+
+// A Link is one way to a backend, with an address and a darkness of its own:
+// with a Link for each client, one can lose sight of the backend while the
+// others go on. A [Server] is a Link itself; [Server.NewLink] makes more.
+type Link struct {
+	URL string // of the backend, by this way
+
+	server  *Server
+	faults  faultnet.Faults
+	address string // host:port
+}
+
+// GoDark makes all bytes of this link vanish, in both directions: nothing
+// closes, nothing fails, nothing answers. Who connects meanwhile is heard by nobody.
+func (l *Link) GoDark() { l.faults.SetDark(true) }
+
+// ComeBack ends the dark. Connections on which nothing was sent in the dark
+// work again. What was sent on the others is lost for good, and they stay
+// silent: their clients have to connect anew.
+func (l *Link) ComeBack() { l.faults.SetDark(false) }
+
+// Cut resets all connections of this link. In the dark the clients do not
+// hear of it.
+func (l *Link) Cut() { l.faults.Cut() }
+
+// Client returns a client of the backend by this link. When the test ends all
+// faults are taken back and the client is closed; what it then still has under
+// way fails the test.
+func (l *Link) Client(opts ...api.Option) *api.Client {
+	t := l.server.t
+	t.Helper()
+	if l.server.memory != nil {
+		opts = append([]api.Option{api.WithHTTPClient(l.HTTPClient())}, opts...)
+	}
+	c, err := api.New(l.URL, l.server.APIKey, opts...)
+	if err != nil {
+		t.Fatalf("relukkotest: %v", err)
+	}
+	t.Cleanup(func() {
+		if c.Tasks().Closing().Err() != nil { // the test has closed it, and knows how that went
+			return
+		}
+		l.server.Heal()
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		defer cancel()
+		if err := c.Close(ctx); err != nil {
+			t.Errorf("relukkotest: closing a client: %v", err)
+		}
+	})
+	return c
+}
+
+// HTTPClient returns a client whose requests go to the backend by this link
+// where they are for its URL. It shares no connections with others, and sends no API key.
+func (l *Link) HTTPClient() *http.Client {
+	transport := &http.Transport{
+		DialContext:         l.dial,
+		MaxIdleConnsPerHost: 1000,
+	}
+	l.server.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func (l *Link) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if l.server.memory == nil {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	return l.faults.Dial(ctx, func(ctx context.Context) (net.Conn, error) {
+		return l.server.memory.DialContext(ctx, network, address)
+	})
+}
+
+// open listens: the first time on an address that is free, then always on that.
+func (l *Link) open() (net.Listener, error) {
+	fresh := l.address == ""
+	for tries := 0; ; tries++ {
+		address := l.address
+		if fresh {
+			address = l.server.newAddress()
+		}
+		listener, err := l.server.listen(address)
+		if err == nil {
+			if fresh {
+				l.address, l.URL = address, "http://"+address
+			}
+			return l.faults.Listener(listener), nil
+		}
+		if tries == 100 {
+			return nil, err
+		}
+		time.Sleep(10 * time.Millisecond) // somebody else has the port, perhaps not for long
+	}
+}
+
+func (s *Server) newAddress() string {
+	if s.memory != nil {
+		return fmt.Sprintf("relukko-%d.test:80", len(s.allLinks()))
+	}
+	// Below the ports that systems give to whoever asks for none in
+	// particular, so that nobody gets it while the backend is stopped.
+	return fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(15000))
+}
+
+func (s *Server) listen(address string) (net.Listener, error) {
+	if s.memory != nil {
+		return s.memory.Listen(address)
+	}
+	return net.Listen("tcp", address)
+}

@@ -1,0 +1,193 @@
+package relukkotest
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+const (
+	defaultWait = 10 * time.Minute
+	tidyUp      = 30 * time.Second // what Lock leaves of the test binary's time
+	oneTry      = 5 * time.Second  // for a look at the lock when no time to wait is left
+	maxName     = 255              // bytes, of a lock's name
+)
+
+// A LockOption changes what [Lock] does.
+type LockOption func(*lockOptions)
+
+type lockOptions struct {
+	name  string
+	wait  time.Duration
+	mutex []relukko.Option
+}
+
+// Name sets the name of the lock: that of the thing that tests must not use at
+// the same time. The default is made of the package that calls [Lock] and the
+// name of the test, so that a test excludes nobody but itself, run elsewhere.
+func Name(name string) LockOption { return func(o *lockOptions) { o.name = name } }
+
+// Wait sets how long to wait for the lock at most; 10 min by default. With 0
+// the test is skipped unless the lock is free.
+func Wait(d time.Duration) LockOption { return func(o *lockOptions) { o.wait = d } }
+
+// MutexOptions sets options of the [relukko.Mutex] behind [Lock]. WithOnWait
+// has no effect: Lock logs itself whom it waits for.
+func MutexOptions(opts ...relukko.Option) LockOption {
+	return func(o *lockOptions) { o.mutex = append(o.mutex, opts...) }
+}
+
+// Lock makes the test exclusive: when it returns, the test holds the lock, and
+// keeps it until the test, its subtests and those of its Cleanup functions that
+// are registered later have ended.
+//
+// While somebody else has the lock it waits, for 10 min or what [Wait] says,
+// but always so that 30 s are left before the test binary's own time-out
+// (go test -timeout). Somebody who keeps the lock for longer is not a failure
+// of this test: it is skipped, with the holder in the message. The test fails
+// at once when the backend refuses, and when it cannot be reached.
+//
+// The context that Lock returns is derived from t.Context and is done as soon
+// as the lock is lost, which also fails the test: give it to everything that
+// uses what the lock stands for. Cleanup functions, for which t.Context is
+// over, find a context that ends with the lock by [relukko.FromContext].
+//
+//	func TestCalibration(t *testing.T) {
+//		ctx := relukkotest.Lock(t, client, relukkotest.Name("robot-arm-1"))
+//		arm.Calibrate(ctx)
+//	}
+//
+// As [testing.T.FailNow], it must be called from the test's own goroutine.
+func Lock(t testing.TB, c *api.Client, opts ...LockOption) context.Context {
+	t.Helper()
+	o := lockOptions{wait: defaultWait}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.name == "" {
+		pc, _, _, _ := runtime.Caller(1)
+		o.name = testLockName(runtime.FuncForPC(pc).Name(), t.Name())
+	}
+	log := &waitLog{t: t, name: o.name}
+	m := relukko.NewMutex(c, o.name, append(o.mutex, relukko.WithOnWait(log.holder))...)
+
+	held, err := lockWithin(t, m, o.wait)
+	log.end()
+	switch {
+	case errors.Is(err, relukko.ErrLocked):
+		t.Skipf("relukkotest: skipped, somebody else has the lock: %v", err)
+	case err != nil:
+		t.Fatalf("relukkotest: %v", err)
+	}
+	unlockAtTheEnd(t, m, held)
+	return held
+}
+
+// lockWithin is m.Lock with a limit to the waiting, not to the context it returns.
+func lockWithin(t testing.TB, m *relukko.Mutex, wait time.Duration) (context.Context, error) {
+	lock := m.Lock
+	if deadline, ok := testDeadline(t); ok {
+		wait = min(wait, time.Until(deadline)-tidyUp)
+	}
+	if wait <= 0 {
+		lock, wait = m.TryLock, oneTry
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	t.Cleanup(func() { cancel(nil) })
+	timer := time.AfterFunc(wait, func() { cancel(fmt.Errorf("waited for %v", wait.Round(time.Millisecond))) })
+
+	held, err := lock(ctx)
+	if !timer.Stop() && err == nil { // it came at the very end, and its context is over
+		err = errors.Join(fmt.Errorf("relukko: lock %q: %w, until it came too late: %w", m.Name(), relukko.ErrLocked, context.Cause(ctx)), m.Unlock(held))
+	}
+	return held, err
+}
+
+// unlockAtTheEnd unlocks m in a Cleanup, and fails the test, once, if the lock
+// is lost before that or cannot be released.
+func unlockAtTheEnd(t testing.TB, m *relukko.Mutex, held context.Context) {
+	var once sync.Once
+	lost := func(err error) { once.Do(func() { t.Errorf("relukkotest: %v", err) }) }
+	session, _ := relukko.FromContext(held)
+	stop := context.AfterFunc(session.Context(), func() { lost(session.Err()) })
+	t.Cleanup(func() {
+		if !stop() {
+			lost(session.Err()) // waits for the one that is under way: nothing is logged when the test is over
+		}
+		if err := m.Unlock(held); err != nil {
+			lost(err)
+		}
+	})
+}
+
+// testDeadline is when the test binary will be killed.
+func testDeadline(t testing.TB) (deadline time.Time, ok bool) {
+	d, ok := t.(interface{ Deadline() (time.Time, bool) })
+	if !ok {
+		return time.Time{}, false
+	}
+	// In a testing/synctest bubble, where time is not that of the test binary, Deadline panics.
+	defer func() {
+		if recover() != nil {
+			deadline, ok = time.Time{}, false
+		}
+	}()
+	return d.Deadline()
+}
+
+// testLockName makes a lock's name of a package and a test, given the full
+// name of a function of that package.
+func testLockName(function, test string) string {
+	slash := strings.LastIndexByte(function, '/') + 1
+	pkg := function
+	if dot := strings.IndexByte(function[slash:], '.'); dot >= 0 {
+		pkg = function[:slash+dot]
+	}
+	if plain, err := url.PathUnescape(pkg); err == nil { // a dot in the last element is written as %2e
+		pkg = plain
+	}
+	name := strings.TrimSuffix(pkg, "_test") + "." + test
+	if len(name) <= maxName {
+		return name
+	}
+	sum := fmt.Sprintf("…%x", sha256.Sum256([]byte(name)))[:len("…")+16]
+	return strings.ToValidUTF8(name[:maxName-len(sum)], "") + sum
+}
+
+// waitLog tells in the test's log whom it waits for.
+type waitLog struct {
+	t    testing.TB
+	name string
+
+	mu   sync.Mutex
+	over bool // nothing may be logged when the test has ended
+}
+
+func (l *waitLog) holder(lock *api.Lock) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.over:
+	case lock == nil:
+		l.t.Logf("relukkotest: waiting for lock %q", l.name)
+	default:
+		l.t.Logf("relukkotest: waiting for lock %q, held by %s (%s) since %s",
+			l.name, lock.Creator, lock.IP, lock.CreatedAt.Format(time.RFC3339))
+	}
+}
+
+func (l *waitLog) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+}

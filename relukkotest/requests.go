@@ -1,0 +1,94 @@
+package relukkotest
+
+import (
+	"net/http"
+	"strings"
+)
+
+// A Match says which requests a fault is for. A nil Match is for every request
+// but the opening of WebSockets.
+type Match func(*http.Request) bool
+
+// On matches the requests with this method whose path begins with pathPrefix;
+// an empty string matches any. Both may be written as net/http's ServeMux has
+// them: {id} stands for a lock's id, {mark} for a mark, and {$} at the end
+// says that the path ends there.
+//
+//	On("POST", "/v1/locks/")                 // create
+//	On("GET", "/v1/locks/{$}")               // list
+//	On("PUT", "/v1/locks/{id}/keep_alive")   // heartbeat
+//	On("DELETE", "/v1/locks/")               // release
+//	On("DELETE", "/v1/waiting/")             // call off
+//	On("GET", "/ws/")                        // open a WebSocket
+func On(method, pathPrefix string) Match {
+	return func(r *http.Request) bool {
+		return covers(method, pathPrefix, r.Method, r.URL.Path)
+	}
+}
+
+func covers(method, pathPrefix, requestMethod, path string) bool {
+	if method != "" && method != requestMethod {
+		return false
+	}
+	pattern := route(path)
+	if exact, ok := strings.CutSuffix(pathPrefix, "{$}"); ok {
+		return exact == path || exact == pattern
+	}
+	return strings.HasPrefix(path, pathPrefix) || strings.HasPrefix(pattern, pathPrefix)
+}
+
+// route is path with its variable part named.
+func route(path string) string {
+	if path == "/v1/locks" {
+		return "/v1/locks/"
+	}
+	for _, part := range []struct{ prefix, name string }{
+		{"/v1/locks/", "{id}"},
+		{"/v1/waiting/", "{mark}"},
+	} {
+		rest, ok := strings.CutPrefix(path, part.prefix)
+		if !ok || rest == "" {
+			continue
+		}
+		if i := strings.IndexByte(rest, '/'); i >= 0 {
+			return part.prefix + part.name + rest[i:]
+		}
+		return part.prefix + part.name
+	}
+	return path
+}
+
+// Requests returns how many requests with this method and path have arrived,
+// those included that were answered by a fault; see [On] for how both are
+// written. Requests that were lost in the dark did not arrive.
+func (s *Server) Requests(method, pathPrefix string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for at, count := range s.requests {
+		if covers(method, pathPrefix, at.method, at.path) {
+			n += count
+		}
+	}
+	return n
+}
+
+// WebSockets returns how many WebSockets were opened so far.
+func (s *Server) WebSockets() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened
+}
+
+// OpenWebSockets returns how many WebSockets are open.
+func (s *Server) OpenWebSockets() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sockets)
+}
+
+// endpoint is what requests are counted by. Its path has its variable part
+// named, so that the account does not grow with the number of locks.
+type endpoint struct{ method, path string }
+
+func isWebSocket(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/ws/") }

@@ -1,0 +1,228 @@
+package relukkotest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// maxBody is more than the backend takes.
+const maxBody = 8 << 20
+
+// A run is the time between a start of the backend and its stop.
+type run struct {
+	server  *Server
+	http    http.Server
+	stopped chan struct{}  // closed when the stop begins
+	serving sync.WaitGroup // what listens, and the requests under way
+
+	// The mutex of server guards the rest.
+	backend  *server.Server
+	stopping bool
+}
+
+func newRun(s *Server, backend *server.Server) *run {
+	r := &run{server: s, backend: backend, stopped: make(chan struct{})}
+	r.http.Handler = r
+	r.http.ErrorLog = log.New(io.Discard, "", 0)
+	return r
+}
+
+// listen serves what l accepts.
+func (run *run) listen(l net.Listener) {
+	run.serving.Go(func() { run.http.Serve(l) })
+}
+
+// stop returns when nothing of the run is left.
+func (run *run) stop() {
+	run.server.mu.Lock()
+	run.stopping = true
+	backend := run.backend
+	run.server.mu.Unlock()
+
+	close(run.stopped)
+	for _, l := range run.server.allLinks() {
+		l.faults.Cut()
+	}
+	run.http.Close()
+	shutDown(backend)
+	run.serving.Wait()
+}
+
+// shutDown ends a backend at once.
+func shutDown(backend *server.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	backend.Shutdown(ctx)
+}
+
+// ServeHTTP lets the faults have their way with the request, and hands it to
+// the backend in between. It panics with [http.ErrAbortHandler] to cut the
+// connection.
+func (run *run) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !run.enter(r) {
+		panic(http.ErrAbortHandler)
+	}
+	defer run.serving.Done()
+
+	is := run.server.decide(r)
+	if is.before > 0 || is.hold != nil {
+		r = run.delay(r, is)
+	}
+	switch {
+	case is.answer != nil:
+		is.answer.write(w)
+	case isWebSocket(r):
+		run.serveWebSocket(w, r)
+	case is.cut:
+		run.carryOut(newReply(), r)
+		panic(http.ErrAbortHandler)
+	case is.after > 0 || is.holdReply != nil:
+		late := newReply()
+		run.carryOut(late, r)
+		if !run.sleep(is.after) || is.holdReply != nil && !is.holdReply.park(run.stopped) {
+			panic(http.ErrAbortHandler)
+		}
+		late.send(w)
+	default:
+		run.carryOut(w, r)
+	}
+}
+
+// enter counts the request; it returns false once the backend is being stopped.
+func (run *run) enter(r *http.Request) bool {
+	s := run.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if run.stopping {
+		return false
+	}
+	run.serving.Add(1)
+	s.requests[endpoint{r.Method, route(r.URL.Path)}]++
+	return true
+}
+
+func (run *run) carryOut(w http.ResponseWriter, r *http.Request) {
+	run.server.mu.Lock()
+	backend := run.backend
+	run.server.mu.Unlock()
+	backend.ServeHTTP(w, r)
+}
+
+// delay keeps the request waiting, and returns it as it is to be carried out.
+// A caller that left meanwhile cannot take back what it has sent: it is
+// carried out as by a proxy that does not notice.
+func (run *run) delay(r *http.Request, is fate) *http.Request {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	if err != nil { // it has not sent all of it
+		panic(http.ErrAbortHandler)
+	}
+	if !run.sleep(is.before) || is.hold != nil && !is.hold.park(run.stopped) {
+		panic(http.ErrAbortHandler)
+	}
+	ctx := r.Context()
+	if ctx.Err() != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	r = r.WithContext(ctx)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return r
+}
+
+// sleep waits for d; it returns false when the backend is stopped before.
+func (run *run) sleep(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-run.stopped:
+		return false
+	}
+}
+
+// serveWebSocket keeps an account of the WebSocket, so that it can be dropped.
+func (run *run) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	s := run.server
+	s.mu.Lock()
+	refused := s.refuseSockets
+	s.mu.Unlock()
+	if refused {
+		http.NotFound(w, r)
+		return
+	}
+	h := &hijacker{ResponseWriter: w, server: s}
+	defer h.forget()
+	run.carryOut(h, r)
+}
+
+// hijacker sees the connection that becomes a WebSocket.
+type hijacker struct {
+	http.ResponseWriter
+	server *Server
+	conn   net.Conn // nil while it is not hijacked
+}
+
+func (h *hijacker) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buf, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	h.conn = conn
+	h.server.mu.Lock()
+	defer h.server.mu.Unlock()
+	h.server.opened++
+	h.server.sockets[conn] = struct{}{}
+	return conn, buf, nil
+}
+
+func (h *hijacker) forget() {
+	h.server.mu.Lock()
+	defer h.server.mu.Unlock()
+	delete(h.server.sockets, h.conn)
+}
+
+// reply is an answer that is not sent yet.
+type reply struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func newReply() *reply { return &reply{header: make(http.Header)} }
+
+func (r *reply) Header() http.Header { return r.header }
+
+func (r *reply) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+}
+
+func (r *reply) Write(b []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	return r.body.Write(b)
+}
+
+func (r *reply) send(w http.ResponseWriter) {
+	for name, values := range r.header {
+		w.Header()[name] = values
+	}
+	if r.status != 0 { // else the backend had nothing to say, to a caller who has left
+		w.WriteHeader(r.status)
+	}
+	w.Write(r.body.Bytes())
+}

@@ -1,0 +1,205 @@
+package relukkotest
+
+import (
+	"crypto/rand"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/faultnet"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// A Server is a backend in the test's process, with faults to inject. All
+// methods may be called at any time, by any goroutine.
+type Server struct {
+	// The way to the backend that all share who were not given another.
+	Link
+
+	APIKey string // the one key that the backend knows
+
+	t           testing.TB
+	memory      *faultnet.Memory // nil on loopback
+	newStore    func() server.Store
+	clockOffset time.Duration
+
+	// changing has an element while somebody starts, stops or replaces the
+	// backend. It is no mutex because that takes time, which would stand still
+	// in a bubble with a goroutine that waits for a mutex.
+	changing chan struct{}
+
+	mu            sync.Mutex // never held while something waits
+	store         server.Store
+	options       []server.Option
+	without       []server.Extension
+	goneStatus    int                   // 0: the backend's own
+	deletedShape  func(server.Lock) any // nil: the backend's own
+	links         []*Link
+	run           *run // nil while stopped
+	faults        []*fault
+	latency       func(*http.Request) (before, after time.Duration)
+	refuseSockets bool
+	requests      map[endpoint]int
+	opened        int
+	sockets       map[net.Conn]struct{}
+}
+
+// An Option sets up a [Server].
+type Option func(*Server)
+
+// InMemory has the server use a network inside the process. It works in a
+// testing/synctest bubble, where loopback does not. The clients that
+// [Link.Client] and [Link.HTTPClient] return know the way; others do not.
+func InMemory() Option {
+	return func(s *Server) { s.memory = new(faultnet.Memory) }
+}
+
+// ClockOffset has the backend's clock differ from the test's by d. It is for
+// the store in memory.
+func ClockOffset(d time.Duration) Option {
+	return func(s *Server) { s.clockOffset = d }
+}
+
+// Store has the locks kept by what newStore returns, instead of in memory. It
+// is called at the start, and whenever the locks are to be lost. A store that
+// has a Close method is closed when it is given up.
+func Store(newStore func() server.Store) Option {
+	return func(s *Server) { s.newStore = newStore }
+}
+
+// Backend sets up the backend itself: its grace, for example.
+func Backend(opts ...server.Option) Option {
+	return func(s *Server) { s.options = append(s.options, opts...) }
+}
+
+// NewServer starts a backend, which ends with the test: on loopback, or in
+// memory with the option [InMemory].
+func NewServer(t testing.TB, opts ...Option) *Server {
+	t.Helper()
+	s := &Server{
+		APIKey:   "test-key-" + rand.Text(),
+		changing: make(chan struct{}, 1),
+		t:        t,
+		requests: make(map[endpoint]int),
+		sockets:  make(map[net.Conn]struct{}),
+	}
+	s.newStore = func() server.Store { return server.NewMemoryStore(server.WithClockOffset(s.clockOffset)) }
+	for _, opt := range opts {
+		opt(s)
+	}
+	s.Link.server = s
+	s.links = []*Link{&s.Link}
+	s.store = s.newStore()
+	t.Cleanup(s.end)
+	if err := s.start(); err != nil {
+		t.Fatalf("relukkotest: starting the backend: %v", err)
+	}
+	return s
+}
+
+// end leaves nothing behind.
+func (s *Server) end() {
+	s.Heal()
+	s.Stop()
+	for _, l := range s.allLinks() {
+		l.faults.Close()
+	}
+	s.closeStore()
+}
+
+func (s *Server) allLinks() []*Link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.links)
+}
+
+func (s *Server) closeStore() {
+	if c, ok := s.store.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			s.t.Errorf("relukkotest: closing the store: %v", err)
+		}
+	}
+}
+
+// NewLink opens another way to the same backend.
+func (s *Server) NewLink() *Link {
+	s.t.Helper()
+	defer s.change()()
+	l := &Link{server: s}
+	listener, err := l.open()
+	if err != nil {
+		s.t.Fatalf("relukkotest: opening a link: %v", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.links = append(s.links, l)
+	if s.run != nil {
+		s.run.listen(listener)
+	} else {
+		listener.Close()
+	}
+	return l
+}
+
+// Stop ends the backend's process, so to speak: connections are cut, requests
+// under way get no answer, new ones are refused. A client in the dark does not
+// hear of it.
+func (s *Server) Stop() {
+	defer s.change()()
+	s.stop()
+}
+
+// Start starts the backend on the address that it had, with the locks that it
+// had or without any. A backend that runs is stopped first.
+func (s *Server) Start(keepLocks bool) {
+	s.t.Helper()
+	defer s.change()()
+	s.stop()
+	if !keepLocks {
+		s.closeStore()
+		store := s.newStore()
+		s.mu.Lock()
+		s.store = store
+		s.mu.Unlock()
+	}
+	if err := s.start(); err != nil {
+		s.t.Errorf("relukkotest: starting the backend: %v", err)
+	}
+}
+
+// change waits until nobody else starts, stops or replaces the backend, and
+// keeps others from it until the function that it returns is called.
+func (s *Server) change() (done func()) {
+	s.changing <- struct{}{}
+	return func() { <-s.changing }
+}
+
+func (s *Server) start() error {
+	run := newRun(s, server.New(s.store, s.backendOptions()...))
+	s.mu.Lock()
+	s.run = run
+	s.mu.Unlock()
+	for _, l := range s.allLinks() {
+		listener, err := l.open()
+		if err != nil {
+			s.stop()
+			return err
+		}
+		run.listen(listener)
+	}
+	return nil
+}
+
+func (s *Server) stop() {
+	s.mu.Lock()
+	run := s.run
+	s.run = nil
+	s.mu.Unlock()
+	if run != nil {
+		run.stop()
+	}
+}
