@@ -104,8 +104,10 @@ func lockOf(raw []byte, like *Lock) (Lock, error) {
 	if l.FencingToken, ok = tokenOf(token); !ok {
 		return Lock{}, fmt.Errorf("its fencing_token is not a positive integer: %s", excerpt(token))
 	}
-	l.Waiters, _ = strconv.Atoi(string(waiters)) // for information only
-	l.Waiters = max(l.Waiters, 0)
+	if len(waiters) > 0 { // for information only: nothing depends on it
+		l.Waiters, _ = strconv.Atoi(string(waiters))
+		l.Waiters = max(l.Waiters, 0)
+	}
 	return l, nil
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -128,8 +129,9 @@ func (w *wire) request(ctx context.Context, k *call, a *attempt) *http.Request {
 	}
 	if k.body != nil {
 		req.Header = w.body
-		a.body = k.body
-		req.Body, req.ContentLength = a, int64(len(k.body))
+		// A reader that net/http knows goes out in one piece with the headers.
+		a.body.Reset(k.body)
+		req.Body, req.ContentLength = io.NopCloser(&a.body), int64(len(k.body))
 		// For a kept connection that turns out closed before a byte was written.
 		// A POST, PUT or DELETE is repeated by net/http in no other case.
 		req.GetBody = k.newBody
@@ -151,25 +153,14 @@ func (w *wire) request(ctx context.Context, k *call, a *attempt) *http.Request {
 type attempt struct {
 	trace      httptrace.ClientTrace
 	asked, got atomic.Bool // for a connection, a connection
-	body       []byte      // what is left of it
+	body       bytes.Reader
 }
 
 // notSent: a transport that tells about its connections never had one, so no
 // byte can have been written.
 func (a *attempt) notSent() bool { return a.asked.Load() && !a.got.Load() }
 
-func (a *attempt) Read(p []byte) (int, error) {
-	if len(a.body) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, a.body)
-	a.body = a.body[n:]
-	return n, nil
-}
-
-func (a *attempt) Close() error { return nil }
-
-func (k *call) newBody() (io.ReadCloser, error) { return &attempt{body: k.body}, nil }
+func (k *call) newBody() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(k.body)), nil }
 
 // attempt sends k once and checks the answer. Its errors are *Error and *failure.
 func (c *Client) attempt(ctx context.Context, k *call, a *attempt) error {
@@ -360,7 +351,11 @@ func (w *wire) cleanError(err error) error {
 
 // relukkoWait reads how long the backend lets a create wait.
 func relukkoWait(h http.Header) time.Duration {
-	n, err := strconv.ParseUint(h.Get("Relukko-Wait"), 10, 16)
+	s := h.Get("Relukko-Wait")
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil {
 		return 0
 	}
