@@ -1,0 +1,174 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// sweepAll sweeps until the store says that nothing is due any more.
+func (s store) sweepAll(grace time.Duration) (all []server.Lock, next time.Duration) {
+	s.t.Helper()
+	for range 1000 {
+		swept, next, err := s.Sweep(s.t.Context(), grace)
+		require.NoError(s.t, err)
+		all = append(all, swept...)
+		if next > 0 {
+			return all, next
+		}
+	}
+	s.t.Fatal("the sweep never ends")
+	return nil, 0
+}
+
+func sweepTakesWhatExpiredLongEnoughAgo(t *testing.T, s store) {
+	var locks []server.Lock
+	for i := range 4 {
+		locks = append(locks, s.create(newLock(fmt.Sprint("lock ", i))))
+	}
+	old := s.expire(locks[0].ID, time.Hour)
+	s.expire(locks[1].ID, time.Minute)
+	s.expire(locks[2].ID, -time.Minute)
+
+	swept, _ := s.sweepAll(3 * time.Minute)
+	require.Equal(t, []server.Lock{old}, swept, "answered as it was")
+	s.requireGone(old)
+	for _, lock := range locks[1:] {
+		_, err := s.Get(t.Context(), lock.ID)
+		require.NoError(t, err)
+	}
+	renewed := s.update(locks[1].ID, server.Change{Lease: ptr(time.Minute)})
+	swept, _ = s.sweepAll(0)
+	require.Empty(t, swept, "renewed in its grace")
+	s.expire(renewed.ID, 0)
+	swept, _ = s.sweepAll(0)
+	require.Len(t, swept, 1)
+	require.Equal(t, renewed.ID, swept[0].ID)
+	s.create(newLock(renewed.Name))
+}
+
+func sweepSaysWhenToComeAgain(t *testing.T, s store) {
+	_, next := s.sweepAll(0)
+	require.Positive(t, next)
+
+	lock := s.create(newLock("robot-arm-1"))
+	_, next = s.sweepAll(time.Minute)
+	require.LessOrEqual(t, next, 11*time.Minute)
+
+	s.update(lock.ID, server.Change{Lease: ptr(time.Minute)})
+	_, next = s.sweepAll(0)
+	require.LessOrEqual(t, next, time.Minute)
+}
+
+func sweepTakesAllInTheEnd(t *testing.T, s store) {
+	const n = 600 // more than one sweep takes
+	for i := range n {
+		lock := s.create(newLock(fmt.Sprint("lock ", i)))
+		s.expire(lock.ID, time.Hour)
+	}
+	swept, _ := s.sweepAll(time.Minute)
+	require.Len(t, swept, n)
+	locks, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, locks)
+}
+
+func callOffDeletesAndRefuses(t *testing.T, s store) {
+	marked := func(name, mark string) server.NewLock {
+		in := newLock(name)
+		in.Mark, in.Creator = mark, ptr("bench-7 #"+mark)
+		return in
+	}
+	kept := s.create(marked("robot-arm-2", "other"))
+	unmarked := s.create(newLock("robot-arm-3"))
+	lock := s.create(marked("robot-arm-1", "k3v9x2m4q7ab"))
+	lock = s.update(lock.ID, server.Change{Creator: ptr("renamed")})
+
+	off, err := s.CallOff(t.Context(), "k3v9x2m4q7ab", time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, []server.Lock{lock}, off, "answered as it was, also when its creator was changed")
+	s.requireGone(lock)
+
+	off, err = s.CallOff(t.Context(), "k3v9x2m4q7ab", time.Hour)
+	require.NoError(t, err)
+	require.Empty(t, off)
+
+	for _, name := range []string{"robot-arm-1", "robot-arm-2"} { // free, and held
+		_, err = s.Create(t.Context(), marked(name, "k3v9x2m4q7ab"))
+		require.ErrorIs(t, err, server.ErrCalledOff)
+	}
+	_, err = s.Holder(t.Context(), "robot-arm-1")
+	require.ErrorIs(t, err, server.ErrGone)
+
+	s.create(marked("robot-arm-1", "K3V9X2M4Q7AB")) // marks are exact
+	for _, want := range []server.Lock{kept, unmarked} {
+		got, err := s.Get(t.Context(), want.ID)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+}
+
+func aCalledOffMarkIsForgotten(t *testing.T, s store) {
+	in := newLock("robot-arm-1")
+	in.Mark = "short"
+	_, err := s.CallOff(t.Context(), in.Mark, 0)
+	require.NoError(t, err)
+	s.delete(s.create(in).ID) // not called off for any time
+
+	_, err = s.CallOff(t.Context(), in.Mark, 20*time.Millisecond)
+	require.NoError(t, err)
+	_, err = s.CallOff(t.Context(), "another", time.Hour)
+	require.NoError(t, err)
+	for in.ID = newID(); ; {
+		if _, err = s.Create(t.Context(), in); !errors.Is(err, server.ErrCalledOff) {
+			break
+		}
+	}
+	require.NoError(t, err)
+}
+
+// callOffAndCreateAtOnce: whichever comes first, no lock is left.
+func callOffAndCreateAtOnce(t *testing.T, s store) {
+	for round := range 50 {
+		in := newLock("robot-arm-1")
+		in.Mark = fmt.Sprint("mark-", round)
+		concurrently(2, func(i int) {
+			if i == 0 {
+				if _, err := s.Create(context.Background(), in); err != nil && !errors.Is(err, server.ErrCalledOff) {
+					t.Error(err)
+				}
+			} else if _, err := s.CallOff(context.Background(), in.Mark, time.Hour); err != nil {
+				t.Error(err)
+			}
+		})
+		locks, err := s.List(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, locks)
+	}
+}
+
+// theStoreOutlivesItsCallers: Watch ends with its context, and tells nobody of what he did himself.
+func theStoreOutlivesItsCallers(t *testing.T, s store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	heard := make(chan server.Event, 100)
+	go func() { ended <- s.Watch(ctx, func(e server.Event) { heard <- e }) }()
+	s.delete(s.create(newLock("robot-arm-1")).ID)
+	cancel()
+	<-ended
+	s.delete(s.create(newLock("robot-arm-1")).ID)
+	close(heard)
+	for e := range heard {
+		require.Equal(t, server.EventMissed, e.Kind)
+	}
+}
+
+func pingAnswers(t *testing.T, s store) {
+	require.NoError(t, s.Ping(t.Context()))
+}
