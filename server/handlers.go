@@ -206,7 +206,11 @@ func (s *Server) takeBack(lock Lock) {
 
 // undo deletes a lock of which nobody has heard. When the store fails now, the lock goes when it expires.
 func (s *Server) undo(lock Lock) bool {
-	gone, err := s.store.Delete(context.Background(), lock.ID)
+	var gone Lock
+	err := s.guarded(func() (err error) {
+		gone, err = s.store.Delete(context.Background(), lock.ID)
+		return err
+	})
 	if err != nil && !errors.Is(err, ErrGone) {
 		s.log.Warn("a lock whose caller is gone stays until it expires", "lock", lock.Name, "id", lock.ID, "error", err)
 		return false

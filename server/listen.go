@@ -1,10 +1,6 @@
 package server
 
-import (
-	"fmt"
-	"runtime/debug"
-	"time"
-)
+import "time"
 
 // listenPause is how long the server waits before it listens to its store again after that has failed.
 const listenPause = time.Second
@@ -12,7 +8,7 @@ const listenPause = time.Second
 // listen takes in what other servers do to the same store, until the server stops or the store says that there are none.
 func (s *Server) listen() {
 	for {
-		err := s.watchGuarded()
+		err := s.guarded(func() error { return s.store.Watch(s.stopped, s.hear) })
 		if err == nil || s.stopped.Err() != nil {
 			return
 		}
@@ -24,16 +20,6 @@ func (s *Server) listen() {
 		}
 		s.hear(Event{Kind: EventMissed})
 	}
-}
-
-func (s *Server) watchGuarded() (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("panic", "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("relukko: panic: %v", p)
-		}
-	}()
-	return s.store.Watch(s.stopped, s.hear)
 }
 
 // hear takes in one event. It does not wait for the store, so that the next event is heard in time.

@@ -3,9 +3,7 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"runtime/debug"
 	"time"
 )
 
@@ -77,7 +75,11 @@ func (s *Server) handOn(name string) {
 func (s *Server) grant(w *waiter) (free bool) {
 	in := w.in
 	in.Waited = time.Since(w.since)
-	lock, err := s.createGuarded(in)
+	var lock Lock
+	err := s.guarded(func() (err error) {
+		lock, err = s.store.Create(context.Background(), in)
+		return err
+	})
 	switch {
 	case err == nil:
 		s.madeLock(&lock)
@@ -92,16 +94,4 @@ func (s *Server) grant(w *waiter) (free bool) {
 		s.room.refuse(w, err)
 		return true
 	}
-}
-
-// createGuarded makes an error of a panic: whoever happens to hand a name on has nothing to do with it, and the line must
-// not be left as being offered.
-func (s *Server) createGuarded(in NewLock) (lock Lock, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("panic", "lock", in.Name, "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("relukko: panic: %v", p)
-		}
-	}()
-	return s.store.Create(context.Background(), in)
 }

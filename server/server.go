@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -149,6 +150,18 @@ func (s *Server) recovered(rec *recorder, r *http.Request) {
 		panic(http.ErrAbortHandler) // half an answer must not pass for a whole one
 	}
 	writeError(rec, http.StatusInternalServerError, "internal error")
+}
+
+// guarded makes an error of a panic of the store, where there is no request to blame: whoever happens to hand a name on
+// has nothing to do with it, and neither the line nor the process may suffer.
+func (s *Server) guarded(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("relukko: panic: %v", p)
+		}
+	}()
+	return f()
 }
 
 // refuseClosing tells the caller to come again at once, on a new connection: there the next server may be up already.

@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"math"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 )
@@ -27,14 +25,13 @@ func (sw *sweeper) init() {
 
 // expect sees to it that the lock, as it was made or changed just now, is swept in time.
 func (sw *sweeper) expect(lock *Lock, grace time.Duration) {
-	sw.within(lock.ExpiresAt.Sub(lock.UpdatedAt) + grace) // by the store's clock, whatever it reads
+	left := lock.ExpiresAt.Sub(lock.UpdatedAt) // by the store's clock, whatever it reads
+	sw.within(min(left, maxSweepPause) + grace)
 }
 
+// within sees to it that the store is looked at d from now at the latest.
 func (sw *sweeper) within(d time.Duration) {
-	at := int64(time.Since(sw.start) + max(d, 0))
-	if at < 0 { // too far off to count
-		return
-	}
+	at := int64(time.Since(sw.start) + min(max(d, 0), maxSweepPause))
 	for {
 		old := sw.at.Load()
 		if at >= old {
@@ -68,7 +65,12 @@ func (s *Server) sweep() {
 			continue
 		}
 		sw.at.Store(math.MaxInt64) // what is expected from here on may have come too late for this sweep
-		swept, next, err := s.sweepGuarded()
+		var swept []Lock
+		var next time.Duration
+		err := s.guarded(func() (err error) {
+			swept, next, err = s.store.Sweep(context.Background(), s.grace)
+			return err
+		})
 		for i := range swept {
 			s.removed(&swept[i])
 		}
@@ -83,17 +85,7 @@ func (s *Server) sweep() {
 		}
 		failing = err != nil
 		if next != Never {
-			sw.within(min(next, maxSweepPause))
+			sw.within(next)
 		}
 	}
-}
-
-func (s *Server) sweepGuarded() (swept []Lock, next time.Duration, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("panic", "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("relukko: panic: %v", p)
-		}
-	}()
-	return s.store.Sweep(context.Background(), s.grace)
 }
