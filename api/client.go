@@ -82,7 +82,7 @@ func WithoutWatch() Option {
 // every call answers the same made-up lock. That is for working on a thing
 // that was locked by other means, and logged once as a warning.
 func New(baseURL, apiKey string, opts ...Option) (*Client, error) {
-	return newClient(baseURL, apiKey, nil, opts)
+	return newClient("base URL", baseURL, "API key", apiKey, nil, opts)
 }
 
 const (
@@ -110,7 +110,7 @@ func FromEnv(opts ...Option) (*Client, error) {
 	}
 	key := os.Getenv(envAPIKey)
 	if os.Getenv(envTrust) != "" {
-		return newClient(base, key, nil, opts)
+		return newClient(envBaseURL, base, envAPIKey, key, nil, opts)
 	}
 	if key == "" {
 		return nil, errors.New("relukko: no API key: set " + envAPIKey)
@@ -119,20 +119,21 @@ func FromEnv(opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newClient(base, key, roots, opts)
+	return newClient(envBaseURL, base, envAPIKey, key, roots, opts)
 }
 
-func newClient(baseURL, apiKey string, roots *x509.CertPool, opts []Option) (*Client, error) {
+// newClient calls the base URL and the key by the names that the caller gave them.
+func newClient(urlName, baseURL, keyName, apiKey string, roots *x509.CertPool, opts []Option) (*Client, error) {
 	conf := config{roots: roots}
 	for _, opt := range opts {
 		opt(&conf)
 	}
 	base, err := parseBase(baseURL)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("relukko: %s %w", urlName, err)
 	}
 	if err := checkKey(apiKey); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("relukko: %s: %w", keyName, err)
 	}
 	w := newWire(base, apiKey, conf.client, conf.roots)
 	c := &Client{
@@ -162,7 +163,7 @@ func parseBase(s string) (*url.URL, error) {
 	if strings.Contains(s, "@") {
 		shown = "(not shown, it holds user info)"
 	}
-	wrong := func(what string) error { return fmt.Errorf("relukko: base URL %s: %s", shown, what) }
+	wrong := func(what string) error { return fmt.Errorf("%s: %s", shown, what) }
 
 	u, err := url.Parse(s)
 	if err != nil {
@@ -200,11 +201,11 @@ func parseBase(s string) (*url.URL, error) {
 func checkKey(key string) error {
 	for i := range len(key) {
 		if key[i] < ' ' || key[i] == 0x7f {
-			return errors.New("relukko: the API key has a control character (a line break at its end?), which a header cannot carry")
+			return errors.New("it has a control character (a line break at its end?), which a header cannot carry")
 		}
 	}
 	if strings.TrimSpace(key) != key {
-		return errors.New("relukko: the API key begins or ends with white space, which a header does not carry")
+		return errors.New("it begins or ends with white space, which a header does not carry")
 	}
 	return nil
 }

@@ -218,6 +218,11 @@ func (c *Client) failed(ctx, bounded context.Context, k *call, a *attempt, allow
 			err = u.Err
 		}
 		f.transient = !unverified(err)
+		if err == io.EOF {
+			err = fmt.Errorf("the connection ended before an answer came: %w", err)
+		} else if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+			err = fmt.Errorf("the other side does not speak TLS (http:// instead of https://?): %w", err)
+		}
 		f.err = w.cleanError(err)
 	}
 	if errors.Is(bounded.Err(), context.DeadlineExceeded) {
