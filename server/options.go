@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/sha256"
 	"log/slog"
+	"strconv"
 	"time"
 )
 
@@ -34,6 +35,26 @@ const (
 
 	extensions int = iota
 )
+
+// String answers the extension's name.
+func (e Extension) String() string {
+	switch e {
+	case ExtWait:
+		return "wait"
+	case ExtCallOff:
+		return "call-off"
+	case ExtHolder:
+		return "holder"
+	case ExtWaiters:
+		return "waiters"
+	case ExtBroadcastContent:
+		return "broadcast-content"
+	case ExtFencingToken:
+		return "fencing-token"
+	default:
+		return "Extension(" + strconv.Itoa(int(e)) + ")"
+	}
+}
 
 // AllExtensions answers all extensions there are.
 func AllExtensions() []Extension {

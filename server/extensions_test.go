@@ -1,0 +1,150 @@
+package server_test
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// TestExtensionsOff: each extension can be missing, alone, and all of them.
+func TestExtensionsOff(t *testing.T) {
+	for _, ext := range server.AllExtensions() {
+		t.Run(ext.String(), func(t *testing.T) { extensionsOff(t, ext) })
+	}
+	t.Run("none", func(t *testing.T) { extensionsOff(t) })
+	t.Run("all", func(t *testing.T) { extensionsOff(t, server.AllExtensions()...) })
+}
+
+func extensionsOff(t *testing.T, off ...server.Extension) {
+	synctest.Test(t, func(t *testing.T) {
+		on := map[server.Extension]bool{}
+		for _, ext := range server.AllExtensions() {
+			on[ext] = true
+		}
+		for _, ext := range off {
+			on[ext] = false
+		}
+		require.Len(t, on, 6)
+		b := start(t, server.WithoutExtensions(off...))
+		w := b.watch()
+
+		r := b.do(201, "POST", "/v1/locks", createBody("robot-arm-1", marked))
+		held := r.lock(t)
+		require.Equal(t, on[server.ExtWait], r.header.Get("Relukko-Wait") == "30")
+		require.Equal(t, on[server.ExtFencingToken], held.FencingToken != nil)
+		require.Equal(t, on[server.ExtWaiters], b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters != nil)
+		require.Equal(t, on[server.ExtWaiters], b.locks()[0].Waiters != nil)
+
+		asked := time.Now()
+		r = b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", ""), "Prefer", "wait=5")
+		require.Equal(t, on[server.ExtWait], time.Since(asked) == 5*time.Second)
+		require.Equal(t, on[server.ExtWait], r.header.Get("Preference-Applied") == "wait")
+		require.Equal(t, on[server.ExtHolder], strings.Contains(r.body, `"lock":{"id":"`+held.ID))
+		require.Equal(t, on[server.ExtHolder] && on[server.ExtFencingToken], strings.Contains(r.body, `"fencing_token"`))
+
+		r = b.send(t.Context(), "DELETE", "/v1/waiting/"+mark, "")
+		if on[server.ExtCallOff] {
+			require.Equal(t, 204, r.status)
+		} else {
+			require.Equal(t, 404, r.status)
+			b.delete(held.ID)
+			b.delete(b.create("robot-arm-1", marked).ID) // marks mean nothing
+		}
+		synctest.Wait()
+		got := strings.Join(w.take(), "")
+		require.Equal(t, on[server.ExtBroadcastContent], !strings.Contains(got, `{"deleted":true}`))
+		require.Equal(t, on[server.ExtBroadcastContent], strings.Contains(got, `{"created":{"id"`))
+		require.Equal(t, on[server.ExtBroadcastContent] && on[server.ExtFencingToken], strings.Contains(got, `"fencing_token"`))
+	})
+}
+
+func TestKeys(t *testing.T) {
+	var log bytes.Buffer
+	store := server.NewMemoryStore()
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	b := startOn(t, store, server.WithAPIKeys("", "the second key"), server.WithLogger(logger))
+	for key, status := range map[string]int{
+		apiKey: 200, "the second key": 200,
+		"": 403, "hunter2": 403, "the second ke": 403, "the second key2": 403, "The second key": 403,
+	} {
+		r := b.send(t.Context(), "GET", "/v1/locks", "", "X-API-KEY", key)
+		require.Equal(t, status, r.status)
+		if status == 403 {
+			require.JSONEq(t, `{"status":403,"message":"wrong or missing X-API-KEY"}`, r.body)
+		}
+	}
+	_, answer := b.raw("GET /v1/locks HTTP/1.1\nHost: x\n\n")
+	status, err := answer.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "HTTP/1.1 403 Forbidden\r\n", status)
+	for _, path := range []string{"/v1/locks", "/v1/locks/17", "/v1/waiting/x", "/ws/broadcast"} { // before anything else is said
+		require.Equal(t, 403, b.send(t.Context(), "PATCH", path, "", "X-API-KEY", "hunter2").status)
+	}
+	require.Equal(t, 200, b.send(t.Context(), "GET", "/healthchecker", "", "X-API-KEY", "").status)
+
+	require.Equal(t, 6+4, strings.Count(log.String(), "level=WARN"), log.String())
+	require.Equal(t, 6+4, strings.Count(log.String(), "ip=192.0.2.7"))
+	require.NotContains(t, log.String(), "hunter2")
+	require.NotContains(t, log.String(), "the second")
+
+	closed := server.New(store) // no key, no entry
+	defer func() { require.NoError(t, closed.Shutdown(t.Context())) }()
+	rec := httptest.NewRecorder()
+	closed.ServeHTTP(rec, httptest.NewRequest("GET", "/v1/locks", nil))
+	require.Equal(t, 403, rec.Code)
+}
+
+func TestAccessLog(t *testing.T) {
+	var log bytes.Buffer
+	b := start(t, server.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	b.create("robot-arm-1", "")
+	b.do(404, "GET", "/v1/locks/17", "")
+	b.tr.CloseIdleConnections()
+	require.NoError(t, b.srv.Shutdown(t.Context()))
+	require.Contains(t, log.String(), `level=DEBUG msg=request method=POST path=/v1/locks/ status=201 ip=192.0.2.7 duration=`)
+	require.Contains(t, log.String(), `method=GET path=/v1/locks/17 status=404`)
+	require.NotContains(t, log.String(), apiKey)
+}
+
+// TestBodies: what callers do with bodies costs nobody else anything.
+func TestBodies(t *testing.T) {
+	head := "POST /v1/locks HTTP/1.1\nHost: x\nX-API-KEY: " + apiKey + "\n"
+	for name, c := range map[string]struct {
+		request string
+		after   time.Duration
+		want    string
+	}{
+		"a body that never comes":   {head + "Content-Length: 27\n\n", 10 * time.Second, "HTTP/1.1 408 Request Timeout\r\n"},
+		"a body that stops":         {head + "Transfer-Encoding: chunked\n\n5\n{\"loc\n", 10 * time.Second, "HTTP/1.1 408 Request Timeout\r\n"},
+		"without a key":             {"POST /v1/locks HTTP/1.1\nHost: x\nContent-Length: 27\n\n", 10 * time.Second, "HTTP/1.1 403 Forbidden\r\n"},
+		"at a path that is none":    {"POST /v2 HTTP/1.1\nHost: x\nContent-Length: 27\n\n", 10 * time.Second, "HTTP/1.1 404 Not Found\r\n"},
+		"a promise of too much":     {head + "Content-Length: 9999999999\n\n", 10 * time.Second, "HTTP/1.1 408 Request Timeout\r\n"},
+		"a broken chunk":            {head + "Transfer-Encoding: chunked\n\nnonsense\n", 0, "HTTP/1.1 400 Bad Request\r\n"},
+		"in chunks":                 {head + "Transfer-Encoding: chunked\n\n1b\n" + `{"lock_name":"robot-arm-1"}` + "\n0\n\n", 0, "HTTP/1.1 201 Created\r\n"},
+		"after an asking if it may": {head + "Expect: 100-continue\nContent-Length: 27\n\n" + `{"lock_name":"robot-arm-1"}`, 0, "HTTP/1.1 100 Continue\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := start(t)
+				began := time.Now()
+				conn, answer := b.raw(c.request)
+				status, err := answer.ReadString('\n')
+				require.NoError(t, err)
+				require.Equal(t, c.want, status)
+				require.Equal(t, c.after, time.Since(began))
+				go func() { _, _ = io.Copy(io.Discard, answer) }()
+				time.Sleep(time.Second) // net/http lingers a little, so that the answer arrives
+				conn.Close()
+			})
+		})
+	}
+}
