@@ -159,24 +159,53 @@ func textOrNull(raw []byte, like string) (string, bool) {
 
 // timeOf reads an RFC 3339 time with zero to nine fractional digits, in UTC.
 func timeOf(raw []byte) (time.Time, bool) {
-	inner, ok := plain(raw)
-	if !ok {
+	inner, _ := plain(raw)
+	if !looksLikeTime(inner) {
 		return time.Time{}, false
-	}
-	if i := bytes.IndexByte(inner, '.'); i >= 0 {
-		digits := 0
-		for i++; i < len(inner) && '0' <= inner[i] && inner[i] <= '9'; i++ {
-			digits++
-		}
-		if digits > 9 {
-			return time.Time{}, false
-		}
 	}
 	var t time.Time
 	if t.UnmarshalText(inner) != nil {
 		return time.Time{}, false
 	}
 	return t.UTC(), true
+}
+
+// looksLikeTime checks the form, where package time accepts more than RFC 3339
+// does: a comma, one digit for the hour, any number of digits behind the point.
+func looksLikeTime(b []byte) bool {
+	b, ok := cutForm(b, "0000-00-00T00:00:00")
+	if !ok || len(b) == 0 {
+		return false
+	}
+	if b[0] == '.' {
+		rest := bytes.TrimLeft(b[1:], "0123456789")
+		digits := len(b) - 1 - len(rest)
+		if digits == 0 || digits > 9 {
+			return false
+		}
+		b = rest
+	}
+	if len(b) > 1 && (b[0] == '+' || b[0] == '-') {
+		b, ok = cutForm(b[1:], "00:00")
+		return ok && len(b) == 0
+	}
+	return string(b) == "Z"
+}
+
+// cutForm returns what follows form in b; 0 in it stands for any digit.
+func cutForm(b []byte, form string) ([]byte, bool) {
+	if len(b) < len(form) {
+		return nil, false
+	}
+	for i, c := range []byte(form) {
+		if c == '0' && '0' <= b[i] && b[i] <= '9' {
+			continue
+		}
+		if b[i] != c {
+			return nil, false
+		}
+	}
+	return b[len(form):], true
 }
 
 func tokenOf(raw []byte) (uint64, bool) {
