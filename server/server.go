@@ -29,7 +29,7 @@ type Server struct {
 	hub     hub
 	sweeper sweeper
 
-	// stopped ends when Shutdown begins, cut when it gives up waiting for those who are slow to go.
+	// stopped ends when Shutdown begins, cut when it gives up waiting for watchers who are slow to go.
 	stopped, cut context.Context
 	stop, cutOff context.CancelFunc
 
@@ -78,6 +78,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.stop()
 		s.leave()
 	}
+	// A watcher that does not take its close is not waited for.
+	defer time.AfterFunc(closeTimeout, s.cutOff).Stop()
 	done := make(chan struct{})
 	go func() {
 		<-s.drained

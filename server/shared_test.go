@@ -1,0 +1,202 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// shared is one server's view of a store that several servers use: it tells the others what it does. It can go deaf, as when a
+// connection for notifications breaks.
+type shared struct {
+	server.Store
+	bus *bus
+}
+
+type bus struct {
+	mu   sync.Mutex
+	ears map[*shared]func(server.Event)
+	deaf chan struct{} // closed: whoever listens gets an error
+}
+
+func newBus() *bus {
+	return &bus{ears: map[*shared]func(server.Event){}, deaf: make(chan struct{})}
+}
+
+func (s *shared) tell(e server.Event) {
+	s.bus.mu.Lock()
+	defer s.bus.mu.Unlock()
+	for other, hear := range s.bus.ears {
+		if other != s {
+			hear(e)
+		}
+	}
+}
+
+func (s *shared) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+	lock, err := s.Store.Create(ctx, in)
+	if err == nil {
+		s.tell(server.Event{Kind: server.EventCreated, Lock: lock})
+	}
+	return lock, err
+}
+
+func (s *shared) Update(ctx context.Context, id string, c server.Change) (server.Lock, error) {
+	lock, err := s.Store.Update(ctx, id, c)
+	if err == nil {
+		s.tell(server.Event{Kind: server.EventUpdated, Lock: lock})
+	}
+	return lock, err
+}
+
+func (s *shared) Delete(ctx context.Context, id string) (server.Lock, error) {
+	lock, err := s.Store.Delete(ctx, id)
+	if err == nil {
+		s.tell(server.Event{Kind: server.EventDeleted, Lock: lock})
+	}
+	return lock, err
+}
+
+func (s *shared) CallOff(ctx context.Context, mark string, keep time.Duration) ([]server.Lock, error) {
+	locks, err := s.Store.CallOff(ctx, mark, keep)
+	if err == nil {
+		s.tell(server.Event{Kind: server.EventCalledOff, Mark: mark})
+		s.tellDeleted(locks)
+	}
+	return locks, err
+}
+
+func (s *shared) Sweep(ctx context.Context, grace time.Duration) ([]server.Lock, time.Duration, error) {
+	locks, next, err := s.Store.Sweep(ctx, grace)
+	s.tellDeleted(locks)
+	return locks, next, err
+}
+
+func (s *shared) tellDeleted(locks []server.Lock) {
+	for _, lock := range locks {
+		s.tell(server.Event{Kind: server.EventDeleted, Lock: lock})
+	}
+}
+
+func (s *shared) Watch(ctx context.Context, hear func(server.Event)) error {
+	s.bus.mu.Lock()
+	s.bus.ears[s] = hear
+	deaf := s.bus.deaf
+	s.bus.mu.Unlock()
+	defer func() {
+		s.bus.mu.Lock()
+		delete(s.bus.ears, s)
+		s.bus.mu.Unlock()
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-deaf:
+		return errors.New("the connection broke")
+	}
+}
+
+func (b *bus) interrupt() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.deaf)
+	clear(b.ears)
+	b.deaf = make(chan struct{})
+}
+
+func startTwo(t *testing.T, opts ...server.Option) (a, b *backend, bus *bus) {
+	bus = newBus()
+	store := server.NewMemoryStore()
+	a, b = startOn(t, &shared{store, bus}, opts...), startOn(t, &shared{store, bus}, opts...)
+	synctest.Wait()
+	return a, b, bus
+}
+
+func TestAReleaseOnAnotherServerWakesAWaiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _ := startTwo(t)
+		watch := b.watch()
+		held := a.create("robot-arm-1", "")
+		w := b.wait("robot-arm-1", "waiter", 30)
+		synctest.Wait()
+		a.do(200, "PUT", "/v1/locks/"+held.ID, `{"creator":"x"}`)
+		a.delete(held.ID)
+		synctest.Wait()
+		w.granted(t)
+		require.Len(t, watch.take(), 4, "created, updated, deleted, created")
+	})
+}
+
+func TestACallOffOnAnotherServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _ := startTwo(t)
+		a.create("robot-arm-1", "")
+		w := b.wait("robot-arm-1", marked, 30)
+		synctest.Wait()
+		other := a.create("robot-arm-2", marked)
+		next := b.wait("robot-arm-2", "next", 30)
+		synctest.Wait()
+		a.do(204, "DELETE", "/v1/waiting/"+mark, "")
+		synctest.Wait()
+		require.Equal(t, 410, (<-w.reply).status)
+		require.NotEqual(t, other.ID, next.granted(t).ID)
+		b.do(410, "POST", "/v1/locks", createBody("robot-arm-1", marked))
+	})
+}
+
+// TestNewsAreLost: what the other server did unheard is found out once it can be heard again.
+func TestNewsAreLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, bus := startTwo(t)
+		held := a.create("robot-arm-1", "")
+		w := b.wait("robot-arm-1", "waiter", 30)
+		synctest.Wait()
+		bus.interrupt()
+		a.delete(held.ID)
+		synctest.Wait()
+		require.True(t, w.pending())
+		time.Sleep(time.Second)
+		synctest.Wait()
+		w.granted(t)
+	})
+}
+
+// TestWhoJoinsLooks: where news are lost for good, a name is still offered whenever somebody joins the line.
+func TestWhoJoinsLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := server.NewMemoryStore()
+		a, b := startOn(t, store), startOn(t, store) // that don't know of each other
+		held := a.create("robot-arm-1", "")
+		first := b.wait("robot-arm-1", "first", 30)
+		synctest.Wait()
+		a.delete(held.ID)
+		synctest.Wait()
+		require.True(t, first.pending())
+		second := b.wait("robot-arm-1", "second", 30)
+		synctest.Wait()
+		b.delete(first.granted(t).ID)
+		synctest.Wait()
+		second.granted(t)
+	})
+}
+
+// TestASweepByAnotherServer is as good as one's own, and expiries changed there are reckoned in.
+func TestASweepByAnotherServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _ := startTwo(t, server.WithGrace(0))
+		held := a.create("robot-arm-1", "")
+		w := b.wait("robot-arm-1", "waiter", 30)
+		synctest.Wait()
+		a.do(200, "PUT", "/v1/locks/"+held.ID+"/keep_alive", `{"seconds":2}`)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		w.granted(t)
+	})
+}
