@@ -72,7 +72,7 @@ func (h *Hold) park(stopped <-chan struct{}) bool {
 	case <-h.released:
 		return true
 	case <-stopped:
-		return false
+		return h.isReleased()
 	}
 }
 

@@ -109,7 +109,8 @@ func (l *Link) open() (net.Listener, error) {
 
 func (s *Server) newAddress() string {
 	if s.memory != nil {
-		return fmt.Sprintf("relukko-%d.test:80", len(s.allLinks()))
+		s.addresses++
+		return fmt.Sprintf("relukko-%d.test:80", s.addresses-1)
 	}
 	// Below the ports that systems give to whoever asks for none in
 	// particular, so that nobody gets it while the backend is stopped.

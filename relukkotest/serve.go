@@ -117,9 +117,10 @@ func (run *run) carryOut(w http.ResponseWriter, r *http.Request) {
 	backend.ServeHTTP(w, r)
 }
 
-// delay keeps the request waiting, and returns it as it is to be carried out.
-// A caller that left meanwhile cannot take back what it has sent: it is
-// carried out as by a proxy that does not notice.
+// delay keeps the request waiting, and returns it as it is to be carried out. A
+// caller that left meanwhile cannot take back what it has sent: it is carried
+// out as behind a proxy that does not notice. But who is there and goes on to
+// wait for a lock can leave later, as without a delay.
 func (run *run) delay(r *http.Request, is fate) *http.Request {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
 	if err != nil { // it has not sent all of it
@@ -129,7 +130,7 @@ func (run *run) delay(r *http.Request, is fate) *http.Request {
 		panic(http.ErrAbortHandler)
 	}
 	ctx := r.Context()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || r.Header.Get("Prefer") == "" {
 		ctx = context.WithoutCancel(ctx)
 	}
 	r = r.WithContext(ctx)

@@ -30,7 +30,8 @@ type Server struct {
 	// changing has an element while somebody starts, stops or replaces the
 	// backend. It is no mutex because that takes time, which would stand still
 	// in a bubble with a goroutine that waits for a mutex.
-	changing chan struct{}
+	changing  chan struct{}
+	addresses int // in memory: how many links have got theirs
 
 	mu            sync.Mutex // never held while something waits
 	store         server.Store

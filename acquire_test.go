@@ -1,0 +1,391 @@
+package relukko_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/require"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+var create = relukkotest.On("POST", "/v1/locks/")
+
+// waits starts a Lock and returns when it waits, with a channel that gets the
+// time when it had the lock, after which it unlocks.
+func waits(t *testing.T, m *relukko.Mutex) <-chan time.Time {
+	t.Helper()
+	had := make(chan time.Time, 1)
+	go func() {
+		held, err := m.Lock(context.Background())
+		if err != nil {
+			t.Errorf("Lock: %v", err)
+		} else if had <- time.Now(); m.Unlock(held) != nil {
+			t.Error("Unlock failed")
+		}
+		close(had)
+	}()
+	synctest.Wait()
+	return had
+}
+
+func TestNoMissedWakeUp(t *testing.T) {
+	const most = 5*time.Second + 10*time.Millisecond
+	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
+		prompt := 2 * time.Millisecond
+		if mute {
+			prompt = most
+		}
+		holder := relukko.NewMutex(s.Client(), "arm")
+		for i, release := range []func(context.Context){
+			func(held context.Context) { require.NoError(t, holder.Unlock(held)) },
+			func(held context.Context) { s.Delete("arm"); holder.Unlock(held) },
+			func(held context.Context) { s.Expire("arm"); holder.Unlock(held) },
+		} {
+			for _, after := range []time.Duration{0, time.Millisecond, 100 * time.Millisecond, 7 * time.Second, 2 * time.Minute} {
+				held := lock(t, holder)
+				had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+				time.Sleep(after)
+				start := time.Now()
+				release(held)
+				select {
+				case at := <-had:
+					require.LessOrEqual(t, at.Sub(start), prompt, "release %d after %v", i, after)
+				case <-time.After(10 * time.Minute):
+					t.Fatalf("release %d after %v was missed", i, after)
+				}
+				<-had
+			}
+		}
+	})
+	for _, b := range backends {
+		bubble(t, b.name+"/while the socket is down", func(t *testing.T, s *relukkotest.Server) {
+			if b.setUp != nil {
+				b.setUp(s)
+			}
+			holder := relukko.NewMutex(s.Client(), "arm")
+			held := lock(t, holder)
+			had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+			time.Sleep(time.Minute)
+			s.RefuseWebSockets(true)
+			s.DropWebSockets()
+			time.Sleep(10 * time.Millisecond)
+			start := time.Now()
+			require.NoError(t, holder.Unlock(held))
+			require.LessOrEqual(t, (<-had).Sub(start), most)
+			<-had
+		}, b.opts...)
+		bubble(t, b.name+"/over a restart", func(t *testing.T, s *relukkotest.Server) {
+			if b.setUp != nil {
+				b.setUp(s)
+			}
+			holder := relukko.NewMutex(s.Client(), "arm")
+			held := lock(t, holder)
+			had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+			time.Sleep(5 * time.Second)
+			s.Stop()
+			time.Sleep(10 * time.Second)
+			s.Start(true)
+			time.Sleep(20 * time.Second)
+			start := time.Now()
+			require.NoError(t, holder.Unlock(held))
+			require.LessOrEqual(t, (<-had).Sub(start), most)
+			<-had
+		}, b.opts...)
+		bubble(t, b.name+"/in the dark", func(t *testing.T, s *relukkotest.Server) {
+			if b.setUp != nil {
+				b.setUp(s)
+			}
+			holder := relukko.NewMutex(s.NewLink().Client(), "arm")
+			held := lock(t, holder)
+			had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+			time.Sleep(5 * time.Second)
+			s.GoDark() // for the waiter alone
+			time.Sleep(5 * time.Second)
+			require.NoError(t, holder.Unlock(held))
+			time.Sleep(5 * time.Second)
+			start := time.Now()
+			s.ComeBack()
+			require.LessOrEqual(t, (<-had).Sub(start), 35*time.Second, "a connection that is dark is given up")
+			<-had
+		}, b.opts...)
+	}
+}
+
+func TestManyWaitersGetTheLockOneAfterTheOther(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
+		var in inside
+		var wg sync.WaitGroup
+		start := time.Now()
+		for range 20 {
+			m := relukko.NewMutex(s.Client(), "arm")
+			wg.Go(func() {
+				err := m.Do(t.Context(), func(context.Context) error {
+					in.enter()
+					defer in.leave()
+					time.Sleep(time.Second)
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		require.EqualValues(t, 1, in.most.Load())
+		if !mute {
+			require.Less(t, time.Since(start), 21*time.Second)
+		}
+		require.Empty(t, s.Locks())
+	})
+}
+
+func TestWaitersHearOthersReleasesForNothing(t *testing.T) {
+	bubble(t, "the message says which lock it was", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		s.DeletedShape(func(l server.Lock) any { return l.ID })
+		testOthersReleases(t, s, 2) // the polls of 20 s
+	})
+	bubble(t, "it does not", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		testOthersReleases(t, s, 5*20)
+	})
+}
+
+// testOthersReleases has one waiter listen to 1,000 releases of other names in
+// 20 s, and bounds the creates that it sends.
+func testOthersReleases(t *testing.T, s *relukkotest.Server, most int) {
+	holder := relukko.NewMutex(s.Client(), "arm")
+	held := lock(t, holder)
+	had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+	time.Sleep(time.Second)
+	before := s.Requests("POST", "")
+	other := relukko.NewMutex(s.Client(), "leg")
+	for range 1000 {
+		require.NoError(t, other.Unlock(lock(t, other)))
+		time.Sleep(20 * time.Millisecond)
+	}
+	require.LessOrEqual(t, s.Requests("POST", "")-before-1000, most)
+	start := time.Now()
+	require.NoError(t, holder.Unlock(held))
+	require.LessOrEqual(t, (<-had).Sub(start), 300*time.Millisecond)
+	<-had
+}
+
+func TestALostReplyToACreateIsFoundAgain(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		for _, f := range []func(*relukko.Mutex) func(context.Context) (context.Context, error){
+			func(m *relukko.Mutex) func(context.Context) (context.Context, error) { return m.Lock },
+			func(m *relukko.Mutex) func(context.Context) (context.Context, error) { return m.TryLock },
+		} {
+			m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
+			s.CutNext(1, create)
+			start := time.Now()
+			held, err := f(m)(t.Context())
+			require.NoError(t, err)
+			require.Less(t, time.Since(start), time.Second)
+			require.False(t, session(t, held).Deadline().After(start.Add(10*time.Minute)), "counted from before the lost create")
+			require.Len(t, s.Locks(), 1)
+			time.Sleep(10 * time.Second)
+			require.NoError(t, held.Err())
+			require.NoError(t, m.Unlock(held))
+			time.Sleep(10 * time.Second)
+			require.Empty(t, s.Locks())
+		}
+	})
+}
+
+func TestNothingHangsInSilence(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		fault func(*relukkotest.Server)
+		after time.Duration // when Lock gives up, at most
+		least time.Duration
+		want  string
+	}{
+		{"400", func(s *relukkotest.Server) { s.FailNext(-1, 400) }, 0, 0, "400"},
+		{"401", func(s *relukkotest.Server) { s.FailNext(-1, 401) }, 0, 0, "401"},
+		{"403", func(s *relukkotest.Server) { s.FailNext(-1, 403) }, 0, 0, "403"},
+		{"404", func(s *relukkotest.Server) { s.FailNext(-1, 404) }, 0, 0, "404"},
+		{"418", func(s *relukkotest.Server) { s.FailNext(-1, 418) }, 0, 0, "418"},
+		{"a redirect", func(s *relukkotest.Server) { s.FailNext(-1, 302, "Location", "https://elsewhere.example/") }, 0, 0, "elsewhere.example"},
+		{"HTML with 200", func(s *relukkotest.Server) {
+			s.AnswerNext(-1, nil, relukkotest.Answer{Status: 200, Body: "<html>Welcome"})
+		}, 0, 0, "not a lock"},
+		{"an empty 201", func(s *relukkotest.Server) {
+			s.AnswerNext(-1, nil, relukkotest.Answer{Status: 201, Body: " "})
+		}, 0, 0, "not a lock"},
+		{"503", func(s *relukkotest.Server) { s.FailNext(-1, 503) }, 60 * time.Second, 55 * time.Second, "503"},
+		{"503, come in an hour", func(s *relukkotest.Server) { s.FailNext(-1, 503, "Retry-After", "3600") }, time.Second, 0, "503"},
+		{"stopped", (*relukkotest.Server).Stop, 61 * time.Second, 55 * time.Second, "http://relukko"},
+		{"dark", (*relukkotest.Server).GoDark, 66 * time.Second, 50 * time.Second, "http://relukko"},
+	} {
+		bubble(t, row.name, func(t *testing.T, s *relukkotest.Server) {
+			m := relukko.NewMutex(s.Client(), "arm")
+			row.fault(s)
+			for _, f := range []func(context.Context) (context.Context, error){m.Lock, m.TryLock} {
+				start := time.Now()
+				_, err := f(t.Context())
+				require.ErrorContains(t, err, row.want)
+				require.ErrorContains(t, err, `lock "arm"`)
+				requireNoKey(t, s, fmt.Sprintf("%v %+v %#v", err, err, err))
+				require.LessOrEqual(t, time.Since(start), row.after+time.Millisecond)
+				require.GreaterOrEqual(t, time.Since(start), row.least)
+			}
+		})
+	}
+	bubble(t, "a minute counts from the last answer", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		lock(t, relukko.NewMutex(s.Client(), "arm"))
+		m := relukko.NewMutex(s.Client(), "arm")
+		go func() {
+			time.Sleep(10 * time.Minute)
+			s.FailNext(-1, 500)
+		}()
+		start := time.Now()
+		_, err := m.Lock(t.Context())
+		require.ErrorContains(t, err, "500")
+		require.InDelta(t, 11*time.Minute, time.Since(start), float64(40*time.Second))
+	})
+	bubble(t, "WithBackOff changes that", func(t *testing.T, s *relukkotest.Server) {
+		s.FailNext(-1, 500)
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithBackOff(func() backoff.BackOff {
+			return backoff.WithMaxRetries(backoff.NewConstantBackOff(time.Second), 3)
+		}))
+		start := time.Now()
+		_, err := m.Lock(t.Context())
+		require.ErrorContains(t, err, "500")
+		require.InDelta(t, 3*time.Second, time.Since(start), float64(time.Millisecond))
+		require.Equal(t, 4, s.Requests("POST", ""))
+
+		m = relukko.NewMutex(s.Client(), "arm", relukko.WithBackOff(func() backoff.BackOff { return backoff.NewConstantBackOff(time.Minute) }))
+		go func() {
+			time.Sleep(100 * time.Minute)
+			s.Heal()
+		}()
+		require.NoError(t, m.Unlock(lock(t, m)))
+	})
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		holder := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-7"))
+		held := lock(t, holder)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := relukko.NewMutex(s.Client(), "arm").Lock(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, relukko.ErrLocked)
+		require.ErrorContains(t, err, "held by bench-7")
+		require.NoError(t, holder.Unlock(held))
+	})
+}
+
+func TestWithOnWaitTellsWhomWeWaitFor(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		var mu sync.Mutex
+		var told []string
+		onWait := relukko.WithOnWait(func(holder *api.Lock) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, holder.Creator[:7])
+		})
+		first := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-1"))
+		second := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-2"))
+		third := relukko.NewMutex(s.Client(), "arm", onWait)
+		held := lock(t, first)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			second.Do(t.Context(), func(context.Context) error { time.Sleep(time.Minute); return nil })
+		})
+		synctest.Wait()
+		had := waits(t, third)
+		time.Sleep(249 * time.Millisecond)
+		mu.Lock()
+		require.Empty(t, told)
+		mu.Unlock()
+		time.Sleep(10 * time.Millisecond)
+		mu.Lock()
+		require.Equal(t, []string{"bench-1"}, told)
+		mu.Unlock()
+		start := time.Now()
+		require.NoError(t, first.Unlock(held))
+		at := <-had
+		<-had
+		wg.Wait()
+		if at.Sub(start) > 50*time.Second { // the second got in between
+			require.Equal(t, []string{"bench-1", "bench-2"}, told)
+		} else {
+			require.Equal(t, []string{"bench-1"}, told)
+		}
+	})
+	bubble(t, "here", func(t *testing.T, s *relukkotest.Server) {
+		told := make(chan string, 10)
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-1"),
+			relukko.WithOnWait(func(holder *api.Lock) { told <- holder.ID }))
+		held := lock(t, m)
+		had := waits(t, m)
+		time.Sleep(time.Second)
+		require.Equal(t, session(t, held).Info().ID, <-told)
+		require.NoError(t, m.Unlock(held))
+		<-had
+		<-had
+		require.Empty(t, told)
+	})
+	bubble(t, "nobody can tell", func(t *testing.T, s *relukkotest.Server) {
+		told := make(chan *api.Lock, 10)
+		s.FailNext(-1, 503)
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnWait(func(holder *api.Lock) { told <- holder }))
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		_, err := m.Lock(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Len(t, told, 1)
+		require.Nil(t, <-told)
+	})
+}
+
+func TestTheKeyStaysSecret(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		var log bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		c := s.Client(api.WithLogger(logger))
+		m := relukko.NewMutex(c, "arm", relukko.WithLogger(logger), relukko.WithTTL(3*time.Second))
+		held := lock(t, m)
+		requireNoKey(t, s, fmt.Sprintf("%v %+v %#v %+v %#v", c, c, c, m, m))
+		requireNoKey(t, s, fmt.Sprintf("%+v %#v", session(t, held), held))
+		for _, status := range []int{302, 403, 500, 404} {
+			s.FailNext(3, status, "Location", s.URL+"/elsewhere", "X-Api-Key", s.APIKey)
+			_, err := relukko.NewMutex(c, "leg", relukko.WithLogger(logger), relukko.WithBackOff(func() backoff.BackOff { return new(backoff.StopBackOff) })).Lock(t.Context())
+			requireNoKey(t, s, fmt.Sprintf("%v %+v %#v", err, err, err))
+			s.Heal()
+		}
+		time.Sleep(time.Minute)
+		s.GoDark()
+		<-held.Done()
+		requireNoKey(t, s, fmt.Sprintf("%+v", m.Unlock(held)))
+		s.Heal()
+		requireNoKey(t, s, log.String())
+		require.NotEmpty(t, log.String())
+		require.Zero(t, s.Requests("", "/elsewhere"), "the redirect was not followed")
+	})
+}
+
+func TestRetryAfterIsHonoured(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		s.FailNext(1, http.StatusTooManyRequests, "Retry-After", "20")
+		start := time.Now()
+		held := lock(t, m)
+		require.Equal(t, 20*time.Second, time.Since(start).Round(100*time.Millisecond))
+		require.NoError(t, m.Unlock(held))
+	})
+}

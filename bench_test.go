@@ -1,0 +1,114 @@
+package relukko_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+)
+
+// BenchmarkUncontended measures Lock+Unlock beside a bare POST+DELETE with
+// net/http on the same backend, in turns, and reports both medians in µs and
+// their ratio.
+func BenchmarkUncontended(b *testing.B) {
+	s := relukkotest.NewServer(b)
+	m := relukko.NewMutex(s.Client(), "guarded")
+	client := s.HTTPClient()
+	var guarded, bare []time.Duration
+	for b.Loop() {
+		guarded = append(guarded, timed(func() {
+			held, err := m.Lock(context.Background())
+			require.NoError(b, err)
+			require.NoError(b, m.Unlock(held))
+		}))
+		bare = append(bare, timed(func() {
+			var lock struct{ ID string }
+			body := bareRequest(b, client, s, "POST", "/v1/locks/", `{"lock_name":"bare","creator":"me"}`)
+			require.NoError(b, json.Unmarshal(body, &lock))
+			bareRequest(b, client, s, "DELETE", "/v1/locks/"+lock.ID, "")
+		}))
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(micros(median(guarded)), "µs/guarded")
+	b.ReportMetric(micros(median(bare)), "µs/bare")
+	b.ReportMetric(float64(median(guarded))/float64(median(bare)), "guarded/bare")
+}
+
+func bareRequest(b *testing.B, client *http.Client, s *relukkotest.Server, method, path, body string) []byte {
+	r, err := http.NewRequest(method, s.URL+path, bytes.NewReader([]byte(body)))
+	require.NoError(b, err)
+	r.Header.Set("X-API-KEY", s.APIKey)
+	answer, err := client.Do(r)
+	require.NoError(b, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(b, err)
+	return text
+}
+
+// BenchmarkHandoff measures from just before one client's Unlock to the return
+// of another's Lock that waits, in ms: with the backend's extensions, and with
+// nothing but its WebSocket.
+func BenchmarkHandoff(b *testing.B) {
+	for _, kind := range []struct {
+		name  string
+		setUp func(*relukkotest.Server)
+	}{
+		{"extensions", func(*relukkotest.Server) {}},
+		{"WebSocket", original},
+	} {
+		b.Run(kind.name, func(b *testing.B) {
+			s := relukkotest.NewServer(b)
+			kind.setUp(s)
+			holder, waiter := relukko.NewMutex(s.Client(), "arm"), relukko.NewMutex(s.Client(), "arm")
+			var took []time.Duration
+			held, err := holder.Lock(context.Background())
+			require.NoError(b, err)
+			for b.Loop() {
+				type had struct {
+					ctx context.Context
+					at  time.Time
+				}
+				next := make(chan had)
+				go func() {
+					ctx, err := waiter.Lock(context.Background())
+					if err != nil {
+						b.Error(err)
+					}
+					next <- had{ctx, time.Now()}
+				}()
+				time.Sleep(20 * time.Millisecond) // until it waits
+				start := time.Now()
+				require.NoError(b, holder.Unlock(held))
+				got := <-next
+				took = append(took, got.at.Sub(start))
+				held, holder, waiter = got.ctx, waiter, holder
+			}
+			require.NoError(b, holder.Unlock(held))
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(micros(median(took))/1000, "ms/handoff")
+		})
+	}
+}
+
+func timed(f func()) time.Duration {
+	start := time.Now()
+	f()
+	return time.Since(start)
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

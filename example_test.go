@@ -1,0 +1,193 @@
+package relukko_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net/http/httptest"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// exampleClient returns a client of a backend in this process. Your own comes
+// from api.FromEnv().
+func exampleClient() (*api.Client, func()) {
+	backend := server.New(server.NewMemoryStore(), server.WithAPIKeys("secret"))
+	listener := httptest.NewServer(backend)
+	client, err := api.New(listener.URL, "secret")
+	if err != nil {
+		log.Fatal(err)
+	}
+	return client, func() {
+		client.Close(context.Background())
+		backend.Shutdown(context.Background())
+		listener.Close()
+	}
+}
+
+func ExampleMutex() {
+	client, end := exampleClient()
+	defer end()
+	ctx := context.Background()
+	arm := relukko.NewMutex(client, "robot-arm-1")
+
+	held, err := arm.Lock(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Work with held from here on: it is done as soon as the lock is lost.
+	fmt.Println("inside:", held.Err() == nil)
+
+	if err := arm.Unlock(held); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("after:", context.Cause(held))
+	// Output:
+	// inside: true
+	// after: relukko: the lock was unlocked
+}
+
+func ExampleMutex_TryLock() {
+	client, end := exampleClient()
+	defer end()
+	ctx := context.Background()
+	slot := relukko.NewMutex(client, "deploy-slot", relukko.WithCreator("pipeline 41"))
+	held, err := slot.Lock(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer slot.Unlock(held)
+
+	other := relukko.NewMutex(client, "deploy-slot", relukko.WithCreator("pipeline 42"))
+	_, err = other.TryLock(ctx)
+	var locked *relukko.LockedError
+	if errors.As(err, &locked) {
+		fmt.Println(locked.Name, "is taken since", time.Since(locked.Holder.CreatedAt).Round(time.Minute))
+	}
+	// Output:
+	// deploy-slot is taken since 0s
+}
+
+func ExampleMutex_Do_errgroup() {
+	client, end := exampleClient()
+	defer end()
+	arm := relukko.NewMutex(client, "robot-arm-1")
+
+	parts := 0
+	g, ctx := errgroup.WithContext(context.Background())
+	for range 4 {
+		g.Go(func() error {
+			return arm.Do(ctx, func(ctx context.Context) error {
+				parts++ // one at a time, here and on every other machine
+				return nil
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(parts, "parts assembled")
+	// Output:
+	// 4 parts assembled
+}
+
+func ExampleLostError() {
+	client, end := exampleClient()
+	defer end()
+	ctx := context.Background()
+	arm := relukko.NewMutex(client, "robot-arm-1", relukko.WithTTL(time.Second))
+
+	err := arm.Do(ctx, func(ctx context.Context) error {
+		session, _ := relukko.FromContext(ctx)
+		client.Delete(context.Background(), session.Info().ID) // somebody's mistake
+
+		select {
+		case <-time.After(time.Minute): // the work
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	var lost *relukko.LostError
+	if errors.As(err, &lost) {
+		fmt.Printf("stopped: %s was lost (%v)\n", lost.Name, lost.Reason)
+	}
+	// Output:
+	// stopped: robot-arm-1 was lost (deleted)
+}
+
+func ExampleMutex_Locker() {
+	client, end := exampleClient()
+	defer end()
+	arm := relukko.NewMutex(client, "robot-arm-1", relukko.WithOnLost(func(err error) {
+		log.Print(err) // there is no context that could end
+	}))
+
+	queue := sync.NewCond(arm.Locker()) // takes any sync.Locker
+	queue.L.Lock()
+	fmt.Println("inside")
+	queue.L.Unlock()
+	// Output:
+	// inside
+}
+
+// A Driver moves the arm only for who holds its lock.
+type Driver struct{ name string }
+
+func (d *Driver) Move(ctx context.Context, degrees int) error {
+	session, ok := relukko.FromContext(ctx)
+	if !ok || session.Info().Name != d.name {
+		return fmt.Errorf("moving %s needs its lock", d.name)
+	}
+	if err := session.Err(); err != nil {
+		return err
+	}
+	fmt.Printf("%s moves by %d°\n", d.name, degrees)
+	return ctx.Err()
+}
+
+func ExampleFromContext() {
+	client, end := exampleClient()
+	defer end()
+	ctx := context.Background()
+	driver := &Driver{"robot-arm-1"}
+	fmt.Println(driver.Move(ctx, 90))
+
+	err := relukko.NewMutex(client, "robot-arm-1").Do(ctx, func(ctx context.Context) error {
+		return driver.Move(ctx, 90)
+	})
+	fmt.Println(err)
+	// Output:
+	// moving robot-arm-1 needs its lock
+	// robot-arm-1 moves by 90°
+	// <nil>
+}
+
+// Work that was cancelled cleans up while it is still alone: under the context
+// of the session, which the parent's end does not reach.
+func ExampleSession_Context() {
+	client, end := exampleClient()
+	defer end()
+	ctx, cancel := context.WithCancel(context.Background())
+	arm := relukko.NewMutex(client, "robot-arm-1")
+
+	err := arm.Do(ctx, func(ctx context.Context) error {
+		cancel() // Ctrl-C, say
+		session, _ := relukko.FromContext(ctx)
+		fmt.Println("work:", ctx.Err())
+		fmt.Println("cleanup:", session.Context().Err())
+		return ctx.Err()
+	})
+	fmt.Println(err)
+	// Output:
+	// work: context canceled
+	// cleanup: <nil>
+	// context canceled
+}

@@ -1,0 +1,357 @@
+package relukko
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/tasks"
+)
+
+const (
+	firstHeartbeat = time.Second      // at most; sections shorter than this never send one
+	maxHeartbeat   = 30 * time.Second // between two heartbeats, however long the TTL
+	maxAttempt     = 10 * time.Second // for one renewal
+	minAttempt     = time.Millisecond // with less time left none is worth sending
+	confirmJump    = time.Second      // for a renewal after the clocks have jumped
+	maxLease       = 365 * 24 * time.Hour
+)
+
+// lease is a lock on the backend and the time that it is ours. It counts that
+// time so that it can only end early: from the instant before the last
+// acknowledged request was sent, on the local clocks.
+type lease struct {
+	m      *Mutex
+	hub    *hub
+	task   *tasks.Task
+	mark   string
+	stray  bool            // a create of this mark never got an answer and may still arrive
+	values context.Context // the caller's, for the values
+
+	// From the first heartbeat on:
+	ctx    context.Context // of its requests; done when the lease is over
+	cancel context.CancelFunc
+	poke   chan struct{} // renew now: something may have happened to the lock
+
+	mu       sync.Mutex
+	session  *Session
+	lock     api.Lock      // as last acknowledged
+	length   time.Duration // of the lease as last granted
+	deadline instant       // when the lease ends
+	limit    instant       // contexts end here at the latest; zero: no such limit
+	timer    *time.Timer   // ends the contexts
+	beat     *time.Timer   // starts the heartbeat
+	err      error         // nil while held
+	lastErr  error         // of the renewals since the last acknowledged one
+}
+
+// start begins to count. The heartbeat's goroutine begins only when the first
+// heartbeat is due.
+func (l *lease) start(lock api.Lock, sent instant, s *Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lock, l.session = lock, s
+	if l.m.client.Trusted() {
+		return
+	}
+	l.grant(sent, min(lock.ExpiresAt.Sub(lock.CreatedAt), maxLease))
+	l.beat = time.AfterFunc(min(firstHeartbeat, l.m.ttl/3), l.run)
+}
+
+// grant counts a lease of length from sent. The caller holds l.mu.
+func (l *lease) grant(sent instant, length time.Duration) {
+	l.length, l.deadline, l.limit = length, sent.add(length), instant{}
+	l.arm()
+}
+
+// arm sets the timer to the end of the contexts. The caller holds l.mu.
+func (l *lease) arm() {
+	left := l.left()
+	switch {
+	case l.timer == nil:
+		l.timer = time.AfterFunc(left, l.expire)
+	default:
+		l.timer.Reset(left)
+	}
+}
+
+// left is how long the contexts may still live: until a tenth of the lease
+// before its end, so that the work has a little time to stop while it is still
+// alone. The caller holds l.mu.
+func (l *lease) left() time.Duration {
+	now := l.hub.now()
+	left := l.deadline.sub(now) - min(l.m.ttl, l.length)/10
+	if l.limit != (instant{}) {
+		left = min(left, l.limit.sub(now))
+	}
+	return left
+}
+
+// expire ends the lease when its time is up, by either clock.
+func (l *lease) expire() {
+	l.mu.Lock()
+	if l.err != nil || l.timer == nil {
+		l.mu.Unlock()
+		return
+	}
+	if left := l.left(); left > 0 {
+		l.timer.Reset(left)
+		l.mu.Unlock()
+		return
+	}
+	err := l.lastErr
+	l.mu.Unlock()
+	l.lose(LossUnreachable, err)
+}
+
+// lose ends a lease that is still held: first the contexts, then the rest.
+func (l *lease) lose(reason LossReason, err error) {
+	l.mu.Lock()
+	loss := &LostError{Name: l.m.name, ID: l.lock.ID, Reason: reason, Deadline: l.deadline.mono, Err: err}
+	s := l.session
+	if !l.finish(loss) {
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	s.done(loss)
+	l.m.lost(loss)
+	l.hub.unguard(l)
+	l.task.Done()
+}
+
+// stop ends the lease for Unlock. It returns the error by which the lease had
+// ended already, if it had. The lease's task goes on with the release.
+func (l *lease) stop() error {
+	l.expire()
+	l.mu.Lock()
+	s := l.session
+	if !l.finish(ErrUnlocked) {
+		defer l.mu.Unlock()
+		return l.err
+	}
+	l.mu.Unlock()
+	s.done(ErrUnlocked)
+	l.hub.unguard(l)
+	return nil
+}
+
+// finish makes err the end, unless it has ended already. The caller holds l.mu.
+func (l *lease) finish(err error) bool {
+	if l.err != nil {
+		return false
+	}
+	l.err = err
+	if l.timer != nil {
+		l.timer.Stop()
+		l.beat.Stop()
+	}
+	if l.cancel != nil {
+		l.cancel()
+	}
+	return true
+}
+
+// run is the heartbeat, on a goroutine of its own from the first one on.
+func (l *lease) run() {
+	l.mu.Lock()
+	if l.err != nil {
+		l.mu.Unlock()
+		return
+	}
+	l.ctx, l.cancel = context.WithCancel(l.task.Context(l.values))
+	l.poke = make(chan struct{}, 1)
+	l.mu.Unlock()
+	l.hub.guard(l)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-l.ctx.Done():
+			l.lose(LossUnreachable, context.Cause(l.ctx)) // unless it has ended otherwise
+			return
+		case <-timer.C:
+		case <-l.poke:
+		}
+		if l.renew() {
+			l.mu.Lock()
+			next := min(l.m.ttl/3, l.length/3, maxHeartbeat)
+			l.mu.Unlock()
+			timer.Reset(jitter(next))
+		}
+	}
+}
+
+// jitter shortens d by up to a tenth: only shortens, since every renewal that
+// comes later leaves less time for an outage.
+func jitter(d time.Duration) time.Duration {
+	return d - rand.N(d/10+1)
+}
+
+// renew asks the backend until it has acknowledged a renewal (true) or the
+// lease is over (false).
+func (l *lease) renew() bool {
+	for {
+		l.mu.Lock()
+		left, id := l.left(), l.lock.ID
+		l.mu.Unlock()
+		if left < minAttempt {
+			sleep(l.ctx, left)
+			l.expire()
+			return false
+		}
+		ctx, cancel := context.WithTimeout(l.ctx, min(left*9/20, l.m.ttl*9/20, maxAttempt))
+		sent := l.hub.now()
+		had := l.shorten(sent)
+		lock, err := l.m.client.KeepAlive(ctx, id, l.m.ttl)
+		cancel()
+		if err == nil {
+			l.renewed(lock, sent)
+			return true
+		}
+		if l.ctx.Err() != nil {
+			return false
+		}
+		switch {
+		case errors.Is(err, api.ErrGone):
+			l.lose(LossDeleted, err)
+			return false
+		case refused(err):
+			l.lose(LossRefused, err)
+			return false
+		}
+		pause := l.failed(err, sent, had)
+		l.m.log.Info("lock not renewed, trying again", "lock", l.m.name, "id", id, "in", pause, "error", err)
+		if !sleep(l.ctx, pause) {
+			return false
+		}
+	}
+}
+
+// shorten counts on the renewal that is about to be sent taking effect without
+// ever being acknowledged: the lease then ends a TTL from now, even if it was
+// longer. It returns the end so far.
+func (l *lease) shorten(sent instant) (had instant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	had = l.deadline
+	if end := sent.add(l.m.ttl); end.mono.Before(had.mono) && l.err == nil {
+		l.deadline = end
+		l.arm()
+	}
+	return had
+}
+
+// renewed counts the lease that an acknowledged renewal granted.
+func (l *lease) renewed(lock api.Lock, sent instant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return
+	}
+	length := lock.ExpiresAt.Sub(lock.UpdatedAt)
+	l.lastErr = nil
+	if length <= 0 {
+		l.lastErr = fmt.Errorf("the backend answered the renewal with a lease of %v", length)
+	}
+	l.lock = lock
+	l.grant(sent, max(0, min(l.m.ttl, length)))
+}
+
+// failed notes a renewal that was not acknowledged and returns how long to
+// pause. An attempt that timed out was pause enough: an outage shorter than
+// half a TTL must leave time for one more attempt after it.
+func (l *lease) failed(err error, sent, had instant) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastErr = err
+	if api.NotSent(err) && l.err == nil {
+		l.deadline = had
+		l.arm()
+	}
+	left := l.left()
+	pause := min(l.m.ttl/50, left/4, time.Second)
+	var e *api.Error
+	if errors.As(err, &e) {
+		pause = max(pause, min(e.RetryAfter, left/2))
+	}
+	return pause - l.hub.now().mono.Sub(sent.mono)
+}
+
+// check has the heartbeat ask the backend now.
+func (l *lease) check() {
+	select {
+	case l.poke <- struct{}{}:
+	default: // it is about to
+	}
+}
+
+// jumped follows a jump of the clocks: what the timers counted is not to be
+// trusted until the backend has acknowledged a renewal.
+func (l *lease) jumped() {
+	l.mu.Lock()
+	if l.err == nil {
+		l.limit = l.hub.now().add(confirmJump)
+		l.arm()
+	}
+	l.mu.Unlock()
+	l.check()
+}
+
+func (l *lease) info() api.Lock {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lock
+}
+
+func (l *lease) end() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.deadline.mono
+}
+
+func (l *lease) state() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Describe and Abandon are for Client.Close.
+func (l *lease) Describe() string {
+	if l.state() != nil {
+		return fmt.Sprintf("lock %q (%s): its release", l.m.name, l.info().ID)
+	}
+	return fmt.Sprintf("lock %q (%s): held", l.m.name, l.info().ID)
+}
+
+func (l *lease) Abandon() { l.lose(LossUnreachable, api.ErrClosed) }
+
+// refused reports whether a renewal or release was answered in a way that no
+// later attempt would change. A 404 or 422 that is not the backend's own, and a
+// 200 that says nothing, are a proxy's doing: they pass.
+func refused(err error) bool {
+	var e *api.Error
+	if !errors.As(err, &e) || api.Transient(err) {
+		return false
+	}
+	return e.Status >= 300 && e.Status != 404 && e.Status != 422
+}
+
+// sleep returns false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,263 @@
+package relukko_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+)
+
+// outages are the ways in which a backend stops to answer, and comes back.
+var outages = []struct {
+	name    string
+	begin   func(*relukkotest.Server)
+	end     func(*relukkotest.Server)
+	expires func(*relukkotest.Server) time.Time // when the backend's lock does
+}{
+	{"dark", (*relukkotest.Server).GoDark, (*relukkotest.Server).ComeBack, expiresAt},
+	{"stopped", (*relukkotest.Server).Stop, func(s *relukkotest.Server) { s.Start(true) }, expiresAt},
+	{"unavailable", func(s *relukkotest.Server) { s.FailNext(-1, http.StatusServiceUnavailable) }, (*relukkotest.Server).Heal, expiresAt},
+	{"asks to come much later", func(s *relukkotest.Server) { s.FailNext(-1, http.StatusTooManyRequests, "Retry-After", "3600") }, (*relukkotest.Server).Heal, expiresAt},
+	{"renews without an answer", func(s *relukkotest.Server) { s.CutNext(-1, nil) }, (*relukkotest.Server).Heal, expiresAt},
+	{"answers too late", func(s *relukkotest.Server) { s.HoldReplies(nil) }, (*relukkotest.Server).Heal, expiresAt},
+	{"a proxy without a backend", func(s *relukkotest.Server) {
+		s.AnswerNext(-1, nil, relukkotest.Answer{Status: http.StatusNotFound, Body: "<html>no such backend"})
+	}, (*relukkotest.Server).Heal, expiresAt},
+	{"a proxy that welcomes us", func(s *relukkotest.Server) {
+		s.AnswerNext(-1, nil, relukkotest.Answer{Status: http.StatusOK, Body: "<html>Please sign in"})
+	}, (*relukkotest.Server).Heal, expiresAt},
+}
+
+func expiresAt(s *relukkotest.Server) time.Time { return s.Locks()[0].ExpiresAt }
+
+func TestLossIsKnownBeforeExpiry(t *testing.T) {
+	for i := range 50 {
+		for _, outage := range outages {
+			rnd := rand.New(rand.NewPCG(uint64(i), 1))
+			ttl := time.Duration(2+rnd.IntN(4)) * time.Second
+			before := time.Duration(rnd.Int64N(int64(20 * time.Second)))
+			bubble(t, fmt.Sprintf("%s/%v after %v", outage.name, ttl, before), func(t *testing.T, s *relukkotest.Server) {
+				m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(ttl))
+				held := lock(t, m)
+				time.Sleep(before)
+				require.NoError(t, held.Err())
+				outage.begin(s)
+				<-held.Done()
+				require.True(t, time.Now().Before(outage.expires(s)), "done at %v, expired at %v", time.Now(), outage.expires(s))
+				lost := lostFor(t, held, relukko.LossUnreachable)
+				require.True(t, time.Now().Before(lost.Deadline))
+				require.Equal(t, s.Locks()[0].ID, lost.ID)
+				if before > 2*time.Second {
+					require.Error(t, lost.Err)
+				}
+				outage.end(s)
+				require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+			})
+		}
+	}
+}
+
+func TestLossIsKnownBeforeExpiryOnLoopback(t *testing.T) {
+	for range 4 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			s := relukkotest.NewServer(t)
+			m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
+			held := lock(t, m)
+			beats := make(chan struct{})
+			s.Latency(func(r *http.Request) (before, after time.Duration) {
+				if relukkotest.On("PUT", "/v1/locks/{id}/keep_alive")(r) {
+					select {
+					case beats <- struct{}{}:
+					default:
+					}
+				}
+				return 0, 0
+			})
+			<-beats
+			<-beats
+			s.GoDark()
+			<-held.Done()
+			require.True(t, time.Now().Before(expiresAt(s)))
+			lostFor(t, held, relukko.LossUnreachable)
+			require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+		})
+	}
+}
+
+func TestShortOutageLosesNothing(t *testing.T) {
+	for i := range 50 {
+		for _, outage := range outages {
+			rnd := rand.New(rand.NewPCG(uint64(i), 2))
+			ttl := time.Duration(1+rnd.IntN(5)) * time.Second
+			before := time.Duration(rnd.Int64N(int64(10 * time.Second)))
+			length := time.Duration(rnd.Int64N(int64(ttl/2-ttl/100))) + ttl/100
+			if i < 5 {
+				length = ttl/2 - time.Millisecond
+			}
+			bubble(t, fmt.Sprintf("%s/%v of %v after %v", outage.name, length, ttl, before), func(t *testing.T, s *relukkotest.Server) {
+				m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(ttl))
+				held := lock(t, m)
+				for range 3 {
+					time.Sleep(before)
+					outage.begin(s)
+					time.Sleep(length)
+					outage.end(s)
+					time.Sleep(ttl)
+					require.NoError(t, held.Err(), "%v", context.Cause(held))
+				}
+				require.NoError(t, m.Unlock(held))
+				synctest.Wait()
+				require.Empty(t, s.Locks())
+			})
+		}
+	}
+}
+
+func TestUnacknowledgedRenewalCanOnlyShortenTheLease(t *testing.T) {
+	bubble(t, "carried out, never answered", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
+		held := lock(t, m)
+		began := time.Now()
+		require.Equal(t, began.Add(10*time.Minute), session(t, held).Deadline().Round(0))
+		s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
+		time.Sleep(time.Second + time.Millisecond) // the first heartbeat is under way
+		require.Less(t, session(t, held).Deadline().Sub(began), 11*time.Second+time.Millisecond)
+		<-held.Done()
+		require.True(t, time.Now().Before(began.Add(11*time.Second)))
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+	})
+	bubble(t, "certainly not sent", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
+		held := lock(t, m)
+		s.Stop()
+		time.Sleep(time.Minute)
+		require.NoError(t, held.Err(), "the lease of 10 min was never touched")
+		s.Start(true)
+		require.NoError(t, m.Unlock(held))
+	})
+}
+
+func TestHeartbeatsComeEarlyThenEveryThirdOfTheTTL(t *testing.T) {
+	for _, row := range []struct {
+		ttl, hold time.Duration
+		min, max  int
+	}{
+		{time.Minute, 900 * time.Millisecond, 0, 0},
+		{time.Minute, 1100 * time.Millisecond, 1, 1},
+		{time.Minute, 61 * time.Second, 4, 4},
+		{time.Second, 300 * time.Millisecond, 0, 0},
+		{3 * time.Second, 31 * time.Second, 31, 35},
+		{time.Hour, 301 * time.Second, 11, 12},
+	} {
+		bubble(t, fmt.Sprint(row.ttl, " held for ", row.hold), func(t *testing.T, s *relukkotest.Server) {
+			m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(row.ttl))
+			held := lock(t, m)
+			time.Sleep(row.hold)
+			beats := s.Requests("PUT", "/v1/locks/{id}/keep_alive")
+			require.GreaterOrEqual(t, beats, row.min)
+			require.LessOrEqual(t, beats, row.max)
+			if beats > 0 {
+				require.LessOrEqual(t, expiresAt(s).Sub(time.Now()), row.ttl)
+			}
+			require.NoError(t, m.Unlock(held))
+		})
+	}
+}
+
+func TestRefusedRenewalEndsTheContextAtOnce(t *testing.T) {
+	for _, status := range []int{400, 401, 403, 405, 418, 302} {
+		bubble(t, http.StatusText(status), func(t *testing.T, s *relukkotest.Server) {
+			m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
+			held := lock(t, m)
+			time.Sleep(20 * time.Second)
+			s.AnswerNext(-1, nil, relukkotest.Answer{Status: status})
+			start := time.Now()
+			<-held.Done()
+			lost := lostFor(t, held, relukko.LossRefused)
+			require.Less(t, time.Since(start), 4*time.Second, "by the next heartbeat")
+			require.True(t, time.Now().Before(lost.Deadline), "the lease still runs")
+			s.Heal()
+			require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+		})
+	}
+}
+
+func TestHeldThroughHours(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, m)
+		time.Sleep(5 * time.Hour)
+		require.NoError(t, held.Err())
+		require.NoError(t, m.Unlock(held))
+	})
+}
+
+func TestSuspendIsNoticedByTheWallClock(t *testing.T) {
+	const ttl = 30 * time.Second
+	for _, row := range []struct {
+		name  string
+		ahead time.Duration
+		then  func(s *relukkotest.Server)
+		lost  relukko.LossReason // 0: none
+	}{
+		{"the lock is still there", 20 * time.Second, func(*relukkotest.Server) {}, 0},
+		{"the lock is gone", time.Hour, func(s *relukkotest.Server) { s.Delete("arm") }, relukko.LossDeleted},
+		{"nobody answers", 10 * time.Second, (*relukkotest.Server).GoDark, relukko.LossUnreachable},
+	} {
+		bubble(t, row.name, func(t *testing.T, s *relukkotest.Server) {
+			s.RefuseWebSockets(true) // or the deletion would be heard of
+			c := s.Client()
+			ahead := relukko.Skew(c)
+			m := relukko.NewMutex(c, "arm", relukko.WithTTL(ttl))
+			held := lock(t, m)
+			time.Sleep(62 * time.Second)
+			beats := s.Requests("PUT", "/v1/locks/{id}/keep_alive")
+			ahead.Store(int64(row.ahead))
+			row.then(s)
+			if row.ahead > ttl {
+				require.ErrorIs(t, session(t, held).Err(), relukko.ErrLockLost, "before any timer fires")
+				row.lost = relukko.LossUnreachable
+			}
+			time.Sleep(2*time.Second + time.Millisecond)
+			if row.lost != 0 {
+				lostFor(t, held, row.lost)
+				s.Heal()
+				require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+				return
+			}
+			require.NoError(t, held.Err())
+			require.Equal(t, beats+1, s.Requests("PUT", "/v1/locks/{id}/keep_alive"), "the backend was asked once")
+			time.Sleep(time.Minute)
+			require.NoError(t, m.Unlock(held))
+		})
+	}
+}
+
+func TestTenThousandHeartbeats(t *testing.T) {
+	bubble(t, "of 100 locks", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		var g errgroup.Group
+		for i := range 100 {
+			g.Go(func() error {
+				return relukko.NewMutex(c, fmt.Sprint("arm-", i), relukko.WithTTL(3*time.Second)).Do(t.Context(), func(ctx context.Context) error {
+					time.Sleep(100 * time.Second)
+					return context.Cause(ctx)
+				})
+			})
+		}
+		require.NoError(t, g.Wait())
+		require.GreaterOrEqual(t, s.Requests("PUT", "/v1/locks/{id}/keep_alive"), 10000)
+		require.Empty(t, s.Locks())
+		require.Equal(t, 1, s.WebSockets(), "one for all")
+	})
+}

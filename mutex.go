@@ -1,0 +1,205 @@
+package relukko
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+// Mutex is a lock of one name on a Relukko backend. At most one holder at a
+// time is inside it, over all processes and goroutines. Make one with
+// [NewMutex]; goroutines may share it.
+//
+// Like [sync.Mutex] it is not re-entrant: a goroutine that locks it twice waits
+// until its context ends.
+type Mutex struct {
+	client *api.Client
+	name   string
+	options
+	err  error               // the name or an option is unusable: every Lock fails
+	turn *semaphore.Weighted // held from Lock to Unlock: first come, first served in this process
+
+	mu      sync.Mutex
+	session *Session               // between Lock and Unlock
+	queue   map[*reporter]struct{} // who waits for the turn
+}
+
+// NewMutex returns a mutex for the lock name (1 to 255 bytes of UTF-8 without
+// control characters). It sends nothing and does not fail: with a name or an
+// option that cannot be used, every Lock returns an error that says so.
+func NewMutex(client *api.Client, name string, opts ...Option) *Mutex {
+	m := &Mutex{
+		client:  client,
+		name:    name,
+		options: newOptions(opts),
+		turn:    semaphore.NewWeighted(1),
+		queue:   make(map[*reporter]struct{}),
+	}
+	m.err = m.check(name)
+	return m
+}
+
+// Name returns the name of the lock.
+func (m *Mutex) Name() string { return m.name }
+
+// Lock blocks until the caller holds the lock or ctx is done.
+//
+// The context it returns is derived from ctx and is done as soon as the lock is
+// lost or unlocked; [context.Cause] then tells: a [*LostError], [ErrUnlocked],
+// or the cause of ctx. When ctx is done the lock stays held until Unlock.
+//
+// When err is non-nil the returned context is already cancelled, with err as
+// its cause, and no lock is left on the backend as soon as it can be reached;
+// [api.Client.Close] waits for that. Lock fails when ctx is done, when the
+// backend refuses (errors.Is finds [api.ErrRefused]) or answers nonsense, when
+// for a minute it says nothing about who has the lock ([WithBackOff] changes
+// that), and when the client closes ([api.ErrClosed]). The error says who holds
+// the lock, or what the backend last said.
+func (m *Mutex) Lock(ctx context.Context) (context.Context, error) {
+	return m.enter(ctx, false)
+}
+
+// TryLock is Lock without waiting for a holder: when the lock is held, here or
+// elsewhere, it returns a [*LockedError]. It does wait out a backend that
+// cannot be reached, as Lock does; give it a context with a deadline where that
+// matters. In a loop don't overwrite the context that you pass:
+//
+//	held, err := m.TryLock(ctx)
+func (m *Mutex) TryLock(ctx context.Context) (context.Context, error) {
+	return m.enter(ctx, true)
+}
+
+func (m *Mutex) enter(ctx context.Context, try bool) (context.Context, error) {
+	s, err := m.acquire(ctx, try, m.log)
+	if err != nil {
+		failed, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		cancel(err)
+		return failed, err
+	}
+	return s.guarded, nil
+}
+
+func (m *Mutex) acquire(ctx context.Context, try bool, log *slog.Logger) (s *Session, err error) {
+	if m.err != nil {
+		return nil, m.errorf([]error{m.err}, "%v", m.err)
+	}
+	a := &acquisition{m: m, ctx: ctx, hub: hubOf(m.client), mark: newMark(), began: time.Now()}
+	a.report.name, a.report.tell, a.report.log = m.name, m.onWait, log
+	defer a.report.end()
+	if a.task = m.client.Tasks().Start(a); a.task == nil || ctx.Err() != nil {
+		if a.task != nil {
+			a.task.Done()
+		}
+		return nil, a.gaveUp()
+	}
+	if err := m.takeTurn(a, try); err != nil {
+		a.task.Done()
+		return nil, err
+	}
+	s, err = a.run(try)
+	if a.waiter != nil {
+		a.hub.forget(a.waiter)
+	}
+	if err != nil {
+		m.turn.Release(1)
+		if a.flight != nil || a.unanswered != (instant{}) {
+			go a.cleanUp()
+		} else {
+			a.task.Done()
+		}
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.session = s
+	for r := range m.queue {
+		lock := s.Info()
+		r.holderIs(&lock)
+	}
+	return s, nil
+}
+
+// takeTurn waits until no other goroutine of this process is inside.
+func (m *Mutex) takeTurn(a *acquisition, try bool) error {
+	if m.turn.TryAcquire(1) {
+		return nil
+	}
+	m.mu.Lock()
+	if m.session != nil {
+		lock := m.session.Info()
+		a.report.holderIs(&lock)
+	}
+	if try {
+		m.mu.Unlock()
+		return &LockedError{Name: m.name, Holder: a.report.known()}
+	}
+	m.queue[&a.report] = struct{}{}
+	m.mu.Unlock()
+	a.held = true
+
+	ctx, cancel := context.WithCancel(a.ctx)
+	defer cancel()
+	defer context.AfterFunc(m.client.Tasks().Closing(), cancel)()
+	defer time.AfterFunc(reportAfter, a.report.begin).Stop()
+	err := m.turn.Acquire(ctx, 1)
+
+	m.mu.Lock()
+	delete(m.queue, &a.report)
+	m.mu.Unlock()
+	if err != nil {
+		return a.gaveUp()
+	}
+	a.held = false
+	return nil
+}
+
+// Unlock releases the lock. It works with a cancelled context: of ctx it takes
+// the values, neither the cancellation nor the deadline. Whatever it returns,
+// the contexts of the lock are done, and the next goroutine of this process may
+// enter.
+//
+//   - nil: the lock was held without a gap from Lock to this Unlock, and is released.
+//   - [*LostError]: it was lost on the way.
+//   - [ErrNotReleased]: it was held as far as is known, but the backend did not
+//     confirm the release within 10 s. The release is tried again behind until
+//     the lease ends.
+//   - [ErrNotLocked]: nothing is held, or ctx carries a session of this Mutex
+//     that is over: a second Unlock frees nobody else's lock.
+func (m *Mutex) Unlock(ctx context.Context) error {
+	m.mu.Lock()
+	s := m.session
+	if own, ok := ctx.Value(m).(*Session); s == nil || ok && own != s {
+		m.mu.Unlock()
+		return m.errorf([]error{ErrNotLocked}, "not held; Unlock goes once with each Lock that succeeded")
+	}
+	m.session = nil
+	m.mu.Unlock()
+	defer m.turn.Release(1)
+	return s.lease.release(ctx)
+}
+
+// Do calls f inside the lock, with the guarded context, and unlocks, also when
+// f panics or calls [runtime.Goexit]. It returns the error of Lock, or else f's
+// error joined with that of Unlock: a loss is never lost.
+func (m *Mutex) Do(ctx context.Context, f func(context.Context) error) (err error) {
+	held, err := m.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Unlock(held)) }()
+	return f(held)
+}
+
+// lost logs a loss and tells WithOnLost's function.
+func (m *Mutex) lost(loss *LostError) {
+	m.log.Warn("lock lost", "lock", m.name, "id", loss.ID, "reason", loss.Reason.String(), "error", loss.Err)
+	if m.onLost != nil {
+		go m.onLost(loss)
+	}
+}

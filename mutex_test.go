@@ -1,0 +1,312 @@
+package relukko_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+)
+
+func TestUncontendedIsTwoRequestsAndNoWebSocket(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, m)
+		require.NoError(t, m.Unlock(held))
+		time.Sleep(time.Minute)
+		require.Equal(t, 2, s.Requests("", ""))
+		require.Equal(t, 1, s.Requests("POST", "/v1/locks/"))
+		require.Equal(t, 1, s.Requests("DELETE", "/v1/locks/{id}"))
+		require.Zero(t, s.WebSockets())
+	})
+}
+
+func TestClientsExcludeEachOther(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		var in inside
+		var g errgroup.Group
+		for i := range 4 {
+			c := s.Client()
+			m := relukko.NewMutex(c, "arm")
+			for j := range 4 {
+				if j == 2 {
+					m = relukko.NewMutex(c, "arm")
+				}
+				g.Go(func() error {
+					for k := range 5 {
+						err := m.Do(t.Context(), func(ctx context.Context) error {
+							in.enter()
+							defer in.leave()
+							time.Sleep(time.Duration(i+j*k) * 100 * time.Millisecond)
+							return ctx.Err()
+						})
+						if err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+		}
+		require.NoError(t, g.Wait())
+		require.EqualValues(t, 1, in.most.Load())
+		require.Empty(t, s.Locks())
+	})
+}
+
+func TestGoroutinesOfOneProcessExcludeEachOther(t *testing.T) {
+	bubble(t, "first come, first served", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, m)
+		var order []int
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i+1) * time.Millisecond)
+				held, err := m.Lock(t.Context())
+				require.NoError(t, err)
+				order = append(order, i)
+				require.NoError(t, m.Unlock(held))
+			})
+		}
+		time.Sleep(time.Second)
+		require.Equal(t, 1, s.Requests("POST", ""), "who waits here does not bother the backend")
+		require.NoError(t, m.Unlock(held))
+		wg.Wait()
+		for i := range order {
+			require.Equal(t, i, order[i])
+		}
+	})
+	bubble(t, "a lost lock lets nobody in before Unlock", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, m)
+		time.Sleep(2 * time.Second)
+		s.Delete("arm")
+		<-held.Done()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, err := m.Lock(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		_, err = m.TryLock(t.Context())
+		require.ErrorIs(t, err, relukko.ErrLocked)
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+		require.NoError(t, m.Unlock(lock(t, m)))
+	})
+	bubble(t, "not re-entrant", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, m)
+		ctx, cancel := context.WithTimeout(held, time.Minute)
+		defer cancel()
+		_, err := m.Lock(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NoError(t, m.Unlock(held))
+	})
+}
+
+func TestTryLock(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-7"))
+		held, err := m.TryLock(t.Context())
+		require.NoError(t, err)
+		for _, other := range []*relukko.Mutex{m, relukko.NewMutex(s.Client(), "arm")} {
+			start := time.Now()
+			failed, err := other.TryLock(t.Context())
+			require.ErrorIs(t, err, relukko.ErrLocked)
+			require.Less(t, time.Since(start), 10*time.Millisecond)
+			var locked *relukko.LockedError
+			require.ErrorAs(t, err, &locked)
+			require.Equal(t, "arm", locked.Name)
+			require.Error(t, failed.Err())
+			if other == m {
+				require.Contains(t, err.Error(), "held by bench-7", "here it is known who")
+				require.Equal(t, session(t, held).Info().ID, locked.Holder.ID)
+			}
+			if locked.Holder != nil {
+				require.Contains(t, err.Error(), "held by bench-7")
+				require.NotContains(t, err.Error(), "#", "the mark is nobody's business")
+			}
+		}
+		require.NoError(t, m.Unlock(held))
+		other := relukko.NewMutex(s.Client(), "arm")
+		held, err = other.TryLock(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, other.Unlock(held))
+	})
+}
+
+func TestDo(t *testing.T) {
+	errWork := errors.New("it did not work")
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		free := func() {
+			t.Helper()
+			require.Empty(t, s.Locks())
+			require.NoError(t, m.Unlock(lock(t, m)))
+		}
+		require.NoError(t, m.Do(t.Context(), func(ctx context.Context) error {
+			require.Equal(t, "arm", session(t, ctx).Info().Name)
+			return nil
+		}))
+		free()
+		require.ErrorIs(t, m.Do(t.Context(), func(context.Context) error { return errWork }), errWork)
+		free()
+		require.PanicsWithValue(t, "oh", func() {
+			m.Do(t.Context(), func(context.Context) error { panic("oh") })
+		})
+		free()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			m.Do(t.Context(), func(context.Context) error { runtime.Goexit(); return nil })
+		}()
+		<-done
+		free()
+
+		err := m.Do(t.Context(), func(ctx context.Context) error {
+			time.Sleep(2 * time.Second)
+			s.Delete("arm")
+			<-ctx.Done()
+			return errWork
+		})
+		require.ErrorIs(t, err, errWork)
+		require.ErrorIs(t, err, relukko.ErrLockLost)
+		free()
+
+		cancelled, cancel := context.WithCancelCause(t.Context())
+		cancel(errCancelled)
+		require.ErrorIs(t, m.Do(cancelled, func(context.Context) error { panic("must not be called") }), errCancelled)
+		free()
+	})
+}
+
+func TestLocker(t *testing.T) {
+	bubble(t, "excludes, through outages of any length", func(t *testing.T, s *relukkotest.Server) {
+		lost := make(chan error, 1)
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnLost(func(err error) { lost <- err }))
+		l := m.Locker()
+		l.Lock()
+		_, err := m.TryLock(t.Context())
+		require.ErrorIs(t, err, relukko.ErrLocked)
+		l.Unlock()
+		s.Stop()
+		go func() {
+			time.Sleep(time.Hour)
+			s.Start(false)
+		}()
+		start := time.Now()
+		l.Lock()
+		require.InDelta(t, time.Hour, time.Since(start), float64(10*time.Second))
+		time.Sleep(2 * time.Second)
+		s.Delete("arm")
+		require.ErrorIs(t, <-lost, relukko.ErrLockLost)
+		l.Unlock()
+		require.Empty(t, s.Locks())
+	})
+	bubble(t, "panics where waiting does not help", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		require.Panics(t, func() { relukko.NewMutex(c, "arm").Locker().Unlock() })
+		require.Panics(t, func() { relukko.NewMutex(c, "").Locker().Lock() })
+		wrong, err := api.New(s.URL, "wrong", api.WithHTTPClient(s.HTTPClient()))
+		require.NoError(t, err)
+		defer wrong.Close(t.Context())
+		require.Panics(t, func() { relukko.NewMutex(wrong, "arm").Locker().Lock() })
+	})
+}
+
+func TestUnusableNamesAndOptionsAreToldByEveryLock(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		for _, row := range []struct {
+			name string
+			opts []relukko.Option
+			want string
+		}{
+			{"", nil, "the name is empty"},
+			{strings.Repeat("x", 256), nil, "the name has 256 bytes"},
+			{"a\nb", nil, "control character"},
+			{"a\xff", nil, "UTF-8"},
+			{"arm", []relukko.Option{relukko.WithTTL(0)}, "TTL"},
+			{"arm", []relukko.Option{relukko.WithTTL(-time.Second)}, "TTL"},
+			{"arm", []relukko.Option{relukko.WithTTL(1500 * time.Millisecond)}, "TTL"},
+			{"arm", []relukko.Option{relukko.WithCreator("a\tb")}, "the creator has a control character"},
+		} {
+			m := relukko.NewMutex(c, row.name, row.opts...)
+			require.Equal(t, row.name, m.Name())
+			_, err := m.Lock(t.Context())
+			require.ErrorContains(t, err, row.want)
+			_, err = m.TryLock(t.Context())
+			require.ErrorContains(t, err, row.want)
+			require.ErrorIs(t, m.Unlock(t.Context()), relukko.ErrNotLocked)
+		}
+		require.Zero(t, s.Requests("", ""))
+		require.NoError(t, relukko.NewMutex(c, strings.Repeat("ä", 127)).Do(t.Context(), func(context.Context) error { return nil }))
+	})
+}
+
+func TestTrustMode(t *testing.T) {
+	t.Setenv("RELUKKO_TRUST_ME_IT_IS_LOCKED", "yes")
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, m)
+		_, err := m.TryLock(t.Context())
+		require.ErrorIs(t, err, relukko.ErrLocked, "in one process it still excludes")
+		time.Sleep(100 * time.Hour)
+		require.NoError(t, held.Err())
+		require.NoError(t, session(t, held).Err())
+		require.True(t, session(t, held).Deadline().IsZero())
+		require.Equal(t, "WE TRUST YOU", session(t, held).Info().Name)
+		require.NoError(t, m.Unlock(held))
+		require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }))
+		require.Zero(t, s.Requests("", ""))
+	})
+}
+
+func TestFencingTokensRise(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		var last uint64
+		for i := range 20 {
+			m := relukko.NewMutex(s.Client(), "arm")
+			held := lock(t, m)
+			token := session(t, held).Info().FencingToken
+			require.Greater(t, token, last)
+			last = token
+			if i%3 == 0 {
+				s.Delete("arm")
+			}
+			m.Unlock(held)
+		}
+	})
+}
+
+func TestCreatorTellsWhoAndBearsAFreshMark(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		marks := map[string]bool{}
+		for i := range 100 {
+			m := relukko.NewMutex(s.Client(), fmt.Sprint("arm-", i%2), relukko.WithCreator("bench-7"))
+			held := lock(t, m)
+			who, mark, ok := strings.Cut(session(t, held).Info().Creator, " #")
+			require.True(t, ok)
+			require.Equal(t, "bench-7", who)
+			require.GreaterOrEqual(t, len(mark), 12)
+			marks[mark] = true
+			require.NoError(t, m.Unlock(held))
+		}
+		require.Len(t, marks, 100)
+		m := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, m)
+		require.Regexp(t, `^[^@]+@[^/]+/\d+ #[a-z0-9]{12}$`, session(t, held).Info().Creator)
+		synctest.Wait()
+		require.NoError(t, m.Unlock(held))
+	})
+}

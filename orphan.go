@@ -1,0 +1,111 @@
+package relukko
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+// orphanAfter is how long a create without an answer is looked after: a lock
+// that it made has expired by then (10 min, and about 3 min of grace).
+const orphanAfter = 15 * time.Minute
+
+// lookAgain is when a mark is looked for where the backend cannot call it off,
+// counted from when the last request that bore it ended.
+var lookAgain = [...]time.Duration{0, time.Second, 5 * time.Second}
+
+// cleanUp sees to it that nothing is left of an acquisition that gave up: a
+// create may be under way, or may have been carried out though its answer was
+// lost. It takes as long as the backend cannot be reached, at most orphanAfter,
+// and then takes the task off the account.
+func (a *acquisition) cleanUp() {
+	defer a.task.Done()
+	ctx, cancel := context.WithTimeout(a.task.Context(a.ctx), orphanAfter)
+	defer cancel()
+	if a.flight != nil {
+		defer a.cancel()
+	}
+	offered, err := a.callOff(ctx)
+	if err == nil && !offered {
+		err = a.seekOut(ctx)
+	}
+	if err != nil {
+		a.m.log.Error("a lock may be left on the backend until it expires", "lock", a.m.name, "creator", a.creator(), "error", err)
+	}
+}
+
+// callOff asks the backend to call the mark off. It returns false where the
+// backend has no such thing. When it returns true, nothing is left, and no
+// straggler will be let in.
+func (a *acquisition) callOff(ctx context.Context) (offered bool, err error) {
+	err = untilAnswered(ctx, func() error { return a.m.client.CallOff(ctx, a.mark) })
+	var e *api.Error
+	switch {
+	case err == nil:
+		if a.flight != nil {
+			a.cancel()
+			<-a.flight
+		}
+		return true, nil
+	case errors.As(err, &e) && !errors.Is(err, api.ErrRefused):
+		return false, nil
+	}
+	return false, err
+}
+
+// seekOut lets a create that is under way finish and deletes what it made;
+// where its connection broke, and for any other create without an answer, it
+// looks for the mark.
+func (a *acquisition) seekOut(ctx context.Context) error {
+	if a.flight != nil {
+		r := <-a.flight
+		switch {
+		case r.err == nil:
+			if err := a.m.delete(ctx, r.lock.ID); err != nil && !errors.Is(err, api.ErrGone) {
+				return err
+			}
+		case !api.NotSent(r.err):
+			a.unanswered = r.sent
+		}
+	}
+	if a.unanswered == (instant{}) {
+		return nil
+	}
+	began := time.Now()
+	for _, after := range lookAgain {
+		if !sleep(ctx, time.Until(began.Add(after))) {
+			return context.Cause(ctx)
+		}
+		var locks []api.Lock
+		err := untilAnswered(ctx, func() (err error) {
+			locks, err = a.m.client.List(ctx)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for i := range locks {
+			if !a.owns(&locks[i]) {
+				continue
+			}
+			if err := a.m.delete(ctx, locks[i].ID); err != nil && !errors.Is(err, api.ErrGone) {
+				return err
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+// untilAnswered repeats f, which retries for a while by itself, until the
+// backend has answered it or ctx ends.
+func untilAnswered(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if err == nil || !api.Transient(err) || !sleep(ctx, time.Second) {
+			return err
+		}
+	}
+}

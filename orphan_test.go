@@ -1,0 +1,216 @@
+package relukko_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+func TestNoOrphans(t *testing.T) {
+	for _, kind := range []struct {
+		name  string
+		setUp func(*relukkotest.Server)
+	}{
+		{"called off", func(*relukkotest.Server) {}},
+		{"without calling off", func(s *relukkotest.Server) { s.Without(server.ExtCallOff) }},
+		{"without extensions", original},
+	} {
+		for _, trouble := range []struct {
+			name  string
+			fault func(s *relukkotest.Server, rnd *rand.Rand)
+		}{
+			{"slow", func(*relukkotest.Server, *rand.Rand) {}},
+			{"replies cut", func(s *relukkotest.Server, rnd *rand.Rand) { s.CutNext(1+rnd.IntN(2), create) }},
+			{"restarts", func(s *relukkotest.Server, rnd *rand.Rand) {
+				s.Stop()
+				s.Start(rnd.IntN(4) > 0)
+			}},
+			{"dark for a while", func(s *relukkotest.Server, rnd *rand.Rand) {
+				s.GoDark()
+				time.Sleep(time.Duration(rnd.IntN(10)) * time.Second)
+				s.ComeBack()
+			}},
+			{"unavailable", func(s *relukkotest.Server, rnd *rand.Rand) { s.FailNext(1+rnd.IntN(5), 502) }},
+		} {
+			bubble(t, kind.name+"/"+trouble.name, func(t *testing.T, s *relukkotest.Server) {
+				kind.setUp(s)
+				testNoOrphans(t, s, trouble.fault)
+			})
+		}
+	}
+}
+
+// testNoOrphans cancels 500 calls at random instants against a backend in
+// trouble, and requires that none of them leaves a lock.
+func testNoOrphans(t *testing.T, s *relukkotest.Server, fault func(*relukkotest.Server, *rand.Rand)) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	s.Latency(func(*http.Request) (before, after time.Duration) {
+		return rand.N(100 * time.Millisecond), rand.N(100 * time.Millisecond)
+	})
+	clients := []*api.Client{s.Client(), s.Client(), s.Client()}
+	var wg sync.WaitGroup
+	for i := range 500 {
+		m := relukko.NewMutex(clients[i%len(clients)], fmt.Sprint("arm-", i%7))
+		call, after, hold := m.Lock, time.Duration(rnd.Int64N(int64(400*time.Millisecond))), time.Duration(rnd.IntN(100))*time.Millisecond
+		if i%4 == 0 {
+			call = m.TryLock
+		}
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			defer cancel()
+			held, err := call(ctx)
+			if late := time.Since(deadline(ctx)); err != nil && late > 0 {
+				t.Errorf("returned %v after the context's end", late)
+			}
+			if err == nil {
+				time.Sleep(hold)
+				m.Unlock(held)
+			}
+		})
+		if i%20 == 19 {
+			fault(s, rnd)
+			time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond)
+		}
+	}
+	wg.Wait()
+	for _, c := range clients {
+		require.NoError(t, c.Close(t.Context()))
+	}
+	require.Empty(t, names(s))
+}
+
+func deadline(ctx context.Context) time.Time {
+	d, _ := ctx.Deadline()
+	return d
+}
+
+func TestNoOrphansOnLoopback(t *testing.T) {
+	for _, without := range [][]server.Extension{nil, {server.ExtCallOff}} {
+		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
+			t.Parallel()
+			s := relukkotest.NewServer(t)
+			s.Without(without...)
+			s.Latency(func(*http.Request) (before, after time.Duration) {
+				return rand.N(10 * time.Millisecond), rand.N(10 * time.Millisecond)
+			})
+			c := s.Client()
+			var wg sync.WaitGroup
+			for i := range 10 {
+				m := relukko.NewMutex(c, fmt.Sprint("arm-", i%5))
+				wg.Go(func() {
+					for j := range 20 {
+						if j%5 == i%5 {
+							s.CutNext(1, create)
+						}
+						ctx, cancel := context.WithTimeout(t.Context(), rand.N(40*time.Millisecond))
+						held, err := m.Lock(ctx)
+						if late := time.Since(deadline(ctx)); err != nil && late > 100*time.Millisecond {
+							t.Errorf("returned %v after the context's end", late)
+						}
+						if err == nil {
+							m.Unlock(held)
+						}
+						cancel()
+					}
+				})
+			}
+			wg.Wait()
+			require.NoError(t, c.Close(t.Context()))
+			require.Empty(t, names(s))
+		})
+	}
+}
+
+func TestACancelledCreateThatIsCarriedOutLateLeavesNothing(t *testing.T) {
+	for _, without := range [][]server.Extension{nil, {server.ExtCallOff}, server.AllExtensions()} {
+		for name, park := range map[string]func(*relukkotest.Server) *relukkotest.Hold{
+			"before": func(s *relukkotest.Server) *relukkotest.Hold { return s.Hold(create) },
+			"after":  func(s *relukkotest.Server) *relukkotest.Hold { return s.HoldReplies(create) },
+		} {
+			bubble(t, fmt.Sprint(name, " without ", without), func(t *testing.T, s *relukkotest.Server) {
+				s.Without(without...)
+				c := s.Client()
+				m := relukko.NewMutex(c, "arm")
+				parked := park(s)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				start := time.Now()
+				_, err := m.Lock(ctx)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.Equal(t, time.Second, time.Since(start))
+				time.Sleep(time.Second)
+				parked.Release()
+				require.NoError(t, c.Close(t.Context()))
+				synctest.Wait()
+				require.Empty(t, s.Locks())
+			})
+		}
+	}
+}
+
+func TestNonsenseForACreateLeavesNothing(t *testing.T) {
+	for _, without := range [][]server.Extension{nil, server.AllExtensions()} {
+		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
+			s := relukkotest.NewServer(t)
+			s.Without(without...)
+			backend, err := url.Parse(s.URL)
+			require.NoError(t, err)
+			proxy := httputil.NewSingleHostReverseProxy(backend)
+			proxy.ModifyResponse = func(r *http.Response) error {
+				if r.StatusCode == http.StatusCreated {
+					r.Body.Close()
+					r.Header.Del("Content-Length")
+					r.ContentLength, r.Body = -1, io.NopCloser(strings.NewReader("<html>Created!"))
+				}
+				return nil
+			}
+			front := httptest.NewServer(proxy)
+			defer front.Close()
+			c, err := api.New(front.URL, s.APIKey)
+			require.NoError(t, err)
+			_, err = relukko.NewMutex(c, "arm").Lock(t.Context())
+			require.ErrorContains(t, err, "not a lock")
+			require.NoError(t, c.Close(t.Context()))
+			require.Empty(t, s.Locks())
+		})
+	}
+}
+
+func TestAStragglerAfterUnlockLeavesNothing(t *testing.T) {
+	for _, without := range [][]server.Extension{nil, server.AllExtensions()} {
+		bubble(t, fmt.Sprint("without ", without), func(t *testing.T, s *relukkotest.Server) {
+			s.Without(without...)
+			m := relukko.NewMutex(s.Client(), "arm")
+			var first atomic.Bool
+			parked := s.Hold(func(r *http.Request) bool { return create(r) && first.CompareAndSwap(false, true) })
+			go func() {
+				time.Sleep(time.Second)
+				s.Cut() // nobody waits for the first create any longer, but it is still on its way
+			}()
+			held := lock(t, m)
+			require.NoError(t, m.Unlock(held))
+			require.Equal(t, 1, parked.Parked())
+			parked.Release()
+			time.Sleep(10 * time.Second)
+			require.Empty(t, s.Locks())
+		})
+	}
+}

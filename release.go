@@ -1,0 +1,112 @@
+package relukko
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/tasks"
+)
+
+// releaseTimeout is how long Unlock waits for an answer to the release.
+const releaseTimeout = 10 * time.Second
+
+// release ends the lease for Unlock and deletes the lock.
+func (l *lease) release(ctx context.Context) error {
+	if loss := l.stop(); loss != nil {
+		l.giveBack(ctx, loss)
+		return loss
+	}
+	limited, cancel := context.WithTimeout(l.task.Context(ctx), releaseTimeout)
+	defer cancel()
+	id := l.info().ID
+	err := l.m.delete(limited, id)
+	switch {
+	case err == nil:
+		l.settle(l.task)
+		return nil
+	case errors.Is(err, api.ErrGone):
+		l.settle(l.task)
+		loss := &LostError{Name: l.m.name, ID: id, Reason: LossDeleted, Deadline: l.end(), Err: err}
+		l.m.lost(loss)
+		return loss
+	case limited.Err() == nil:
+		l.task.Done()
+		return l.m.errorf([]error{ErrNotReleased, err}, "not released, it stays taken until its lease and the backend's grace have passed: %v", err)
+	}
+	go l.releaseBehind(ctx)
+	return l.m.errorf([]error{ErrNotReleased, err}, "not released within %v, trying on until %s: %v",
+		releaseTimeout, l.end().Format(time.RFC3339), err)
+}
+
+// releaseBehind goes on with a release that Unlock gave up waiting for.
+func (l *lease) releaseBehind(ctx context.Context) {
+	ctx, cancel := context.WithDeadline(l.task.Context(ctx), l.end())
+	defer cancel()
+	if err := l.m.delete(ctx, l.info().ID); err != nil && !errors.Is(err, api.ErrGone) {
+		l.m.log.Warn("lock not released, it expires by itself", "lock", l.m.name, "id", l.info().ID, "error", err)
+	}
+	l.settle(l.task)
+}
+
+// giveBack deletes, behind, a lock whose lease is over but which the backend
+// may keep for its grace: the name is free the sooner.
+func (l *lease) giveBack(ctx context.Context, loss error) {
+	task := l.m.client.Tasks().Start(l)
+	if task == nil {
+		return // the client has closed; the lock expires by itself
+	}
+	go func() {
+		var lost *LostError
+		if errors.As(loss, &lost) && lost.Reason != LossDeleted {
+			ctx, cancel := context.WithTimeout(task.Context(ctx), giveBackTimeout)
+			defer cancel()
+			l.m.delete(ctx, lost.ID)
+		}
+		l.settle(task)
+	}()
+}
+
+const giveBackTimeout = 3 * time.Minute // the usual grace
+
+// settle ends the task of a lease that is over. Where a create of the same mark was never
+// answered it may still arrive, and make a lock that nobody holds.
+func (l *lease) settle(task *tasks.Task) {
+	if !l.stray {
+		task.Done()
+		return
+	}
+	a := &acquisition{m: l.m, ctx: l.values, hub: l.hub, task: task, mark: l.mark, unanswered: l.hub.now()}
+	task.Become(a)
+	go a.cleanUp()
+}
+
+// delete deletes a lock until that is answered or ctx ends. "Gone" after an
+// attempt that was not answered counts as deleted.
+func (m *Mutex) delete(ctx context.Context, id string) error {
+	tried := false // without an answer
+	for {
+		_, err := m.client.Delete(ctx, id)
+		var e *api.Error
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, api.ErrGone):
+			if errors.As(err, &e) && (tried || e.MaybeDone) {
+				return nil
+			}
+			return err
+		case ctx.Err() != nil || refused(err):
+			return err
+		}
+		tried = tried || !api.NotSent(err)
+		m.log.Info("lock not released, trying again", "lock", m.name, "id", id, "error", err)
+		if !sleep(ctx, releasePause) {
+			return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		}
+	}
+}
+
+const releasePause = 200 * time.Millisecond

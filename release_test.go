@@ -1,0 +1,174 @@
+package relukko_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+)
+
+var release = relukkotest.On("DELETE", "/v1/locks/{id}")
+
+func TestUnlockTellsTheTruth(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		fault  func(*relukkotest.Server)
+		want   error
+		lost   relukko.LossReason
+		left   bool          // the lock is still there when Unlock returns
+		atMost time.Duration // that Unlock takes
+	}{
+		{name: "released"},
+		{name: "released though the reply was lost", fault: func(s *relukkotest.Server) { s.CutNext(1, release) }, atMost: time.Second},
+		{name: "released after a 503", fault: func(s *relukkotest.Server) { s.FailNext(1, 503) }, atMost: time.Second},
+		{name: "released after many a 503", fault: func(s *relukkotest.Server) { s.FailNext(5, 503) }, atMost: 10 * time.Second},
+		{name: "released after a 429 that asks for patience", fault: func(s *relukkotest.Server) { s.FailNext(1, 429, "Retry-After", "3") }, atMost: 4 * time.Second},
+		{name: "released behind a proxy whose backend restarts", fault: func(s *relukkotest.Server) {
+			s.AnswerNext(2, release, relukkotest.Answer{Status: 404, Body: "no such backend"})
+		}, atMost: time.Second},
+		{name: "lost", fault: func(s *relukkotest.Server) { s.Delete("arm") }, want: relukko.ErrLockLost, lost: relukko.LossDeleted},
+		{name: "dark", fault: (*relukkotest.Server).GoDark, want: relukko.ErrNotReleased, left: true, atMost: 10 * time.Second},
+		{name: "unavailable", fault: func(s *relukkotest.Server) { s.FailNext(-1, 503) }, want: relukko.ErrNotReleased, left: true, atMost: 10 * time.Second},
+		{name: "stopped", fault: (*relukkotest.Server).Stop, want: relukko.ErrNotReleased, left: true, atMost: 10 * time.Second},
+		{name: "released, never told", fault: func(s *relukkotest.Server) { s.HoldReplies(release) }, want: nil, atMost: 10 * time.Second},
+		{name: "refused", fault: func(s *relukkotest.Server) { s.FailNext(-1, http.StatusForbidden) }, want: relukko.ErrNotReleased, left: true},
+	} {
+		bubble(t, row.name, func(t *testing.T, s *relukkotest.Server) {
+			s.RefuseWebSockets(true) // what was deleted is found out by Unlock itself
+			told := make(chan error, 2)
+			m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnLost(func(err error) { told <- err }))
+			ctx, cancel := context.WithCancel(t.Context())
+			held, err := m.Lock(ctx)
+			require.NoError(t, err)
+			cancel() // Unlock takes no notice
+			time.Sleep(1500 * time.Millisecond)
+			if row.fault != nil {
+				row.fault(s)
+			}
+			start := time.Now()
+			err = m.Unlock(held)
+			require.LessOrEqual(t, time.Since(start), row.atMost+time.Millisecond)
+			require.Error(t, session(t, held).Context().Err())
+			if row.want == nil && row.name == "released, never told" {
+				// Two attempts without an answer, and then the time was up.
+				require.ErrorIs(t, err, relukko.ErrNotReleased)
+			} else {
+				require.ErrorIs(t, err, row.want)
+			}
+			if err != nil {
+				require.Contains(t, err.Error(), `lock "arm"`)
+			}
+			var lost *relukko.LostError
+			if row.lost != 0 {
+				require.ErrorAs(t, err, &lost)
+				require.Equal(t, row.lost, lost.Reason)
+				require.Equal(t, err, <-told)
+			}
+			require.Equal(t, row.left, len(s.Locks()) == 1)
+			require.ErrorIs(t, m.Unlock(held), relukko.ErrNotLocked, "a second time")
+			s.Heal()
+			s.Start(true)
+			time.Sleep(30 * time.Second) // the retry behind, within the lease
+			if row.name != "refused" {
+				require.Empty(t, s.Locks())
+			}
+			synctest.Wait()
+			require.Empty(t, told)
+			if row.name != "refused" {
+				again := lock(t, m)
+				require.NoError(t, m.Unlock(again))
+			}
+		})
+	}
+}
+
+func TestUnlockOfALostLockFreesTheNameOnceTheBackendIsBack(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
+		held := lock(t, m)
+		time.Sleep(5 * time.Second)
+		s.GoDark()
+		<-held.Done()
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+		time.Sleep(20 * time.Second)
+		require.Len(t, s.Locks(), 1, "in its grace")
+		s.ComeBack()
+		time.Sleep(10 * time.Second)
+		require.Empty(t, s.Locks())
+	})
+}
+
+func TestUnlockReleasesNobodyElsesLock(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		require.ErrorIs(t, m.Unlock(t.Context()), relukko.ErrNotLocked)
+		first := lock(t, m)
+		require.NoError(t, m.Unlock(first))
+		second := lock(t, m)
+		require.ErrorIs(t, m.Unlock(first), relukko.ErrNotLocked, "first is over")
+		require.NoError(t, second.Err())
+		s.Delete("arm")
+		other := relukko.NewMutex(s.Client(), "arm")
+		otherHeld := lock(t, other)
+		require.ErrorIs(t, m.Unlock(second), relukko.ErrLockLost)
+		time.Sleep(time.Minute)
+		require.NoError(t, otherHeld.Err())
+		require.NoError(t, other.Unlock(context.Background()), "a context without a session will do")
+	})
+}
+
+func TestCloseWaitsForHoldersAndSaysWhatItAbandons(t *testing.T) {
+	bubble(t, "waits", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		m := relukko.NewMutex(c, "arm", relukko.WithTTL(3*time.Second))
+		held := lock(t, m)
+		waiting := make(chan error, 1)
+		go func() {
+			_, err := m.Lock(t.Context())
+			waiting <- err
+		}()
+		elsewhere := relukko.NewMutex(c, "arm")
+		go func() {
+			_, err := elsewhere.Lock(t.Context())
+			waiting <- err
+		}()
+		time.Sleep(time.Second)
+		closed := make(chan error, 1)
+		go func() { closed <- c.Close(t.Context()) }()
+		synctest.Wait()
+		for range 2 {
+			err := <-waiting
+			require.ErrorContains(t, err, "closed")
+		}
+		_, err := m.TryLock(t.Context())
+		require.ErrorContains(t, err, "closed")
+		time.Sleep(time.Minute)
+		require.Empty(t, closed)
+		require.NoError(t, held.Err(), "the heartbeat goes on")
+		require.NoError(t, m.Unlock(held))
+		require.NoError(t, <-closed)
+		require.Empty(t, s.Locks())
+	})
+	bubble(t, "abandons", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		m := relukko.NewMutex(c, "arm")
+		held := lock(t, m)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		start := time.Now()
+		err := c.Close(ctx)
+		require.ErrorContains(t, err, `lock "arm"`)
+		require.Equal(t, 5*time.Second, time.Since(start))
+		lostFor(t, held, relukko.LossUnreachable)
+		require.ErrorContains(t, context.Cause(held), "closed")
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+		require.Len(t, s.Locks(), 1, "it expires by itself")
+		s.Delete("arm")
+	})
+}

@@ -1,0 +1,114 @@
+package relukko
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+const (
+	reportAfter = 250 * time.Millisecond // a shorter wait is nothing to tell
+	logEvery    = time.Minute
+)
+
+// reporter knows, as far as anybody does, whom one Lock waits for, tells
+// WithOnWait's function, and logs each minute.
+type reporter struct {
+	name string
+	tell func(*api.Lock) // may be nil
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	holder  *api.Lock
+	due     bool   // the wait has lasted long enough, and is not over
+	over    bool   // the wait is over
+	told    bool   // tell was called
+	toldID  string // with this lock's id
+	telling bool   // a goroutine calls tell
+	nag     *time.Timer
+}
+
+// holderIs notes the holder; nil changes nothing.
+func (r *reporter) holderIs(lock *api.Lock) {
+	if lock == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	copied := *lock
+	r.holder = &copied
+	r.tellLocked()
+}
+
+// known returns the holder as last noted, or nil.
+func (r *reporter) known() *api.Lock {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.holder
+}
+
+// begin has the holder told from now on.
+func (r *reporter) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over || r.due {
+		return
+	}
+	r.due = true
+	r.nag = time.AfterFunc(logEvery, r.logWait)
+	r.tellLocked()
+}
+
+func (r *reporter) logWait() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	r.log.Info("still waiting for a lock", "lock", r.name, "holder", heldBy(r.holder))
+	r.nag.Reset(logEvery)
+}
+
+// end has nothing told from now on.
+func (r *reporter) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.due, r.over = false, true
+	if r.nag != nil {
+		r.nag.Stop()
+	}
+}
+
+// tellLocked starts the goroutine that tells unless there is nothing to tell or
+// it is at it. The caller holds r.mu.
+func (r *reporter) tellLocked() {
+	if r.tell == nil || r.telling || !r.news() {
+		return
+	}
+	r.telling = true
+	go func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for r.news() {
+			holder := r.holder
+			r.told, r.toldID = true, idOf(holder)
+			r.mu.Unlock()
+			r.tell(holder)
+			r.mu.Lock()
+		}
+		r.telling = false
+	}()
+}
+
+func (r *reporter) news() bool {
+	return r.due && (!r.told || r.toldID != idOf(r.holder))
+}
+
+func idOf(lock *api.Lock) string {
+	if lock == nil {
+		return ""
+	}
+	return lock.ID
+}

@@ -1,0 +1,266 @@
+package relukko_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+func TestDeletionIsKnownWithinARoundTrip(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
+		lost := make(chan error, 2)
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(9*time.Second),
+			relukko.WithOnLost(func(err error) { lost <- err }))
+		held := lock(t, m)
+		other := relukko.NewMutex(s.Client(), "leg")
+		otherHeld := lock(t, other)
+		time.Sleep(30 * time.Second)
+
+		id := session(t, held).Info().ID
+		require.True(t, s.Delete("arm"))
+		start := time.Now()
+		<-held.Done()
+		if mute {
+			require.LessOrEqual(t, time.Since(start), 3*time.Second, "by the next heartbeat")
+		} else {
+			require.LessOrEqual(t, time.Since(start), time.Millisecond)
+		}
+		e := lostFor(t, held, relukko.LossDeleted)
+		require.Equal(t, id, e.ID)
+		require.Equal(t, "arm", e.Name)
+		require.Equal(t, error(e), <-lost)
+
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+		time.Sleep(time.Minute)
+		require.NoError(t, otherHeld.Err(), "the other lock is none of this")
+		require.NoError(t, other.Unlock(otherHeld))
+		synctest.Wait()
+		require.Empty(t, lost, "a loss is told once")
+	})
+}
+
+func TestDeletionIsKnownWithin100msOnLoopback(t *testing.T) {
+	s := relukkotest.NewServer(t)
+	m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(time.Second))
+	held := lock(t, m)
+	sess := session(t, held)
+	first := sess.Info()
+	require.Eventually(t, func() bool { return sess.Info() != first && s.OpenWebSockets() == 1 }, 5*time.Second, time.Millisecond)
+	start := time.Now()
+	require.True(t, s.Delete("arm"))
+	<-held.Done()
+	require.Less(t, time.Since(start), 100*time.Millisecond)
+	lostFor(t, held, relukko.LossDeleted)
+	require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+}
+
+func TestDeletionWhileTheSocketIsDownIsKnownAfterTheReconnect(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, m)
+		time.Sleep(5 * time.Second)
+		s.RefuseWebSockets(true)
+		s.DropWebSockets()
+		time.Sleep(time.Millisecond)
+		s.Delete("arm")
+		s.RefuseWebSockets(false)
+		time.Sleep(14 * time.Second) // the next heartbeat is due only after that
+		lostFor(t, held, relukko.LossDeleted)
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+	})
+}
+
+func TestABroadcastIsOnlyAHint(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		s.DeletedShape(func(server.Lock) any { return session(t, heldNow).Info().ID })
+		m := relukko.NewMutex(s.Client(), "arm")
+		heldNow = lock(t, m)
+		time.Sleep(2 * time.Second)
+		other := relukko.NewMutex(s.Client(), "leg")
+		for range 20 {
+			lock(t, other)
+			require.NoError(t, other.Unlock(t.Context())) // is broadcast as the deletion of arm
+		}
+		time.Sleep(time.Minute)
+		require.NoError(t, heldNow.Err())
+		require.NoError(t, m.Unlock(heldNow))
+	})
+}
+
+var heldNow context.Context
+
+func TestTheCauseIsTold(t *testing.T) {
+	errWhy := errors.New("the bench is needed elsewhere")
+	bubble(t, "unlock", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, m)
+		sess := session(t, held)
+		require.NoError(t, sess.Err())
+		require.NoError(t, m.Unlock(held))
+		require.ErrorIs(t, held.Err(), context.Canceled)
+		require.Equal(t, relukko.ErrUnlocked, context.Cause(held))
+		require.Equal(t, relukko.ErrUnlocked, context.Cause(sess.Context()))
+		require.Equal(t, relukko.ErrUnlocked, sess.Err())
+		<-sess.Done()
+	})
+	bubble(t, "the parent", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		parent, cancel := context.WithCancelCause(t.Context())
+		held, err := m.Lock(parent)
+		require.NoError(t, err)
+		cancel(errWhy)
+		require.Equal(t, errWhy, context.Cause(held))
+		require.NoError(t, session(t, held).Err(), "the lock is still held")
+		require.NoError(t, m.Unlock(held))
+	})
+	bubble(t, "a loss", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, m)
+		time.Sleep(2 * time.Second)
+		s.Delete("arm")
+		<-held.Done()
+		lost := lostFor(t, held, relukko.LossDeleted)
+		require.Equal(t, error(lost), context.Cause(session(t, held).Context()))
+		require.Equal(t, error(lost), session(t, held).Err())
+		require.Contains(t, lost.Error(), `lock "arm"`)
+		err := m.Unlock(held)
+		require.Equal(t, error(lost), err)
+	})
+	bubble(t, "a Lock that fails", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		lock(t, m)
+		defer m.Unlock(t.Context())
+		parent, cancel := context.WithCancelCause(t.Context())
+		cancel(errWhy)
+		for _, f := range []func(context.Context) (context.Context, error){m.Lock, m.TryLock} {
+			for _, ctx := range []context.Context{parent, t.Context()} {
+				limited, cancel := context.WithTimeout(ctx, time.Second)
+				failed, err := f(limited)
+				cancel()
+				require.Error(t, err)
+				require.Error(t, failed.Err())
+				require.Equal(t, err, context.Cause(failed))
+				_, guarded := relukko.FromContext(failed)
+				require.False(t, guarded)
+				if ctx == parent {
+					require.ErrorIs(t, err, errWhy)
+					require.ErrorIs(t, err, context.Canceled)
+				}
+			}
+		}
+	})
+}
+
+func TestCancellingTheParentStopsTheWorkNeverTheLock(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(3*time.Second))
+		type key struct{}
+		parent, cancel := context.WithCancelCause(context.WithValue(t.Context(), key{}, "value"))
+		held, err := m.Lock(parent)
+		require.NoError(t, err)
+		cancel(errCancelled)
+		<-held.Done()
+		cleanup := session(t, held).Context()
+		require.NoError(t, cleanup.Err())
+		require.Equal(t, "value", cleanup.Value(key{}))
+		within, ok := relukko.FromContext(cleanup)
+		require.True(t, ok)
+		require.Same(t, session(t, held), within)
+		time.Sleep(time.Hour)
+		require.NoError(t, cleanup.Err(), "the heartbeat goes on")
+		require.NoError(t, m.Unlock(held), "with a cancelled context")
+		require.Empty(t, s.Locks())
+		require.Equal(t, relukko.ErrUnlocked, context.Cause(cleanup))
+	})
+}
+
+func TestFromContextKnowsTheInnermost(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		arm, leg := relukko.NewMutex(c, "arm"), relukko.NewMutex(c, "leg")
+		_, ok := relukko.FromContext(t.Context())
+		require.False(t, ok)
+		outer := lock(t, arm)
+		inner, err := leg.Lock(outer)
+		require.NoError(t, err)
+		require.Equal(t, "leg", session(t, inner).Info().Name)
+		require.Equal(t, "arm", session(t, outer).Info().Name)
+		require.NoError(t, arm.Unlock(inner), "arm's session is in there too")
+		require.ErrorIs(t, leg.Unlock(outer), nil, "outer carries no session of leg")
+		require.Equal(t, relukko.ErrUnlocked, context.Cause(inner))
+	})
+}
+
+func TestLossOfTheOuterLockEndsTheInnerContext(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		arm, leg := relukko.NewMutex(c, "arm"), relukko.NewMutex(c, "leg")
+		outer := lock(t, arm)
+		inner, err := leg.Lock(outer)
+		require.NoError(t, err)
+		time.Sleep(2 * time.Second)
+		s.Delete("arm")
+		<-inner.Done()
+		require.Equal(t, "arm", lostFor(t, inner, relukko.LossDeleted).Name)
+		require.NoError(t, session(t, inner).Err(), "leg is still held")
+		require.NoError(t, leg.Unlock(inner))
+		require.ErrorIs(t, arm.Unlock(inner), relukko.ErrLockLost)
+	})
+}
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		synctest.Wait()
+		before := runtime.NumGoroutine()
+		h := s.HTTPClient()
+		c, err := api.New(s.URL, s.APIKey, api.WithHTTPClient(h))
+		require.NoError(t, err)
+		for i := range 20 {
+			m := relukko.NewMutex(c, fmt.Sprint("arm-", i%3))
+			held, err := m.Lock(t.Context())
+			require.NoError(t, err)
+			time.Sleep(time.Duration(i) * 200 * time.Millisecond)
+			if i%5 == 4 {
+				s.Delete(m.Name())
+				time.Sleep(time.Minute)
+			}
+			m.Unlock(held)
+		}
+		synctest.Wait()
+		require.Zero(t, s.OpenWebSockets(), "nobody needs one now")
+		require.NoError(t, c.Close(t.Context()))
+		h.CloseIdleConnections()
+		time.Sleep(10 * time.Second) // for the backend's goroutines
+		synctest.Wait()
+		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+	})
+	t.Run("on loopback, with the client's own connections", func(t *testing.T) {
+		s := relukkotest.NewServer(t)
+		before := runtime.NumGoroutine()
+		c, err := api.New(s.URL, s.APIKey)
+		require.NoError(t, err)
+		m := relukko.NewMutex(c, "arm", relukko.WithTTL(time.Second))
+		for range 3 {
+			held := lock(t, m)
+			waiting, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			_, err := relukko.NewMutex(c, "arm").Lock(waiting)
+			cancel()
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.NoError(t, m.Unlock(held))
+		}
+		require.NoError(t, c.Close(t.Context()))
+		require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before }, 5*time.Second, time.Millisecond)
+	})
+}
