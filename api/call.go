@@ -88,19 +88,20 @@ func (c *Client) do(ctx context.Context, k *call) error {
 	if k.bad != nil {
 		return &failure{op: k.op(), err: k.bad, notSent: true}
 	}
+	begin := time.Now()
 	err := c.attempt(ctx, k, &k.first)
 	if err == nil || k.once || !Transient(err) {
 		return err
 	}
-	return c.retry(ctx, k, err)
+	return c.retry(ctx, k, begin, err)
 }
 
-// retry repeats k, whose first attempt failed with err, until it succeeds,
-// fails for good or runs out of time.
-func (c *Client) retry(ctx context.Context, k *call, err error) error {
+// retry repeats k, whose first attempt began at begin and failed with err,
+// until it succeeds, fails for good or runs out of time.
+func (c *Client) retry(ctx context.Context, k *call, begin time.Time, err error) error {
 	end, hasEnd := ctx.Deadline()
 	if !hasEnd {
-		end = time.Now().Add(retryTime)
+		end = begin.Add(retryTime)
 	}
 	waits := retryWaits()
 	maybe := false // an attempt so far may have done what was asked
