@@ -1,7 +1,6 @@
 package relukkotest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -32,6 +31,9 @@ type run struct {
 func newRun(s *Server, backend *server.Server) *run {
 	r := &run{server: s, backend: backend, stopped: make(chan struct{})}
 	r.http.Handler = r
+	r.http.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, c)
+	}
 	r.http.ErrorLog = log.New(io.Discard, "", 0)
 	return r
 }
@@ -163,38 +165,37 @@ func (run *run) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	h := &hijacker{ResponseWriter: w, server: s}
-	defer h.forget()
-	run.carryOut(h, r)
+	conn := r.Context().Value(connKey{}).(net.Conn)
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.sockets, conn)
+	}()
+	run.carryOut(&upgrade{w, s, conn}, r)
 }
 
-// hijacker sees the connection that becomes a WebSocket.
-type hijacker struct {
+// connKey is the key of a request's connection in its context.
+type connKey struct{}
+
+// upgrade sees a WebSocket open before the caller does.
+type upgrade struct {
 	http.ResponseWriter
 	server *Server
-	conn   net.Conn // nil while it is not hijacked
+	conn   net.Conn
 }
 
-func (h *hijacker) Unwrap() http.ResponseWriter { return h.ResponseWriter }
-
-func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, buf, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
+func (u *upgrade) WriteHeader(status int) {
+	if status == http.StatusSwitchingProtocols {
+		u.server.mu.Lock()
+		u.server.opened++
+		u.server.sockets[u.conn] = struct{}{}
+		u.server.mu.Unlock()
 	}
-	h.conn = conn
-	h.server.mu.Lock()
-	defer h.server.mu.Unlock()
-	h.server.opened++
-	h.server.sockets[conn] = struct{}{}
-	return conn, buf, nil
+	u.ResponseWriter.WriteHeader(status)
 }
 
-func (h *hijacker) forget() {
-	h.server.mu.Lock()
-	defer h.server.mu.Unlock()
-	delete(h.server.sockets, h.conn)
-}
+// Unwrap lets the WebSocket take over the connection.
+func (u *upgrade) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
 // reply is an answer that is not sent yet.
 type reply struct {

@@ -1,0 +1,209 @@
+package relukkotest_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// listen opens a WebSocket of its own.
+func (c caller) listen(t *testing.T) *websocket.Conn {
+	t.Helper()
+	ws, _, err := websocket.Dial(t.Context(), c.url+"/ws/broadcast", &websocket.DialOptions{
+		HTTPClient: c.Client,
+		HTTPHeader: http.Header{"X-Api-Key": {c.key}},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { ws.CloseNow() })
+	return ws
+}
+
+func TestWebSockets(t *testing.T) {
+	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
+		c := newCaller(s)
+		require.Zero(t, s.WebSockets())
+		one, two := c.listen(t), c.listen(t)
+		require.Equal(t, 2, s.WebSockets())
+		require.Equal(t, 2, s.OpenWebSockets())
+
+		s.FailNext(1, 503) // is not for WebSockets unless it says so
+		s.RefuseWebSockets(true)
+		_, answer, err := websocket.Dial(t.Context(), c.url+"/ws/broadcast", &websocket.DialOptions{HTTPClient: c.Client})
+		require.Error(t, err)
+		require.Equal(t, http.StatusNotFound, answer.StatusCode)
+		s.Heal()
+
+		s.DropWebSockets()
+		for _, ws := range []*websocket.Conn{one, two} {
+			_, _, err := ws.Read(t.Context())
+			require.ErrorContains(t, err, "connection reset")
+		}
+		c.listen(t)
+		require.Equal(t, 3, s.WebSockets())
+		require.Equal(t, 4, s.Requests("GET", "/ws/"))
+
+		s.AnswerNext(1, relukkotest.On("GET", "/ws/"), relukkotest.Answer{Status: 403})
+		_, answer, err = websocket.Dial(t.Context(), c.url+"/ws/broadcast", &websocket.DialOptions{HTTPClient: c.Client})
+		require.Error(t, err)
+		require.Equal(t, http.StatusForbidden, answer.StatusCode)
+	})
+}
+
+func TestAWebSocketOutlivesAShortDark(t *testing.T) {
+	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
+		c := newCaller(s)
+		ws := c.listen(t)
+		s.GoDark()
+		s.ComeBack()
+		c.mustCreate(t, "arm")
+		_, message, err := ws.Read(t.Context())
+		require.NoError(t, err)
+		require.Contains(t, string(message), `"created"`)
+
+		s.GoDark()
+		require.True(t, s.Delete("arm"))
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, _, err = ws.Read(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded, "this broadcast is lost")
+	})
+}
+
+func TestEachExtensionCanBeSwitchedOff(t *testing.T) {
+	// A conflict shows them all but two.
+	conflict := func(t *testing.T, s *relukkotest.Server) (a answer, deleted string) {
+		c := newCaller(s)
+		ws := c.listen(t)
+		c.mustCreate(t, "arm")
+		a, err := c.create(t.Context(), "arm")
+		require.NoError(t, err)
+		require.Equal(t, http.StatusConflict, a.status)
+		list, err := c.do(t.Context(), "GET", "/v1/locks/", "")
+		require.NoError(t, err)
+		a.body += list.body
+		require.True(t, s.Delete("arm"))
+		for !strings.Contains(deleted, "deleted") {
+			_, message, err := ws.Read(t.Context())
+			require.NoError(t, err)
+			deleted = string(message)
+		}
+		require.NoError(t, ws.CloseNow())
+		return a, deleted
+	}
+	calledOff := func(t *testing.T, s *relukkotest.Server) int {
+		a, err := newCaller(s).do(t.Context(), "DELETE", "/v1/waiting/k3v9x2m4q7ab", "")
+		require.NoError(t, err)
+		return a.status
+	}
+	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
+		for _, off := range append(server.AllExtensions(), -1) {
+			all := off < 0
+			if all {
+				s.Without()
+			} else {
+				s.Without(off)
+			}
+			a, deleted := conflict(t, s)
+			require.Equal(t, off != server.ExtWait, a.header.Get("Relukko-Wait") != "")
+			require.Equal(t, off != server.ExtHolder, strings.Contains(a.body, `"lock":`))
+			require.Equal(t, off != server.ExtWaiters, strings.Contains(a.body, `"waiters":`))
+			require.Equal(t, off != server.ExtFencingToken, strings.Contains(a.body, `"fencing_token":`))
+			require.Equal(t, off != server.ExtBroadcastContent, strings.Contains(deleted, `"lock_name":`))
+			require.Equal(t, off != server.ExtCallOff, calledOff(t, s) == http.StatusNoContent)
+		}
+		s.Stop()
+		s.Without(server.AllExtensions()...) // of a backend that does not run
+		s.Start(true)
+		require.Equal(t, http.StatusNotFound, calledOff(t, s))
+	})
+}
+
+func TestReplacingTheBackendEndsWaiting(t *testing.T) {
+	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
+		newCaller(s).mustCreate(t, "arm")
+		waiter := s.Client()
+		done := make(chan error)
+		h := s.Hold(relukkotest.On("POST", ""))
+		go func() {
+			_, err := waiter.Create(t.Context(), "arm", "", api.Wait(20*time.Second))
+			done <- err
+		}()
+		require.NoError(t, h.Await(t.Context(), 1))
+		h.Release()
+		s.Without(server.ExtWait)
+		var failure *api.Error
+		require.ErrorAs(t, <-done, &failure)
+		if failure.Status != http.StatusConflict { // from the new one, which does not let it wait
+			require.Equal(t, http.StatusServiceUnavailable, failure.Status)
+		}
+		require.Len(t, s.Locks(), 1)
+	})
+}
+
+func TestGoneStatus(t *testing.T) {
+	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
+		for _, status := range []int{422, 404} {
+			s.GoneStatus(status)
+			a, err := newCaller(s).do(t.Context(), "GET", "/v1/locks/950daa20-a814-451e-9407-ec496cf9c136", "")
+			require.NoError(t, err)
+			require.Equal(t, status, a.status)
+		}
+	})
+}
+
+func TestDeletedShapes(t *testing.T) {
+	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
+		c := newCaller(s)
+		require.NotEmpty(t, relukkotest.DeletedShapes())
+		for name, shape := range relukkotest.DeletedShapes() {
+			s.DeletedShape(shape)
+			ws := c.listen(t)
+			c.mustCreate(t, "arm")
+			lock := s.Locks()[0]
+			require.True(t, s.Delete("arm"))
+			var message map[string]json.RawMessage
+			for message["deleted"] == nil {
+				_, b, err := ws.Read(t.Context())
+				require.NoError(t, err)
+				require.NoError(t, json.Unmarshal(b, &message), name)
+			}
+			want, err := json.Marshal(shape(lock))
+			require.NoError(t, err)
+			require.JSONEq(t, string(want), string(message["deleted"]), name)
+			ws.CloseNow()
+		}
+		s.DeletedShape(nil)
+	})
+}
+
+func TestClockOffset(t *testing.T) {
+	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
+		newCaller(s).mustCreate(t, "arm")
+		require.WithinDuration(t, time.Now().Add(7*time.Hour), s.Locks()[0].CreatedAt, 10*time.Second)
+	}, relukkotest.ClockOffset(7*time.Hour))
+}
+
+func TestBackend(t *testing.T) {
+	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
+		c := newCaller(s)
+		ws := c.listen(t)
+		c.mustCreate(t, "arm")
+		require.True(t, s.Expire("arm")) // without grace that is its end
+		for message := ""; !strings.Contains(message, "deleted"); {
+			_, b, err := ws.Read(t.Context())
+			require.NoError(t, err)
+			message = string(b)
+		}
+		require.Empty(t, s.Locks())
+	}, relukkotest.Backend(server.WithGrace(0)))
+}

@@ -1,0 +1,3 @@
+package relukkotest
+
+var TestLockName = testLockName
