@@ -1,0 +1,112 @@
+package server_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// TestSocketsThatDie: on real sockets too, a caller who goes away in whichever way leaves the line at once.
+func TestSocketsThatDie(t *testing.T) {
+	for name, die := range map[string]func(*net.TCPConn) error{
+		"closed":      func(c *net.TCPConn) error { return c.Close() },
+		"reset":       func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() },
+		"half closed": func(c *net.TCPConn) error { return c.CloseWrite() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := server.NewMemoryStore()
+			srv := server.New(store, server.WithAPIKeys(apiKey))
+			ts := httptest.NewServer(srv)
+			defer func() {
+				require.NoError(t, srv.Shutdown(t.Context()))
+				ts.Close()
+			}()
+			held, err := store.Create(t.Context(), server.NewLock{ID: nobody, Name: "robot-arm-1", TTL: time.Minute})
+			require.NoError(t, err)
+			conn, err := net.Dial("tcp", ts.Listener.Addr().String())
+			require.NoError(t, err)
+			defer conn.Close()
+			_, err = fmt.Fprintf(conn, "POST /v1/locks HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\nPrefer: wait=30\r\nContent-Length: 27\r\n\r\n%s", apiKey, `{"lock_name":"robot-arm-1"}`)
+			require.NoError(t, err)
+			waiters := func() int {
+				rec := httptest.NewRecorder()
+				req := httptest.NewRequest("GET", "/v1/locks/"+held.ID, nil)
+				req.Header.Set("X-API-KEY", apiKey)
+				srv.ServeHTTP(rec, req)
+				return *reply{body: rec.Body.String()}.lock(t).Waiters
+			}
+			require.Eventually(t, func() bool { return waiters() == 1 }, 5*time.Second, time.Millisecond)
+			require.NoError(t, die(conn.(*net.TCPConn)))
+			require.Eventually(t, func() bool { return waiters() == 0 }, 5*time.Second, time.Millisecond)
+		})
+	}
+}
+
+// TestThousandsOfWaiters: beyond the limit they are refused, those within are served, and none costs the others more than its turn.
+func TestThousandsOfWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		held := b.create("robot-arm-1", "")
+		const within, beyond, turns = 5000, 100, 200
+		var refused atomic.Int64
+		granted := make(chan lock, turns)
+		var wg sync.WaitGroup
+		for range within + beyond {
+			wg.Go(func() {
+				r := b.send(t.Context(), "POST", "/v1/locks", createBody("robot-arm-1", ""), "Prefer", "wait=30")
+				switch {
+				case r.err != nil:
+					t.Error(r.err)
+				case r.status == 503 && r.header.Get("Retry-After") == "1":
+					refused.Add(1)
+				case r.status == 201:
+					granted <- r.lock(t)
+				case r.status != 409:
+					t.Error(r)
+				}
+			})
+		}
+		synctest.Wait()
+		require.EqualValues(t, beyond, refused.Load())
+		require.Equal(t, within, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+		for range turns {
+			b.delete(held.ID)
+			synctest.Wait()
+			held = <-granted
+		}
+		require.Equal(t, within-turns, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+		wg.Wait()
+		require.Zero(t, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+	})
+}
+
+// TestPipelinedRequests: bytes of the next request behind a waiting one are not taken for the caller going away.
+func TestPipelinedRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		held := b.create("robot-arm-1", "")
+		conn, err := b.net.dial(t.Context(), "", "")
+		require.NoError(t, err)
+		defer conn.Close()
+		go func() {
+			_, _ = fmt.Fprintf(conn, "POST /v1/locks HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\nPrefer: wait=30\r\nContent-Length: 27\r\n\r\n%s", apiKey, `{"lock_name":"robot-arm-1"}`)
+			_, _ = fmt.Fprint(conn, "GET /healthchecker HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		}()
+		synctest.Wait()
+		b.delete(held.ID)
+		answers, err := io.ReadAll(conn)
+		require.NoError(t, err)
+		require.Contains(t, string(answers), "HTTP/1.1 201 Created\r\n")
+		require.Contains(t, string(answers), "HTTP/1.1 200 OK\r\n")
+	})
+}
