@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -140,7 +141,7 @@ func TestTheKeyStaysSecret(t *testing.T) {
 		}
 		require.Equal(t, "relukko client of "+c.BaseURL(), fmt.Sprintf("%+v", c))
 		require.Equal(t, "relukko client of "+c.BaseURL(), fmt.Sprintf("%#v", c))
-		text, err := json.Marshal(c)
+		text, err := json.Marshal(struct{ C any }{c})
 		require.NoError(t, err)
 		hidden(t, string(text))
 		logger.Info("client", "client", c)
@@ -309,6 +310,34 @@ type forbidden struct{ t *testing.T }
 func (f forbidden) RoundTrip(r *http.Request) (*http.Response, error) {
 	f.t.Errorf("request %s %s", r.Method, r.URL)
 	return nil, io.ErrUnexpectedEOF
+}
+
+// HTTP/2 has no WebSocket for us, and everything else.
+func TestOverHTTP2(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.ProtoMajor != 2:
+			answer(400, "")(w, r)
+		case r.Method == http.MethodPut:
+			panic(http.ErrAbortHandler)
+		default:
+			answer(200, testLock)(w, r)
+		}
+	}))
+	s.Config.ErrorLog = quiet
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	c := client(t, s.URL, WithHTTPClient(s.Client()))
+	_, err := c.Create(t.Context(), testName, "")
+	require.NoError(t, err)
+	_, err = c.AddToExpiry(t.Context(), testID, 0)
+	require.True(t, Transient(err), "%v", err)
+	require.False(t, NotSent(err))
+	w, err := c.Watch(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, disconnected, <-w.Events())
+	w.Close()
 }
 
 // A round tripper and a cookie jar may write to what they are given.

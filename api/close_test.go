@@ -56,7 +56,7 @@ func TestCloseWaits(t *testing.T) {
 		another, err := c.Watch(task.Context(t.Context()))
 		require.NoError(t, err)
 		another.Close()
-		time.Sleep(begin.Add(7 * time.Second).Sub(time.Now()))
+		time.Sleep(time.Until(begin.Add(7 * time.Second)))
 		select {
 		case e, ok := <-w.Events():
 			require.True(t, ok, "closed while a task needs it")

@@ -82,18 +82,6 @@ func TestFailuresAreToldApart(t *testing.T) {
 		{"TLS, closed in the handshake", func(t *testing.T) string {
 			return strings.Replace(raw(t, func(conn net.Conn) { conn.Read(make([]byte, 10)) }), "http:", "https:", 1)
 		}, nil, 0, transient | notSent, ""},
-		{"an attempt times out waiting", func(t *testing.T) string {
-			return raw(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
-		}, []Option{
-			impatient(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}),
-		}, 0, transient, "no answer within 50ms"},
-		{"an attempt times out dialing", func(*testing.T) string { return "http://backend" }, []Option{
-			impatient(dialer(t, func(ctx context.Context) (net.Conn, error) {
-				<-ctx.Done()
-				return nil, ctx.Err()
-			})),
-		}, 0, transient | notSent, "no answer within 50ms"},
-
 		{"400", answers(400, `{"status":400,"message":"lock_name is too long"}`), nil, 400, notSent | refused, "400 Bad Request: lock_name is too long"},
 		{"401", answers(401, ""), nil, 401, notSent | refused, "401 Unauthorized"},
 		{"403", answers(403, "wrong key"), nil, 403, notSent | refused, "wrong key"},
@@ -160,12 +148,6 @@ func dialer(t *testing.T, dial func(context.Context) (net.Conn, error)) *http.Cl
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
-}
-
-// impatient gives each attempt 50 ms.
-func impatient(c *http.Client) Option {
-	c.Timeout = 50 * time.Millisecond
-	return WithHTTPClient(c)
 }
 
 func TestGoneIsSaidOnlyOfALock(t *testing.T) {

@@ -243,6 +243,46 @@ func TestTimeouts(t *testing.T) {
 	})
 }
 
+// The shorter Timeout of a given client counts, a wait on the server comes on top.
+func TestTimeoutsOfAGivenClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory() // nobody accepts
+		transport := &http.Transport{DialContext: m.DialContext}
+		for timeout, want := range map[time.Duration]time.Duration{0: 5 * time.Second, time.Second: time.Second, time.Minute: 5 * time.Second} {
+			c := client(t, "http://backend", WithHTTPClient(&http.Client{Transport: transport, Timeout: timeout}))
+			begin := time.Now()
+			_, err := c.Create(t.Context(), testName, "")
+			require.ErrorContains(t, err, "no answer within "+want.String())
+			require.True(t, Transient(err))
+			require.True(t, NotSent(err), "there was no connection")
+			require.Equal(t, want, time.Since(begin))
+
+			begin = time.Now()
+			_, err = c.Create(t.Context(), testName, "", Wait(20*time.Second))
+			require.True(t, NotSent(err))
+			require.Equal(t, want+20*time.Second, time.Since(begin))
+
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(100*time.Millisecond, cancel)
+			begin = time.Now()
+			_, err = c.Create(ctx, testName, "")
+			require.ErrorIs(t, err, context.Canceled)
+			require.True(t, NotSent(err))
+			require.Equal(t, 100*time.Millisecond, time.Since(begin))
+			transport.CloseIdleConnections()
+		}
+		// NotSent is never said of a call one of whose attempts may have been read.
+		c, m := inMemory(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		time.AfterFunc(10*time.Millisecond, func() { m.Close() })
+		_, err := c.Delete(ctx, testID)
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, "connection refused")
+		require.False(t, NotSent(err))
+	})
+}
+
 // A network that went dark is not tried twice over kept connections.
 func TestAfterATimeoutAllIsDialedAfresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -113,6 +113,7 @@ func (s *socket) dial(ctx context.Context) (conn *connection, status int, err er
 	client := *w.client
 	below := &lower{transport: client.Transport}
 	client.Transport = below
+	defer below.release()
 	ws, resp, err := websocket.Dial(bounded, w.url("/ws/broadcast").String(), &websocket.DialOptions{
 		HTTPClient: &client,
 		HTTPHeader: w.plain,
@@ -130,10 +131,12 @@ func (s *socket) dial(ctx context.Context) (conn *connection, status int, err er
 	return &connection{Conn: ws, below: below.conn}, 0, nil
 }
 
-// lower keeps the connection below a WebSocket.
+// lower keeps the connection below a WebSocket, and closes it when the
+// handshake takes too long: what follows a 101 heeds no context.
 type lower struct {
 	transport http.RoundTripper
 	conn      io.Closer
+	stop      func() bool // the closing
 }
 
 func (l *lower) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -143,9 +146,18 @@ func (l *lower) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := transport.RoundTrip(req)
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
-		l.conn = resp.Body
+		conn := resp.Body
+		l.conn = conn
+		l.stop = context.AfterFunc(req.Context(), func() { conn.Close() })
 	}
 	return resp, err
+}
+
+// release ends the handshake: nothing but its owner closes the connection from here on.
+func (l *lower) release() {
+	if l.stop != nil {
+		l.stop()
+	}
 }
 
 // serve publishes what comes over conn until it breaks or ctx ends. The
