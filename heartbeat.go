@@ -25,12 +25,12 @@ const (
 // time so that it can only end early: from the instant before the last
 // acknowledged request was sent, on the local clocks.
 type lease struct {
-	m      *Mutex
-	hub    *hub
-	task   *tasks.Task
-	mark   string
-	stray  bool            // a create of this mark never got an answer and may still arrive
-	values context.Context // the caller's, for the values
+	m       *Mutex
+	hub     *hub
+	task    *tasks.Task
+	creator string          // with the mark
+	stray   bool            // a create of this mark never got an answer and may still arrive
+	values  context.Context // the caller's, for the values
 
 	// From the first heartbeat on:
 	ctx    context.Context // of its requests; done when the lease is over

@@ -26,8 +26,8 @@ type Mutex struct {
 	turn *semaphore.Weighted // held from Lock to Unlock: first come, first served in this process
 
 	mu      sync.Mutex
-	session *Session               // between Lock and Unlock
-	queue   map[*reporter]struct{} // who waits for the turn
+	session *Session             // between Lock and Unlock
+	queue   map[*report]struct{} // who waits for the turn
 }
 
 // NewMutex returns a mutex for the lock name (1 to 255 bytes of UTF-8 without
@@ -39,7 +39,7 @@ func NewMutex(client *api.Client, name string, opts ...Option) *Mutex {
 		name:    name,
 		options: newOptions(opts),
 		turn:    semaphore.NewWeighted(1),
-		queue:   make(map[*reporter]struct{}),
+		queue:   make(map[*report]struct{}),
 	}
 	m.err = m.check(name)
 	return m
@@ -89,22 +89,24 @@ func (m *Mutex) acquire(ctx context.Context, try bool, log *slog.Logger) (s *Ses
 	if m.err != nil {
 		return nil, m.errorf([]error{m.err}, "%v", m.err)
 	}
-	a := &acquisition{m: m, ctx: ctx, hub: hubOf(m.client), mark: newMark(), began: time.Now()}
-	a.report.name, a.report.tell, a.report.log = m.name, m.onWait, log
+	a := &acquisition{m: m, parent: ctx, ctx: ctx, hub: hubOf(m.client), creator: marked(m.creator), began: time.Now()}
+	a.report = report{name: m.name, tell: m.onWait, log: log}
 	defer a.report.end()
-	if a.task = m.client.Tasks().Start(a); a.task == nil || ctx.Err() != nil {
-		if a.task != nil {
-			a.task.Done()
-		}
-		return nil, a.gaveUp()
+	if a.task = m.client.Tasks().Start(a); a.task == nil {
+		return nil, m.errorf([]error{api.ErrClosed}, "%v", api.ErrClosed)
 	}
+	defer func() {
+		if a.waited != nil {
+			a.waited()
+		}
+	}()
 	if err := m.takeTurn(a, try); err != nil {
 		a.task.Done()
 		return nil, err
 	}
 	s, err = a.run(try)
-	if a.waiter != nil {
-		a.hub.forget(a.waiter)
+	if w := a.waiter.Load(); w != nil {
+		a.hub.forget(w)
 	}
 	if err != nil {
 		m.turn.Release(1)
@@ -127,6 +129,9 @@ func (m *Mutex) acquire(ctx context.Context, try bool, log *slog.Logger) (s *Ses
 
 // takeTurn waits until no other goroutine of this process is inside.
 func (m *Mutex) takeTurn(a *acquisition, try bool) error {
+	if a.ctx.Err() != nil {
+		return a.gaveUp()
+	}
 	if m.turn.TryAcquire(1) {
 		return nil
 	}
@@ -141,13 +146,11 @@ func (m *Mutex) takeTurn(a *acquisition, try bool) error {
 	}
 	m.queue[&a.report] = struct{}{}
 	m.mu.Unlock()
+	a.slow()
 	a.held = true
 
-	ctx, cancel := context.WithCancel(a.ctx)
-	defer cancel()
-	defer context.AfterFunc(m.client.Tasks().Closing(), cancel)()
 	defer time.AfterFunc(reportAfter, a.report.begin).Stop()
-	err := m.turn.Acquire(ctx, 1)
+	err := m.turn.Acquire(a.ctx, 1)
 
 	m.mu.Lock()
 	delete(m.queue, &a.report)
@@ -156,6 +159,7 @@ func (m *Mutex) takeTurn(a *acquisition, try bool) error {
 		return a.gaveUp()
 	}
 	a.held = false
+	a.report.forget()
 	return nil
 }
 

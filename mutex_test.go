@@ -1,9 +1,11 @@
 package relukko_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
@@ -193,7 +195,9 @@ func TestDo(t *testing.T) {
 func TestLocker(t *testing.T) {
 	bubble(t, "excludes, through outages of any length", func(t *testing.T, s *relukkotest.Server) {
 		lost := make(chan error, 1)
-		m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnLost(func(err error) { lost <- err }))
+		var log bytes.Buffer
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnLost(func(err error) { lost <- err }),
+			relukko.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))))
 		l := m.Locker()
 		l.Lock()
 		_, err := m.TryLock(t.Context())
@@ -207,6 +211,7 @@ func TestLocker(t *testing.T) {
 		start := time.Now()
 		l.Lock()
 		require.InDelta(t, time.Hour, time.Since(start), float64(10*time.Second))
+		require.InDelta(t, 60, strings.Count(log.String(), "\n"), 3, "a line a minute")
 		time.Sleep(2 * time.Second)
 		s.Delete("arm")
 		require.ErrorIs(t, <-lost, relukko.ErrLockLost)

@@ -22,7 +22,7 @@ var lookAgain = [...]time.Duration{0, time.Second, 5 * time.Second}
 // and then takes the task off the account.
 func (a *acquisition) cleanUp() {
 	defer a.task.Done()
-	ctx, cancel := context.WithTimeout(a.task.Context(a.ctx), orphanAfter)
+	ctx, cancel := context.WithTimeout(a.task.Context(a.parent), orphanAfter)
 	defer cancel()
 	if a.flight != nil {
 		defer a.cancel()
@@ -32,7 +32,7 @@ func (a *acquisition) cleanUp() {
 		err = a.seekOut(ctx)
 	}
 	if err != nil {
-		a.m.log.Error("a lock may be left on the backend until it expires", "lock", a.m.name, "creator", a.creator(), "error", err)
+		a.m.log.Error("a lock may be left on the backend until it expires", "lock", a.m.name, "creator", a.creator, "error", err)
 	}
 }
 
@@ -40,7 +40,7 @@ func (a *acquisition) cleanUp() {
 // backend has no such thing. When it returns true, nothing is left, and no
 // straggler will be let in.
 func (a *acquisition) callOff(ctx context.Context) (offered bool, err error) {
-	err = untilAnswered(ctx, func() error { return a.m.client.CallOff(ctx, a.mark) })
+	err = untilAnswered(ctx, func() error { return a.m.client.CallOff(ctx, a.mark()) })
 	var e *api.Error
 	switch {
 	case err == nil:

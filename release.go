@@ -78,7 +78,7 @@ func (l *lease) settle(task *tasks.Task) {
 		task.Done()
 		return
 	}
-	a := &acquisition{m: l.m, ctx: l.values, hub: l.hub, task: task, mark: l.mark, unanswered: l.hub.now()}
+	a := &acquisition{m: l.m, parent: l.values, hub: l.hub, task: task, creator: l.creator, unanswered: l.hub.now()}
 	task.Become(a)
 	go a.cleanUp()
 }

@@ -2,6 +2,7 @@ package relukko
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
@@ -12,23 +13,31 @@ import (
 type Session struct {
 	lease *lease
 
+	parent     context.Context
 	guarded    context.Context // what Lock returns: the parent's end, too
 	endGuarded context.CancelCauseFunc
-	ctx        context.Context // loss and unlock only
-	end        context.CancelCauseFunc
+
+	mu  sync.Mutex
+	ctx context.Context // loss and unlock only; made when it is first asked for
+	end context.CancelCauseFunc
+	err error // why the contexts are done
 }
 
 func newSession(parent context.Context, l *lease) *Session {
-	s := &Session{lease: l}
+	s := &Session{lease: l, parent: parent}
 	s.guarded, s.endGuarded = context.WithCancelCause(guardedContext{parent, s})
-	s.ctx, s.end = context.WithCancelCause(guardedContext{context.WithoutCancel(parent), s})
 	return s
 }
 
-// done ends the contexts; the first cause stays.
+// done ends the contexts.
 func (s *Session) done(cause error) {
 	s.endGuarded(cause)
-	s.end(cause)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = cause
+	if s.end != nil {
+		s.end(cause)
+	}
 }
 
 // FromContext returns the session that guards ctx, the innermost where several
@@ -46,7 +55,17 @@ func (s *Session) Info() api.Lock { return s.lease.info() }
 // Context carries the values of the context that Lock was called with and is
 // done only on loss or unlock, with the same cause as the guarded context. It
 // is for cleanup inside the critical section after the parent was cancelled.
-func (s *Session) Context() context.Context { return s.ctx }
+func (s *Session) Context() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil {
+		s.ctx, s.end = context.WithCancelCause(guardedContext{context.WithoutCancel(s.parent), s})
+		if s.err != nil {
+			s.end(s.err)
+		}
+	}
+	return s.ctx
+}
 
 // Deadline returns the end of the lease as it is counted here, from before the
 // last acknowledged acquire or renewal was sent; it moves with every heartbeat.
@@ -55,7 +74,7 @@ func (s *Session) Context() context.Context { return s.ctx }
 func (s *Session) Deadline() time.Time { return s.lease.end() }
 
 // Done is closed when the session ends, by loss or unlock.
-func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
+func (s *Session) Done() <-chan struct{} { return s.Context().Done() }
 
 // Err returns nil while the lock is held, then [ErrUnlocked] or a [*LostError].
 // It looks at the clocks itself, also at the wall clock: after a suspend it

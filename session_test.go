@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
@@ -248,7 +249,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	})
 	t.Run("on loopback, with the client's own connections", func(t *testing.T) {
 		s := relukkotest.NewServer(t)
-		before := runtime.NumGoroutine()
+		before := goleak.IgnoreCurrent()
 		c, err := api.New(s.URL, s.APIKey)
 		require.NoError(t, err)
 		m := relukko.NewMutex(c, "arm", relukko.WithTTL(time.Second))
@@ -261,6 +262,6 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			require.NoError(t, m.Unlock(held))
 		}
 		require.NoError(t, c.Close(t.Context()))
-		require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before }, 5*time.Second, time.Millisecond)
+		goleak.VerifyNone(t, before)
 	})
 }

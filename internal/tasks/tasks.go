@@ -11,11 +11,10 @@ import (
 
 // Group is the account of one client. Make one with [NewGroup].
 type Group struct {
-	cause        error
-	base         context.Context // of every request of a task
-	end          context.CancelCauseFunc
-	closing      context.Context // done when Close begins
-	beginClosing context.CancelCauseFunc
+	cause   error
+	base    context.Context // of every request of a task
+	end     context.CancelCauseFunc
+	closing chan struct{}
 
 	mu     sync.Mutex
 	tasks  map[*Task]struct{}
@@ -25,9 +24,8 @@ type Group struct {
 
 // NewGroup returns an empty group. cause is why whatever Close ends was ended.
 func NewGroup(cause error) *Group {
-	g := &Group{cause: cause, tasks: make(map[*Task]struct{})}
+	g := &Group{cause: cause, closing: make(chan struct{}), tasks: make(map[*Task]struct{})}
 	g.base, g.end = context.WithCancelCause(context.WithValue(context.Background(), permitted{}, true))
-	g.closing, g.beginClosing = context.WithCancelCause(context.Background())
 	return g
 }
 
@@ -42,22 +40,27 @@ func (g *Group) Shared(make func() any) any {
 	return g.shared
 }
 
-// Closing is done when Close begins: who only waits for a lock gives up then.
-func (g *Group) Closing() context.Context { return g.closing }
+// Closing is closed when Close begins.
+func (g *Group) Closing() <-chan struct{} { return g.closing }
 
 // Context is for requests on behalf of all tasks; see [Task.Context].
 func (g *Group) Context() context.Context { return g.base }
 
-// Close refuses new tasks and waits for those under way. When ctx ends before
-// they do it abandons them, waits for them to notice, and returns their
+// Close refuses new tasks, ends those that only wait for a lock, and waits for
+// the others. When ctx ends before they do it abandons them, waits for them to notice, and returns their
 // descriptions, sorted.
 func (g *Group) Close(ctx context.Context) (abandoned []string) {
 	g.mu.Lock()
-	g.beginClosing(g.cause)
 	if g.idle == nil {
+		close(g.closing)
 		g.idle = make(chan struct{})
 		if len(g.tasks) == 0 {
 			close(g.idle)
+		}
+	}
+	for t := range g.tasks {
+		if t.giveUp != nil {
+			t.giveUp(g.cause)
 		}
 	}
 	g.mu.Unlock()
@@ -97,8 +100,9 @@ type Job interface {
 // Task is one piece of work under way: a Lock that waits, a lock that is held,
 // a cleanup.
 type Task struct {
-	group *Group
-	job   Job
+	group  *Group
+	job    Job
+	giveUp context.CancelCauseFunc // while it waits
 }
 
 // Start enters a task into the account, or returns nil when Close has begun.
@@ -111,6 +115,26 @@ func (g *Group) Start(job Job) *Task {
 	t := &Task{group: g, job: job}
 	g.tasks[t] = struct{}{}
 	return t
+}
+
+// Waiting returns a context derived from parent that ends, too, when Close
+// begins. The task no longer waits once end was called.
+func (t *Task) Waiting(parent context.Context) (ctx context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	t.group.mu.Lock()
+	defer t.group.mu.Unlock()
+	t.giveUp = cancel
+	if t.group.idle != nil {
+		cancel(t.group.cause)
+	}
+	return ctx, t.waited
+}
+
+func (t *Task) waited() {
+	t.group.mu.Lock()
+	defer t.group.mu.Unlock()
+	t.giveUp(nil)
+	t.giveUp = nil
 }
 
 // Become changes what the task is about.

@@ -13,9 +13,9 @@ const (
 	logEvery    = time.Minute
 )
 
-// reporter knows, as far as anybody does, whom one Lock waits for, tells
+// report knows, as far as anybody does, whom one Lock waits for, tells
 // WithOnWait's function, and logs each minute.
-type reporter struct {
+type report struct {
 	name string
 	tell func(*api.Lock) // may be nil
 	log  *slog.Logger
@@ -31,7 +31,7 @@ type reporter struct {
 }
 
 // holderIs notes the holder; nil changes nothing.
-func (r *reporter) holderIs(lock *api.Lock) {
+func (r *report) holderIs(lock *api.Lock) {
 	if lock == nil {
 		return
 	}
@@ -42,15 +42,22 @@ func (r *reporter) holderIs(lock *api.Lock) {
 	r.tellLocked()
 }
 
+// forget makes the holder unknown.
+func (r *report) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.holder = nil
+}
+
 // known returns the holder as last noted, or nil.
-func (r *reporter) known() *api.Lock {
+func (r *report) known() *api.Lock {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.holder
 }
 
 // begin has the holder told from now on.
-func (r *reporter) begin() {
+func (r *report) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.over || r.due {
@@ -61,7 +68,7 @@ func (r *reporter) begin() {
 	r.tellLocked()
 }
 
-func (r *reporter) logWait() {
+func (r *report) logWait() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.over {
@@ -72,7 +79,7 @@ func (r *reporter) logWait() {
 }
 
 // end has nothing told from now on.
-func (r *reporter) end() {
+func (r *report) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.due, r.over = false, true
@@ -83,7 +90,7 @@ func (r *reporter) end() {
 
 // tellLocked starts the goroutine that tells unless there is nothing to tell or
 // it is at it. The caller holds r.mu.
-func (r *reporter) tellLocked() {
+func (r *report) tellLocked() {
 	if r.tell == nil || r.telling || !r.news() {
 		return
 	}
@@ -102,7 +109,7 @@ func (r *reporter) tellLocked() {
 	}()
 }
 
-func (r *reporter) news() bool {
+func (r *report) news() bool {
 	return r.due && (!r.told || r.toldID != idOf(r.holder))
 }
 

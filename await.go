@@ -1,0 +1,154 @@
+package relukko
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+const (
+	pollFirst  = 250 * time.Millisecond // without push; doubles up to pollMax
+	pollMax    = 5 * time.Second
+	pollPushed = 30 * time.Second // while push is up; a net under it
+	noiseFirst = 10 * time.Millisecond
+	noiseMax   = 250 * time.Millisecond // between two looks on broadcasts that do not say which lock it was
+)
+
+// await returns when another create is worth sending, after r found the name
+// held, or false when the caller's context has ended.
+func (a *acquisition) await(r created) bool {
+	if a.ask == nil {
+		a.askIn(reportAfter - time.Since(a.began))
+	}
+	queue := a.maxWait(false) > 0 && (r.wait == 0 || a.hub.now().mono.Sub(r.sent.mono) > min(r.wait, time.Second)/2)
+	fresh := (!queue || a.m.onWait != nil) && a.listen()
+	if queue || fresh && a.hub.pushed() {
+		return true // to wait on the server; or because it may have come free before anybody listened
+	}
+	w := a.waiter.Load()
+	if w.holderID() == "" {
+		a.askIn(reportAfter) // so that others' releases are known for what they are
+	}
+	a.poll = min(max(2*a.poll, pollFirst), pollMax)
+	poll := time.NewTimer(a.pollPause())
+	defer poll.Stop()
+	var quiet <-chan time.Time // set while a wakeMaybe is sat out
+	for {
+		select {
+		case <-a.ctx.Done():
+			return false
+		case <-poll.C:
+			return true
+		case <-quiet:
+			return true
+		case <-w.signal:
+		}
+		switch w.take() {
+		case wakeSure:
+			a.noise = 0
+			return true
+		case wakeMaybe:
+			if quiet != nil {
+				break
+			}
+			if time.Since(a.noisy) > time.Second {
+				a.noise = 0
+			}
+			pause := a.noise
+			a.noise, a.noisy = min(max(2*a.noise, noiseFirst), noiseMax), time.Now()
+			if pause == 0 {
+				return true
+			}
+			quiet = time.After(jitter(pause))
+		case wakeState:
+			poll.Reset(a.pollPause())
+		}
+	}
+}
+
+// listen enters a waiter, and reports whether there was none before.
+func (a *acquisition) listen() bool {
+	if a.waiter.Load() != nil {
+		return false
+	}
+	a.waiter.Store(a.hub.await(a))
+	return true
+}
+
+func (a *acquisition) pollPause() time.Duration {
+	d := a.poll
+	if a.hub.pushed() {
+		d = pollPushed
+	}
+	return d - rand.N(d/2)
+}
+
+// askIn has the backend asked in d who holds the lock, unless it will be
+// anyway.
+func (a *acquisition) askIn(d time.Duration) {
+	switch {
+	case a.asking.Swap(true):
+	case a.ask == nil:
+		a.ask = time.AfterFunc(d, a.whoHolds)
+	default:
+		a.ask.Reset(d)
+	}
+}
+
+func (a *acquisition) stopAsking() {
+	if a.ask != nil {
+		a.ask.Stop()
+	}
+}
+
+// whoHolds asks who holds the lock, unless the backend has said so, and has
+// WithOnWait's function told.
+func (a *acquisition) whoHolds() {
+	a.asking.Store(false)
+	w := a.waiter.Load()
+	if a.report.known() != nil && (w == nil || w.holderID() != "") {
+		a.report.begin()
+		return
+	}
+	doubts := 0
+	if w != nil {
+		doubts = w.ask()
+	}
+	a.hub.whoHolds(a.m.name, func(holder *api.Lock) {
+		if holder != nil && a.owns(holder) {
+			return // we do, by now
+		}
+		a.report.holderIs(holder)
+		a.report.begin()
+		if w != nil {
+			w.found(holder, doubts)
+		}
+	})
+}
+
+// backOff pauses after a failure that may pass. It returns an error when it has
+// lasted too long, and false when the caller's context has ended.
+func (a *acquisition) backOff(err error) (bool, error) {
+	a.lastErr = err
+	if a.retry == nil {
+		a.retry = a.m.backOff()
+		a.retry.Reset()
+	}
+	pause := a.retry.NextBackOff()
+	stop := pause == backoff.Stop
+	var e *api.Error
+	if errors.As(err, &e) {
+		pause = max(pause, e.RetryAfter)
+	}
+	silence := time.Since(a.answered)
+	if stop || a.m.patience > 0 && silence+pause > a.m.patience {
+		return false, a.m.errorf([]error{err}, "gave up after %v without an answer from %s that says who has it: %v",
+			silence.Round(time.Millisecond), a.m.client.BaseURL(), err)
+	}
+	a.m.log.Info("lock not acquired, trying again", "lock", a.m.name, "in", pause, "error", err)
+	return sleep(a.ctx, pause), nil
+}
