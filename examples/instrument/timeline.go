@@ -101,6 +101,7 @@ func (t *timeline) take(e event) {
 			t.score.handoffs = append(t.score.handoffs, e.At.Sub(t.freed))
 		}
 		if e.Long {
+			s.doing = holding
 			t.line(e.At, "%s  %s  begins a long measurement", t.row(), e.Who)
 		}
 	case done:
