@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -128,6 +129,7 @@ func TestTheKeyStaysSecret(t *testing.T) {
 		t.Helper()
 		require.NotContains(t, s, testKey)
 		require.NotContains(t, s, "hunter2")
+		require.NotContains(t, s, base64.StdEncoding.EncodeToString([]byte("ci:hunter2")))
 	}
 	withUser := func(u string) string { return strings.Replace(u, "http://", "http://ci:hunter2@", 1) }
 
@@ -148,7 +150,8 @@ func TestTheKeyStaysSecret(t *testing.T) {
 		hidden(t, assertDiff(c))
 	})
 	t.Run("sent back", func(t *testing.T) {
-		echo := fmt.Sprintf("you sent %s and %s", testKey, "hunter2")
+		basic := base64.StdEncoding.EncodeToString([]byte("ci:hunter2"))
+		echo := fmt.Sprintf("you sent %s and %s, %s", testKey, "hunter2", basic)
 		for _, h := range []http.HandlerFunc{
 			answer(403, echo),
 			answer(403, fmt.Sprintf(`{"status":403,"message":%q}`, echo)),

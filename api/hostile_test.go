@@ -2,6 +2,8 @@ package api
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha1"
 	"encoding/base64"
@@ -69,6 +71,24 @@ func TestHostileAnswers(t *testing.T) {
 			require.Less(t, allocated()-before, uint64(32<<20))
 		})
 	}
+}
+
+// A given transport may unpack answers: what is bounded is what comes out.
+func TestPackedAnswers(t *testing.T) {
+	var packed bytes.Buffer
+	out := gzip.NewWriter(&packed)
+	for range 64 {
+		out.Write(make([]byte, 1<<20))
+	}
+	out.Close()
+	url := serve(t, answer(200, packed.String(), "Content-Encoding", "gzip"))
+	_, err := client(t, url).Get(t.Context(), testID)
+	require.ErrorContains(t, err, "not JSON", "our own asks for nothing packed")
+	c := client(t, url, WithHTTPClient(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}))
+	before := allocated()
+	_, err = c.Get(t.Context(), testID)
+	require.ErrorContains(t, err, "too long")
+	require.Less(t, allocated()-before, uint64(32<<20))
 }
 
 // allocated is how many bytes this process allocated so far.

@@ -1,14 +1,13 @@
 package api
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
-
-	"crypto/x509"
 )
 
 // trust answers k as trust mode answers everything.
