@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -11,24 +12,29 @@ import (
 const (
 	hubBacklog  = 4096   // messages that a watcher may be behind before it is disconnected
 	maxWatchers = 10_000 // more are refused
+	hubGroups   = 64     // in which watchers are woken, one group after the other
 )
 
 // hub spreads messages to the watchers. They share one ring of messages, from which each reads at its own pace, so that
-// publishing costs the same however many they are. Waking them is done by a goroutine of its own.
+// publishing costs the same however many they are. They are woken by a goroutine of its own, and not all at once: who makes
+// a request meanwhile must not queue behind thousands of them for a processor.
 type hub struct {
 	watchers atomic.Int32
 	unheard  atomic.Bool // something was published since the watchers were last woken
 	bell     chan struct{}
 
 	mu   sync.Mutex
-	ring [][]byte      // made with the first watcher
-	next uint64        // the number of messages ever; message n is at n % hubBacklog
-	news chan struct{} // closed when there are more messages
+	ring [][]byte                 // made with the first watcher
+	next uint64                   // the number of messages ever; message n is at n % hubBacklog
+	news [hubGroups]chan struct{} // closed when there are more messages
+	last int                      // the group of the watcher who came last
 }
 
 func (h *hub) init() {
 	h.bell = make(chan struct{}, 1)
-	h.news = make(chan struct{})
+	for g := range h.news {
+		h.news[g] = make(chan struct{})
+	}
 }
 
 // run wakes the watchers whenever it is rung for, until ctx ends.
@@ -40,11 +46,14 @@ func (h *hub) run(ctx context.Context) func() {
 				return
 			case <-h.bell:
 			}
-			h.mu.Lock()
-			news := h.news
-			h.news = make(chan struct{})
-			h.mu.Unlock()
-			close(news) // takes its time when many listen: not under the mutex
+			for g := range h.news {
+				h.mu.Lock()
+				news := h.news[g]
+				h.news[g] = make(chan struct{})
+				h.mu.Unlock()
+				close(news)
+				runtime.Gosched()
+			}
 		}
 	}
 }
@@ -79,8 +88,9 @@ func (h *hub) announce(rec *recorder) {
 
 // subscription is one watcher's place in the ring.
 type subscription struct {
-	hub *hub
-	pos uint64
+	hub   *hub
+	group int
+	pos   uint64
 }
 
 // subscribe answers a place from which all that is published later is read; nil when there are too many.
@@ -94,7 +104,8 @@ func (h *hub) subscribe() *subscription {
 	if h.ring == nil {
 		h.ring = make([][]byte, hubBacklog)
 	}
-	return &subscription{hub: h, pos: h.next}
+	h.last = (h.last + 1) % hubGroups
+	return &subscription{hub: h, group: h.last, pos: h.next}
 }
 
 func (sub *subscription) close() { sub.hub.watchers.Add(-1) }
@@ -113,7 +124,7 @@ func (sub *subscription) take(batch [][]byte) (n int, news <-chan struct{}, ok b
 		sub.pos++
 		n++
 	}
-	return n, h.news, true
+	return n, h.news[sub.group], true
 }
 
 // publish tells the watchers what happened to a lock: kind is created, updated or deleted. It is put into JSON once.
