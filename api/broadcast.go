@@ -22,7 +22,7 @@ func broadcast(message []byte, emit func(Event)) {
 	}{{name: "deleted", kind: EventDeleted}, {name: "created", kind: EventCreated}, {name: "updated", kind: EventUpdated}}
 	for m := membersOf(message); m.next(); {
 		for i := range about {
-			if m.is(about[i].name) {
+			if string(m.name) == about[i].name {
 				about[i].what = m.value
 			}
 		}
@@ -61,11 +61,11 @@ func eventOf(kind EventKind, what []byte) Event {
 			return Event{Kind: kind, ID: l.ID, Name: l.Name, Lock: &l}
 		}
 		for m := membersOf(what); m.next(); {
-			switch {
-			case m.is("id"):
+			switch string(m.name) {
+			case "id":
 				s, _ := text(m.value)
 				e.ID, _ = parseID(s)
-			case m.is("lock_name"):
+			case "lock_name":
 				e.Name, _ = text(m.value)
 			}
 		}

@@ -56,24 +56,24 @@ func lockOf(raw []byte, like *Lock) (Lock, error) {
 	}
 	var id, name, creator, ip, expires, created, updated, token, waiters []byte
 	for m := membersOf(raw); m.next(); {
-		switch {
-		case m.is("id"):
+		switch string(m.name) {
+		case "id":
 			id = m.value
-		case m.is("lock_name"):
+		case "lock_name":
 			name = m.value
-		case m.is("creator"):
+		case "creator":
 			creator = m.value
-		case m.is("ip"):
+		case "ip":
 			ip = m.value
-		case m.is("expires_at"):
+		case "expires_at":
 			expires = m.value
-		case m.is("created_at"):
+		case "created_at":
 			created = m.value
-		case m.is("updated_at"):
+		case "updated_at":
 			updated = m.value
-		case m.is("fencing_token"):
+		case "fencing_token":
 			token = m.value
-		case m.is("waiters"):
+		case "waiters":
 			waiters = m.value
 		}
 	}
@@ -242,12 +242,12 @@ func (e *Error) errorOf(body []byte, oneLock bool) {
 	var status, message, lock []byte
 	count := 0
 	for m := membersOf(bytes.TrimSpace(body)); m.next(); count++ {
-		switch {
-		case m.is("status"):
+		switch string(m.name) {
+		case "status":
 			status = m.value
-		case m.is("message"):
+		case "message":
 			message = m.value
-		case m.is("lock"):
+		case "lock":
 			lock = m.value
 		}
 	}

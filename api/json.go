@@ -13,10 +13,11 @@ import (
 
 // members walks the members of an object.
 //
-//	for m := membersOf(raw); m.next(); { … m.key … m.value … }
+//	for m := membersOf(raw); m.next(); { … string(m.name) … m.value … }
 type members struct {
-	rest       []byte
-	key, value []byte // raw, with their quotes
+	rest  []byte
+	name  []byte // decoded
+	value []byte // raw
 }
 
 // membersOf of anything but an object has no members.
@@ -32,20 +33,16 @@ func (m *members) next() bool {
 	if rest == nil {
 		return false
 	}
-	n := valueLen(rest)
-	m.key, rest = rest[:n], trimSpace(trimSpace(rest[n:])[1:]) // behind the colon
+	n := stringLen(rest)
+	var ok bool
+	if m.name, ok = plain(rest[:n]); !ok {
+		name, _ := text(rest[:n])
+		m.name = []byte(name)
+	}
+	rest = trimSpace(trimSpace(rest[n:])[1:]) // behind the colon
 	n = valueLen(rest)
 	m.value, m.rest = rest[:n], rest[n:]
 	return true
-}
-
-// is reports whether the member is called name.
-func (m *members) is(name string) bool {
-	if inner, ok := plain(m.key); ok {
-		return string(inner) == name
-	}
-	s, _ := text(m.key)
-	return s == name
 }
 
 // elements walks the elements of an array.
@@ -131,6 +128,10 @@ func valueLen(b []byte) int {
 }
 
 func stringLen(b []byte) int {
+	n := bytes.IndexByte(b[1:], '"') + 2
+	if bytes.IndexByte(b[1:n], '\\') < 0 {
+		return n
+	}
 	for i := 1; i < len(b); i++ {
 		switch b[i] {
 		case '\\':
