@@ -30,6 +30,9 @@ func (a *acquisition) await(r created) bool {
 		return true // to wait on the server; or because it may have come free before anybody listened
 	}
 	w := a.waiter.Load()
+	if a.m.onWait != nil && !a.hub.pushed() {
+		w.doubt() // nobody says when the holder changes
+	}
 	if w.holderID() == "" {
 		a.askIn(reportAfter) // so that others' releases are known for what they are
 	}

@@ -35,39 +35,40 @@ func TestNoOrphans(t *testing.T) {
 	} {
 		for _, trouble := range []struct {
 			name  string
+			calls int
 			fault func(s *relukkotest.Server, rnd *rand.Rand)
 		}{
-			{"slow", func(*relukkotest.Server, *rand.Rand) {}},
-			{"replies cut", func(s *relukkotest.Server, rnd *rand.Rand) { s.CutNext(1+rnd.IntN(2), create) }},
-			{"restarts", func(s *relukkotest.Server, rnd *rand.Rand) {
+			{"slow", 200, func(*relukkotest.Server, *rand.Rand) {}},
+			{"replies cut", 500, func(s *relukkotest.Server, rnd *rand.Rand) { s.CutNext(1+rnd.IntN(2), create) }},
+			{"restarts", 200, func(s *relukkotest.Server, rnd *rand.Rand) {
 				s.Stop()
 				s.Start(rnd.IntN(4) > 0)
 			}},
-			{"dark for a while", func(s *relukkotest.Server, rnd *rand.Rand) {
+			{"dark for a while", 200, func(s *relukkotest.Server, rnd *rand.Rand) {
 				s.GoDark()
 				time.Sleep(time.Duration(rnd.IntN(10)) * time.Second)
 				s.ComeBack()
 			}},
-			{"unavailable", func(s *relukkotest.Server, rnd *rand.Rand) { s.FailNext(1+rnd.IntN(5), 502) }},
+			{"unavailable", 200, func(s *relukkotest.Server, rnd *rand.Rand) { s.FailNext(1+rnd.IntN(5), 502) }},
 		} {
 			bubble(t, kind.name+"/"+trouble.name, func(t *testing.T, s *relukkotest.Server) {
 				kind.setUp(s)
-				testNoOrphans(t, s, trouble.fault)
+				testNoOrphans(t, s, trouble.calls, trouble.fault)
 			})
 		}
 	}
 }
 
-// testNoOrphans cancels 500 calls at random instants against a backend in
+// testNoOrphans cancels calls at random instants against a backend in
 // trouble, and requires that none of them leaves a lock.
-func testNoOrphans(t *testing.T, s *relukkotest.Server, fault func(*relukkotest.Server, *rand.Rand)) {
+func testNoOrphans(t *testing.T, s *relukkotest.Server, calls int, fault func(*relukkotest.Server, *rand.Rand)) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	s.Latency(func(*http.Request) (before, after time.Duration) {
 		return rand.N(100 * time.Millisecond), rand.N(100 * time.Millisecond)
 	})
 	clients := []*api.Client{s.Client(), s.Client(), s.Client()}
 	var wg sync.WaitGroup
-	for i := range 500 {
+	for i := range calls {
 		m := relukko.NewMutex(clients[i%len(clients)], fmt.Sprint("arm-", i%7))
 		call, after, hold := m.Lock, time.Duration(rnd.Int64N(int64(400*time.Millisecond))), time.Duration(rnd.IntN(100))*time.Millisecond
 		if i%4 == 0 {
@@ -105,7 +106,6 @@ func deadline(ctx context.Context) time.Time {
 func TestNoOrphansOnLoopback(t *testing.T) {
 	for _, without := range [][]server.Extension{nil, {server.ExtCallOff}} {
 		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
-			t.Parallel()
 			s := relukkotest.NewServer(t)
 			s.Without(without...)
 			s.Latency(func(*http.Request) (before, after time.Duration) {
@@ -121,9 +121,12 @@ func TestNoOrphansOnLoopback(t *testing.T) {
 							s.CutNext(1, create)
 						}
 						ctx, cancel := context.WithTimeout(t.Context(), rand.N(40*time.Millisecond))
+						ended := make(chan time.Time, 1) // as others see it on a busy machine
+						context.AfterFunc(ctx, func() { ended <- time.Now() })
 						held, err := m.Lock(ctx)
-						if late := time.Since(deadline(ctx)); err != nil && late > 100*time.Millisecond {
-							t.Errorf("returned %v after the context's end", late)
+						if returned := time.Now(); err != nil {
+							late := returned.Sub(<-ended)
+							require.Less(t, late, 100*time.Millisecond, "after the context's end")
 						}
 						if err == nil {
 							m.Unlock(held)

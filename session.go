@@ -29,15 +29,16 @@ func newSession(parent context.Context, l *lease) *Session {
 	return s
 }
 
-// done ends the contexts.
+// done ends the contexts, the guarded one last: who sees that one done finds
+// the other done too.
 func (s *Session) done(cause error) {
-	s.endGuarded(cause)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.err = cause
 	if s.end != nil {
 		s.end(cause)
 	}
+	s.mu.Unlock()
+	s.endGuarded(cause)
 }
 
 // FromContext returns the session that guards ctx, the innermost where several

@@ -73,17 +73,24 @@ func (w *waiter) deleted(event api.Event) {
 }
 
 func (w *waiter) notify(why wake) {
+	if why >= wakeMaybe {
+		w.doubt()
+	}
 	w.mu.Lock()
 	w.pending = max(w.pending, why)
-	if why >= wakeMaybe {
-		w.holder = ""
-		w.doubts++
-	}
 	w.mu.Unlock()
 	select {
 	case w.signal <- struct{}{}:
 	default:
 	}
+}
+
+// doubt makes it unknown who holds the name.
+func (w *waiter) doubt() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.holder = ""
+	w.doubts++
 }
 
 // take returns what is pending and forgets it.
