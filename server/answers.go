@@ -84,7 +84,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, errFull):
 		s.unavailable(w, "too many creates are waiting")
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		// The caller is gone, and so is the reason to read for him.
+		s.writeGone(w)
 	case errors.Is(err, ErrUnavailable):
 		s.log.Warn("the store is unavailable", "method", r.Method, "path", r.URL.Path, "error", err)
 		s.unavailable(w, "the store is unavailable")
@@ -92,6 +92,14 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.log.Error("the store failed", "method", r.Method, "path", r.URL.Path, "error", err)
 		writeError(w, http.StatusInternalServerError, "internal error")
 	}
+}
+
+// writeGone answers a caller who seems to be gone, in case he has only closed his half of the connection.
+func (s *Server) writeGone(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Retry-After", "0")
+	h.Set("Connection", "close")
+	writeError(w, http.StatusServiceUnavailable, "the connection was closed before there was an answer; nothing was done")
 }
 
 func (s *Server) unavailable(w http.ResponseWriter, message string) {

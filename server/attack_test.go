@@ -1,10 +1,13 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -88,6 +91,36 @@ func TestThousandsOfWaiters(t *testing.T) {
 		wg.Wait()
 		require.Zero(t, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
 	})
+}
+
+// TestTimeoutsOfTheHTTPServer are meant for callers who dawdle, not for those who are let wait.
+func TestTimeoutsOfTheHTTPServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startIn(t, &http.Server{ReadTimeout: time.Second, WriteTimeout: time.Second, IdleTimeout: time.Second}, server.NewMemoryStore())
+		held := b.create("robot-arm-1", "")
+		w := b.wait("robot-arm-1", "", 30)
+		time.Sleep(20 * time.Second)
+		b.delete(held.ID)
+		synctest.Wait()
+		w.granted(t)
+		b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", ""), "Prefer", "wait=30")
+	})
+}
+
+// TestACallerWhoClosedHisHalf before there was an answer is told so, not that all is well, and leaves no lock.
+func TestACallerWhoClosedHisHalf(t *testing.T) {
+	for _, wait := range []string{"", "wait=30"} {
+		b := start(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		rec := httptest.NewRecorder()
+		req := httptest.NewRequestWithContext(ctx, "POST", "/v1/locks", strings.NewReader(createBody("robot-arm-1", "")))
+		req.Header.Set("X-API-KEY", apiKey)
+		req.Header.Set("Prefer", wait)
+		b.srv.ServeHTTP(rec, req)
+		require.Equal(t, 503, rec.Code)
+		require.Empty(t, b.locks())
+	}
 }
 
 // TestPipelinedRequests: bytes of the next request behind a waiting one are not taken for the caller going away.

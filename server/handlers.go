@@ -56,7 +56,8 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) {
 		case err == nil:
 			s.madeLock(&holder)
 			if r.Context().Err() != nil {
-				s.takeBack(holder)
+				s.takeBack(&holder)
+				s.writeGone(w)
 				return
 			}
 			s.writeLock(w, r, http.StatusCreated, &holder)
@@ -197,20 +198,16 @@ func (s *Server) removed(lock *Lock) {
 	s.handOn(lock.Name)
 }
 
-// takeBack deletes a lock of which its caller never heard, because he is gone.
-func (s *Server) takeBack(lock Lock) {
+// takeBack deletes a lock of which its caller has not heard, and will not.
+func (s *Server) takeBack(lock *Lock) {
 	if s.undo(lock) {
 		s.handOn(lock.Name)
 	}
 }
 
 // undo deletes a lock of which nobody has heard. When the store fails now, the lock goes when it expires.
-func (s *Server) undo(lock Lock) bool {
-	var gone Lock
-	err := s.guarded(func() (err error) {
-		gone, err = s.store.Delete(context.Background(), lock.ID)
-		return err
-	})
+func (s *Server) undo(lock *Lock) bool {
+	gone, err := s.store.Delete(context.Background(), lock.ID)
 	if err != nil && !errors.Is(err, ErrGone) {
 		s.log.Warn("a lock whose caller is gone stays until it expires", "lock", lock.Name, "id", lock.ID, "error", err)
 		return false

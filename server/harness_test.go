@@ -37,9 +37,13 @@ func start(t *testing.T, opts ...server.Option) *backend {
 }
 
 func startOn(t *testing.T, store server.Store, opts ...server.Option) *backend {
-	b := &backend{t: t, store: store, net: newPipes()}
+	return startIn(t, &http.Server{}, store, opts...)
+}
+
+func startIn(t *testing.T, web *http.Server, store server.Store, opts ...server.Option) *backend {
+	b := &backend{t: t, store: store, net: newPipes(), http: web}
 	b.srv = server.New(store, append([]server.Option{server.WithAPIKeys(apiKey)}, opts...)...)
-	b.http = &http.Server{Handler: b.srv}
+	web.Handler = b.srv
 	b.tr = &http.Transport{DialContext: b.net.dial}
 	served := make(chan struct{})
 	go func() {

@@ -13,7 +13,7 @@ const (
 )
 
 // MemoryStore keeps the locks in memory: for tests, and where losing them with the process is all right. One
-// server only can use it. Its fencing tokens start from the clock, in microseconds, so that they go on rising when
+// server only can use it. Its fencing tokens start from this machine's clock, in microseconds, so that they go on rising when
 // a process starts anew.
 type MemoryStore struct {
 	now func() time.Time
@@ -52,7 +52,7 @@ func NewMemoryStore(opts ...MemoryOption) *MemoryStore {
 	for _, o := range opts {
 		o(m)
 	}
-	m.token = uint64(m.time().UnixMicro())
+	m.token = uint64(time.Now().UnixMicro())
 	return m
 }
 

@@ -82,10 +82,14 @@ func WithGrace(d time.Duration) Option {
 	return func(c *config) { c.grace = max(d, 0) }
 }
 
-// WithLogger has the server log to l: refused keys and failures of the store at warn, panics at error, every
-// request at debug. By default it is silent.
+// WithLogger has the server log to l: refused keys and an unavailable store at warn, other failures of the store and panics at
+// error, every request at debug. Keys are never logged. By default the server is silent.
 func WithLogger(l *slog.Logger) Option {
-	return func(c *config) { c.log = l }
+	return func(c *config) {
+		if l != nil {
+			c.log = l
+		}
+	}
 }
 
 // WithoutExtensions switches extensions off, for backends that must look like the original one.

@@ -42,7 +42,9 @@ func (s *Server) queue(w http.ResponseWriter, r *http.Request, in NewLock, wait 
 			holder, _ = s.store.Holder(r.Context(), in.Name) // nice to have, no more
 		}
 		s.writeConflict(w, in.Name, &holder)
-	case r.Context().Err() == nil:
+	case r.Context().Err() != nil:
+		s.writeGone(w)
+	default:
 		s.refuseClosing(w, r)
 	}
 }
@@ -52,11 +54,12 @@ func (s *Server) writeDecision(w http.ResponseWriter, r *http.Request, me *waite
 	switch {
 	case me.err != nil:
 		s.fail(w, r, me.err)
-	case s.room.forget(me):
-		s.takeBack(me.lock)
+	case s.room.forget(me): // called off
+		s.takeBack(&me.lock)
 		s.fail(w, r, ErrCalledOff)
 	case r.Context().Err() != nil:
-		s.takeBack(me.lock)
+		s.takeBack(&me.lock)
+		s.writeGone(w)
 	default:
 		w.Header()["Preference-Applied"] = waitIsHeeded
 		s.writeLock(w, r, http.StatusCreated, &me.lock)
@@ -67,7 +70,12 @@ func (s *Server) writeDecision(w http.ResponseWriter, r *http.Request, me *waite
 // returns, either that is done or another goroutine is at it.
 func (s *Server) handOn(name string) {
 	for w := s.room.offer(name); w != nil; {
-		w = s.room.next(w, s.grant(w))
+		free := true
+		err := s.guarded(func() error { free = s.grant(w); return nil })
+		if err != nil {
+			s.room.refuse(w, err)
+		}
+		w = s.room.next(w, free)
 	}
 }
 
@@ -75,15 +83,11 @@ func (s *Server) handOn(name string) {
 func (s *Server) grant(w *waiter) (free bool) {
 	in := w.in
 	in.Waited = time.Since(w.since)
-	var lock Lock
-	err := s.guarded(func() (err error) {
-		lock, err = s.store.Create(context.Background(), in)
-		return err
-	})
+	lock, err := s.store.Create(context.Background(), in)
 	switch {
 	case err == nil:
 		s.madeLock(&lock)
-		return !s.room.accept(w, lock) && s.undo(lock)
+		return !s.room.accept(w, lock) && s.undo(&lock)
 	case errors.Is(err, ErrHeld):
 		return false
 	case errors.Is(err, ErrUnavailable):

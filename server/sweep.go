@@ -65,27 +65,32 @@ func (s *Server) sweep() {
 			continue
 		}
 		sw.at.Store(math.MaxInt64) // what is expected from here on may have come too late for this sweep
-		var swept []Lock
-		var next time.Duration
+		next := maxSweepPause
 		err := s.guarded(func() (err error) {
-			swept, next, err = s.store.Sweep(context.Background(), s.grace)
+			next, err = s.sweepOnce()
 			return err
 		})
-		for i := range swept {
-			s.removed(&swept[i])
-		}
-		if len(swept) > 0 {
-			s.hub.announce(nil)
-		}
-		if err != nil {
-			if !failing {
-				s.log.Warn("expired locks can't be swept now, trying again each second", "error", err)
-			}
-			next = maxSweepPause
+		if err != nil && !failing {
+			s.log.Warn("expired locks can't be swept now, trying again each second", "error", err)
 		}
 		failing = err != nil
 		if next != Never {
 			sw.within(next)
 		}
 	}
+}
+
+// sweepOnce answers when to sweep next.
+func (s *Server) sweepOnce() (time.Duration, error) {
+	swept, next, err := s.store.Sweep(context.Background(), s.grace)
+	if err != nil {
+		return maxSweepPause, err
+	}
+	for i := range swept {
+		s.removed(&swept[i])
+	}
+	if len(swept) > 0 {
+		s.hub.announce(nil)
+	}
+	return next, nil
 }
