@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -21,8 +22,11 @@ func (j job) Abandon()         {}
 func TestCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(2 * time.Second)
-			answer(200, testLock)(w, r)
+			select {
+			case <-time.After(2 * time.Second):
+				answer(200, testLock)(w, r)
+			case <-r.Context().Done():
+			}
 		})
 		task := c.Tasks().Start(job("a lock that is held"))
 		w, err := c.Watch(task.Context(t.Context()))
@@ -146,4 +150,28 @@ func TestCloseOfAClientThatDidNothing(t *testing.T) {
 	cancel()
 	require.NoError(t, c.Close(ctx), "there was nothing to give up")
 	require.NoError(t, c.Close(ctx))
+}
+
+// A connection that is still being made for a call that was given up does not
+// outlive the client.
+func TestCloseEndsDials(t *testing.T) {
+	c, err := New("http://backend", testKey)
+	require.NoError(t, err)
+	dialing, ended := make(chan struct{}), make(chan struct{})
+	c.wire().client.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		close(dialing)
+		<-ctx.Done()
+		close(ended)
+		return nil, ctx.Err()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-dialing
+		cancel()
+	}()
+	_, err = c.Create(ctx, testName, "")
+	require.ErrorIs(t, err, context.Canceled)
+	require.True(t, NotSent(err))
+	require.NoError(t, c.Close(t.Context()))
+	<-ended
 }
