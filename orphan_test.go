@@ -169,6 +169,27 @@ func TestACancelledCreateThatIsCarriedOutLateLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestACreateWhoseConnectionBrokeIsLookedForAgain(t *testing.T) {
+	for _, late := range []time.Duration{0, 500 * time.Millisecond, 3 * time.Second} {
+		bubble(t, fmt.Sprint("carried out ", late, " later"), func(t *testing.T, s *relukkotest.Server) {
+			original(s)
+			c := s.Client()
+			parked := s.Hold(create)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := relukko.NewMutex(c, "arm").Lock(ctx)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			time.Sleep(time.Second)
+			s.Cut()
+			time.Sleep(late)
+			parked.Release()
+			require.NoError(t, c.Close(t.Context()))
+			synctest.Wait()
+			require.Empty(t, s.Locks())
+		})
+	}
+}
+
 func TestNonsenseForACreateLeavesNothing(t *testing.T) {
 	for _, without := range [][]server.Extension{nil, server.AllExtensions()} {
 		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
