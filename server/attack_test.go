@@ -60,7 +60,7 @@ func TestThousandsOfWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		held := b.create("robot-arm-1", "")
-		const within, beyond, turns = 5000, 100, 200
+		const within, beyond, turns = 5000, 50, 50
 		var refused atomic.Int64
 		granted := make(chan lock, turns)
 		var wg sync.WaitGroup

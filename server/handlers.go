@@ -48,32 +48,28 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, ErrCalledOff)
 		return
 	}
-	var holder Lock
-	if !queued { // else nobody overtakes those who queue
-		var err error
-		holder, err = s.store.Create(settled(r), in)
-		switch {
-		case err == nil:
-			s.madeLock(&holder)
-			if r.Context().Err() != nil {
-				s.takeBack(&holder)
-				s.writeGone(w)
-				return
-			}
-			s.writeLock(w, r, http.StatusCreated, &holder)
-			return
-		case !errors.Is(err, ErrHeld):
-			s.fail(w, r, err)
+	lock, err := Lock{}, ErrHeld // nobody overtakes those who queue
+	if !queued {
+		lock, err = s.store.Create(settled(r), in)
+	} else if wait == 0 && s.has(ExtHolder) {
+		lock, _ = s.store.Holder(r.Context(), name) // nice to have, no more
+	}
+	switch {
+	case err == nil:
+		s.madeLock(&lock)
+		if r.Context().Err() != nil {
+			s.takeBack(&lock)
+			s.writeGone(w)
 			return
 		}
-	} else if wait == 0 && s.has(ExtHolder) {
-		holder, _ = s.store.Holder(r.Context(), name) // nice to have, no more
+		s.writeLock(w, r, http.StatusCreated, &lock)
+	case !errors.Is(err, ErrHeld):
+		s.fail(w, r, err)
+	case wait == 0:
+		s.writeConflict(w, name, &lock)
+	default:
+		s.queue(w, r, in, wait)
 	}
-	if wait == 0 {
-		s.writeConflict(w, name, &holder)
-		return
-	}
-	s.queue(w, r, in, wait)
 }
 
 func (s *Server) list(w http.ResponseWriter, r *http.Request) {

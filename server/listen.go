@@ -18,7 +18,6 @@ func (s *Server) listen() {
 			return
 		case <-time.After(listenPause):
 		}
-		s.hear(Event{Kind: EventMissed})
 	}
 }
 
@@ -39,6 +38,8 @@ func (s *Server) hear(e Event) {
 	case EventCalledOff:
 		s.room.callOff(e.Mark, calledOffFor)
 	case EventMissed:
+		// Watchers who wait for a name look again when they hear of a deletion that could be anybody's.
+		s.hub.publish([]byte(`{"deleted":true}`))
 		s.background.Go(func() {
 			s.sweeper.within(0)
 			s.handOnAll(s.room.names()...)

@@ -89,6 +89,7 @@ func (s *shared) Watch(ctx context.Context, hear func(server.Event)) error {
 	s.bus.mu.Lock()
 	s.bus.ears[s] = hear
 	deaf := s.bus.deaf
+	hear(server.Event{Kind: server.EventMissed})
 	s.bus.mu.Unlock()
 	defer func() {
 		s.bus.mu.Lock()
@@ -158,6 +159,7 @@ func TestNewsAreLost(t *testing.T) {
 		held := a.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "waiter", 30)
 		synctest.Wait()
+		watch := b.watch()
 		bus.interrupt()
 		a.delete(held.ID)
 		synctest.Wait()
@@ -165,6 +167,7 @@ func TestNewsAreLost(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		w.granted(t)
+		require.Equal(t, `MessageText {"deleted":true}`, watch.take()[0], "whoever waits for a name had better look")
 	})
 }
 

@@ -71,9 +71,10 @@ type Store interface {
 	Sweep(ctx context.Context, grace time.Duration) (swept []Lock, next time.Duration, err error)
 
 	// Watch calls hear, one call at a time, for what other servers did to the same store: never for
-	// what was done through this Store itself. It returns when ctx ends, or with an error when it can't
-	// listen any more; then the server calls it again after a while. EventMissed says that events may have been lost. A
-	// store that no other server can share returns nil at once.
+	// what was done through this Store itself. As soon as it listens it says EventMissed, for what was before, and again
+	// whenever events may have been lost. It returns when ctx ends, or with an error when it can't
+	// listen any more; then the server calls it again after a while. A store that no other server can share returns nil
+	// at once.
 	Watch(ctx context.Context, hear func(Event)) error
 
 	// Ping answers nil when the store can serve requests right now.
