@@ -26,15 +26,12 @@ type hub struct {
 	mu   sync.Mutex
 	ring [][]byte                 // made with the first watcher
 	next uint64                   // the number of messages ever; message n is at n % hubBacklog
-	news [hubGroups]chan struct{} // closed when there are more messages
+	news [hubGroups]chan struct{} // closed when there are more messages; nil where nobody waits for them
 	last int                      // the group of the watcher who came last
 }
 
 func (h *hub) init() {
 	h.bell = make(chan struct{}, 1)
-	for g := range h.news {
-		h.news[g] = make(chan struct{})
-	}
 }
 
 // run wakes the watchers whenever it is rung for, until ctx ends.
@@ -49,10 +46,12 @@ func (h *hub) run(ctx context.Context) func() {
 			for g := range h.news {
 				h.mu.Lock()
 				news := h.news[g]
-				h.news[g] = make(chan struct{})
+				h.news[g] = nil
 				h.mu.Unlock()
-				close(news)
-				runtime.Gosched()
+				if news != nil {
+					close(news)
+					runtime.Gosched()
+				}
 			}
 		}
 	}
@@ -123,6 +122,9 @@ func (sub *subscription) take(batch [][]byte) (n int, news <-chan struct{}, ok b
 		batch[n] = h.ring[sub.pos%hubBacklog]
 		sub.pos++
 		n++
+	}
+	if n == 0 && h.news[sub.group] == nil {
+		h.news[sub.group] = make(chan struct{})
 	}
 	return n, h.news[sub.group], true
 }
