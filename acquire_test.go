@@ -228,6 +228,7 @@ func TestNothingHangsInSilence(t *testing.T) {
 		}, 0, 0, "not a lock"},
 		{"503", func(s *relukkotest.Server) { s.FailNext(-1, 503) }, 60 * time.Second, 55 * time.Second, "503"},
 		{"503, come in an hour", func(s *relukkotest.Server) { s.FailNext(-1, 503, "Retry-After", "3600") }, time.Second, 0, "503"},
+		{"503, never come again", func(s *relukkotest.Server) { s.FailNext(-1, 503, "Retry-After", "9223372036854775807") }, time.Second, 0, "503"},
 		{"stopped", (*relukkotest.Server).Stop, 61 * time.Second, 55 * time.Second, "http://relukko"},
 		{"dark", (*relukkotest.Server).GoDark, 66 * time.Second, 50 * time.Second, "http://relukko"},
 	} {
@@ -247,7 +248,8 @@ func TestNothingHangsInSilence(t *testing.T) {
 	}
 	bubble(t, "a minute counts from the last answer", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
-		lock(t, relukko.NewMutex(s.Client(), "arm"))
+		holder := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, holder)
 		m := relukko.NewMutex(s.Client(), "arm")
 		go func() {
 			time.Sleep(10 * time.Minute)
@@ -257,6 +259,8 @@ func TestNothingHangsInSilence(t *testing.T) {
 		_, err := m.Lock(t.Context())
 		require.ErrorContains(t, err, "500")
 		require.InDelta(t, 11*time.Minute, time.Since(start), float64(40*time.Second))
+		s.Heal()
+		require.ErrorIs(t, holder.Unlock(held), relukko.ErrLockLost, "its own minute was over, too")
 	})
 	bubble(t, "WithBackOff changes that", func(t *testing.T, s *relukkotest.Server) {
 		s.FailNext(-1, 500)

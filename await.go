@@ -148,7 +148,7 @@ func (a *acquisition) backOff(err error) (bool, error) {
 		pause = max(pause, e.RetryAfter)
 	}
 	silence := time.Since(a.answered)
-	if stop || a.m.patience > 0 && silence+pause > a.m.patience {
+	if stop || a.m.patience > 0 && pause > a.m.patience-silence {
 		return false, a.m.errorf([]error{err}, "gave up after %v without an answer from %s that says who has it: %v",
 			silence.Round(time.Millisecond), a.m.client.BaseURL(), err)
 	}
