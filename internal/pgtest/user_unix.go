@@ -1,0 +1,40 @@
+//go:build unix
+
+package pgtest
+
+import (
+	"errors"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+)
+
+// aside has a process be out of reach of the terminal's signals: tests end their servers themselves.
+func aside() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// runAs answers how to start PostgreSQL's programs. They refuse to run as root, so root has another user run
+// them, who gets the folder.
+func runAs(dir string) (*syscall.SysProcAttr, error) {
+	attr := aside()
+	if os.Geteuid() != 0 {
+		return attr, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err := strconv.ParseUint(u.Uid, 10, 32)
+		if err != nil {
+			continue
+		}
+		gid, err := strconv.ParseUint(u.Gid, 10, 32)
+		if err != nil {
+			continue
+		}
+		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		return attr, os.Chown(dir, int(uid), int(gid))
+	}
+	return nil, errors.New("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
+}
