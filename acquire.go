@@ -149,13 +149,20 @@ func (a *acquisition) maxWait(try bool) time.Duration {
 }
 
 // create sends one create and waits for its answer. It returns false when the
-// caller's context ended first; the request goes on, and cleanUp sees to it.
+// caller's context ended first. Where the backend can call creates off, the
+// request is broken off then; elsewhere it goes on, which costs a goroutine.
+// cleanUp sees to what it did or will do.
 func (a *acquisition) create(wait time.Duration) (created, bool) {
 	if w := a.waiter.Load(); w != nil {
 		a.doubts = w.ask()
 	}
 	if wait > 0 && a.ask == nil {
 		a.askIn(reportAfter - time.Since(a.began))
+	}
+	if a.m.client.CanCallOff() {
+		a.slow()
+		r := a.post(a.ctx, wait)
+		return r, r.err == nil || a.ctx.Err() == nil
 	}
 	ctx, cancel := context.WithCancel(a.task.Context(a.parent))
 	flight := make(chan created, 1)

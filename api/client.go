@@ -25,6 +25,7 @@ type Client struct {
 	log     *slog.Logger
 	trusted bool
 	maxWait atomic.Int64
+	callOff atomic.Bool
 
 	tasks   *tasks.Group
 	calls   *calls

@@ -192,6 +192,13 @@ func (c *Client) CallOff(ctx context.Context, mark string) error {
 // was never asked.
 func (c *Client) MaxWait() time.Duration { return time.Duration(c.maxWait.Load()) }
 
+// CanCallOff reports whether the backend can call creates off, as its last
+// answer to a create said (in the header Relukko-Call-Off, which our own
+// backend adds). Where it can, a create may be broken off at any time:
+// [Client.CallOff] then sees to what it did or will do. [Client.CallOff] can be
+// tried in any case.
+func (c *Client) CanCallOff() bool { return c.callOff.Load() }
+
 // one does k, which is about the lock id.
 func (c *Client) one(ctx context.Context, k *call, id string) (Lock, error) {
 	lower, ok := parseID(id)

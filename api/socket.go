@@ -164,7 +164,11 @@ func (l *lower) release() {
 // connection is closed then.
 func (s *socket) serve(ctx context.Context, conn *connection) error {
 	broken := make(chan error, 1)
-	go func() { broken <- s.read(ctx, conn) }()
+	reading, stopped := context.WithCancel(ctx)
+	go func() {
+		broken <- s.read(ctx, conn)
+		stopped()
+	}()
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
 	for {
@@ -173,11 +177,11 @@ func (s *socket) serve(ctx context.Context, conn *connection) error {
 			conn.CloseNow()
 			return err
 		case <-ticker.C:
-			bounded, cancel := context.WithTimeout(ctx, pingTime)
+			bounded, cancel := context.WithTimeout(reading, pingTime)
 			err := conn.Ping(bounded)
 			cancel()
-			if err == nil || ctx.Err() != nil {
-				continue
+			if err == nil || reading.Err() != nil {
+				continue // in the latter case something else is there to say why
 			}
 			if errors.Is(bounded.Err(), context.DeadlineExceeded) {
 				s.hub.wire().client.CloseIdleConnections() // see Client.failed

@@ -223,6 +223,7 @@ func (c *Client) exchange(ctx context.Context, k *call, a *attempt) error {
 	defer resp.Body.Close()
 	if k.kind == isCreate {
 		c.maxWait.Store(int64(relukkoWait(resp.Header)))
+		c.callOff.Store(resp.Header.Get("Relukko-Call-Off") == "1")
 	}
 	if k.success(resp.StatusCode) {
 		err = w.accept(k, resp)

@@ -12,12 +12,18 @@ var (
 	jsonType     = []string{"application/json"}
 	waitOffer    = []string{strconv.Itoa(maxWaitSeconds)}
 	waitIsHeeded = []string{"wait"}
+	callOffOffer = []string{"1"}
 )
 
-// offerWait says on an answer to a create how long this server would let one queue.
-func (s *Server) offerWait(w http.ResponseWriter) {
+// offer says on an answer to a create how long this server would let one queue,
+// and that it can call one off: a client may then break off a create at once.
+func (s *Server) offer(w http.ResponseWriter) {
+	h := w.Header()
 	if s.has(ExtWait) {
-		w.Header()["Relukko-Wait"] = waitOffer
+		h["Relukko-Wait"] = waitOffer
+	}
+	if s.has(ExtCallOff) {
+		h["Relukko-Call-Off"] = callOffOffer
 	}
 }
 

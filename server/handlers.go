@@ -28,7 +28,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 
 // create makes a lock, or queues for its name when the caller prefers to wait.
 func (s *Server) create(w http.ResponseWriter, r *http.Request) {
-	s.offerWait(w)
+	s.offer(w)
 	name, creator, err := readCreate(w, r)
 	if err != nil {
 		s.fail(w, r, err)
