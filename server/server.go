@@ -169,7 +169,7 @@ func (s *Server) guarded(f func() error) (err error) {
 // refuseClosing tells the caller to come again at once, on a new connection: there the next server may be up already.
 func (s *Server) refuseClosing(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost {
-		s.offerWait(w)
+		s.offer(w)
 	}
 	h := w.Header()
 	h.Set("Retry-After", "0")
