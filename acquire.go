@@ -2,9 +2,9 @@ package relukko
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
+		"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -55,11 +55,19 @@ type created struct {
 	wait time.Duration // asked for
 }
 
-const markLength = 12 // characters of 5 random bits each
+const (
+	markDigits = "abcdefghijklmnopqrstuvwxyz234567"
+	markLength = 12 // digits of 5 random bits each
+)
 
-// marked returns the creator with a fresh mark.
+// marked returns the creator with a fresh mark. Marks must not meet by chance;
+// nobody gains from guessing one.
 func marked(creator string) string {
-	return creator + " #" + strings.ToLower(rand.Text()[:markLength])
+	var mark [markLength]byte
+	for i, r := 0, rand.Uint64(); i < markLength; i, r = i+1, r>>5 {
+		mark[i] = markDigits[r%32]
+	}
+	return creator + " #" + string(mark[:])
 }
 
 func (a *acquisition) mark() string { return a.creator[len(a.creator)-markLength:] }
