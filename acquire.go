@@ -2,7 +2,7 @@ package relukko
 
 import (
 	"context"
-		"errors"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
