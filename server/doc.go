@@ -15,7 +15,8 @@
 //
 //   - A create with the header "Prefer: wait=N" queues for a held name, up to 30 s.
 //   - DELETE /v1/waiting/{mark} calls off the create whose creator ends in " #mark": queued, granted, under way or yet to
-//     come, no lock of it is left or made within the next 10 min.
+//     come, no lock of it is left or made within the next 10 min. Every answer to a create says that this can be had:
+//     "Relukko-Call-Off: 1", beside the "Relukko-Wait: 30" of the first one.
 //   - A 409 says who holds the name, a GET how many wait for it, a broadcast which lock it is about.
 //   - Each lock has a fencing token, larger than that of every earlier lock of the name.
 //
