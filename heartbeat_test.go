@@ -175,7 +175,7 @@ func TestHeartbeatsComeEarlyThenEveryThirdOfTheTTL(t *testing.T) {
 			require.GreaterOrEqual(t, beats, row.min)
 			require.LessOrEqual(t, beats, row.max)
 			if beats > 0 {
-				require.LessOrEqual(t, expiresAt(s).Sub(time.Now()), row.ttl)
+				require.LessOrEqual(t, time.Until(expiresAt(s)), row.ttl)
 			}
 			require.NoError(t, m.Unlock(held))
 		})
