@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+// minPrefix is how much of an id it takes to name a lock by it, so that a
+// mistyped name does not.
+const minPrefix = 4
+
+const completeWithin = time.Second
+
+// find returns the lock that arg names: by its name, its id, or the beginning
+// of its id where no other begins with it.
+func find(ctx context.Context, c *api.Client, arg string) (api.Lock, error) {
+	locks, err := c.List(ctx)
+	if err != nil {
+		return api.Lock{}, err
+	}
+	return match(locks, arg)
+}
+
+func match(locks []api.Lock, arg string) (api.Lock, error) {
+	for _, lock := range locks {
+		if lock.Name == arg {
+			return lock, nil
+		}
+	}
+	var found []api.Lock
+	prefix := strings.ToLower(arg)
+	for _, lock := range locks {
+		if len(arg) >= minPrefix && strings.HasPrefix(lock.ID, prefix) {
+			found = append(found, lock)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return api.Lock{}, failed("there is no lock %q, and none whose id begins with that", arg)
+	case 1:
+		return found[0], nil
+	}
+	text := fmt.Sprintf("%d locks have an id that begins with %q:", len(found), arg)
+	for _, lock := range found {
+		text += fmt.Sprintf("\n  %s  %s", lock.ID, printable(lock.Name))
+	}
+	return api.Lock{}, failed("%s\nGive more of it.", text)
+}
+
+// completeNames completes the names of the locks that there are. The shell does
+// not wait for a backend that is slow.
+func completeNames(t *target, most int) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if most > 0 && len(args) >= most || cmd.ArgsLenAtDash() >= 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		c, err := t.client()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []cobra.Completion
+		a := asking{timeout: completeWithin}
+		_ = a.with(c, func(ctx context.Context, c *api.Client) error {
+			locks, err := c.List(ctx)
+			for _, lock := range locks {
+				if strings.HasPrefix(lock.Name, toComplete) {
+					names = append(names, cobra.CompletionWithDesc(lock.Name, "held by "+holderOf(lock)))
+				}
+			}
+			return err
+		})
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}

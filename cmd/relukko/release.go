@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+func newRelease(t *target) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "release ID",
+		Short: "Release a lock that was acquired",
+		Long: `Release the lock that relukko acquire has taken, by the id that it printed: so it
+is never somebody else's that is released.
+
+Exit status 76 when there is no such lock any more. It was lost then: --for had
+run out, or somebody had deleted it, and others may have been at what it guards.`,
+		Example:           examples("relukko release \"$id\""),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	ask := newAsking(cmd, t)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return ask.do(cmd, func(ctx context.Context, c *api.Client) error {
+			_, err := c.Delete(ctx, args[0])
+			if e, ok := errors.AsType[*api.Error](err); ok && errors.Is(err, api.ErrGone) && !e.MaybeDone {
+				return &failure{statusLost, fmt.Sprintf("lock %s was lost: it had expired, or somebody had deleted it", args[0])}
+			} else if ok && e.MaybeDone && errors.Is(err, api.ErrGone) {
+				return nil
+			}
+			return err
+		})
+	}
+	return cmd
+}

@@ -1,0 +1,279 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+)
+
+var (
+	// ending signals are caught from the beginning. They end the wait for a
+	// lock, and are passed on to the group.
+	ending = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}
+	// passedOn signals are caught while the child runs, and passed on to it
+	// alone: who has no handler for them would die of them. The last two are for
+	// the group, from a terminal that we have not given away.
+	passedOn = []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGTSTP}
+)
+
+const (
+	// beforeEnd is the time between SIGKILL and the end of the lease, or half of
+	// what is left of the lease when the loss is known, where that is less.
+	beforeEnd = 500 * time.Millisecond
+	killTime  = time.Second            // that SIGKILL may take
+	lookEvery = 10 * time.Millisecond  // whether anything of a group is left
+	stopTime  = 100 * time.Millisecond // after which we have not been stopped
+)
+
+// supervisor sees a command through.
+type supervisor struct {
+	*command
+	*child
+	locks   *locks
+	tty     *terminal
+	signals chan os.Signal
+	conts   chan os.Signal // SIGCONT
+	ended   ended
+
+	exited bool // the command itself
+	empty  bool // its group must be empty, too, before this ends
+	told   bool // the group has heard that it is to end
+	kill   *time.Timer
+	killAt time.Time // when kill fires; zero: never
+	look   <-chan time.Time
+	giveUp <-chan time.Time // set by SIGKILL
+}
+
+// guard runs the command and returns when it has ended.
+func (c *command) guard(l *locks, signals chan os.Signal) ended {
+	s := &supervisor{command: c, locks: l, tty: openTerminal(), signals: signals, conts: make(chan os.Signal, 1)}
+	for _, sig := range passedOn {
+		s.catch(sig)
+	}
+	signal.Notify(s.conts, syscall.SIGCONT)
+	child, err := start(c, s.tty)
+	if err != nil {
+		return ended{failure: cannotRun(c.argv[0], err)}
+	}
+	s.child = child
+	s.supervise()
+	return s.ended
+}
+
+func (s *supervisor) catch(sig os.Signal) {
+	if !signal.Ignored(sig) {
+		signal.Notify(s.signals, sig)
+	}
+}
+
+func (s *supervisor) supervise() {
+	lost := s.locks.whenLost()
+	s.kill = time.NewTimer(time.Hour)
+	s.kill.Stop()
+	for {
+		select {
+		case ws := <-s.changes:
+			if ws.Stopped() {
+				s.stopped(ws.StopSignal())
+			} else {
+				s.hasEnded(ws)
+			}
+		case sig := <-s.signals:
+			s.pass(sig.(syscall.Signal))
+		case <-s.conts:
+			s.goOn()
+		case <-lost:
+			lost = nil
+			s.end()
+		case <-s.kill.C:
+			s.killNow()
+		case <-s.look:
+		case <-s.giveUp:
+			return
+		}
+		if s.exited && (!s.empty || s.gone()) {
+			s.ended.leftover = nil
+			return
+		}
+	}
+}
+
+// hasEnded takes in how the command itself ended. What a signal has ended may
+// have left others behind who don't know yet.
+func (s *supervisor) hasEnded(ws syscall.WaitStatus) {
+	s.exited = true
+	s.ended.status = ws.ExitStatus()
+	had := s.tty.takeBack()
+	if ws.Signaled() {
+		s.tty.restore()
+		s.empty = true
+		s.told = s.told || slices.Contains(ending, os.Signal(ws.Signal())) // they got it too
+		s.ended.status = statusOf(ws.Signal())
+		s.ended.interrupt = had && ws.Signal() == syscall.SIGINT
+	}
+	if !s.empty || s.gone() {
+		return
+	}
+	s.look = time.Tick(lookEvery)
+	if !s.told {
+		s.tellToEnd()
+	}
+	s.killIn(s.killAfter)
+}
+
+// end has the group end because the lock was lost: by SIGTERM, and by SIGKILL
+// while the lease still runs.
+func (s *supervisor) end() {
+	s.ended.lost, s.empty = true, true
+	left := s.locks.left()
+	left -= min(beforeEnd, left/2)
+	s.killIn(min(s.killAfter, left))
+	if time.Until(s.killAt) <= 0 {
+		s.killNow()
+		return
+	}
+	s.tellToEnd()
+}
+
+func (s *supervisor) tellToEnd() {
+	s.told = true
+	_ = s.signal(syscall.SIGTERM)
+	_ = s.signal(syscall.SIGCONT) // who is stopped could not take it
+}
+
+// killIn sets the time of the SIGKILL, which can only come nearer.
+func (s *supervisor) killIn(d time.Duration) {
+	at := time.Now().Add(d)
+	if s.killAt.IsZero() || at.Before(s.killAt) {
+		s.killAt = at
+		s.kill.Reset(d)
+	}
+}
+
+func (s *supervisor) killNow() {
+	s.kill.Stop()
+	if s.giveUp != nil {
+		return
+	}
+	s.giveUp = time.After(killTime)
+	s.ended.leftover = s.signal(syscall.SIGKILL)
+	if s.ended.leftover == nil {
+		s.ended.leftover = fmt.Errorf("process group %d has not ended within %s of SIGKILL", s.pid, short(killTime))
+	}
+}
+
+// pass passes a signal on.
+func (s *supervisor) pass(sig syscall.Signal) {
+	switch sig {
+	case syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM:
+		if !s.exited {
+			_ = syscall.Kill(s.pid, sig)
+		}
+		return
+	case syscall.SIGTERM, syscall.SIGHUP:
+		s.empty, s.told = true, true
+	}
+	_ = s.signal(sig)
+}
+
+// stopped follows a child that was stopped: by Ctrl-Z, or because it wants the
+// terminal and does not have it.
+func (s *supervisor) stopped(sig syscall.Signal) {
+	wantsTerminal := sig == syscall.SIGTTIN || sig == syscall.SIGTTOU
+	switch {
+	case wantsTerminal && s.tty.ours():
+		s.tty.give(s.pid)
+		_ = s.signal(syscall.SIGCONT)
+		return
+	case wantsTerminal && s.tty.foreground() == s.pid: // it has it by now
+		_ = s.signal(syscall.SIGCONT)
+		return
+	case sig == syscall.SIGSTOP:
+		if s.tty.foreground() != s.pid {
+			return // somebody wants this one to stand still, not us
+		}
+		sig = syscall.SIGTSTP
+	}
+	s.tty.takeBack()
+	s.warnOfStop()
+	if !s.stop(sig) && wantsTerminal {
+		// Nobody is there any more who could give us the terminal. The system
+		// does the same to those who have lost their shell.
+		_ = s.signal(syscall.SIGHUP)
+	}
+	s.goOn()
+}
+
+func (s *supervisor) warnOfStop() {
+	left := s.locks.left()
+	if s.tty.ours() && width(2) > 0 && left < 365*24*time.Hour {
+		fmt.Fprintf(os.Stderr, "\r\nrelukko: stopped, so nobody renews the lock. If this does not go on within %s, it is lost, and the command is killed\r\n", short(left))
+	}
+}
+
+// stop stops our own group, as the terminal would have, and returns when it goes
+// on. It returns false where nobody is there who could have it go on: then the
+// system does not let it be stopped either.
+func (s *supervisor) stop(sig syscall.Signal) bool {
+	select {
+	case <-s.conts:
+	default:
+	}
+	caught := sig == syscall.SIGTSTP && !signal.Ignored(sig)
+	if caught {
+		signal.Reset(sig)
+		defer s.catch(sig)
+	}
+	_ = syscall.Kill(0, sig)
+	stopNow(sig)
+	select {
+	case <-s.conts:
+		return true
+	case <-time.After(stopTime):
+		return false
+	}
+}
+
+// goOn continues the child, with the terminal if it had it and it is ours to
+// give; but not when the lock was lost meanwhile.
+func (s *supervisor) goOn() {
+	if s.locks.lost() != nil {
+		s.end()
+		return
+	}
+	if s.tty.ours() && s.tty.wanted {
+		s.tty.give(s.pid)
+	}
+	_ = s.signal(syscall.SIGCONT)
+}
+
+// endedBy ends the program because of a signal that came while it waited. On a
+// terminal it ends by Ctrl-C itself, so that a script that called it ends too.
+func endedBy(sig os.Signal) error {
+	if sig == syscall.SIGINT && openTerminal().ours() {
+		dieOf(os.Getpid(), syscall.SIGINT)
+	}
+	return &failure{status: statusOf(sig)}
+}
+
+// interrupted ends the program after Ctrl-C has ended the command that had the
+// terminal: whoever shares our process group, a script that called us, would
+// have got that too if the command had been in it.
+func interrupted() error {
+	if !signal.Ignored(syscall.SIGINT) {
+		dieOf(0, syscall.SIGINT)
+	}
+	return &failure{status: statusOf(syscall.SIGINT)}
+}
+
+// dieOf sends a signal to ourselves, who no longer catch it.
+func dieOf(pid int, sig syscall.Signal) {
+	signal.Reset(sig)
+	_ = syscall.Kill(pid, sig)
+	time.Sleep(stopTime)
+}

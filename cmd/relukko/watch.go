@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+func newWatch(t *target) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "watch",
+		Short: "Show what happens to the locks as it happens",
+		Long: `Show what happens to the locks as it happens, until it is interrupted. Many
+backends only say that some lock was deleted, not which.
+
+Events can be lost with the connection, which is opened again by itself. On
+stderr it is said when it is up and when it is down. With --json each event is
+a line of JSON.`,
+		Example: examples(
+			"relukko watch",
+			"relukko watch --json | jq -r 'select(.event == \"deleted\") | .lock_name'",
+		),
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	ask := newAsking(cmd, t)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print each event as a line of JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := t.client()
+		if err != nil {
+			return err
+		}
+		return watch(cmd, c, ask.timeout, asJSON)
+	}
+	return cmd
+}
+
+func watch(cmd *cobra.Command, c *api.Client, timeout time.Duration, asJSON bool) error {
+	w, err := c.Watch(context.Background())
+	if err != nil {
+		return failed("nothing to watch: %s", plain(err))
+	}
+	// What is wrong with the address or the key is said at once, by an ordinary request.
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	_, err = c.List(ctx)
+	cancel()
+	if err != nil {
+		return explain(err, c.BaseURL())
+	}
+	show := printEvent
+	if asJSON {
+		show = printEventJSON
+	}
+	for event := range w.Events() {
+		switch event.Kind {
+		case api.EventConnected:
+			fmt.Fprintf(cmd.ErrOrStderr(), "relukko: watching %s\n", c.BaseURL())
+		case api.EventDisconnected:
+			fmt.Fprintf(cmd.ErrOrStderr(), "relukko: no events from %s now, trying again\n", c.BaseURL())
+		default:
+			if err := show(cmd.OutOrStdout(), event); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func printEvent(w io.Writer, e api.Event) error {
+	line := time.Now().Format(time.TimeOnly) + "  " + e.Kind.String()
+	switch {
+	case e.Lock != nil:
+		line += fmt.Sprintf("  %s  %s", printable(e.Lock.Name), holderOf(*e.Lock))
+		if e.Kind != api.EventDeleted {
+			line += ", expires " + expires(*e.Lock, time.Now())
+		}
+	case e.Name != "":
+		line += "  " + printable(e.Name)
+	case e.ID == "" && e.Kind == api.EventDeleted:
+		line += "  (the backend does not say which)"
+	}
+	if e.ID != "" {
+		line += "  " + e.ID
+	}
+	return printed(fmt.Fprintln(w, line))
+}
+
+func printEventJSON(w io.Writer, e api.Event) error {
+	b, err := json.Marshal(struct {
+		Time  time.Time `json:"time"`
+		Event string    `json:"event"`
+		ID    string    `json:"id,omitempty"`
+		Name  string    `json:"lock_name,omitempty"`
+		Lock  *api.Lock `json:"lock,omitempty"`
+	}{time.Now().UTC(), e.Kind.String(), e.ID, e.Name, e.Lock})
+	if err != nil {
+		return failed("%v", err)
+	}
+	return printed(fmt.Fprintf(w, "%s\n", b))
+}
