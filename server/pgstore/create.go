@@ -1,0 +1,94 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// Create implements server.Store. A name that is free is left to whoever has waited for it longest, on any server: a create that
+// has queued is then answered ErrHeld, one that has not waits until the other has taken the name, or has had time enough to.
+func (s *Store) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+	id, ok := parseID(in.ID)
+	if !ok {
+		return server.Lock{}, fmt.Errorf("relukko: lock %q: %q is no UUID", in.Name, in.ID)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	for pause := 2 * time.Millisecond; ; pause *= 2 {
+		lock, outcome, leave, err := s.create(ctx, id, in)
+		switch {
+		case violates(err, codeUnique, nameConstraint):
+			continue // somebody has got round create_lock
+		case inDoubt(err):
+			// The commit may have gone through, only its answer is lost.
+			if lock, ok = s.findCreated(id, in.Name); !ok {
+				return server.Lock{}, err
+			}
+		case err != nil:
+			return server.Lock{}, err
+		case outcome == calledOff:
+			return server.Lock{}, server.ErrCalledOff
+		case outcome == held:
+			s.lookout.held(in, lock)
+			return lock, server.ErrHeld
+		case outcome == left && in.Waited > 0:
+			s.lookout.left(in.Name, leave)
+			return server.Lock{}, server.ErrHeld
+		case outcome == left:
+			if !sleep(ctx, min(pause, leave)) {
+				return server.Lock{}, server.ErrHeld
+			}
+			continue
+		}
+		s.lookout.made(in.Name)
+		s.tell(server.EventCreated, lock)
+		return lock, nil
+	}
+}
+
+func (s *Store) create(ctx context.Context, id pgtype.UUID, in server.NewLock) (lock server.Lock, outcome int, leave time.Duration, err error) {
+	var mark *string
+	if in.Mark != "" {
+		mark = &in.Mark
+	}
+	var r row
+	var until *time.Duration
+	into := append([]any{&outcome, &until}, r.fields()...)
+	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, createSQL, id, in.Name, in.Creator, in.IP, in.TTL, mark, in.Waited, s.id).Scan(into...)
+	})
+	if err == nil {
+		lock = r.lock()
+		if until != nil {
+			leave = *until
+		}
+	}
+	return lock, outcome, leave, err
+}
+
+// findCreated answers the lock that a create has made whose answer was lost.
+func (s *Store) findCreated(id pgtype.UUID, name string) (server.Lock, bool) {
+	var r row
+	err := s.call(context.Background(), findTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, findSQL, id, name).Scan(r.fields()...)
+	})
+	return r.lock(), err == nil
+}
+
+// sleep answers false when ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,126 @@
+package pgstore
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+const (
+	channel    = "relukko_go" // of LISTEN and NOTIFY
+	maxPayload = 7999         // bytes that a notification may have
+)
+
+// eventFree says that the name of the lock may be free to take now.
+const eventFree = server.EventMissed + 1
+
+// kinds are the kinds of events as they travel. They are for ever: programs of several versions talk to each other.
+var kinds = map[server.EventKind]string{
+	server.EventCreated:   "created",
+	server.EventUpdated:   "updated",
+	server.EventDeleted:   "deleted",
+	server.EventCalledOff: "called off",
+	server.EventMissed:    "missed",
+	eventFree:             "free",
+}
+
+// message is an event as it travels, one line of JSON. Times are microseconds since 1970.
+type message struct {
+	Kind    string  `json:"k"`
+	ID      string  `json:"i,omitempty"`
+	Name    string  `json:"n,omitempty"`
+	Creator *string `json:"c,omitempty"`
+	IP      string  `json:"p,omitempty"`
+	Expires int64   `json:"e,omitempty"`
+	Created int64   `json:"a,omitempty"`
+	Updated int64   `json:"u,omitempty"`
+	Token   uint64  `json:"t,omitempty"`
+	Mark    string  `json:"m,omitempty"`
+}
+
+func encode(e server.Event) []byte {
+	l := &e.Lock
+	m := message{Kind: kinds[e.Kind], Name: l.Name, Mark: e.Mark}
+	if l.ID != "" {
+		m.ID, m.Creator, m.IP, m.Token = l.ID, l.Creator, l.IP, l.FencingToken
+		m.Expires, m.Created, m.Updated = l.ExpiresAt.UnixMicro(), l.CreatedAt.UnixMicro(), l.UpdatedAt.UnixMicro()
+	}
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false) // six bytes for one
+	_ = enc.Encode(m)        // it always encodes
+	return bytes.TrimSuffix(line.Bytes(), []byte("\n"))
+}
+
+// decode answers the zero Event for a kind that it does not know: that of a later version, which has to make do without us.
+func decode(line string) (server.Event, error) {
+	var m message
+	if err := json.Unmarshal([]byte(line), &m); err != nil {
+		return server.Event{}, err
+	}
+	for kind, text := range kinds {
+		if text != m.Kind {
+			continue
+		}
+		e := server.Event{Kind: kind, Lock: server.Lock{Name: m.Name}, Mark: m.Mark}
+		if m.ID != "" {
+			e.Lock = server.Lock{
+				ID: m.ID, Name: m.Name, Creator: m.Creator, IP: m.IP, FencingToken: m.Token,
+				ExpiresAt: fromMicro(m.Expires), CreatedAt: fromMicro(m.Created), UpdatedAt: fromMicro(m.Updated),
+			}
+		}
+		return e, nil
+	}
+	return server.Event{}, nil
+}
+
+func fromMicro(us int64) time.Time { return time.UnixMicro(us).UTC() }
+
+// pack puts events into as few payloads as hold them. Each begins with a line that says who sends it. An event that is too large
+// for any becomes an EventMissed.
+func pack(sender int64, events []server.Event) []string {
+	head := strconv.AppendInt(nil, sender, 16)
+	var payloads []string
+	payload := bytes.NewBuffer(bytes.Clone(head))
+	for _, e := range events {
+		line := encode(e)
+		if len(head)+1+len(line) > maxPayload {
+			line = encode(server.Event{Kind: server.EventMissed})
+		}
+		if payload.Len()+1+len(line) > maxPayload {
+			payloads = append(payloads, payload.String())
+			payload.Reset()
+			payload.Write(head)
+		}
+		payload.WriteByte('\n')
+		payload.Write(line)
+	}
+	return append(payloads, payload.String())
+}
+
+var errPayload = errors.New("relukko: not understood")
+
+// unpack answers who sent a payload, and its events; with an error also those that were understood.
+func unpack(payload string) (sender int64, events []server.Event, err error) {
+	head, rest, _ := strings.Cut(payload, "\n")
+	if sender, err = strconv.ParseInt(head, 16, 64); err != nil {
+		return 0, nil, errPayload
+	}
+	for line := range strings.SplitSeq(rest, "\n") {
+		if line == "" {
+			continue
+		}
+		e, lineErr := decode(line)
+		if lineErr != nil {
+			err = errPayload
+		} else if e.Kind != 0 {
+			events = append(events, e)
+		}
+	}
+	return sender, events, err
+}

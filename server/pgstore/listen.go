@@ -1,0 +1,154 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+const (
+	setUpTimeout = 5 * time.Second // to connect and to begin to listen
+	quietFor     = 5 * time.Second // without a notification, before the connection is tested
+	testTimeout  = 2 * time.Second
+)
+
+var (
+	errClosed = errors.New("relukko: the store is closed")
+	errNoEcho = errors.New("relukko: notifications are sent but do not arrive: is there a pooler in transaction mode?")
+)
+
+// Watch implements server.Store. When the connection breaks it is made anew, for as long as it takes; meanwhile the store looks
+// for locks that are gone more often. There must be no more than one Watch at a time.
+func (s *Store) Watch(ctx context.Context, hear func(server.Event)) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.closed, cancel)()
+
+	events := make(chan server.Event, 64)
+	say := func(e server.Event) {
+		select {
+		case events <- e:
+		case <-ctx.Done():
+		}
+	}
+	wg.Go(func() { s.listen(ctx, say) })
+	wg.Go(func() { s.look(ctx, say) })
+	for {
+		select {
+		case e := <-events:
+			hear(e)
+		case <-ctx.Done():
+			if s.closed.Err() != nil {
+				return errClosed
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+// listen says what the other servers notify of, until ctx ends.
+func (s *Store) listen(ctx context.Context, say func(server.Event)) {
+	for failures := 0; ; failures++ {
+		heard, err := s.listenOnce(ctx, say)
+		if ctx.Err() != nil {
+			return
+		}
+		if heard {
+			failures = 0
+			s.pool.Reset() // what ended this connection has most likely ended the idle ones too
+		}
+		if failures == 0 {
+			s.log.Warn("other servers on the same database can't be heard now, their news are looked up", "error", err)
+		}
+		if !sleep(ctx, backoff(failures)) {
+			return
+		}
+	}
+}
+
+// listenOnce listens on one connection until that breaks, and tells whether it got to the point of hearing anything.
+func (s *Store) listenOnce(ctx context.Context, say func(server.Event)) (heard bool, err error) {
+	conn, err := s.beginToListen(ctx)
+	defer closeConn(conn)
+	if err != nil {
+		return false, err
+	}
+	s.lookout.setDeaf(false)
+	defer s.lookout.setDeaf(true)
+	s.log.Info("other servers on the same database are heard")
+	say(server.Event{Kind: server.EventMissed})
+	for {
+		n, err := nextNotification(ctx, conn)
+		if err != nil {
+			return true, err
+		}
+		sender, events, err := unpack(n.Payload)
+		if sender == s.id {
+			continue
+		}
+		if err != nil {
+			events = append(events, server.Event{Kind: server.EventMissed})
+		}
+		for _, e := range events {
+			if e.Kind == server.EventDeleted {
+				s.lookout.free(e.Lock)
+			}
+			say(e)
+		}
+	}
+}
+
+// beginToListen answers a connection that is known to hear notifications.
+func (s *Store) beginToListen(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, setUpTimeout)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, s.dial())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, `LISTEN `+channel); err != nil {
+		return conn, err
+	}
+	// A pooler may have let another session listen than the one that is asked next. One's own notifications come before
+	// the answer to the statement that sent them.
+	if _, err := conn.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, pack(s.id, nil)[0]); err != nil {
+		return conn, err
+	}
+	ctx, cancel = context.WithTimeout(ctx, testTimeout)
+	defer cancel()
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return conn, errors.Join(errNoEcho, err)
+		}
+		if sender, _, _ := unpack(n.Payload); sender == s.id {
+			return conn, nil
+		}
+	}
+}
+
+// nextNotification waits for one, and makes sure that the connection is alive while none comes.
+func nextNotification(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) {
+	for {
+		quiet, cancel := context.WithTimeout(ctx, quietFor)
+		n, err := conn.WaitForNotification(quiet)
+		cancel()
+		if err == nil || ctx.Err() != nil || !pgconn.Timeout(err) {
+			return n, err
+		}
+		test, cancel := context.WithTimeout(ctx, testTimeout)
+		err = conn.Ping(test)
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+	}
+}

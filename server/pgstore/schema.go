@@ -1,0 +1,109 @@
+package pgstore
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+//go:embed schema.sql
+var version1 string
+
+// versions bring the schema from nothing to version 1, from there to version 2 and so on.
+var versions = []string{version1}
+
+// migrationLock is the advisory lock that one migrates under.
+const migrationLock = 1919708010
+
+// migrate brings the schema up to date: in one transaction, one program at a time. A schema that is up to date it does not touch,
+// so then the role needs no right to create anything.
+func migrate(ctx context.Context, config *pgx.ConnConfig) error {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	var encoding string
+	if err := conn.QueryRow(ctx, `SHOW server_encoding`).Scan(&encoding); err != nil {
+		return err
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("the database's encoding is %s, which does not have all characters that names may have: "+
+			"create one WITH ENCODING 'UTF8' TEMPLATE template0", encoding)
+	}
+	if done, err := upToDate(ctx, conn); done || err != nil {
+		return err
+	}
+	// Who comes first may take longer than others would wait for any other lock.
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0`); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, 0)`, migrationLock); err != nil {
+			return err
+		}
+		return upgrade(ctx, tx)
+	})
+}
+
+// upToDate tells whether the schema is what this program needs. A newer one may not be, so it is an error.
+func upToDate(ctx context.Context, conn interface {
+	QueryRow(context.Context, string, ...any) pgx.Row
+}) (bool, error) {
+	have, err := currentVersion(ctx, conn)
+	if have > len(versions) {
+		err = fmt.Errorf("the schema relukko_go has version %d, this program knows %d at most: it is older than another that "+
+			"has used the database, start a newer one", have, len(versions))
+	}
+	return have == len(versions), err
+}
+
+// currentVersion answers 0 when there is no schema, or an empty one.
+func currentVersion(ctx context.Context, conn interface {
+	QueryRow(context.Context, string, ...any) pgx.Row
+}) (have int, err error) {
+	var there bool
+	if err = conn.QueryRow(ctx, `SELECT to_regclass('relukko_go.version') IS NOT NULL`).Scan(&there); err != nil || !there {
+		return 0, err
+	}
+	err = conn.QueryRow(ctx, `SELECT version FROM relukko_go.version`).Scan(&have)
+	return have, err
+}
+
+func upgrade(ctx context.Context, tx pgx.Tx) error {
+	if done, err := upToDate(ctx, tx); done || err != nil {
+		return err
+	}
+	have, err := currentVersion(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if have == 0 {
+		const begin = `CREATE SCHEMA IF NOT EXISTS relukko_go; CREATE TABLE relukko_go.version (version integer NOT NULL); ` +
+			`INSERT INTO relukko_go.version VALUES (0)`
+		if _, err := tx.Exec(ctx, begin); err != nil {
+			return hint(err)
+		}
+	}
+	for ; have < len(versions); have++ {
+		if _, err := tx.Exec(ctx, versions[have]); err != nil {
+			return fmt.Errorf("schema relukko_go, version %d: %w", have+1, hint(err))
+		}
+	}
+	_, err = tx.Exec(ctx, `UPDATE relukko_go.version SET version = $1`, len(versions))
+	return err
+}
+
+// hint says what to do where the role may not create the schema.
+func hint(err error) error {
+	const insufficientPrivilege = "42501"
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == insufficientPrivilege {
+		return fmt.Errorf("%w: GRANT CREATE ON DATABASE to the role, or CREATE SCHEMA relukko_go AUTHORIZATION it", err)
+	}
+	return err
+}
