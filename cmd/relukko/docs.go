@@ -69,5 +69,6 @@ func writeExample(w io.Writer, cmd *cobra.Command) {
 }
 
 func writeFlags(w io.Writer, flags *pflag.FlagSet) {
+	flags.SortFlags = false
 	fmt.Fprintf(w, "```\n%s```\n\n", flags.FlagUsages())
 }

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/relukkotest"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// family is a command with grandchildren, some of them no children of its own
+// any more, that says "ready" when all of them are there. sleep is what each of
+// them does.
+func family(sleep string) []string {
+	return []string{"sh", "-c", fmt.Sprintf(`(%[1]s) & (%[1]s & (%[1]s) &) ; echo ready; %[1]s`, sleep)}
+}
+
+// traced is family with a pipe that only these have, and that so ends with them.
+func traced(t testing.TB, sleep string) (command []string, pipe *os.File) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(name, 0o600))
+	pipe, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { pipe.Close() })
+	command = family(sleep)
+	command[2] = "exec 9>" + name + "; " + command[2]
+	return command, pipe
+}
+
+func TestADeletedLockEndsTheCommand(t *testing.T) {
+	t.Parallel()
+	for name, without := range map[string][]server.Extension{
+		"our backend":        nil,
+		"without extensions": server.AllExtensions(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := relukkotest.NewServer(t)
+			s.Without(without...)
+			p := firstHeartbeat(t, s, func() *process {
+				return launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
+			})
+			require.Equal(t, "ready", p.line())
+			deleted := time.Now()
+			require.True(t, s.Delete("arm"))
+			require.Equal(t, 76, p.awaitEnd())
+			require.Less(t, p.awaitAllGone().Sub(deleted), time.Second)
+			require.Equal(t, "relukko: lock \"arm\" was lost: somebody deleted it, or it expired. The command was stopped\n", p.stderr.String())
+			require.Empty(t, s.Locks())
+		})
+	}
+}
+
+// One of several is enough, and the others are released.
+func TestOneOfSeveralLocksDeleted(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	p := firstHeartbeat(t, s, func() *process {
+		return launch(t, of(s), append([]string{"run", "--lock", "a", "--lock", "b", "--lock", "c", "--"}, family("sleep 100")...))
+	})
+	require.Equal(t, "ready", p.line())
+	require.True(t, s.Delete("b"))
+	require.Equal(t, 76, p.awaitEnd())
+	p.awaitAllGone()
+	require.Contains(t, p.stderr.String(), `lock "b" was lost`)
+	require.Empty(t, s.Locks())
+}
+
+// Who ignores SIGTERM is killed --kill-after later, and not only the command
+// itself: the lock may have gone to somebody else.
+func TestWhoIgnoresSIGTERMIsKilled(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	p := firstHeartbeat(t, s, func() *process {
+		return launch(t, of(s), append([]string{"run", "--kill-after", "300ms", "arm", "--"}, family(`trap "" TERM; sleep 100`)...))
+	})
+	require.Equal(t, "ready", p.line())
+	deleted := time.Now()
+	require.True(t, s.Delete("arm"))
+	require.Equal(t, 76, p.awaitEnd())
+	took := p.awaitAllGone().Sub(deleted)
+	require.Greater(t, took, 300*time.Millisecond)
+	require.Less(t, took, 1300*time.Millisecond)
+}
+
+// The command may be gone before its group is: that one has its time, too.
+func TestTheRestOfTheGroupHasItsTime(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	p := firstHeartbeat(t, s, func() *process {
+		return launch(t, of(s), []string{"run", "arm", "--", "sh", "-c",
+			`sh -c 'trap "sleep 0.3; echo tidied up; exit" TERM; echo ready; while :; do sleep 0.02; done' & wait`})
+	})
+	require.Equal(t, "ready", p.line())
+	require.True(t, s.Delete("arm"))
+	require.Equal(t, "tidied up", p.line())
+	require.Equal(t, 76, p.awaitEnd())
+}
+
+// In the dark nobody says that the lock is lost. By the time that the backend
+// lets it expire everything is gone, whatever it thinks of SIGTERM.
+func TestInTheDarkAllIsGoneBeforeTheLeaseEnds(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		ttl, sleep string
+	}{
+		{"1s", "sleep 100"},
+		{"1s", `trap "" TERM; sleep 100`},
+		{"2s", `trap "" TERM; sleep 100`},
+		{"4s", `trap "" TERM; sleep 100`},
+	} {
+		t.Run(row.ttl+" "+row.sleep, func(t *testing.T) {
+			t.Parallel()
+			s := relukkotest.NewServer(t)
+			renewed := s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
+			command, pipe := traced(t, row.sleep)
+			p := launch(t, of(s), append([]string{"run", "--ttl", row.ttl, "arm", "--"}, command...))
+			require.Equal(t, "ready", p.line())
+			require.NoError(t, renewed.Await(t.Context(), 1))
+			renewed.Release()
+			second := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
+			require.NoError(t, second.Await(t.Context(), 1))
+			s.GoDark()
+			expires := lockOf(t, s, "arm").ExpiresAt
+
+			gone := awaitEOF(t, pipe)
+			require.True(t, gone.Before(expires), "%v after the lease", gone.Sub(expires))
+			require.Equal(t, 76, p.awaitEnd())
+			require.Contains(t, p.stderr.String(), `lock "arm" was lost: it was not renewed in time`)
+			s.ComeBack()
+			second.Release()
+		})
+	}
+}
+
+func TestARenewalThatIsRefused(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	s.AnswerNext(-1, relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"), relukkotest.Answer{Status: http.StatusForbidden})
+	p := launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
+	require.Equal(t, 76, p.awaitEnd())
+	p.awaitAllGone()
+	require.Regexp(t, `lock "arm" was lost: it was not renewed, because http://127.0.0.1:\d+ refuses the API key`, p.stderr.String())
+	require.Empty(t, s.Locks(), "what is still there is given back")
+}
+
+// An outage shorter than half of the lease does no harm.
+func TestAShortOutage(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	input, end := openInput(t)
+	p := firstHeartbeat(t, s, func() *process {
+		return launch(t, of(s), []string{"run", "--ttl", "4s", "arm", "--", "sh", "-c", "echo ready; cat"}, input)
+	})
+	require.Equal(t, "ready", p.line())
+	s.Stop()
+	outage := time.NewTimer(1500 * time.Millisecond)
+	<-outage.C
+	s.Start(true)
+	n := s.Requests("PUT", "/v1/locks/{id}/keep_alive")
+	eventually(t, "it is renewed", func() bool { return s.Requests("PUT", "/v1/locks/{id}/keep_alive") > n })
+	end.Close()
+	require.Zero(t, p.awaitEnd())
+	require.Empty(t, p.stderr.String())
+}
+
+// A loss that only the release finds out is told all the same.
+func TestALossFoundAtTheEnd(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	status, _, stderr := run(t, of(s), "run", "arm", "--", "sh", "-c", `"$0" rm arm`, program)
+	require.Equal(t, 76, status)
+	require.Contains(t, stderr, `lock "arm" was lost`)
+	require.Contains(t, stderr, "The command had ended by itself")
+}

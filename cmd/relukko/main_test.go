@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"gitlab.com/relukko/relukko-go/relukkotest"
+)
+
+// program is the real one, built once.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "relukko")
+	if err != nil {
+		panic(err)
+	}
+	program = filepath.Join(dir, "relukko")
+	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		panic(string(out))
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
+
+// patience bounds what should take milliseconds on a machine that is busy.
+const patience = 20 * time.Second
+
+// environment is that of the tests, without what the program would heed, plus
+// what is given.
+func environment(t testing.TB, more ...string) []string {
+	t.Helper()
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, "RELUKKO_") && !strings.HasPrefix(name, "XDG_") && !strings.HasSuffix(name, "_CA_BUNDLE") && name != "DATABASE_URL" && name != "HOME" {
+			env = append(env, kv)
+		}
+	}
+	return append(append(env, "HOME="+t.TempDir()), more...)
+}
+
+// of is the environment of a client of s.
+func of(s *relukkotest.Server) []string {
+	return []string{"RELUKKO_BASE_URL=" + s.URL, "RELUKKO_API_KEY=" + s.APIKey}
+}
+
+// process is the program at work.
+type process struct {
+	t      testing.TB
+	cmd    *exec.Cmd
+	stdout *bufio.Reader
+	stderr *lines
+	alive  *os.File // ends when neither the process nor whatever it has started is left
+	waited chan struct{}
+}
+
+// option changes the command before it starts.
+type option func(*exec.Cmd)
+
+func stdin(r io.Reader) option { return func(c *exec.Cmd) { c.Stdin = r } }
+
+// openInput is a stdin that the test closes.
+func openInput(t testing.TB) (option, io.Closer) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return stdin(r), w
+}
+
+func in(dir string) option { return func(c *exec.Cmd) { c.Dir = dir } }
+
+// launch starts the program. It is ended with the test.
+func launch(t testing.TB, env []string, args []string, options ...option) *process {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.Env = environment(t, env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p := &process{t: t, cmd: cmd, stderr: newLines(), waited: make(chan struct{})}
+	cmd.Stderr = p.stderr
+	for _, o := range options {
+		o(cmd)
+	}
+	stdout, stdoutEnd, err := os.Pipe()
+	require.NoError(t, err)
+	alive, aliveEnd, err := os.Pipe()
+	require.NoError(t, err)
+	p.stdout, p.alive = bufio.NewReader(stdout), alive
+	cmd.Stdout, cmd.ExtraFiles = stdoutEnd, append([]*os.File{aliveEnd}, cmd.ExtraFiles...)
+	require.NoError(t, cmd.Start())
+	stdoutEnd.Close()
+	aliveEnd.Close()
+	go func() {
+		defer close(p.waited)
+		cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		p.awaitEnd()
+		stdout.Close()
+		alive.Close()
+	})
+	return p
+}
+
+// run runs the program to its end.
+func run(t testing.TB, env []string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	p := launch(t, env, args)
+	return p.end()
+}
+
+// end waits for the end and returns how it ended and what it said.
+func (p *process) end() (status int, stdout, stderr string) {
+	p.t.Helper()
+	out := make(chan []byte, 1)
+	go func() {
+		b, _ := io.ReadAll(p.stdout)
+		out <- b
+	}()
+	status = p.awaitEnd()
+	select {
+	case b := <-out:
+		return status, string(b), p.stderr.String()
+	case <-time.After(patience):
+		p.t.Fatal("something still has stdout")
+		return
+	}
+}
+
+// awaitEnd waits for the process itself, and returns its exit status, 128+n for
+// a signal that ended it.
+func (p *process) awaitEnd() int {
+	p.t.Helper()
+	select {
+	case <-p.waited:
+	case <-time.After(patience):
+		p.cmd.Process.Kill()
+		<-p.waited
+		p.t.Errorf("it did not end: %v\n%s", p.cmd.Args, p.stderr)
+	}
+	ws := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if ws.Signaled() {
+		return statusSignal + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}
+
+// awaitAllGone waits until all that it has started is gone, too, and returns
+// when that was.
+func (p *process) awaitAllGone() time.Time {
+	p.t.Helper()
+	return awaitEOF(p.t, p.alive)
+}
+
+// awaitEOF waits until nobody has the other end of a pipe any more.
+func awaitEOF(t testing.TB, pipe *os.File) time.Time {
+	t.Helper()
+	require.NoError(t, pipe.SetReadDeadline(time.Now().Add(patience)))
+	_, err := pipe.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "something is still there")
+	return time.Now()
+}
+
+// line returns the next line of stdout.
+func (p *process) line() string {
+	p.t.Helper()
+	s, err := p.stdout.ReadString('\n')
+	require.NoError(p.t, err, "stderr: %s", p.stderr)
+	return strings.TrimSuffix(s, "\n")
+}
+
+func (p *process) signal(sig syscall.Signal) {
+	p.t.Helper()
+	require.NoError(p.t, p.cmd.Process.Signal(sig))
+}
+
+// lines is output that can be waited for.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	more chan struct{}
+}
+
+func newLines() *lines { return &lines{more: make(chan struct{})} }
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.more)
+	l.more = make(chan struct{})
+	return l.text.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// await waits until what was written contains text, and returns it all.
+func (l *lines) await(t testing.TB, text string) string {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		l.mu.Lock()
+		all, more := l.text.String(), l.more
+		l.mu.Unlock()
+		if strings.Contains(all, text) {
+			return all
+		}
+		select {
+		case <-more:
+		case <-timeout:
+			require.Contains(t, all, text)
+		}
+	}
+}
+
+// firstHeartbeat returns when the first heartbeat of a lock has arrived: from
+// then on its deletion is known at once.
+func firstHeartbeat(t testing.TB, s *relukkotest.Server, start func() *process) *process {
+	t.Helper()
+	hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
+	defer hold.Release()
+	p := start()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, errors.New("no heartbeat"))
+	defer cancel()
+	require.NoError(t, hold.Await(ctx, 1), "%s", p.stderr)
+	return p
+}
+
+// eventually is for what another process does and does not tell.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, patience, 5*time.Millisecond, what)
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/relukkotest"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+func TestTheCommandKnowsItsLock(t *testing.T) {
+	t.Parallel()
+	const script = `printf '%s|%s|%s' "$RELUKKO_LOCK_ID" "$RELUKKO_LOCK_NAME" "$RELUKKO_FENCING_TOKEN"; "$0" ls --json`
+	for name, row := range map[string]struct {
+		args    []string
+		without []server.Extension
+		names   string
+		tokens  int
+	}{
+		"one":               {args: []string{"a b"}, names: "a b", tokens: 1},
+		"several, in order": {args: []string{"--lock", "b", "--lock", "a", "c", "--lock", "b"}, names: "a\nb\nc", tokens: 3},
+		"by --lock alone":   {args: []string{"--lock", "b"}, names: "b", tokens: 1},
+		"no tokens":         {args: []string{"a", "--lock", "b"}, without: server.AllExtensions(), names: "a\nb"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := relukkotest.NewServer(t)
+			s.Without(row.without...)
+			status, stdout, stderr := run(t, append(of(s), "RELUKKO_LOCK_NAME=inherited", "RELUKKO_FENCING_TOKEN=7"),
+				append(append([]string{"run"}, row.args...), "--", "sh", "-c", script, program)...)
+			require.Zero(t, status, stderr)
+			require.Empty(t, stderr)
+			parts := strings.SplitN(stdout, "|", 3)
+			require.Equal(t, row.names, parts[1])
+			tokens, list, _ := strings.Cut(parts[2], "[")
+			require.Len(t, strings.Fields(tokens), row.tokens, tokens)
+			for id := range strings.Lines(parts[0]) {
+				require.Contains(t, list, strings.TrimSpace(id), "held while it runs")
+			}
+			require.Empty(t, s.Locks(), "released")
+		})
+	}
+}
+
+func TestInputAndOutputPassThrough(t *testing.T) {
+	t.Parallel()
+	const size = 100 << 20
+	s := relukkotest.NewServer(t)
+	sum := sha256.New()
+	source := io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{1}), size), sum)
+	p := launch(t, of(s), []string{"run", "x", "--", "cat"}, stdin(source))
+	passed := sha256.New()
+	n, err := io.Copy(passed, p.stdout)
+	require.NoError(t, err)
+	require.EqualValues(t, size, n)
+	require.Zero(t, p.awaitEnd(), p.stderr)
+	require.Equal(t, hex.EncodeToString(sum.Sum(nil)), hex.EncodeToString(passed.Sum(nil)))
+}
+
+func TestOtherDescriptorsPassThrough(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	file, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	require.NoError(t, err)
+	defer file.Close()
+	p := launch(t, of(s), []string{"run", "x", "--", "sh", "-c", "echo here >&4"}, func(c *exec.Cmd) { c.ExtraFiles = append(c.ExtraFiles, file) })
+	require.Zero(t, p.awaitEnd(), p.stderr)
+	content, err := os.ReadFile(file.Name())
+	require.NoError(t, err)
+	require.Equal(t, "here\n", string(content))
+}
+
+func TestTwoHundredCount(t *testing.T) {
+	t.Parallel()
+	const runs, atOnce = 200, 20
+	s := relukkotest.NewServer(t)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "f"), []byte("0\n"), 0o600))
+	var batch sync.WaitGroup
+	turns := make(chan struct{}, atOnce)
+	for range runs {
+		turns <- struct{}{}
+		p := launch(t, of(s), []string{"run", "counter", "--", "sh", "-c", "n=$(cat f); echo $((n+1)) > f"}, in(dir))
+		batch.Go(func() {
+			if status := p.awaitEnd(); status != 0 {
+				t.Errorf("exit status %d: %s", status, p.stderr)
+			}
+			<-turns
+		})
+	}
+	batch.Wait()
+	content, err := os.ReadFile(filepath.Join(dir, "f"))
+	require.NoError(t, err)
+	require.Equal(t, fmt.Sprintln(runs), string(content))
+	require.Empty(t, s.Locks())
+}
+
+// Who wants the same locks in another order never waits for who waits for him.
+func TestSeveralLocksDoNotDeadlock(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	var all sync.WaitGroup
+	for i := range 20 {
+		names := []string{"a", "b", "c"}
+		rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+		p := launch(t, of(s), []string{"run", "--lock", names[0], "--lock", names[1], names[2], "--", "true"})
+		all.Go(func() {
+			if status := p.awaitEnd(); status != 0 {
+				t.Errorf("%d: exit status %d: %s", i, status, p.stderr)
+			}
+		})
+	}
+	all.Wait()
+	require.Empty(t, s.Locks())
+}
+
+func TestSeveralLocksAreTakenAllOrNone(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		args   []string
+		status int
+	}{
+		"not waited for": {args: []string{"--no-wait"}, status: 75},
+		"not in time":    {args: []string{"--wait", "0.4"}, status: 75},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := relukkotest.NewServer(t)
+			_, err := s.Client().Create(t.Context(), "b", "Ada")
+			require.NoError(t, err)
+			status, _, stderr := run(t, of(s), append(append([]string{"run"}, row.args...), "--lock", "a", "--lock", "b", "--lock", "c", "--", "true")...)
+			require.Equal(t, row.status, status, stderr)
+			require.Contains(t, stderr, `lock "b"`)
+			require.Len(t, s.Locks(), 1, "b")
+			require.Equal(t, 2, s.Requests("POST", "/v1/locks/")-1, "c was never asked for")
+		})
+	}
+}
+
+// One that is deleted while the next is waited for is taken again.
+func TestALockLostBeforeTheCommandBeginsIsTakenAgain(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	_, err := s.Client().Create(t.Context(), "b", "Ada")
+	require.NoError(t, err)
+	p := firstHeartbeat(t, s, func() *process {
+		return launch(t, of(s), []string{"run", "--lock", "a", "--lock", "b", "--", "true"})
+	})
+	before := lockOf(t, s, "a").ID
+	require.True(t, s.Delete("a"))
+	eventually(t, "a is taken again", func() bool {
+		for _, lock := range s.Locks() {
+			if lock.Name == "a" && lock.ID != before {
+				return true
+			}
+		}
+		return false
+	})
+	require.True(t, s.Delete("b"))
+	require.Zero(t, p.awaitEnd(), p.stderr)
+	require.Empty(t, s.Locks())
+}
+
+// lockOf is the one of that name.
+func lockOf(t testing.TB, s *relukkotest.Server, name string) server.Lock {
+	t.Helper()
+	for _, lock := range s.Locks() {
+		if lock.Name == name {
+			return lock
+		}
+	}
+	require.Fail(t, "no lock "+name)
+	return server.Lock{}
+}
+
+// Without a terminal there is a line when it begins to wait, and one when it has
+// the lock.
+func TestWhatIsWaitedForIsTold(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	_, err := s.Client().Create(t.Context(), "arm", "Ada #k3v9x2m4q7ab")
+	require.NoError(t, err)
+	p := launch(t, of(s), []string{"run", "arm", "--", "true"})
+	p.stderr.await(t, `relukko: waiting for lock "arm", held by Ada (127.0.0.1) for `)
+	require.True(t, s.Delete("arm"))
+	status, _, stderr := p.end()
+	require.Zero(t, status)
+	require.Regexp(t, `\Arelukko: waiting for lock "arm".*\nrelukko: have lock "arm" after [0-9a-z.]+\n\z`, stderr)
+}
+
+func TestABackendThatIsDownIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	s.Stop()
+	p := launch(t, of(s), []string{"run", "arm", "--", "true"})
+	p.stderr.await(t, "relukko: no Relukko backend at "+s.URL+": connection refused, trying again\n")
+	s.Start(true)
+	require.Zero(t, p.awaitEnd(), p.stderr)
+}
+
+// What was not released is said, and does not change the exit status.
+func TestALockThatIsNotReleased(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	refuse := relukkotest.On("DELETE", "/v1/locks/")
+	s.AnswerNext(-1, refuse, relukkotest.Answer{Status: 403})
+	status, _, stderr := run(t, of(s), "run", "arm", "--", "sh", "-c", "exit 5")
+	require.Equal(t, 5, status)
+	require.Contains(t, stderr, `relukko: lock "arm": not released`)
+	require.Contains(t, stderr, "relukko rm")
+}
+
+// Trust mode asks nobody.
+func TestTrustMode(t *testing.T) {
+	t.Parallel()
+	status, stdout, stderr := run(t, []string{"RELUKKO_TRUST_ME_IT_IS_LOCKED=yes", "RELUKKO_BASE_URL=http://127.0.0.1:1"},
+		"run", "arm", "--", "sh", "-c", `echo "$RELUKKO_LOCK_ID"; exit 4`)
+	require.Equal(t, 4, status, stderr)
+	require.Equal(t, "00000000-0000-0000-0000-000000000000\n", stdout)
+	require.Contains(t, stderr, "RELUKKO_TRUST_ME_IT_IS_LOCKED")
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/relukkotest"
+)
+
+func TestExitStatus(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	_, err := s.Client().Create(t.Context(), "held", "Ada")
+	require.NoError(t, err)
+	nobody := "RELUKKO_BASE_URL=http://127.0.0.1:1"
+
+	for name, row := range map[string]struct {
+		env    []string
+		args   []string
+		status int
+		says   string // on stderr
+	}{
+		"the command's own, 0":     {args: []string{"run", "x0", "--", "true"}},
+		"the command's own, 3":     {args: []string{"run", "x1", "--", "sh", "-c", "exit 3"}, status: 3},
+		"the command's own, 76":    {args: []string{"run", "x2", "--", "sh", "-c", "exit 76"}, status: 76},
+		"ended by SIGTERM":         {args: []string{"run", "x3", "--", "sh", "-c", "kill -TERM $$"}, status: 143},
+		"ended by SIGKILL":         {args: []string{"run", "x4", "--", "sh", "-c", "kill -KILL $$"}, status: 137},
+		"no such command":          {args: []string{"run", "x5", "--", "no-such-command"}, status: 127, says: "no-such-command: command not found"},
+		"no such file":             {args: []string{"run", "x6", "--", "./no-such-file"}, status: 127, says: "./no-such-file: command not found"},
+		"a directory":              {args: []string{"run", "x7", "--", "/"}, status: 126, says: "/: is a directory"},
+		"not executable":           {args: []string{"run", "x8", "--", "./main.go"}, status: 126, says: "./main.go: permission denied"},
+		"no format to be run":      {args: []string{"run", "x9", "--", "testdata/noformat"}, status: 126, says: "testdata/noformat: exec format error"},
+		"no interpreter":           {args: []string{"run", "x10", "--", "testdata/nointerpreter"}, status: 127, says: "testdata/nointerpreter: no such file or directory"},
+		"held, not waited for":     {args: []string{"run", "--no-wait", "held", "--", "true"}, status: 75, says: `lock "held" is held by Ada`},
+		"held, waited for":         {args: []string{"run", "--wait", "0.3", "held", "--", "true"}, status: 75, says: `lock "held" was not free within 300ms: held by Ada`},
+		"acquire: held":            {args: []string{"acquire", "--no-wait", "held"}, status: 75, says: `lock "held" is held by Ada`},
+		"the wrong key":            {env: []string{"RELUKKO_API_KEY=wrong"}, args: []string{"run", "x", "--", "true"}, status: 69, says: "refuses the API key"},
+		"nobody there":             {env: []string{nobody}, args: []string{"run", "--wait", "1s", "x", "--", "true"}, status: 69, says: "no Relukko backend at http://127.0.0.1:1: connection refused. Start one with `relukko serve`, or set RELUKKO_BASE_URL"},
+		"ls: nobody there":         {env: []string{nobody}, args: []string{"ls", "--timeout", "0.1"}, status: 69, says: "no Relukko backend at http://127.0.0.1:1"},
+		"ls: the wrong key":        {env: []string{"RELUKKO_API_KEY=wrong"}, args: []string{"ls"}, status: 69, says: "RELUKKO_API_KEY"},
+		"watch: the wrong key":     {env: []string{"RELUKKO_API_KEY=wrong"}, args: []string{"watch"}, status: 69, says: "RELUKKO_API_KEY"},
+		"ls: not a backend":        {env: []string{"RELUKKO_BASE_URL=" + s.URL + "/elsewhere"}, args: []string{"ls"}, status: 69, says: "does not answer like a Relukko backend (404 Not Found"},
+		"no such host":             {args: []string{"--url", "http://nowhere.invalid", "ls", "--timeout", "1s"}, status: 69, says: "no Relukko backend at http://nowhere.invalid"},
+		"get: no such lock":        {args: []string{"get", "nothing"}, status: 1, says: `no lock "nothing"`},
+		"release: gone":            {args: []string{"release", "950daa20-a814-451e-9407-ec496cf9c136"}, status: 76, says: "950daa20-a814-451e-9407-ec496cf9c136 was lost"},
+		"no command":               {args: []string{"run", "x"}, status: 64, says: "there is no command"},
+		"nothing behind --":        {args: []string{"run", "x", "--"}, status: 64, says: "there is no command after --"},
+		"no name":                  {args: []string{"run", "--", "true"}, status: 64, says: "there is no name of a lock"},
+		"two names":                {args: []string{"run", "x", "y", "--", "true"}, status: 64, says: "repeat --lock"},
+		"an empty name":            {args: []string{"run", "", "--", "true"}, status: 64, says: "the name is empty"},
+		"a name with a line break": {args: []string{"run", "a\nb", "--", "true"}, status: 64, says: "control character"},
+		"half a second of lease":   {args: []string{"run", "--ttl", "500ms", "x", "--", "true"}, status: 64, says: "whole seconds"},
+		"a negative wait":          {args: []string{"run", "--wait", "-1s", "x", "--", "true"}, status: 64, says: "cannot be negative"},
+		"an unknown flag":          {args: []string{"ls", "--colour"}, status: 64, says: "unknown flag: --colour"},
+		"an unknown command":       {args: []string{"lock"}, status: 64, says: `unknown command "lock"`},
+		"a superfluous argument":   {args: []string{"ls", "x"}, status: 64, says: "See 'relukko ls --help'."},
+		"extend by nothing":        {args: []string{"extend", "held"}, status: 64, says: "[for add]"},
+		"extend in two ways":       {args: []string{"extend", "held", "--for", "1m", "--add", "1m"}, status: 64, says: "[for add]"},
+		"set nothing":              {args: []string{"set", "held"}, status: 64, says: "creator expires-at"},
+		"set no time":              {args: []string{"set", "held", "--expires-at", "tomorrow"}, status: 64, says: `"tomorrow" is not a time like`},
+		"no key":                   {env: []string{"RELUKKO_API_KEY="}, args: []string{"ls"}, status: 64, says: "--api-key-file"},
+		"no key file":              {args: []string{"--api-key-file", "/nowhere", "ls"}, status: 64, says: "/nowhere"},
+		"no URL":                   {args: []string{"--url", "localhost:3000", "ls"}, status: 64, says: `--url "localhost:3000": it must begin with http:// or https://`},
+		"a shell that is unknown":  {args: []string{"completion", "tcsh"}, status: 64, says: "tcsh"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			status, stdout, stderr := run(t, append(of(s), row.env...), row.args...)
+			require.Equal(t, row.status, status, stderr)
+			require.Empty(t, stdout)
+			if row.says == "" {
+				require.Empty(t, stderr)
+			}
+			require.Contains(t, stderr, row.says)
+			require.NotContains(t, stderr, s.APIKey)
+			if stderr != "" {
+				require.True(t, strings.HasPrefix(stderr, "relukko: "), stderr)
+				require.NotContains(t, stderr, "relukko: relukko: ")
+			}
+		})
+	}
+	t.Cleanup(func() { require.Len(t, s.Locks(), 1, "only the one that was held") })
+}
