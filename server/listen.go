@@ -32,9 +32,9 @@ func (s *Server) hear(e Event) {
 		s.publish("updated", &e.Lock)
 	case EventDeleted:
 		s.publish("deleted", &e.Lock)
-		if s.room.count(e.Lock.Name) > 0 {
-			s.background.Go(func() { s.handOnAll(e.Lock.Name) })
-		}
+		s.tryToHandOn(e.Lock.Name)
+	case EventFree:
+		s.tryToHandOn(e.Lock.Name)
 	case EventCalledOff:
 		s.room.callOff(e.Mark, calledOffFor)
 	case EventMissed:
@@ -46,6 +46,13 @@ func (s *Server) hear(e Event) {
 		})
 	}
 	s.hub.announce(nil)
+}
+
+// tryToHandOn hands a name on behind, if somebody is in line for it.
+func (s *Server) tryToHandOn(name string) {
+	if s.room.count(name) > 0 {
+		s.background.Go(func() { s.handOnAll(name) })
+	}
 }
 
 func (s *Server) handOnAll(names ...string) {

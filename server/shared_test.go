@@ -171,6 +171,25 @@ func TestNewsAreLost(t *testing.T) {
 	})
 }
 
+// TestANameIsFree: who is in line tries again, and watchers hear of nothing, because nothing was deleted.
+func TestANameIsFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, bus := startTwo(t)
+		held := a.create("robot-arm-1", "")
+		w := b.wait("robot-arm-1", "waiter", 30)
+		synctest.Wait()
+		_, err := a.store.(*shared).Store.Delete(t.Context(), held.ID) // unheard
+		require.NoError(t, err)
+		watch := b.watch()
+		(&shared{bus: bus}).tell(server.Event{Kind: server.EventFree, Lock: server.Lock{Name: "robot-arm-1"}})
+		synctest.Wait()
+		w.granted(t)
+		for _, message := range watch.take() {
+			require.Contains(t, message, "created")
+		}
+	})
+}
+
 // TestWhoJoinsLooks: where news are lost for good, a name is still offered whenever somebody joins the line.
 func TestWhoJoinsLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
