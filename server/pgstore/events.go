@@ -16,9 +16,6 @@ const (
 	maxPayload = 7999         // bytes that a notification may have
 )
 
-// eventFree says that the name of the lock may be free to take now.
-const eventFree = server.EventMissed + 1
-
 // kinds are the kinds of events as they travel. They are for ever: programs of several versions talk to each other.
 var kinds = map[server.EventKind]string{
 	server.EventCreated:   "created",
@@ -26,7 +23,7 @@ var kinds = map[server.EventKind]string{
 	server.EventDeleted:   "deleted",
 	server.EventCalledOff: "called off",
 	server.EventMissed:    "missed",
-	eventFree:             "free",
+	server.EventFree:      "free",
 }
 
 // message is an event as it travels, one line of JSON. Times are microseconds since 1970.

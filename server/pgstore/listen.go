@@ -83,10 +83,11 @@ func (s *Store) listenOnce(ctx context.Context, say func(server.Event)) (heard b
 	}
 	s.lookout.setDeaf(false)
 	defer s.lookout.setDeaf(true)
+	defer s.notifier.heeded.Store(true) // for all that is known
 	s.log.Info("other servers on the same database are heard")
 	say(server.Event{Kind: server.EventMissed})
 	for {
-		n, err := nextNotification(ctx, conn)
+		n, err := s.nextNotification(ctx, conn)
 		if err != nil {
 			return true, err
 		}
@@ -94,6 +95,7 @@ func (s *Store) listenOnce(ctx context.Context, say func(server.Event)) (heard b
 		if sender == s.id {
 			continue
 		}
+		s.notifier.heeded.Store(true)
 		if err != nil {
 			events = append(events, server.Event{Kind: server.EventMissed})
 		}
@@ -117,8 +119,13 @@ func (s *Store) beginToListen(ctx context.Context) (*pgx.Conn, error) {
 	if _, err := conn.Exec(ctx, `LISTEN `+channel); err != nil {
 		return conn, err
 	}
-	// A pooler may have let another session listen than the one that is asked next. One's own notifications come before
-	// the answer to the statement that sent them.
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock_shared($1, $2)`, advisoryClass, presenceKey); err != nil {
+		return conn, err
+	}
+	if err := s.countOthers(ctx, conn); err != nil {
+		return conn, err
+	}
+	// A pooler may have let another session listen than the one that is asked next. To the others it says that we are here.
 	if _, err := conn.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, pack(s.id, nil)[0]); err != nil {
 		return conn, err
 	}
@@ -132,11 +139,25 @@ func (s *Store) beginToListen(ctx context.Context) (*pgx.Conn, error) {
 		if sender, _, _ := unpack(n.Payload); sender == s.id {
 			return conn, nil
 		}
+		s.notifier.heeded.Store(true)
 	}
 }
 
+// countOthers finds out whether other servers listen, so that there is something to be told to somebody. Each has a share of
+// one advisory lock, for as long as its session lives. One that comes later makes itself heard.
+func (s *Store) countOthers(ctx context.Context, conn *pgx.Conn) error {
+	const sql = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND pid <> pg_backend_pid()
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+	var others int
+	err := conn.QueryRow(ctx, sql, advisoryClass, presenceKey).Scan(&others)
+	if err == nil {
+		s.notifier.heeded.Store(others > 0)
+	}
+	return err
+}
+
 // nextNotification waits for one, and makes sure that the connection is alive while none comes.
-func nextNotification(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) {
+func (s *Store) nextNotification(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) {
 	for {
 		quiet, cancel := context.WithTimeout(ctx, quietFor)
 		n, err := conn.WaitForNotification(quiet)
@@ -145,7 +166,7 @@ func nextNotification(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification
 			return n, err
 		}
 		test, cancel := context.WithTimeout(ctx, testTimeout)
-		err = conn.Ping(test)
+		err = s.countOthers(test, conn)
 		cancel()
 		if err != nil {
 			return nil, err

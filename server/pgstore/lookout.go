@@ -191,7 +191,7 @@ func (s *Store) look(ctx context.Context, say func(server.Event)) {
 }
 
 func nameIsFree(name string) server.Event {
-	return server.Event{Kind: eventFree, Lock: server.Lock{Name: name}}
+	return server.Event{Kind: server.EventFree, Lock: server.Lock{Name: name}}
 }
 
 // withdraw deletes the note about the own line, in which nobody seems to be any more, and tells those who leave the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,8 +25,9 @@ const (
 // one after the other, across all databases; were it part of each create and delete, no two of these could share a
 // write to disk any more. What is lost when the process dies in between, the others find out by themselves: see lookout.
 type notifier struct {
-	store *Store
-	bell  chan struct{}
+	store  *Store
+	bell   chan struct{}
+	heeded atomic.Bool // somebody may be listening: else there is nothing to be told
 
 	mu     sync.Mutex
 	untold []server.Event
@@ -34,11 +36,12 @@ type notifier struct {
 func (n *notifier) init(s *Store) {
 	n.store = s
 	n.bell = make(chan struct{}, 1)
+	n.heeded.Store(true)
 }
 
 // add has events told to the other servers. It does not wait.
 func (n *notifier) add(events ...server.Event) {
-	if len(events) == 0 {
+	if len(events) == 0 || !n.heeded.Load() {
 		return
 	}
 	n.mu.Lock()

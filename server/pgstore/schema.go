@@ -16,8 +16,12 @@ var version1 string
 // versions bring the schema from nothing to version 1, from there to version 2 and so on.
 var versions = []string{version1}
 
-// migrationLock is the advisory lock that one migrates under.
-const migrationLock = 1919708010
+// advisoryClass is the first of the two numbers of our advisory locks; schema.sql uses the two that follow it.
+const (
+	advisoryClass = 1919708010
+	migrationKey  = 0 // held by who migrates
+	presenceKey   = 1 // shared by who listens
+)
 
 // migrate brings the schema up to date: in one transaction, one program at a time. A schema that is up to date it does not touch,
 // so then the role needs no right to create anything.
@@ -43,7 +47,7 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 		if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0`); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, 0)`, migrationLock); err != nil {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, advisoryClass, migrationKey); err != nil {
 			return err
 		}
 		return upgrade(ctx, tx)
