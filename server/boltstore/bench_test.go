@@ -1,0 +1,107 @@
+package boltstore_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server/boltstore"
+)
+
+// BenchmarkRound is a create and a delete, by each of so many clients with a name of his own. An iteration is one such round. The
+// store is in TMPDIR, like the file of BenchmarkSync.
+func BenchmarkRound(b *testing.B) {
+	for _, clients := range []int{1, 16, 64} {
+		b.Run(fmt.Sprint("clients=", clients), func(b *testing.B) {
+			s := open(b, newPath(b))
+			before := s.Transactions()
+			took := make([][]time.Duration, clients)
+			b.ReportAllocs()
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for c := range clients {
+				wg.Go(func() {
+					for range (b.N + c) / clients {
+						began := time.Now()
+						lock, err := s.Create(context.Background(), newLock(fmt.Sprint("robot-arm-", c)))
+						if err == nil {
+							took[c] = append(took[c], time.Since(began))
+							began = time.Now()
+							_, err = s.Delete(context.Background(), lock.ID)
+							took[c] = append(took[c], time.Since(began))
+						}
+						if err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.StopTimer()
+			report(b, slices.Concat(took...), "rounds/s")
+			b.ReportMetric(float64(s.Transactions()-before)/float64(b.N), "transactions/op")
+		})
+	}
+}
+
+// BenchmarkSync is what the disk allows: one page is overwritten and synced, the least that makes anything durable. A
+// transaction has two of these, and a round at least two transactions when nobody else has any.
+func BenchmarkSync(b *testing.B) {
+	f, err := os.Create(filepath.Join(b.TempDir(), "file"))
+	require.NoError(b, err)
+	defer f.Close()
+	page := make([]byte, 4096)
+	var took []time.Duration
+	for b.Loop() {
+		page[0]++
+		began := time.Now()
+		_, err := f.WriteAt(page, 0)
+		require.NoError(b, err)
+		require.NoError(b, f.Sync())
+		took = append(took, time.Since(began))
+	}
+	report(b, took, "syncs/s")
+}
+
+// BenchmarkOpen is the time until a store with that many locks can be used.
+func BenchmarkOpen(b *testing.B) {
+	for _, n := range []int{0, 1000, 100_000} {
+		b.Run(fmt.Sprint("locks=", n), func(b *testing.B) {
+			path := newPath(b)
+			s := open(b, path)
+			var wg sync.WaitGroup
+			for c := range 100 {
+				wg.Go(func() {
+					for i := range n / 100 {
+						if _, err := s.Create(context.Background(), newLock(fmt.Sprint("robot-arm-", c, "-", i))); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			require.NoError(b, s.Close())
+			for b.Loop() {
+				s, err := boltstore.Open(path)
+				require.NoError(b, err)
+				require.NoError(b, s.Close())
+			}
+		})
+	}
+}
+
+func report(b *testing.B, took []time.Duration, unit string) {
+	slices.Sort(took)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), unit)
+	b.ReportMetric(float64(took[len(took)/2].Nanoseconds())/1e3, "µs/median")
+	b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds())/1e3, "µs/p99")
+	b.ReportMetric(0, "ns/op")
+}

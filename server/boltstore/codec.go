@@ -1,0 +1,222 @@
+package boltstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// What is on disk: three buckets. Every value but the format begins with a CRC-32C over the bucket's name, the key and
+// the rest of the value; numbers in keys are big-endian, so that keys sort like them.
+const (
+	bucketStore = "relukko"    // "format" → formatVersion in decimal, "state" → summary
+	bucketLocks = "locks"      // fencing token → record
+	bucketMarks = "called off" // number of the mark → tombstone
+
+	keyFormat = "format"
+	keyState  = "state"
+
+	formatVersion = 1
+)
+
+var (
+	errChecksum = errors.New("a checksum is wrong")
+	errCut      = errors.New("a record is cut short")
+	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// record is a lock as it is on disk. Nobody changes a record: when its lock changes there is a new one.
+type record struct {
+	server.Lock
+	mark string
+	sum  uint32 // its checksum on disk
+}
+
+// tombstone is a mark that was called off.
+type tombstone struct {
+	number uint64 // rising in the order of calling off
+	mark   string
+	until  time.Time
+	sum    uint32
+}
+
+// summary is what the store has to remember beside locks and marks, and how it knows on opening that it has found all of them.
+type summary struct {
+	token  uint64 // the last fencing token given out
+	number uint64 // of the last tombstone
+	nLocks uint64 // how many there are
+	nMarks uint64
+	sum    uint64 // of the checksums of all locks and tombstones
+}
+
+func numberKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// seal answers the value for a body, and its checksum.
+func seal(bucket string, key, body []byte) (value []byte, sum uint32) {
+	sum = checksum(bucket, key, body)
+	value = make([]byte, 0, 4+len(body))
+	value = binary.BigEndian.AppendUint32(value, sum)
+	return append(value, body...), sum
+}
+
+// unseal answers the body of a value that is what seal made of it.
+func unseal(bucket string, key, value []byte) (body []byte, sum uint32, err error) {
+	if len(value) < 4 {
+		return nil, 0, errCut
+	}
+	body, sum = value[4:], binary.BigEndian.Uint32(value)
+	if sum != checksum(bucket, key, body) {
+		return nil, 0, errChecksum
+	}
+	return body, sum, nil
+}
+
+func checksum(bucket string, key, body []byte) uint32 {
+	sum := crc32.Update(0, castagnoli, []byte(bucket))
+	sum = crc32.Update(sum, castagnoli, key)
+	return crc32.Update(sum, castagnoli, body)
+}
+
+func (r *record) key() []byte { return numberKey(r.FencingToken) }
+
+// encode answers the record's value and sets its checksum.
+func (r *record) encode(key []byte) (value []byte) {
+	b := make([]byte, 0, 192)
+	b = appendText(b, r.ID)
+	b = appendText(b, r.Name)
+	if r.Creator == nil {
+		b = append(b, 0)
+	} else {
+		b = append(b, 1)
+		b = appendText(b, *r.Creator)
+	}
+	b = appendText(b, r.IP)
+	b = appendText(b, r.mark)
+	b = appendMoment(b, r.ExpiresAt)
+	b = appendMoment(b, r.CreatedAt)
+	b = appendMoment(b, r.UpdatedAt)
+	value, r.sum = seal(bucketLocks, key, b)
+	return value
+}
+
+func decodeRecord(key, value []byte) (*record, error) {
+	body, sum, err := unseal(bucketLocks, key, value)
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{rest: body}
+	r := &record{sum: sum}
+	r.FencingToken = (&decoder{rest: key}).number()
+	r.ID = d.text()
+	r.Name = d.text()
+	if d.byte() == 1 {
+		creator := d.text()
+		r.Creator = &creator
+	}
+	r.IP = d.text()
+	r.mark = d.text()
+	r.ExpiresAt = d.moment()
+	r.CreatedAt = d.moment()
+	r.UpdatedAt = d.moment()
+	return r, d.end()
+}
+
+// encode answers the tombstone's value and sets its checksum.
+func (t *tombstone) encode(key []byte) (value []byte) {
+	value, t.sum = seal(bucketMarks, key, appendText(appendMoment(nil, t.until), t.mark))
+	return value
+}
+
+func decodeTombstone(key, value []byte) (*tombstone, error) {
+	body, sum, err := unseal(bucketMarks, key, value)
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{rest: body}
+	t := &tombstone{number: (&decoder{rest: key}).number(), sum: sum}
+	t.until = d.moment()
+	t.mark = d.text()
+	return t, d.end()
+}
+
+func (s *summary) encode() (value []byte) {
+	var b []byte
+	for _, n := range []uint64{s.token, s.number, s.nLocks, s.nMarks, s.sum} {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	value, _ = seal(bucketStore, []byte(keyState), b)
+	return value
+}
+
+func decodeSummary(value []byte) (s summary, err error) {
+	body, _, err := unseal(bucketStore, []byte(keyState), value)
+	if err != nil {
+		return s, err
+	}
+	d := decoder{rest: body}
+	for _, n := range []*uint64{&s.token, &s.number, &s.nLocks, &s.nMarks, &s.sum} {
+		*n = d.number()
+	}
+	return s, d.end()
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// appendMoment writes a time in microseconds since 1970, which all times of a store are whole numbers of.
+func appendMoment(b []byte, t time.Time) []byte {
+	return binary.BigEndian.AppendUint64(b, uint64(t.UnixMicro()))
+}
+
+// decoder reads a body piece by piece. After an error everything is zero.
+type decoder struct {
+	rest []byte
+	err  error
+}
+
+func (d *decoder) take(n uint64) []byte {
+	if n > uint64(len(d.rest)) {
+		d.err, d.rest = errCut, nil
+		return nil
+	}
+	piece := d.rest[:n]
+	d.rest = d.rest[n:]
+	return piece
+}
+
+func (d *decoder) byte() byte {
+	if b := d.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) number() uint64 {
+	if b := d.take(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (d *decoder) moment() time.Time { return time.UnixMicro(int64(d.number())).UTC() }
+
+func (d *decoder) text() string {
+	n, size := binary.Uvarint(d.rest)
+	if size <= 0 {
+		d.err, d.rest = errCut, nil
+		return ""
+	}
+	d.rest = d.rest[size:]
+	return string(d.take(n))
+}
+
+func (d *decoder) end() error {
+	if d.err == nil && len(d.rest) > 0 {
+		return errors.New("a record is too long")
+	}
+	return d.err
+}

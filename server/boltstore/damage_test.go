@@ -1,0 +1,83 @@
+package boltstore_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server/boltstore"
+)
+
+// TestADamagedFileIsRefused, and left as it is. Every byte that is in use is: one that is changed makes Open fail, or was that of
+// a place not in use; only when it belongs to the last meta page the store is as it was one transaction before, as after
+// a page that was not written whole.
+func TestADamagedFileIsRefused(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path, boltstore.WithClock(longAgo))
+	populate(t, s, 160)
+	before := s.Content()
+	create(t, s, "the last")
+	after := s.Content()
+	pageSize := int(s.PageSize())
+	require.NoError(t, s.Close())
+	image, err := os.ReadFile(path)
+	require.NoError(t, err)
+
+	damaged := filepath.Join(t.TempDir(), "damaged.db")
+	refused, harmless, older := 0, 0, 0
+	check := func(what string, image []byte, meta bool) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(damaged, image, 0o600))
+		s, err := boltstore.Open(damaged, boltstore.WithClock(longAgo))
+		if err != nil {
+			refused++
+			require.ErrorContains(t, err, "relukko: store "+damaged+": ", what)
+			require.ErrorContains(t, err, "damaged", what)
+			require.ErrorContains(t, err, "It was left as it is: ", what)
+			left, err := os.ReadFile(damaged)
+			require.NoError(t, err)
+			require.Equal(t, image, left, what)
+			return
+		}
+		got := s.Content()
+		require.NoError(t, s.Close())
+		if meta && equal(before, got) {
+			older++
+			return
+		}
+		harmless++
+		requireContent(t, after, got, what)
+	}
+	flip := func(at int) {
+		changed := append([]byte(nil), image...)
+		changed[at] ^= 1 << rand.N(8)
+		check(fmt.Sprint("byte ", at), changed, at < 2*pageSize)
+	}
+	for page := 0; page < len(image); page += pageSize {
+		for i := range 48 { // the header, and the first elements
+			flip(page + i)
+		}
+	}
+	for range 500 {
+		flip(rand.N(len(image)))
+	}
+	for range 100 {
+		cut := rand.N(len(image)-1) + 1
+		check(fmt.Sprint("cut at ", cut), image[:cut], cut < 2*pageSize)
+	}
+	for range 50 { // a page that was never written, or is another's
+		from, to := rand.N(len(image)/pageSize-2)+2, rand.N(len(image)/pageSize-2)+2
+		changed := append([]byte(nil), image...)
+		copy(changed[to*pageSize:(to+1)*pageSize], image[from*pageSize:])
+		check(fmt.Sprint("page ", from, " in place of ", to), changed, false)
+		clear(changed[to*pageSize : (to+1)*pageSize])
+		check(fmt.Sprint("page ", to, " is empty"), changed, false)
+	}
+	t.Logf("%d refused, %d harmless, %d one transaction older", refused, harmless, older)
+	require.Greater(t, refused, 300)
+	require.Positive(t, older)
+}

@@ -1,0 +1,98 @@
+package boltstore
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// WithClock has the store read the time from now.
+func WithClock(now func() time.Time) Option { return func(c *config) { c.now = now } }
+
+// WithLink replaces os.Link.
+func WithLink(link func(old, new string) error) Option { return func(c *config) { c.link = link } }
+
+// MaxTombstones is how many marks are remembered.
+const MaxTombstones = maxTombstones
+
+// WriteFunc is (*os.File).WriteAt.
+type WriteFunc = func(page []byte, at int64) (int, error)
+
+// HookWrites has all pages written by hook, which calls write to have it done.
+func (s *Store) HookWrites(hook func(page []byte, at int64, write WriteFunc) (int, error)) {
+	s.alone(func(*state) {
+		hooked := func(page []byte, at int64) (int, error) { return hook(page, at, s.disk.file.WriteAt) }
+		s.disk.writeAt = hooked
+		field := reflect.ValueOf(s.disk.db).Elem().FieldByName("ops").FieldByName("writeAt")
+		*(*WriteFunc)(field.Addr().UnsafePointer()) = hooked
+	})
+}
+
+// File answers the file that the store writes to.
+func (s *Store) File() *os.File { return s.disk.file }
+
+// PageSize answers the size of the file's pages. The first two are the meta pages.
+func (s *Store) PageSize() int64 { return int64(s.disk.db.Info().PageSize) }
+
+// Transactions answers how many transactions came about, each of which is two syncs.
+func (s *Store) Transactions() (n uint64) {
+	s.alone(func(*state) { n = s.disk.txid })
+	return n
+}
+
+// Content is everything that a store has to remember.
+type Content struct {
+	Locks []server.Lock
+	Marks map[string]time.Time // called off until
+	Token uint64
+}
+
+// Content answers what the committer decides on.
+func (s *Store) Content() (c Content) {
+	s.alone(func(w *state) {
+		c.Token = w.token
+		c.Marks = map[string]time.Time{}
+		for mark, t := range w.off {
+			c.Marks[mark] = t.until
+		}
+		v := view{byID: map[string]*record{}}
+		for id, i := range w.byID {
+			v.byID[id] = i.record
+		}
+		c.Locks, _ = v.list()
+	})
+	return c
+}
+
+// Shown answers what everybody may see. The token is not in it.
+func (s *Store) Shown() (c Content) {
+	c.Locks, _ = s.view.list()
+	s.view.mu.RLock()
+	defer s.view.mu.RUnlock()
+	c.Marks = map[string]time.Time{}
+	for mark, t := range maps.All(s.view.off) {
+		c.Marks[mark] = t.until
+	}
+	return c
+}
+
+// alone runs do while nothing else is decided or written.
+func (s *Store) alone(do func(*state)) {
+	if err := s.submit(context.Background(), do); err != nil {
+		panic(err)
+	}
+}
+
+// CallOffMany calls off the marks "name 0", "name 1", … in one transaction.
+func (s *Store) CallOffMany(name string, n int, keep time.Duration) {
+	s.alone(func(w *state) {
+		for i := range n {
+			w.callOff(fmt.Sprint(name, " ", i), keep, s.clock())
+		}
+	})
+}

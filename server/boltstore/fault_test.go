@@ -1,0 +1,271 @@
+package boltstore_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/boltstore"
+)
+
+var errDisk = errors.New("the disk is on fire")
+
+// failing has the store's n-th write from now on go wrong, and all later ones while on is true.
+type failing struct {
+	on     atomic.Bool
+	writes atomic.Int64
+}
+
+// how a write goes wrong.
+var ways = map[string]func(page []byte, at int64, write boltstore.WriteFunc){
+	"nothing is written": func([]byte, int64, boltstore.WriteFunc) {},
+	"half is written":    func(page []byte, at int64, write boltstore.WriteFunc) { write(page[:50], at) },
+	"all is written":     func(page []byte, at int64, write boltstore.WriteFunc) { write(page, at) }, // as when the sync fails
+}
+
+func fail(s *boltstore.Store, n int64, goWrong func([]byte, int64, boltstore.WriteFunc)) *failing {
+	f := &failing{}
+	s.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
+		if i := f.writes.Add(1); i < n || i > n && !f.on.Load() {
+			return write(page, at)
+		}
+		goWrong(page, at, write)
+		return 0, errDisk
+	})
+	return f
+}
+
+// requireConsistent: the memory, what is shown and the file agree.
+func requireConsistent(t *testing.T, s *boltstore.Store, path string) {
+	t.Helper()
+	want := contentOf(t, path)
+	requireContent(t, want, s.Content())
+	shown := s.Shown()
+	require.Equal(t, want.Locks, shown.Locks)
+	require.Equal(t, want.Marks, shown.Marks)
+}
+
+// TestAFailedWrite goes wrong at each write of a transaction in each way. The method fails, the memory is what the file is, and the next
+// one works.
+func TestAFailedWrite(t *testing.T) {
+	for way, goWrong := range ways {
+		for _, op := range []string{"create", "update", "delete", "call off", "sweep"} {
+			t.Run(way+"/"+op, func(t *testing.T) {
+				path := newPath(t)
+				s := open(t, path)
+				populate(t, s, 50)
+				n, cameAbout := int64(1), false
+				for ; ; n++ {
+					victim := create(t, s, "victim")
+					lease := -time.Hour
+					victim, err := s.Update(t.Context(), victim.ID, server.Change{Lease: &lease})
+					require.NoError(t, err)
+					before := s.Content()
+
+					f := fail(s, n, goWrong)
+					fresh := newLock("fresh")
+					switch op {
+					case "create":
+						_, err = s.Create(t.Context(), fresh)
+					case "update":
+						lease = time.Hour
+						_, err = s.Update(t.Context(), victim.ID, server.Change{Lease: &lease})
+					case "delete":
+						_, err = s.Delete(t.Context(), victim.ID)
+					case "call off":
+						_, err = s.CallOff(t.Context(), victim.ID[:8], time.Hour)
+					case "sweep":
+						_, _, err = s.Sweep(t.Context(), 0)
+					}
+					if f.writes.Load() < n {
+						require.NoError(t, err)
+						break // the whole transaction was tried
+					}
+					require.ErrorIs(t, err, server.ErrUnavailable)
+					require.ErrorIs(t, err, errDisk)
+					require.ErrorContains(t, err, path)
+
+					requireConsistent(t, s, path)
+					after := s.Content()
+					cameAbout = cameAbout || len(after.Locks) != len(before.Locks) || op == "update" && !assert.ObjectsAreEqual(victim, after.Locks[len(after.Locks)-1])
+					if !cameAbout {
+						requireContent(t, before, after)
+					}
+					require.NoError(t, s.Ping(t.Context()), "it finds out by a write")
+					again := create(t, s, "again")
+					require.Greater(t, again.FencingToken, before.Token)
+					remove(t, s, again.ID)
+					for _, id := range []string{victim.ID, fresh.ID} {
+						_, err = s.Delete(t.Context(), id)
+						require.True(t, err == nil || errors.Is(err, server.ErrGone), "%v", err)
+					}
+					requireConsistent(t, s, path)
+				}
+				require.Greater(t, n, int64(3), "pages and a meta page")
+				require.Equal(t, way == "all is written", cameAbout, "by the meta page")
+				require.NoError(t, s.Close())
+				contentOf(t, path)
+			})
+		}
+	}
+}
+
+// TestABatchFailsAsAWhole: nobody in it is told what was decided on something that came to nothing.
+func TestABatchFailsAsAWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := newPath(t)
+		s := open(t, path)
+		there := create(t, s, "there")
+		before := s.Content()
+		reached, pass := make(chan struct{}), make(chan struct{})
+		writes, transactions := 0, 0
+		s.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
+			if writes++; writes == 1 {
+				close(reached)
+				<-pass
+			}
+			if at < 2*s.PageSize() {
+				if transactions++; transactions == 2 {
+					return 0, errDisk
+				}
+			}
+			return write(page, at)
+		})
+		begun := later(func() error { _, err := s.Create(context.Background(), newLock("begun")); return err })
+		<-reached
+		batch := []<-chan error{
+			later(func() error { _, err := s.Create(context.Background(), newLock("fresh")); return err }),
+			later(func() error { _, err := s.Create(context.Background(), newLock("fresh")); return err }), // or ErrHeld
+			later(func() error { _, err := s.Delete(context.Background(), there.ID); return err }),
+			later(func() error { _, err := s.Delete(context.Background(), there.ID); return err }), // or ErrGone
+			later(func() error { _, _, err := s.Sweep(context.Background(), 0); return err }),
+		}
+		synctest.Wait()
+		close(pass)
+		require.NoError(t, <-begun)
+		for _, done := range batch {
+			err := <-done
+			require.ErrorIs(t, err, server.ErrUnavailable)
+			require.ErrorIs(t, err, errDisk)
+			require.NotErrorIs(t, err, server.ErrHeld)
+			require.NotErrorIs(t, err, server.ErrGone)
+		}
+		require.Len(t, s.Content().Locks, len(before.Locks)+1)
+		requireConsistent(t, s, path)
+	})
+}
+
+// TestADiskThatStaysBroken: requests fail, reads go on, and all is well as soon as the disk is, without being asked.
+func TestADiskThatStaysBroken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := newPath(t)
+		var log strings.Builder
+		s := open(t, path, boltstore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		there := create(t, s, "there")
+		heard := make(chan server.Event, 10)
+		ctx, cancel := context.WithCancel(t.Context())
+		watched := later(func() error { return s.Watch(ctx, func(e server.Event) { heard <- e }) })
+
+		var repaired atomic.Bool
+		landed := false
+		s.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
+			if repaired.Load() {
+				return write(page, at)
+			}
+			if at < 2*s.PageSize() && !landed { // it gets there, but its sync fails
+				landed = true
+				write(page, at)
+				return 0, errDisk
+			}
+			if at < 2*s.PageSize() {
+				return 0, errDisk // so does making sure
+			}
+			return write(page, at)
+		})
+		_, err := s.Delete(t.Context(), there.ID)
+		require.ErrorIs(t, err, errDisk)
+		for range 3 {
+			time.Sleep(time.Minute)
+			_, err = s.Create(t.Context(), newLock("fresh"))
+			require.ErrorIs(t, err, server.ErrUnavailable)
+			require.ErrorIs(t, err, errDisk)
+			_, _, err = s.Sweep(t.Context(), 0)
+			require.ErrorIs(t, err, server.ErrUnavailable, "not known whether something is due")
+			require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+			got, err := s.Get(t.Context(), there.ID)
+			require.NoError(t, err)
+			require.Equal(t, there, got, "not deleted, as far as is known")
+		}
+		require.Empty(t, heard)
+
+		repaired.Store(true)
+		require.Equal(t, server.EventMissed, (<-heard).Kind, "within a second, by itself")
+		_, err = s.Get(t.Context(), there.ID)
+		require.ErrorIs(t, err, server.ErrGone, "it was deleted")
+		require.NoError(t, s.Ping(t.Context()))
+		create(t, s, "there")
+		requireConsistent(t, s, path)
+		cancel()
+		<-watched
+		require.NoError(t, s.Close())
+		require.Equal(t, 1, strings.Count(log.String(), "the store can't be written"), log.String())
+		require.Equal(t, 1, strings.Count(log.String(), "the store can be written again"), log.String())
+	})
+}
+
+// TestATransactionThatPanics: the store is of no use until it is opened anew, but says so, and the process lives.
+func TestATransactionThatPanics(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	there := create(t, s, "there")
+	s.HookWrites(func([]byte, int64, boltstore.WriteFunc) (int, error) { panic("page 7 is haunted") })
+	for range 2 {
+		_, err := s.Create(t.Context(), newLock("fresh"))
+		require.ErrorIs(t, err, server.ErrUnavailable)
+		require.ErrorContains(t, err, "page 7 is haunted; restart to use "+path+" again")
+	}
+	require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+	got, err := s.Get(t.Context(), there.ID)
+	require.NoError(t, err)
+	require.Equal(t, there, got)
+	require.NoError(t, s.Close())
+	require.Equal(t, []server.Lock{there}, contentOf(t, path).Locks)
+	create(t, open(t, path), "fresh")
+}
+
+// TestTheFileIsMovedAway: nothing more is acknowledged, because it would not be found again.
+func TestTheFileIsMovedAway(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	there := create(t, s, "there")
+	for name, away := range map[string]func(){
+		"moved":    func() {},
+		"replaced": func() { require.NoError(t, os.WriteFile(path, []byte("x"), 0o600)) },
+	} {
+		require.NoError(t, os.Rename(path, path+".bak"))
+		away()
+		_, err := s.Create(t.Context(), newLock(name))
+		require.ErrorIs(t, err, server.ErrUnavailable)
+		require.ErrorContains(t, err, "moved, deleted or replaced while in use: put it back, or restart")
+		require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+		_, err = s.Get(t.Context(), there.ID)
+		require.NoError(t, err)
+		require.NoError(t, os.Rename(path+".bak", path))
+		require.NoError(t, s.Ping(t.Context()))
+		create(t, s, name)
+	}
+	require.Len(t, contentOf(t, path).Locks, 3)
+	require.NoError(t, os.Remove(path))
+	require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable, "also without a failed write before")
+	require.NoError(t, s.Close())
+}

@@ -1,0 +1,166 @@
+package boltstore_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/boltstore"
+)
+
+const sector = 512 // what a disk writes whole or not at all
+
+// platter is what is on the disk itself, as opposed to what the kernel has been given.
+type platter struct {
+	t       *testing.T
+	s       *boltstore.Store
+	image   []byte  // synced
+	pending []write // not synced, in order
+	lose    bool    // the kernel gives up the next meta page: its sync fails, and it will never be written
+
+	losses [][]byte // what was on the disk when the power went, after each write
+}
+
+type write struct {
+	page []byte
+	at   int64
+}
+
+// spin follows all that the store writes from now on. bbolt syncs before and after each meta page, and so does the store when it makes
+// sure of one; what else it syncs makes the disk no worse than assumed here.
+func spin(t *testing.T, s *boltstore.Store, path string) *platter {
+	image, err := os.ReadFile(path)
+	require.NoError(t, err)
+	p := &platter{t: t, s: s, image: image}
+	s.HookWrites(func(page []byte, at int64, do boltstore.WriteFunc) (int, error) {
+		isMeta := at < 2*s.PageSize()
+		if isMeta || len(p.pending) > 0 && p.pending[len(p.pending)-1].at < 2*s.PageSize() {
+			p.sync()
+		}
+		n, err := do(page, at)
+		if isMeta && p.lose {
+			p.lose = false
+			return 0, errDisk
+		}
+		p.pending = append(p.pending, write{slices.Clone(page), at})
+		p.losses = append(p.losses, p.powerLoss())
+		return n, err
+	})
+	return p
+}
+
+func (p *platter) sync() {
+	for _, w := range p.pending {
+		p.image = put(p.image, w.page, w.at)
+	}
+	p.pending = nil
+}
+
+func put(image, data []byte, at int64) []byte {
+	if missing := int(at) + len(data) - len(image); missing > 0 {
+		image = append(image, make([]byte, missing)...)
+	}
+	copy(image[at:], data)
+	return image
+}
+
+// powerLoss answers what may be on the disk if the power goes now: what is synced, and any part of the rest, in any order.
+func (p *platter) powerLoss() []byte {
+	image := slices.Clone(p.image)
+	for _, w := range p.pending {
+		image = put(image, nil, w.at+int64(len(w.page)))
+		some := rand.N(3) // none of it, all, or part
+		for from := 0; from < len(w.page); from += sector {
+			if some == 1 || some == 2 && rand.N(2) == 0 {
+				image = put(image, w.page[from:from+sector], w.at+int64(from))
+			}
+		}
+	}
+	return image
+}
+
+// acknowledged says that a method has succeeded, so its last sync has. It answers how the power may have gone before.
+func (p *platter) acknowledged() (losses [][]byte) {
+	p.sync()
+	losses, p.losses = p.losses, nil
+	return losses
+}
+
+// TestPowerLoss: the power goes between any two writes, and what was not synced gets to the disk in part. What was acknowledged is
+// there, and what was under way is there whole or not at all.
+func TestPowerLoss(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path, boltstore.WithClock(longAgo))
+	populate(t, s, 120) // several pages
+	before := s.Content()
+	p := spin(t, s, path)
+	losses, cameAbout := 0, 0
+	for i := range 60 {
+		var err error
+		some := before.Locks[rand.N(len(before.Locks))]
+		switch {
+		case i%3 == 0:
+			in := newLock(fmt.Sprint("new ", i))
+			in.Mark = fmt.Sprint("mark ", i)
+			_, err = s.Create(t.Context(), in)
+		case i%3 == 1:
+			_, err = s.Update(t.Context(), some.ID, server.Change{Extend: time.Second})
+		case i%6 == 2:
+			_, err = s.Delete(t.Context(), some.ID)
+		default:
+			_, err = s.CallOff(t.Context(), fmt.Sprint("mark ", i-5), time.Hour)
+		}
+		require.NoError(t, err)
+		images := p.acknowledged()
+		after := s.Content()
+		require.False(t, equal(before, after))
+		requireContent(t, after, contentOfImage(t, p.image))
+		for _, image := range images {
+			losses++
+			got := contentOfImage(t, image)
+			if equal(after, got) {
+				cameAbout++
+			} else {
+				requireContent(t, before, got)
+			}
+		}
+		before = after
+	}
+	t.Logf("after %d of %d losses of power, what was under way was there", cameAbout, losses)
+	require.Positive(t, cameAbout)
+	require.Greater(t, losses, 2*cameAbout)
+}
+
+// TestAPageThatTheKernelGivesUp: a sync fails, and the meta page that it was for never gets to the disk by itself, though
+// whoever reads the file sees it. Then the power goes in the middle of the next transaction, which uses the pages that the
+// lost one has freed.
+func TestAPageThatTheKernelGivesUp(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path, boltstore.WithClock(longAgo))
+	populate(t, s, 120)
+	p := spin(t, s, path)
+	for i := range 20 {
+		victim := create(t, s, fmt.Sprint("victim ", i))
+		p.acknowledged()
+		p.lose = true
+		_, err := s.Delete(t.Context(), victim.ID)
+		require.ErrorIs(t, err, errDisk)
+		before := s.Content()
+		_, err = s.Get(t.Context(), victim.ID)
+		require.ErrorIs(t, err, server.ErrGone, "it came about, for all to see")
+		p.acknowledged()
+		create(t, s, fmt.Sprint("new ", i))
+		after := s.Content()
+		for _, image := range p.acknowledged() {
+			if got := contentOfImage(t, image); !equal(after, got) {
+				requireContent(t, before, got)
+			}
+		}
+	}
+}

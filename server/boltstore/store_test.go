@@ -1,0 +1,230 @@
+package boltstore_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/storetest"
+)
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) server.Store { return open(t, newPath(t)) })
+}
+
+// TestEverythingIsThereAfterARestart: to the last digit.
+func TestEverythingIsThereAfterARestart(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	populate(t, s, 300) // more than fits into one page
+	empty := ""
+	in := newLock("ä \x00\xff 🤖") // not valid UTF-8
+	in.Creator = &empty
+	_, err := s.Create(t.Context(), in)
+	require.NoError(t, err)
+	far := time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
+	_, err = s.Update(t.Context(), in.ID, server.Change{ExpiresAt: &far})
+	require.NoError(t, err)
+	in = newLock("no creator")
+	in.Creator = nil
+	_, err = s.Create(t.Context(), in)
+	require.NoError(t, err)
+	early := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	_, err = s.Update(t.Context(), in.ID, server.Change{ExpiresAt: &early})
+	require.NoError(t, err)
+
+	want := s.Content()
+	require.Len(t, want.Locks, 300*3/5+2)
+	require.Len(t, want.Marks, 60)
+	require.NoError(t, s.Close())
+	requireContent(t, want, contentOf(t, path))
+
+	s = open(t, path)
+	locks, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want.Locks, locks)
+	for _, lock := range locks {
+		got, err := s.Get(t.Context(), lock.ID)
+		require.NoError(t, err)
+		require.Equal(t, lock, got)
+		holder, err := s.Create(t.Context(), newLock(lock.Name))
+		require.ErrorIs(t, err, server.ErrHeld)
+		require.Equal(t, lock, holder)
+	}
+	for mark := range want.Marks {
+		in := newLock("free")
+		in.Mark = mark
+		_, err := s.Create(t.Context(), in)
+		require.ErrorIs(t, err, server.ErrCalledOff)
+	}
+	mark := locks[0].ID[:8]
+	off, err := s.CallOff(t.Context(), mark, time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, locks[:1], off, "a lock is found by its mark also after a restart")
+	swept, _, err := s.Sweep(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, swept, 1)
+	require.Equal(t, in.ID, swept[0].ID, "by its expiry, too")
+}
+
+// TestTokensRise: through restarts, without any lock left, with the clock set back, and with an older file restored.
+func TestTokensRise(t *testing.T) {
+	path := newPath(t)
+	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	clock := boltstore.WithClock(func() time.Time { return now })
+	last := uint64(0)
+	rises := func(s *boltstore.Store) {
+		t.Helper()
+		for range 3 {
+			lock := create(t, s, "robot-arm-1")
+			require.Greater(t, lock.FencingToken, last)
+			require.Less(t, lock.FencingToken, uint64(1)<<53, "a number that JavaScript can hold")
+			last = lock.FencingToken
+			remove(t, s, lock.ID)
+		}
+	}
+	for range 3 {
+		s := open(t, path, clock)
+		rises(s)
+		require.NoError(t, s.Close())
+	}
+	now = now.Add(-10 * 365 * 24 * time.Hour)
+	first := last
+	s := open(t, path, clock)
+	rises(s)
+	require.Equal(t, first+3, last, "they go on where they were")
+	require.NoError(t, s.Close())
+
+	now = now.Add(20 * 365 * 24 * time.Hour)
+	s = open(t, newPath(t), clock) // the file is lost
+	rises(s)
+}
+
+// TestTheClockIsSetBack: what is there lives longer by that; all else is as ever.
+func TestTheClockIsSetBack(t *testing.T) {
+	path := newPath(t)
+	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	clock := boltstore.WithClock(func() time.Time { return now })
+	s := open(t, path, clock)
+	first := create(t, s, "robot-arm-1")
+	callOff(t, s, "mark")
+	require.NoError(t, s.Close())
+
+	now = now.Add(-time.Hour)
+	s = open(t, path, clock)
+	second := create(t, s, "robot-arm-2")
+	locks, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []server.Lock{first, second}, locks, "in the order of creation")
+	_, err = s.Create(t.Context(), newLock("robot-arm-1"))
+	require.ErrorIs(t, err, server.ErrHeld)
+	in := newLock("robot-arm-3")
+	in.Mark = "mark"
+	_, err = s.Create(t.Context(), in)
+	require.ErrorIs(t, err, server.ErrCalledOff)
+
+	_, next, err := s.Sweep(t.Context(), 0)
+	require.NoError(t, err)
+	require.Equal(t, 10*time.Minute, next, "of the second")
+	now = now.Add(next)
+	swept, next, err := s.Sweep(t.Context(), 0)
+	require.NoError(t, err)
+	require.Equal(t, []server.Lock{second}, swept)
+	require.Equal(t, time.Hour, next, "by which the first lives longer")
+
+	lease := time.Minute
+	renewed, err := s.Update(t.Context(), first.ID, server.Change{Lease: &lease})
+	require.NoError(t, err)
+	require.Equal(t, now.Add(time.Minute), renewed.ExpiresAt, "a heartbeat puts it right")
+}
+
+// TestMarksAreBounded: the oldest go first, and those whose time is over go with what is written next, on disk too.
+func TestMarksAreBounded(t *testing.T) {
+	path := newPath(t)
+	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	clock := boltstore.WithClock(func() time.Time { return now })
+	s := open(t, path, clock)
+	s.CallOffMany("old", boltstore.MaxTombstones-1, time.Hour)
+	s.CallOffMany("new", 2, 2*time.Hour)
+	got := s.Content()
+	require.Equal(t, got.Marks, s.Shown().Marks)
+	require.Len(t, got.Marks, boltstore.MaxTombstones)
+	require.NotContains(t, got.Marks, "old 0")
+	require.Contains(t, got.Marks, "old 1")
+
+	now = now.Add(time.Hour)
+	for range boltstore.MaxTombstones/256 + 1 {
+		s.CallOffMany("short", 1, time.Microsecond)
+	}
+	got = s.Content()
+	require.Equal(t, map[string]time.Time{"new 0": now.Add(time.Hour), "new 1": now.Add(time.Hour), "short 0": now.Add(time.Microsecond)}, got.Marks)
+	require.Equal(t, got.Marks, s.Shown().Marks)
+	require.NoError(t, s.Close())
+	require.Equal(t, got.Marks, contentOf(t, path).Marks)
+}
+
+// TestReadingCostsNothing: neither do refusals, nor a sweep that finds nothing due.
+func TestReadingCostsNothing(t *testing.T) {
+	s := open(t, newPath(t))
+	lock := create(t, s, "robot-arm-1")
+	callOff(t, s, "mark")
+	before := s.Transactions()
+	_, err := s.Get(t.Context(), lock.ID)
+	require.NoError(t, err)
+	_, err = s.Holder(t.Context(), lock.Name)
+	require.NoError(t, err)
+	_, err = s.List(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.Ping(t.Context()))
+	_, err = s.Create(t.Context(), newLock(lock.Name))
+	require.ErrorIs(t, err, server.ErrHeld)
+	in := newLock("robot-arm-2")
+	in.Mark = "mark"
+	_, err = s.Create(t.Context(), in)
+	require.ErrorIs(t, err, server.ErrCalledOff)
+	_, err = s.Delete(t.Context(), newID())
+	require.ErrorIs(t, err, server.ErrGone)
+	_, err = s.Update(t.Context(), newID(), server.Change{})
+	require.ErrorIs(t, err, server.ErrGone)
+	_, _, err = s.Sweep(t.Context(), time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, before, s.Transactions())
+}
+
+// TestAClosedStore: everything says so.
+func TestAClosedStore(t *testing.T) {
+	s := open(t, newPath(t))
+	lock := create(t, s, "robot-arm-1")
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close(), "twice is once")
+	for name, call := range map[string]func() error{
+		"Create":  func() error { _, err := s.Create(t.Context(), newLock("robot-arm-2")); return err },
+		"Get":     func() error { _, err := s.Get(t.Context(), lock.ID); return err },
+		"Holder":  func() error { _, err := s.Holder(t.Context(), lock.Name); return err },
+		"List":    func() error { _, err := s.List(t.Context()); return err },
+		"Update":  func() error { _, err := s.Update(t.Context(), lock.ID, server.Change{}); return err },
+		"Delete":  func() error { _, err := s.Delete(t.Context(), lock.ID); return err },
+		"CallOff": func() error { _, err := s.CallOff(t.Context(), "mark", time.Hour); return err },
+		"Sweep":   func() error { _, _, err := s.Sweep(t.Context(), 0); return err },
+		"Ping":    func() error { return s.Ping(t.Context()) },
+	} {
+		err := call()
+		require.ErrorIs(t, err, server.ErrUnavailable, name)
+		require.ErrorContains(t, err, "is closed", name)
+	}
+	require.NoError(t, s.Watch(t.Context(), func(server.Event) { t.Error("nothing has happened") }))
+}
+
+// TestAnIDIsTakenOnce: an id that is used twice would leave a lock that nobody can reach.
+func TestAnIDIsTakenOnce(t *testing.T) {
+	s := open(t, newPath(t))
+	lock := create(t, s, "robot-arm-1")
+	in := newLock("robot-arm-2")
+	in.ID = lock.ID
+	_, err := s.Create(t.Context(), in)
+	require.ErrorContains(t, err, fmt.Sprintf("its id %s is taken already", lock.ID))
+}
