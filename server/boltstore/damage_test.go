@@ -1,14 +1,19 @@
 package boltstore_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	bolt "go.etcd.io/bbolt"
 
+	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 )
 
@@ -80,4 +85,39 @@ func TestADamagedFileIsRefused(t *testing.T) {
 	t.Logf("%d refused, %d harmless, %d one transaction older", refused, harmless, older)
 	require.Greater(t, refused, 300)
 	require.Positive(t, older)
+}
+
+// TestALostWriteIsNoticed: a lock is there as it was before its last change, with a checksum that is right. The sum over all
+// shows it.
+func TestALostWriteIsNoticed(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	populate(t, s, 10)
+	lock := create(t, s, "robot-arm-1 once more")
+	require.NoError(t, s.Close())
+	key := binary.BigEndian.AppendUint64(nil, lock.FencingToken)
+	var old []byte
+	edit := func(do func(locks *bolt.Bucket) error) {
+		db, err := bolt.Open(path, 0, nil)
+		require.NoError(t, err)
+		require.NoError(t, db.Update(func(tx *bolt.Tx) error { return do(tx.Bucket([]byte("locks"))) }))
+		require.NoError(t, db.Close())
+	}
+	edit(func(locks *bolt.Bucket) error {
+		old = bytes.Clone(locks.Get(key))
+		return nil
+	})
+	require.NotEmpty(t, old)
+
+	s = open(t, path)
+	lease := time.Hour
+	_, err := s.Update(t.Context(), lock.ID, server.Change{Lease: &lease})
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	edit(func(locks *bolt.Bucket) error { return locks.Put(key, old) })
+	_, err = boltstore.Open(path)
+	require.ErrorContains(t, err, "it is damaged (the sum over all 7 locks and 2 marks is wrong)")
+	edit(func(locks *bolt.Bucket) error { return locks.Delete(key) })
+	_, err = boltstore.Open(path)
+	require.ErrorContains(t, err, "it is damaged (there are 6 locks and 2 marks, where 7 and 2 should be)")
 }

@@ -103,7 +103,6 @@ func (d *disk) recover() (w *state, cameAbout bool, err error) {
 func (d *disk) admit() (w *state, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer d.caught(&err)
-	d.writeAt = d.file.WriteAt
 	if d.self, err = d.file.Stat(); err == nil {
 		err = syncDir(filepath.Dir(d.path)) // in case that who made the file did not come so far
 	}
@@ -167,8 +166,11 @@ func (d *disk) load() (w *state, txid uint64, err error) {
 		if err := marks.ForEach(w.loadMark); err != nil {
 			return err
 		}
-		if w.summary != s {
-			return fmt.Errorf("there are %d locks and %d marks, which are not the %d and %d that there should be", w.nLocks, w.nMarks, s.nLocks, s.nMarks)
+		switch {
+		case w.nLocks != s.nLocks || w.nMarks != s.nMarks:
+			return fmt.Errorf("there are %d locks and %d marks, where %d and %d should be", w.nLocks, w.nMarks, s.nLocks, s.nMarks)
+		case w.sum != s.sum:
+			return fmt.Errorf("the sum over all %d locks and %d marks is wrong", s.nLocks, s.nMarks)
 		}
 		return nil
 	})

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -31,6 +32,20 @@ func (s *Store) HookWrites(hook func(page []byte, at int64, write WriteFunc) (in
 		field := reflect.ValueOf(s.disk.db).Elem().FieldByName("ops").FieldByName("writeAt")
 		*(*WriteFunc)(field.Addr().UnsafePointer()) = hooked
 	})
+}
+
+// Admit opens the file at path and answers what is written for that.
+func Admit(path string, write func(page []byte, at int64)) error {
+	d, err := openDisk(path)
+	if err != nil {
+		return err
+	}
+	d.writeAt = func(page []byte, at int64) (int, error) {
+		write(page, at)
+		return d.file.WriteAt(page, at)
+	}
+	_, err = d.admit()
+	return errors.Join(err, d.close())
 }
 
 // File answers the file that the store writes to.

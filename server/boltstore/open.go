@@ -84,6 +84,7 @@ func openDisk(path string) (_ *disk, err error) {
 		// A list of free pages on disk costs a page per transaction, but a failed one can be rolled back, and the file
 		// opened, without a walk through the whole file.
 		d.db.NoFreelistSync = false
+		d.writeAt = d.file.WriteAt
 		return d, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("relukko: store %s: another process has it open: stop that one, or give each a file of its own", path)

@@ -164,3 +164,20 @@ func TestAPageThatTheKernelGivesUp(t *testing.T) {
 		}
 	}
 }
+
+// TestOpenMakesSureOfWhatItReads: a process was killed between the write of a meta page and its sync. The next one reads what is not on
+// the disk, and the power must not go before it is.
+func TestOpenMakesSureOfWhatItReads(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path, boltstore.WithClock(longAgo))
+	populate(t, s, 120)
+	p := spin(t, s, path)
+	create(t, s, "the last")
+	want := s.Content()
+	require.NoError(t, s.Close())
+
+	require.Len(t, p.pending, 1, "the meta page")
+	require.NotContains(t, contentOfImage(t, p.image).Locks, want.Locks[len(want.Locks)-1], "not on the disk")
+	require.NoError(t, boltstore.Admit(path, func(page []byte, at int64) { p.image = put(p.image, page, at) }))
+	requireContent(t, want, contentOfImage(t, p.image))
+}

@@ -2,6 +2,7 @@ package boltstore_test
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -100,8 +101,46 @@ func TestTokensRise(t *testing.T) {
 	require.NoError(t, s.Close())
 
 	now = now.Add(20 * 365 * 24 * time.Hour)
+	backup, err := os.ReadFile(path)
+	require.NoError(t, err)
+	s = open(t, path, clock)
+	rises(s)
+	require.NoError(t, s.Close())
+	require.NoError(t, os.WriteFile(path, backup, 0o600))
+	now = now.Add(time.Second)
+	s = open(t, path, clock)
+	rises(s)
+	require.NoError(t, s.Close())
+	now = now.Add(time.Second)
 	s = open(t, newPath(t), clock) // the file is lost
 	rises(s)
+}
+
+// TestAMarkThatIsCalledOffTwice is refused until the time of the second is over.
+func TestAMarkThatIsCalledOffTwice(t *testing.T) {
+	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	s := open(t, newPath(t), boltstore.WithClock(func() time.Time { return now }))
+	in := newLock("robot-arm-1")
+	in.Mark = "mark"
+	refused := func() {
+		t.Helper()
+		_, err := s.Create(t.Context(), in)
+		require.ErrorIs(t, err, server.ErrCalledOff)
+		require.Equal(t, s.Content().Marks, s.Shown().Marks)
+		require.Contains(t, s.Shown().Marks, "mark")
+	}
+	callOff(t, s, "mark")
+	refused()
+	now = now.Add(9 * time.Minute)
+	callOff(t, s, "mark")
+	now = now.Add(2 * time.Minute)
+	create(t, s, "robot-arm-2") // forgets the first
+	refused()
+	now = now.Add(8 * time.Minute)
+	_, err := s.Create(t.Context(), in)
+	require.NoError(t, err)
+	require.Empty(t, s.Content().Marks)
+	require.Empty(t, s.Shown().Marks)
 }
 
 // TestTheClockIsSetBack: what is there lives longer by that; all else is as ever.

@@ -1,0 +1,95 @@
+package boltstore_test
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/boltstore"
+)
+
+// backend is a server on a store whose writes can be made to fail, though they get to the disk.
+type backend struct {
+	t      *testing.T
+	server *server.Server
+	store  *boltstore.Store
+	broken atomic.Bool
+}
+
+func startBackend(t *testing.T) *backend {
+	b := &backend{t: t, store: open(t, newPath(t))}
+	b.store.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
+		n, err := write(page, at)
+		if b.broken.Load() && at < 2*b.store.PageSize() {
+			b.broken.Store(false) // it works again at once
+			return n, errDisk
+		}
+		return n, err
+	})
+	b.server = server.New(b.store, server.WithAPIKeys("key"), server.WithGrace(0))
+	return b
+}
+
+func (b *backend) stop() { require.NoError(b.t, b.server.Shutdown(b.t.Context())) }
+
+func (b *backend) do(method, path, body, prefer string) (status int, id string) {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.Header.Set("X-API-KEY", "key")
+	r.Header.Set("Prefer", prefer)
+	w := httptest.NewRecorder()
+	b.server.ServeHTTP(w, r)
+	var answer struct{ ID string }
+	require.NoError(b.t, json.Unmarshal(w.Body.Bytes(), &answer))
+	return w.Code, answer.ID
+}
+
+const robot = `{"lock_name":"robot-arm-1","creator":null}`
+
+// TestAReleaseThatCameAboutUnheard: whoever waits for the name gets it, though nobody was told that it is free.
+func TestAReleaseThatCameAboutUnheard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBackend(t)
+		defer b.stop()
+		status, id := b.do("POST", "/v1/locks/", robot, "")
+		require.Equal(t, 201, status)
+		granted := make(chan int, 1)
+		go func() {
+			status, _ := b.do("POST", "/v1/locks/", robot, "wait=30")
+			granted <- status
+		}()
+		synctest.Wait()
+		start := time.Now()
+		b.broken.Store(true)
+		status, _ = b.do("DELETE", "/v1/locks/"+id, "", "")
+		require.Equal(t, 503, status)
+		require.Equal(t, 201, <-granted)
+		require.Zero(t, time.Since(start))
+	})
+}
+
+// TestACreateThatCameAboutUnheard: its lock is swept when it has expired, though the server never saw it.
+func TestACreateThatCameAboutUnheard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBackend(t)
+		defer b.stop()
+		synctest.Wait()
+		b.broken.Store(true)
+		status, _ := b.do("POST", "/v1/locks/", robot, "")
+		require.Equal(t, 503, status)
+		status, _ = b.do("GET", "/healthchecker", "", "")
+		require.Equal(t, 200, status)
+		status, _ = b.do("POST", "/v1/locks/", robot, "")
+		require.Equal(t, 409, status)
+		time.Sleep(10*time.Minute + time.Second)
+		synctest.Wait()
+		status, _ = b.do("POST", "/v1/locks/", robot, "")
+		require.Equal(t, 201, status)
+	})
+}
