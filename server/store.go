@@ -74,7 +74,7 @@ type Store interface {
 	// what was done through this Store itself. As soon as it listens it says EventMissed, for what was before, and again
 	// whenever events may have been lost. It returns when ctx ends, or with an error when it can't
 	// listen any more; then the server calls it again after a while. A store that no other server can share returns nil
-	// at once.
+	// at once, or says EventMissed only when something came about that it had answered with ErrUnavailable.
 	Watch(ctx context.Context, hear func(Event)) error
 
 	// Ping answers nil when the store can serve requests right now.
