@@ -14,7 +14,7 @@ import (
 
 const (
 	setUpTimeout = 5 * time.Second // to connect and to begin to listen
-	quietFor     = 5 * time.Second // without a notification, before the connection is tested
+	quietFor     = 3 * time.Second // without a notification, before the connection is tested
 	testTimeout  = 2 * time.Second
 )
 

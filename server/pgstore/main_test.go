@@ -1,8 +1,12 @@
 package pgstore_test
 
 import (
+	"context"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -12,18 +16,114 @@ import (
 	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 
+// soon is for what takes milliseconds, on a machine that is busy.
+const soon = 15 * time.Second
+
 var postgres pgtest.Cluster
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(postgres.Main(m)) }
 
-func open(t testing.TB, url string) *pgstore.Store {
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) server.Store { return open(t, postgres.Database(t)) })
+}
+
+func open(t testing.TB, url string, opts ...pgstore.Option) *pgstore.Store {
 	t.Helper()
-	s, err := pgstore.Open(t.Context(), url)
+	s, err := pgstore.Open(context.Background(), url, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
 }
 
-func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) server.Store { return open(t, postgres.Database(t)) })
+// openThree answers three stores on one database, and its URL.
+func openThree(t testing.TB) ([]*pgstore.Store, string) {
+	t.Helper()
+	url := postgres.Database(t)
+	return []*pgstore.Store{open(t, url), open(t, url), open(t, url)}, url
+}
+
+func newLock(name string) server.NewLock {
+	return server.NewLock{ID: newID(), Name: name, IP: "192.0.2.7", TTL: time.Minute}
+}
+
+func create(t testing.TB, s *pgstore.Store, in server.NewLock) server.Lock {
+	t.Helper()
+	lock, err := s.Create(context.Background(), in)
+	require.NoError(t, err)
+	return lock
+}
+
+func remove(t testing.TB, s *pgstore.Store, id string) {
+	t.Helper()
+	_, err := s.Delete(context.Background(), id)
+	require.NoError(t, err)
+}
+
+// sql runs a statement round all stores.
+func sql(t testing.TB, url, statement string, args ...any) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(context.Background(), statement, args...)
+	require.NoError(t, err)
+}
+
+// ear hears what a store's Watch says.
+type ear struct {
+	t      testing.TB
+	events chan server.Event
+}
+
+// listen begins to watch, and returns when the store hears the others.
+func listen(t testing.TB, s *pgstore.Store) *ear {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &ear{t, make(chan server.Event, 1000)}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.Watch(ctx, func(event server.Event) { e.events <- event }) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+	require.Equal(t, server.EventMissed, e.next().Kind)
+	return e
+}
+
+func (e *ear) next() server.Event {
+	e.t.Helper()
+	select {
+	case event := <-e.events:
+		return event
+	case <-time.After(soon):
+		require.Fail(e.t, "nothing is heard")
+		return server.Event{}
+	}
+}
+
+// until answers the next event of that kind.
+func (e *ear) until(kind server.EventKind) server.Event {
+	e.t.Helper()
+	for {
+		if event := e.next(); event.Kind == kind {
+			return event
+		}
+	}
+}
+
+func concurrently(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	wg.Wait()
+}
+
+// query asks for one value round all stores.
+func query(t testing.TB, url string, into any, statement string, args ...any) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	require.NoError(t, conn.QueryRow(context.Background(), statement, args...).Scan(into))
 }

@@ -87,8 +87,9 @@ func upgrade(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if have == 0 {
-		const begin = `CREATE SCHEMA IF NOT EXISTS relukko_go; CREATE TABLE relukko_go.version (version integer NOT NULL); ` +
-			`INSERT INTO relukko_go.version VALUES (0)`
+		// IF NOT EXISTS would ask for the right to create a schema even where there is one.
+		const begin = `DO $$ BEGIN IF to_regnamespace('relukko_go') IS NULL THEN CREATE SCHEMA relukko_go; END IF; END $$;
+			CREATE TABLE relukko_go.version (version integer NOT NULL); INSERT INTO relukko_go.version VALUES (0)`
 		if _, err := tx.Exec(ctx, begin); err != nil {
 			return hint(err)
 		}

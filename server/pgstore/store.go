@@ -22,7 +22,7 @@ const (
 	openTimeout = 10 * time.Second // to connect for the first time and to bring the schema up to date
 	callTimeout = 2 * time.Second  // for one call, the wait for a connection included
 	findTimeout = time.Second      // to find out what became of a create, beyond that
-	listTimeout = 5 * time.Second  // for a list of all locks
+	listTimeout = 3 * time.Second  // for a list of all locks
 )
 
 // Store keeps the locks in PostgreSQL. Make one with Open. Each server needs a Store of its own: a Store does not tell

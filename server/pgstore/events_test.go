@@ -1,0 +1,64 @@
+package pgstore_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/pgstore"
+)
+
+// largest is an event about the largest lock that the server lets through.
+func largest() server.Event {
+	creator := strings.Repeat(`"`, 1024)
+	at := time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
+	return server.Event{Kind: server.EventUpdated, Lock: server.Lock{
+		ID: newID(), Name: strings.Repeat(`\`, 255), Creator: &creator, IP: "2001:db8:1234:5678:9abc:def0:1234:5678%interface-0",
+		ExpiresAt: at, CreatedAt: at, UpdatedAt: at, FencingToken: 1<<63 - 1,
+	}}
+}
+
+// TestPayloadsHoldWhatIsToBeTold: each as much as PostgreSQL takes, nothing lost.
+func TestPayloadsHoldWhatIsToBeTold(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 3, 100} {
+		var events []server.Event
+		for range n {
+			events = append(events, largest(), server.Event{Kind: server.EventCalledOff, Mark: "k3v9x2m4q7ab"})
+		}
+		var got []server.Event
+		payloads := pgstore.Pack(-42, events)
+		for _, payload := range payloads {
+			require.LessOrEqual(t, len(payload), pgstore.MaxPayload)
+			sender, some, err := pgstore.Unpack(payload)
+			require.NoError(t, err)
+			require.Equal(t, int64(-42), sender)
+			got = append(got, some...)
+		}
+		require.Equal(t, events, got)
+		require.LessOrEqual(t, len(payloads), 1+n/2, "two such fit")
+	}
+}
+
+func FuzzUnpack(f *testing.F) {
+	for _, payload := range append(pgstore.Pack(1, []server.Event{largest()}), "", "\n", "-3e\n{", "zz\n{}", "1\n\n{}\n[]\nnull") {
+		f.Add(payload)
+	}
+	f.Fuzz(func(t *testing.T, payload string) {
+		sender, events, err := pgstore.Unpack(payload)
+		if err != nil {
+			return
+		}
+		var again []server.Event
+		for _, p := range pgstore.Pack(sender, events) {
+			_, some, err := pgstore.Unpack(p)
+			require.NoError(t, err)
+			again = append(again, some...)
+		}
+		if len(payload) < 1000 {
+			require.Equal(t, events, again)
+		}
+	})
+}

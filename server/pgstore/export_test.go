@@ -1,0 +1,37 @@
+package pgstore
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+const MaxPayload = maxPayload
+
+var (
+	Pack   = pack
+	Unpack = unpack
+)
+
+// Listens tells whether notifications are heard right now.
+func (s *Store) Listens() bool {
+	s.lookout.mu.Lock()
+	defer s.lookout.mu.Unlock()
+	return !s.lookout.deaf
+}
+
+// Heeded tells whether the store thinks that somebody listens to it.
+func (s *Store) Heeded() bool { return s.notifier.heeded.Load() }
+
+// Setting answers one of PostgreSQL's settings, as it is for this store's calls.
+func (s *Store) Setting(name string) (value string, err error) {
+	err = s.call(context.Background(), callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	})
+	return value, err
+}
+
+// Tell notifies the other servers of anything.
+func (s *Store) Tell(e server.Event) { s.notifier.add(e) }

@@ -1,0 +1,168 @@
+package pgstore_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// TestOthersHear of everything, in order and whole; nobody hears of himself.
+func TestOthersHear(t *testing.T) {
+	stores, _ := openThree(t)
+	a, self, other := stores[0], listen(t, stores[0]), listen(t, stores[1])
+
+	creator := `<bench-7> "✓" \ #k3v9x2m4q7ab`
+	in := newLock("robot-arm-1")
+	in.Creator, in.Mark = &creator, "k3v9x2m4q7ab"
+	lock := create(t, a, in)
+	require.Equal(t, server.Event{Kind: server.EventCreated, Lock: lock}, other.next())
+	lease := time.Hour
+	lock, err := a.Update(t.Context(), lock.ID, server.Change{Lease: &lease})
+	require.NoError(t, err)
+	require.Equal(t, server.Event{Kind: server.EventUpdated, Lock: lock}, other.next())
+	_, err = a.CallOff(t.Context(), in.Mark, time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, server.Event{Kind: server.EventCalledOff, Mark: in.Mark}, other.next())
+	require.Equal(t, server.Event{Kind: server.EventDeleted, Lock: lock}, other.next())
+
+	for i := range 300 { // more than one notification holds
+		in := newLock(fmt.Sprint("lock ", i))
+		in.TTL = -time.Hour
+		create(t, a, in)
+		require.Equal(t, in.ID, other.until(server.EventCreated).Lock.ID)
+	}
+	swept := 0
+	for swept < 300 {
+		some, _, err := a.Sweep(t.Context(), 0)
+		require.NoError(t, err)
+		for _, lock := range some {
+			require.Equal(t, server.Event{Kind: server.EventDeleted, Lock: lock}, other.next())
+		}
+		swept += len(some)
+	}
+
+	lock = create(t, stores[1], newLock("robot-arm-1"))
+	require.Equal(t, server.Event{Kind: server.EventCreated, Lock: lock}, self.next(), "the first that it has not done itself")
+	require.Empty(t, other.events)
+}
+
+// TestTheConnectionIsLost on which a store listens: that is said, and events are heard again.
+func TestTheConnectionIsLost(t *testing.T) {
+	stores, url := openThree(t)
+	other := listen(t, stores[1])
+	for range 3 {
+		sql(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND query NOT LIKE '%relukko_go.%'`)
+		for other.next().Kind != server.EventMissed {
+		}
+		lock := create(t, stores[0], newLock("robot-arm-1"))
+		require.Equal(t, lock, other.until(server.EventCreated).Lock)
+		remove(t, stores[0], lock.ID)
+		require.Equal(t, lock, other.until(server.EventDeleted).Lock)
+	}
+}
+
+// TestANotificationIsLost: a lock that stands in somebody's way, and is deleted behind all servers' backs, is missed soon.
+func TestANotificationIsLost(t *testing.T) {
+	stores, url := openThree(t)
+	other := listen(t, stores[1])
+	held := create(t, stores[0], newLock("robot-arm-1"))
+	kept := create(t, stores[0], newLock("robot-arm-2"))
+	for _, lock := range []server.Lock{held, kept} {
+		holder, err := stores[1].Create(t.Context(), newLock(lock.Name))
+		require.ErrorIs(t, err, server.ErrHeld)
+		require.Equal(t, lock, holder)
+	}
+	sql(t, url, `DELETE FROM relukko_go.locks WHERE id = $1`, held.ID)
+	require.Equal(t, server.Event{Kind: server.EventDeleted, Lock: held}, other.until(server.EventDeleted))
+	remove(t, stores[0], kept.ID)
+	require.Equal(t, kept, other.until(server.EventDeleted).Lock)
+	remove(t, stores[0], create(t, stores[0], newLock("end")).ID)
+	require.Equal(t, "end", other.until(server.EventDeleted).Lock.Name, "each was said once")
+}
+
+// TestNonsenseIsHeard: whoever sends it, and whatever he meant, something may have been missed.
+func TestNonsenseIsHeard(t *testing.T) {
+	stores, url := openThree(t)
+	other := listen(t, stores[1])
+	for _, payload := range []string{"", "nonsense", "-3e\n{", "-3e\n" + `{"k":"deleted"` + "\n" + `{"k":[]}`} {
+		sql(t, url, `SELECT pg_notify('relukko_go', $1)`, payload)
+		require.Equal(t, server.EventMissed, other.next().Kind, payload)
+	}
+	sql(t, url, `SELECT pg_notify('relukko_go', $1)`, "-3e\n"+`{"k":"of a later version","x":1}`+"\n"+`{"k":"free","n":"robot-arm-1"}`)
+	require.Equal(t, server.Event{Kind: server.EventFree, Lock: server.Lock{Name: "robot-arm-1"}}, other.next())
+}
+
+// TestTooMuchToTell becomes one word.
+func TestTooMuchToTell(t *testing.T) {
+	stores, _ := openThree(t)
+	other := listen(t, stores[1])
+	ip := make([]byte, 8000)
+	for i := range ip {
+		ip[i] = 'x'
+	}
+	in := newLock("robot-arm-1")
+	in.IP = string(ip)
+	create(t, stores[0], in)
+	require.Equal(t, server.Event{Kind: server.EventMissed}, other.next())
+
+	for range 20_001 {
+		stores[0].Tell(server.Event{Kind: server.EventUpdated})
+	}
+	stores[0].Tell(server.Event{Kind: server.EventCalledOff, Mark: "last"})
+	for e := other.next(); e.Mark != "last"; e = other.next() {
+		require.Contains(t, []server.EventKind{server.EventUpdated, server.EventMissed}, e.Kind)
+	}
+}
+
+// TestWhoIsAloneNotifiesNobody until another server listens.
+func TestWhoIsAloneNotifiesNobody(t *testing.T) {
+	stores, url := openThree(t)
+	require.True(t, stores[0].Heeded(), "before it knows better")
+	listen(t, stores[0])
+	require.False(t, stores[0].Heeded())
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(t.Context(), "LISTEN relukko_go")
+	require.NoError(t, err)
+	create(t, stores[0], newLock("robot-arm-1"))
+
+	other := listen(t, stores[1])
+	require.Eventually(t, stores[0].Heeded, soon, time.Millisecond)
+	require.True(t, stores[1].Heeded())
+	lock := create(t, stores[0], newLock("robot-arm-2"))
+	require.Equal(t, lock, other.next().Lock)
+	hello, err := conn.WaitForNotification(t.Context())
+	require.NoError(t, err)
+	require.NotContains(t, hello.Payload, "robot-arm-1")
+	told, err := conn.WaitForNotification(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, told.Payload, "robot-arm-2")
+}
+
+// TestCloseEndsWatch and tells the others first what they have not heard.
+func TestCloseEndsWatch(t *testing.T) {
+	stores, url := openThree(t)
+	other := listen(t, stores[1])
+	s := open(t, url)
+	ended := make(chan error, 1)
+	listening := make(chan struct{}, 1)
+	go func() {
+		ended <- s.Watch(t.Context(), func(server.Event) { listening <- struct{}{} })
+	}()
+	<-listening
+	lock := create(t, s, newLock("robot-arm-1"))
+	require.NoError(t, s.Close())
+	require.ErrorContains(t, <-ended, "closed")
+	require.Equal(t, lock, other.until(server.EventCreated).Lock)
+	_, err := s.Get(t.Context(), lock.ID)
+	require.ErrorIs(t, err, server.ErrUnavailable)
+	require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+}

@@ -1,0 +1,308 @@
+package pgstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/pgstore"
+)
+
+// calls are all that a server may ask of a store.
+func calls(s server.Store) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"create":   func(ctx context.Context) error { _, err := s.Create(ctx, newLock("call")); return err },
+		"get":      func(ctx context.Context) error { _, err := s.Get(ctx, newID()); return err },
+		"holder":   func(ctx context.Context) error { _, err := s.Holder(ctx, "call"); return err },
+		"list":     func(ctx context.Context) error { _, err := s.List(ctx); return err },
+		"update":   func(ctx context.Context) error { _, err := s.Update(ctx, newID(), server.Change{}); return err },
+		"delete":   func(ctx context.Context) error { _, err := s.Delete(ctx, newID()); return err },
+		"call off": func(ctx context.Context) error { _, err := s.CallOff(ctx, "mark", 0); return err },
+		"sweep":    func(ctx context.Context) error { _, _, err := s.Sweep(ctx, 0); return err },
+		"ping":     func(ctx context.Context) error { return s.Ping(ctx) },
+	}
+}
+
+// requireUnavailable makes each call once, all at once, and requires that all say ErrUnavailable within the time.
+func requireUnavailable(t *testing.T, s server.Store, within time.Duration) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for name, call := range calls(s) {
+		wg.Go(func() {
+			began := time.Now()
+			err := call(context.Background())
+			if took := time.Since(began); !errors.Is(err, server.ErrUnavailable) || took > within {
+				t.Errorf("%s after %v: %v", name, took, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// requireNormal waits until the store works again.
+func requireNormal(t *testing.T, s server.Store) {
+	t.Helper()
+	began := time.Now()
+	require.Eventually(t, func() bool { return s.Ping(context.Background()) == nil }, soon, time.Millisecond)
+	for name, call := range calls(s) {
+		err := call(context.Background())
+		if err != nil && !errors.Is(err, server.ErrGone) && !errors.Is(err, server.ErrHeld) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	t.Log("back to normal after", time.Since(began))
+}
+
+// ledger is what clients were told.
+type ledger struct {
+	mu      sync.Mutex
+	there   map[string]server.Lock // acknowledged as created
+	deleted map[string]bool        // acknowledged as deleted
+	unsure  map[string]bool        // somebody tried to delete, and was not told
+	tokens  map[string]uint64      // the highest of each name
+}
+
+// client creates and deletes until ctx ends, and notes what it is told.
+func (l *ledger) client(ctx context.Context, t *testing.T, s *pgstore.Store, name string) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		lock, err := s.Create(context.Background(), newLock(name))
+		if err == nil {
+			l.mu.Lock()
+			l.there[lock.ID] = lock
+			if lock.FencingToken <= l.tokens[name] {
+				t.Errorf("%s: token %d after %d", name, lock.FencingToken, l.tokens[name])
+			}
+			l.tokens[name] = lock.FencingToken
+			l.mu.Unlock()
+			_, err = s.Delete(context.Background(), lock.ID)
+			l.mu.Lock()
+			if err == nil {
+				l.deleted[lock.ID] = true
+			} else {
+				l.unsure[lock.ID] = true
+			}
+			l.mu.Unlock()
+		} else if errors.Is(err, server.ErrHeld) { // by one whose delete, or create, was not answered
+			_, err = s.Delete(context.Background(), lock.ID)
+			if err == nil || errors.Is(err, server.ErrGone) {
+				err = nil
+				l.mu.Lock()
+				l.deleted[lock.ID] = true
+				l.mu.Unlock()
+			}
+		}
+		if err != nil && !errors.Is(err, server.ErrUnavailable) {
+			t.Errorf("neither done nor unavailable: %v", err)
+		}
+		if took := time.Since(began); took > 6*time.Second {
+			t.Errorf("two calls took %v", took)
+		}
+	}
+}
+
+// TestTheDatabaseIsGone and comes back while many use it: nothing that was acknowledged is lost or undone, no token repeats.
+func TestTheDatabaseIsGone(t *testing.T) {
+	url := postgres.Database(t)
+	stores := []*pgstore.Store{open(t, url), open(t, url)}
+	ear := listen(t, stores[0])
+	l := &ledger{there: map[string]server.Lock{}, deleted: map[string]bool{}, unsure: map[string]bool{}, tokens: map[string]uint64{}}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for i := range 8 {
+		wg.Go(func() { l.client(ctx, t, stores[i%2], fmt.Sprint("lock ", i)) })
+	}
+	some := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.deleted)
+	}
+	for _, end := range []func(testing.TB){postgres.Kill, postgres.Stop, postgres.Kill} {
+		before := some()
+		require.Eventually(t, func() bool { return some() > before+200 }, soon, time.Millisecond)
+		end(t)
+		requireUnavailable(t, stores[0], time.Second) // nobody is there: that is known at once
+		postgres.Start(t)
+		requireNormal(t, stores[0])
+		for ear.next().Kind != server.EventMissed {
+		}
+	}
+	cancel()
+	wg.Wait()
+
+	locks, err := stores[0].List(t.Context())
+	require.NoError(t, err)
+	have := map[string]server.Lock{}
+	for _, lock := range locks {
+		have[lock.ID] = lock
+		require.False(t, l.deleted[lock.ID], "acknowledged as deleted, and back")
+	}
+	for id, lock := range l.there {
+		if !l.deleted[id] && !l.unsure[id] {
+			require.Equal(t, lock, have[id], "acknowledged as created, and lost")
+		}
+	}
+	t.Log("rounds:", len(l.deleted), "unsure:", len(l.unsure))
+}
+
+// TestTheNetworkIsDark: bytes vanish, nothing closes. Calls end all the same, and all is well once there is light.
+func TestTheNetworkIsDark(t *testing.T) {
+	url := postgres.Database(t)
+	p := through(t, url)
+	s := open(t, p.url)
+	ear := listen(t, s)
+	requireNormal(t, s)
+	p.SetDark(true)
+	concurrently(4, func(int) { requireUnavailable(t, s, 3500*time.Millisecond) })
+	p.SetDark(false)
+	requireNormal(t, s)
+	for ear.next().Kind != server.EventMissed {
+	}
+	other := open(t, url)
+	require.Equal(t, create(t, other, newLock("robot-arm-1")), ear.until(server.EventCreated).Lock)
+}
+
+// TestTheAnswerIsLost to a create that was carried out: the store finds that out. What it cannot find out it says.
+func TestTheAnswerIsLost(t *testing.T) {
+	url := postgres.Database(t)
+	p := through(t, url)
+	s, other := open(t, p.url), open(t, url)
+	ear := listen(t, other)
+	requireNormal(t, s)
+	for range 5 {
+		p.CutNext("robot-arm-1")
+		lock := create(t, s, newLock("robot-arm-1"))
+		got, err := other.Get(t.Context(), lock.ID)
+		require.NoError(t, err)
+		require.Equal(t, got, lock)
+		for ear.until(server.EventCreated).Lock.ID != lock.ID { // others hear of it
+		}
+
+		p.CutNext(raw(t, lock.ID))
+		_, err = s.Delete(t.Context(), lock.ID)
+		require.ErrorIs(t, err, server.ErrUnavailable)
+		_, err = other.Get(t.Context(), lock.ID)
+		require.ErrorIs(t, err, server.ErrGone)
+	}
+}
+
+// raw answers an id as it is sent.
+func raw(t *testing.T, id string) string {
+	var key pgtype.UUID
+	require.NoError(t, key.Scan(id))
+	return string(key.Bytes[:])
+}
+
+// TestTheAnswerToADeleteIsLost: then nobody says that the lock is gone, but who waits for it gets it, on the same server and elsewhere.
+func TestTheAnswerToADeleteIsLost(t *testing.T) {
+	url := postgres.Database(t)
+	p := through(t, url)
+	deleter, other := startNode(t, p.url), startNode(t, url)
+	require.Eventually(t, func() bool { return deleter.store.Listens() && other.store.Listens() }, soon, time.Millisecond)
+	for _, n := range []*node{deleter, other} {
+		for lost := false; !lost; {
+			held := deleter.create(t.Context(), "robot-arm-1", 0)
+			require.Equal(t, 201, held.Status)
+			waiter := n.queue(t.Context(), "robot-arm-1")
+			p.CutNext(raw(t, held.ID))
+			lost = deleter.do(t.Context(), "DELETE", "/v1/locks/"+held.ID, "", "").Status == 503 // else it was another call about this lock
+			got := receive(t, waiter)
+			require.Equal(t, 201, got.Status)
+			n.delete(got.ID)
+		}
+	}
+}
+
+// TestTheDatabaseTakesNoChanges, as a primary that has become a standby.
+func TestTheDatabaseTakesNoChanges(t *testing.T) {
+	url := postgres.Database(t)
+	s := open(t, url)
+	requireNormal(t, s)
+	set := func(to string) {
+		sql(t, url, `ALTER SYSTEM SET default_transaction_read_only = `+to)
+		sql(t, url, `SELECT pg_reload_conf()`)
+	}
+	t.Cleanup(func() { set("off") })
+	set("on")
+	require.Eventually(t, func() bool { return s.Ping(t.Context()) != nil }, soon, time.Millisecond)
+	require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+	_, err := s.Create(t.Context(), newLock("robot-arm-1"))
+	require.ErrorIs(t, err, server.ErrUnavailable)
+	set("off")
+	requireNormal(t, s)
+	create(t, s, newLock("robot-arm-1"))
+}
+
+// TestOtherErrors are not for trying again.
+func TestOtherErrors(t *testing.T) {
+	url := postgres.Database(t)
+	s := open(t, url)
+	create(t, s, newLock("robot-arm-1"))
+	_, err := s.Create(t.Context(), server.NewLock{ID: "no UUID", Name: "robot-arm-2", TTL: time.Minute})
+	require.ErrorContains(t, err, "UUID")
+	_, err = s.Get(t.Context(), "no UUID")
+	require.ErrorIs(t, err, server.ErrGone)
+	_, err = s.Holder(t.Context(), "not\x00text")
+	require.Error(t, err)
+	require.NotErrorIs(t, err, server.ErrUnavailable)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, call := range calls(s) {
+		err := call(ctx)
+		require.ErrorIs(t, err, context.Canceled, name)
+		require.NotErrorIs(t, err, server.ErrUnavailable, name)
+	}
+
+	sql(t, url, `ALTER TABLE relukko_go.locks RENAME TO mislaid`)
+	for name, call := range calls(s) {
+		if err := call(t.Context()); name != "ping" {
+			require.Error(t, err, name)
+			require.NotErrorIs(t, err, server.ErrUnavailable, name)
+		}
+	}
+	sql(t, url, `ALTER TABLE relukko_go.mislaid RENAME TO locks`)
+	requireNormal(t, s)
+}
+
+// TestALockInTheDatabaseHangs, as while a commit waits for a replica that is gone: calls for that name end, others go on.
+func TestALockInTheDatabaseHangs(t *testing.T) {
+	url := postgres.Database(t)
+	s := open(t, url)
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT relukko_go.create_lock($1, 'stuck', NULL, '', '1 minute', NULL, '0', 1)`, newID())
+	require.NoError(t, err)
+	var slow atomic.Int32
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			began := time.Now()
+			_, err := s.Create(context.Background(), newLock("stuck"))
+			if took := time.Since(began); !errors.Is(err, server.ErrUnavailable) || took > 3500*time.Millisecond {
+				t.Errorf("after %v: %v", took, err)
+			}
+			slow.Add(1)
+		})
+	}
+	for slow.Load() == 0 {
+		remove(t, s, create(t, s, newLock("free")).ID)
+	}
+	wg.Wait()
+	require.NoError(t, tx.Rollback(t.Context()))
+	create(t, s, newLock("stuck"))
+}

@@ -1,0 +1,111 @@
+package pgstore_test
+
+import (
+	"bytes"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/faultnet"
+)
+
+// proxy is the network between a store and the database.
+type proxy struct {
+	faultnet.Faults
+	url string
+
+	mu  sync.Mutex
+	cut string
+}
+
+// through starts a proxy to the database.
+func through(t testing.TB, database string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{}
+	u, err := url.Parse(database)
+	require.NoError(t, err)
+	query := u.Query()
+	query.Set("host", "127.0.0.1")
+	query.Set("port", l.Addr().(*net.TCPAddr).AddrPort().String()[len("127.0.0.1:"):])
+	query.Set("sslmode", "disable")
+	u.RawQuery = query.Encode()
+	p.url = u.String()
+
+	var wg sync.WaitGroup
+	faulty := p.Listener(l)
+	wg.Go(func() {
+		for {
+			client, err := faulty.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { p.carry(client) })
+		}
+	})
+	t.Cleanup(func() {
+		faulty.Close()
+		p.Close()
+		wg.Wait()
+	})
+	return p
+}
+
+func (p *proxy) carry(client net.Conn) {
+	defer client.Close()
+	db, err := net.Dial("unix", postgres.Socket())
+	if err != nil {
+		return
+	}
+	defer db.Close()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	var doomed atomic.Bool
+	wg.Go(func() {
+		defer db.Close()
+		for b := make([]byte, 64<<10); ; {
+			n, err := client.Read(b)
+			if err != nil {
+				return
+			}
+			if p.cuts(b[:n]) {
+				doomed.Store(true)
+			}
+			if _, err = db.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	})
+	for b := make([]byte, 64<<10); ; {
+		n, err := db.Read(b)
+		if err == nil && !doomed.Load() {
+			_, err = client.Write(b[:n])
+		}
+		if err != nil || doomed.Load() {
+			client.Close()
+			return
+		}
+	}
+}
+
+// CutNext has the next request that contains these bytes be carried out, and its connection break instead of an answer.
+func (p *proxy) CutNext(request string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = request
+}
+
+func (p *proxy) cuts(request []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cut == "" || !bytes.Contains(request, []byte(p.cut)) {
+		return false
+	}
+	p.cut = ""
+	return true
+}
