@@ -21,11 +21,9 @@ func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL
 // does not care (in containers, mostly). On failure it is as without.
 func adoptOrphans() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
-// stopNow stops this process. It returns when it goes on, or at once where sig
-// does not stop it.
-func stopNow(sig syscall.Signal) {
+// stopSelf has this process take a signal before it returns.
+func stopSelf(sig syscall.Signal) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// A signal to this very thread is taken before the call returns.
 	_ = syscall.Tgkill(os.Getpid(), syscall.Gettid(), sig)
 }

@@ -2,14 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+
+	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/pgstore"
 )
 
 func openBolt(path string, log *slog.Logger) (closingStore, error) {
-	return nil, errors.New("not yet")
+	return boltstore.Open(path, boltstore.WithLogger(log))
 }
 
 func openPostgres(ctx context.Context, url string, log *slog.Logger) (closingStore, error) {
-	return nil, errors.New("not yet")
+	return pgstore.Open(ctx, url, pgstore.WithLogger(log))
 }

@@ -103,7 +103,10 @@ func launch(t testing.TB, env []string, args []string, options ...option) *proce
 	alive, aliveEnd, err := os.Pipe()
 	require.NoError(t, err)
 	p.stdout, p.alive = bufio.NewReader(stdout), alive
-	cmd.Stdout, cmd.ExtraFiles = stdoutEnd, append([]*os.File{aliveEnd}, cmd.ExtraFiles...)
+	cmd.ExtraFiles = append([]*os.File{aliveEnd}, cmd.ExtraFiles...)
+	if cmd.Stdout == nil {
+		cmd.Stdout = stdoutEnd
+	}
 	require.NoError(t, cmd.Start())
 	stdoutEnd.Close()
 	aliveEnd.Close()
@@ -232,6 +235,14 @@ func (l *lines) await(t testing.TB, text string) string {
 			require.Contains(t, all, text)
 		}
 	}
+}
+
+// writeFile makes a file and returns its path.
+func writeFile(t testing.TB, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	return path
 }
 
 // firstHeartbeat returns when the first heartbeat of a lock has arrived: from

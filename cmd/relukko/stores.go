@@ -68,11 +68,7 @@ func openStore(ctx context.Context, spec string, log *slog.Logger) (closingStore
 	case isPostgres(spec):
 		return openPostgres(ctx, spec, log)
 	}
-	path := strings.TrimPrefix(spec, boltPrefix)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	return openBolt(path, log)
+	return openBolt(strings.TrimPrefix(spec, boltPrefix), log)
 }
 
 type keptInMemory struct{ *server.MemoryStore }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 )
@@ -42,7 +41,7 @@ type supervisor struct {
 
 	exited bool // the command itself
 	empty  bool // its group must be empty, too, before this ends
-	told   bool // the group has heard that it is to end
+	told   bool // the group has got SIGTERM, or SIGHUP
 	kill   *time.Timer
 	killAt time.Time // when kill fires; zero: never
 	look   <-chan time.Time
@@ -53,7 +52,9 @@ type supervisor struct {
 func (c *command) guard(l *locks, signals chan os.Signal) ended {
 	s := &supervisor{command: c, locks: l, tty: openTerminal(), signals: signals, conts: make(chan os.Signal, 1)}
 	for _, sig := range passedOn {
-		s.catch(sig)
+		if !signal.Ignored(sig) {
+			signal.Notify(signals, sig)
+		}
 	}
 	signal.Notify(s.conts, syscall.SIGCONT)
 	child, err := start(c, s.tty)
@@ -63,12 +64,6 @@ func (c *command) guard(l *locks, signals chan os.Signal) ended {
 	s.child = child
 	s.supervise()
 	return s.ended
-}
-
-func (s *supervisor) catch(sig os.Signal) {
-	if !signal.Ignored(sig) {
-		signal.Notify(s.signals, sig)
-	}
 }
 
 func (s *supervisor) supervise() {
@@ -112,7 +107,6 @@ func (s *supervisor) hasEnded(ws syscall.WaitStatus) {
 	if ws.Signaled() {
 		s.tty.restore()
 		s.empty = true
-		s.told = s.told || slices.Contains(ending, os.Signal(ws.Signal())) // they got it too
 		s.ended.status = statusOf(ws.Signal())
 		s.ended.interrupt = had && ws.Signal() == syscall.SIGINT
 	}
@@ -193,15 +187,12 @@ func (s *supervisor) stopped(sig syscall.Signal) {
 	case wantsTerminal && s.tty.foreground() == s.pid: // it has it by now
 		_ = s.signal(syscall.SIGCONT)
 		return
-	case sig == syscall.SIGSTOP:
-		if s.tty.foreground() != s.pid {
-			return // somebody wants this one to stand still, not us
-		}
-		sig = syscall.SIGTSTP
+	case sig == syscall.SIGSTOP && s.tty.foreground() != s.pid:
+		return // somebody wants this one to stand still, not us
 	}
 	s.tty.takeBack()
 	s.warnOfStop()
-	if !s.stop(sig) && wantsTerminal {
+	if !s.stop() && wantsTerminal {
 		// Nobody is there any more who could give us the terminal. The system
 		// does the same to those who have lost their shell.
 		_ = s.signal(syscall.SIGHUP)
@@ -219,18 +210,20 @@ func (s *supervisor) warnOfStop() {
 // stop stops our own group, as the terminal would have, and returns when it goes
 // on. It returns false where nobody is there who could have it go on: then the
 // system does not let it be stopped either.
-func (s *supervisor) stop(sig syscall.Signal) bool {
+func (s *supervisor) stop() bool {
 	select {
 	case <-s.conts:
 	default:
 	}
-	caught := sig == syscall.SIGTSTP && !signal.Ignored(sig)
+	// For us it is another signal than for the others: package signal does not
+	// give back what SIGTSTP does by default.
+	caught := !signal.Ignored(syscall.SIGTSTP)
+	signal.Ignore(syscall.SIGTSTP)
+	_ = syscall.Kill(0, syscall.SIGTSTP)
 	if caught {
-		signal.Reset(sig)
-		defer s.catch(sig)
+		signal.Notify(s.signals, syscall.SIGTSTP)
 	}
-	_ = syscall.Kill(0, sig)
-	stopNow(sig)
+	stopSelf(syscall.SIGTTIN)
 	select {
 	case <-s.conts:
 		return true

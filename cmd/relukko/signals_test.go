@@ -1,0 +1,175 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/relukkotest"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// Signals to relukko run are the command's, and when it ends the lock is free.
+func TestSignalsEndTheCommandAndFreeTheLock(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		signal syscall.Signal
+		args   []string
+		sleep  string
+		status int
+		out    string
+	}{
+		"SIGINT":           {signal: syscall.SIGINT, sleep: "sleep 100", status: 130},
+		"SIGTERM":          {signal: syscall.SIGTERM, sleep: "sleep 100", status: 143},
+		"SIGHUP":           {signal: syscall.SIGHUP, sleep: "sleep 100", status: 129},
+		"SIGQUIT":          {signal: syscall.SIGQUIT, sleep: "sleep 100", status: 131},
+		"SIGTERM, handled": {signal: syscall.SIGTERM, args: []string{"--kill-after", "0.5"}, sleep: `trap "exit 7" TERM; sleep 100 & wait`, status: 7},
+		"SIGTERM, grandchildren don't care": {signal: syscall.SIGTERM, args: []string{"--kill-after", "0.2"}, status: 143,
+			sleep: `(trap "" TERM; sleep 100) & sleep 100`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := relukkotest.NewServer(t)
+			command := family(row.sleep)
+			p := launch(t, of(s), append(append(append([]string{"run"}, row.args...), "arm", "--"), command...))
+			require.Equal(t, "ready", p.line())
+			p.signal(row.signal)
+			require.Equal(t, row.status, p.awaitEnd(), p.stderr)
+			require.Empty(t, s.Locks())
+			p.awaitAllGone()
+			require.Empty(t, p.stderr.String())
+		})
+	}
+}
+
+// Other signals are for the command alone: its children would die of them.
+func TestOtherSignalsArePassedOn(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	p := launch(t, of(s), []string{"run", "arm", "--", "sh", "-c",
+		`trap "echo usr1" USR1; trap "echo usr2; kill -0 \$child && echo its child lives; kill \$child; exit 6" USR2; sleep 100 & child=$!; echo ready; while :; do wait; done`})
+	require.Equal(t, "ready", p.line())
+	p.signal(syscall.SIGUSR1)
+	require.Equal(t, "usr1", p.line())
+	p.signal(syscall.SIGUSR2)
+	require.Equal(t, "usr2", p.line())
+	require.Equal(t, "its child lives", p.line())
+	require.Equal(t, 6, p.awaitEnd())
+}
+
+// After SIGKILL nobody releases the lock, but the command does not go on.
+func TestSIGKILLOfRunKillsTheCommand(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	p := launch(t, of(s), []string{"run", "arm", "--", "sh", "-c", `trap "" TERM INT HUP; echo ready; exec sleep 100`})
+	require.Equal(t, "ready", p.line())
+	p.signal(syscall.SIGKILL)
+	require.Equal(t, 137, p.awaitEnd())
+	p.awaitAllGone()
+	require.Len(t, s.Locks(), 1, "it expires")
+}
+
+// A signal that whoever started relukko has had it ignore stays ignored.
+func TestIgnoredSignalsStayIgnored(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	script := `trap "" HUP; exec "$0" run arm -- sh -c 'echo ready; kill -HUP $$; kill -HUP $PPID; cat'`
+	input, end := openInput(t)
+	p := launch(t, of(s), nil, input, func(c *exec.Cmd) {
+		c.Path, c.Args = "/bin/sh", []string{"sh", "-c", script, program}
+	})
+	require.Equal(t, "ready", p.line())
+	p.signal(syscall.SIGHUP)
+	end.Close()
+	require.Zero(t, p.awaitEnd(), p.stderr)
+}
+
+// Who is interrupted while it waits leaves no lock behind, wherever its request
+// is by then.
+func TestInterruptedWhileItWaits(t *testing.T) {
+	t.Parallel()
+	extensions := map[string][]server.Extension{"our backend": nil, "without extensions": server.AllExtensions()}
+	for backend, without := range extensions {
+		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+			for _, command := range []string{"run", "acquire"} {
+				t.Run(strings.Join([]string{backend, command, sig.String()}, " "), func(t *testing.T) {
+					t.Parallel()
+					s := relukkotest.NewServer(t)
+					s.Without(without...)
+					args := map[string][]string{"run": {"run", "arm", "--", "true"}, "acquire": {"acquire", "arm"}}[command]
+
+					// The request has been carried out, and the answer is under way.
+					answer := s.HoldReplies(relukkotest.On("POST", "/v1/locks/"))
+					p := launch(t, of(s), args)
+					require.NoError(t, answer.Await(t.Context(), 1))
+					require.Len(t, s.Locks(), 1)
+					p.signal(sig)
+					eventually(t, "it is called off", func() bool { return s.Requests("DELETE", "/v1/waiting/") > 0 })
+					answer.Release()
+					require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
+					require.Empty(t, s.Locks())
+
+					// Somebody has the lock.
+					_, err := s.Client().Create(t.Context(), "arm", "Ada")
+					require.NoError(t, err)
+					p = launch(t, of(s), args)
+					p.stderr.await(t, "waiting for lock")
+					p.signal(sig)
+					require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
+					require.True(t, s.Delete("arm"))
+					require.Empty(t, s.Locks(), "nobody is in line any more")
+				})
+			}
+		}
+	}
+}
+
+// A second signal ends the wait for a backend that does not answer.
+func TestASecondSignalEndsTheCleaningUp(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	release := s.Hold(relukkotest.On("DELETE", "/v1/locks/"))
+	p := launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
+	require.Equal(t, "ready", p.line())
+	p.signal(syscall.SIGTERM)
+	require.NoError(t, release.Await(t.Context(), 1))
+	p.signal(syscall.SIGTERM)
+	require.Equal(t, 143, p.awaitEnd())
+	require.Contains(t, p.stderr.String(), "the release was not confirmed. It expires by itself; `relukko rm` frees it sooner")
+	release.Release()
+}
+
+// An id that could not be printed is a lock that nobody could release.
+func TestAcquireToNobody(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	nobody, broken, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, nobody.Close())
+	defer broken.Close()
+	p := launch(t, of(s), []string{"acquire", "arm"}, func(c *exec.Cmd) { c.Stdout = broken })
+	require.Equal(t, 1, p.awaitEnd())
+	require.Contains(t, p.stderr.String(), "the output could not be written")
+	require.Empty(t, s.Locks())
+}
+
+// Keys are nowhere to be seen.
+func TestTheKeyStaysSecret(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	s.AnswerNext(-1, relukkotest.On("POST", "/v1/locks/"), relukkotest.Answer{Status: http.StatusTeapot, Body: s.APIKey})
+	file := writeFile(t, "key", s.APIKey+"\n")
+	status, stdout, stderr := run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file, "run", "arm", "--", "env")
+	require.Equal(t, 69, status)
+	require.NotContains(t, stdout+stderr, s.APIKey)
+
+	s.Heal()
+	status, stdout, stderr = run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file, "run", "arm", "--", "env")
+	require.Zero(t, status, stderr)
+	require.NotContains(t, stdout+stderr, s.APIKey, "the command's environment is as it was")
+}
