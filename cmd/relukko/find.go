@@ -57,7 +57,7 @@ func match(locks []api.Lock, arg string) (api.Lock, error) {
 // not wait for a backend that is slow.
 func completeNames(t *target, most int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if most > 0 && len(args) >= most || cmd.ArgsLenAtDash() >= 0 {
+		if most > 0 && len(args) >= most {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		c, err := t.client()

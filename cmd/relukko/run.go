@@ -116,9 +116,10 @@ own.`,
 			"relukko run --lock arm --lock camera -- ./inspect    # both or none",
 			"relukko run dongle -- sh -c 'licensed-tool --token \"$RELUKKO_FENCING_TOKEN\"'",
 		),
+		Args: cobra.ArbitraryArgs, // looked at below
 	}
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if cmd.ArgsLenAtDash() >= 0 {
+		if len(args) > 0 { // the command, and files
 			return nil, cobra.ShellCompDirectiveDefault
 		}
 		return completeNames(t, 1)(cmd, args, toComplete)

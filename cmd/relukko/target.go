@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ func (t *target) fromEnv(opts []api.Option) (*api.Client, error) {
 	if t.url != "" {
 		os.Setenv(envURL, t.url)
 	}
-	c, err := api.FromEnv(opts...)
+	c, err := api.FromEnv(append(opts, api.WithLogger(slog.New(warnings{})))...)
 	switch {
 	case err == nil:
 		return c, nil
@@ -118,3 +119,17 @@ func (a *asking) with(c *api.Client, f func(ctx context.Context, c *api.Client) 
 	}
 	return explain(err, c.BaseURL())
 }
+
+// warnings is a slog.Handler that says on stderr what the client warns of, which
+// is trust mode.
+type warnings struct{}
+
+func (warnings) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+
+func (warnings) Handle(_ context.Context, r slog.Record) error {
+	_, err := fmt.Fprintf(os.Stderr, "relukko: %s\n", strings.TrimPrefix(r.Message, "relukko: "))
+	return err
+}
+
+func (w warnings) WithAttrs([]slog.Attr) slog.Handler { return w }
+func (w warnings) WithGroup(string) slog.Handler      { return w }
