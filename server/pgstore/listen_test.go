@@ -70,6 +70,7 @@ func TestTheConnectionIsLost(t *testing.T) {
 
 // TestANotificationIsLost: a lock that stands in somebody's way, and is deleted behind all servers' backs, is missed soon.
 func TestANotificationIsLost(t *testing.T) {
+	t.Parallel() // it waits, for the most part
 	stores, url := openThree(t)
 	other := listen(t, stores[1])
 	held := create(t, stores[0], newLock("robot-arm-1"))

@@ -157,6 +157,7 @@ func TestWhoGaveUpHoldsUpNobody(t *testing.T) {
 
 // TestADeadServerHasATurn that others wait for once, and then no more.
 func TestADeadServerHasATurn(t *testing.T) {
+	t.Parallel() // it waits, for the most part
 	nodes, url := startNodes(t, 1)
 	n := nodes[0]
 	held := n.create(t.Context(), "robot-arm-1", 0)

@@ -158,6 +158,7 @@ func TestTheDatabaseIsGone(t *testing.T) {
 
 // TestTheNetworkIsDark: bytes vanish, nothing closes. Calls end all the same, and all is well once there is light.
 func TestTheNetworkIsDark(t *testing.T) {
+	t.Parallel() // it waits, for the most part
 	url := postgres.Database(t)
 	p := through(t, url)
 	s := open(t, p.url)
@@ -206,6 +207,7 @@ func raw(t *testing.T, id string) string {
 
 // TestTheAnswerToADeleteIsLost: then nobody says that the lock is gone, but who waits for it gets it, on the same server and elsewhere.
 func TestTheAnswerToADeleteIsLost(t *testing.T) {
+	t.Parallel() // it waits, for the most part
 	url := postgres.Database(t)
 	p := through(t, url)
 	deleter, other := startNode(t, p.url), startNode(t, url)
@@ -278,6 +280,7 @@ func TestOtherErrors(t *testing.T) {
 
 // TestALockInTheDatabaseHangs, as while a commit waits for a replica that is gone: calls for that name end, others go on.
 func TestALockInTheDatabaseHangs(t *testing.T) {
+	t.Parallel() // it waits, for the most part
 	url := postgres.Database(t)
 	s := open(t, url)
 	conn, err := pgx.Connect(t.Context(), url)

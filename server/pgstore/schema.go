@@ -30,7 +30,7 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
+	defer closeConn(conn)
 	var encoding string
 	if err := conn.QueryRow(ctx, `SHOW server_encoding`).Scan(&encoding); err != nil {
 		return err
@@ -42,16 +42,17 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	if done, err := upToDate(ctx, conn); done || err != nil {
 		return err
 	}
-	// Who comes first may take longer than others would wait for any other lock.
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0`); err != nil {
+	// Who comes first may take longer than others would wait for any other lock. It is the session's, not the
+	// transaction's: a transaction that had begun before it got the lock could take for missing what another has made since.
+	for _, prepare := range []string{`SET lock_timeout = 0`, `SET statement_timeout = 0`} {
+		if _, err := conn.Exec(ctx, prepare); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, advisoryClass, migrationKey); err != nil {
-			return err
-		}
-		return upgrade(ctx, tx)
-	})
+	}
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1, $2)`, advisoryClass, migrationKey); err != nil {
+		return err
+	}
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return upgrade(ctx, tx) })
 }
 
 // upToDate tells whether the schema is what this program needs. A newer one may not be, so it is an error.

@@ -28,6 +28,7 @@ func TestSeveralStartAtOnce(t *testing.T) {
 		}
 	})
 	for _, s := range stores {
+		require.NotNil(t, s)
 		require.NoError(t, s.Close())
 	}
 	locks, err := open(t, url).List(t.Context())
