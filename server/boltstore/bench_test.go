@@ -15,8 +15,8 @@ import (
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 )
 
-// BenchmarkRound is a create and a delete, by each of so many clients with a name of his own. An iteration is one such round. The
-// store is in TMPDIR, like the file of BenchmarkSync.
+// BenchmarkRound is a create and a delete, by each of so many clients with a name of his own. An iteration is one such
+// round. The store is in TMPDIR, like the file of BenchmarkSync.
 func BenchmarkRound(b *testing.B) {
 	for _, clients := range []int{1, 16, 64} {
 		b.Run(fmt.Sprint("clients=", clients), func(b *testing.B) {

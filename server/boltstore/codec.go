@@ -43,7 +43,8 @@ type tombstone struct {
 	sum    uint32
 }
 
-// summary is what the store has to remember beside locks and marks, and how it knows on opening that it has found all of them.
+// summary is what the store has to remember beside locks and marks, and how it knows on opening that it has found all
+// of them.
 type summary struct {
 	token  uint64 // the last fencing token given out
 	number uint64 // of the last tombstone

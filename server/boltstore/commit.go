@@ -141,6 +141,7 @@ func (s *Store) commit(w *state) {
 		case <-c.bell:
 		case <-again:
 		}
+		runtime.Gosched() // who is just about to ask comes along; when nobody is, this is nothing
 		batch, open := c.take()
 		if w == nil {
 			w = s.recover()
@@ -149,9 +150,6 @@ func (s *Store) commit(w *state) {
 		again = nil
 		if w == nil {
 			again = time.After(retry)
-		}
-		if len(batch) > 1 {
-			runtime.Gosched() // those who were answered just now and come back at once may come along
 		}
 		if !open {
 			c.err = s.disk.close()
@@ -215,7 +213,8 @@ func (s *Store) answer(batch []*request, err error) (unheard bool) {
 	return unheard
 }
 
-// recover answers the state as it is on disk after a write has failed, and shows it to everybody; nil when the disk fails still.
+// recover answers the state as it is on disk after a write has failed, and shows it to everybody; nil when the disk
+// fails still.
 func (s *Store) recover() *state {
 	defer s.committer.atWork()()
 	w, cameAbout, err := s.disk.recover()

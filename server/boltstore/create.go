@@ -12,9 +12,9 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// createFile makes an empty store at path, unless there is something by then. The file appears at its place only once it is
-// whole and durable, and never takes the place of another: a crash leaves no half of a store, at worst a file path.new-…
-// that nobody needs, and of two processes that start at once one makes it.
+// createFile makes an empty store at path, unless there is something by then. The file appears at its place only once
+// it is whole and durable, and never takes the place of another: a crash leaves no half of a store, at worst a file
+// path.new-… that nobody needs, and of two processes that start at once one makes it.
 func (c *config) createFile(path string) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -13,9 +13,9 @@ import (
 
 // disk is the file, which bbolt reads and writes.
 //
-// A bbolt transaction writes its pages to places that no earlier transaction uses, syncs them, then writes the
-// meta page that makes them valid, and syncs that: two fdatasyncs. The meta pages of odd and even transactions have a place of their
-// own, so a torn one costs the last transaction only, which was never acknowledged.
+// A bbolt transaction writes its pages to places that no earlier transaction uses, syncs them, then writes the meta
+// page that makes them valid, and syncs that: two fdatasyncs. The meta pages of odd and even transactions have a place
+// of their own, so a torn one costs the last transaction only, which was never acknowledged.
 type disk struct {
 	path string
 	db   *bolt.DB
@@ -74,13 +74,14 @@ func (d *disk) inPlace() error {
 	return nil
 }
 
-// recover finds out whether the transaction that has failed came about after all, makes sure of it, and answers the state.
+// recover finds out whether the transaction that has failed came about after all, makes sure of it, and answers the
+// state.
 //
-// After a failed write the last meta page may be in the kernel's memory, where bbolt sees it, but not on the disk;
-// and an fsync that has failed is not made good by another one that succeeds, because the kernel may have given up
-// the page. Were this transaction now built on, the next one would overwrite pages of the one before it, which is the one
-// that a crash would bring back. So the page is written once more, as it is read, and synced: then what is read is what is
-// there. The pages that it refers to were synced before it was first written.
+// After a failed write the last meta page may be in the kernel's memory, where bbolt sees it, but not on the disk; and
+// an fsync that has failed is not made good by another one that succeeds, because the kernel may have given up the
+// page. Were this transaction now built on, the next one would overwrite pages of the one before it, which is the one
+// that a crash would bring back. So the page is written once more, as it is read, and synced: then what is read is what
+// is there. The pages that it refers to were synced before it was first written.
 func (d *disk) recover() (w *state, cameAbout bool, err error) {
 	if d.lost != nil {
 		return nil, false, d.lost
@@ -98,10 +99,15 @@ func (d *disk) recover() (w *state, cameAbout bool, err error) {
 	return w, cameAbout, nil
 }
 
-// admit checks the file, which nobody has written to since it was opened, and answers its state. The process that had it before may
-// have died at any time: what it did last is made sure of, before anybody gets to see it.
+// admit checks the file, which nobody has written to since it was opened, and answers its state. The process that had
+// it before may have died at any time: what it did last is made sure of, before anybody gets to see it.
 func (d *disk) admit() (w *state, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if d.lost != nil {
+			err = d.damaged(err)
+		}
+	}()
 	defer d.caught(&err)
 	if d.self, err = d.file.Stat(); err == nil {
 		err = syncDir(filepath.Dir(d.path)) // in case that who made the file did not come so far
@@ -141,7 +147,8 @@ func (d *disk) recognise(tx *bolt.Tx) error {
 	case err != nil || format < 1:
 		return d.damaged(errors.New("its format is missing"))
 	case format > formatVersion:
-		return fmt.Errorf("relukko: store %s: it has format %d, which a later version of relukko has written; this version knows format %d. Use the later version, or another file", d.path, format, formatVersion)
+		return fmt.Errorf("relukko: store %s: it has format %d, which a later version of relukko has written; "+
+			"this version knows format %d. Use the later version, or another file", d.path, format, formatVersion)
 	}
 	return nil
 }
@@ -225,11 +232,11 @@ func (d *disk) close() error {
 // abandon lets go of the file without bbolt. Its memory map remains, which by itself would keep the file locked.
 func (d *disk) abandon() error { return errors.Join(unlock(d.file), d.file.Close()) }
 
-// caught turns a panic into an error: bbolt's own, or a fault when the disk fails under its memory map. Bbolt may still hold
-// its locks afterwards, so it is not called again.
+// caught turns a panic into an error: bbolt's own, or a fault when the disk fails under its memory map. Bbolt may still
+// hold its locks afterwards, so it is not called again.
 func (d *disk) caught(err *error) {
 	if p := recover(); p != nil {
-		d.lost = fmt.Errorf("%v; restart to use %s again", p, d.path)
-		*err = d.lost
+		*err = fmt.Errorf("%v", p)
+		d.lost = fmt.Errorf("%v; restart to use it again", p)
 	}
 }

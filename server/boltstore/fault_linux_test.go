@@ -12,8 +12,8 @@ import (
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 )
 
-// TestTheDiskIsFull: the kernel lets the file grow no more. What needs no more room still works, and all of it when there is
-// room again.
+// TestTheDiskIsFull: the kernel lets the file grow no more. What needs no more room still works, and all of it when
+// there is room again.
 func TestTheDiskIsFull(t *testing.T) {
 	if os.Getenv(childEnv) != "test" { // the limit is the whole process's, which writes other files as well
 		cmd := child(t, "test", "-test.run=^TestTheDiskIsFull$")
@@ -73,8 +73,8 @@ func TestTheDiskIsFull(t *testing.T) {
 	requireConsistent(t, s, path)
 }
 
-// TestASyncFails: the last page of a transaction is written, the system call that syncs it fails, and so does everything that
-// follows, until the disk is back. Then the transaction turns out to have come about.
+// TestASyncFails: the last page of a transaction is written, the system call that syncs it fails, and so does
+// everything that follows, until the disk is back. Then the transaction turns out to have come about.
 func TestASyncFails(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)

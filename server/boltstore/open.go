@@ -19,8 +19,8 @@ import (
 // be closing it.
 const lockWait = 700 * time.Millisecond
 
-// Open opens the store in the file at path, and makes it when there is nothing: with its directory (0700), the file itself
-// 0600. It answers an error, and leaves the file as it is, when
+// Open opens the store in the file at path, and makes it when there is nothing: with its directory (0700), the file
+// itself 0600. It answers an error, and leaves the file as it is, when
 //   - another process has it open, after waiting for less than a second;
 //   - it is no store, or one of a later version;
 //   - it is damaged: every page, lock and mark is checked;
@@ -46,7 +46,8 @@ func Open(path string, opts ...Option) (*Store, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("relukko: store %s: it is not a file", path)
 	case info.Size() == 0:
-		return nil, fmt.Errorf("relukko: store %s: it is empty, and may be a store that has lost its content: restore it from a backup, or delete it to start without any locks", path)
+		return nil, fmt.Errorf("relukko: store %s: it is empty, and may be a store that has lost its content: "+
+			"restore it from a backup, or delete it to start without any locks", path)
 	}
 	d, err := openDisk(path)
 	if err != nil {
@@ -87,7 +88,8 @@ func openDisk(path string) (_ *disk, err error) {
 		d.writeAt = d.file.WriteAt
 		return d, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("relukko: store %s: another process has it open: stop that one, or give each a file of its own", path)
+		return nil, fmt.Errorf("relukko: store %s: another process has it open: "+
+			"stop that one, or give each a file of its own", path)
 	case errors.As(err, new(*fs.PathError)):
 		return nil, fmt.Errorf("relukko: store: %w", err) // it names the file
 	case errors.As(err, new(syscall.Errno)):
@@ -98,9 +100,11 @@ func openDisk(path string) (_ *disk, err error) {
 }
 
 func (d *disk) foreign(err error) error {
-	return fmt.Errorf("relukko: store %s: it is not a relukko store, or damaged (%w). It was left as it is: give another path, or restore it from a backup", d.path, err)
+	return fmt.Errorf("relukko: store %s: it is not a relukko store, or damaged (%w). "+
+		"It was left as it is: give another path, or restore it from a backup", d.path, err)
 }
 
 func (d *disk) damaged(err error) error {
-	return fmt.Errorf("relukko: store %s: it is damaged (%w). It was left as it is: restore it from a backup, or move it away to start without any locks", d.path, err)
+	return fmt.Errorf("relukko: store %s: it is damaged (%w). "+
+		"It was left as it is: restore it from a backup, or move it away to start without any locks", d.path, err)
 }

@@ -200,7 +200,9 @@ func TestMarksAreBounded(t *testing.T) {
 		s.CallOffMany("short", 1, time.Microsecond)
 	}
 	got = s.Content()
-	require.Equal(t, map[string]time.Time{"new 0": now.Add(time.Hour), "new 1": now.Add(time.Hour), "short 0": now.Add(time.Microsecond)}, got.Marks)
+	require.Equal(t, map[string]time.Time{
+		"new 0": now.Add(time.Hour), "new 1": now.Add(time.Hour), "short 0": now.Add(time.Microsecond),
+	}, got.Marks)
 	require.Equal(t, got.Marks, s.Shown().Marks)
 	require.NoError(t, s.Close())
 	require.Equal(t, got.Marks, contentOf(t, path).Marks)

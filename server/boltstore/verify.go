@@ -207,7 +207,8 @@ func piece(page []byte, from, size uint64) []byte {
 
 func inOrder(id uint64, keys [][]byte, low, high []byte) error {
 	for i, key := range keys {
-		if i > 0 && bytes.Compare(keys[i-1], key) >= 0 || bytes.Compare(key, low) < 0 || high != nil && bytes.Compare(key, high) >= 0 {
+		if i > 0 && bytes.Compare(keys[i-1], key) >= 0 ||
+			bytes.Compare(key, low) < 0 || high != nil && bytes.Compare(key, high) >= 0 {
 			return fmt.Errorf("page %d has keys out of order", id)
 		}
 	}
