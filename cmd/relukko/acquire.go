@@ -21,7 +21,8 @@ func newAcquire(t *target) *cobra.Command {
 		Use:   "acquire NAME",
 		Short: "Take a lock and leave it held",
 		Long: `Take a lock, print its id, and leave it held until --for has run out or somebody
-releases it (relukko release). For CI systems whose steps are separate processes.
+releases it (relukko release). For CI systems whose steps are processes of their
+own.
 
 Nobody renews the lock meanwhile and nobody watches over it: what is longer than
 it seemed needs relukko extend before --for is over. Where one process can do the

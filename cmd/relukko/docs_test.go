@@ -33,7 +33,7 @@ func TestEveryCommandIsExplained(t *testing.T) {
 		require.NotNil(t, cmd.Args, cmd.Name())
 		require.True(t, cmd.ValidArgsFunction != nil || len(cmd.ValidArgs) > 0, cmd.Name())
 		for line := range strings.Lines(cmd.Long) {
-			require.LessOrEqual(t, len([]rune(line)), 82, line)
+			require.LessOrEqual(t, len([]rune(line)), 81, line)
 		}
 		status, stdout, stderr := run(t, nil, "help", cmd.Name())
 		require.Zero(t, status)

@@ -18,11 +18,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"gitlab.com/relukko/relukko-go/internal/pgtest"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
 // program is the real one, built once.
 var program string
+
+var postgres pgtest.Cluster
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "relukko")
@@ -33,7 +36,7 @@ func TestMain(m *testing.M) {
 	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
 		panic(string(out))
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(postgres.Main(m), goleak.Cleanup(func(code int) {
 		os.RemoveAll(dir)
 		os.Exit(code)
 	}))

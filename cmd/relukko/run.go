@@ -73,12 +73,12 @@ func newRun(t *target) *cobra.Command {
 		Short: "Run a command while holding a lock",
 		Long: `Take a lock, run a command, release the lock.
 
-The command gets stdin, stdout, stderr and the terminal as if it were run without
-relukko, and runs in a process group of its own. It finds RELUKKO_LOCK_ID,
-RELUKKO_LOCK_NAME and RELUKKO_FENCING_TOKEN in its environment (the token is empty
-where the backend has none). Signals are passed on: SIGINT, SIGTERM, SIGHUP and
-SIGQUIT to the group, SIGUSR1, SIGUSR2 and SIGALRM to the command alone. Ctrl-C
-and Ctrl-Z do what they always do.
+The command gets stdin, stdout, stderr and the terminal as if it were run
+without relukko, and runs in a process group of its own. In its environment it
+finds RELUKKO_LOCK_ID, RELUKKO_LOCK_NAME and RELUKKO_FENCING_TOKEN (which is
+empty where the backend has none). Signals are passed on: SIGINT, SIGTERM,
+SIGHUP and SIGQUIT to the group, SIGUSR1, SIGUSR2 and SIGALRM to the command
+alone. Ctrl-C and Ctrl-Z do what they always do.
 
 When the lock is lost (somebody deleted it, or it could not be renewed in time)
 the whole group gets SIGTERM, and SIGKILL --kill-after later, but in any case
@@ -100,9 +100,10 @@ What cannot be had:
     backend's grace (about 3 min) are over.
   - What calls setsid, or otherwise leaves the process group, is not reached by
     signals to the group.
-  - While relukko run is stopped nobody renews the lock. Ctrl-Z stops the command
-    too; when it goes on too late, it is killed before it can do anything. But
-    after SIGSTOP to relukko run alone, the command goes on without the lock.
+  - While relukko run is stopped nobody renews the lock. Ctrl-Z stops the
+    command too; when it goes on too late, it is killed before it can do
+    anything. But after SIGSTOP to relukko run alone, the command goes on, and
+    without the lock once the lease has ended.
 
 Exit status: the command's own, 128+n where signal n ended it; 75 when the lock
 was not acquired in time, 76 when it was lost, 69 when the backend refuses or

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"net"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+// serving is a relukko serve.
+type serving struct {
+	*process
+	url, key, store string
+}
+
+var firstLine = regexp.MustCompile(`\Arelukko: listening on (https?://\S+), store (\S+)\n`)
+
+// serveWith starts a relukko serve on any free port unless args say otherwise.
+func serveWith(t testing.TB, env []string, args ...string) *serving {
+	t.Helper()
+	p := launch(t, env, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...))
+	said := p.stderr.await(t, "\n")
+	at := firstLine.FindStringSubmatch(said)
+	require.NotNil(t, at, "the first line is %q", said)
+	s := &serving{process: p, url: at[1], store: at[2]}
+	for _, kv := range env {
+		if value, ok := strings.CutPrefix(kv, envKey+"="); ok {
+			s.key, _, _ = strings.Cut(value, ",")
+		}
+	}
+	if s.key == "" {
+		said = p.stderr.await(t, envKey+"=")
+		s.key = strings.TrimSpace(said[strings.LastIndex(said, envKey+"=")+len(envKey)+1:])
+	}
+	return s
+}
+
+func (s *serving) env() []string { return []string{envURL + "=" + s.url, envKey + "=" + s.key} }
+
+func (s *serving) client() *api.Client {
+	s.t.Helper()
+	c, err := api.New(s.url, s.key)
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { c.Close(s.t.Context()) })
+	return c
+}
+
+// stop ends it in an orderly way.
+func (s *serving) stop() {
+	s.t.Helper()
+	s.signal(syscall.SIGTERM)
+	began := time.Now()
+	require.Zero(s.t, s.awaitEnd(), s.stderr)
+	require.Less(s.t, time.Since(began), 5*time.Second)
+}
+
+func boltAt(t testing.TB) string { return "bolt:" + filepath.Join(t.TempDir(), "locks.db") }
+
+// One command and a curl: that is all it takes.
+func TestServeOutOfTheBox(t *testing.T) {
+	t.Parallel()
+	s := serveWith(t, nil)
+	require.True(t, strings.HasSuffix(s.store, "/.local/state/relukko/locks.db"), s.store)
+	require.Regexp(t, `^[a-z2-7]{26}$`, s.key)
+	require.Equal(t, 1, strings.Count(s.stderr.String(), s.key))
+
+	req, err := http.NewRequest("POST", s.url+"/v1/locks/", strings.NewReader(`{"lock_name":"arm","creator":"curl"}`))
+	require.NoError(t, err)
+	req.Header.Set("X-API-KEY", s.key)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	require.Equal(t, http.StatusCreated, resp.StatusCode)
+
+	status, stdout, stderr := run(t, s.env(), "ls")
+	require.Zero(t, status, stderr)
+	require.Regexp(t, `(?m)^arm +curl +127.0.0.1`, stdout)
+	s.stop()
+	require.NotContains(t, s.stderr.String(), "level=WARN")
+}
+
+func TestServeRefusesToStart(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { taken.Close() })
+	busy := serveWith(t, nil, "--store", boltAt(t))
+	key := envKey + "=k"
+
+	for name, row := range map[string]struct {
+		env    []string
+		args   []string
+		status int
+		says   string
+	}{
+		"no key, for all to reach":   {args: []string{"--addr", "0.0.0.0:0"}, status: 64, says: "can be reached by others, so set RELUKKO_API_KEY"},
+		"the same over IPv6":         {args: []string{"--addr", "[::]:0"}, status: 64, says: "can be reached by others, so set RELUKKO_API_KEY"},
+		"the same by environment":    {env: []string{"RELUKKO_BIND_ADDR=0.0.0.0:0"}, args: []string{"--addr", ""}, status: 64, says: "can be reached by others"},
+		"an empty list of keys":      {env: []string{envKey + "=,"}, status: 64, says: "RELUKKO_API_KEY is set, but there is no key in it"},
+		"no key file":                {args: []string{"--api-key-file", "/nowhere"}, status: 64, says: "/nowhere"},
+		"the port is taken":          {args: []string{"--addr", taken.Addr().String()}, status: 1, says: "address already in use"},
+		"no address":                 {args: []string{"--addr", "nowhere.invalid:0"}, status: 1, says: "nowhere.invalid"},
+		"the file is in use":         {args: []string{"--store", busy.store}, status: 1, says: "another process has it open"},
+		"no store of that kind":      {args: []string{"--store", "sqlite:x"}, status: 64, says: "none of bolt:PATH, memory, postgres://…"},
+		"no database":                {args: []string{"--store", "postgres://ada:hush@127.0.0.1:1/x"}, status: 1, says: "127.0.0.1"},
+		"no database by environment": {env: []string{"DATABASE_URL=postgres://ada:hush@127.0.0.1:1/x"}, status: 1, says: "127.0.0.1"},
+		"not a database":             {env: []string{"DATABASE_URL=mysql://ada:hush@127.0.0.1:1/x"}, status: 64, says: "DATABASE_URL"},
+		"a certificate, no key":      {args: []string{"--tls-cert", "x"}, status: 64, says: "tls-key"},
+		"no certificate":             {args: []string{"--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, status: 64, says: "/nowhere"},
+		"no log format":              {args: []string{"--log-format", "xml"}, status: 64, says: `--log-format: "xml" is neither text nor json`},
+		"no log level":               {args: []string{"--log-level", "loud"}, status: 64, says: `--log-level: "loud" is none of debug, info, warn, error`},
+		"a client's flag":            {args: []string{"--url", "http://localhost"}, status: 64, says: "--addr"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := row.env
+			if row.status == 1 {
+				env = append([]string{key}, env...)
+			}
+			status, stdout, stderr := run(t, env, append([]string{"serve", "--addr", "127.0.0.1:0"}, row.args...)...)
+			require.Equal(t, row.status, status, stderr)
+			require.Contains(t, stderr, row.says)
+			require.NotContains(t, stderr, "hush")
+			require.Empty(t, stdout)
+		})
+	}
+}
+
+func TestServeElsewhere(t *testing.T) {
+	t.Parallel()
+	for name, addr := range map[string]string{"all addresses": "0.0.0.0:0", "all, IPv6": "[::]:0", "IPv6 loopback": "[::1]:0", "by name": "localhost:0"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serveWith(t, []string{envKey + "=k"}, "--store", "memory", "--addr", addr)
+			_, port, err := net.SplitHostPort(strings.TrimPrefix(s.url, "http://"))
+			require.NoError(t, err)
+			host, _, err := net.SplitHostPort(addr)
+			require.NoError(t, err)
+			if host == "0.0.0.0" || host == "::" {
+				host = "localhost"
+			}
+			status, _, stderr := run(t, nil, "health", "http://"+net.JoinHostPort(host, port))
+			require.Zero(t, status, stderr)
+			s.stop()
+		})
+	}
+}
+
+// Keys can be rotated: both are good for a while.
+func TestServeWithSeveralKeys(t *testing.T) {
+	t.Parallel()
+	file := writeFile(t, "keys", "of the file\nold,older\n")
+	for name, row := range map[string]struct {
+		env, args []string
+		good, bad []string
+	}{
+		"environment": {env: []string{envKey + "=new, old"}, good: []string{"new", "old"}, bad: []string{"new, old", "older", ""}},
+		"file":        {env: []string{envKey + "=new"}, args: []string{"--api-key-file", file}, good: []string{"of the file", "old", "older"}, bad: []string{"new"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serveWith(t, row.env, append(row.args, "--store", "memory")...)
+			for _, key := range row.good {
+				c, err := api.New(s.url, key)
+				require.NoError(t, err)
+				_, err = c.List(t.Context())
+				require.NoError(t, err)
+				require.NoError(t, c.Close(t.Context()))
+			}
+			for _, key := range row.bad {
+				c, err := api.New(s.url, key)
+				require.NoError(t, err)
+				_, err = c.List(t.Context())
+				require.ErrorIs(t, err, api.ErrRefused)
+				require.NoError(t, c.Close(t.Context()))
+			}
+			s.stop()
+			require.Equal(t, len(row.bad), strings.Count(s.stderr.String(), `level=WARN msg="refused: wrong or missing X-API-KEY" ip=127.0.0.1`), s.stderr)
+			for _, key := range append(row.good, row.bad...) {
+				if len(key) > 3 {
+					require.NotContains(t, s.stderr.String(), key)
+				}
+			}
+		})
+	}
+}
+
+func TestServeLogs(t *testing.T) {
+	t.Parallel()
+	s := launch(t, nil, []string{"serve", "--addr", "127.0.0.1:0", "--store", "memory", "--log-format", "json", "--log-level", "debug"})
+	type record struct {
+		Level, Msg, URL, Store, Path string
+		Status                       int
+		Key                          string `json:"RELUKKO_API_KEY"`
+	}
+	s.stderr.await(t, "RELUKKO_API_KEY")
+	var records []record
+	read := func() {
+		records = nil
+		for lines := bufio.NewScanner(strings.NewReader(s.stderr.String())); lines.Scan(); {
+			var r record
+			require.NoError(t, json.Unmarshal(lines.Bytes(), &r), lines.Text())
+			records = append(records, r)
+		}
+	}
+	read()
+	require.Equal(t, "listening", records[0].Msg)
+	require.Equal(t, "memory", records[0].Store)
+	status, _, stderr := run(t, []string{envURL + "=" + records[0].URL, envKey + "=" + records[1].Key}, "ls")
+	require.Zero(t, status, stderr)
+	s.signal(syscall.SIGINT)
+	require.Zero(t, s.awaitEnd())
+	read()
+	require.Contains(t, records, record{Level: "DEBUG", Msg: "request", Path: "/v1/locks/", Status: 200})
+	require.Equal(t, "ended", records[len(records)-1].Msg)
+
+	// The first lines are said whatever the level.
+	quiet := serveWith(t, nil, "--store", "memory", "--log-level", "error")
+	quiet.stop()
+	require.Equal(t, 3, strings.Count(quiet.stderr.String(), "\n"), quiet.stderr)
+}
+
+// What was acknowledged is there when it is started anew, however it ended.
+func TestServeKeepsTheLocks(t *testing.T) {
+	t.Parallel()
+	for name, store := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := store(t)
+			key := []string{envKey + "=k"}
+			s := serveWith(t, key, "--store", store)
+			first, err := s.client().Create(t.Context(), "first", "Ada")
+			require.NoError(t, err)
+			gone, err := s.client().Create(t.Context(), "gone", "Ada")
+			require.NoError(t, err)
+			_, err = s.client().Delete(t.Context(), gone.ID)
+			require.NoError(t, err)
+			s.stop()
+
+			s = serveWith(t, key, "--store", store)
+			second, err := s.client().Create(t.Context(), "second", "Ada")
+			require.NoError(t, err)
+			s.signal(syscall.SIGKILL)
+			require.Equal(t, 137, s.awaitEnd())
+
+			s = serveWith(t, key, "--store", store)
+			locks, err := s.client().List(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, []api.Lock{first, second}, locks)
+			again, err := s.client().Create(t.Context(), "gone", "Ada")
+			require.NoError(t, err)
+			require.Greater(t, again.FencingToken, gone.FencingToken)
+			s.stop()
+		})
+	}
+}
+
+// stores are those that last.
+func stores(t testing.TB) map[string]func(testing.TB) string {
+	return map[string]func(testing.TB) string{
+		"bbolt":      boltAt,
+		"PostgreSQL": postgres.Database,
+	}
+}
+
+func TestServeSweeps(t *testing.T) {
+	t.Parallel()
+	s := serveWith(t, nil, "--store", "memory", "--grace", "0")
+	lock, err := s.client().Create(t.Context(), "arm", "Ada")
+	require.NoError(t, err)
+	_, err = s.client().KeepAlive(t.Context(), lock.ID, time.Second)
+	require.NoError(t, err)
+	status, _, stderr := run(t, s.env(), "run", "--wait", "10s", "arm", "--", "true")
+	require.Zero(t, status, stderr)
+}
+
+// Commands do on each store what they do in memory.
+func TestRunOnEachStore(t *testing.T) {
+	t.Parallel()
+	for name, store := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// On PostgreSQL there are two servers; what is done by one is heard on the other.
+			db := store(t)
+			one := serveWith(t, nil, "--store", db)
+			other := one
+			if name == "PostgreSQL" {
+				other = serveWith(t, []string{envKey + "=" + one.key}, "--store", db)
+			}
+			holder := launch(t, one.env(), append([]string{"run", "--ttl", "3s", "arm", "--"}, family("sleep 100")...))
+			require.Equal(t, "ready", holder.line())
+			waiter := launch(t, other.env(), []string{"run", "arm", "--", "sh", "-c", "echo $RELUKKO_FENCING_TOKEN"})
+			waiter.stderr.await(t, `waiting for lock "arm", held by`)
+			watcher := launch(t, other.env(), []string{"watch"})
+			watcher.stderr.await(t, "watching")
+			for !strings.Contains(watcher.line(), "updated  arm") { // the first heartbeat
+			}
+			status, _, stderr := run(t, other.env(), "rm", "arm")
+			require.Zero(t, status, stderr)
+			require.Equal(t, 76, holder.awaitEnd(), holder.stderr)
+			holder.awaitAllGone()
+			require.Regexp(t, `^\d+$`, waiter.line())
+			require.Zero(t, waiter.awaitEnd())
+			locks, err := one.client().List(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, locks)
+			if other != one {
+				other.stop()
+			}
+			one.stop()
+		})
+	}
+}

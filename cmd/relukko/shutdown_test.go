@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+)
+
+// dial opens a connection to s and sends something.
+func (s *serving) dial(send string) net.Conn {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { conn.Close() })
+	require.NoError(s.t, conn.SetDeadline(time.Now().Add(patience)))
+	_, err = io.WriteString(conn, send)
+	require.NoError(s.t, err)
+	return conn
+}
+
+func (s *serving) request(format string, args ...any) string {
+	return fmt.Sprintf(format, args...) + "\r\nHost: relukko\r\nX-API-KEY: " + s.key + "\r\n"
+}
+
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	for name, store := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, key := store(t), []string{envKey + "=k"}
+			s := serveWith(t, key, "--store", db)
+			_, err := s.client().Create(t.Context(), "arm", "Ada")
+			require.NoError(t, err)
+
+			// One in line by hand, some by the program, a watcher, one who says
+			// nothing, one in the middle of what he says.
+			body := `{"lock_name":"arm","creator":"by hand"}`
+			byHand := s.dial(s.request("POST /v1/locks/ HTTP/1.1") + fmt.Sprintf("Prefer: wait=30\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+			var waiters []*process
+			for range 3 {
+				waiters = append(waiters, launch(t, s.env(), []string{"run", "arm", "--", "true"}))
+			}
+			eventually(t, "all are in line", func() bool {
+				lock, err := s.client().List(t.Context())
+				return err == nil && lock[0].Waiters == 4
+			})
+			watcher, _, err := websocket.Dial(t.Context(), s.url+"/ws/broadcast", &websocket.DialOptions{HTTPHeader: http.Header{"X-Api-Key": {s.key}}})
+			require.NoError(t, err)
+			defer watcher.CloseNow()
+			closed := make(chan error, 1)
+			go func() {
+				_, _, err := watcher.Read(context.Background())
+				closed <- err
+			}()
+			s.dial("")
+			s.dial("GET /v1/lo")
+
+			s.stop()
+			answer, err := http.ReadResponse(bufio.NewReader(byHand), nil)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+			require.Equal(t, "0", answer.Header.Get("Retry-After"))
+			require.True(t, answer.Close)
+			require.Equal(t, websocket.StatusGoingAway, websocket.CloseStatus(<-closed))
+			_, err = net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+			require.ErrorIs(t, err, syscall.ECONNREFUSED)
+
+			// Where it comes back, those who waited go on waiting, and get it.
+			s = serveWith(t, key, "--store", db, "--addr", strings.TrimPrefix(s.url, "http://"))
+			status, _, stderr := run(t, s.env(), "rm", "arm")
+			require.Zero(t, status, stderr)
+			for _, p := range waiters {
+				require.Zero(t, p.awaitEnd(), p.stderr)
+			}
+			s.stop()
+		})
+	}
+}
+
+// Requests under way are answered.
+func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	s := serveWith(t, nil, "--store", boltAt(t), "--log-level", "debug")
+	body := `{"lock_name":"arm","creator":"Ada"}`
+	conn := s.dial(s.request("POST /v1/locks/ HTTP/1.1") + fmt.Sprintf("Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(body)))
+	answers := bufio.NewReader(conn)
+	line, err := answers.ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "100 Continue") // it is being served
+	_, err = answers.ReadString('\n')
+	require.NoError(t, err)
+	s.signal(syscall.SIGTERM)
+	s.stderr.await(t, "msg=ending")
+	_, err = io.WriteString(conn, body)
+	require.NoError(t, err)
+	answer, err := http.ReadResponse(answers, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusCreated, answer.StatusCode)
+	require.Zero(t, s.awaitEnd(), s.stderr)
+}
+
+func TestASecondSignalEndsServeAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			s := serveWith(t, nil, "--store", boltAt(t))
+			s.dial("GET /v1/lo") // which it waits for
+			s.signal(sig)
+			s.stderr.await(t, "msg=ending")
+			began := time.Now()
+			s.signal(sig)
+			require.Equal(t, 128+int(sig), s.awaitEnd())
+			require.Less(t, time.Since(began), time.Second)
+		})
+	}
+}
+
+// Who dawdles with his headers is thrown out, and who sends too many at once.
+func TestServeThrowsDawdlersOut(t *testing.T) {
+	t.Parallel()
+	s := serveWith(t, nil, "--store", "memory")
+	dawdler := s.dial("GET /v1/locks HTTP/1.1\r\nX-Slow: lo")
+	began := time.Now()
+
+	much := s.dial("GET /healthchecker HTTP/1.1\r\nHost: relukko\r\nX-Much: " + strings.Repeat("x", 2*maxHeaderBytes) + "\r\n\r\n")
+	answer, err := http.ReadResponse(bufio.NewReader(much), nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, answer.StatusCode)
+
+	_, err = dawdler.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	require.InDelta(t, headerTimeout.Seconds(), time.Since(began).Seconds(), 2)
+	s.stop()
+}
+
+// certificate makes one for 127.0.0.1.
+func certificate(t testing.TB) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	return writeFile(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))),
+		writeFile(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
+}
+
+func TestServeTLS(t *testing.T) {
+	t.Parallel()
+	cert, key := certificate(t)
+	s := serveWith(t, nil, "--store", "memory", "--tls-cert", cert, "--tls-key", key)
+	require.True(t, strings.HasPrefix(s.url, "https://"))
+	trusting := append(s.env(), "REQUESTS_CA_BUNDLE="+cert)
+
+	holder := launch(t, trusting, append([]string{"run", "--ttl", "3s", "arm", "--"}, family("sleep 100")...))
+	require.Equal(t, "ready", holder.line())
+	watcher := launch(t, trusting, []string{"watch"})
+	watcher.stderr.await(t, "watching https://")
+	for !strings.Contains(watcher.line(), "updated  arm") {
+	}
+	status, _, stderr := run(t, trusting, "--url", s.url, "rm", "arm")
+	require.Zero(t, status, stderr)
+	require.Equal(t, 76, holder.awaitEnd())
+	status, _, stderr = run(t, []string{"REQUESTS_CA_BUNDLE=" + cert}, "health", s.url)
+	require.Zero(t, status, stderr)
+
+	status, _, stderr = run(t, s.env(), "ls")
+	require.Equal(t, 69, status)
+	require.Contains(t, stderr, "the certificate of "+s.url+" cannot be trusted")
+	require.Contains(t, stderr, "Set REQUESTS_CA_BUNDLE")
+	status, _, stderr = run(t, append(s.env(), envURL+"="+strings.Replace(s.url, "https", "http", 1)), "ls")
+	require.Equal(t, 69, status, stderr)
+	s.stop()
+	require.NotContains(t, s.stderr.String(), "WARN")
+}
