@@ -174,8 +174,9 @@ func (s *Store) run(w *state, batch []*request) *state {
 		s.answer(ready, s.unavailable(s.committer.doubt))
 		return nil
 	}
-	for _, r := range ready {
-		r.do(w)
+	if err := s.decide(w, ready); err != nil {
+		s.answer(ready, s.unavailable(err))
+		return s.recover()
 	}
 	if len(w.changes) == 0 && !w.touched {
 		s.answer(ready, nil)
@@ -201,6 +202,20 @@ func (s *Store) run(w *state, batch []*request) *state {
 	return w
 }
 
+// decide runs the requests on the state. After a panic the state is no good any more, but what is on disk is.
+func (s *Store) decide(w *state, batch []*request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic", "store", s.disk.path, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	for _, r := range batch {
+		r.do(w)
+	}
+	return nil
+}
+
 // answer answers all requests of a batch, and tells whether somebody has left and will not hear that his came about.
 func (s *Store) answer(batch []*request, err error) (unheard bool) {
 	for _, r := range batch {
@@ -222,6 +237,7 @@ func (s *Store) recover() *state {
 		s.committer.doubt = err
 		return nil
 	}
+	w.token = max(w.token, s.floor)
 	s.view.show(w)
 	if cameAbout {
 		s.surprise()

@@ -56,7 +56,7 @@ func (c *config) writeEmpty(path string) error {
 	if err != nil {
 		return err
 	}
-	first := summary{token: uint64(c.now().UnixMicro())}
+	first := summary{token: c.firstToken()}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range []string{bucketStore, bucketLocks, bucketMarks} {
 			if _, err := tx.CreateBucket([]byte(name)); err != nil {
@@ -71,6 +71,10 @@ func (c *config) writeEmpty(path string) error {
 	})
 	return errors.Join(err, db.Close())
 }
+
+// firstToken answers a fencing token that is higher than those of stores that were there before and are lost, when the
+// clock is right.
+func (c *config) firstToken() uint64 { return uint64(max(c.now().UnixMicro(), 0)) }
 
 // copyNew copies a small file to a path where there is none. A crash in between leaves a file that Open refuses.
 func copyNew(from, to string) error {

@@ -96,6 +96,15 @@ func (s *Store) Shown() (c Content) {
 	return c
 }
 
+// Spoil has a request break the state and panic. It answers the request's error.
+func (s *Store) Spoil() error {
+	return s.submit(context.Background(), func(w *state) {
+		clear(w.byName)
+		w.token--
+		panic("a bug")
+	})
+}
+
 // alone runs do while nothing else is decided or written.
 func (s *Store) alone(do func(*state)) {
 	if err := s.submit(context.Background(), do); err != nil {

@@ -117,3 +117,24 @@ func TestASyncFails(t *testing.T) {
 	create(t, s, "there")
 	requireConsistent(t, s, path)
 }
+
+// TestTheFileIsCutShort by somebody else: the kernel faults whoever reads what is not there any more. The process
+// lives, and the file is not taken for a store again.
+func TestTheFileIsCutShort(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	populate(t, s, 100)
+	want := s.Shown()
+	require.NoError(t, os.Truncate(path, 2*s.PageSize()))
+	for range 2 {
+		_, err := s.Create(t.Context(), newLock("fresh"))
+		require.ErrorIs(t, err, server.ErrUnavailable)
+	}
+	require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+	require.Equal(t, want, s.Shown())
+	require.NoError(t, s.Close())
+	for range 2 {
+		_, err := boltstore.Open(path)
+		require.ErrorContains(t, err, "it is damaged")
+	}
+}

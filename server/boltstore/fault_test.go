@@ -244,6 +244,24 @@ func TestATransactionThatPanics(t *testing.T) {
 	create(t, open(t, path), "fresh")
 }
 
+// TestARequestThatPanics: a bug costs those who share its transaction an error, not the process or what it has half done.
+func TestARequestThatPanics(t *testing.T) {
+	path := newPath(t)
+	var log strings.Builder
+	s := open(t, path, boltstore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	there := create(t, s, "there")
+	err := s.Spoil()
+	require.ErrorIs(t, err, server.ErrUnavailable)
+	require.ErrorContains(t, err, "a bug")
+	requireConsistent(t, s, path)
+	holder, err := s.Create(t.Context(), newLock("there"))
+	require.ErrorIs(t, err, server.ErrHeld)
+	require.Equal(t, there, holder)
+	require.Greater(t, create(t, s, "fresh").FencingToken, there.FencingToken)
+	require.NoError(t, s.Close())
+	require.Contains(t, log.String(), "Spoil", "the stack is logged")
+}
+
 // TestTheFileIsMovedAway: nothing more is acknowledged, because it would not be found again.
 func TestTheFileIsMovedAway(t *testing.T) {
 	path := newPath(t)

@@ -57,8 +57,6 @@ func Open(path string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	// Tokens rise also when a backup was restored, or the file deleted, as long as the clock is right.
-	w.token = max(w.token, uint64(max(c.now().UnixMicro(), 0)))
 	return start(c, d, w), nil
 }
 

@@ -18,6 +18,7 @@ type Store struct {
 	committer committer
 	disk      *disk
 	surprises surprises
+	floor     uint64 // all tokens that are given out from now on are higher
 }
 
 var _ server.Store = (*Store)(nil)
@@ -44,6 +45,8 @@ func start(c config, d *disk, w *state) *Store {
 		started: time.Now(),
 	}}
 	s.surprises.news = make(chan struct{})
+	s.floor = c.firstToken() // the file may be an old backup
+	w.token = max(w.token, s.floor)
 	s.view.show(w)
 	go s.commit(w)
 	return s

@@ -109,6 +109,7 @@ func TestTokensRise(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, backup, 0o600))
 	now = now.Add(time.Second)
 	s = open(t, path, clock)
+	require.Error(t, s.Spoil(), "nothing is remembered but what is on the disk")
 	rises(s)
 	require.NoError(t, s.Close())
 	now = now.Add(time.Second)
