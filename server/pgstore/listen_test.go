@@ -3,6 +3,9 @@ package pgstore_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/pgstore"
 )
 
 // TestOthersHear of everything, in order and whole; nobody hears of himself.
@@ -55,6 +59,8 @@ func TestOthersHear(t *testing.T) {
 // TestTheConnectionIsLost on which a store listens: that is said, and events are heard again.
 func TestTheConnectionIsLost(t *testing.T) {
 	stores, url := openThree(t)
+	var log logged
+	stores[1] = open(t, url, pgstore.WithLogger(nil), pgstore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	other := listen(t, stores[1])
 	for range 3 {
 		sql(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -66,6 +72,26 @@ func TestTheConnectionIsLost(t *testing.T) {
 		remove(t, stores[0], lock.ID)
 		require.Equal(t, lock, other.until(server.EventDeleted).Lock)
 	}
+	require.Equal(t, 3, strings.Count(log.String(), "can't be heard"), "%s", &log)
+	require.Equal(t, 4, strings.Count(log.String(), "are heard"), "%s", &log)
+}
+
+// logged is a log that several goroutines write.
+type logged struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // TestANotificationIsLost: a lock that stands in somebody's way, and is deleted behind all servers' backs, is missed soon.

@@ -179,9 +179,7 @@ func (s *Store) look(ctx context.Context, say func(server.Event)) {
 		for _, name := range free {
 			say(nameIsFree(name))
 		}
-		for _, name := range nobody {
-			s.withdraw(ctx, name)
-		}
+		s.withdraw(nobody)
 		if look {
 			s.lookForHolders(ctx, say)
 			looked = time.Now()
@@ -194,19 +192,37 @@ func nameIsFree(name string) server.Event {
 	return server.Event{Kind: server.EventFree, Lock: server.Lock{Name: name}}
 }
 
-// withdraw deletes the note about the own line, in which nobody seems to be any more, and tells those who leave the
-// name to it. If somebody is, he is noted again with his next try.
-func (s *Store) withdraw(ctx context.Context, name string) {
-	const sql = `DELETE FROM relukko_go.waiting WHERE (name, server) IN
-		(SELECT name, server FROM relukko_go.waiting WHERE name = $1 AND server = $2 FOR UPDATE SKIP LOCKED)`
-	err := s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
-		tag, err := conn.Exec(ctx, sql, name, s.id)
-		if tag.RowsAffected() > 0 {
-			s.notifier.add(nameIsFree(name))
-		}
+// withdrawSQL leaves out what another transaction has in its hands: waiting for it could be mutual.
+const withdrawSQL = `WITH mine AS MATERIALIZED (
+		SELECT name FROM relukko_go.waiting WHERE server = $1 AND name = ANY ($2) FOR UPDATE SKIP LOCKED)
+	DELETE FROM relukko_go.waiting w USING mine WHERE w.name = mine.name AND w.server = $1 RETURNING w.name`
+
+// withdraw deletes the notes about own lines in which nobody seems to be any more, and tells those who leave the names to them. If
+// somebody is, he is noted again with his next try.
+func (s *Store) withdraw(names []string) {
+	if len(names) == 0 {
+		return
+	}
+	var withdrawn []string
+	err := s.call(context.Background(), findTimeout, func(ctx context.Context, conn *pgx.Conn) (err error) {
+		rows, _ := conn.Query(ctx, withdrawSQL, s.id, names)
+		withdrawn, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
 	})
-	_ = err // then the others wait until the turn is over
+	if err != nil {
+		return // the others wait until the turn is over
+	}
+	for _, name := range withdrawn {
+		s.notifier.add(nameIsFree(name))
+	}
+}
+
+// withdrawAll deletes the notes about all own lines.
+func (s *Store) withdrawAll() {
+	s.lookout.mu.Lock()
+	names := slices.Collect(maps.Keys(s.lookout.tried))
+	s.lookout.mu.Unlock()
+	s.withdraw(names)
 }
 
 // lookForHolders says which of the locks that stood in the way are gone.

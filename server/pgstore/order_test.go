@@ -155,6 +155,22 @@ func TestWhoGaveUpHoldsUpNobody(t *testing.T) {
 	}
 }
 
+// TestAServerThatEndsHasNoTurn: its waiters are sent away, and it takes back what it has noted about them.
+func TestAServerThatEndsHasNoTurn(t *testing.T) {
+	url := postgres.Database(t)
+	s, ending := open(t, url), open(t, url)
+	held := create(t, s, newLock("robot-arm-1"))
+	in := newLock("robot-arm-1")
+	in.Waited = time.Second
+	_, err := ending.Create(t.Context(), in)
+	require.ErrorIs(t, err, server.ErrHeld)
+	require.NoError(t, ending.Close())
+	remove(t, s, held.ID)
+	in = newLock("robot-arm-1")
+	in.Waited = time.Microsecond // who has waited is not made to wait for another's turn, he is refused
+	create(t, s, in)
+}
+
 // TestADeadServerHasATurn that others wait for once, and then no more.
 func TestADeadServerHasATurn(t *testing.T) {
 	t.Parallel() // it waits, for the most part

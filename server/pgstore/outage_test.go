@@ -309,3 +309,32 @@ func TestALockInTheDatabaseHangs(t *testing.T) {
 	require.NoError(t, tx.Rollback(t.Context()))
 	create(t, s, newLock("stuck"))
 }
+
+// TestTheReplicaIsGone for which commits have to wait: calls end, and what is not on the replica nobody sees. It is there
+// once the replica has it, or is given up.
+func TestTheReplicaIsGone(t *testing.T) {
+	url := postgres.Database(t)
+	s, other := open(t, url), open(t, url)
+	requireNormal(t, s)
+	set := func(to string) {
+		sql(t, url, `ALTER SYSTEM SET synchronous_standby_names = `+to)
+		sql(t, url, `SELECT pg_reload_conf()`)
+	}
+	t.Cleanup(func() { set("''") })
+	var in server.NewLock
+	set("'one_that_is_gone'")
+	for err := error(nil); err == nil; { // the setting takes a moment
+		in = newLock("robot-arm-" + newID())
+		_, err = s.Create(t.Context(), in)
+		if err != nil {
+			require.ErrorIs(t, err, server.ErrUnavailable)
+		}
+	}
+	_, err := other.Get(t.Context(), in.ID)
+	require.ErrorIs(t, err, server.ErrGone)
+	set("''")
+	require.Eventually(t, func() bool {
+		lock, err := other.Holder(t.Context(), in.Name)
+		return err == nil && lock.ID == in.ID
+	}, soon, time.Millisecond)
+}

@@ -45,8 +45,7 @@ var _ server.Store = (*Store)(nil)
 // Option sets up a Store.
 type Option func(*Store)
 
-// WithLogger has the store log to l when other servers can't be heard, or can't be told, and when they can be again. By default
-// it is silent.
+// WithLogger has the store log to l when it can't hear other servers, and when it can again. By default it is silent.
 func WithLogger(l *slog.Logger) Option {
 	return func(s *Store) {
 		if l != nil {
@@ -96,6 +95,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 // Close ends the store: it tells the other servers what they have not heard yet, if that takes no longer than a second, and
 // closes all connections. Calls under way end first; Watch returns.
 func (s *Store) Close() error {
+	s.withdrawAll()
 	s.close()
 	s.behind.Wait()
 	s.pool.Close()

@@ -1,0 +1,83 @@
+package pgstore
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// TestTheLookoutForgets: however much stands in the way of however many, its memory is bounded.
+func TestTheLookoutForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l lookout
+		l.init()
+		for i := range 2 * maxHolders {
+			name := fmt.Sprint("lock ", i)
+			l.held(server.NewLock{Name: name, Waited: time.Second}, server.Lock{ID: name, Name: name})
+		}
+		require.Len(t, l.holders, maxHolders)
+		require.Len(t, l.tried, 2*maxHolders)
+		time.Sleep(noteEndures + time.Second)
+		l.due(time.Now(), time.Now())
+		require.Empty(t, l.tried)
+	})
+}
+
+// TestTheLookoutKnowsWhenToLook next, and for what.
+func TestTheLookoutKnowsWhenToLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l lookout
+		l.init()
+		began := time.Now()
+		due := func() (free, nobody []string, look bool, wait time.Duration) { return l.due(time.Now(), began) }
+
+		_, _, look, _ := due()
+		require.False(t, look, "there is nothing to look for")
+		in := server.NewLock{Name: "robot-arm-1", Waited: time.Second}
+		holder := server.Lock{ID: "holder", Name: "robot-arm-1"}
+		l.held(in, holder)
+		_, _, look, wait := due()
+		require.False(t, look)
+		require.Equal(t, lookDeaf, wait)
+		l.setDeaf(false)
+		_, _, _, wait = due()
+		require.Equal(t, lookEvery, wait)
+		time.Sleep(lookEvery)
+		_, _, look, _ = due()
+		require.True(t, look)
+
+		l.free(holder)
+		_, nobody, look, wait := due()
+		require.False(t, look)
+		require.Empty(t, nobody)
+		require.Equal(t, ownLineHas, wait)
+		time.Sleep(ownLineHas)
+		_, nobody, _, _ = due()
+		require.Equal(t, []string{"robot-arm-1"}, nobody)
+
+		l.left("robot-arm-1", 300*time.Millisecond)
+		l.free(holder)
+		l.held(in, holder) // tried again in time
+		l.left("robot-arm-2", 300*time.Millisecond)
+		time.Sleep(ownLineHas)
+		free, nobody, _, _ := due()
+		require.Empty(t, free)
+		require.Empty(t, nobody)
+		time.Sleep(300 * time.Millisecond)
+		free, _, _, _ = due()
+		require.Equal(t, []string{"robot-arm-2"}, free)
+
+		l.left("robot-arm-2", 300*time.Millisecond)
+		l.free(server.Lock{Name: "robot-arm-2"})
+		l.made("robot-arm-2")
+		time.Sleep(time.Second)
+		free, nobody, _, _ = due()
+		require.Empty(t, free)
+		require.Empty(t, nobody)
+	})
+}
