@@ -37,6 +37,7 @@ type acquisition struct {
 	cancel     context.CancelFunc // of that create
 	unanswered instant            // when the earliest create that will never be answered was sent; zero: none
 
+	lost       int       // how many of them there are
 	held       bool      // the last answer was that somebody holds it
 	lastErr    error     // the last failure since then
 	answered   time.Time // when the backend last said who has the lock, or we began to ask
@@ -85,15 +86,15 @@ func (a *acquisition) slow() {
 
 // run asks the backend until it has the lock.
 func (a *acquisition) run(try bool) (*Session, error) {
-	a.answered = time.Now()
+	a.answered = a.m.silentSince(a.began)
 	defer a.stopAsking()
 	if a.m.onWait != nil {
 		a.askIn(reportAfter - time.Since(a.began))
 	}
 	for {
 		r, ok := a.create(a.maxWait(try))
-		if r.err != nil && !api.NotSent(r.err) && a.unanswered == (instant{}) {
-			a.unanswered = r.sent
+		if r.err != nil && !api.NotSent(r.err) {
+			a.lose(r.sent)
 		}
 		if r.err != nil || !ok {
 			a.slow()
@@ -113,7 +114,7 @@ func (a *acquisition) run(try bool) (*Session, error) {
 			mine, failed := a.heldBy(r.err)
 			switch {
 			case mine != nil:
-				if s := a.take(*mine, a.unanswered); s != nil {
+				if s := a.take(*mine, a.firstSent(r.sent)); s != nil {
 					return s, nil
 				}
 				again, err = a.backOff(fmt.Errorf("lock %s was found when its lease was over", mine.ID))
@@ -169,7 +170,15 @@ func (a *acquisition) create(wait time.Duration) (created, bool) {
 	}
 	if a.m.client.CanCallOff() {
 		a.slow()
-		r := a.post(a.ctx, wait)
+		ctx := a.ctx
+		if _, ok := ctx.Deadline(); ok {
+			// Else the caller's deadline would look like a dark network's time-out.
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithCancel(context.WithoutCancel(ctx))
+			defer cancel()
+			defer context.AfterFunc(a.ctx, cancel)()
+		}
+		r := a.post(ctx, wait)
 		return r, r.err == nil || a.ctx.Err() == nil
 	}
 	ctx, cancel := context.WithCancel(a.task.Context(a.parent))
@@ -196,17 +205,34 @@ func (a *acquisition) post(ctx context.Context, wait time.Duration) created {
 	return r
 }
 
+// lose notes that what a create did, sent then, is not known.
+func (a *acquisition) lose(sent instant) {
+	a.unanswered = a.firstSent(sent)
+	a.lost++
+}
+
+// firstSent is when the earliest create was sent that may have made a lock, of
+// those without an answer and the one that was sent then.
+func (a *acquisition) firstSent(sent instant) instant {
+	if a.unanswered == (instant{}) {
+		return sent
+	}
+	return a.unanswered.earlier(sent)
+}
+
 // take makes a session of a lock that was created, unless its lease is over
 // already: then the lock is given back, and nil returned.
 func (a *acquisition) take(lock api.Lock, sent instant) *Session {
 	length := lock.ExpiresAt.Sub(lock.CreatedAt)
 	if !a.m.client.Trusted() && sent.add(min(length, maxLease)).sub(a.hub.now()) <= min(a.m.ttl, length)/10 {
-		ctx, cancel := context.WithTimeout(a.task.Context(a.parent), releaseTimeout)
+		a.lose(sent)
+		a.slow()
+		ctx, cancel := context.WithTimeout(a.ctx, releaseTimeout)
 		defer cancel()
-		a.m.delete(ctx, lock.ID)
+		a.m.delete(ctx, lock.ID) // where that fails, cleanUp sees to it
 		return nil
 	}
-	l := &lease{m: a.m, hub: a.hub, task: a.task, values: a.parent, creator: a.creator, stray: a.unanswered != instant{}}
+	l := &lease{m: a.m, hub: a.hub, task: a.task, values: a.parent, creator: a.creator, stray: a.lost > 0}
 	s := newSession(a.parent, l)
 	l.start(lock, sent, s)
 	a.task.Become(l)
@@ -228,6 +254,7 @@ func (a *acquisition) heldBy(err error) (mine *api.Lock, failed error) {
 		return holder, nil
 	}
 	a.held, a.lastErr, a.retry, a.answered = true, nil, nil, time.Now()
+	a.m.answered()
 	a.report.holderIs(holder)
 	if w := a.waiter.Load(); w != nil {
 		w.found(holder, a.doubts)

@@ -121,6 +121,7 @@ func (a *acquisition) whoHolds() {
 	if w != nil {
 		doubts = w.ask()
 	}
+	time.AfterFunc(time.Second, a.report.begin) // whether or not there is an answer
 	a.hub.whoHolds(a.m.name, func(holder *api.Lock) {
 		if holder != nil && a.owns(holder) {
 			return // we do, by now
@@ -136,6 +137,7 @@ func (a *acquisition) whoHolds() {
 // backOff pauses after a failure that may pass. It returns an error when it has
 // lasted too long, and false when the caller's context has ended.
 func (a *acquisition) backOff(err error) (bool, error) {
+	a.slow()
 	a.lastErr = err
 	if a.retry == nil {
 		a.retry = a.m.backOff()

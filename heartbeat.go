@@ -33,9 +33,10 @@ type lease struct {
 	values  context.Context // the caller's, for the values
 
 	// From the first heartbeat on:
-	ctx    context.Context // of its requests; done when the lease is over
-	cancel context.CancelFunc
-	poke   chan struct{} // renew now: something may have happened to the lock
+	ctx      context.Context // of its requests; done when the lease is over
+	cancel   context.CancelFunc
+	poke     chan struct{}      // renew now: something may have happened to the lock
+	breakOff context.CancelFunc // ends the attempt under way
 
 	mu       sync.Mutex
 	session  *Session
@@ -59,7 +60,7 @@ func (l *lease) start(lock api.Lock, sent instant, s *Session) {
 		return
 	}
 	l.grant(sent, min(lock.ExpiresAt.Sub(lock.CreatedAt), maxLease))
-	l.beat = time.AfterFunc(min(firstHeartbeat, l.m.ttl/3), l.run)
+	l.beat = time.AfterFunc(min(firstHeartbeat, l.m.ttl/3, max(l.left(), 0)/3), l.run)
 }
 
 // grant counts a lease of length from sent. The caller holds l.mu.
@@ -131,8 +132,10 @@ func (l *lease) stop() error {
 	l.mu.Lock()
 	s := l.session
 	if !l.finish(ErrUnlocked) {
-		defer l.mu.Unlock()
-		return l.err
+		loss := l.err
+		l.mu.Unlock()
+		s.done(loss) // who ended it may be about to
+		return loss
 	}
 	l.mu.Unlock()
 	s.done(ErrUnlocked)
@@ -204,13 +207,19 @@ func (l *lease) renew() bool {
 			l.expire()
 			return false
 		}
-		ctx, cancel := context.WithTimeout(l.ctx, min(left*9/20, l.m.ttl*9/20, maxAttempt))
+		limit := min(min(left, l.m.ttl, maxLease)*9/20, maxAttempt)
+		ctx, cancel := context.WithTimeout(l.ctx, limit)
+		l.mu.Lock()
+		l.breakOff = cancel
+		l.mu.Unlock()
 		sent := l.hub.now()
 		had := l.shorten(sent)
 		lock, err := l.m.client.KeepAlive(ctx, id, l.m.ttl)
+		ended := ctx.Err()
 		cancel()
 		if err == nil {
 			l.renewed(lock, sent)
+			l.m.answered()
 			return true
 		}
 		if l.ctx.Err() != nil {
@@ -225,11 +234,35 @@ func (l *lease) renew() bool {
 			return false
 		}
 		pause := l.failed(err, sent, had)
+		if ended != nil {
+			err = fmt.Errorf("no answer within %v", limit) // nobody's context but ours
+			l.note(err)
+		}
 		l.m.log.Info("lock not renewed, trying again", "lock", l.m.name, "id", id, "in", pause, "error", err)
-		if !sleep(l.ctx, pause) {
+		if !l.pause(pause) {
 			return false
 		}
 	}
+}
+
+// pause returns after d, or earlier when the backend is to be asked at once,
+// and false when the lease is over.
+func (l *lease) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.poke:
+	case <-l.ctx.Done():
+		return false
+	}
+	return true
+}
+
+func (l *lease) note(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastErr = err
 }
 
 // shorten counts on the renewal that is about to be sent taking effect without
@@ -239,8 +272,8 @@ func (l *lease) shorten(sent instant) (had instant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	had = l.deadline
-	if end := sent.add(l.m.ttl); end.mono.Before(had.mono) && l.err == nil {
-		l.deadline = end
+	if l.err == nil {
+		l.deadline = had.earlier(sent.add(l.m.ttl))
 		l.arm()
 	}
 	return had
@@ -297,6 +330,9 @@ func (l *lease) jumped() {
 	if l.err == nil {
 		l.limit = l.hub.now().add(confirmJump)
 		l.arm()
+		if l.breakOff != nil {
+			l.breakOff() // a renewal sent before the jump confirms nothing
+		}
 	}
 	l.mu.Unlock()
 	l.check()

@@ -27,6 +27,7 @@ type Mutex struct {
 
 	mu      sync.Mutex
 	session *Session             // between Lock and Unlock
+	word    time.Time            // when the backend last said who has the lock
 	queue   map[*report]struct{} // who waits for the turn
 }
 
@@ -110,7 +111,7 @@ func (m *Mutex) acquire(ctx context.Context, try bool, log *slog.Logger) (s *Ses
 	}
 	if err != nil {
 		m.turn.Release(1)
-		if a.flight != nil || a.unanswered != (instant{}) {
+		if a.flight != nil || a.lost > 0 {
 			go a.cleanUp()
 		} else {
 			a.task.Done()
@@ -119,7 +120,7 @@ func (m *Mutex) acquire(ctx context.Context, try bool, log *slog.Logger) (s *Ses
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.session = s
+	m.session, m.word = s, time.Now()
 	for r := range m.queue {
 		lock := s.Info()
 		r.holderIs(&lock)
@@ -147,7 +148,7 @@ func (m *Mutex) takeTurn(a *acquisition, try bool) error {
 	m.queue[&a.report] = struct{}{}
 	m.mu.Unlock()
 	a.slow()
-	a.held = true
+	a.held = a.report.known() != nil
 
 	defer time.AfterFunc(reportAfter, a.report.begin).Stop()
 	err := m.turn.Acquire(a.ctx, 1)
@@ -161,6 +162,25 @@ func (m *Mutex) takeTurn(a *acquisition, try bool) error {
 	a.held = false
 	a.report.forget()
 	return nil
+}
+
+// answered notes that the backend has just said who has the lock.
+func (m *Mutex) answered() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.word = time.Now()
+}
+
+// silentSince is when the backend last said who has the lock, or began if that
+// is later: goroutines that queue here for a backend that is silent need not
+// wait it out one after the other.
+func (m *Mutex) silentSince(began time.Time) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.word.After(began) {
+		return m.word
+	}
+	return began
 }
 
 // Unlock releases the lock. It works with a cancelled context: of ctx it takes

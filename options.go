@@ -73,8 +73,8 @@ func WithOnLost(f func(error)) Option { return func(o *options) { o.onLost = f }
 
 // WithOnWait has f called when a Lock has waited for 250 ms, and again when the
 // holder changes, with the lock that it waits for; nil where nobody can tell.
-// The calls for one Lock come one after the other, on a goroutine of their own;
-// none begins after Lock has returned. On a backend without our extensions a
+// The calls for one Lock come one after the other, on a goroutine of their own,
+// which Lock does not wait for when it returns. On a backend without our extensions a
 // change of holder is noticed when Lock asks again.
 func WithOnWait(f func(holder *api.Lock)) Option { return func(o *options) { o.onWait = f } }
 

@@ -40,7 +40,16 @@ func (a *acquisition) cleanUp() {
 // backend has no such thing. When it returns true, nothing is left, and no
 // straggler will be let in.
 func (a *acquisition) callOff(ctx context.Context) (offered bool, err error) {
-	err = untilAnswered(ctx, func() error { return a.m.client.CallOff(ctx, a.mark()) })
+	asking, stop := context.WithCancel(ctx)
+	defer stop()
+	if a.flight != nil {
+		a.flight = a.stopWhenNeverSent(a.flight, stop)
+	}
+	final := func(err error) bool { return !api.Transient(err) }
+	if a.m.client.CanCallOff() {
+		final = refused // anything else is a proxy's doing
+	}
+	err = untilAnswered(asking, final, func() error { return a.m.client.CallOff(asking, a.mark()) })
 	var e *api.Error
 	switch {
 	case err == nil:
@@ -49,10 +58,27 @@ func (a *acquisition) callOff(ctx context.Context) (offered bool, err error) {
 			<-a.flight
 		}
 		return true, nil
+	case asking.Err() != nil && ctx.Err() == nil:
+		return true, nil
 	case errors.As(err, &e) && !errors.Is(err, api.ErrRefused):
 		return false, nil
 	}
 	return false, err
+}
+
+// stopWhenNeverSent passes on the outcome of a create, and calls stop when it
+// was never sent and no other create is left to be called off.
+func (a *acquisition) stopWhenNeverSent(flight <-chan created, stop func()) chan created {
+	landed := make(chan created, 1)
+	alone := a.lost == 0
+	go func() {
+		r := <-flight
+		if r.err != nil && api.NotSent(r.err) && alone {
+			stop()
+		}
+		landed <- r
+	}()
+	return landed
 }
 
 // seekOut lets a create that is under way finish and deletes what it made;
@@ -67,10 +93,10 @@ func (a *acquisition) seekOut(ctx context.Context) error {
 				return err
 			}
 		case !api.NotSent(r.err):
-			a.unanswered = r.sent
+			a.lose(r.sent)
 		}
 	}
-	if a.unanswered == (instant{}) {
+	if a.lost == 0 {
 		return nil
 	}
 	began := time.Now()
@@ -79,7 +105,7 @@ func (a *acquisition) seekOut(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		var locks []api.Lock
-		err := untilAnswered(ctx, func() (err error) {
+		err := untilAnswered(ctx, refused, func() (err error) {
 			locks, err = a.m.client.List(ctx)
 			return err
 		})
@@ -93,18 +119,20 @@ func (a *acquisition) seekOut(ctx context.Context) error {
 			if err := a.m.delete(ctx, locks[i].ID); err != nil && !errors.Is(err, api.ErrGone) {
 				return err
 			}
-			return nil
+			if a.lost--; a.lost == 0 {
+				return nil
+			}
 		}
 	}
 	return nil
 }
 
-// untilAnswered repeats f, which retries for a while by itself, until the
-// backend has answered it or ctx ends.
-func untilAnswered(ctx context.Context, f func() error) error {
+// untilAnswered repeats f, which retries for a while by itself, until it
+// succeeds or fails for good, or ctx ends.
+func untilAnswered(ctx context.Context, final func(error) bool, f func() error) error {
 	for {
 		err := f()
-		if err == nil || !api.Transient(err) || !sleep(ctx, time.Second) {
+		if err == nil || final(err) || !sleep(ctx, time.Second) {
 			return err
 		}
 	}

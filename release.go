@@ -19,12 +19,14 @@ func (l *lease) release(ctx context.Context) error {
 		l.giveBack(ctx, loss)
 		return loss
 	}
+	began := time.Now()
 	limited, cancel := context.WithTimeout(l.task.Context(ctx), releaseTimeout)
 	defer cancel()
 	id := l.info().ID
 	err := l.m.delete(limited, id)
 	switch {
 	case err == nil:
+		l.m.answered()
 		l.settle(l.task)
 		return nil
 	case errors.Is(err, api.ErrGone):
@@ -37,8 +39,15 @@ func (l *lease) release(ctx context.Context) error {
 		return l.m.errorf([]error{ErrNotReleased, err}, "not released, it stays taken until its lease and the backend's grace have passed: %v", err)
 	}
 	go l.releaseBehind(ctx)
-	return l.m.errorf([]error{ErrNotReleased, err}, "not released within %v, trying on until %s: %v",
-		releaseTimeout, l.end().Format(time.RFC3339), err)
+	took := time.Since(began).Round(time.Millisecond)
+	switch {
+	case l.hub.client.Tasks().Context().Err() != nil:
+		return l.m.errorf([]error{ErrNotReleased, api.ErrClosed}, "not released within %v, when the client was closed; it expires by itself: %v", took, err)
+	case time.Now().After(l.end()):
+		return l.m.errorf([]error{ErrNotReleased}, "not released within %v; its lease has ended, it expires by itself: %v", took, err)
+	}
+	// err is not passed on: it speaks of our time-out, not of the caller's.
+	return l.m.errorf([]error{ErrNotReleased}, "not released within %v, trying on until %s: %v", took, l.end().Format(time.RFC3339), err)
 }
 
 // releaseBehind goes on with a release that Unlock gave up waiting for.
@@ -54,7 +63,7 @@ func (l *lease) releaseBehind(ctx context.Context) {
 // giveBack deletes, behind, a lock whose lease is over but which the backend
 // may keep for its grace: the name is free the sooner.
 func (l *lease) giveBack(ctx context.Context, loss error) {
-	task := l.m.client.Tasks().Start(l)
+	task := l.m.client.Tasks().StartLate(l)
 	if task == nil {
 		return // the client has closed; the lock expires by itself
 	}
@@ -78,7 +87,7 @@ func (l *lease) settle(task *tasks.Task) {
 		task.Done()
 		return
 	}
-	a := &acquisition{m: l.m, parent: l.values, hub: l.hub, task: task, creator: l.creator, unanswered: l.hub.now()}
+	a := &acquisition{m: l.m, parent: l.values, hub: l.hub, task: task, creator: l.creator, unanswered: l.hub.now(), lost: 1}
 	task.Become(a)
 	go a.cleanUp()
 }
@@ -103,7 +112,11 @@ func (m *Mutex) delete(ctx context.Context, id string) error {
 		}
 		tried = tried || !api.NotSent(err)
 		m.log.Info("lock not released, trying again", "lock", m.name, "id", id, "error", err)
-		if !sleep(ctx, releasePause) {
+		pause := releasePause
+		if errors.As(err, &e) {
+			pause = max(pause, min(e.RetryAfter, releaseTimeout/2))
+		}
+		if !sleep(ctx, pause) {
 			return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
 	}

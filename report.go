@@ -70,12 +70,14 @@ func (r *report) begin() {
 
 func (r *report) logWait() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.over {
-		return
+	over, holder := r.over, r.holder
+	if !over {
+		r.nag.Reset(logEvery)
 	}
-	r.log.Info("still waiting for a lock", "lock", r.name, "holder", heldBy(r.holder))
-	r.nag.Reset(logEvery)
+	r.mu.Unlock()
+	if !over {
+		r.log.Info("still waiting for a lock", "lock", r.name, "holder", heldBy(holder))
+	}
 }
 
 // end has nothing told from now on.

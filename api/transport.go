@@ -221,7 +221,7 @@ func (c *Client) exchange(ctx context.Context, k *call, a *attempt) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if k.kind == isCreate {
+	if k.kind == isCreate && (k.success(resp.StatusCode) || resp.StatusCode == http.StatusConflict) {
 		c.maxWait.Store(int64(relukkoWait(resp.Header)))
 		c.callOff.Store(resp.Header.Get("Relukko-Call-Off") == "1")
 	}

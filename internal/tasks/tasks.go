@@ -20,6 +20,8 @@ type Group struct {
 	tasks  map[*Task]struct{}
 	idle   chan struct{} // non-nil once Close has begun; closed when no task is left
 	shared any
+
+	abandoned bool // Close has given up waiting
 }
 
 // NewGroup returns an empty group. cause is why whatever Close ends was ended.
@@ -82,6 +84,7 @@ func (g *Group) Close(ctx context.Context) (abandoned []string) {
 func (g *Group) jobs() []Job {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.abandoned = true
 	jobs := make([]Job, 0, len(g.tasks))
 	for t := range g.tasks {
 		jobs = append(jobs, t.job)
@@ -106,10 +109,16 @@ type Task struct {
 }
 
 // Start enters a task into the account, or returns nil when Close has begun.
-func (g *Group) Start(job Job) *Task {
+func (g *Group) Start(job Job) *Task { return g.start(job, false) }
+
+// StartLate is Start for what an earlier task left to be done: while Close
+// still waits for others, it waits for this, too.
+func (g *Group) StartLate(job Job) *Task { return g.start(job, true) }
+
+func (g *Group) start(job Job, late bool) *Task {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.idle != nil {
+	if g.abandoned || g.idle != nil && (!late || len(g.tasks) == 0) {
 		return nil
 	}
 	t := &Task{group: g, job: job}
@@ -140,8 +149,12 @@ func (t *Task) waited() {
 // Become changes what the task is about.
 func (t *Task) Become(job Job) {
 	t.group.mu.Lock()
-	defer t.group.mu.Unlock()
 	t.job = job
+	abandoned := t.group.abandoned
+	t.group.mu.Unlock()
+	if abandoned {
+		job.Abandon()
+	}
 }
 
 // Done takes the task off the account. Further calls do nothing.
