@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,25 +22,64 @@ import (
 
 	"gitlab.com/relukko/relukko-go/internal/pgtest"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/pgstore"
 )
 
 // durable is a PostgreSQL that writes to disk in earnest.
 var durable = pgtest.Cluster{Fsync: true}
 
-// BenchmarkRounds is how often many clients, each with a name of its own, create a lock and delete it again: through a
-// Store, and by pgbench, which says what this database on this disk allows. An operation is one round.
+// BenchmarkRounds is how often many clients, each with a name of its own, create a lock and delete it again: through the Store of a
+// server that is alone on its database, of one that has to tell another, and by pgbench, which says what this database on this
+// disk allows. An operation is one round; the latencies are those of one create or delete.
 //
 //	go test -run '^$' -bench Rounds -benchtime 5s ./server/pgstore
 func BenchmarkRounds(b *testing.B) {
 	defer func() { require.NoError(b, durable.Close()) }()
 	for _, clients := range []int{1, 16, 64} {
-		b.Run(fmt.Sprint("store/clients=", clients), func(b *testing.B) { storeRounds(b, clients) })
+		b.Run(fmt.Sprint("alone/clients=", clients), func(b *testing.B) { storeRounds(b, clients, 1) })
+		b.Run(fmt.Sprint("two/clients=", clients), func(b *testing.B) { storeRounds(b, clients, 2) })
 		b.Run(fmt.Sprint("pgbench/clients=", clients), func(b *testing.B) { pgbenchRounds(b, clients) })
 	}
 }
 
-func storeRounds(b *testing.B, clients int) {
-	s := open(b, durable.Database(b))
+// BenchmarkHandoff is a lock going from a client of one server to a client of another, each waiting on his server.
+func BenchmarkHandoff(b *testing.B) {
+	defer func() { require.NoError(b, durable.Close()) }()
+	b.Run("two", func(b *testing.B) {
+		nodes := startNodesOn(b, durable.Database(b), 2)
+		var wg sync.WaitGroup
+		var handed atomic.Int64
+		for _, n := range nodes {
+			wg.Go(func() {
+				for handed.Add(1) <= int64(b.N) {
+					n.delete(n.create(context.Background(), "robot-arm-1", 30).ID)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// watch hears the others, and makes nothing of it.
+func watch(b *testing.B, s *pgstore.Store) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.Watch(ctx, func(server.Event) {}) })
+	b.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+	require.Eventually(b, s.Listens, soon, time.Millisecond)
+}
+
+func storeRounds(b *testing.B, clients, servers int) {
+	url := durable.Database(b)
+	s := open(b, url)
+	watch(b, s)
+	if servers > 1 {
+		watch(b, open(b, url))
+		require.Eventually(b, s.Heeded, soon, time.Millisecond)
+	}
 	creator := "user@host/42 #k3v9x2m4q7ab"
 	round := func(client int) (create, remove time.Duration) {
 		in := server.NewLock{ID: newID(), Name: fmt.Sprint("lock-", client), Creator: &creator, IP: "192.0.2.7", TTL: time.Minute}

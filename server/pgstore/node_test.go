@@ -27,13 +27,18 @@ type node struct {
 func startNodes(t testing.TB, n int, opts ...server.Option) (nodes []*node, url string) {
 	t.Helper()
 	url = postgres.Database(t)
+	return startNodesOn(t, url, n, opts...), url
+}
+
+func startNodesOn(t testing.TB, url string, n int, opts ...server.Option) (nodes []*node) {
+	t.Helper()
 	for range n {
 		nodes = append(nodes, startNode(t, url, opts...))
 	}
 	for _, n := range nodes {
 		require.Eventually(t, func() bool { return n.store.Listens() && n.store.Heeded() == (len(nodes) > 1) }, soon, time.Millisecond)
 	}
-	return nodes, url
+	return nodes
 }
 
 func startNode(t testing.TB, url string, opts ...server.Option) *node {
