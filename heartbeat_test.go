@@ -269,3 +269,36 @@ func TestLocksOfOneClientShareOneWebSocket(t *testing.T) {
 		require.Equal(t, 1, s.WebSockets(), "one for all")
 	})
 }
+
+func TestSuspendBeforeTheFirstHeartbeatCountsOnEachClock(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		ahead := relukko.Skew(c)
+		m := relukko.NewMutex(c, "arm")
+		held := lock(t, m)
+		start := time.Now()
+		const suspended = 9*time.Minute + 30*time.Second
+		ahead.Store(int64(suspended))
+		s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
+		<-held.Done()
+		require.Less(t, time.Since(start)+suspended, 10*time.Minute, "the lease of 10 min was over by the wall clock")
+		s.Heal()
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+	})
+}
+
+func TestDeletionIsHeardWhileARenewalPauses(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Minute))
+		held := lock(t, m)
+		time.Sleep(25 * time.Second)
+		s.FailNext(1, http.StatusServiceUnavailable, "Retry-After", "120")
+		time.Sleep(20 * time.Second) // the heartbeat was told to come much later
+		s.Delete("arm")
+		start := time.Now()
+		<-held.Done()
+		require.Less(t, time.Since(start), time.Second)
+		lostFor(t, held, relukko.LossDeleted)
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+	})
+}

@@ -2,9 +2,11 @@ package relukko
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
 )
@@ -13,24 +15,43 @@ import (
 //
 // Its Lock retries until it holds, logging each minute (to the logger of
 // [WithLogger], or else to [slog.Default]); it panics only where no waiting
-// helps: an unusable name or option, a backend that refuses, a closed client.
-// Its Unlock panics when nothing is held. There is no context that a loss could
-// end: it reaches [WithOnLost]'s function, and Unlock after it does not panic.
+// helps: an unusable name or option, a backend that refuses, a certificate that
+// is not trusted, a closed client. Its Unlock panics when nothing is held. There
+// is no context that a loss could end: it reaches [WithOnLost]'s function, and
+// Unlock after it does not panic.
 func (m *Mutex) Locker() sync.Locker { return locker{m} }
 
 type locker struct{ m *Mutex }
 
+const lockerPause = 2 * time.Second // between two Locks, at least
+
 func (l locker) Lock() {
+	var logged time.Time
 	for {
 		_, err := l.m.acquire(context.Background(), false, l.log())
 		if err == nil {
 			return
 		}
-		if !api.Transient(err) {
+		if l.hopeless(err) {
 			panic(err)
 		}
-		l.log().Warn("lock not acquired, trying on", "lock", l.m.name, "error", err)
+		if time.Since(logged) >= time.Minute {
+			l.log().Warn("lock not acquired, trying on", "lock", l.m.name, "error", err)
+			logged = time.Now()
+		}
+		pause := lockerPause
+		var e *api.Error
+		if errors.As(err, &e) {
+			pause = max(pause, min(e.RetryAfter, time.Minute))
+		}
+		time.Sleep(pause)
 	}
+}
+
+// hopeless reports whether another Lock would fail in the same way.
+func (l locker) hopeless(err error) bool {
+	var untrusted *tls.CertificateVerificationError
+	return l.m.err != nil || errors.Is(err, api.ErrRefused) || errors.Is(err, api.ErrClosed) || errors.As(err, &untrusted)
 }
 
 func (l locker) Unlock() {

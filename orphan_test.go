@@ -190,6 +190,30 @@ func TestACreateWhoseConnectionBrokeIsLookedForAgain(t *testing.T) {
 	}
 }
 
+func TestAProxyThatKnowsNoBackendDoesNotEndACleanup(t *testing.T) {
+	for _, without := range [][]server.Extension{nil, server.AllExtensions()} {
+		bubble(t, fmt.Sprint("without ", without), func(t *testing.T, s *relukkotest.Server) {
+			s.Without(without...)
+			c := s.Client()
+			m := relukko.NewMutex(c, "arm")
+			require.NoError(t, m.Unlock(lock(t, m)))
+			parked := s.HoldReplies(create)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := m.Lock(ctx)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			s.AnswerNext(-1, nil, relukkotest.Answer{Status: 404, Body: "<html>no such backend"})
+			s.Cut()
+			parked.Release()
+			time.Sleep(30 * time.Second)
+			require.Len(t, s.Locks(), 1)
+			s.Heal()
+			require.NoError(t, c.Close(t.Context()))
+			require.Empty(t, s.Locks())
+		})
+	}
+}
+
 func TestNonsenseForACreateLeavesNothing(t *testing.T) {
 	for _, without := range [][]server.Extension{nil, server.AllExtensions()} {
 		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
