@@ -136,7 +136,7 @@ func (l *lookout) due(now, looked time.Time) (free, nobody []string, look bool, 
 			break
 		}
 		l.freed = l.freed[1:]
-		if tried, noted := l.tried[first.name]; noted && !tried.After(first.at) {
+		if tried, noted := l.tried[first.name]; noted && tried.Before(first.at) {
 			delete(l.tried, first.name)
 			nobody = append(nobody, first.name)
 		}

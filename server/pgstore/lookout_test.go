@@ -73,6 +73,7 @@ func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 		require.Equal(t, []string{"robot-arm-2"}, free)
 
 		l.left("robot-arm-2", 300*time.Millisecond)
+		time.Sleep(time.Millisecond)
 		l.free(server.Lock{Name: "robot-arm-2"})
 		l.made("robot-arm-2")
 		time.Sleep(time.Second)
