@@ -8,9 +8,9 @@ func newCompletion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish",
 		Short: "Print a script that has a shell complete what is typed",
-		Long: `Print a script that has a shell complete commands, flags, and the names of locks.
-The names come from the backend, so its address and key must be in the
-environment of the shell.`,
+		Long: `Print a script that has a shell complete commands, flags and names of locks. The
+names come from the backend, so its address and key must be in the environment
+of the shell.`,
 		Example: examples(
 			"source <(relukko completion bash)                                  # this shell only",
 			"relukko completion bash > /etc/bash_completion.d/relukko           # all of them",

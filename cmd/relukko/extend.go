@@ -18,9 +18,9 @@ func newExtend(t *target) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "extend NAME|ID (--for D | --add D)",
 		Short: "Have a lock expire later",
-		Long: `Have a lock expire later: so long from now (--for), or so much later than it would
-(--add). It is named by its name, by its id, or by the beginning of its id (four
-characters at least).
+		Long: `Have a lock expire later: so long from now (--for), or so much later than it
+would (--add). It is named by its name, by its id, or by the beginning of its id
+(four characters at least).
 
 A lock that a program renews by itself, as relukko run does, goes back to that
 program's idea with its next renewal. --for can also make a lock expire earlier.`,

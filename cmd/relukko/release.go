@@ -14,8 +14,8 @@ func newRelease(t *target) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "release ID",
 		Short: "Release a lock that was acquired",
-		Long: `Release the lock that relukko acquire has taken, by the id that it printed: so it
-is never somebody else's that is released.
+		Long: `Release the lock that relukko acquire has taken, by the id that it printed: so
+it is never somebody else's that is released.
 
 Exit status 76 when there is no such lock any more. It was lost then: --for had
 run out, or somebody had deleted it, and others may have been at what it guards.`,

@@ -15,9 +15,8 @@ func newRm(t *target) *cobra.Command {
 		Use:     "rm NAME|ID…",
 		Aliases: []string{"delete"},
 		Short:   "Delete locks, whoever holds them",
-		Long: `Delete locks, whoever holds them. Their names are free at once: whoever held such
-a lock has lost it, and hears of it soon when he is a Relukko client that
-watches (as relukko run does).
+		Long: `Delete locks, whoever holds them. Their names are free at once: who held such a
+lock has lost it, and hears of it soon where he watches, as relukko run does.
 
 Each is named by its name, by its id, or by the beginning of its id (four
 characters at least). Those that are there are deleted even if others are not;

@@ -43,6 +43,7 @@ func TestBindAddr(t *testing.T) {
 		"": "127.0.0.1:3000", "0.0.0.0": "0.0.0.0:3000", "0.0.0.0:80": "0.0.0.0:80", ":0": ":0", "::": "[::]:3000", "[::1]": "[::1]:3000",
 		"[::1]:0": "[::1]:0", "localhost": "localhost:3000", "fe80::1%eth0": "[fe80::1%eth0]:3000",
 	} {
+		t.Setenv(envBindAddr, "")
 		require.Equal(t, want, bindAddr(addr))
 		t.Setenv(envBindAddr, addr)
 		require.Equal(t, want, bindAddr(""))
