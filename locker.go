@@ -35,7 +35,7 @@ func (l locker) Lock() {
 		if l.hopeless(err) {
 			panic(err)
 		}
-		if time.Since(logged) >= time.Minute {
+		if time.Since(logged) > 50*time.Second {
 			l.log().Warn("lock not acquired, trying on", "lock", l.m.name, "error", err)
 			logged = time.Now()
 		}

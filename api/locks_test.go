@@ -200,7 +200,7 @@ func TestMaxWait(t *testing.T) {
 		want   time.Duration
 	}{
 		{201, "30", 30 * time.Second}, {409, "20", 20 * time.Second}, {409, "", 0}, {409, "3600", 30 * time.Second},
-		{201, "-1", 0}, {409, "7", 7 * time.Second}, {503, "x", 0}, {201, "99999999999999999999", 0}, {403, "1.5", 0}, {201, "2", 2 * time.Second},
+		{201, "-1", 0}, {409, "7", 7 * time.Second}, {503, "x", 7 * time.Second}, {201, "99999999999999999999", 0}, {403, "1.5", 0}, {201, "2", 2 * time.Second},
 	} {
 		status.Store(tt.status)
 		header.Store(tt.header)
