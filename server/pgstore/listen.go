@@ -95,7 +95,7 @@ func (s *Store) listenOnce(ctx context.Context, say func(server.Event)) (heard b
 		if sender == s.id {
 			continue
 		}
-		s.notifier.heeded.Store(true)
+		s.notifier.heed()
 		if err != nil {
 			events = append(events, server.Event{Kind: server.EventMissed})
 		}
@@ -139,7 +139,7 @@ func (s *Store) beginToListen(ctx context.Context) (*pgx.Conn, error) {
 		if sender, _, _ := unpack(n.Payload); sender == s.id {
 			return conn, nil
 		}
-		s.notifier.heeded.Store(true)
+		s.notifier.heed()
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 // TestOthersHear of everything, in order and whole; nobody hears of himself.
 func TestOthersHear(t *testing.T) {
 	stores, _ := openThree(t)
-	a, self, other := stores[0], listen(t, stores[0]), listen(t, stores[1])
+	a, other, self := stores[0], listen(t, stores[1]), listen(t, stores[0]) // a counts the others as it begins to listen
 
 	creator := `<bench-7> "✓" \ #k3v9x2m4q7ab`
 	in := newLock("robot-arm-1")

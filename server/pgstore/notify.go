@@ -28,6 +28,7 @@ type notifier struct {
 	store  *Store
 	bell   chan struct{}
 	heeded atomic.Bool // somebody may be listening: else there is nothing to be told
+	unsaid atomic.Bool // something was not told, since nobody was known to listen
 
 	mu     sync.Mutex
 	untold []server.Event
@@ -41,7 +42,11 @@ func (n *notifier) init(s *Store) {
 
 // add has events told to the other servers. It does not wait.
 func (n *notifier) add(events ...server.Event) {
-	if len(events) == 0 || !n.heeded.Load() {
+	if len(events) == 0 {
+		return
+	}
+	if !n.heeded.Load() {
+		n.unsaid.Store(true)
 		return
 	}
 	n.mu.Lock()
@@ -53,6 +58,13 @@ func (n *notifier) add(events ...server.Event) {
 	select {
 	case n.bell <- struct{}{}:
 	default:
+	}
+}
+
+// heed notes that somebody listens, who may have begun before that was known here.
+func (n *notifier) heed() {
+	if !n.heeded.Swap(true) && n.unsaid.Swap(false) {
+		n.add(server.Event{Kind: server.EventMissed})
 	}
 }
 
