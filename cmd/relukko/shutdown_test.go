@@ -121,7 +121,10 @@ func TestASecondSignalEndsServeAtOnce(t *testing.T) {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
 			s := serveWith(t, nil, "--store", boltAt(t))
-			s.dial("GET /v1/lo") // which it waits for
+			conn := s.dial(s.request("POST /v1/locks/ HTTP/1.1") + "Content-Length: 10\r\nExpect: 100-continue\r\n\r\n")
+			line, err := bufio.NewReader(conn).ReadString('\n')
+			require.NoError(t, err)
+			require.Contains(t, line, "100 Continue") // it is being served, and waited for
 			s.signal(sig)
 			s.stderr.await(t, "msg=ending")
 			began := time.Now()
