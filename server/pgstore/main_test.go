@@ -34,6 +34,9 @@ func TestStore(t *testing.T) {
 
 func open(t testing.TB, url string, opts ...pgstore.Option) *pgstore.Store {
 	t.Helper()
+	if _, measured := t.(*testing.B); !measured {
+		url += "&pool_max_conns=5" // each is a process that has to be started; and so they are waited for, too
+	}
 	s, err := pgstore.Open(context.Background(), url, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
