@@ -20,15 +20,15 @@ func TestSignalsEndTheCommandAndFreeTheLock(t *testing.T) {
 	for name, row := range map[string]struct {
 		signal syscall.Signal
 		args   []string
+		first  string // before it says that it is ready
 		sleep  string
 		status int
-		out    string
 	}{
 		"SIGINT":           {signal: syscall.SIGINT, sleep: "sleep 100", status: 130},
 		"SIGTERM":          {signal: syscall.SIGTERM, sleep: "sleep 100", status: 143},
 		"SIGHUP":           {signal: syscall.SIGHUP, sleep: "sleep 100", status: 129},
 		"SIGQUIT":          {signal: syscall.SIGQUIT, sleep: "sleep 100", status: 131},
-		"SIGTERM, handled": {signal: syscall.SIGTERM, args: []string{"--kill-after", "0.5"}, sleep: `trap "exit 7" TERM; sleep 100 & wait`, status: 7},
+		"SIGTERM, handled": {signal: syscall.SIGTERM, args: []string{"--kill-after", "0.5"}, first: `trap "exit 7" TERM; `, sleep: "sleep 100 & wait", status: 7},
 		"SIGTERM, grandchildren don't care": {signal: syscall.SIGTERM, args: []string{"--kill-after", "0.2"}, status: 143,
 			sleep: `(trap "" TERM; sleep 100) & sleep 100`},
 	} {
@@ -36,6 +36,7 @@ func TestSignalsEndTheCommandAndFreeTheLock(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
 			command := family(row.sleep)
+			command[2] = row.first + command[2]
 			p := launch(t, of(s), append(append(append([]string{"run"}, row.args...), "arm", "--"), command...))
 			require.Equal(t, "ready", p.line())
 			p.signal(row.signal)
