@@ -80,7 +80,7 @@ type option func(*exec.Cmd)
 func stdin(r io.Reader) option { return func(c *exec.Cmd) { c.Stdin = r } }
 
 // openInput is a stdin that the test closes.
-func openInput(t testing.TB) (option, io.Closer) {
+func openInput(t testing.TB) (option, io.WriteCloser) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
@@ -96,6 +96,7 @@ func launch(t testing.TB, env []string, args []string, options ...option) *proce
 	cmd := exec.Command(program, args...)
 	cmd.Env = environment(t, env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = 100 * time.Millisecond // what it leaves behind may have its stderr
 	p := &process{t: t, cmd: cmd, stderr: newLines(), waited: make(chan struct{})}
 	cmd.Stderr = p.stderr
 	for _, o := range options {

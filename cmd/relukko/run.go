@@ -90,8 +90,8 @@ order of their names. Two commands that want the same ones never wait for each
 other. The three variables then have one line for each.
 
 The lock is released when the command ends. What it leaves running behind then
-runs without the lock; but where it was ended by a signal, the rest of its group
-is ended first (SIGTERM, SIGKILL --kill-after later).
+runs without the lock; but where a signal has ended it, the rest of its group is
+ended first (by SIGTERM, and SIGKILL --kill-after later).
 
 What cannot be had:
   - When relukko run itself is killed by SIGKILL, the command is killed too (on
@@ -241,8 +241,8 @@ func end(c *api.Client, within time.Duration) {
 func (f *lockFlags) notAcquired(err error, base string) error {
 	held, ok := errors.AsType[*relukko.LockedError](err)
 	if !ok {
-		var refused *api.Error
-		if errors.As(err, &refused) || api.Transient(err) || errors.Is(err, context.DeadlineExceeded) {
+		_, answered := errors.AsType[*api.Error](err)
+		if answered || api.Transient(err) || api.NotSent(err) || errors.Is(err, context.DeadlineExceeded) {
 			return explain(err, base)
 		}
 		return usage("%s", plain(err)) // the name or the creator is none

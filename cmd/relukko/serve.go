@@ -154,8 +154,8 @@ func storeSpec(flag string) (string, error) {
 	return boltPrefix + path, nil
 }
 
-// bindAddr is where to listen. RELUKKO_BIND_ADDR, and the flag too, may lack
-// the port: the original backend has that in another variable.
+// bindAddr is where to listen. RELUKKO_BIND_ADDR, as the original backend has
+// it, may come without a port, and so may the flag.
 func bindAddr(flag string) string {
 	addr := flag
 	if addr == "" {

@@ -21,6 +21,7 @@ import (
 // 60 s, so they are the first.
 const (
 	headerTimeout  = 10 * time.Second
+	writeTimeout   = time.Minute // for the longest list to be taken; who waits on the server has his own
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 16 << 10
 )
@@ -43,6 +44,7 @@ func newService(backend *server.Server, store io.Closer, certificate *tls.Certif
 	s.http = &http.Server{
 		Handler:           backend,
 		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          stdlog.New(&httpLog{log}, "", 0),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,33 +18,68 @@ import (
 // Signals to relukko run are the command's, and when it ends the lock is free.
 func TestSignalsEndTheCommandAndFreeTheLock(t *testing.T) {
 	t.Parallel()
+	// A shell can lose a signal that comes while it starts a command, so these
+	// do not say that they are ready before they are.
+	const plain = `(sleep 100) & (sleep 100 & (sleep 100) &); exec cat`
 	for name, row := range map[string]struct {
-		signal syscall.Signal
-		args   []string
-		first  string // before it says that it is ready
-		sleep  string
-		status int
+		signal  syscall.Signal
+		args    []string
+		command string
+		status  int
 	}{
-		"SIGINT":           {signal: syscall.SIGINT, sleep: "sleep 100", status: 130},
-		"SIGTERM":          {signal: syscall.SIGTERM, sleep: "sleep 100", status: 143},
-		"SIGHUP":           {signal: syscall.SIGHUP, sleep: "sleep 100", status: 129},
-		"SIGQUIT":          {signal: syscall.SIGQUIT, sleep: "sleep 100", status: 131},
-		"SIGTERM, handled": {signal: syscall.SIGTERM, args: []string{"--kill-after", "0.5"}, first: `trap "exit 7" TERM; `, sleep: "sleep 100 & wait", status: 7},
+		"SIGINT":           {signal: syscall.SIGINT, command: plain, status: 130},
+		"SIGTERM":          {signal: syscall.SIGTERM, command: plain, status: 143},
+		"SIGHUP":           {signal: syscall.SIGHUP, command: plain, status: 129},
+		"SIGQUIT":          {signal: syscall.SIGQUIT, command: plain, status: 131},
+		"SIGTERM, handled": {signal: syscall.SIGTERM, command: `(sleep 100) & trap "exit 7" TERM; read l; echo $l; while :; do :; done`, status: 7},
+		"SIGINT, handled":  {signal: syscall.SIGINT, command: `trap "exit 8" INT; read l; echo $l; while :; do :; done`, status: 8},
 		"SIGTERM, grandchildren don't care": {signal: syscall.SIGTERM, args: []string{"--kill-after", "0.2"}, status: 143,
-			sleep: `(trap "" TERM; sleep 100) & sleep 100`},
+			command: `(trap "" TERM; sleep 100) & exec cat`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
-			command := family(row.sleep)
-			command[2] = row.first + command[2]
-			p := launch(t, of(s), append(append(append([]string{"run"}, row.args...), "arm", "--"), command...))
+			input, keys := openInput(t)
+			p := launch(t, of(s), append(append([]string{"run"}, row.args...), "arm", "--", "sh", "-c", row.command), input)
+			_, err := io.WriteString(keys, "ready\n")
+			require.NoError(t, err)
 			require.Equal(t, "ready", p.line())
 			p.signal(row.signal)
 			require.Equal(t, row.status, p.awaitEnd(), p.stderr)
 			require.Empty(t, s.Locks())
 			p.awaitAllGone()
 			require.Empty(t, p.stderr.String())
+		})
+	}
+}
+
+// What a command leaves behind is left alone, unless a signal has ended it.
+func TestWhatACommandLeavesBehind(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		ends   string
+		status int
+		left   bool
+	}{
+		"it ends by itself":    {ends: "exit 3", status: 3, left: true},
+		"it reloads, and ends": {ends: "kill -HUP $PPID; sleep 0.3; exit 3", status: 3, left: true},
+		"it crashes":           {ends: "kill -SEGV $$", status: 139},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := relukkotest.NewServer(t)
+			input, end := openInput(t)
+			p := launch(t, of(s), []string{"run", "--kill-after", "0.2", "arm", "--", "sh", "-c",
+				`trap "" HUP; exec 8<&0; cat <&8 & ` + row.ends}, input)
+			require.Equal(t, row.status, p.awaitEnd(), p.stderr)
+			require.Empty(t, s.Locks())
+			if row.left {
+				_, err := io.WriteString(end, "still there\n")
+				require.NoError(t, err)
+				require.Equal(t, "still there", p.line())
+				require.NoError(t, end.Close())
+			}
+			p.awaitAllGone()
 		})
 	}
 }

@@ -39,9 +39,9 @@ type supervisor struct {
 	conts   chan os.Signal // SIGCONT
 	ended   ended
 
-	exited bool // the command itself
-	empty  bool // its group must be empty, too, before this ends
-	told   bool // the group has got SIGTERM, or SIGHUP
+	exited bool      // the command itself
+	empty  bool      // its group must be empty, too, before this ends
+	asked  time.Time // when it was last asked to end, by SIGTERM or SIGHUP
 	kill   *time.Timer
 	killAt time.Time // when kill fires; zero: never
 	look   <-chan time.Time
@@ -98,23 +98,24 @@ func (s *supervisor) supervise() {
 	}
 }
 
-// hasEnded takes in how the command itself ended. What a signal has ended may
-// have left others behind who don't know yet.
+// hasEnded takes in how the command itself ended. Where a signal has ended it, or
+// it ended because it was asked to, the rest of its group is to end as well.
 func (s *supervisor) hasEnded(ws syscall.WaitStatus) {
 	s.exited = true
 	s.ended.status = ws.ExitStatus()
 	had := s.tty.takeBack()
 	if ws.Signaled() {
 		s.tty.restore()
-		s.empty = true
 		s.ended.status = statusOf(ws.Signal())
 		s.ended.interrupt = had && ws.Signal() == syscall.SIGINT
 	}
+	asked := !s.asked.IsZero() && time.Since(s.asked) < s.killAfter
+	s.empty = s.ended.lost || ws.Signaled() || asked
 	if !s.empty || s.gone() {
 		return
 	}
 	s.look = time.Tick(lookEvery)
-	if !s.told {
+	if !s.ended.lost && !asked {
 		s.tellToEnd()
 	}
 	s.killIn(s.killAfter)
@@ -135,7 +136,6 @@ func (s *supervisor) end() {
 }
 
 func (s *supervisor) tellToEnd() {
-	s.told = true
 	_ = s.signal(syscall.SIGTERM)
 	_ = s.signal(syscall.SIGCONT) // who is stopped could not take it
 }
@@ -170,7 +170,7 @@ func (s *supervisor) pass(sig syscall.Signal) {
 		}
 		return
 	case syscall.SIGTERM, syscall.SIGHUP:
-		s.empty, s.told = true, true
+		s.asked = time.Now()
 	}
 	_ = s.signal(sig)
 }
