@@ -141,12 +141,17 @@ func (c *benchClient) send(method, path, body string, status int) string {
 	return string(data)
 }
 
-// round creates and deletes.
-func (c *benchClient) round() {
+// create answers the id of the lock that it makes.
+func (c *benchClient) create(name string) (id string) {
 	const idAt, idLen = len(`{"id":"`), 36
-	made := c.send("POST", "/v1/locks/", `{"lock_name":"robot-arm-1","creator":"user@host/42 #k3v9x2m4q7ab"}`, 201)
-	c.send("DELETE", "/v1/locks/"+made[idAt:idAt+idLen], "", 200)
+	made := c.send("POST", "/v1/locks/", `{"lock_name":"`+name+`","creator":"user@host/42 #k3v9x2m4q7ab"}`, 201)
+	return made[idAt : idAt+idLen]
 }
+
+func (c *benchClient) delete(id string) { c.send("DELETE", "/v1/locks/"+id, "", 200) }
+
+// round creates and deletes.
+func (c *benchClient) round() { c.delete(c.create("robot-arm-1")) }
 
 // bare is what anybody would write in ten minutes, without keys, errors, expiry or waiting.
 func bare() http.Handler {

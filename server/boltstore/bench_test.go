@@ -3,8 +3,6 @@ package boltstore_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -13,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 
 // BenchmarkRound is a create and a delete, by each of so many clients with a name of his own. An iteration is one such
@@ -46,30 +45,15 @@ func BenchmarkRound(b *testing.B) {
 			}
 			wg.Wait()
 			b.StopTimer()
-			report(b, slices.Concat(took...), "rounds/s")
+			storetest.Report(b, slices.Concat(took...), "rounds/s")
 			b.ReportMetric(float64(s.Transactions()-before)/float64(b.N), "transactions/op")
 		})
 	}
 }
 
-// BenchmarkSync is what the disk allows: one page is overwritten and synced, the least that makes anything durable. A
-// transaction has two of these, and a round at least two transactions when nobody else has any.
-func BenchmarkSync(b *testing.B) {
-	f, err := os.Create(filepath.Join(b.TempDir(), "file"))
-	require.NoError(b, err)
-	defer f.Close()
-	page := make([]byte, 4096)
-	var took []time.Duration
-	for b.Loop() {
-		page[0]++
-		began := time.Now()
-		_, err := f.WriteAt(page, 0)
-		require.NoError(b, err)
-		require.NoError(b, f.Sync())
-		took = append(took, time.Since(began))
-	}
-	report(b, took, "syncs/s")
-}
+// BenchmarkSync is what the disk allows. A transaction has two syncs, and a round at least two transactions when nobody
+// else has any.
+func BenchmarkSync(b *testing.B) { storetest.Syncs(b) }
 
 // BenchmarkOpen is the time until a store with that many locks can be used.
 func BenchmarkOpen(b *testing.B) {
@@ -96,12 +80,4 @@ func BenchmarkOpen(b *testing.B) {
 			}
 		})
 	}
-}
-
-func report(b *testing.B, took []time.Duration, unit string) {
-	slices.Sort(took)
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), unit)
-	b.ReportMetric(float64(took[len(took)/2].Nanoseconds())/1e3, "µs/median")
-	b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds())/1e3, "µs/p99")
-	b.ReportMetric(0, "ns/op")
 }

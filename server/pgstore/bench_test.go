@@ -1,28 +1,22 @@
 package pgstore_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/internal/pgtest"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
+	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 
 // durable is a PostgreSQL that writes to disk in earnest.
@@ -38,7 +32,7 @@ func BenchmarkRounds(b *testing.B) {
 	for _, clients := range []int{1, 16, 64} {
 		b.Run(fmt.Sprint("alone/clients=", clients), func(b *testing.B) { storeRounds(b, clients, 1) })
 		b.Run(fmt.Sprint("two/clients=", clients), func(b *testing.B) { storeRounds(b, clients, 2) })
-		b.Run(fmt.Sprint("pgbench/clients=", clients), func(b *testing.B) { pgbenchRounds(b, clients) })
+		b.Run(fmt.Sprint("pgbench/clients=", clients), func(b *testing.B) { storetest.Report(b, durable.Bench(b, clients), "rounds/s") })
 	}
 }
 
@@ -112,58 +106,7 @@ func storeRounds(b *testing.B, clients, servers int) {
 	}
 	wg.Wait()
 	b.StopTimer()
-	report(b, slices.Concat(took...))
-}
-
-// pgbenchRounds has pgbench make rows in a table with the same indexes, for as long as the other took.
-func pgbenchRounds(b *testing.B, clients int) {
-	program := durable.Program(b, "pgbench")
-	url := durable.Database(b)
-	conn, err := pgx.Connect(b.Context(), url)
-	require.NoError(b, err)
-	_, err = conn.Exec(b.Context(), `CREATE TABLE locks (id uuid PRIMARY KEY, name text COLLATE "C" NOT NULL UNIQUE, creator text, ip text,
-		expires_at timestamptz, created_at timestamptz, updated_at timestamptz, token bigint, mark text);
-		CREATE INDEX ON locks (expires_at); CREATE INDEX ON locks (mark); CREATE SEQUENCE tokens`)
-	require.NoError(b, err)
-	require.NoError(b, conn.Close(b.Context()))
-
-	dir := b.TempDir()
-	script := filepath.Join(dir, "round.sql")
-	require.NoError(b, os.WriteFile(script, []byte(`INSERT INTO locks VALUES (gen_random_uuid(), 'lock-' || :client_id, 'user@host/42 #k3v9x2m4q7ab', '192.0.2.7',
-	now() + '1 minute', now(), now(), nextval('tokens'), 'mark-' || :client_id) RETURNING *;
-DELETE FROM locks WHERE name = 'lock-' || :client_id RETURNING *;
-`), 0o600))
-	b.ResetTimer()
-	cmd := exec.Command(program, "--no-vacuum", "--protocol=prepared", "--client="+strconv.Itoa(clients), "--jobs=2",
-		"--transactions="+strconv.Itoa((b.N+clients-1)/clients), "--file="+script, "--log", "--log-prefix="+filepath.Join(dir, "log"), url)
-	out, err := cmd.CombinedOutput()
-	require.NoError(b, err, "%s", out)
-	b.StopTimer()
-	report(b, latencies(b, dir))
-}
-
-// latencies reads pgbench's logs. A transaction in them is a round: half of it for each statement.
-func latencies(b *testing.B, dir string) (took []time.Duration) {
-	logs, err := filepath.Glob(filepath.Join(dir, "log.*"))
-	require.NoError(b, err)
-	for _, path := range logs {
-		f, err := os.Open(path)
-		require.NoError(b, err)
-		defer f.Close()
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			us, err := strconv.Atoi(strings.Fields(lines.Text())[2])
-			require.NoError(b, err)
-			took = append(took, time.Duration(us)*time.Microsecond/2)
-		}
-	}
-	return took
-}
-
-func report(b *testing.B, took []time.Duration) {
-	slices.Sort(took)
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rounds/s")
-	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs/median")
-	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs/p99")
+	storetest.Report(b, slices.Concat(took...), "rounds/s")
 }
 
 func newID() string {
