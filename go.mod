@@ -3,6 +3,7 @@ module gitlab.com/relukko/relukko-go
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/cenkalti/backoff/v4 v4.3.0
 	github.com/coder/websocket v1.8.15
 	github.com/creack/pty v1.1.24

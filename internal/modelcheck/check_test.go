@@ -1,0 +1,317 @@
+package modelcheck_test
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+const (
+	releaseTime = 10 * time.Second // that Unlock takes at most
+	listPause   = 50 * time.Millisecond
+	tick        = time.Microsecond // of the backend's clock
+)
+
+// check looks for whatever must not be, once the run is over.
+func (w *world) check() {
+	for _, s := range w.sessions {
+		rec := w.locks[s.id]
+		if rec == nil || rec.name != s.name {
+			w.wrong("%s holds lock %s of %s, which the backend never made", s.who, brief(s.id), s.name)
+			continue
+		}
+		if !w.has(server.ExtFencingToken) && s.token != 0 || w.has(server.ExtFencingToken) && s.token != rec.token {
+			w.wrong("%s holds lock %s with token %d", s.who, brief(s.id), s.token)
+		}
+		if s.raw {
+			continue
+		}
+		w.checkBackend(s, rec)
+		w.checkLease(s, rec)
+		w.checkTakenAway(s, rec)
+		w.checkCause(s, rec)
+		w.checkOutage(s, rec)
+		w.checkUnlock(s, rec)
+	}
+	for _, t := range w.tries {
+		w.checkTry(t)
+	}
+	w.checkExclusion()
+	w.checkOrder()
+	w.checkCalledOff()
+	w.checkWakeUps()
+	w.checkCloses()
+}
+
+func (w *world) has(ext server.Extension) bool {
+	for _, off := range w.plan.without {
+		if off == ext {
+			return false
+		}
+	}
+	return true
+}
+
+// left looks, in the end, for locks that nobody will release.
+func (w *world) left() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	held := make(map[string]*session)
+	for _, s := range w.sessions {
+		held[s.id] = s
+	}
+	for _, rec := range w.order {
+		if rec.removed != nil || rec.mark == "" {
+			continue
+		}
+		client := int(rec.creator[1] - '0')
+		abandoned := w.plan.clients[client].closeAt > 0
+		s := held[rec.id]
+		switch {
+		case abandoned:
+		case s == nil:
+			w.wrong("lock %s of %s is an orphan, made by %q", brief(rec.id), rec.name, rec.creator)
+		case errors.Is(s.err, relukko.ErrNotReleased):
+		case errors.Is(s.err, relukko.ErrLockLost) && w.plan.horizon > time.Minute:
+			// The backend may have been out of reach for as long as it is tried.
+		default:
+			w.wrong("lock %s of %s, which %s has unlocked, is left", brief(rec.id), rec.name, s.who)
+		}
+	}
+}
+
+// checkBackend: the lock was made within the call, and nobody of ours but
+// Unlock takes it away while it is held.
+func (w *world) checkBackend(s *session, rec *lockRecord) {
+	if rec.created.before(s.call) || s.begin.before(rec.created) {
+		w.wrong("%s got lock %s, which was not made by this call", s.who, brief(s.id))
+	}
+	if s.mark != rec.mark || len(s.mark) != 12 {
+		w.wrong("%s got lock %s with mark %q, not %q", s.who, brief(s.id), rec.mark, s.mark)
+	}
+	if r := rec.removed; r != nil && r.before(s.end) && r.before(s.unlock) && !rec.takenAway() {
+		w.wrong("lock %s was %s at %v while %s held it", brief(s.id), r.cause, r.at, s.who)
+	}
+}
+
+// checkLease is guarantee 1, against the backend's record: the contexts end
+// before the lease does, and a tenth of it earlier.
+func (w *world) checkLease(s *session, rec *lockRecord) {
+	margin := min(s.ttl, time.Minute) / 10
+	for i, lease := range rec.leases {
+		if lease.by < 0 && i > 0 {
+			continue // the plan's
+		}
+		until := s.end.at
+		for _, next := range rec.leases[i+1:] {
+			if next.by >= 0 {
+				until = min(until, next.at)
+				break
+			}
+		}
+		if limit := lease.expires - margin + tick; until > limit {
+			w.wrong("the lease that lock %s got at %v ends at %v: the contexts of %s should have been done at %v, not at %v",
+				brief(s.id), lease.at, lease.expires, s.who, limit, s.end.at)
+			return
+		}
+	}
+}
+
+// checkTakenAway is guarantee 2: a lock that somebody else has deleted is known
+// to be lost within a round trip of the broadcast, or at the next heartbeat.
+func (w *world) checkTakenAway(s *session, rec *lockRecord) {
+	if !rec.takenAway() {
+		return
+	}
+	gone := *rec.removed
+	if gone.before(s.begin) || !gone.before(s.end) || s.end.at == gone.at {
+		return
+	}
+	l := w.plan.latency
+	beat := min(s.ttl/3, 30*time.Second) + 2*l + time.Millisecond
+	push := 5*l + listPause + 5*time.Millisecond
+	switch {
+	case w.deadConnections(s.client, gone.at):
+	case w.pushed(s, rec, gone.at, push):
+		if s.end.at > gone.at+push {
+			w.wrong("lock %s was taken away at %v, and broadcast, but the contexts of %s ended at %v", brief(s.id), gone.at, s.who, s.end.at)
+		}
+	case w.quiet(s.client, gone.at-s.ttl-12*time.Second, gone.at+beat):
+		if s.end.at > gone.at+beat {
+			w.wrong("lock %s was taken away at %v, the next heartbeat was due by %v, but the contexts of %s ended at %v",
+				brief(s.id), gone.at, gone.at+beat, s.who, s.end.at)
+		}
+	}
+}
+
+// pushed reports whether a holder must have a WebSocket that works, from at on
+// for a while.
+func (w *world) pushed(s *session, rec *lockRecord, at, for_ time.Duration) bool {
+	if w.plan.mute || w.plan.clients[s.client].deaf {
+		return false
+	}
+	listens := false
+	for _, lease := range rec.leases[1:] {
+		listens = listens || lease.by == s.client && lease.at+w.plan.latency+time.Millisecond < at
+	}
+	return listens && w.connected(s.client, at, for_)
+}
+
+// connected reports whether a WebSocket that somebody has wanted for long must be up.
+func (w *world) connected(client int, at, for_ time.Duration) bool {
+	return w.quiet(client, at-30*time.Second, at+for_) && w.quiet(client, at-100*time.Second, at+for_, "refuse sockets")
+}
+
+// checkCause is guarantee 3.
+func (w *world) checkCause(s *session, rec *lockRecord) {
+	var lost *relukko.LostError
+	isLost := errors.As(s.cause, &lost)
+	switch {
+	case !isLost && s.cause != relukko.ErrUnlocked:
+		w.wrong("%s: the session's cause is %v", s.who, s.cause)
+	case isLost && (lost.Name != s.name || lost.ID != s.id):
+		w.wrong("%s: the loss is of another lock than %s: %v", s.who, s.id, lost)
+	case isLost && lost.Reason == relukko.LossDeleted && (rec.removed == nil || s.end.before(rec.removed.moment)):
+		w.wrong("%s: lock %s is said to be deleted at %v, and was not: %v", s.who, brief(s.id), s.end.at, lost)
+	case isLost && lost.Reason == relukko.LossRefused:
+		w.wrong("%s: nothing was refused: %v", s.who, lost)
+	case !isLost && s.end.at != s.unlock.at:
+		w.wrong("%s: unlocked at %v, the context ended at %v", s.who, s.unlock.at, s.end.at)
+	}
+	if first := min(s.end.at, s.parentEnd.at); s.guardedEnd.at != first {
+		w.wrong("%s: the guarded context ended at %v, not at %v", s.who, s.guardedEnd.at, first)
+	}
+	switch {
+	case s.parentEnd.at == s.end.at:
+	case s.parentEnd.at < s.end.at && s.guardedCause != s.parentCause, s.parentEnd.at > s.end.at && s.guardedCause != s.cause:
+		w.wrong("%s: the guarded context's cause is %v; the parent's is %v, the session's %v", s.who, s.guardedCause, s.parentCause, s.cause)
+	}
+	told := 0
+	if isLost || errors.Is(s.err, relukko.ErrLockLost) {
+		told = 1
+	}
+	if w.told[s.id] != told {
+		w.wrong("%s: WithOnLost's function was told %d times of lock %s, not %d", s.who, w.told[s.id], brief(s.id), told)
+	}
+}
+
+// checkOutage is the other half of guarantee 1: from the first heartbeat on an
+// outage shorter than half the TTL loses nothing.
+func (w *world) checkOutage(s *session, rec *lockRecord) {
+	var lost *relukko.LostError
+	if !errors.As(s.cause, &lost) || lost.Reason != relukko.LossUnreachable {
+		return
+	}
+	for _, c := range w.closes {
+		if c.client == s.client && !s.end.before(c.call) && s.end.at >= c.call.at+c.patience {
+			return // abandoned
+		}
+	}
+	if w.plan.latency > s.ttl/10 || w.deadConnections(s.client, s.end.at) || len(rec.leases) < 2 {
+		return
+	}
+	from, to := s.end.at, time.Duration(0)
+	for _, t := range w.troubles {
+		if t.disturbs(s.client) && t.from.at <= s.end.at && t.to.at >= s.end.at-2*s.ttl {
+			from, to = min(from, t.from.at), max(to, min(t.to.at, s.end.at))
+		}
+	}
+	if beat := rec.leases[1].at; beat+w.plan.latency >= from && to > 0 {
+		return // before the first heartbeat was acknowledged
+	}
+	if to-from < s.ttl/2-3*w.plan.latency-time.Millisecond {
+		w.wrong("%s lost lock %s at %v, TTL %v, after an outage from %v to %v only: %v", s.who, brief(s.id), s.end.at, s.ttl, from, to, lost)
+	}
+}
+
+// checkUnlock is guarantee 5.
+func (w *world) checkUnlock(s *session, rec *lockRecord) {
+	took := s.unlocked.at - s.unlock.at
+	gone := never
+	if rec.removed != nil {
+		gone = rec.removed.moment
+	}
+	lostBefore := errors.Is(s.cause, relukko.ErrLockLost)
+	switch {
+	case s.unlocked == never:
+		w.wrong("%s: Unlock of lock %s has not returned", s.who, brief(s.id))
+	case lostBefore && (!errors.Is(s.err, s.cause) || took > 0):
+		w.wrong("%s: Unlock of lost lock %s returned %v after %v", s.who, brief(s.id), s.err, took)
+	case lostBefore:
+	case s.err == nil && gone.before(s.unlock):
+		if !w.ambiguousRelease(s) {
+			w.wrong("%s: Unlock returned nil, but lock %s was %s at %v", s.who, brief(s.id), rec.removed.cause, gone.at)
+		}
+	case s.err == nil && s.unlocked.before(gone):
+		w.wrong("%s: Unlock returned nil, but lock %s was not released", s.who, brief(s.id))
+	case errors.Is(s.err, relukko.ErrLockLost):
+		if s.unlocked.before(gone) || rec.removed.cause == released {
+			w.wrong("%s: Unlock says that lock %s was lost, but it was not: %v", s.who, brief(s.id), s.err)
+		}
+	case errors.Is(s.err, relukko.ErrNotReleased):
+		if took < releaseTime && !errors.Is(s.err, api.ErrClosed) {
+			w.wrong("%s: Unlock gave up after %v: %v", s.who, took, s.err)
+		}
+	case s.err != nil:
+		w.wrong("%s: Unlock returned %v", s.who, s.err)
+	}
+	if took > releaseTime {
+		w.wrong("%s: Unlock took %v", s.who, took)
+	}
+	if s.err != nil && !lostBefore && rec.removed != nil && !rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
+		w.wrong("%s: Unlock returned %v, nothing being wrong", s.who, s.err)
+	}
+}
+
+// ambiguousRelease reports whether a release of the session's lock was sent
+// that was never answered: then "gone" may have meant that it was carried out.
+func (w *world) ambiguousRelease(s *session) bool {
+	for _, x := range w.exchange {
+		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && (!x.answered || x.status >= 500) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkTry: a Lock or TryLock returns at the latest when its context ends, and
+// fails for a reason.
+func (w *world) checkTry(t *try) {
+	if t.ret == never {
+		w.wrong("%s: a call has not returned", t.who)
+		return
+	}
+	if t.ret.at > t.ctxEnd.at {
+		w.wrong("%s: the context ended at %v, the call returned at %v: %v", t.who, t.ctxEnd.at, t.ret.at, t.err)
+	}
+	if t.try && w.quiet(t.client, t.call.at-70*time.Second, t.ret.at) && !w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > w.plan.latency {
+		w.wrong("%s: TryLock took %v", t.who, t.ret.at-t.call.at)
+	}
+	var locked *relukko.LockedError
+	switch {
+	case t.err == nil:
+	case t.ctxEnd.at == t.ret.at:
+		if !errors.Is(t.err, relukko.ErrLocked) && !errors.Is(t.err, errEnough) && !errors.Is(t.err, context.DeadlineExceeded) &&
+			!errors.Is(t.err, api.ErrClosed) && w.quiet(t.client, t.ret.at-70*time.Second, t.ret.at) {
+			w.wrong("%s: the context ended, and the error is %v", t.who, t.err)
+		}
+	case errors.Is(t.err, api.ErrClosed):
+		closed := false
+		for _, c := range w.closes {
+			closed = closed || c.client == t.client && c.call.before(t.ret)
+		}
+		if !closed {
+			w.wrong("%s: the client was not closed: %v", t.who, t.err)
+		}
+	case errors.As(t.err, &locked):
+		if !t.try {
+			w.wrong("%s: Lock returned %v", t.who, t.err)
+		}
+	case w.quiet(t.client, t.call.at-time.Second, t.ret.at):
+		w.wrong("%s: nothing being wrong, the call failed: %v", t.who, t.err)
+	}
+}

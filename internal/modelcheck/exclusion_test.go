@@ -1,0 +1,178 @@
+package modelcheck_test
+
+import (
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// checkExclusion is what the mutex is for: no two sessions of a name are live
+// at one instant, unless the earlier one's lock was taken away before the later
+// one's came to be. How long it may then last is checkTakenAway's.
+func (w *world) checkExclusion() {
+	for _, o := range w.overlaps {
+		if o.earlier.mutex == o.later.mutex {
+			w.wrong("%s and %s, of one mutex, are both inside at %v", o.earlier.who, o.later.who, o.at.at)
+		}
+		earlier, later := w.locks[o.earlier.id], w.locks[o.later.id]
+		if earlier == nil || later == nil {
+			continue // and said so
+		}
+		if later.created.before(earlier.created) {
+			earlier, later = later, earlier // whose reply took longer
+		}
+		if earlier.takenAway() && earlier.removed.before(later.created) {
+			continue
+		}
+		w.wrong("%s and %s are both inside %s at %v, with locks %s and %s", o.earlier.who, o.later.who, o.later.name, o.at.at,
+			brief(o.earlier.id), brief(o.later.id))
+	}
+}
+
+// checkOrder: fencing tokens rise, and goroutines that share a mutex are served
+// one at a time, as they come (guarantee 8).
+func (w *world) checkOrder() {
+	for i, a := range w.sessions {
+		for _, b := range w.sessions[i+1:] {
+			if a.name == b.name && a.end.before(b.call) && a.token >= b.token && w.has(server.ExtFencingToken) {
+				w.wrong("token %d of %s is followed by token %d of %s", a.token, a.who, b.token, b.who)
+			}
+			if a.mutex == b.mutex && !a.raw && b.begin.before(a.unlock) {
+				w.wrong("%s enters a mutex in which %s is", b.who, a.who)
+			}
+		}
+	}
+	for _, a := range w.tries {
+		for _, b := range w.tries {
+			if a.mutex == b.mutex && !a.try && !b.try && a.session != nil && b.session != nil && a.call.at < b.call.at && b.ret.before(a.ret) {
+				w.wrong("%s, who called at %v, was served before %s, who called at %v", b.who, b.call.at, a.who, a.call.at)
+			}
+		}
+	}
+}
+
+// checkCalledOff: what was called off does not come to be afterwards.
+func (w *world) checkCalledOff() {
+	for _, off := range w.calledOff {
+		for _, rec := range w.order {
+			if rec.mark == off.mark && off.before(rec.created) && rec.created.at-off.at < 10*time.Minute && !w.restarted(off.at, rec.created.at) {
+				w.wrong("lock %s of mark %s was made at %v though that was called off at %v", brief(rec.id), rec.mark, rec.created.at, off.at)
+			}
+		}
+	}
+}
+
+// restarted reports whether the backend has forgotten everything in between.
+func (w *world) restarted(from, to time.Duration) bool {
+	for _, m := range w.losses {
+		if from <= m.at && m.at <= to {
+			return true
+		}
+	}
+	return false
+}
+
+// checkWakeUps is guarantee 7: nobody waits for a name that is free for longer
+// than it takes to hear of it, or to look.
+func (w *world) checkWakeUps() {
+	free := make(map[string]moment) // since when
+	for _, name := range w.plan.names {
+		free[name] = moment{}
+	}
+	for _, rec := range w.order {
+		if since, ok := free[rec.name]; ok {
+			w.checkFree(rec.name, since, rec.created)
+		}
+		delete(free, rec.name)
+		if rec.removed != nil {
+			free[rec.name] = rec.removed.moment
+		}
+	}
+	for name, since := range free {
+		w.checkFree(name, since, moment{w.seq, time.Since(w.start)})
+	}
+}
+
+func (w *world) checkFree(name string, from, to moment) {
+	for _, t := range w.tries {
+		if t.try || t.name != name || t.ret.before(from) || to.before(t.call) {
+			continue
+		}
+		begin, end := max(from.at, t.call.at), min(to.at, t.ret.at)
+		for _, s := range w.sessions {
+			if s.mutex == t.mutex && s.begin.at <= end && s.unlocked.at >= begin {
+				begin = s.unlocked.at // until then the goroutine waits for another one here
+			}
+		}
+		for _, c := range w.closes {
+			if c.client == t.client {
+				end = min(end, c.call.at)
+			}
+		}
+		l := w.plan.latency
+		push := 4*l + time.Second
+		poll := 4*l + 5*time.Second + 10*time.Millisecond
+		most := poll
+		if !w.plan.mute && !w.plan.clients[t.client].deaf && w.connected(t.client, begin, push) {
+			most = push
+		}
+		if end-begin > most && w.quiet(t.client, begin-70*time.Second, begin+most) && !w.deadConnections(t.client, begin) {
+			w.wrong("%s waits for %s from %v to %v, which is free", t.who, name, begin, end)
+		}
+	}
+}
+
+// checkCloses: a client that is closed when all is well again has nothing left.
+func (w *world) checkCloses() {
+	for _, c := range w.closes {
+		if took := c.ret.at - c.call.at; took > c.patience {
+			w.wrong("closing c%d took %v, not %v at most", c.client, took, c.patience)
+		} else if c.patience == closeTime && (c.err != nil || took > 2*time.Minute) && w.plan.clients[c.client].closeAt == 0 {
+			w.wrong("closing c%d took %v: %v", c.client, took, c.err)
+		}
+	}
+}
+
+// disturbs reports whether a trouble is one for this client's requests or WebSocket.
+func (t *trouble) disturbs(client int) bool {
+	switch t.kind {
+	case "delete", "expire", "sweep":
+		return false
+	}
+	return t.link < 0 || t.link == client
+}
+
+// quiet reports whether nothing disturbs a client between two instants; of
+// these kinds, where any are given.
+func (w *world) quiet(client int, from, to time.Duration, kinds ...string) bool {
+	for _, t := range w.troubles {
+		if !t.disturbs(client) || t.from.at > to || t.to.at < from {
+			continue
+		}
+		if len(kinds) == 0 {
+			return false
+		}
+		for _, kind := range kinds {
+			if kind == t.kind {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// deadConnections reports whether a client may have idle connections that the
+// backend has closed in the dark: whoever picks one waits for a time-out.
+func (w *world) deadConnections(client int, at time.Duration) bool {
+	for _, dark := range w.troubles {
+		if dark.kind != "dark" || !dark.disturbs(client) || dark.from.at > at {
+			continue
+		}
+		for _, t := range w.troubles {
+			if (t.kind == "down" || t.kind == "reset" || t.kind == "cut") && t.disturbs(client) && t.from.at <= dark.to.at && t.to.at >= dark.from.at {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,3 @@
+package modelcheck_test
+
+func (w *world) checkLinear() {}

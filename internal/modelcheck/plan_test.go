@@ -1,0 +1,327 @@
+package modelcheck_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/relukkotest"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// plan is what a seed makes: all that is decided before a run begins.
+type plan struct {
+	seed    uint64
+	horizon time.Duration // calls begin and faults end before it
+	grid    time.Duration // all instants are multiples of it, so that some coincide
+	latency time.Duration // of a request and its answer together, at most
+
+	without []server.Extension
+	shape   string // of deleted in broadcasts; "": the backend's own
+	gone    int
+	offset  time.Duration // of the backend's clock
+	grace   time.Duration
+	mute    bool // no WebSockets at all
+
+	names   []string
+	clients []clientPlan
+	faults  []fault
+}
+
+type clientPlan struct {
+	deaf     bool          // it does not watch
+	closeAt  time.Duration // 0: at the end
+	patience time.Duration // of that Close
+	mutexes  []mutexPlan
+	raw      [][]rawCall // goroutines that use the API itself
+}
+
+type mutexPlan struct {
+	name    string
+	ttl     time.Duration
+	callers [][]mutexCall // one for each goroutine
+}
+
+// mutexCall is one Lock or TryLock and all that comes with it.
+type mutexCall struct {
+	pause    time.Duration // before it
+	try      bool
+	limit    time.Duration // until the caller's context ends, also inside the section; 0: never
+	deadline bool          // by a deadline; else it is cancelled with a cause
+	hold     time.Duration
+	stay     bool // inside for all of hold, even when the lock is lost
+	bare     bool // Unlock gets a context that knows nothing of the session
+	twice    bool // Unlock is called twice
+}
+
+// rawCall is one create and all that comes with it.
+type rawCall struct {
+	pause, hold time.Duration
+	name        string
+	wait        time.Duration
+	renew       time.Duration
+	look        bool // also Get and List
+}
+
+// A fault is something that goes wrong from one instant on, for a while or at once.
+type fault struct {
+	kind      string
+	link      int // of one client; -1: of all
+	at, for_  time.Duration
+	requests  string        // of which kind
+	status    int           // answered
+	after     string        // Retry-After
+	delay     time.Duration // of requests
+	keepLocks bool
+	name      string
+}
+
+func (f *fault) String() string {
+	where := "everywhere"
+	switch {
+	case f.name != "":
+		where = f.name
+	case f.link >= 0:
+		where = fmt.Sprintf("c%d", f.link)
+	}
+	s := fmt.Sprintf("%s (%s)", f.kind, where)
+	if f.requests != "" {
+		s += " of " + f.requests
+	}
+	if f.status != 0 {
+		s += fmt.Sprintf(" status %d", f.status)
+	}
+	if f.after != "" {
+		s += " Retry-After " + f.after
+	}
+	if f.delay != 0 {
+		s += fmt.Sprintf(" by %v", f.delay)
+	}
+	if f.kind == "down" {
+		s += fmt.Sprintf(" keeping the locks: %v", f.keepLocks)
+	}
+	return s
+}
+
+// dice draws what makes up a plan.
+type dice struct {
+	*rand.Rand
+	grid time.Duration
+}
+
+func (d dice) one(in int) bool { return d.IntN(in) == 0 }
+
+func pick[T any](d dice, from ...T) T { return from[d.IntN(len(from))] }
+
+// span draws a duration whose logarithm is evenly distributed.
+func (d dice) span(from, to time.Duration) time.Duration {
+	x := time.Duration(float64(from) * math.Pow(float64(to)/float64(from), d.Float64()))
+	return max(x.Truncate(d.grid), d.grid)
+}
+
+// instant draws one before the end.
+func (d dice) instant(end time.Duration) time.Duration {
+	return max(time.Duration(d.Int64N(int64(end))).Truncate(d.grid), d.grid)
+}
+
+func newPlan(seed uint64) *plan {
+	d := dice{Rand: rand.New(rand.NewPCG(seed, 0x6d6f64656c))}
+	d.grid = pick(d, time.Microsecond, time.Millisecond, 100*time.Millisecond, 500*time.Millisecond)
+	p := &plan{
+		seed:    seed,
+		grid:    d.grid,
+		horizon: pick(d, 15*time.Second, 40*time.Second, 40*time.Second, 2*time.Minute),
+		latency: pick(d, 0, 0, 2*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond),
+		gone:    pick(d, 404, 404, 422),
+		grace:   pick(d, 3*time.Minute, 3*time.Minute, 0, 2*time.Second),
+		offset:  pick(d, 0, 0, 7*time.Hour, -7*time.Hour),
+		mute:    d.one(8),
+		names:   []string{"arm", "camera", "gripper"}[:pick(d, 1, 1, 2, 3)],
+	}
+	ttls := []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 5 * time.Second, 10 * time.Second}
+	if d.one(6) {
+		p.horizon = 20 * time.Minute
+		ttls = []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute}
+	}
+	if p.latency > 100*time.Millisecond {
+		ttls = ttls[2:]
+	}
+	switch d.IntN(5) {
+	case 0, 1: // all extensions
+	case 2, 3:
+		p.without = server.AllExtensions()
+	default:
+		for _, ext := range server.AllExtensions() {
+			if d.one(2) {
+				p.without = append(p.without, ext)
+			}
+		}
+	}
+	if slices.Contains(p.without, server.ExtBroadcastContent) && d.one(2) {
+		shapes := make([]string, 0, 8)
+		for shape := range relukkotest.DeletedShapes() {
+			shapes = append(shapes, shape)
+		}
+		slices.Sort(shapes)
+		p.shape = pick(d, shapes...)
+	}
+	p.addClients(d, ttls)
+	p.addFaults(d, slices.Max(ttls))
+	return p
+}
+
+func (p *plan) addClients(d dice, ttls []time.Duration) {
+	left := 8 // goroutines
+	longest := min(p.horizon/4, 2*slices.Max(ttls))
+	for range 1 + d.IntN(4) {
+		c := clientPlan{deaf: d.one(8)}
+		if d.one(8) {
+			c.closeAt = d.instant(p.horizon)
+			c.patience = d.span(10*time.Millisecond, 30*time.Second)
+		}
+		for range 1 + d.IntN(2) {
+			m := mutexPlan{name: pick(d, p.names...), ttl: pick(d, ttls...)}
+			for range min(pick(d, 1, 1, 2, 3), left) {
+				left--
+				var calls []mutexCall
+				for t := time.Duration(0); t < p.horizon && len(calls) < 8; {
+					call := mutexCall{
+						pause:    d.span(time.Millisecond, p.horizon/4),
+						try:      d.one(4),
+						hold:     d.span(time.Millisecond, longest),
+						deadline: d.one(2),
+						stay:     d.one(3),
+						bare:     d.one(5),
+						twice:    d.one(10),
+					}
+					if d.one(2) {
+						call.limit = d.span(time.Millisecond, p.horizon/2)
+					}
+					t += call.pause + call.hold
+					calls = append(calls, call)
+				}
+				m.callers = append(m.callers, calls)
+			}
+			if len(m.callers) > 0 {
+				c.mutexes = append(c.mutexes, m)
+			}
+		}
+		if d.one(3) {
+			var calls []rawCall
+			for range 1 + d.IntN(5) {
+				calls = append(calls, rawCall{
+					pause: d.span(time.Millisecond, p.horizon/4),
+					hold:  min(d.span(time.Millisecond, longest), 20*time.Second),
+					name:  pick(d, p.names...),
+					wait:  pick(d, 0, 0, 2*time.Second, 30*time.Second),
+					renew: pick(d, 0, 30*time.Second, 2*time.Minute),
+					look:  d.one(2),
+				})
+			}
+			c.raw = append(c.raw, calls)
+		}
+		p.clients = append(p.clients, c)
+	}
+}
+
+// Requests by what they are for.
+const (
+	ofAny      = "any request"
+	ofCreate   = "create"
+	ofRenew    = "renew"
+	ofRelease  = "release"
+	ofList     = "list"
+	ofCallOff  = "call off"
+	ofGet      = "get"
+	faultsMost = 10
+)
+
+// addFaults draws the faults. Each plan has only some kinds of them, so that
+// now and then there is time for one to run its course undisturbed.
+func (p *plan) addFaults(d dice, ttl time.Duration) {
+	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset", "drop sockets", "refuse sockets", "false page"}
+	d.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+	kinds = kinds[:d.IntN(5)]
+	if len(kinds) == 0 {
+		return
+	}
+	for range d.IntN(faultsMost) {
+		f := fault{kind: pick(d, kinds...), link: d.IntN(len(p.clients)+1) - 1, at: d.instant(p.horizon)}
+		f.for_ = min(d.span(10*time.Millisecond, 3*ttl), p.horizon-f.at)
+		switch f.kind {
+		case "delete", "expire", "sweep":
+			f.name, f.link, f.for_ = pick(d, p.names...), -1, 0
+		case "down":
+			f.link, f.keepLocks = -1, !d.one(3)
+		case "answer":
+			f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+			f.status = pick(d, 500, 502, 503, 503, 504, 429)
+			f.after = pick(d, "", "", "0", "1", "3600")
+		case "false page":
+			f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+			f.status = pick(d, 404, 404, 422, 200)
+		case "cut":
+			f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+		case "slow":
+			f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+			// Where nothing can be called off, a create that arrives more than
+			// 5 s after its caller has given it up is beyond what is promised.
+			f.delay = d.span(10*time.Millisecond, 4*time.Second)
+			if !slices.Contains(p.without, server.ExtCallOff) {
+				f.delay = d.span(10*time.Millisecond, 20*time.Second)
+			}
+			f.for_ = min(f.for_, 10*time.Second)
+		case "reset", "drop sockets":
+			f.for_ = 0
+		}
+		p.faults = append(p.faults, f)
+	}
+	slices.SortStableFunc(p.faults, func(a, b fault) int { return int(a.at - b.at) })
+	p.separate()
+}
+
+// separate takes out faults that would begin before one of their kind has ended.
+func (p *plan) separate() {
+	ends := make(map[string]time.Duration)
+	p.faults = slices.DeleteFunc(p.faults, func(f fault) bool {
+		if f.kind != "dark" && f.kind != "down" && f.kind != "refuse sockets" {
+			return false
+		}
+		for link, end := range ends {
+			if strings.HasPrefix(link, f.kind) && f.at <= end {
+				return true
+			}
+		}
+		ends[fmt.Sprint(f.kind, f.link)] = f.at + f.for_
+		return false
+	})
+}
+
+func (p *plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %v, latency up to %v, without %v", p.seed, p.horizon, p.latency, p.without)
+	if p.shape != "" {
+		fmt.Fprintf(&b, ", deleted as %s", p.shape)
+	}
+	fmt.Fprintf(&b, ", gone is %d, clock off by %v, grace %v", p.gone, p.offset, p.grace)
+	if p.mute {
+		b.WriteString(", no WebSockets")
+	}
+	for i, c := range p.clients {
+		fmt.Fprintf(&b, "\n  c%d:", i)
+		if c.deaf {
+			b.WriteString(" does not watch;")
+		}
+		if c.closeAt > 0 {
+			fmt.Fprintf(&b, " closes at %v for at most %v;", c.closeAt, c.patience)
+		}
+		for j, m := range c.mutexes {
+			fmt.Fprintf(&b, " m%d of %s, TTL %v, %d goroutines;", j, m.name, m.ttl, len(m.callers))
+		}
+		fmt.Fprintf(&b, " %d use the API itself", len(c.raw))
+	}
+	return b.String()
+}

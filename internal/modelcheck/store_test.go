@@ -1,0 +1,216 @@
+package modelcheck_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// Causes of a removal.
+const (
+	released  = "released"          // by a client's DELETE
+	withdrawn = "called off"        // by a client
+	undone    = "taken back"        // by the backend, whose caller had left
+	swept     = "swept"             // by the backend, after the grace
+	forced    = "deleted by others" // by the plan
+	forgotten = "lost in a restart"
+)
+
+// lockRecord is the life of one lock on the backend.
+type lockRecord struct {
+	id, name, creator, mark string
+	token                   uint64
+	by                      int // the client; -1: the backend itself, from its queue
+	created                 moment
+	length                  time.Duration
+	leases                  []leaseRecord // in order; the first is the creation's
+	removed                 *removal      // nil while it lives
+}
+
+// leaseRecord is an expiry that a lock was given.
+type leaseRecord struct {
+	moment
+	expires time.Duration // by the test's clock, since the run began
+	by      int           // the client; -1: the plan
+	length  time.Duration
+}
+
+type removal struct {
+	moment
+	cause string
+	by    int
+}
+
+// takenAway reports whether the lock was removed, or made to expire, by nobody
+// of ours.
+func (l *lockRecord) takenAway() bool {
+	switch {
+	case l.removed == nil:
+		return false
+	case l.removed.cause == swept:
+		return l.leases[len(l.leases)-1].by < 0
+	}
+	return l.removed.cause == forced || l.removed.cause == forgotten
+}
+
+// tampered reports whether the last word on the expiry at m was the plan's.
+func (l *lockRecord) tampered(m moment) bool {
+	by := 0
+	for _, lease := range l.leases {
+		if lease.before(m) {
+			by = lease.by
+		}
+	}
+	return by < 0
+}
+
+type calledOff struct {
+	moment
+	mark string
+}
+
+// store is a memory store that keeps account of what is done to it, in the
+// order in which that takes effect.
+type store struct {
+	server.Store
+	world *world
+}
+
+func (s *store) begin() (done func()) {
+	s.world.mu.Lock()
+	return s.world.mu.Unlock
+}
+
+// by is the client whose request this is; -1 for what is no client's.
+func (s *store) by(ctx context.Context) int {
+	addr, ok := ctx.Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return -1
+	}
+	return s.world.links[addr.String()]
+}
+
+func (s *store) local(l *server.Lock) time.Duration {
+	return l.ExpiresAt.Add(-s.world.plan.offset).Sub(s.world.start)
+}
+
+func creatorOf(l *server.Lock) string {
+	if l.Creator == nil {
+		return ""
+	}
+	return *l.Creator
+}
+
+// markOf is the mark at the end of a creator.
+func markOf(creator string) string {
+	_, mark, _ := strings.Cut(creator, " #")
+	return mark
+}
+
+func (s *store) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+	defer s.begin()()
+	l, err := s.Store.Create(ctx, in)
+	if err != nil {
+		return l, err
+	}
+	r := s.world.record
+	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name, creatorOf(&l), in.TTL, l.FencingToken)
+	rec := &lockRecord{
+		id: l.ID, name: l.Name, creator: creatorOf(&l), mark: markOf(creatorOf(&l)), token: l.FencingToken,
+		by: s.by(ctx), created: m, length: in.TTL,
+		leases: []leaseRecord{{m, s.local(&l), 0, in.TTL}},
+	}
+	r.locks[l.ID] = rec
+	r.order = append(r.order, rec)
+	return l, nil
+}
+
+func (s *store) Update(ctx context.Context, id string, change server.Change) (server.Lock, error) {
+	defer s.begin()()
+	l, err := s.Store.Update(ctx, id, change)
+	if err != nil {
+		return l, err
+	}
+	r, by := s.world.record, s.by(ctx)
+	lease := leaseRecord{r.noteLocked("backend", "lock %s of %s expires at %v (%s)", brief(id), l.Name, s.local(&l), whom(by)), s.local(&l), by, 0}
+	if change.Lease != nil {
+		lease.length = *change.Lease
+	}
+	r.locks[id].leases = append(r.locks[id].leases, lease)
+	return l, nil
+}
+
+func whom(by int) string {
+	if by < 0 {
+		return "others"
+	}
+	return "c" + string(rune('0'+by))
+}
+
+func (s *store) Delete(ctx context.Context, id string) (server.Lock, error) {
+	defer s.begin()()
+	l, err := s.Store.Delete(ctx, id)
+	if err != nil {
+		return l, err
+	}
+	by, cause := s.by(ctx), released
+	switch {
+	case ctx == context.Background(): // nobody's request
+		cause = undone
+	case by < 0:
+		cause = forced
+	}
+	s.removed(&l, cause, by)
+	return l, nil
+}
+
+// removed notes a removal. The caller holds the record's mutex.
+func (s *store) removed(l *server.Lock, cause string, by int) {
+	r := s.world.record
+	m := r.noteLocked("backend", "lock %s of %s %s (%s)", brief(l.ID), l.Name, cause, whom(by))
+	r.locks[l.ID].removed = &removal{m, cause, by}
+}
+
+func (s *store) CallOff(ctx context.Context, mark string, keep time.Duration) ([]server.Lock, error) {
+	defer s.begin()()
+	locks, err := s.Store.CallOff(ctx, mark, keep)
+	m := s.world.record.noteLocked("backend", "mark %s called off (%s)", mark, whom(s.by(ctx)))
+	s.world.record.calledOff = append(s.world.record.calledOff, calledOff{m, mark})
+	for i := range locks {
+		s.removed(&locks[i], withdrawn, s.by(ctx))
+	}
+	return locks, err
+}
+
+func (s *store) Sweep(ctx context.Context, grace time.Duration) ([]server.Lock, time.Duration, error) {
+	defer s.begin()()
+	locks, next, err := s.Store.Sweep(ctx, grace)
+	for i := range locks {
+		s.removed(&locks[i], swept, -1)
+	}
+	return locks, next, err
+}
+
+// forget notes that the store's locks are no more.
+func (s *store) forget() {
+	defer s.begin()()
+	r := s.world.record
+	r.losses = append(r.losses, r.noteLocked("backend", "all locks are lost"))
+	for _, rec := range r.order {
+		if rec.removed == nil {
+			rec.removed = &removal{r.now(), forgotten, -1}
+		}
+	}
+}
+
+// brief is enough of an id to tell it from others.
+func brief(id string) string {
+	if len(id) > 8 {
+		return id[:8]
+	}
+	return id
+}

@@ -1,0 +1,158 @@
+package modelcheck_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// exchange is one request of a client and what was answered.
+type exchange struct {
+	client    int
+	what      string // one of the kinds of request
+	method    string
+	id        string // of the lock in the path
+	mark      string // in the path
+	name      string // of a create
+	creator   string
+	wait      bool // it may queue
+	call, ret moment
+	at        time.Time
+
+	answered bool // a whole answer came
+	status   int
+	body     []byte
+}
+
+// answer is what may be in an answer's body.
+type answerJSON struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"lock_name"`
+	Creator   *string   `json:"creator"`
+	ExpiresAt time.Time `json:"expires_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+	Status    int       `json:"status"`
+	Message   *string   `json:"message"`
+	Lock      *answerJSON
+}
+
+// wire is the way of one client to the backend, with an account of what goes over it.
+type wire struct {
+	next   http.RoundTripper
+	world  *world
+	client int
+}
+
+func (w *wire) CloseIdleConnections() { w.next.(*http.Transport).CloseIdleConnections() }
+
+func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	what := kindOf(req)
+	if what == "" {
+		return w.next.RoundTrip(req)
+	}
+	x := &exchange{client: w.client, what: what, method: req.Method, ret: never, wait: req.Header.Get("Prefer") != ""}
+	rest := strings.TrimPrefix(req.URL.Path, "/v1/locks/")
+	switch what {
+	case ofCreate:
+		var body struct {
+			Name    string  `json:"lock_name"`
+			Creator *string `json:"creator"`
+		}
+		r, err := req.GetBody()
+		if err == nil {
+			err = json.NewDecoder(r).Decode(&body)
+		}
+		if err != nil {
+			return nil, err
+		}
+		x.name = body.Name
+		if body.Creator != nil {
+			x.creator = *body.Creator
+		}
+	case ofCallOff:
+		x.mark = strings.TrimPrefix(req.URL.Path, "/v1/waiting/")
+	case ofRelease, ofRenew, ofGet:
+		x.id, _, _ = strings.Cut(rest, "/")
+	}
+	r := w.world.record
+	x.call = r.note(w.who(), "%s", x)
+	r.mu.Lock()
+	r.exchange = append(r.exchange, x)
+	r.mu.Unlock()
+
+	resp, err := w.next.RoundTrip(req)
+	if err != nil {
+		r.note(w.who(), "%s: %v", x, err)
+		return resp, err
+	}
+	at := r.note(w.who(), "%s: %d", x, resp.StatusCode)
+	end := func(body []byte) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if !x.answered {
+			x.answered, x.status, x.body, x.ret = true, resp.StatusCode, body, at
+		}
+	}
+	if resp.Body == http.NoBody {
+		end(nil)
+	}
+	resp.Body = &seen{ReadCloser: resp.Body, end: end}
+	return resp, nil
+}
+
+func (w *wire) who() string { return whom(w.client) }
+
+func (x *exchange) String() string {
+	switch x.what {
+	case ofCreate:
+		s := "create " + x.name + " #" + markOf(x.creator)
+		if x.wait {
+			s += " (may queue)"
+		}
+		return s
+	case ofCallOff:
+		return x.what + " #" + x.mark
+	case ofList:
+		return x.what
+	}
+	return x.what + " " + brief(x.id)
+}
+
+// seen is a body that is noted when it was read to its end.
+type seen struct {
+	io.ReadCloser
+	read bytes.Buffer
+	end  func([]byte)
+}
+
+func (s *seen) Read(b []byte) (int, error) {
+	n, err := s.ReadCloser.Read(b)
+	s.read.Write(b[:n])
+	if err == io.EOF {
+		s.end(s.read.Bytes())
+	}
+	return n, err
+}
+
+// kindOf is what a request is for.
+func kindOf(r *http.Request) string {
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	switch {
+	case strings.HasPrefix(path, "/v1/waiting/"):
+		return ofCallOff
+	case path == "/v1/locks" && r.Method == http.MethodPost:
+		return ofCreate
+	case path == "/v1/locks":
+		return ofList
+	case !strings.HasPrefix(path, "/v1/locks/"):
+		return ""
+	case r.Method == http.MethodDelete:
+		return ofRelease
+	case r.Method == http.MethodPut:
+		return ofRenew
+	}
+	return ofGet
+}

@@ -1,0 +1,248 @@
+package modelcheck_test
+
+import (
+	"context"
+	"hash/fnv"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+const (
+	patience  = 2 * time.Hour    // for all calls to return, faults being over
+	closeTime = 30 * time.Minute // for a client to close, nobody holding anything
+)
+
+// world is one run of a plan.
+type world struct {
+	*record
+	plan    *plan
+	server  *relukkotest.Server
+	net     []*relukkotest.Link // of each client
+	links   map[string]int      // its number by the link's address
+	clients []*api.Client
+	finish  func() // no call begins any more
+	done    context.Context
+	over    atomic.Bool // the plan's faults
+}
+
+// run carries the plan out. It is called in a bubble.
+func (w *world) run(t *testing.T) {
+	p := w.plan
+	w.record = newRecord()
+	w.links = make(map[string]int)
+	w.done, w.finish = context.WithCancel(context.Background())
+	defer w.finish()
+	made := false
+	w.server = relukkotest.NewServer(t,
+		relukkotest.InMemory(),
+		relukkotest.ClockOffset(p.offset),
+		relukkotest.Backend(server.WithGrace(p.grace)),
+		relukkotest.Store(func() server.Store {
+			s := &store{Store: server.NewMemoryStore(server.WithClockOffset(p.offset)), world: w}
+			if made {
+				s.forget()
+			}
+			made = true
+			return s
+		}))
+	w.server.Without(p.without...)
+	if p.gone != 404 {
+		w.server.GoneStatus(p.gone)
+	}
+	if p.shape != "" {
+		w.server.DeletedShape(relukkotest.DeletedShapes()[p.shape])
+	}
+	w.server.RefuseWebSockets(p.mute)
+	w.connect()
+	w.install()
+
+	var calls, faults sync.WaitGroup
+	for i := range p.faults {
+		faults.Go(func() { w.happen(&p.faults[i]) })
+	}
+	for i := range p.clients {
+		w.begins(&calls, i)
+	}
+	returned := make(chan struct{})
+	go func() {
+		faults.Wait()
+		w.over.Store(true)
+		calls.Wait()
+		close(returned)
+	}()
+	select {
+	case <-returned:
+	case <-time.After(p.horizon + patience):
+		w.note("check", "not all calls have returned")
+		w.wrong("a call hangs")
+	}
+	w.note("check", "all calls have returned")
+	w.server.Heal()
+	w.server.RefuseWebSockets(p.mute)
+	for i := range w.clients {
+		w.close(i, closeTime)
+	}
+	w.left()
+}
+
+// connect makes the clients, each with a link of its own.
+func (w *world) connect() {
+	for i := range w.plan.clients {
+		link := &w.server.Link
+		if i > 0 {
+			link = w.server.NewLink()
+		}
+		w.net = append(w.net, link)
+		w.links[strings.TrimPrefix(link.URL, "http://")] = i
+		way := link.HTTPClient()
+		way.Transport = &wire{next: way.Transport, world: w, client: i}
+		opts := []api.Option{api.WithHTTPClient(way)}
+		if w.plan.clients[i].deaf {
+			opts = append(opts, api.WithoutWatch())
+		}
+		w.clients = append(w.clients, link.Client(opts...))
+	}
+}
+
+// install sets up the faults that are about requests, each to be in force when
+// its time has come.
+func (w *world) install() {
+	var slow []*fault
+	for i := range w.plan.faults {
+		f := &w.plan.faults[i]
+		match := func(r *http.Request) bool { return w.concerns(f, r) }
+		switch f.kind {
+		case "answer":
+			a := relukkotest.Answer{Status: f.status, Header: make(http.Header)}
+			if f.after != "" {
+				a.Header.Set("Retry-After", f.after)
+			}
+			w.server.AnswerNext(-1, match, a)
+		case "false page":
+			w.server.AnswerNext(-1, match, relukkotest.Answer{Status: f.status, Body: "<html>nobody at home"})
+		case "cut":
+			w.server.CutNext(-1, match)
+		case "slow":
+			slow = append(slow, f)
+		}
+	}
+	if w.plan.latency == 0 && len(slow) == 0 {
+		return
+	}
+	w.server.Latency(func(r *http.Request) (before, after time.Duration) {
+		before, after = w.latency(r)
+		for _, f := range slow {
+			if w.concerns(f, r) {
+				before += f.delay
+			}
+		}
+		return before, after
+	})
+}
+
+// concerns reports whether a request meets a fault.
+func (w *world) concerns(f *fault, r *http.Request) bool {
+	what := kindOf(r)
+	at := time.Since(w.start)
+	return what != "" && (f.requests == ofAny || f.requests == what) && at >= f.at && at < f.at+f.for_ &&
+		(f.link < 0 || f.link == w.from(r))
+}
+
+// from is the client whose request this is.
+func (w *world) from(r *http.Request) int {
+	return w.links[r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()]
+}
+
+// latency is a function of the seed, the request and the instant, and thus the
+// same in each run, as far as the run is.
+func (w *world) latency(r *http.Request) (before, after time.Duration) {
+	if w.plan.latency == 0 {
+		return 0, 0
+	}
+	h := fnv.New64a()
+	h.Write([]byte{byte(w.plan.seed), byte(w.plan.seed >> 8), byte(w.plan.seed >> 16), byte(w.from(r))})
+	h.Write([]byte(r.Method + kindOf(r) + time.Since(w.start).String()))
+	x := h.Sum64()
+	half := uint64(w.plan.latency / 2)
+	before, after = time.Duration(x%half), time.Duration(x>>32%half)
+	if w.plan.grid > time.Millisecond {
+		before, after = w.plan.latency/2, w.plan.latency/2
+	}
+	return before, after
+}
+
+// happen waits for a fault's time and has it happen.
+func (w *world) happen(f *fault) {
+	time.Sleep(f.at)
+	t := &trouble{fault: *f, to: never}
+	t.from = w.note("fault", "%v begins", f)
+	w.mu.Lock()
+	w.troubles = append(w.troubles, t)
+	w.mu.Unlock()
+	links := w.net
+	if f.link >= 0 {
+		links = links[f.link : f.link+1]
+	}
+	switch f.kind {
+	case "delete":
+		w.server.Delete(f.name)
+	case "expire":
+		w.server.Expire(f.name)
+	case "sweep":
+		w.server.ExpireIn(f.name, -w.plan.grace-time.Second)
+	case "down":
+		w.server.Stop()
+	case "dark":
+		for _, l := range links {
+			l.GoDark()
+		}
+	case "reset":
+		for _, l := range links {
+			l.Cut()
+		}
+	case "drop sockets":
+		w.server.DropWebSockets()
+	case "refuse sockets":
+		w.server.RefuseWebSockets(true)
+		w.server.DropWebSockets()
+	}
+	time.Sleep(f.for_)
+	switch f.kind {
+	case "down":
+		w.server.Start(f.keepLocks)
+	case "dark":
+		for _, l := range links {
+			l.ComeBack()
+		}
+	case "refuse sockets":
+		w.server.RefuseWebSockets(w.plan.mute)
+	case "slow":
+		time.Sleep(f.delay) // what was delayed arrives
+	}
+	to := w.note("fault", "%v is over", f)
+	w.mu.Lock()
+	t.to = to
+	w.mu.Unlock()
+}
+
+// close closes a client.
+func (w *world) close(client int, patience time.Duration) {
+	c := &closing{client: client, patience: patience}
+	c.call = w.note(whom(client), "Close, for at most %v", patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := w.clients[client].Close(ctx)
+	c.ret, c.err = w.note(whom(client), "Close: %v", err), err
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closes = append(w.closes, c)
+}
