@@ -74,30 +74,30 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 func decodeCreate(body []byte) (name string, creator *string, err error) {
-	members, err := decodeObject(body)
+	o, err := decodeObject(body)
 	if err != nil {
 		return "", nil, err
 	}
-	lockName, err := text(members, "lock_name", 1, maxName)
+	lockName, err := text(o, "lock_name", 1, maxName)
 	if err != nil {
 		return "", nil, err
 	}
 	if lockName == nil {
 		return "", nil, bad("lock_name must be a string, it is missing or null")
 	}
-	creator, err = text(members, "creator", 0, maxCreator)
+	creator, err = text(o, "creator", 0, maxCreator)
 	return *lockName, creator, err
 }
 
 func decodeUpdate(body []byte) (change Change, err error) {
-	members, err := decodeObject(body)
+	o, err := decodeObject(body)
 	if err != nil {
 		return change, err
 	}
-	if change.Creator, err = text(members, "creator", 0, maxCreator); err != nil {
+	if change.Creator, err = text(o, "creator", 0, maxCreator); err != nil {
 		return change, err
 	}
-	if raw := members["expires_at"]; !isNull(raw) {
+	if raw := o.member("expires_at"); !isNull(raw) {
 		expires, err := decodeTime(raw)
 		if err != nil {
 			return change, err
@@ -108,11 +108,11 @@ func decodeUpdate(body []byte) (change Change, err error) {
 }
 
 func decodeSeconds(body []byte) (time.Duration, error) {
-	members, err := decodeObject(body)
+	o, err := decodeObject(body)
 	if err != nil {
 		return 0, err
 	}
-	raw := members["seconds"]
+	raw := o.member("seconds")
 	if len(raw) == 0 || raw[0] != '-' && (raw[0] < '0' || raw[0] > '9') {
 		return 0, bad("seconds must be a number")
 	}
@@ -123,35 +123,30 @@ func decodeSeconds(body []byte) (time.Duration, error) {
 	return time.Duration(math.Round(seconds*1e6)) * time.Microsecond, nil
 }
 
-// decodeObject answers the members of a JSON object. Which of them mean anything is up to the caller.
-func decodeObject(body []byte) (map[string]json.RawMessage, error) {
+// decodeObject answers a body that is a JSON object. Which of its members mean anything is up to the caller.
+func decodeObject(body []byte) (object, error) {
 	if !utf8.Valid(body) { // package json would mend it silently
 		return nil, bad("the body is not valid UTF-8")
 	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(body, &members); err != nil {
-		var wrongType *json.UnmarshalTypeError
-		if errors.As(err, &wrongType) {
-			return nil, bad("the body must be a JSON object")
-		}
-		return nil, bad("the body is not valid JSON: %v", err)
+	if !json.Valid(body) {
+		return nil, bad("the body is not valid JSON: %v", json.Unmarshal(body, new(json.RawMessage)))
 	}
-	if members == nil { // null
+	if body = skipSpace(body); body[0] != '{' {
 		return nil, bad("the body must be a JSON object")
 	}
-	return members, nil
+	return body, nil
 }
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || raw[0] == 'n' }
 
 // text answers a string member; nil when it is missing or null.
-func text(members map[string]json.RawMessage, member string, minimum, maximum int) (*string, error) {
-	raw := members[member]
+func text(o object, member string, minimum, maximum int) (*string, error) {
+	raw := o.member(member)
 	if isNull(raw) {
 		return nil, nil
 	}
-	var s string
-	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+	s, ok := unquote(raw)
+	if !ok {
 		return nil, bad("%s must be a string", member)
 	}
 	if len(s) < minimum || len(s) > maximum {
@@ -166,8 +161,8 @@ func text(members map[string]json.RawMessage, member string, minimum, maximum in
 // decodeTime understands all that RFC 3339 allows: also small letters, a space between date and time, and leap
 // seconds. What is finer than a microsecond is cut off.
 func decodeTime(raw json.RawMessage) (time.Time, error) {
-	var s string
-	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+	s, ok := unquote(raw)
+	if !ok {
 		return time.Time{}, bad("expires_at must be a string with a time as in RFC 3339, or null")
 	}
 	const dateLen, secondsAt = len("2006-01-02"), len("2006-01-02T15:04:")

@@ -44,6 +44,32 @@ func wellFormed(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, unicode.IsControl) < 0
 }
 
+// FuzzObject: members are what package json finds.
+func FuzzObject(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, ` { "a" : 1 , "b":[{"a":2}],"a" :{"b":"}"} } `, `{"\u0061":"\"","b":"\\"}`, `{"a":-1.5e3}`, "{\"a\"\n:\ttrue\r}", `{"":{},"a":[]}`, `{"A":1}`,
+	} {
+		f.Add([]byte(seed), "a")
+	}
+	f.Fuzz(func(t *testing.T, body []byte, name string) {
+		o, err := decodeObject(body)
+		if err != nil {
+			requireBadRequest(t, err)
+			return
+		}
+		var want map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(body, &want))
+		for member, raw := range want {
+			require.Equal(t, string(raw), string(o.member(member)), member)
+			text, isText := unquote(raw)
+			var s string
+			require.Equal(t, raw[0] == '"' && json.Unmarshal(raw, &s) == nil, isText)
+			require.Equal(t, s, text)
+		}
+		require.Equal(t, string(want[name]), string(o.member(name)))
+	})
+}
+
 // requireBadRequest: the caller's error, in words that can be put into an answer.
 func requireBadRequest(t *testing.T, err error) {
 	t.Helper()

@@ -29,8 +29,9 @@ type MemoryStore struct {
 
 type entry struct {
 	Lock
-	mark string
-	pos  int // in the heap
+	mark    string
+	markPos int // among those with the same mark
+	pos     int // in the heap
 }
 
 // A MemoryOption sets up a MemoryStore.
@@ -83,6 +84,7 @@ func (m *MemoryStore) Create(_ context.Context, in NewLock) (Lock, error) {
 	m.byID[e.ID] = e
 	m.byName[e.Name] = e
 	if e.mark != "" {
+		e.markPos = len(m.byMark[e.mark])
 		m.byMark[e.mark] = append(m.byMark[e.mark], e)
 	}
 	m.due.push(e)
@@ -176,10 +178,16 @@ func (m *MemoryStore) remove(e *entry) {
 	if e.mark == "" {
 		return
 	}
-	if same := m.byMark[e.mark]; len(same) > 1 {
-		m.byMark[e.mark] = slices.DeleteFunc(same, func(other *entry) bool { return other == e })
-	} else {
+	// Many may bear the same mark: nothing keeps people from ending a creator in something like " #7".
+	same := m.byMark[e.mark]
+	last := len(same) - 1
+	same[e.markPos] = same[last]
+	same[e.markPos].markPos = e.markPos
+	same[last] = nil
+	if last == 0 {
 		delete(m.byMark, e.mark)
+	} else {
+		m.byMark[e.mark] = same[:last]
 	}
 }
 

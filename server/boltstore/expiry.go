@@ -5,7 +5,8 @@ import "container/heap"
 // item is a lock in the working state. Its record is replaced when the lock changes.
 type item struct {
 	*record
-	pos int // in the expiry heap
+	pos     int // in the expiry heap
+	markPos int // among those with the same mark
 }
 
 // expiry has the lock that expires first in front. Each item knows its place, so changing and removing one costs

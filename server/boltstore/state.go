@@ -166,6 +166,7 @@ func (w *state) insert(r *record) {
 	w.byID[r.ID] = i
 	w.byName[r.Name] = i
 	if r.mark != "" {
+		i.markPos = len(w.byMark[r.mark])
 		w.byMark[r.mark] = append(w.byMark[r.mark], i)
 	}
 	w.due.push(i)
@@ -190,10 +191,16 @@ func (w *state) remove(i *item) {
 	if i.mark == "" {
 		return
 	}
-	if same := w.byMark[i.mark]; len(same) > 1 {
-		w.byMark[i.mark] = slices.DeleteFunc(same, func(other *item) bool { return other == i })
-	} else {
+	// Many may bear the same mark: nothing keeps people from ending a creator in something like " #7".
+	same := w.byMark[i.mark]
+	last := len(same) - 1
+	same[i.markPos] = same[last]
+	same[i.markPos].markPos = i.markPos
+	same[last] = nil
+	if last == 0 {
 		delete(w.byMark, i.mark)
+	} else {
+		w.byMark[i.mark] = same[:last]
 	}
 }
 
