@@ -45,8 +45,9 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 	defer helpers.Wait()
 	defer cancel() // closes the connection for those who still read or write
 	helpers.Go(func() {
-		defer cancel()
 		discard(ctx, conn)
+		cancel()
+		_ = conn.CloseNow() // also for a write that is under way
 	})
 	err = s.send(ctx, conn, sub, &helpers)
 	defer time.AfterFunc(closeTimeout, cancel).Stop()
@@ -62,6 +63,10 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 func (s *Server) send(ctx context.Context, conn *websocket.Conn, sub *subscription, helpers *sync.WaitGroup) error {
 	pings := time.NewTicker(pingEvery)
 	defer pings.Stop()
+	// One timer for all messages: a context for each would cost more than anything but the write itself.
+	late := time.AfterFunc(watchTimeout, func() { _ = conn.CloseNow() })
+	late.Stop()
+	defer late.Stop()
 	var batch [watchBatch][]byte
 	for {
 		n, news, ok := sub.take(batch[:])
@@ -69,9 +74,13 @@ func (s *Server) send(ctx context.Context, conn *websocket.Conn, sub *subscripti
 			return errSlowWatcher
 		}
 		if n > 0 {
-			if err := write(ctx, conn, batch[:n]); err != nil {
-				return err
+			late.Reset(watchTimeout)
+			for _, message := range batch[:n] {
+				if err := conn.Write(context.Background(), websocket.MessageText, message); err != nil {
+					return err
+				}
 			}
+			late.Stop()
 			continue
 		}
 		select {
@@ -90,17 +99,6 @@ func (s *Server) send(ctx context.Context, conn *websocket.Conn, sub *subscripti
 			return nil
 		}
 	}
-}
-
-func write(ctx context.Context, conn *websocket.Conn, messages [][]byte) error {
-	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
-	defer cancel()
-	for _, message := range messages {
-		if err := conn.Write(ctx, websocket.MessageText, message); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // discard reads what the watcher sends, which must be read for pongs and closes to be seen, until the connection ends.
