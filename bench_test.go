@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -96,6 +97,32 @@ func BenchmarkHandoff(b *testing.B) {
 			require.NoError(b, holder.Unlock(held))
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(micros(median(took))/1000, "ms/handoff")
+		})
+	}
+}
+
+// BenchmarkOneMutex measures a Lock and Unlock of 100 goroutines that share one
+// Mutex, with WithHandoff and without.
+func BenchmarkOneMutex(b *testing.B) {
+	for _, kind := range []struct {
+		name string
+		opts []relukko.Option
+	}{
+		{"handed on", []relukko.Option{relukko.WithHandoff()}},
+		{"released", nil},
+	} {
+		b.Run(kind.name, func(b *testing.B) {
+			m := relukko.NewMutex(relukkotest.NewServer(b).Client(), "arm", kind.opts...)
+			b.SetParallelism(100 / runtime.GOMAXPROCS(0))
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					held, err := m.Lock(context.Background())
+					if err != nil || m.Unlock(held) != nil {
+						b.Error(err)
+					}
+				}
+			})
 		})
 	}
 }

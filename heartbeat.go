@@ -39,8 +39,10 @@ type lease struct {
 	breakOff context.CancelFunc // ends the attempt under way
 
 	mu       sync.Mutex
-	session  *Session
+	session  *Session      // nil while the lock is being handed on
 	lock     api.Lock      // as last acknowledged
+	began    time.Time     // when it was acquired
+	handoffs int           // since then
 	length   time.Duration // of the lease as last granted
 	deadline instant       // when the lease ends
 	limit    instant       // contexts end here at the latest; zero: no such limit
@@ -55,7 +57,7 @@ type lease struct {
 func (l *lease) start(lock api.Lock, sent instant, s *Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lock, l.session = lock, s
+	l.lock, l.session, l.began = lock, s, time.Now()
 	if l.m.client.Trusted() {
 		return
 	}
@@ -119,7 +121,9 @@ func (l *lease) lose(reason LossReason, err error) {
 		return
 	}
 	l.mu.Unlock()
-	s.done(loss)
+	if s != nil {
+		s.done(loss)
+	}
 	l.m.lost(loss)
 	l.hub.unguard(l)
 	l.task.Done()
@@ -134,11 +138,15 @@ func (l *lease) stop() error {
 	if !l.finish(ErrUnlocked) {
 		loss := l.err
 		l.mu.Unlock()
-		s.done(loss) // who ended it may be about to
+		if s != nil {
+			s.done(loss) // who ended it may be about to
+		}
 		return loss
 	}
 	l.mu.Unlock()
-	s.done(ErrUnlocked)
+	if s != nil {
+		s.done(ErrUnlocked)
+	}
 	l.hub.unguard(l)
 	return nil
 }

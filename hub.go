@@ -149,9 +149,10 @@ func (h *hub) heard(event api.Event) {
 			w.notify(wakeState)
 		}
 	case api.EventCreated, api.EventUpdated:
+		lock := copied(event.Lock)
 		for w := range h.waiters {
-			if event.Lock != nil && event.Lock.Name == w.a.m.name && !w.a.owns(event.Lock) {
-				w.a.report.holderIs(event.Lock)
+			if lock != nil && lock.Name == w.a.m.name && !w.a.owns(lock) {
+				w.a.report.holderIs(lock)
 			}
 		}
 	case api.EventDeleted:

@@ -29,6 +29,7 @@ type Mutex struct {
 	session *Session             // between Lock and Unlock
 	word    time.Time            // when the backend last said who has the lock
 	queue   map[*report]struct{} // who waits for the turn
+	left    *lease               // handed on, until the next goroutine takes it over
 }
 
 // NewMutex returns a mutex for the lock name (1 to 255 bytes of UTF-8 without
@@ -105,6 +106,10 @@ func (m *Mutex) acquire(ctx context.Context, try bool, log *slog.Logger) (s *Ses
 		a.task.Done()
 		return nil, err
 	}
+	if s := m.takeOver(a); s != nil {
+		a.task.Done()
+		return s, nil
+	}
 	s, err = a.run(try)
 	if w := a.waiter.Load(); w != nil {
 		a.hub.forget(w)
@@ -121,8 +126,8 @@ func (m *Mutex) acquire(ctx context.Context, try bool, log *slog.Logger) (s *Ses
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.session, m.word = s, time.Now()
+	lock := s.Info()
 	for r := range m.queue {
-		lock := s.Info()
 		r.holderIs(&lock)
 	}
 	return s, nil
@@ -137,8 +142,8 @@ func (m *Mutex) takeTurn(a *acquisition, try bool) error {
 		return nil
 	}
 	m.mu.Lock()
-	if m.session != nil {
-		lock := m.session.Info()
+	if l := m.lease(); l != nil {
+		lock := l.info()
 		a.report.holderIs(&lock)
 	}
 	if try {
@@ -157,6 +162,7 @@ func (m *Mutex) takeTurn(a *acquisition, try bool) error {
 	delete(m.queue, &a.report)
 	m.mu.Unlock()
 	if err != nil {
+		m.clearUp()
 		return a.gaveUp()
 	}
 	a.held = false
@@ -188,7 +194,8 @@ func (m *Mutex) silentSince(began time.Time) time.Time {
 // the contexts of the lock are done, and the next goroutine of this process may
 // enter.
 //
-//   - nil: the lock was held without a gap from Lock to this Unlock, and is released.
+//   - nil: the lock was held without a gap from Lock to this Unlock, and is
+//     released (or handed on, see [WithHandoff]).
 //   - [*LostError]: it was lost on the way.
 //   - [ErrNotReleased]: it was held as far as is known, but the backend did not
 //     confirm the release within 10 s. The release is tried again behind until
@@ -204,6 +211,9 @@ func (m *Mutex) Unlock(ctx context.Context) error {
 	}
 	m.session = nil
 	m.mu.Unlock()
+	if m.handoff && m.handOn(s) {
+		return nil
+	}
 	defer m.turn.Release(1)
 	return s.lease.release(ctx)
 }

@@ -27,6 +27,7 @@ type options struct {
 	patience time.Duration // how long Lock stands a backend that answers nothing useful; 0: as long as backOff says
 	onLost   func(error)
 	onWait   func(*api.Lock)
+	handoff  bool
 }
 
 // WithTTL sets the lease that every heartbeat asks for; the default is 1 min.

@@ -30,15 +30,15 @@ type report struct {
 	nag     *time.Timer
 }
 
-// holderIs notes the holder; nil changes nothing.
+// holderIs notes the holder, which nobody changes from now on; nil changes
+// nothing.
 func (r *report) holderIs(lock *api.Lock) {
 	if lock == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	copied := *lock
-	r.holder = &copied
+	r.holder = lock
 	r.tellLocked()
 }
 
@@ -49,11 +49,19 @@ func (r *report) forget() {
 	r.holder = nil
 }
 
-// known returns the holder as last noted, or nil.
+// known returns the holder as last noted, the caller's own, or nil.
 func (r *report) known() *api.Lock {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.holder
+	return copied(r.holder)
+}
+
+func copied(lock *api.Lock) *api.Lock {
+	if lock == nil {
+		return nil
+	}
+	own := *lock
+	return &own
 }
 
 // begin has the holder told from now on.
@@ -104,7 +112,7 @@ func (r *report) tellLocked() {
 			holder := r.holder
 			r.told, r.toldID = true, idOf(holder)
 			r.mu.Unlock()
-			r.tell(holder)
+			r.tell(copied(holder))
 			r.mu.Lock()
 		}
 		r.telling = false

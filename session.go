@@ -81,6 +81,12 @@ func (s *Session) Done() <-chan struct{} { return s.Context().Done() }
 // It looks at the clocks itself, also at the wall clock: after a suspend it
 // knows that the lease is over before any timer has fired.
 func (s *Session) Err() error {
+	s.mu.Lock()
+	err := s.err
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	s.lease.expire()
 	return s.lease.state()
 }

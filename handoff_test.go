@@ -1,0 +1,240 @@
+package relukko_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+)
+
+func TestWithHandoffOneAcquisitionServesThoseWhoQueue(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff())
+		var in inside
+		var order []int
+		var contexts []context.Context
+		var wg sync.WaitGroup
+		for i := range 50 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * time.Microsecond)
+				held, err := m.Lock(t.Context())
+				require.NoError(t, err)
+				in.enter()
+				for _, before := range contexts {
+					require.Error(t, before.Err(), "who was inside before is not any longer")
+				}
+				order, contexts = append(order, i), append(contexts, held)
+				require.NoError(t, session(t, held).Err())
+				time.Sleep(time.Millisecond)
+				require.NoError(t, held.Err())
+				in.leave()
+				require.NoError(t, m.Unlock(held))
+			})
+		}
+		wg.Wait()
+		require.EqualValues(t, 1, in.most.Load())
+		first := session(t, contexts[0])
+		for i, held := range contexts {
+			require.Equal(t, i, order[i], "first come, first served")
+			own := session(t, held)
+			require.ErrorIs(t, context.Cause(held), relukko.ErrUnlocked)
+			require.ErrorIs(t, context.Cause(own.Context()), relukko.ErrUnlocked)
+			require.ErrorIs(t, own.Err(), relukko.ErrUnlocked)
+			require.Equal(t, first.Info().ID, own.Info().ID)
+			require.Equal(t, first.Info().FencingToken, own.Info().FencingToken)
+			if i > 0 {
+				require.NotSame(t, first, own)
+			}
+		}
+		require.Equal(t, 1, s.Requests("POST", "/v1/locks/"))
+		require.Equal(t, 1, s.Requests("DELETE", "/v1/locks/{id}"))
+		require.Empty(t, s.Locks())
+	})
+}
+
+func TestWithHandoffOthersAreNotKeptOut(t *testing.T) {
+	queue := func(t *testing.T, m *relukko.Mutex, section time.Duration) (end func()) {
+		var wg sync.WaitGroup
+		stop := make(chan struct{})
+		for range 3 {
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					held, err := m.Lock(t.Context())
+					require.NoError(t, err)
+					time.Sleep(section)
+					require.NoError(t, m.Unlock(held))
+				}
+			})
+		}
+		return func() { close(stop); wg.Wait() }
+	}
+	bubble(t, "for longer than 100 ms", func(t *testing.T, s *relukkotest.Server) {
+		end := queue(t, relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff()), 10*time.Millisecond)
+		other := relukko.NewMutex(s.Client(), "arm")
+		for range 10 {
+			time.Sleep(130 * time.Millisecond)
+			began := time.Now()
+			held := lock(t, other)
+			require.LessOrEqual(t, time.Since(began), 150*time.Millisecond)
+			require.NoError(t, other.Unlock(held))
+		}
+		end()
+		require.Empty(t, s.Locks())
+	})
+	bubble(t, "for longer than one section that is longer than that", func(t *testing.T, s *relukkotest.Server) {
+		end := queue(t, relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff()), time.Second)
+		other := relukko.NewMutex(s.Client(), "arm")
+		lock(t, other) // warms up: knows that the server queues
+		require.NoError(t, other.Unlock(t.Context()))
+		for range 5 {
+			began := time.Now()
+			held := lock(t, other)
+			require.LessOrEqual(t, time.Since(began), 2*time.Second)
+			require.NoError(t, other.Unlock(held))
+		}
+		end()
+	})
+	bubble(t, "for more than 10,000 sections", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff())
+		ids := make(map[string]int)
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				for range 12_000 {
+					held, err := m.Lock(t.Context())
+					require.NoError(t, err)
+					ids[session(t, held).Info().ID]++
+					synctest.Wait() // until the other one queues
+					require.NoError(t, m.Unlock(held))
+				}
+			})
+		}
+		wg.Wait()
+		require.Greater(t, len(ids), 2)
+		for _, n := range ids {
+			require.LessOrEqual(t, n, 10_001)
+		}
+	})
+}
+
+func TestWithHandoffALossEndsOneSessionAndTheNextAcquiresAfresh(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		var losses []error
+		var mu sync.Mutex
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff(), relukko.WithOnLost(func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			losses = append(losses, err)
+		}))
+		ctxs := make(chan context.Context)
+		unlock := make(chan struct{})
+		results := make(chan error)
+		for range 3 {
+			go func() {
+				held, err := m.Lock(t.Context())
+				require.NoError(t, err)
+				ctxs <- held
+				<-unlock
+				results <- m.Unlock(held)
+			}()
+		}
+		first := <-ctxs
+		synctest.Wait() // until the others queue
+		unlock <- struct{}{}
+		require.NoError(t, <-results)
+		second := <-ctxs
+		time.Sleep(30 * time.Second) // the heartbeat goes on under the second one
+		require.NoError(t, second.Err())
+		require.Equal(t, session(t, first).Info().ID, session(t, second).Info().ID)
+		s.Delete("arm")
+		<-second.Done()
+		lostFor(t, second, relukko.LossDeleted)
+		require.ErrorIs(t, context.Cause(first), relukko.ErrUnlocked)
+		require.ErrorIs(t, session(t, first).Err(), relukko.ErrUnlocked)
+		unlock <- struct{}{}
+		require.ErrorIs(t, <-results, relukko.ErrLockLost)
+		third := <-ctxs
+		require.NotEqual(t, session(t, second).Info().ID, session(t, third).Info().ID)
+		require.NoError(t, third.Err())
+		unlock <- struct{}{}
+		require.NoError(t, <-results)
+		require.Empty(t, s.Locks())
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		require.Len(t, losses, 1)
+	})
+}
+
+func TestWithHandoffWhatNobodyTakesOverIsReleased(t *testing.T) {
+	bubble(t, "the only waiter gives up at the instant of the Unlock", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		m := relukko.NewMutex(c, "arm", relukko.WithHandoff())
+		for range 500 {
+			held := lock(t, m)
+			ctx, cancel := context.WithCancel(t.Context())
+			waited := make(chan error)
+			go func() {
+				held, err := m.Lock(ctx)
+				if err == nil {
+					err = m.Unlock(held)
+				}
+				waited <- err
+			}()
+			synctest.Wait()
+			go cancel()
+			require.NoError(t, m.Unlock(held))
+			<-waited
+			synctest.Wait()
+			require.Empty(t, s.Locks())
+		}
+		require.NoError(t, c.Close(t.Context()))
+	})
+	bubble(t, "the client closes", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		m := relukko.NewMutex(c, "arm", relukko.WithHandoff())
+		held := lock(t, m)
+		for range 10 {
+			go func() {
+				if held, err := m.Lock(t.Context()); err == nil {
+					m.Unlock(held)
+				}
+			}()
+		}
+		synctest.Wait()
+		go m.Unlock(held)
+		require.NoError(t, c.Close(t.Context()))
+		require.Empty(t, s.Locks())
+	})
+}
+
+func TestWithHandoffASecondUnlockFreesNobodyElsesLock(t *testing.T) {
+	bubble(t, "handed on", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff())
+		held := lock(t, m)
+		next := make(chan context.Context)
+		go func() { next <- lock(t, m) }()
+		synctest.Wait()
+		require.NoError(t, m.Unlock(held))
+		other := <-next
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrNotLocked)
+		require.NoError(t, other.Err())
+		_, err := m.TryLock(t.Context())
+		var locked *relukko.LockedError
+		require.ErrorAs(t, err, &locked)
+		require.Equal(t, session(t, other).Info().ID, locked.Holder.ID)
+		require.NoError(t, m.Unlock(other))
+		require.Empty(t, s.Locks())
+	})
+}
