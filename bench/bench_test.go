@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+// TestMain lets the test binary be the processes that it starts, as the program does.
+func TestMain(m *testing.M) {
+	if asked, err := actAs(os.Args[1:]); asked {
+		exit(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// TestOurOwn measures Relukko, on a real server, in every scenario, each as
+// short as can be: all figures are there, and nobody was inside twice.
+func TestOurOwn(t *testing.T) {
+	s, err := newSite()
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.close()) }()
+	p := plan{peers: []peer{relukkoMemory, absent("nobody", "nobody has it")}, scenarios: scenarios, runs: 1,
+		d: 50 * time.Millisecond, idle: 50 * time.Millisecond, progress: io.Discard}
+	r, err := p.run(t.Context(), s)
+	require.NoError(t, err)
+	require.Empty(t, r.failures)
+	metrics := []string{uncontended, bare, allocations, handoffMedian, handoffLate, changes, spread, longest, acquisitions, idleRequests}
+	if canHandOn {
+		metrics = append(metrics, handedOn, handedOnRival, rivalLongest)
+	}
+	for _, metric := range metrics {
+		require.Len(t, r.values("memory", metric), 1, metric)
+	}
+	require.NotZero(t, r.values("memory", changes)[0])
+
+	var report strings.Builder
+	r.print(&report)
+	require.Contains(t, report.String(), "| Relukko, memory | **")
+	require.Contains(t, report.String(), "Absent: nobody (nobody has it)")
+	require.Contains(t, report.String(), "| uncontended, memory ÷ bare POST+DELETE | ≤ 1.10 |")
+	require.NotContains(t, report.String(), "etcd")
+}
+
+// noLock lets everybody in.
+type noLock struct{}
+
+func (noLock) lock(ctx context.Context) error { return ctx.Err() }
+func (noLock) unlock() error                  { return nil }
+
+// TestOverlap: a lock that excludes nobody is found out.
+func TestOverlap(t *testing.T) {
+	path := t.TempDir() + "/section"
+	section, err := newSection(path)
+	require.NoError(t, err)
+	section.enter(1)
+	again, err := newSection(path) // as another process would
+	require.NoError(t, err)
+	again.enter(2)
+	require.EqualValues(t, 1, again.overlaps.Load())
+	section.leave(1)
+	require.EqualValues(t, 1, section.overlaps.Load())
+	section.leave(2)
+	require.NoError(t, again.close())
+
+	got, err := contend(t.Context(), section, []locker{noLock{}, noLock{}}, 50*time.Millisecond)
+	require.NoError(t, err)
+	require.NotZero(t, got.rate)
+	m := measurement{section: section}
+	if section.overlaps.Load() > 0 {
+		require.ErrorContains(t, m.close(), "overlap!")
+	}
+}
+
+func TestPick(t *testing.T) {
+	some, err := pick(peers, "etcd,memory", func(p peer) string { return p.name })
+	require.NoError(t, err)
+	require.Equal(t, []string{"etcd", "memory"}, names(some))
+	all, err := pick(scenarios, "", func(s scenario) string { return s.name })
+	require.NoError(t, err)
+	require.Len(t, all, len(scenarios))
+	_, err = pick(peers, "nobody", func(p peer) string { return p.name })
+	require.ErrorContains(t, err, `no "nobody"`)
+}
+
+// TestTargets compares within a run, never across runs.
+func TestTargets(t *testing.T) {
+	ratio := most("", 2, key{"a", "x"}, key{"b", "x"})
+	r := &results{runs: []map[key]float64{
+		{{"a", "x"}: 3, {"b", "x"}: 1},
+		{{"a", "x"}: 40, {"b", "x"}: 20},
+		{{"a", "x"}: 5},
+	}}
+	require.Equal(t, []float64{3, 2}, ratio.values(r))
+	require.True(t, ratio.met(2))
+	require.False(t, ratio.met(2.1))
+	require.True(t, least("", 2, key{"a", "x"}).met(2))
+	require.False(t, least("", 2, key{"a", "x"}).met(1.9))
+}
+
+func TestStatistics(t *testing.T) {
+	require.Equal(t, 2.0, median([]float64{9, 1, 2}))
+	require.Equal(t, 1.5, median([]float64{2, 1}))
+	require.Zero(t, median(nil))
+	require.Equal(t, 2, quantile([]int{3, 1, 2}, 0.5))
+	require.Equal(t, 3, quantile([]int{3, 1, 2}, 0.99))
+	for v, text := range map[float64]string{0: "0", 0.123: "0.12", 1.234: "1.23", 12.34: "12.3", 123.4: "123", 9999: "9999", 12345.6: "12,346"} {
+		require.Equal(t, text, number(v))
+	}
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// The next one waits for at least so long before the lock is released, and up to
+// twice as long: pollers are met at any time of their pause, and a waiter who has
+// only just come is not what this is about.
+const waitBefore = 120 * time.Millisecond
+
+const leastHandoffs = 5
+
+// measureHandoff has two clients pass a lock to and fro. One waits, the other
+// unlocks: that is where the time begins. It ends when the waiter's Lock returns.
+func measureHandoff(ctx context.Context, m *measurement) (figures, error) {
+	var lockers []locker
+	for range 2 {
+		c, err := m.connect(ctx, false)
+		if err != nil {
+			return nil, err
+		}
+		l, err := c.lockers(ctx, m.lock, 1)
+		if err != nil {
+			return nil, err
+		}
+		lockers = append(lockers, l...)
+	}
+	holder, waiter := 0, 1
+	if err := lockers[holder].lock(ctx); err != nil {
+		return nil, err
+	}
+	m.section.enter(int64(holder + 1))
+	type had struct {
+		at  time.Time
+		err error
+	}
+	var took []time.Duration
+	for start := time.Now(); time.Since(start) < 2*m.d || len(took) < leastHandoffs; {
+		got := make(chan had, 1)
+		go func() {
+			err := lockers[waiter].lock(ctx)
+			got <- had{time.Now(), err}
+		}()
+		time.Sleep(waitBefore + rand.N(waitBefore))
+		m.section.leave(int64(holder + 1))
+		released := time.Now()
+		if err := lockers[holder].unlock(); err != nil {
+			return nil, err
+		}
+		next := <-got
+		if next.err != nil {
+			return nil, next.err
+		}
+		m.section.enter(int64(waiter + 1))
+		took = append(took, next.at.Sub(released))
+		holder, waiter = waiter, holder
+	}
+	m.section.leave(int64(holder + 1))
+	if err := lockers[holder].unlock(); err != nil {
+		return nil, err
+	}
+	took = took[1:] // the first one may have paid for a connection
+	return figures{handoffMedian: micros(quantile(took, 0.5)), handoffLate: micros(quantile(took, 0.95))}, nil
+}

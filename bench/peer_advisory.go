@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// advisory is pg_advisory_lock, the floor of what a round trip to a queue in a
+// server costs. A lock belongs to a connection, so each goroutine has one; the
+// statements are prepared by pgx the first time.
+var advisory = peer{
+	name: "advisory", label: "pg_advisory_lock over pgx", store: "memory",
+	notes: []string{"The lock is that of a connection, which each goroutine must have for itself, and is gone with it; nobody is told."},
+	start: func(s *site) (service, error) {
+		url, err := s.database("advisory")
+		if err != nil {
+			return nil, err
+		}
+		return &advisoryService{s.postgres, url}, nil
+	},
+}
+
+type advisoryService struct {
+	server *postgres
+	url    string
+}
+
+func (s *advisoryService) connect(context.Context, bool) (client, error) {
+	return &advisoryClient{url: s.url}, nil
+}
+
+// requests counts transactions, each of our statements being one.
+func (s *advisoryService) requests(ctx context.Context) (float64, error) {
+	conn, err := pgx.Connect(ctx, s.server.url("postgres"))
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	var n float64
+	err = conn.QueryRow(ctx, "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'advisory'").Scan(&n)
+	return n, err
+}
+
+func (s *advisoryService) version() string {
+	return "pgx " + moduleVersion("github.com/jackc/pgx/v5") + ", PostgreSQL " + s.server.version
+}
+
+func (s *advisoryService) close() error { return nil } // the server is shared
+
+type advisoryClient struct {
+	url   string
+	conns []*pgx.Conn
+}
+
+func (c *advisoryClient) lockers(ctx context.Context, name string, n int) ([]locker, error) {
+	hash := fnv.New64a()
+	hash.Write([]byte(name))
+	return each(n, func() (locker, error) {
+		conn, err := pgx.Connect(ctx, c.url)
+		if err != nil {
+			return nil, err
+		}
+		c.conns = append(c.conns, conn)
+		return &advisoryLocker{conn, int64(hash.Sum64())}, nil
+	})
+}
+
+func (c *advisoryClient) close() error {
+	var errs []error
+	for _, conn := range c.conns {
+		errs = append(errs, conn.Close(context.Background()))
+	}
+	return errors.Join(errs...)
+}
+
+type advisoryLocker struct {
+	conn *pgx.Conn
+	key  int64
+}
+
+func (l *advisoryLocker) lock(ctx context.Context) error {
+	_, err := l.conn.Exec(ctx, "SELECT pg_advisory_lock($1)", l.key)
+	return err
+}
+
+func (l *advisoryLocker) unlock() error {
+	var held bool
+	if err := l.conn.QueryRow(context.Background(), "SELECT pg_advisory_unlock($1)", l.key).Scan(&held); err != nil {
+		return err
+	}
+	if !held {
+		return fmt.Errorf("lock %d was not held", l.key)
+	}
+	return nil
+}

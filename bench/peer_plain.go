@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// relukkoPlain is Relukko without our extensions: a client of ours on a server
+// that offers no more than the original one does.
+var relukkoPlain = peer{
+	name: "plain", label: "Relukko, memory, without the extensions", store: "memory",
+	only: []string{"handoff", "idle"},
+	start: func(*site) (service, error) {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		return newRelukkoService("memory", self, rolePlain)
+	},
+}
+
+// servePlain serves until it is ended.
+func servePlain() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	fmt.Printf("relukko: listening on http://%s, without extensions\n", l.Addr())
+	backend := server.New(server.NewMemoryStore(), server.WithAPIKeys(os.Getenv(apiKeyEnv)),
+		server.WithoutExtensions(server.AllExtensions()...))
+	return http.Serve(l, backend)
+}

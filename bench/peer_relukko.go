@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+// Relukko, with nothing set but the store: what `relukko serve` and
+// relukko.NewMutex do by themselves.
+var (
+	relukkoMemory = peer{
+		name: "memory", label: "Relukko, memory", store: "memory",
+		start: func(s *site) (service, error) { return startRelukko(s, "memory") },
+	}
+	relukkoBolt = peer{
+		name: "bolt", label: "Relukko, bbolt", store: "disk",
+		start: func(s *site) (service, error) {
+			dir, err := s.folder("bolt")
+			if err != nil {
+				return nil, err
+			}
+			return startRelukko(s, "bolt:"+filepath.Join(dir, "locks.db"))
+		},
+	}
+	relukkoPostgres = peer{
+		name: "postgres", label: "Relukko, PostgreSQL", store: "disk",
+		start: func(s *site) (service, error) {
+			url, err := s.database("relukko")
+			if err != nil {
+				return nil, err
+			}
+			return startRelukko(s, url)
+		},
+	}
+)
+
+const apiKeyEnv = "RELUKKO_API_KEY"
+
+// relukkoService is a Relukko server.
+type relukkoService struct {
+	process *process
+	url     string
+	key     string
+	store   string
+
+	// What is counted goes through a proxy in this process.
+	proxy *httptest.Server
+	count atomic.Int64
+}
+
+func startRelukko(s *site, store string) (*relukkoService, error) {
+	program, err := s.program()
+	if err != nil {
+		return nil, err
+	}
+	return newRelukkoService(store, program, "serve", "--addr", "127.0.0.1:0", "--store", store)
+}
+
+// newRelukkoService runs a command that is a Relukko server and says so in the
+// words of `relukko serve`.
+func newRelukkoService(store string, args ...string) (*relukkoService, error) {
+	s := &relukkoService{key: strings.ToLower(rand.Text()), store: store}
+	const listening = "listening on "
+	process, line, err := start(command{args: args, env: []string{apiKeyEnv + "=" + s.key}, stop: syscall.SIGTERM, ready: listening})
+	if err != nil {
+		return nil, err
+	}
+	s.process = process
+	_, rest, _ := strings.Cut(line, listening)
+	s.url, _, _ = strings.Cut(rest, ",")
+	target, err := url.Parse(s.url)
+	if err != nil {
+		return nil, errors.Join(err, process.stop())
+	}
+	forward := &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport: &http.Transport{MaxIdleConnsPerHost: 1000},
+		ErrorLog:  log.New(io.Discard, "", 0), // waiters who leave
+	}
+	s.proxy = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.count.Add(1)
+		forward.ServeHTTP(w, r)
+	}))
+	return s, nil
+}
+
+func (s *relukkoService) connect(_ context.Context, counted bool) (client, error) {
+	url := s.url
+	if counted {
+		url = s.proxy.URL
+	}
+	c, err := api.New(url, s.key)
+	return &relukkoClient{c}, err
+}
+
+// requests counts HTTP requests; opening a WebSocket is one.
+func (s *relukkoService) requests(context.Context) (float64, error) {
+	return float64(s.count.Load()), nil
+}
+
+func (s *relukkoService) version() string { return "" }
+
+func (s *relukkoService) close() error {
+	s.proxy.CloseClientConnections()
+	s.proxy.Close()
+	return s.process.stop()
+}
+
+type relukkoClient struct{ api *api.Client }
+
+// lockers share one Mutex: its doc says that goroutines may.
+func (c *relukkoClient) lockers(_ context.Context, name string, n int) ([]locker, error) {
+	return share(relukko.NewMutex(c.api, name), n), nil
+}
+
+// handingOn is implemented by clients whose lockers can hand a held lock from
+// one goroutine of the process to the next.
+type handingOn interface {
+	handingOn(name string, n int) []locker
+}
+
+func (c *relukkoClient) handingOn(name string, n int) []locker {
+	return share(relukko.NewMutex(c.api, name, handoff()...), n)
+}
+
+func share(m *relukko.Mutex, n int) []locker {
+	all := make([]locker, n)
+	for i := range all {
+		all[i] = &relukkoLocker{mutex: m}
+	}
+	return all
+}
+
+func (c *relukkoClient) close() error { return c.api.Close(context.Background()) }
+
+type relukkoLocker struct {
+	mutex *relukko.Mutex
+	held  context.Context
+}
+
+func (l *relukkoLocker) lock(ctx context.Context) (err error) {
+	l.held, err = l.mutex.Lock(ctx)
+	return err
+}
+
+// unlock fails also when the lock was lost inside.
+func (l *relukkoLocker) unlock() error { return l.mutex.Unlock(l.held) }

@@ -1,0 +1,31 @@
+package main
+
+// This program is also some of the processes that it starts.
+const (
+	roleKeep  = "act-as-keeper"
+	roleEtcd  = "act-as-etcd"
+	rolePlain = "act-as-plain-relukko"
+	roleRival = "act-as-rival"
+)
+
+// actAs does what a process is for that was started with one of the roles. It
+// reports whether that was asked for.
+func actAs(args []string) (asked bool, err error) {
+	if len(args) == 0 {
+		return false, nil
+	}
+	role, args := args[0], args[1:]
+	switch role {
+	case roleKeep:
+		err = keep(args)
+	case roleEtcd:
+		err = serveEtcd(args)
+	case rolePlain:
+		err = servePlain()
+	case roleRival:
+		err = beRival(args)
+	default:
+		return false, nil
+	}
+	return true, err
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// What is measured. Times are in µs, but waits, which are in ms.
+const (
+	uncontended    = "uncontended"     // Lock+Unlock, median
+	bare           = "bare"            // POST+DELETE with nothing but net/http on the same server, median
+	allocations    = "allocations"     // a Lock+Unlock, over those of bare
+	handoffMedian  = "handoff"         // from before one client's Unlock to the return of another's Lock
+	handoffLate    = "handoff p95"     //
+	changes        = "changes"         // of owner, a second
+	spread         = "spread"          // of the owners' shares: most less fewest, in % of their mean
+	longest        = "longest"         // wait of one owner
+	acquisitions   = "acquisitions"    // a second, by goroutines of one process
+	handedOn       = "handed on"       // the same, with WithHandoff
+	handedOnRival  = "handed on rival" // the same, while another process wants the lock too
+	rivalLongest   = "rival longest"   // wait of that process
+	idleRequests   = "idle"            // requests a second
+	overlapsMetric = "overlaps"        // times that two were inside
+)
+
+// figures are what one measurement has found.
+type figures map[string]float64
+
+// scenario is one way to use locks.
+type scenario struct {
+	name    string
+	measure func(context.Context, *measurement) (figures, error) // nil: nothing to measure with this peer
+}
+
+var scenarios = []scenario{
+	{"uncontended", measureUncontended},
+	{"handoff", measureHandoff},
+	{"owners", measureOwners},
+	{"herd", measureHerd},
+	{"handing-on", measureHandingOn},
+	{"idle", nil}, // of all peers at once, see idle.go
+}
+
+func scenarioNames() []string {
+	var names []string
+	for _, s := range scenarios {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// measurement is one peer in one scenario in one run.
+type measurement struct {
+	service service
+	lock    string // a name of its own
+	d       time.Duration
+	section *section
+	dir     string
+	clients []client
+}
+
+func newMeasurement(s *site, service service, lock string, d time.Duration) (*measurement, error) {
+	section, err := newSection(filepath.Join(s.dir, lock))
+	return &measurement{service: service, lock: lock, d: d, section: section, dir: s.dir}, err
+}
+
+// connect makes a client, which is closed with the measurement.
+func (m *measurement) connect(ctx context.Context, counted bool) (client, error) {
+	c, err := m.service.connect(ctx, counted)
+	if err != nil {
+		return nil, err
+	}
+	m.clients = append(m.clients, c)
+	return c, nil
+}
+
+// close leaves nothing behind; the error says also whether two were inside.
+func (m *measurement) close() error {
+	var errs []error
+	for _, c := range m.clients {
+		errs = append(errs, c.close())
+	}
+	if n := m.section.overlaps.Load(); n > 0 {
+		errs = append(errs, fmt.Errorf("overlap! Two were inside %d times", n))
+	}
+	return errors.Join(append(errs, m.section.close())...)
+}
