@@ -211,7 +211,7 @@ func (w *world) checkOutage(s *session, rec *lockRecord) {
 			return // abandoned
 		}
 	}
-	if w.plan.latency > s.ttl/10 || w.deadConnections(s.client, s.end.at) || len(rec.leases) < 2 {
+	if w.plan.latency > s.ttl/30 || w.deadConnections(s.client, s.end.at) || len(rec.leases) < 2 {
 		return
 	}
 	from, to := s.end.at, time.Duration(0)
@@ -262,7 +262,7 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	if took > releaseTime {
 		w.wrong("%s: Unlock took %v", s.who, took)
 	}
-	if s.err != nil && !lostBefore && rec.removed != nil && !rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
+	if s.err != nil && !lostBefore && !errors.Is(s.err, api.ErrClosed) && rec.removed != nil && !rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
 		w.wrong("%s: Unlock returned %v, nothing being wrong", s.who, s.err)
 	}
 }

@@ -1,3 +1,180 @@
 package modelcheck_test
 
-func (w *world) checkLinear() {}
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// What clients were answered must be a linearizable history of a lock object
+// for each name. What the backend does by itself (sweeps, locks taken back from
+// a queue, a restart that forgets) and what the plan has others do take part as
+// operations at the instants that its record has.
+
+const linearTime = time.Minute // that a history may take to be checked
+
+var linearized, undecided atomic.Int64 // histories
+
+// operation is an input and its output.
+type operation struct {
+	what    string // of a request, or the cause of a removal
+	answer  outcome
+	id      string // of the lock that it is about, or that it made
+	mark    string
+	queue   bool  // somebody may have queued for the name meanwhile
+	expires int64 // what it says of that, in µs
+}
+
+// outcome is what an operation came to.
+type outcome string
+
+const (
+	done   outcome = "done"
+	isGone outcome = "gone" // the lock id does not hold the name
+	isHeld outcome = "held" // by the lock id, or by whomever
+	isFree outcome = "free" // nobody holds the name
+)
+
+// checkLinear is called when the bubble is no more: the check takes real time.
+func (w *world) checkLinear() {
+	effects := w.effects()
+	marks := make(map[string]string)
+	for _, rec := range w.order {
+		marks[rec.id] = rec.mark
+	}
+	for _, name := range w.plan.names {
+		var ops []porcupine.Operation
+		for _, x := range w.exchange {
+			if op, ret, ok := w.operation(x, name, effects); ok {
+				ops = append(ops, porcupine.Operation{ClientId: x.client, Input: op, Call: x.call.seq, Return: ret.seq})
+			}
+		}
+		for _, rec := range w.order {
+			if rec.name == name && rec.removed != nil && rec.removed.cause != released && rec.removed.cause != withdrawn {
+				op := operation{what: rec.removed.cause, id: rec.id, answer: done}
+				ops = append(ops, porcupine.Operation{ClientId: len(w.clients), Input: op, Call: rec.removed.seq, Return: rec.removed.seq})
+			}
+		}
+		w.linear("the lock "+name, holderModel(marks), ops)
+	}
+	for _, rec := range w.order {
+		w.linear("the expiry of lock "+brief(rec.id), expiryModel, w.expiryHistory(rec, effects))
+	}
+}
+
+func (w *world) linear(what string, model porcupine.Model, ops []porcupine.Operation) {
+	result := porcupine.CheckOperationsTimeout(model, ops, linearTime)
+	linearized.Add(1)
+	switch result {
+	case porcupine.Unknown:
+		undecided.Add(1)
+	case porcupine.Illegal:
+		slices.SortFunc(ops, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
+		text := ""
+		for _, op := range ops {
+			text += fmt.Sprintf("\n    %6d to %6d: %+v", op.Call, op.Return, op.Input)
+		}
+		w.wrong("the history of %s is not linearizable:%s", what, text)
+	}
+}
+
+// operation is what an exchange means for one name.
+func (w *world) operation(x *exchange, name string, effects map[*exchange]effect) (op operation, ret moment, ok bool) {
+	op = operation{what: x.what, answer: done, id: x.id, mark: x.mark}
+	if e, lost := effects[x]; lost {
+		op.id = e.on.id
+		return op, e.by, e.on.name == name
+	}
+	if !x.understood() {
+		return op, never, false // it never took effect
+	}
+	about := x.name
+	switch x.what {
+	case ofCallOff:
+		about = w.nameOf(x.mark)
+	case ofRelease, ofRenew, ofGet:
+		if about = ""; w.locks[x.id] != nil {
+			about = w.locks[x.id].name
+		}
+	case ofList:
+		about = name
+		op.answer = isFree
+		for _, l := range x.locks() {
+			if l.Name == name {
+				op.answer, op.id = isHeld, l.ID
+			}
+		}
+	}
+	switch a := x.answer(); {
+	case x.what == ofList, x.status == 204:
+	case x.status < 300:
+		op.id = a.ID
+	case x.what == ofCreate && x.status == 409:
+		op.answer, op.queue = isHeld, w.queueing(x)
+		if a.Lock != nil {
+			op.id = a.Lock.ID
+		}
+	case x.what != ofCreate && x.what != ofCallOff && (x.status == 404 || x.status == 422):
+		op.answer = isGone
+	default:
+		return op, never, false
+	}
+	return op, x.ret, about == name
+}
+
+// nameOf is the name for which a mark was used.
+func (w *world) nameOf(mark string) string {
+	for _, x := range w.exchange {
+		if x.what == ofCreate && markOf(x.creator) == mark {
+			return x.name
+		}
+	}
+	return ""
+}
+
+// queueing reports whether a create of another caller may have queued while x
+// was under way: nobody overtakes those who queue, so the name may be refused
+// though it is free for a moment.
+func (w *world) queueing(x *exchange) bool {
+	for _, y := range w.exchange {
+		// A queued create may outlive the connection of its caller for a while.
+		if y != x && y.wait && y.name == x.name && y.call.before(x.ret) && (x.call.before(y.ret) || !y.answered) {
+			return true
+		}
+	}
+	return false
+}
+
+// holderModel is a name: its state is the id of the lock that holds it, or "".
+func holderModel(marks map[string]string) porcupine.Model {
+	step := func(holder string, op operation) (bool, string) {
+		switch {
+		case op.what == forgotten:
+			return true, ""
+		case op.what == ofCallOff:
+			if holder != "" && marks[holder] == op.mark {
+				return true, ""
+			}
+			return true, holder
+		case op.what == ofCreate && op.answer == done:
+			return holder == "", op.id
+		case op.answer == isHeld && op.id == "":
+			return holder != "" || op.queue, holder
+		case op.answer == isFree:
+			return holder == "", holder
+		case op.answer == isGone:
+			return holder != op.id, holder
+		case op.answer == isHeld, op.what == ofRenew, op.what == ofGet:
+			return holder == op.id, holder
+		}
+		return holder == op.id, "" // it is removed
+	}
+	return porcupine.Model{
+		Init:  func() any { return "" },
+		Step:  func(state, input, _ any) (bool, any) { return step(state.(string), input.(operation)) },
+		Equal: func(a, b any) bool { return a == b },
+	}
+}

@@ -44,6 +44,7 @@ func checkSeed(t *testing.T, seed uint64) {
 	}()
 	synctest.Test(t, func(t *testing.T) {
 		w.run(t)
+		synctest.Wait()
 		w.check()
 	})
 	w.checkLinear()

@@ -274,8 +274,12 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 				f.delay = d.span(10*time.Millisecond, 20*time.Second)
 			}
 			f.for_ = min(f.for_, 10*time.Second)
-		case "reset", "drop sockets":
+		case "reset":
 			f.for_ = 0
+		case "drop sockets":
+			f.link, f.for_ = -1, 0
+		case "refuse sockets":
+			f.link = -1
 		}
 		p.faults = append(p.faults, f)
 	}

@@ -25,9 +25,10 @@ type exchange struct {
 	answered bool // a whole answer came
 	status   int
 	body     []byte
+	decoded  *answerJSON
 }
 
-// answer is what may be in an answer's body.
+// answerJSON is what may be in an answer's body.
 type answerJSON struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"lock_name"`
