@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -38,19 +39,24 @@ func newPost(s *soak, number int) *post {
 
 func (p *post) log() string { return filepath.Join(p.soak.dir, p.config.Name+".log") }
 
+// prefix is what the names of the workers of this post begin with.
+func (p *post) prefix() string { return fmt.Sprintf("worker-%d.", p.number+1) }
+
+func (p *post) ttl() time.Duration { return ttlMin * time.Duration(1+p.number/2%2) }
+
 // start starts a worker.
 func (p *post) start() error {
 	s := p.soak
 	p.tenants++
-	name := fmt.Sprintf("worker-%d.%d", p.number+1, p.tenants)
+	name := fmt.Sprint(p.prefix(), p.tenants)
 	p.config = workerConfig{
 		Name:     name,
 		URL:      "http://" + p.way.addr(),
 		Locks:    lockNames,
-		TTL:      ttlMin * time.Duration(1+p.number/2%2),
+		TTL:      p.ttl(),
 		Register: filepath.Join(s.dir, "registers"),
 		Journal:  filepath.Join(s.dir, name+".journal"),
-		Watch:    p.number != 3,
+		Watch:    p.number%4 != 3,
 		Strict:   p.number%2 == 1,
 	}
 	config, err := json.Marshal(p.config)
@@ -114,11 +120,12 @@ func (p *post) stop() (goOn func()) {
 
 // hauntWorker kills and stops workers.
 func (s *soak) hauntWorker(ctx context.Context, p *post) error {
-	for pause(ctx, between(500*time.Millisecond, 4*time.Second)) {
-		killed := rand.IntN(5) < 2
+	for pause(ctx, between(500*time.Millisecond, 3*time.Second)) {
+		s.awaitHolder(ctx, p)
+		killed := rand.IntN(3) == 0
 		if !killed || rand.IntN(2) == 0 {
 			goOn := p.stop()
-			pause(ctx, between(ttlMin/10, 3*ttlMin))
+			pause(ctx, outage(p.ttl()))
 			if killed {
 				p.kill()
 			}
@@ -136,9 +143,33 @@ func (s *soak) hauntWorker(ctx context.Context, p *post) error {
 	return nil
 }
 
+// awaitHolder returns when a post's worker holds a lock that a heartbeat has renewed,
+// which is when a fault matters most; after a while also if it has none.
+func (s *soak) awaitHolder(ctx context.Context, p *post) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for pause(ctx, 20*time.Millisecond) {
+		locks, err := s.client.List(ctx)
+		for _, lock := range locks {
+			if err == nil && strings.HasPrefix(lock.Creator, p.prefix()) && !s.isDead(lock) && lock.UpdatedAt.After(lock.CreatedAt) {
+				return
+			}
+		}
+	}
+}
+
+// outage is how long to keep somebody from renewing: mostly from where it costs
+// him the lock to where somebody else has it for sure.
+func outage(ttl time.Duration) time.Duration {
+	if rand.IntN(4) == 0 {
+		return between(ttl/10, ttl/2)
+	}
+	return between(ttl, 5*ttl/2)
+}
+
 // hauntNode kills, stops and restarts a server.
 func (s *soak) hauntNode(ctx context.Context, n *node, grace time.Duration) error {
-	for pause(ctx, between(2*time.Second, 6*time.Second)) {
+	for pause(ctx, between(2*time.Second, 8*time.Second)) {
 		p := n.process()
 		select {
 		case <-p.ended:
@@ -176,17 +207,17 @@ func (n *node) start(grace time.Duration) error {
 	}
 }
 
-// hauntWay darkens and cuts a way. While it is dark its length is around that
-// which matters to those who use it.
-func (s *soak) hauntWay(ctx context.Context, w *way, matters time.Duration) error {
-	for pause(ctx, between(time.Second, 6*time.Second)) {
+// hauntWay darkens and cuts a way, when it seems best to whoever uses it not to.
+func (s *soak) hauntWay(ctx context.Context, w *way, ttl time.Duration, awaitWorst func()) error {
+	for pause(ctx, between(2*time.Second, 8*time.Second)) {
+		awaitWorst()
 		if rand.IntN(4) == 0 {
 			w.Cut()
 			s.count(&s.verdict.cuts)
 			continue
 		}
 		w.SetDark(true)
-		pause(ctx, between(matters/10, 2*matters))
+		pause(ctx, outage(ttl))
 		w.SetDark(false)
 		s.count(&s.verdict.darkenings)
 	}
@@ -197,7 +228,7 @@ func (s *soak) hauntWay(ctx context.Context, w *way, matters time.Duration) erro
 // heartbeat has renewed: of them it is known for sure when their holder must
 // have noticed.
 func (s *soak) deleteByHand(ctx context.Context) error {
-	for pause(ctx, between(500*time.Millisecond, 2*time.Second)) {
+	for pause(ctx, between(2*time.Second, 6*time.Second)) {
 		locks, err := s.client.List(ctx)
 		if err != nil {
 			continue

@@ -1,12 +1,12 @@
 // Package soak has no code of its own: its test lets real processes fight over
 // real locks on a real backend, while others kill, stop and cut them off.
 //
-//	go test ./internal/soak                                        # some 12 s of faults on each store
-//	go test -run Soak -v -soak 10m -timeout 20m ./internal/soak    # ten minutes on each
+//	go test ./internal/soak                                     # 20 s of faults on each store
+//	go test ./internal/soak -run Soak -v -soak=10m -timeout=20m # ten minutes on each
 //
 // # What happens
 //
-// Four worker processes, three goroutines each, take three locks with TTLs of
+// Six worker processes, three goroutines each, take four locks with TTLs of
 // 1 and 2 s: with Lock and TryLock, with deadlines and cancellations. Each
 // reaches the backend by a way of its own (a proxy). The backend is relukko
 // serve: one process on bbolt, three over one PostgreSQL database, where every
@@ -19,8 +19,9 @@
 //     from the servers to PostgreSQL,
 //   - locks are deleted by hand, as anybody with the API key can do.
 //
-// From round to round the grace changes between none and 2 s: then the servers
-// are ended in order and started again, and PostgreSQL is killed.
+// The grace is none in most of the rounds, so that the locks of the killed are
+// granted again at once, and 2 s in the others. Between two rounds the servers are
+// ended in order and started again, and PostgreSQL is killed.
 //
 // # What must hold
 //

@@ -23,14 +23,14 @@ import (
 )
 
 const (
-	workers   = 4
+	workers   = 6
 	databases = 3 // servers over one PostgreSQL
-	round     = time.Minute
+	rounds    = 3 // at least; none takes longer than a minute
 	longGrace = 2 * time.Second
 	forever   = instant(math.MaxInt64 / 2)
 )
 
-var lockNames = []string{"arm", "dongle", "stage"}
+var lockNames = []string{"arm", "dongle", "slot", "stage"}
 
 // soak is one run on one store.
 type soak struct {
@@ -152,14 +152,17 @@ func (s *soak) run(d time.Duration, between func()) {
 		require.NoError(t, p.start())
 		s.crew = append(s.crew, p)
 	}
-	rounds := max(2, int(d/round))
+	rounds := max(rounds, int(d/time.Minute))
 	janitor, stop := context.WithCancel(t.Context())
 	var cleaning sync.WaitGroup
 	cleaning.Go(func() { s.clean(janitor) })
 	defer cleaning.Wait()
 	defer stop()
 	for i := range rounds {
-		grace := time.Duration(i%2) * longGrace
+		grace := time.Duration(0)
+		if i%3 == 1 {
+			grace = longGrace
+		}
 		if i > 0 {
 			between()
 			for _, n := range s.nodes {
@@ -289,13 +292,15 @@ func (s *soak) chaos(ctx context.Context, grace time.Duration) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range s.crew {
 		g.Go(func() error { return s.hauntWorker(ctx, p) })
-		g.Go(func() error { return s.hauntWay(ctx, p.way, ttlMin) })
+		g.Go(func() error {
+			return s.hauntWay(ctx, p.way, p.ttl(), func() { s.awaitHolder(ctx, p) })
+		})
 	}
 	for _, n := range s.nodes {
 		g.Go(func() error { return s.hauntNode(ctx, n, grace) })
 	}
 	for _, w := range s.stores {
-		g.Go(func() error { return s.hauntWay(ctx, w, longGrace) })
+		g.Go(func() error { return s.hauntWay(ctx, w, ttlMin, func() {}) })
 	}
 	g.Go(func() error { return s.deleteByHand(ctx) })
 	return g.Wait()

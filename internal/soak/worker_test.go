@@ -167,10 +167,10 @@ const brief = 20 * time.Millisecond
 
 // duration is how long to stay in a lock.
 func (w *worker) duration() time.Duration {
-	switch rand.IntN(20) {
-	case 0:
-		return between(w.TTL, 3*w.TTL)
-	case 1, 2, 3, 4:
+	switch rand.IntN(10) {
+	case 0, 1:
+		return between(w.TTL, 5*w.TTL) // there is no loss without heartbeats
+	case 2:
 		return between(brief, w.TTL)
 	}
 	return between(0, brief)
