@@ -1,0 +1,277 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// BenchmarkGrowth tells what a request costs, and what a lock, a watcher or a waiter costs of it, with a few of them and with
+// four times and sixteen times as many: where the last figure of a row is larger than the first one, something is worse than linear.
+//
+//	go test -run '^$' -bench Growth -benchtime 2000x ./server
+func BenchmarkGrowth(b *testing.B) {
+	defer func() { require.NoError(b, durable.Close()) }()
+	b.Run("watchers", func(b *testing.B) { sizes(b, 250, hearing) })
+	b.Run("waiters for one name", func(b *testing.B) {
+		sizes(b, 312, func(b *testing.B, n int) { queueing(b, n, func(int) string { return "robot-arm" }) })
+	})
+	b.Run("waiters for as many names", func(b *testing.B) {
+		sizes(b, 312, func(b *testing.B, n int) { queueing(b, n, func(i int) string { return fmt.Sprint("robot-arm-", i) }) })
+	})
+	for _, store := range stores {
+		on := func(growth func(b *testing.B, store server.Store, n int)) func(b *testing.B) {
+			return func(b *testing.B) {
+				sizes(b, 2500, func(b *testing.B, n int) { growth(b, store.open(b), n) })
+			}
+		}
+		b.Run("heartbeats/"+store.name, on(heartbeats))
+		b.Run("list/"+store.name, on(listing))
+		b.Run("sweep/"+store.name, on(sweeping))
+		b.Run("one mark/"+store.name, on(sharingAMark))
+	}
+}
+
+func sizes(b *testing.B, n int, f func(b *testing.B, n int)) {
+	for _, n := range []int{n, 4 * n, 16 * n} {
+		b.Run(fmt.Sprint("n=", n), func(b *testing.B) { f(b, n) })
+	}
+}
+
+// fill makes n locks that expire after ttl.
+func fill(b *testing.B, store server.Store, n int, ttl time.Duration, mark string) (ids []string) {
+	ids = make([]string, n)
+	each(256, func(c int) func() {
+		return func() {
+			for i := c; i < n; i += 256 {
+				ids[i] = fmt.Sprintf("%08d-0000-4000-8000-000000000000", i)
+				_, err := store.Create(context.Background(), server.NewLock{ID: ids[i], Name: fmt.Sprint("robot-arm-", i), TTL: ttl, Mark: mark})
+				if err != nil {
+					b.Error(err)
+				}
+			}
+		}
+	}, b.ResetTimer)
+	return ids
+}
+
+// heartbeats: an operation is a keep_alive of one of n locks, by one of 64 clients.
+func heartbeats(b *testing.B, store server.Store, n int) {
+	ids := fill(b, store, n, time.Hour, "")
+	ts := serve(b, store)
+	defer ts.Close()
+	const clients = 64
+	each(clients, func(c int) func() {
+		client := newClient(b, ts)
+		beat := func(i int) { client.send("PUT", "/v1/locks/"+ids[i%n]+"/keep_alive", `{"seconds":60}`, 200) }
+		beat(c)
+		return func() {
+			for i := range (b.N + c) / clients {
+				beat(c + i*clients*7)
+			}
+		}
+	}, b.ResetTimer)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "heartbeats/s")
+}
+
+// listing: an operation is one list.
+func listing(b *testing.B, store server.Store, n int) {
+	fill(b, store, n, time.Hour, "")
+	ts := serve(b, store)
+	defer ts.Close()
+	client := newClient(b, ts)
+	lists := max(b.N/100, 1)
+	b.ResetTimer()
+	for range lists {
+		client.send("GET", "/v1/locks", "", 200)
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(lists), "ms/list")
+	perOne(b, lists*n, "lock")
+}
+
+// sweeping: an operation is all of n locks expiring.
+func sweeping(b *testing.B, store server.Store, n int) {
+	counted := &sweepCounter{Store: store, all: make(chan struct{}), left: n}
+	fill(b, store, n, 0, "")
+	b.ResetTimer()
+	srv := server.New(counted, server.WithGrace(0))
+	<-counted.all
+	b.StopTimer()
+	b.ReportMetric(b.Elapsed().Seconds()*1e3, "ms/sweep")
+	perOne(b, n, "lock")
+	require.NoError(b, srv.Shutdown(context.Background()))
+}
+
+type sweepCounter struct {
+	server.Store
+	left int
+	all  chan struct{}
+}
+
+func (s *sweepCounter) Sweep(ctx context.Context, grace time.Duration) ([]server.Lock, time.Duration, error) {
+	swept, next, err := s.Store.Sweep(ctx, grace)
+	if s.left > 0 && s.left <= len(swept) {
+		close(s.all)
+	}
+	s.left -= len(swept)
+	return swept, next, err
+}
+
+// sharingAMark: an operation is that n locks, all with the same mark, are deleted.
+func sharingAMark(b *testing.B, store server.Store, n int) {
+	fill(b, store, n, time.Hour, "7")
+	ts := serve(b, store)
+	defer ts.Close()
+	client := newClient(b, ts)
+	b.ResetTimer()
+	client.send("DELETE", "/v1/waiting/7", "", 204)
+	b.StopTimer()
+	b.ReportMetric(b.Elapsed().Seconds()*1e3, "ms/call-off")
+	perOne(b, n, "lock")
+}
+
+// hearing: an operation is a delete of which all n watchers hear.
+func hearing(b *testing.B, n int) {
+	store := server.NewMemoryStore()
+	ts := serve(b, store)
+	defer ts.Close()
+	client := newClient(b, ts)
+	var heard sync.WaitGroup
+	for range n {
+		defer watchLoopback(b, ts, heard.Done)()
+	}
+	rounds := max(b.N/20, 1)
+	b.ResetTimer()
+	for i := range rounds {
+		lock, err := store.Create(b.Context(), server.NewLock{ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), Name: "robot-arm", TTL: time.Hour})
+		require.NoError(b, err)
+		heard.Add(n)
+		client.delete(lock.ID)
+		heard.Wait()
+	}
+	b.StopTimer()
+	b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(rounds), "ms/all-heard")
+	perOne(b, rounds*n, "watcher")
+}
+
+// queueing: an operation is that a lock is deleted for which others queue, and the next has it. He queues again at once.
+func queueing(b *testing.B, n int, name func(i int) string) {
+	store := server.NewMemoryStore()
+	ts := serve(b, store)
+	defer ts.Close()
+	names := map[string]bool{}
+	granted := make(chan string, n)
+	var ended atomic.Bool
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for i := range n {
+		if name := name(i); !names[name] {
+			names[name] = true
+			lock, err := store.Create(b.Context(), server.NewLock{ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), Name: name, TTL: time.Hour})
+			require.NoError(b, err)
+			granted <- lock.ID
+		}
+		client := newClient(b, ts)
+		wg.Go(func() {
+			for {
+				id := client.create(name(i))
+				if ended.Load() {
+					client.delete(id)
+					return
+				}
+				granted <- id
+			}
+		})
+	}
+	client := newClient(b, ts)
+	for range b.N {
+		client.delete(<-granted)
+	}
+	b.StopTimer()
+	// Those who get in first are part of it: that they have to be accepted, and their requests to be read.
+	b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(n+b.N), "µs/turn")
+	ended.Store(true)
+	go func() {
+		wg.Wait()
+		close(granted)
+	}()
+	for id := range granted {
+		client.send("DELETE", "/v1/locks/"+id, "", 200)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+func perOne(b *testing.B, n int, one string) {
+	b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(n), "µs/"+one)
+	b.ReportMetric(0, "ns/op")
+}
+
+// TestALongLineIsNoMoreWorkForEach: what a waiter costs the store does not depend on how many there are.
+func TestALongLineIsNoMoreWorkForEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 1000
+		store := &createCounter{Store: server.NewMemoryStore()}
+		b := startOn(t, store)
+		held := b.create("robot-arm-1", "")
+		var line []*waiting
+		for range n {
+			line = append(line, b.wait("robot-arm-1", "", 30))
+		}
+		synctest.Wait()
+		// One by itself, one when in line, and perhaps one more because another has come meanwhile.
+		require.LessOrEqual(t, store.creates.Swap(0), int64(3*n+1))
+		for range n {
+			b.delete(held.ID)
+			synctest.Wait()
+			for i, w := range line {
+				if !w.pending() {
+					held = w.granted(t)
+					line = append(line[:i], line[i+1:]...)
+					break
+				}
+			}
+		}
+		require.Empty(t, line)
+		require.EqualValues(t, n, store.creates.Load())
+	})
+}
+
+type createCounter struct {
+	server.Store
+	creates atomic.Int64
+}
+
+func (s *createCounter) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+	s.creates.Add(1)
+	return s.Store.Create(ctx, in)
+}
+
+// TestASweepTakesWhatIsDue: of many locks only those that are due are looked at, a limited number at a time, all at once.
+func TestASweepTakesWhatIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &sweepCounter{Store: server.NewMemoryStore(), all: make(chan struct{}), left: math.MaxInt}
+		const due, kept = 10_000, 10_000
+		for i := range due + kept {
+			ttl := time.Second
+			if i%2 == 0 {
+				ttl = time.Hour
+			}
+			_, err := store.Create(t.Context(), server.NewLock{ID: fmt.Sprint(i), Name: fmt.Sprint(i), TTL: ttl})
+			require.NoError(t, err)
+		}
+		b := startOn(t, store, server.WithGrace(0))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, math.MaxInt-due, store.left)
+		require.Len(t, b.locks(), kept)
+	})
+}
