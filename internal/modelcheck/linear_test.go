@@ -72,13 +72,40 @@ func (w *world) linear(what string, model porcupine.Model, ops []porcupine.Opera
 	case porcupine.Unknown:
 		undecided.Add(1)
 	case porcupine.Illegal:
-		slices.SortFunc(ops, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
-		text := ""
-		for _, op := range ops {
-			text += fmt.Sprintf("\n    %6d to %6d: %+v", op.Call, op.Return, op.Input)
-		}
-		w.wrong("the history of %s is not linearizable:%s", what, text)
+		w.wrong("the history of %s is not linearizable:%s", what, stuck(model, ops))
 	}
+}
+
+// stuck shows where a history stops making sense: the end of what could be put
+// into an order, and what cannot come next.
+func stuck(model porcupine.Model, ops []porcupine.Operation) string {
+	_, info := porcupine.CheckOperationsVerbose(model, ops, linearTime)
+	var longest []porcupine.Operation
+	for _, partial := range info.PartialLinearizationsOperations()[0] {
+		if len(partial) > len(longest) {
+			longest = partial
+		}
+	}
+	text := ""
+	add := func(what string, op porcupine.Operation) {
+		text += fmt.Sprintf("\n    %s %6d to %6d: c%d %+v", what, op.Call, op.Return, op.ClientId, op.Input)
+	}
+	in := make(map[porcupine.Operation]bool)
+	for i, op := range longest {
+		in[op] = true
+		if i >= len(longest)-5 {
+			add("then", op)
+		}
+	}
+	slices.SortFunc(ops, func(a, b porcupine.Operation) int { return int(a.Return - b.Return) })
+	left := 0
+	for _, op := range ops {
+		if !in[op] && left < 5 {
+			add("but ", op)
+			left++
+		}
+	}
+	return text
 }
 
 // operation is what an exchange means for one name.
@@ -109,7 +136,7 @@ func (w *world) operation(x *exchange, name string, effects map[*exchange]effect
 		}
 	}
 	switch a := x.answer(); {
-	case x.what == ofList, x.status == 204:
+	case x.status == 200 && x.what == ofList, x.status == 204:
 	case x.status < 300:
 		op.id = a.ID
 	case x.what == ofCreate && x.status == 409:
