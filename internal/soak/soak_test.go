@@ -40,8 +40,7 @@ type soak struct {
 	nodes   []*node
 	stores  []*way // from each node to its database; none on bbolt
 	crew    []*post
-	watcher *way        // from the test to the backend; no fault happens to it
-	client  *api.Client // goes there
+	client  *api.Client // of the test's own; no fault happens to its way
 
 	mu       sync.Mutex
 	verdict  verdict
@@ -91,11 +90,6 @@ func newSoak(t *testing.T, program string) *soak {
 		dead:     map[string]bool{},
 	}
 	require.NoError(t, os.Mkdir(filepath.Join(s.dir, "registers"), 0o700))
-	s.watcher = s.way("tcp", "127.0.0.1:0", s.anyNode)
-	var err error
-	s.client, err = api.New("http://"+s.watcher.addr(), apiKey)
-	require.NoError(t, err)
-	t.Cleanup(func() { s.client.Close(context.Background()) })
 	return s
 }
 
@@ -146,6 +140,10 @@ func (s *soak) run(d time.Duration, between func()) {
 	for _, n := range s.nodes {
 		require.NoError(t, n.up(0))
 	}
+	var err error
+	s.client, err = api.New("http://"+s.way("tcp", "127.0.0.1:0", s.anyNode).addr(), apiKey)
+	require.NoError(t, err)
+	t.Cleanup(func() { s.client.Close(context.Background()) })
 	for i := range workers {
 		p := newPost(s, i)
 		t.Cleanup(p.end)
@@ -165,19 +163,26 @@ func (s *soak) run(d time.Duration, between func()) {
 		}
 		if i > 0 {
 			between()
+			var g errgroup.Group
 			for _, n := range s.nodes {
-				require.NoError(t, n.end())
-				require.NoError(t, n.up(grace))
+				g.Go(func() error {
+					if err := n.end(); err != nil {
+						return err
+					}
+					return n.start(grace)
+				})
 			}
+			require.NoError(t, g.Wait())
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), d/time.Duration(rounds))
-		err := s.chaos(ctx, grace)
+		err = s.chaos(ctx, grace)
 		cancel()
 		require.NoError(t, err)
 	}
+	began := now()
 	s.finish()
 	s.judge()
-	t.Logf("soak on %s, %v: %v", filepath.Base(t.Name()), d, &s.verdict)
+	t.Logf("soak on %s, %v: %v; %v until all was done and gone", filepath.Base(t.Name()), d, &s.verdict, time.Duration(now()-began).Round(time.Second/10))
 	for _, fault := range s.verdict.faults {
 		t.Error(fault)
 	}
@@ -218,10 +223,13 @@ func (s *soak) finish() {
 		locks, err = s.list()
 	}
 	for _, n := range s.nodes {
-		if err := n.end(); err != nil {
-			s.fault("%v\n%s", err, tail(filepath.Join(s.dir, n.name+".log")))
-		}
+		ending.Go(func() {
+			if err := n.end(); err != nil {
+				s.fault("%v\n%s", err, tail(filepath.Join(s.dir, n.name+".log")))
+			}
+		})
 	}
+	ending.Wait()
 }
 
 // list asks until the backend answers.
