@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +18,7 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/pgtest"
 )
 
 // ledger is what one client was told of its locks. Nobody else uses its names.
@@ -23,16 +27,17 @@ type ledger struct {
 	deleted map[string]bool   // by id: acknowledged
 	tokens  map[string]uint64 // by name: the largest so far
 	acks    int
+	enough  atomic.Bool // no more requests shall be made
 }
 
 func newLedger() *ledger {
 	return &ledger{held: map[string]string{}, deleted: map[string]bool{}, tokens: map[string]uint64{}}
 }
 
-// work creates and deletes locks until a request fails, which is when the
-// server was killed.
+// work creates and deletes locks until there were enough or a request fails,
+// which is when the server or its database was killed.
 func (l *ledger) work(ctx context.Context, c *api.Client, who int) error {
-	for {
+	for !l.enough.Load() {
 		name := fmt.Sprint("lock-", who, "-", rand.IntN(5))
 		if id := l.held[name]; id != "" {
 			delete(l.held, name) // from here on it may be gone
@@ -53,6 +58,7 @@ func (l *ledger) work(ctx context.Context, c *api.Client, who int) error {
 		l.held[name], l.tokens[name] = lock.ID, lock.FencingToken
 		l.acks++
 	}
+	return nil
 }
 
 // compare holds what the backend has against what was acknowledged, and takes
@@ -123,6 +129,65 @@ func TestWhatWasAcknowledgedSurvivesKills(t *testing.T) {
 	}
 }
 
+// TestWhatWasAcknowledgedSurvivesTheDatabasesEnd: the database is killed, not
+// the server, which serves again by itself when the database is back.
+func TestWhatWasAcknowledgedSurvivesTheDatabasesEnd(t *testing.T) {
+	const kills, clients = 5, 4
+	database := pgtest.Cluster{Fsync: true}
+	t.Cleanup(func() { require.NoError(t, database.Close()) })
+	s := serveWith(t, []string{envKey + "=kill-test"}, "--store", database.Database(t), "--grace", "1h")
+	c := s.client()
+	ledgers := make([]*ledger, clients)
+	for who := range ledgers {
+		ledgers[who] = newLedger()
+	}
+	acks := func() (n int) {
+		for _, l := range ledgers {
+			n += l.acks
+		}
+		return n
+	}
+	for range kills {
+		var g errgroup.Group
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		before := acks()
+		for who, l := range ledgers {
+			l.compare(t, c, who)
+			l.enough.Store(false)
+			g.Go(func() error { return l.work(ctx, c, who) })
+		}
+		<-time.After(rand.N(200 * time.Millisecond))
+		database.Kill(t)
+		down := time.Now()
+		require.Equal(t, http.StatusServiceUnavailable, s.get("/healthchecker"))
+		require.Less(t, time.Since(down), 5*time.Second)
+		for _, l := range ledgers {
+			l.enough.Store(true) // a delete is retried until the database is back
+		}
+		database.Start(t)
+		up := time.Now()
+		require.NoError(t, g.Wait())
+		cancel()
+		eventually(t, "it serves again", func() bool { return s.get("/healthchecker") == http.StatusOK })
+		t.Log(acks()-before, "acknowledgements; up again", time.Since(up), "after the database")
+	}
+	for who, l := range ledgers {
+		l.compare(t, c, who)
+	}
+	require.Greater(t, acks(), kills)
+	s.stop()
+}
+
+// get returns the status of the answer.
+func (s *serving) get(path string) int {
+	s.t.Helper()
+	resp, err := http.Get(s.url + path)
+	require.NoError(s.t, err)
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	return resp.StatusCode
+}
+
 // register is something that is guarded: it refuses tokens that do not rise,
 // and notices company.
 type register struct {
@@ -131,6 +196,8 @@ type register struct {
 	token  uint64
 	faults []string
 	stays  int
+	left   time.Time
+	idle   time.Duration // the longest time with nobody inside
 }
 
 func (r *register) enter(token uint64) {
@@ -143,17 +210,25 @@ func (r *register) enter(token uint64) {
 		r.faults = append(r.faults, fmt.Sprint("token ", token, " after ", r.token))
 	}
 	r.token = token
-	r.stays++
+	if r.stays++; !r.left.IsZero() {
+		r.idle = max(r.idle, time.Since(r.left))
+	}
 }
 
 func (r *register) leave() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.inside--
+	r.left = time.Now()
 }
 
+// chaos is how long servers are killed at random.
+//
+//	go test ./cmd/relukko -run KilledAtRandom -v -chaos 30s
+var chaos = flag.Duration("chaos", 4*time.Second, "how long TestServersOverOneDatabaseAreKilledAtRandom kills servers")
+
 func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
-	const servers, mutexes, kills = 3, 24, 12
+	const servers, mutexes = 3, 24
 	env := []string{envKey + "=kill-test"}
 	args := []string{"--store", postgres.Database(t), "--grace", "0s"}
 	var running [servers]*serving
@@ -189,7 +264,8 @@ func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
 			return nil
 		})
 	}
-	for range kills {
+	began, kills := time.Now(), 0
+	for ; time.Since(began) < *chaos; kills++ {
 		i := rand.IntN(servers)
 		at := strings.TrimPrefix(running[i].url, "http://")
 		before := r.count()
@@ -201,7 +277,8 @@ func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
 	cancel()
 	require.NoError(t, g.Wait())
 	require.Empty(t, r.faults)
-	t.Log(r.count(), "stays,", kills, "kills, nobody inside with another, all tokens rising")
+	require.NotZero(t, kills)
+	t.Log(r.count(), "stays and", kills, "kills in", time.Since(began), "the longest time with nobody inside:", r.idle, "never two inside, all tokens rising")
 }
 
 func (r *register) count() int {
