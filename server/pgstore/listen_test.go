@@ -97,7 +97,8 @@ func (l *logged) String() string {
 // TestANotificationIsLost: a lock that stands in somebody's way, and is deleted behind all servers' backs, is missed soon.
 func TestANotificationIsLost(t *testing.T) {
 	t.Parallel() // it waits, for the most part
-	stores, url := openThree(t)
+	url := postgres.Database(t)
+	stores := openThreeOn(t, url)
 	other := listen(t, stores[1])
 	held := create(t, stores[0], newLock("robot-arm-1"))
 	kept := create(t, stores[0], newLock("robot-arm-2"))

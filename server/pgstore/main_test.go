@@ -24,7 +24,7 @@ var postgres pgtest.Cluster
 func TestMain(m *testing.M) { goleak.VerifyTestMain(postgres.Main(m)) }
 
 func TestStore(t *testing.T) {
-	url := postgres.Database(t)
+	url := empty(t)
 	open(t, url)
 	storetest.Run(t, func(t *testing.T) server.Store {
 		sql(t, url, `TRUNCATE relukko_go.locks, relukko_go.called_off, relukko_go.waiting`) // much faster than another database
@@ -46,8 +46,22 @@ func open(t testing.TB, url string, opts ...pgstore.Option) *pgstore.Store {
 // openThree answers three stores on one database, and its URL.
 func openThree(t testing.TB) ([]*pgstore.Store, string) {
 	t.Helper()
-	url := postgres.Database(t)
-	return []*pgstore.Store{open(t, url), open(t, url), open(t, url)}, url
+	url := empty(t)
+	return openThreeOn(t, url), url
+}
+
+func openThreeOn(t testing.TB, url string) []*pgstore.Store {
+	t.Helper()
+	return []*pgstore.Store{open(t, url), open(t, url), open(t, url)}
+}
+
+// empty answers the URL of a database without a schema of ours. It is the same for all: a test that runs in parallel with others
+// must have its own.
+func empty(t testing.TB) string {
+	t.Helper()
+	url := postgres.Shared(t)
+	sql(t, url, `DROP SCHEMA IF EXISTS relukko_go CASCADE`)
+	return url
 }
 
 func newLock(name string) server.NewLock {

@@ -26,7 +26,7 @@ type node struct {
 // startNodes starts servers that hear each other.
 func startNodes(t testing.TB, n int, opts ...server.Option) (nodes []*node, url string) {
 	t.Helper()
-	url = postgres.Database(t)
+	url = empty(t)
 	return startNodesOn(t, url, n, opts...), url
 }
 

@@ -157,7 +157,7 @@ func TestWhoGaveUpHoldsUpNobody(t *testing.T) {
 
 // TestAServerThatEndsHasNoTurn: its waiters are sent away, and it takes back what it has noted about them.
 func TestAServerThatEndsHasNoTurn(t *testing.T) {
-	url := postgres.Database(t)
+	url := empty(t)
 	s, ending := open(t, url), open(t, url)
 	held := create(t, s, newLock("robot-arm-1"))
 	in := newLock("robot-arm-1")
@@ -174,8 +174,8 @@ func TestAServerThatEndsHasNoTurn(t *testing.T) {
 // TestADeadServerHasATurn that others wait for once, and then no more.
 func TestADeadServerHasATurn(t *testing.T) {
 	t.Parallel() // it waits, for the most part
-	nodes, url := startNodes(t, 1)
-	n := nodes[0]
+	url := postgres.Database(t)
+	n := startNodesOn(t, url, 1)[0]
 	held := n.create(t.Context(), "robot-arm-1", 0)
 	const note = `INSERT INTO relukko_go.waiting VALUES ('robot-arm-1', $1, clock_timestamp() - interval '20 s', clock_timestamp() + interval '20 s')`
 	sql(t, url, note, 1)

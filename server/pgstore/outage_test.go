@@ -112,7 +112,7 @@ func (l *ledger) client(ctx context.Context, t *testing.T, s *pgstore.Store, nam
 
 // TestTheDatabaseIsGone and comes back while many use it: nothing that was acknowledged is lost or undone, no token repeats.
 func TestTheDatabaseIsGone(t *testing.T) {
-	url := postgres.Database(t)
+	url := empty(t)
 	stores := []*pgstore.Store{open(t, url), open(t, url)}
 	ear := listen(t, stores[0])
 	l := &ledger{there: map[string]server.Lock{}, deleted: map[string]bool{}, unsure: map[string]bool{}, tokens: map[string]uint64{}}
@@ -176,7 +176,7 @@ func TestTheNetworkIsDark(t *testing.T) {
 
 // TestTheAnswerIsLost to a create that was carried out: the store finds that out. What it cannot find out it says.
 func TestTheAnswerIsLost(t *testing.T) {
-	url := postgres.Database(t)
+	url := empty(t)
 	p := through(t, url)
 	s, other := open(t, p.url), open(t, url)
 	ear := listen(t, other)
@@ -228,7 +228,7 @@ func TestTheAnswerToADeleteIsLost(t *testing.T) {
 
 // TestTheDatabaseTakesNoChanges, as a primary that has become a standby.
 func TestTheDatabaseTakesNoChanges(t *testing.T) {
-	url := postgres.Database(t)
+	url := empty(t)
 	s := open(t, url)
 	requireNormal(t, s)
 	set := func(to string) {
@@ -248,7 +248,7 @@ func TestTheDatabaseTakesNoChanges(t *testing.T) {
 
 // TestOtherErrors are not for trying again.
 func TestOtherErrors(t *testing.T) {
-	url := postgres.Database(t)
+	url := empty(t)
 	s := open(t, url)
 	create(t, s, newLock("robot-arm-1"))
 	_, err := s.Create(t.Context(), server.NewLock{ID: "no UUID", Name: "robot-arm-2", TTL: time.Minute})
@@ -313,7 +313,7 @@ func TestALockInTheDatabaseHangs(t *testing.T) {
 // TestTheReplicaIsGone for which commits have to wait: calls end, and what is not on the replica nobody sees. It is there
 // once the replica has it, or is given up.
 func TestTheReplicaIsGone(t *testing.T) {
-	url := postgres.Database(t)
+	url := empty(t)
 	s, other := open(t, url), open(t, url)
 	requireNormal(t, s)
 	set := func(to string) {
