@@ -209,7 +209,7 @@ func (n *node) start(grace time.Duration) error {
 
 // hauntWay darkens and cuts a way, when it seems best to whoever uses it not to.
 func (s *soak) hauntWay(ctx context.Context, w *way, ttl time.Duration, awaitWorst func()) error {
-	for pause(ctx, between(2*time.Second, 8*time.Second)) {
+	for pause(ctx, between(3*time.Second, 15*time.Second)) {
 		awaitWorst()
 		if rand.IntN(4) == 0 {
 			w.Cut()
@@ -261,12 +261,21 @@ func (s *soak) noteByHand(lock api.Lock, when span) {
 
 // clean deletes what the killed have left behind for longer than any lease that
 // a heartbeat asks for: a lock that was never renewed lives for 10 min, one
-// that was granted from the queue for 1 min.
+// that was granted from the queue for 1 min. What it sees goes to a file, for
+// whoever wonders who had what.
 func (s *soak) clean(ctx context.Context) {
+	seen, err := os.Create(filepath.Join(s.dir, "seen"))
+	if err != nil {
+		s.fault("%v", err)
+		return
+	}
+	defer seen.Close()
 	for pause(ctx, 300*time.Millisecond) {
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 		locks, err := s.client.List(asking)
+		fmt.Fprintln(seen, int64(now()), err)
 		for _, lock := range locks {
+			fmt.Fprintf(seen, "\t%s %d %s %v\n", lock.Name, lock.FencingToken, lock.Creator, time.Until(lock.ExpiresAt))
 			if err == nil && s.isDead(lock) && time.Until(lock.ExpiresAt) > 4*ttlMin {
 				s.client.Delete(asking, lock.ID)
 			}

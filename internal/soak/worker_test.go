@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -147,30 +148,31 @@ func (w *worker) work(working context.Context) {
 
 // attempt tries to have a lock in one of the ways that there are.
 func (w *worker) attempt(working context.Context, lock string) {
-	// Whoever waits when the way to the backend goes dark would not hear of it
-	// for half a minute: mostly nobody waits for that long.
-	ctx, cancel := context.WithTimeout(working, between(time.Second, 6*time.Second))
+	// Who waits when the way to the backend goes dark does not hear of it for
+	// half a minute, in which the lock may be given to him: nobody waits that long.
+	ctx, cancel := context.WithTimeout(working, between(time.Second, 4*time.Second))
 	switch rand.IntN(10) {
 	case 0:
-		w.stay(ctx, lock, (*relukko.Mutex).TryLock, w.duration())
+		w.stay(ctx, lock, (*relukko.Mutex).TryLock, w.duration(lock))
 	case 1:
 		// Cancelled at any instant, also within the lock: the lock stays.
 		time.AfterFunc(rand.N(50*time.Millisecond), cancel)
-		w.stay(ctx, lock, (*relukko.Mutex).Lock, w.duration())
+		w.stay(ctx, lock, (*relukko.Mutex).Lock, w.duration(lock))
 	default:
-		w.stay(ctx, lock, (*relukko.Mutex).Lock, w.duration())
+		w.stay(ctx, lock, (*relukko.Mutex).Lock, w.duration(lock))
 	}
 	cancel()
 }
 
 const brief = 20 * time.Millisecond
 
-// duration is how long to stay in a lock.
-func (w *worker) duration() time.Duration {
-	switch rand.IntN(10) {
-	case 0, 1:
-		return between(w.TTL, 5*w.TTL) // there is no loss without heartbeats
-	case 2:
+// duration is how long to stay in a lock. Half of the locks are for those who
+// are long in it, for there is no loss without heartbeats, and half change hands often.
+func (w *worker) duration(lock string) time.Duration {
+	switch long := slices.Index(w.Locks, lock)%2 == 0; {
+	case long && rand.IntN(2) == 0:
+		return between(w.TTL, 5*w.TTL)
+	case rand.IntN(20) == 0:
 		return between(brief, w.TTL)
 	}
 	return between(0, brief)
