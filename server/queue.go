@@ -21,7 +21,9 @@ func (s *Server) queue(w http.ResponseWriter, r *http.Request, in NewLock, wait 
 	_ = control.SetReadDeadline(time.Time{})
 	_ = control.SetWriteDeadline(time.Now().Add(wait + queueSlack))
 
-	s.handOnAll(in.Name) // it may have come free before we joined, or while nobody told us
+	if me.looks {
+		s.handOnAll(in.Name) // it may have come free before we joined, or while nobody told us
+	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	timedOut := false

