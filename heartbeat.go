@@ -32,12 +32,6 @@ type lease struct {
 	stray   bool            // a create of this mark never got an answer and may still arrive
 	values  context.Context // the caller's, for the values
 
-	// From the first heartbeat on:
-	ctx      context.Context // of its requests; done when the lease is over
-	cancel   context.CancelFunc
-	poke     chan struct{}      // renew now: something may have happened to the lock
-	breakOff context.CancelFunc // ends the attempt under way
-
 	mu       sync.Mutex
 	session  *Session      // nil while the lock is being handed on
 	lock     api.Lock      // as last acknowledged
@@ -47,13 +41,18 @@ type lease struct {
 	deadline instant       // when the lease ends
 	limit    instant       // contexts end here at the latest; zero: no such limit
 	timer    *time.Timer   // ends the contexts
-	beat     *time.Timer   // starts the heartbeat
+	beat     *time.Timer   // starts the next heartbeat
+	guarded  bool          // by the hub, from the first heartbeat on
 	err      error         // nil while held
 	lastErr  error         // of the renewals since the last acknowledged one
+
+	// While a heartbeat is under way, else nil:
+	cancel   context.CancelFunc // ends it
+	poke     chan struct{}      // renew now, or once more: something may have happened to the lock
+	breakOff context.CancelFunc // ends the attempt under way
 }
 
-// start begins to count. The heartbeat's goroutine begins only when the first
-// heartbeat is due.
+// start begins to count.
 func (l *lease) start(lock api.Lock, sent instant, s *Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,34 +166,44 @@ func (l *lease) finish(err error) bool {
 	return true
 }
 
-// run is the heartbeat, on a goroutine of its own from the first one on.
+// run is one heartbeat. It has a goroutine of its own; between two heartbeats
+// there is none, so that a lock which is held costs memory only.
 func (l *lease) run() {
 	l.mu.Lock()
-	if l.err != nil {
+	if l.err != nil || l.cancel != nil {
 		l.mu.Unlock()
 		return
 	}
-	l.ctx, l.cancel = context.WithCancel(l.task.Context(l.values))
-	l.poke = make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(l.task.Context(l.values))
+	defer cancel()
+	l.cancel, l.poke = cancel, make(chan struct{}, 1)
+	first := !l.guarded
+	l.guarded = true
 	l.mu.Unlock()
-	l.hub.guard(l)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-l.ctx.Done():
-			l.lose(LossUnreachable, context.Cause(l.ctx)) // unless it has ended otherwise
-			return
-		case <-timer.C:
-		case <-l.poke:
-		}
-		if l.renew() {
-			l.mu.Lock()
-			next := min(l.m.ttl/3, l.length/3, maxHeartbeat)
-			l.mu.Unlock()
-			timer.Reset(jitter(next))
-		}
+	if first {
+		l.hub.guard(l)
 	}
+	l.renew(ctx)
+	for l.poked() {
+		l.renew(ctx)
+	}
+}
+
+// poked reports whether another renewal is asked for, and if not ends the
+// heartbeat and sets the timer for the next one.
+func (l *lease) poked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.poke:
+		return true
+	default:
+	}
+	l.cancel, l.poke, l.breakOff = nil, nil, nil
+	if l.err == nil {
+		l.beat.Reset(jitter(min(l.m.ttl/3, l.length/3, maxHeartbeat)))
+	}
+	return false
 }
 
 // jitter shortens d by up to a tenth: only shortens, since every renewal that
@@ -203,20 +212,20 @@ func jitter(d time.Duration) time.Duration {
 	return d - rand.N(d/10+1)
 }
 
-// renew asks the backend until it has acknowledged a renewal (true) or the
-// lease is over (false).
-func (l *lease) renew() bool {
+// renew asks the backend until it has acknowledged a renewal or the lease is
+// over.
+func (l *lease) renew(beat context.Context) {
 	for {
 		l.mu.Lock()
 		left, id := l.left(), l.lock.ID
 		l.mu.Unlock()
 		if left < minAttempt {
-			sleep(l.ctx, left)
+			sleep(beat, left)
 			l.expire()
-			return false
+			return
 		}
 		limit := min(min(left, l.m.ttl, maxLease)*9/20, maxAttempt)
-		ctx, cancel := context.WithTimeout(l.ctx, limit)
+		ctx, cancel := context.WithTimeout(beat, limit)
 		l.mu.Lock()
 		l.breakOff = cancel
 		l.mu.Unlock()
@@ -228,18 +237,19 @@ func (l *lease) renew() bool {
 		if err == nil {
 			l.renewed(lock, sent)
 			l.m.answered()
-			return true
+			return
 		}
-		if l.ctx.Err() != nil {
-			return false
+		if beat.Err() != nil {
+			l.lose(LossUnreachable, context.Cause(beat)) // unless it has ended otherwise
+			return
 		}
 		switch {
 		case errors.Is(err, api.ErrGone):
 			l.lose(LossDeleted, err)
-			return false
+			return
 		case refused(err):
 			l.lose(LossRefused, err)
-			return false
+			return
 		}
 		pause := l.failed(err, sent, had)
 		if ended != nil {
@@ -247,24 +257,20 @@ func (l *lease) renew() bool {
 			l.note(err)
 		}
 		l.m.log.Info("lock not renewed, trying again", "lock", l.m.name, "id", id, "in", pause, "error", err)
-		if !l.pause(pause) {
-			return false
-		}
+		l.pause(beat, pause)
 	}
 }
 
-// pause returns after d, or earlier when the backend is to be asked at once,
-// and false when the lease is over.
-func (l *lease) pause(d time.Duration) bool {
+// pause returns after d, or earlier when the backend is to be asked at once or
+// the lease is over.
+func (l *lease) pause(beat context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-l.poke:
-	case <-l.ctx.Done():
-		return false
+	case <-beat.Done():
 	}
-	return true
 }
 
 func (l *lease) note(err error) {
@@ -325,9 +331,17 @@ func (l *lease) failed(err error, sent, had instant) time.Duration {
 
 // check has the heartbeat ask the backend now.
 func (l *lease) check() {
-	select {
-	case l.poke <- struct{}{}:
-	default: // it is about to
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.err != nil:
+	case l.poke == nil:
+		l.beat.Reset(0)
+	default:
+		select {
+		case l.poke <- struct{}{}:
+		default: // it is about to
+		}
 	}
 }
 
