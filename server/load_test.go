@@ -58,7 +58,7 @@ func BenchmarkLoad(b *testing.B) {
 		if clients < 200 { // connections that PostgreSQL accepts
 			b.Run("pgbench"+of, func(b *testing.B) { storetest.Report(b, durable.Bench(b, clients), "rounds/s") })
 		}
-		b.Run("bare"+of, func(b *testing.B) { load(b, httptest.NewServer(bare()), clients) })
+		b.Run("bare"+of, func(b *testing.B) { load(b, onLoopback(b, bare()), clients) })
 		for _, store := range stores {
 			b.Run(store.name+of, func(b *testing.B) { load(b, serve(b, store.open(b)), clients) })
 		}
@@ -79,16 +79,16 @@ func BenchmarkTurns(b *testing.B) {
 }
 
 // serve runs a server on the store, on loopback.
-func serve(b *testing.B, store server.Store) *httptest.Server {
+func serve(b *testing.B, store server.Store) *loopback {
 	srv := server.New(store, server.WithAPIKeys(apiKey))
-	ts := httptest.NewServer(srv)
+	ts := onLoopback(b, srv)
 	b.Cleanup(func() { // before ts, which load closes, as a service does
 		require.NoError(b, srv.Shutdown(context.Background()))
 	})
 	return ts
 }
 
-func load(b *testing.B, ts *httptest.Server, clients int) {
+func load(b *testing.B, ts *loopback, clients int) {
 	defer ts.Close()
 	took := make([][]time.Duration, clients)
 	each(clients, func(i int) func() {
@@ -109,7 +109,7 @@ func load(b *testing.B, ts *httptest.Server, clients int) {
 	storetest.Report(b, slices.Concat(took...), "rounds/s")
 }
 
-func turns(b *testing.B, ts *httptest.Server, clients int) {
+func turns(b *testing.B, ts *loopback, clients int) {
 	defer ts.Close()
 	var mu sync.Mutex
 	var took []time.Duration // from the delete of one to the answer to another
