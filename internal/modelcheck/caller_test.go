@@ -23,8 +23,15 @@ func (w *world) begins(calls *sync.WaitGroup, client int) {
 		})
 	}
 	for i, mp := range p.mutexes {
-		m := relukko.NewMutex(w.clients[client], mp.name, relukko.WithTTL(mp.ttl),
-			relukko.WithCreator(fmt.Sprintf("c%d/m%d", client, i)), relukko.WithOnLost(w.lost))
+		opts := []relukko.Option{
+			relukko.WithTTL(mp.ttl),
+			relukko.WithCreator(fmt.Sprintf("c%d/m%d", client, i)),
+			relukko.WithOnLost(w.lost),
+		}
+		if mp.handoff {
+			opts = append(opts, relukko.WithHandoff())
+		}
+		m := relukko.NewMutex(w.clients[client], mp.name, opts...)
 		for j, its := range mp.callers {
 			c := &caller{world: w, client: client, mutex: m, plan: &mp, who: fmt.Sprintf("c%d/m%d/g%d", client, i, j)}
 			calls.Go(func() {
@@ -124,12 +131,13 @@ func (c *caller) begin(t *try, parent, held context.Context, what string) *sessi
 	lock := inside.Info()
 	s := &session{
 		who: c.who, client: c.client, mutex: c.mutex, name: c.plan.name, id: lock.ID, mark: markOf(lock.Creator),
-		ttl: c.plan.ttl, token: lock.FencingToken, call: t.call,
+		ttl: c.plan.ttl, token: lock.FencingToken, call: t.call, shared: c.plan.handoff,
 		parentEnd: never, guardedEnd: never, end: never, unlock: never, unlocked: never,
 	}
 	s.live = func() bool { return inside.Context().Err() == nil }
 	s.begin = c.note(c.who, "%s: lock %s #%s, token %d", what, brief(s.id), s.mark, s.token)
 	c.enter(s)
+	c.ask(s, inside)
 	c.mu.Lock()
 	t.ret, t.session = s.begin, s
 	if !ok || lock.Name != c.plan.name {
@@ -163,6 +171,17 @@ func (w *world) enter(s *session) {
 	w.sessions = append(w.sessions, s)
 }
 
+// ask notes what the session says of its lease.
+func (c *caller) ask(s *session, inside *relukko.Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// The record stands still: a renewal cannot be carried out meanwhile.
+	end, err := inside.Deadline(), inside.Err()
+	if err == nil {
+		s.deadlines = append(s.deadlines, deadline{c.now(), end.Sub(c.start)})
+	}
+}
+
 // stay is the critical section.
 func (c *caller) stay(call *mutexCall, s *session, held context.Context) {
 	inside, _ := relukko.FromContext(held)
@@ -176,6 +195,7 @@ func (c *caller) stay(call *mutexCall, s *session, held context.Context) {
 	case <-timer.C:
 	case <-over:
 	}
+	c.ask(s, inside)
 }
 
 func (c *caller) unlock(call *mutexCall, s *session, held context.Context) {

@@ -3,6 +3,7 @@ package modelcheck_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	relukko "gitlab.com/relukko/relukko-go"
@@ -13,7 +14,8 @@ import (
 const (
 	releaseTime = 10 * time.Second // that Unlock takes at most
 	listPause   = 50 * time.Millisecond
-	tick        = time.Microsecond // of the backend's clock
+	reconnect   = 160 * time.Millisecond // until a WebSocket that was dropped is dialled again, at first
+	tick        = time.Microsecond       // of the backend's clock
 )
 
 // check looks for whatever must not be, once the run is over.
@@ -75,9 +77,11 @@ func (w *world) left() {
 		case abandoned:
 		case s == nil:
 			w.wrong("lock %s of %s is an orphan, made by %q", brief(rec.id), rec.name, rec.creator)
-		case errors.Is(s.err, relukko.ErrNotReleased):
-		case errors.Is(s.err, relukko.ErrLockLost) && w.plan.horizon > time.Minute:
+		case rec.leases[len(rec.leases)-1].expires <= time.Since(w.start) && !errors.Is(s.err, relukko.ErrLockLost):
+			// The release was tried for as long as the lease lasted.
+		case errors.Is(s.err, relukko.ErrLockLost) && w.plan.horizon > 2*time.Minute:
 			// The backend may have been out of reach for as long as it is tried.
+		case w.refused(client, ofRelease, s.unlock.at, never.at):
 		default:
 			w.wrong("lock %s of %s, which %s has unlocked, is left", brief(rec.id), rec.name, s.who)
 		}
@@ -87,7 +91,7 @@ func (w *world) left() {
 // checkBackend: the lock was made within the call, and nobody of ours but
 // Unlock takes it away while it is held.
 func (w *world) checkBackend(s *session, rec *lockRecord) {
-	if rec.created.before(s.call) || s.begin.before(rec.created) {
+	if rec.created.before(s.call) && !w.handedOn(s) || s.begin.before(rec.created) {
 		w.wrong("%s got lock %s, which was not made by this call", s.who, brief(s.id))
 	}
 	if s.mark != rec.mark || len(s.mark) != 12 {
@@ -96,6 +100,32 @@ func (w *world) checkBackend(s *session, rec *lockRecord) {
 	if r := rec.removed; r != nil && r.before(s.end) && r.before(s.unlock) && !rec.takenAway() {
 		w.wrong("lock %s was %s at %v while %s held it", brief(s.id), r.cause, r.at, s.who)
 	}
+}
+
+// handedOn reports whether a session has got its lock from another goroutine.
+func (w *world) handedOn(s *session) bool {
+	for _, other := range w.sessions {
+		if s.shared && other.id == s.id && other.mutex == s.mutex && other.begin.before(s.begin) {
+			return true
+		}
+	}
+	return false
+}
+
+// handsOn reports whether another goroutine has got a session's lock after it,
+// or was to get it and gave up.
+func (w *world) handsOn(s *session) bool {
+	return s.shared && s.err == nil && s.unlock.at == s.unlocked.at
+}
+
+// refused reports whether the plan has refused requests of this kind in between.
+func (w *world) refused(client int, requests string, from, to time.Duration) bool {
+	for _, t := range w.troubles {
+		if t.kind == "refusal" && t.requests == requests && t.disturbs(client) && t.from.at <= to && t.to.at >= from {
+			return true
+		}
+	}
+	return false
 }
 
 // checkLease is guarantee 1, against the backend's record: the contexts end
@@ -119,6 +149,14 @@ func (w *world) checkLease(s *session, rec *lockRecord) {
 			return
 		}
 	}
+	for _, d := range s.deadlines {
+		for i, lease := range rec.leases {
+			over := i+1 < len(rec.leases) && rec.leases[i+1].before(d.moment) || rec.removed != nil && rec.removed.before(d.moment)
+			if lease.before(d.moment) && !over && lease.by >= 0 && d.end > lease.expires+tick {
+				w.wrong("%s says at %v that the lease of lock %s ends at %v, but it ends at %v", s.who, d.at, brief(s.id), d.end, lease.expires)
+			}
+		}
+	}
 }
 
 // checkTakenAway is guarantee 2: a lock that somebody else has deleted is known
@@ -134,6 +172,9 @@ func (w *world) checkTakenAway(s *session, rec *lockRecord) {
 	l := w.plan.latency
 	beat := min(s.ttl/3, 30*time.Second) + 2*l + time.Millisecond
 	push := 5*l + listPause + 5*time.Millisecond
+	if w.dropped(gone.at-30*time.Second, gone.at+push) == 1 && w.dropped(gone.at-60*time.Second, gone.at-30*time.Second) == 0 {
+		push += l + reconnect
+	}
 	switch {
 	case w.deadConnections(s.client, gone.at):
 	case w.pushed(s, rec, gone.at, push):
@@ -163,7 +204,24 @@ func (w *world) pushed(s *session, rec *lockRecord, at, for_ time.Duration) bool
 
 // connected reports whether a WebSocket that somebody has wanted for long must be up.
 func (w *world) connected(client int, at, for_ time.Duration) bool {
-	return w.quiet(client, at-30*time.Second, at+for_) && w.quiet(client, at-100*time.Second, at+for_, "refuse sockets")
+	for _, t := range w.troubles {
+		if t.disturbs(client) && t.from.at <= at+for_ && t.to.at >= at-30*time.Second && (t.kind != "drop sockets" || w.dropped(at-30*time.Second, at+for_) > 1) {
+			return false
+		}
+	}
+	return w.quiet(client, at-100*time.Second, at+for_, "refuse sockets")
+}
+
+// dropped is how often the WebSockets were dropped between two instants. After
+// the first time they come back at once.
+func (w *world) dropped(from, to time.Duration) int {
+	n := 0
+	for _, t := range w.troubles {
+		if t.kind == "drop sockets" && t.from.at <= to && t.to.at >= from {
+			n++
+		}
+	}
+	return n
 }
 
 // checkCause is guarantee 3.
@@ -177,7 +235,7 @@ func (w *world) checkCause(s *session, rec *lockRecord) {
 		w.wrong("%s: the loss is of another lock than %s: %v", s.who, s.id, lost)
 	case isLost && lost.Reason == relukko.LossDeleted && (rec.removed == nil || s.end.before(rec.removed.moment)):
 		w.wrong("%s: lock %s is said to be deleted at %v, and was not: %v", s.who, brief(s.id), s.end.at, lost)
-	case isLost && lost.Reason == relukko.LossRefused:
+	case isLost && lost.Reason == relukko.LossRefused && !w.refused(s.client, ofRenew, s.end.at-w.plan.latency, s.end.at):
 		w.wrong("%s: nothing was refused: %v", s.who, lost)
 	case !isLost && s.end.at != s.unlock.at:
 		w.wrong("%s: unlocked at %v, the context ended at %v", s.who, s.unlock.at, s.end.at)
@@ -194,7 +252,10 @@ func (w *world) checkCause(s *session, rec *lockRecord) {
 	if isLost || errors.Is(s.err, relukko.ErrLockLost) {
 		told = 1
 	}
-	if w.told[s.id] != told {
+	if s.shared && told == 0 {
+		told = w.told[s.id] // another goroutine's
+	}
+	if w.told[s.id] != told || told > 1 {
 		w.wrong("%s: WithOnLost's function was told %d times of lock %s, not %d", s.who, w.told[s.id], brief(s.id), told)
 	}
 }
@@ -242,6 +303,7 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	case lostBefore && (!errors.Is(s.err, s.cause) || took > 0):
 		w.wrong("%s: Unlock of lost lock %s returned %v after %v", s.who, brief(s.id), s.err, took)
 	case lostBefore:
+	case w.handsOn(s):
 	case s.err == nil && gone.before(s.unlock):
 		if !w.ambiguousRelease(s) {
 			w.wrong("%s: Unlock returned nil, but lock %s was %s at %v", s.who, brief(s.id), rec.removed.cause, gone.at)
@@ -253,7 +315,7 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 			w.wrong("%s: Unlock says that lock %s was lost, but it was not: %v", s.who, brief(s.id), s.err)
 		}
 	case errors.Is(s.err, relukko.ErrNotReleased):
-		if took < releaseTime && !errors.Is(s.err, api.ErrClosed) {
+		if took < releaseTime && !errors.Is(s.err, api.ErrClosed) && !(errors.Is(s.err, api.ErrRefused) && w.refused(s.client, ofRelease, s.unlock.at, s.unlocked.at)) {
 			w.wrong("%s: Unlock gave up after %v: %v", s.who, took, s.err)
 		}
 	case s.err != nil:
@@ -311,7 +373,30 @@ func (w *world) checkTry(t *try) {
 		if !t.try {
 			w.wrong("%s: Lock returned %v", t.who, t.err)
 		}
+	case errors.Is(t.err, api.ErrRefused):
+		if !w.refused(t.client, ofCreate, t.call.at, t.ret.at) {
+			w.wrong("%s: nothing was refused: %v", t.who, t.err)
+		}
 	case w.quiet(t.client, t.call.at-time.Second, t.ret.at):
 		w.wrong("%s: nothing being wrong, the call failed: %v", t.who, t.err)
+	default:
+		w.checkGaveUp(t)
+	}
+}
+
+// checkGaveUp is guarantee 9: only a minute without word from the backend, or
+// its wish to be left alone for longer than that, or nonsense, ends a Lock by itself.
+func (w *world) checkGaveUp(t *try) {
+	for _, trouble := range w.troubles {
+		if (trouble.after == "3600" || trouble.kind == "false page") && trouble.disturbs(t.client) && trouble.from.at <= t.ret.at && trouble.to.at >= t.call.at {
+			return
+		}
+	}
+	for _, x := range w.exchange {
+		if x.client == t.client && x.what == ofCreate && x.name == t.name && x.understood() && x.status != 429 &&
+			strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) && x.ret.before(t.ret) && x.ret.at > t.ret.at-55*time.Second {
+			w.wrong("%s gave up at %v, though the backend had answered at %v: %v", t.who, t.ret.at, x.ret.at, t.err)
+			return
+		}
 	}
 }

@@ -34,7 +34,7 @@ func (w *world) checkExclusion() {
 func (w *world) checkOrder() {
 	for i, a := range w.sessions {
 		for _, b := range w.sessions[i+1:] {
-			if a.name == b.name && a.end.before(b.call) && a.token >= b.token && w.has(server.ExtFencingToken) {
+			if a.name == b.name && a.end.before(b.call) && a.id != b.id && a.token >= b.token && w.has(server.ExtFencingToken) {
 				w.wrong("token %d of %s is followed by token %d of %s", a.token, a.who, b.token, b.who)
 			}
 			if a.mutex == b.mutex && !a.raw && b.begin.before(a.unlock) {
@@ -110,7 +110,7 @@ func (w *world) checkFree(name string, from, to moment) {
 			}
 		}
 		l := w.plan.latency
-		push := 4*l + time.Second
+		push := 5*l + reconnect + time.Second
 		poll := 4*l + 5*time.Second + 10*time.Millisecond
 		most := poll
 		if !w.plan.mute && !w.plan.clients[t.client].deaf && w.connected(t.client, begin, push) {

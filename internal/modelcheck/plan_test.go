@@ -29,6 +29,7 @@ type plan struct {
 	names   []string
 	clients []clientPlan
 	faults  []fault
+	moments []time.Duration // of calls and what follows from them, as far as it can be foretold
 }
 
 type clientPlan struct {
@@ -42,6 +43,7 @@ type clientPlan struct {
 type mutexPlan struct {
 	name    string
 	ttl     time.Duration
+	handoff bool
 	callers [][]mutexCall // one for each goroutine
 }
 
@@ -183,8 +185,12 @@ func (p *plan) addClients(d dice, ttls []time.Duration) {
 			c.patience = d.span(10*time.Millisecond, 30*time.Second)
 		}
 		for range 1 + d.IntN(2) {
-			m := mutexPlan{name: pick(d, p.names...), ttl: pick(d, ttls...)}
-			for range min(pick(d, 1, 1, 2, 3), left) {
+			m := mutexPlan{name: pick(d, p.names...), ttl: pick(d, ttls...), handoff: d.one(4)}
+			goroutines := pick(d, 1, 1, 2, 3)
+			if m.handoff {
+				goroutines++
+			}
+			for range min(goroutines, left) {
 				left--
 				var calls []mutexCall
 				for t := time.Duration(0); t < p.horizon && len(calls) < 8; {
@@ -200,7 +206,12 @@ func (p *plan) addClients(d dice, ttls []time.Duration) {
 					if d.one(2) {
 						call.limit = d.span(time.Millisecond, p.horizon/2)
 					}
-					t += call.pause + call.hold
+					if m.handoff && d.one(2) {
+						call.pause, call.hold = d.span(time.Millisecond, 100*time.Millisecond), d.span(time.Millisecond, 100*time.Millisecond)
+					}
+					t += call.pause
+					p.moments = append(p.moments, t, t+p.latency, t+p.latency/2, t+min(time.Second, m.ttl/3)+p.latency, t+p.latency+call.hold)
+					t += call.hold
 					calls = append(calls, call)
 				}
 				m.callers = append(m.callers, calls)
@@ -242,7 +253,7 @@ const (
 // addFaults draws the faults. Each plan has only some kinds of them, so that
 // now and then there is time for one to run its course undisturbed.
 func (p *plan) addFaults(d dice, ttl time.Duration) {
-	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset", "drop sockets", "refuse sockets", "false page"}
+	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset", "drop sockets", "refuse sockets", "false page", "refusal"}
 	d.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	kinds = kinds[:d.IntN(5)]
 	if len(kinds) == 0 {
@@ -250,7 +261,19 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 	}
 	for range d.IntN(faultsMost) {
 		f := fault{kind: pick(d, kinds...), link: d.IntN(len(p.clients)+1) - 1, at: d.instant(p.horizon)}
-		f.for_ = min(d.span(10*time.Millisecond, 3*ttl), p.horizon-f.at)
+		switch n := len(p.faults); {
+		case n > 0 && d.one(2): // misfortunes seldom come singly
+			last := p.faults[n-1]
+			f.link, f.at = last.link, last.at+pick(d, 0, last.for_, last.for_/2, last.delay/2, d.span(time.Millisecond, last.for_+2*time.Millisecond))
+		case len(p.moments) > 0 && d.one(2):
+			f.at = pick(d, p.moments...) + pick(d, 0, 0, -d.span(time.Microsecond, time.Millisecond), d.span(time.Microsecond, time.Second))
+		}
+		f.at = min(max(f.at, d.grid), p.horizon-time.Second)
+		f.for_ = d.span(10*time.Millisecond, 3*ttl)
+		if d.one(3) {
+			f.for_ = d.span(ttl/2, 3*ttl)
+		}
+		f.for_ = min(f.for_, p.horizon-f.at)
 		switch f.kind {
 		case "delete", "expire", "sweep":
 			f.name, f.link, f.for_ = pick(d, p.names...), -1, 0
@@ -260,6 +283,9 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 			f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
 			f.status = pick(d, 500, 502, 503, 503, 504, 429)
 			f.after = pick(d, "", "", "0", "1", "3600")
+		case "refusal":
+			f.requests = pick(d, ofCreate, ofRenew, ofRelease)
+			f.status = pick(d, 400, 401, 403)
 		case "false page":
 			f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
 			f.status = pick(d, 404, 404, 422, 200)
@@ -323,7 +349,11 @@ func (p *plan) String() string {
 			fmt.Fprintf(&b, " closes at %v for at most %v;", c.closeAt, c.patience)
 		}
 		for j, m := range c.mutexes {
-			fmt.Fprintf(&b, " m%d of %s, TTL %v, %d goroutines;", j, m.name, m.ttl, len(m.callers))
+			fmt.Fprintf(&b, " m%d of %s, TTL %v, %d goroutines", j, m.name, m.ttl, len(m.callers))
+			if m.handoff {
+				b.WriteString(", handed on")
+			}
+			b.WriteString(";")
 		}
 		fmt.Fprintf(&b, " %d use the API itself", len(c.raw))
 	}

@@ -95,6 +95,9 @@ type session struct {
 	ttl    time.Duration
 	token  uint64
 	live   func() bool // the contexts are not done
+	shared bool        // the mutex hands locks on
+
+	deadlines []deadline
 
 	call, begin  moment // of Lock
 	parentEnd    moment
@@ -140,4 +143,10 @@ type closing struct {
 	patience  time.Duration
 	call, ret moment
 	err       error
+}
+
+// deadline is what a session said its lease's end was.
+type deadline struct {
+	moment
+	end time.Duration
 }

@@ -121,7 +121,7 @@ func (w *world) install() {
 		f := &w.plan.faults[i]
 		match := func(r *http.Request) bool { return w.concerns(f, r) }
 		switch f.kind {
-		case "answer":
+		case "answer", "refusal":
 			a := relukkotest.Answer{Status: f.status, Header: make(http.Header)}
 			if f.after != "" {
 				a.Header.Set("Retry-After", f.after)
