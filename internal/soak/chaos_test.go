@@ -209,7 +209,7 @@ func (n *node) start(grace time.Duration) error {
 
 // hauntWay darkens and cuts a way, when it seems best to whoever uses it not to.
 func (s *soak) hauntWay(ctx context.Context, w *way, ttl time.Duration, awaitWorst func()) error {
-	for pause(ctx, between(3*time.Second, 15*time.Second)) {
+	for pause(ctx, between(time.Second, 6*time.Second)) {
 		awaitWorst()
 		if rand.IntN(4) == 0 {
 			w.Cut()
