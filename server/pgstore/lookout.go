@@ -29,6 +29,7 @@ type lookout struct {
 	bell chan struct{}
 
 	mu      sync.Mutex
+	next    time.Time // when it is going to look, if nobody rings
 	deaf    bool
 	holders map[string]server.Lock // by id: those that stood in somebody's way
 	turns   map[string]time.Time   // by name: when the turn of another server is over
@@ -49,6 +50,7 @@ func (l *lookout) init() {
 	l.turns = make(map[string]time.Time)
 	l.tried = make(map[string]time.Time)
 	l.tidied = time.Now()
+	l.next = l.tidied
 }
 
 func (l *lookout) setDeaf(deaf bool) {
@@ -66,13 +68,28 @@ func (l *lookout) ring() {
 	}
 }
 
+func (l *lookout) lookAfter() time.Duration {
+	if l.deaf {
+		return lookDeaf
+	}
+	return lookEvery
+}
+
+// expect has the lookout look at that time at the latest. A thousand names that come free do not wake it a thousand times.
+func (l *lookout) expect(at time.Time) {
+	if at.Before(l.next) {
+		l.next = at
+		l.ring()
+	}
+}
+
 // held takes in that the holder stands in the way of a create.
 func (l *lookout) held(in server.NewLock, holder server.Lock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch len(l.holders) {
 	case 0:
-		l.ring()
+		l.expect(time.Now().Add(l.lookAfter()))
 	case maxHolders:
 		for id := range l.holders { // any
 			delete(l.holders, id)
@@ -93,7 +110,7 @@ func (l *lookout) left(name string, leave time.Duration) {
 	now := time.Now()
 	l.turns[name] = now.Add(leave + turnSlack)
 	l.tried[name] = now
-	l.ring()
+	l.expect(l.turns[name])
 }
 
 // made takes in that a create has succeeded: with it the note about the own line is gone.
@@ -111,7 +128,7 @@ func (l *lookout) free(lock server.Lock) {
 	delete(l.holders, lock.ID)
 	if _, noted := l.tried[lock.Name]; noted {
 		l.freed = append(l.freed, freed{lock.Name, time.Now()})
-		l.ring()
+		l.expect(l.freed[0].at.Add(ownLineHas))
 	}
 }
 
@@ -146,13 +163,11 @@ func (l *lookout) due(now, looked time.Time) (free, nobody []string, look bool, 
 		maps.DeleteFunc(l.tried, func(_ string, at time.Time) bool { return now.Sub(at) > noteEndures })
 	}
 	if len(l.holders) > 0 {
-		at := looked.Add(lookEvery)
-		if l.deaf {
-			at = looked.Add(lookDeaf)
-		}
+		at := looked.Add(l.lookAfter())
 		look = !now.Before(at)
 		next = earlier(next, at)
 	}
+	l.next = next
 	return free, nobody, look, max(next.Sub(now), 0)
 }
 
@@ -175,7 +190,8 @@ func (s *Store) look(ctx context.Context, say func(server.Event)) {
 		case <-s.lookout.bell:
 		case <-timer.C:
 		}
-		free, nobody, look, wait := s.lookout.due(time.Now(), looked)
+		began := time.Now()
+		free, nobody, look, wait := s.lookout.due(began, looked)
 		for _, name := range free {
 			say(nameIsFree(name))
 		}
@@ -184,7 +200,7 @@ func (s *Store) look(ctx context.Context, say func(server.Event)) {
 			s.lookForHolders(ctx, say)
 			looked = time.Now()
 		}
-		timer.Reset(wait)
+		timer.Reset(wait - time.Since(began))
 	}
 }
 

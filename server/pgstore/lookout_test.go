@@ -82,3 +82,38 @@ func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 		require.Empty(t, nobody)
 	})
 }
+
+// TestTheLookoutIsNotWokenForEach name that is left to another server or comes free, which would be a look at all of them for each.
+func TestTheLookoutIsNotWokenForEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l lookout
+		l.init()
+		rings := 0
+		rung := func() {
+			select {
+			case <-l.bell:
+				rings++
+				l.due(time.Now(), time.Now())
+			default:
+			}
+		}
+		l.setDeaf(false)
+		rung()
+		for i := range 1000 {
+			name := fmt.Sprint("lock ", i)
+			l.left(name, 300*time.Millisecond)
+			rung()
+			time.Sleep(time.Microsecond)
+			l.free(server.Lock{Name: name})
+			rung()
+		}
+		require.LessOrEqual(t, rings, 3)
+		l.left("lock 7", time.Millisecond) // sooner than all the others
+		rung()
+		require.LessOrEqual(t, rings, 4)
+		time.Sleep(time.Second)
+		free, nobody, _, _ := l.due(time.Now(), time.Now())
+		require.Len(t, free, 1000)
+		require.Len(t, nobody, 999) // lock 7 was tried since
+	})
+}
