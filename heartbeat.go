@@ -39,6 +39,7 @@ type lease struct {
 	handoffs int           // since then
 	length   time.Duration // of the lease as last granted
 	deadline instant       // when the lease ends
+	latest   time.Time     // when it may end at the latest, should no renewal since have taken effect, or the last one
 	limit    instant       // contexts end here at the latest; zero: no such limit
 	timer    *time.Timer   // ends the contexts
 	beat     *time.Timer   // starts the next heartbeat
@@ -67,6 +68,7 @@ func (l *lease) start(lock api.Lock, sent instant, s *Session) {
 // grant counts a lease of length from sent. The caller holds l.mu.
 func (l *lease) grant(sent instant, length time.Duration) {
 	l.length, l.deadline, l.limit = length, sent.add(length), instant{}
+	l.latest = l.deadline.mono
 	l.arm()
 }
 
@@ -287,7 +289,11 @@ func (l *lease) shorten(sent instant) (had instant) {
 	defer l.mu.Unlock()
 	had = l.deadline
 	if l.err == nil {
-		l.deadline = had.earlier(sent.add(l.m.ttl))
+		end := sent.add(l.m.ttl)
+		l.deadline = had.earlier(end)
+		if end.mono.After(l.latest) {
+			l.latest = end.mono
+		}
 		l.arm()
 	}
 	return had
@@ -370,6 +376,14 @@ func (l *lease) end() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.deadline.mono
+}
+
+// lastEnd is when the lease has ended for sure, whatever became of the renewals
+// that were not acknowledged. A lock that was never renewed has 10 min.
+func (l *lease) lastEnd() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.latest
 }
 
 func (l *lease) state() error {

@@ -43,16 +43,16 @@ func (l *lease) release(ctx context.Context) error {
 	switch {
 	case l.hub.client.Tasks().Context().Err() != nil:
 		return l.m.errorf([]error{ErrNotReleased, api.ErrClosed}, "not released within %v, when the client was closed; it expires by itself: %v", took, err)
-	case time.Now().After(l.end()):
+	case time.Now().After(l.lastEnd()):
 		return l.m.errorf([]error{ErrNotReleased}, "not released within %v; its lease has ended, it expires by itself: %v", took, err)
 	}
 	// err is not passed on: it speaks of our time-out, not of the caller's.
-	return l.m.errorf([]error{ErrNotReleased}, "not released within %v, trying on until %s: %v", took, l.end().Format(time.RFC3339), err)
+	return l.m.errorf([]error{ErrNotReleased}, "not released within %v, trying on until %s: %v", took, l.lastEnd().Format(time.RFC3339), err)
 }
 
 // releaseBehind goes on with a release that Unlock gave up waiting for.
 func (l *lease) releaseBehind(ctx context.Context) {
-	ctx, cancel := context.WithDeadline(l.task.Context(ctx), l.end())
+	ctx, cancel := context.WithDeadline(l.task.Context(ctx), l.lastEnd())
 	defer cancel()
 	if err := l.m.delete(ctx, l.info().ID); err != nil && !errors.Is(err, api.ErrGone) {
 		l.m.log.Warn("lock not released, it expires by itself", "lock", l.m.name, "id", l.info().ID, "error", err)
@@ -70,7 +70,7 @@ func (l *lease) giveBack(ctx context.Context, loss error) {
 	go func() {
 		var lost *LostError
 		if errors.As(loss, &lost) && lost.Reason != LossDeleted {
-			ctx, cancel := context.WithTimeout(task.Context(ctx), giveBackTimeout)
+			ctx, cancel := context.WithTimeout(task.Context(ctx), max(time.Until(l.lastEnd()), 0)+giveBackTimeout)
 			defer cancel()
 			l.m.delete(ctx, lost.ID)
 		}

@@ -172,3 +172,37 @@ func TestCloseWaitsForHoldersAndSaysWhatItAbandons(t *testing.T) {
 		s.Delete("arm")
 	})
 }
+
+// A lock that was never renewed is there for 10 min, though nobody counts on
+// it for so long once a renewal was sent.
+func TestReleaseIsTriedForAsLongAsTheLockMayBeThere(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
+		held := lock(t, m)
+		s.FailNext(-1, 503)
+		time.Sleep(1500 * time.Millisecond)
+		require.NoError(t, held.Err())
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrNotReleased)
+		time.Sleep(5 * time.Minute)
+		require.Len(t, s.Locks(), 1)
+		s.Heal()
+		time.Sleep(5 * time.Second)
+		require.Empty(t, s.Locks())
+	})
+}
+
+func TestALostLockIsGivenBackForAsLongAsItMayBeThere(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
+		held := lock(t, m)
+		s.FailNext(-1, 503)
+		<-held.Done()
+		lostFor(t, held, relukko.LossUnreachable)
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+		time.Sleep(5 * time.Minute)
+		require.Len(t, s.Locks(), 1)
+		s.Heal()
+		time.Sleep(5 * time.Second)
+		require.Empty(t, s.Locks())
+	})
+}
