@@ -12,6 +12,10 @@ import (
 // that it made has expired by then (10 min, and about 3 min of grace).
 const orphanAfter = 15 * time.Minute
 
+// proxyTime is how long a proxy answers by itself while its backend restarts,
+// as far as it matters: then marks are looked for, which waits for the backend.
+const proxyTime = 10 * time.Second
+
 // lookAgain is when a mark is looked for where the backend cannot call it off,
 // counted from when the last request that bore it ended.
 var lookAgain = [...]time.Duration{0, time.Second, 5 * time.Second}
@@ -47,7 +51,12 @@ func (a *acquisition) callOff(ctx context.Context) (offered bool, err error) {
 	}
 	final := func(err error) bool { return !api.Transient(err) }
 	if a.m.client.CanCallOff() {
-		final = refused // anything else is a proxy's doing
+		// At first anything else is a proxy's doing; then the backend is
+		// another one, which cannot call off.
+		began := time.Now()
+		final = func(err error) bool {
+			return refused(err) || !api.Transient(err) && time.Since(began) > proxyTime
+		}
 	}
 	err = untilAnswered(asking, final, func() error { return a.m.client.CallOff(asking, a.mark()) })
 	var e *api.Error

@@ -262,3 +262,23 @@ func TestAStragglerAfterUnlockLeavesNothing(t *testing.T) {
 		})
 	}
 }
+
+// A backend that could call creates off may be followed by one that cannot.
+func TestNoOrphansWhenTheBackendIsReplaced(t *testing.T) {
+	bubble(t, "by one that cannot call off", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		m := relukko.NewMutex(c, "arm")
+		require.NoError(t, m.Unlock(lock(t, m))) // so that it knows the first one
+		s.Latency(func(*http.Request) (before, after time.Duration) { return 0, time.Second })
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		_, err := m.Lock(ctx)
+		require.Error(t, err)
+		original(s)
+		require.Equal(t, []string{"arm"}, names(s))
+		start := time.Now()
+		require.NoError(t, c.Close(t.Context()))
+		require.Empty(t, names(s))
+		require.Less(t, time.Since(start), time.Minute)
+	})
+}
