@@ -44,8 +44,15 @@
 //     more, releases it, closes its client and ends; no lock of theirs is left,
 //     and in the end none at all. The servers then end in order.
 //
-// What is not asserted is speed: a machine that is busy makes a run shorter of
-// sections, not red.
+// What is not asserted is speed: on a machine that is busy there are fewer
+// sections, and that is all. All processes end with the test, whatever ends it.
 //
-// The test needs Linux.
+// # When it fails
+//
+// Chance decides what happens when, so a run cannot be repeated. With -artifacts
+// the journals, the registers, the logs of all processes and what the backend
+// said of its locks every 0.3 s (seen) are kept. Instants in all of them are
+// those of CLOCK_MONOTONIC, in nanoseconds, but in the logs.
+//
+// The test needs Linux, and PostgreSQL for its second half (see internal/pgtest).
 package soak

@@ -25,7 +25,8 @@ import (
 const (
 	workers   = 6
 	databases = 3 // servers over one PostgreSQL
-	rounds    = 3 // at least; none takes longer than a minute
+	minRounds = 3
+	maxRound  = time.Minute
 	longGrace = 2 * time.Second
 	forever   = instant(math.MaxInt64 / 2)
 )
@@ -150,7 +151,7 @@ func (s *soak) run(d time.Duration, between func()) {
 		require.NoError(t, p.start())
 		s.crew = append(s.crew, p)
 	}
-	rounds := max(rounds, int(d/time.Minute))
+	rounds := max(minRounds, int(d/maxRound))
 	janitor, stop := context.WithCancel(t.Context())
 	var cleaning sync.WaitGroup
 	cleaning.Go(func() { s.clean(janitor) })
