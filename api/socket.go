@@ -125,7 +125,7 @@ func (s *socket) dial(ctx context.Context) (conn *connection, status int, err er
 		if resp != nil {
 			status = resp.StatusCode
 		}
-		return nil, status, w.cleanError(err)
+		return nil, status, w.cleanError(explain(err))
 	}
 	ws.SetReadLimit(maxMessageBytes)
 	return &connection{Conn: ws, below: below.conn}, 0, nil

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -155,24 +156,48 @@ func TestCertificatesThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// For HTTP and WebSocket alike; the error says what to do.
 func TestCertificatesAreVerified(t *testing.T) {
 	ca := newAuthority(t)
-	clearEnv(t)
-	t.Setenv("REQUESTS_CA_BUNDLE", write(t, filepath.Join(t.TempDir(), "ca.crt"), ca.pem))
-	for says, change := range map[string]func(*x509.Certificate){
-		"not 127.0.0.1":      func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 2)} },
-		"any IP SANs":        func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"localhost"} },
-		"has expired":        func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) },
-		"is not yet valid":   func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) },
-		"incompatible key u": func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} },
+	for _, tt := range []struct {
+		name, says, remedy string
+		change             func(*x509.Certificate)
+		distrust           bool
+	}{
+		{"another address", "not 127.0.0.1", "have the base URL name",
+			func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 2)} }, false},
+		{"a name only", "any IP SANs", "have the base URL name",
+			func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"localhost"} }, false},
+		{"expired", "has expired", "needs a new certificate",
+			func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, false},
+		{"not yet valid", "is not yet valid", "this machine's clock",
+			func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }, false},
+		{"not for servers", "incompatible key u", "",
+			func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, false},
+		{"unknown authority", "signed by unknown authority", "REQUESTS_CA_BUNDLE", nil, true},
 	} {
-		t.Setenv(envBaseURL, ca.serve(t, change))
-		c, err := FromEnv()
-		require.NoError(t, err)
-		_, err = c.Get(t.Context(), testID)
-		require.ErrorContains(t, err, says)
-		require.False(t, Transient(err), "and so not tried for a minute")
-		require.True(t, NotSent(err))
-		require.NoError(t, c.Close(t.Context()))
+		t.Run(tt.name, func(t *testing.T) {
+			clearEnv(t)
+			t.Setenv(envBaseURL, ca.serve(t, tt.change))
+			if !tt.distrust {
+				t.Setenv("REQUESTS_CA_BUNDLE", write(t, filepath.Join(t.TempDir(), "ca.crt"), ca.pem))
+			}
+			log := new(lines)
+			c, err := FromEnv(WithLogger(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+			require.NoError(t, err)
+			defer func() { require.NoError(t, c.Close(context.Background())) }()
+			_, err = c.Get(t.Context(), testID)
+			require.ErrorContains(t, err, tt.says)
+			require.ErrorContains(t, err, tt.remedy)
+			require.False(t, Transient(err), "and so not tried for a minute")
+			require.True(t, NotSent(err))
+
+			w := watch(t, c)
+			require.Equal(t, disconnected, <-w.Events())
+			w.Close()
+			require.Contains(t, log.String(), tt.says)
+			require.Contains(t, log.String(), tt.remedy)
+			require.NotContains(t, log.String(), testKey)
+		})
 	}
 }

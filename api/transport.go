@@ -247,5 +247,22 @@ func explain(err error) error {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return fmt.Errorf("the other side does not speak TLS (http:// instead of https://?): %w", err)
 	}
+	if remedy := remedy(err); remedy != "" {
+		return fmt.Errorf("%w (%s)", err, remedy)
+	}
 	return err
+}
+
+// remedy says what to do about a certificate that does not verify.
+func remedy(err error) string {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "to trust that authority have REQUESTS_CA_BUNDLE name a file with its certificate"
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "have the base URL name the backend as its certificate does"
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return "the backend needs a new certificate, or this machine's clock is wrong"
+	}
+	return ""
 }
