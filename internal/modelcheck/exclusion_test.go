@@ -53,6 +53,9 @@ func (w *world) checkOrder() {
 
 // checkCalledOff: what was called off does not come to be afterwards.
 func (w *world) checkCalledOff() {
+	if !w.has(server.ExtCallOff) {
+		return // a mark that comes while nobody knows of marks is none
+	}
 	for _, off := range w.calledOff {
 		for _, rec := range w.order {
 			if rec.mark == off.mark && off.before(rec.created) && rec.created.at-off.at < 10*time.Minute && !w.restarted(off.at, rec.created.at) {

@@ -26,6 +26,8 @@ type plan struct {
 	grace   time.Duration
 	mute    bool // no WebSockets at all
 
+	replaced bool // the backend is, by one with other extensions
+
 	names   []string
 	clients []clientPlan
 	faults  []fault
@@ -79,6 +81,7 @@ type fault struct {
 	delay     time.Duration // of requests
 	keepLocks bool
 	name      string
+	without   []server.Extension // of the backend that follows
 }
 
 func (f *fault) String() string {
@@ -98,6 +101,9 @@ func (f *fault) String() string {
 	}
 	if f.after != "" {
 		s += " Retry-After " + f.after
+	}
+	if f.kind == "replace" {
+		s += fmt.Sprintf(" by one without %v", f.without)
 	}
 	if f.delay != 0 {
 		s += fmt.Sprintf(" by %v", f.delay)
@@ -151,17 +157,7 @@ func newPlan(seed uint64) *plan {
 	if p.latency > 100*time.Millisecond {
 		ttls = ttls[2:]
 	}
-	switch d.IntN(5) {
-	case 0, 1: // all extensions
-	case 2, 3:
-		p.without = server.AllExtensions()
-	default:
-		for _, ext := range server.AllExtensions() {
-			if d.one(2) {
-				p.without = append(p.without, ext)
-			}
-		}
-	}
+	p.without = extensions(d)
 	if slices.Contains(p.without, server.ExtBroadcastContent) && d.one(2) {
 		shapes := make([]string, 0, 8)
 		for shape := range relukkotest.DeletedShapes() {
@@ -173,6 +169,22 @@ func newPlan(seed uint64) *plan {
 	p.addClients(d, ttls)
 	p.addFaults(d, slices.Max(ttls))
 	return p
+}
+
+// extensions draws which a backend is to do without: none, all, or some.
+func extensions(d dice) (without []server.Extension) {
+	switch d.IntN(5) {
+	case 0, 1:
+	case 2, 3:
+		return server.AllExtensions()
+	default:
+		for _, ext := range server.AllExtensions() {
+			if d.one(2) {
+				without = append(without, ext)
+			}
+		}
+	}
+	return without
 }
 
 func (p *plan) addClients(d dice, ttls []time.Duration) {
@@ -253,7 +265,7 @@ const (
 // addFaults draws the faults. Each plan has only some kinds of them, so that
 // now and then there is time for one to run its course undisturbed.
 func (p *plan) addFaults(d dice, ttl time.Duration) {
-	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset", "drop sockets", "refuse sockets", "false page", "refusal"}
+	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset", "drop sockets", "refuse sockets", "false page", "refusal", "replace"}
 	d.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	kinds = kinds[:d.IntN(5)]
 	if len(kinds) == 0 {
@@ -306,8 +318,16 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 			f.link, f.for_ = -1, 0
 		case "refuse sockets":
 			f.link = -1
+		case "replace":
+			f.link, f.for_, f.without = -1, 0, extensions(d)
+			p.replaced = true
 		}
 		p.faults = append(p.faults, f)
+	}
+	for i := range p.faults {
+		if f := &p.faults[i]; p.replaced && f.kind == "slow" {
+			f.delay = min(f.delay, 4*time.Second)
+		}
 	}
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return int(a.at - b.at) })
 	p.separate()

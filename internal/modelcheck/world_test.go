@@ -209,6 +209,8 @@ func (w *world) happen(f *fault) {
 		for _, l := range links {
 			l.Cut()
 		}
+	case "replace":
+		w.server.Without(f.without...)
 	case "drop sockets":
 		w.server.DropWebSockets()
 	case "refuse sockets":
