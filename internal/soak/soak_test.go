@@ -27,6 +27,7 @@ const (
 	databases = 3 // servers over one PostgreSQL
 	minRounds = 3
 	maxRound  = time.Minute
+	timeToEnd = 4 * patience // for a worker: a lock may make it wait, and the client that closes
 	longGrace = 2 * time.Second
 	forever   = instant(math.MaxInt64 / 2)
 )
@@ -55,8 +56,8 @@ func TestSoak(t *testing.T) {
 	if testing.Short() {
 		d /= 3
 	}
-	if deadline, ok := t.Deadline(); ok && time.Until(deadline) < d+2*patience {
-		t.Fatalf("%v of faults, and time to end, are more than go test allows for: give it -timeout %v", d, d+4*patience)
+	if deadline, ok := t.Deadline(); ok && time.Until(deadline) < d+timeToEnd {
+		t.Fatalf("%v of faults, and time to end, are more than go test allows for: give it -timeout %v", d, d+2*timeToEnd)
 	}
 	program := filepath.Join(t.TempDir(), "relukko")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "gitlab.com/relukko/relukko-go/cmd/relukko").CombinedOutput()
@@ -196,7 +197,7 @@ func (s *soak) finish() {
 	for _, p := range s.crew {
 		p.stdin.Close()
 		ending.Go(func() {
-			if err := p.proc.await(patience); err != nil {
+			if err := p.proc.await(timeToEnd); err != nil {
 				s.fault("worker %s, asked to end: %v\n%s", p.config.Name, err, tail(p.log()))
 			}
 		})

@@ -77,7 +77,7 @@ func workerMain(config string) int {
 		wg.Go(func() { w.work(working) })
 	}
 	wg.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := w.client.Close(ctx); err != nil {
 		w.fault(0, "closing the client: %v", err)
@@ -138,7 +138,7 @@ func (w *worker) work(working context.Context) {
 		w.attempt(working, w.Locks[rand.IntN(len(w.Locks))])
 	}
 	for _, lock := range w.Locks {
-		ctx, cancel := context.WithTimeout(context.Background(), patience/2)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		if !w.stay(ctx, lock, (*relukko.Mutex).Lock, brief) {
 			w.fault(0, "no fault happens any more, but lock %s was not to be had", lock)
 		}
