@@ -9,6 +9,8 @@ import (
 	"net/http"
 )
 
+const locksPath = "/v1/locks/"
+
 // bareClient asks a Relukko server with nothing but net/http: what a round costs
 // at least.
 type bareClient struct {
@@ -24,8 +26,8 @@ func (s *relukkoService) bare(name string) *bareClient {
 		panic(err) // two strings
 	}
 	return &bareClient{
-		client: &http.Client{Transport: &http.Transport{}},
-		url:    s.url + "/v1/locks/",
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: herdSize}}, // else most connections are used once
+		url:    s.url + locksPath,
 		header: http.Header{"X-Api-Key": {s.key}, "Content-Type": {"application/json"}},
 		body:   body,
 	}
@@ -33,17 +35,28 @@ func (s *relukkoService) bare(name string) *bareClient {
 
 // round creates a lock and deletes it.
 func (b *bareClient) round(ctx context.Context) error {
-	answer, err := b.ask(ctx, http.MethodPost, b.url, bytes.NewReader(b.body))
+	id, err := b.create(ctx)
 	if err != nil {
 		return err
+	}
+	return b.remove(ctx, id)
+}
+
+// create creates a lock and answers its id.
+func (b *bareClient) create(ctx context.Context) (string, error) {
+	answer, err := b.ask(ctx, http.MethodPost, b.url, bytes.NewReader(b.body))
+	if err != nil {
+		return "", err
 	}
 	var lock struct {
 		ID string `json:"id"`
 	}
-	if err := json.Unmarshal(answer, &lock); err != nil {
-		return err
-	}
-	_, err = b.ask(ctx, http.MethodDelete, b.url+lock.ID, http.NoBody)
+	err = json.Unmarshal(answer, &lock)
+	return lock.ID, err
+}
+
+func (b *bareClient) remove(ctx context.Context, id string) error {
+	_, err := b.ask(ctx, http.MethodDelete, b.url+id, http.NoBody)
 	return err
 }
 

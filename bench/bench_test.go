@@ -31,10 +31,8 @@ func TestOurOwn(t *testing.T) {
 	r, err := p.run(t.Context(), s)
 	require.NoError(t, err)
 	require.Empty(t, r.failures)
-	metrics := []string{uncontended, bare, allocations, handoffMedian, handoffLate, changes, spread, longest, acquisitions, idleRequests}
-	if canHandOn {
-		metrics = append(metrics, handedOn, handedOnRival, rivalLongest)
-	}
+	metrics := []string{uncontended, bare, allocations, handoffMedian, handoffLate, changes, spread, longest, acquisitions,
+		handedOn, handedOnRival, rivalLongest, idleRequests}
 	for _, metric := range metrics {
 		require.Len(t, r.values("memory", metric), 1, metric)
 	}

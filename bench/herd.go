@@ -30,19 +30,20 @@ func measureHerd(ctx context.Context, m *measurement) (figures, error) {
 // measureHandingOn has them hand the lock on inside the process, first alone,
 // then while another process wants it too.
 func measureHandingOn(ctx context.Context, m *measurement) (figures, error) {
-	if _, ok := m.service.(*relukkoService); !ok || !canHandOn {
+	service, ok := m.service.(*relukkoService)
+	if !ok {
 		return nil, nil
 	}
 	c, err := m.connect(ctx, false)
 	if err != nil {
 		return nil, err
 	}
-	lockers := c.(handingOn).handingOn(m.lock, herdSize)
+	lockers := c.(*relukkoClient).handingOn(m.lock, herdSize)
 	alone, err := contend(ctx, m.section, lockers, m.d)
 	if err != nil {
 		return nil, err
 	}
-	rival, err := m.startRival(ctx)
+	rival, err := m.startRival(ctx, service)
 	if err != nil {
 		return nil, err
 	}
@@ -74,12 +75,11 @@ type rivalReport struct {
 }
 
 // startRival starts the process. It wants the lock for as long as contend counts.
-func (m *measurement) startRival(ctx context.Context) (*rival, error) {
+func (m *measurement) startRival(ctx context.Context, s *relukkoService) (*rival, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	s := m.service.(*relukkoService)
 	cmd := exec.CommandContext(ctx, self, roleRival, s.url, m.lock, m.section.path, (warmUp + m.d).String())
 	cmd.Env = append(os.Environ(), apiKeyEnv+"="+s.key)
 	cmd.Stderr = os.Stderr

@@ -22,6 +22,17 @@ func machine() string {
 	return text + ", shared by clients and servers; " + kernel + "; " + runtime.Version()
 }
 
+// load answers how busy the machine has been in the last minute, as far as the
+// system tells.
+func load() string {
+	averages, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "?"
+	}
+	last, _, _ := strings.Cut(string(averages), " ")
+	return last
+}
+
 func processor() string {
 	info, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(info)) {

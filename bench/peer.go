@@ -19,9 +19,9 @@ type peer struct {
 // peers are the rows of the table. Each is set up as its own documentation
 // advises; the files peer_*.go say how, and why.
 var peers = []peer{
-	relukkoMemory, relukkoBolt, relukkoPostgres, relukkoPlain,
+	relukkoMemory, relukkoBolt, relukkoPostgres, relukkoPlain, bareRelukko,
 	advisory, etcd, rueidisLock, redSync, redisLock,
-	absent("consul", "consul api.Lock: consul is not installed"),
+	absent("consul", "api.Lock of consul: its server is not started here"),
 	absent("pglock", "cirello.io/pglock: not among the measured"),
 	absent("dynamolock", "cirello.io/dynamolock: it needs DynamoDB"),
 }

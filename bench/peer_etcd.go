@@ -25,8 +25,8 @@ import (
 // goroutine has a session on the process's client, with the default lease of 60 s.
 var etcd = peer{
 	name: "etcd", label: "etcd concurrency.Mutex", store: "disk",
-	notes: []string{"A waiter that came less than 100 ms before the release is served about 80 ms late (etcd catches new watches up " +
-		"ten times a second), which the scenario handoff spares it and the other ones don't.",
+	notes: []string{"A waiter that has only just come may be served up to 100 ms late, because etcd catches new watches up ten times a " +
+		"second. The scenario handoff spares it that, the others don't.",
 		"Goroutines of one process have a session each: within one session they would not exclude each other."},
 	start: startEtcd,
 }

@@ -127,14 +127,9 @@ func (c *relukkoClient) lockers(_ context.Context, name string, n int) ([]locker
 	return share(relukko.NewMutex(c.api, name), n), nil
 }
 
-// handingOn is implemented by clients whose lockers can hand a held lock from
-// one goroutine of the process to the next.
-type handingOn interface {
-	handingOn(name string, n int) []locker
-}
-
+// handingOn has the lockers hand the held lock on inside the process.
 func (c *relukkoClient) handingOn(name string, n int) []locker {
-	return share(relukko.NewMutex(c.api, name, handoff()...), n)
+	return share(relukko.NewMutex(c.api, name, relukko.WithHandoff()), n)
 }
 
 func share(m *relukko.Mutex, n int) []locker {

@@ -13,6 +13,8 @@ import (
 // waits to be told by Redis that the key has changed.
 var rueidisLock = peer{
 	name: "rueidislock", label: "rueidislock", store: "memory",
+	notes: []string{"After a try that Redis has not answered within 20 ms (TryNextAfter, the default) it tries again only when somebody " +
+		"else has changed the lock. On a busy machine all can so wait for a lock that nobody has; 0 or \"failed\" is that."},
 	start: func(s *site) (service, error) {
 		r, err := startRedis(s)
 		return &rueidisService{r}, err

@@ -13,6 +13,12 @@ import (
 	"time"
 )
 
+// A measurement that takes so much longer than it should has a Lock in it that
+// does not return.
+const stuckAfter = 10 * time.Second
+
+var errStuck = errors.New("stuck: a Lock did not return")
+
 // plan is what is to be measured.
 type plan struct {
 	peers     []peer
@@ -39,15 +45,22 @@ type results struct {
 	rows     []row
 	runs     []map[key]float64
 	began    time.Time
+	load     string // of the machine, before
 	took     time.Duration
-	failures []string
+	failures []failure
+}
+
+// failure is a measurement that has found nothing.
+type failure struct {
+	key  // the metric is the scenario
+	text string
 }
 
 // run starts all servers, measures and stops them. In each run each scenario is
 // measured with one peer after the other, so that whatever slows the machine
 // down for a while slows all of them, and each run begins with another peer.
 func (p plan) run(ctx context.Context, s *site) (r *results, err error) {
-	r = &results{plan: p, began: time.Now()}
+	r = &results{plan: p, began: time.Now(), load: load()}
 	defer func() {
 		for _, row := range r.rows {
 			if row.service != nil {
@@ -113,7 +126,12 @@ func (r *results) one(ctx context.Context, s *site, scenario scenario, row row, 
 	var f figures
 	if err == nil {
 		end := r.startProfile(name)
-		f, err = scenario.measure(ctx, m)
+		limited, cancel := context.WithTimeoutCause(ctx, stuckAfter+3*r.d, errStuck)
+		f, err = scenario.measure(limited, m)
+		if err != nil && context.Cause(limited) == errStuck {
+			err = errStuck
+		}
+		cancel()
 		end()
 		err = errors.Join(err, m.close())
 	}
@@ -139,7 +157,7 @@ func (r *results) idlers(ctx context.Context, s *site, present []row, n int, int
 // take notes what was found, or that it failed: then there is no figure.
 func (r *results) take(scenario string, row row, n int, f figures, err error, into map[key]float64) {
 	if err != nil {
-		r.failures = append(r.failures, fmt.Sprintf("%s, %s, run %d: %v", row.name, scenario, n+1, err))
+		r.failures = append(r.failures, failure{key{row.name, scenario}, fmt.Sprintf("%s, %s, run %d: %v", row.name, scenario, n+1, err)})
 		fmt.Fprintf(r.progress, "run %d  %-12s %-12s FAILED: %v\n", n+1, scenario, row.name, err)
 		return
 	}

@@ -35,13 +35,13 @@ var columns = []column{
 
 // print prints the report, in Markdown.
 func (r *results) print(w io.Writer) {
-	fmt.Fprintf(w, "Measured on %s with `%s`, in %v: %s. The median of %d runs, and the least and the most of them.\n\n",
-		r.began.Format(time.DateOnly), commandLine(), r.took.Round(time.Second), machine(), len(r.runs))
+	fmt.Fprintf(w, "Measured on %s with `%s`, in %v: %s; load average before: %s. The median of %d runs, and the least and the most of them.\n\n",
+		r.began.Format(time.DateOnly), commandLine(), r.took.Round(time.Second), machine(), r.load, len(r.runs))
 	r.table(w)
 	r.notes(w)
 	r.verdicts(w)
 	for _, f := range r.failures {
-		fmt.Fprintf(w, "FAILED: %s\n", f)
+		fmt.Fprintf(w, "- FAILED: %s\n", f.text)
 	}
 }
 
@@ -76,6 +76,9 @@ func (r *results) table(w io.Writer) {
 func (r *results) cell(peer string, c column) string {
 	values := r.values(peer, c.metric)
 	if len(values) == 0 {
+		if slices.ContainsFunc(r.failures, func(f failure) bool { return f.key == key{peer, c.scenario} }) {
+			return "failed"
+		}
 		return ""
 	}
 	unit := max(c.unit, 1)

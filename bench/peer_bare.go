@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+)
+
+// bareRelukko is our server asked with nothing but net/http: the floor for
+// Relukko. It renews nothing, notices no loss, and a request that breaks leaves a
+// lock behind.
+var bareRelukko = peer{
+	name: "bare", label: "bare POST+DELETE with net/http on Relukko, memory", store: "memory",
+	notes: []string{"It is no lock to work with, only the floor: it is not renewed, a loss is not noticed, what a broken request did is not found out."},
+	start: func(s *site) (service, error) {
+		r, err := startRelukko(s, "memory")
+		return &bareService{r}, err
+	},
+}
+
+type bareService struct{ *relukkoService }
+
+func (s *bareService) connect(_ context.Context, counted bool) (client, error) {
+	return &bareClients{s.relukkoService, counted, nil}, nil
+}
+
+type bareClients struct {
+	service *relukkoService
+	counted bool
+	made    []*bareClient
+}
+
+func (c *bareClients) lockers(_ context.Context, name string, n int) ([]locker, error) {
+	b := c.service.bare(name)
+	b.header.Set("Prefer", "wait=30")
+	if c.counted {
+		b.url = c.service.proxy.URL + locksPath
+	}
+	c.made = append(c.made, b)
+	return each(n, func() (locker, error) { return &bareLocker{client: b}, nil })
+}
+
+func (c *bareClients) close() error {
+	for _, b := range c.made {
+		b.close()
+	}
+	return nil
+}
+
+// bareLocker is one goroutine's.
+type bareLocker struct {
+	client *bareClient
+	held   string // the id
+}
+
+func (l *bareLocker) lock(ctx context.Context) (err error) {
+	l.held, err = l.client.create(ctx)
+	return err
+}
+
+func (l *bareLocker) unlock() error { return l.client.remove(context.Background(), l.held) }
