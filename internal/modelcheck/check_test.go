@@ -79,6 +79,8 @@ func (w *world) left() {
 		s := held[rec.id]
 		switch {
 		case abandoned:
+		case s == nil && w.refused(client, ofRelease, rec.created.at, never.at):
+			// Who may not delete cannot clean up.
 		case s == nil:
 			w.wrong("lock %s of %s is an orphan, made by %q", brief(rec.id), rec.name, rec.creator)
 		case rec.leases[len(rec.leases)-1].expires <= time.Since(w.start) && !errors.Is(s.err, relukko.ErrLockLost):
@@ -176,7 +178,7 @@ func (w *world) checkTakenAway(s *session, rec *lockRecord) {
 	l := w.plan.latency
 	beat := min(s.ttl/3, 30*time.Second) + 2*l + time.Millisecond
 	push := 5*l + listPause + 5*time.Millisecond
-	if w.dropped(gone.at-30*time.Second, gone.at+push) == 1 && w.dropped(gone.at-60*time.Second, gone.at-30*time.Second) == 0 {
+	if w.dropped(gone.at-30*time.Second, gone.at+push) > 0 {
 		push += l + reconnect
 	}
 	switch {
@@ -212,6 +214,9 @@ func (w *world) connected(client int, at, for_ time.Duration) bool {
 		if t.disturbs(client) && t.from.at <= at+for_ && t.to.at >= at-30*time.Second && (t.kind != "drop sockets" || w.dropped(at-30*time.Second, at+for_) > 1) {
 			return false
 		}
+	}
+	if w.dropped(at-30*time.Second, at+for_) > 0 && w.dropped(at-60*time.Second, at-30*time.Second) > 0 {
+		return false // the pause grows
 	}
 	return w.quiet(client, at-100*time.Second, at+for_, "refuse sockets")
 }

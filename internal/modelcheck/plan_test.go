@@ -260,12 +260,16 @@ const (
 	ofCallOff  = "call off"
 	ofGet      = "get"
 	faultsMost = 10
+
+	// Two faults in one.
+	straggler = "straggler"
+	unheard   = "unheard"
 )
 
 // addFaults draws the faults. Each plan has only some kinds of them, so that
 // now and then there is time for one to run its course undisturbed.
 func (p *plan) addFaults(d dice, ttl time.Duration) {
-	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset", "drop sockets", "refuse sockets", "false page", "refusal", "replace"}
+	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset", "drop sockets", "refuse sockets", "false page", "refusal", "replace", straggler, unheard}
 	d.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	kinds = kinds[:d.IntN(5)]
 	if len(kinds) == 0 {
@@ -323,6 +327,16 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 			p.replaced = true
 		}
 		p.faults = append(p.faults, f)
+		switch f.kind {
+		case straggler: // a create arrives after its caller has given it up, and got the lock by another one
+			f.kind, f.requests, f.for_, f.delay = "slow", ofCreate, 20*time.Millisecond, d.span(100*time.Millisecond, 3*time.Second)
+			p.faults[len(p.faults)-1] = f
+			p.faults = append(p.faults, fault{kind: "reset", link: f.link, at: f.at + f.delay/4})
+		case unheard: // a lock is deleted while nobody listens
+			f.kind, f.link, f.for_ = "drop sockets", -1, 0
+			p.faults[len(p.faults)-1] = f
+			p.faults = append(p.faults, fault{kind: "delete", link: -1, name: pick(d, p.names...), at: f.at + d.span(time.Millisecond, 100*time.Millisecond)})
+		}
 	}
 	for i := range p.faults {
 		if f := &p.faults[i]; p.replaced && f.kind == "slow" {
