@@ -2,8 +2,10 @@ package pgstore
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"gitlab.com/relukko/relukko-go/server"
 )
@@ -33,5 +35,21 @@ func (s *Store) Setting(name string) (value string, err error) {
 	return value, err
 }
 
+// WithConn runs f with a connection as the store's calls have it.
+func (s *Store) WithConn(ctx context.Context, f func(context.Context, *pgx.Conn) error) error {
+	return s.call(ctx, callTimeout, f)
+}
+
 // Tell notifies the other servers of anything.
 func (s *Store) Tell(e server.Event) { s.notifier.add(e) }
+
+// Statements are those that must not read more rows than they are about, with arguments.
+func Statements(name string, id pgtype.UUID) map[string][]any {
+	return map[string][]any{
+		getSQL:    {id},
+		holderSQL: {name},
+		deleteSQL: {id},
+		updateSQL: {id, nil, nil, nil, time.Second},
+		nextSQL:   {time.Minute, sweepPause},
+	}
+}

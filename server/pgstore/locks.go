@@ -32,9 +32,10 @@ const (
 	creator = coalesce($2, l.creator), updated_at = clock.now, expires_at = coalesce($3, clock.now + $4, l.expires_at + $5)
 	FROM (SELECT clock_timestamp() AS now) clock WHERE l.id = $1 RETURNING ` + fields
 
-	// Not further ahead than sweepPause: a time span of thousands of years does not fit a time.Duration.
-	nextSQL = `SELECT least(min(l.expires_at) + $1, clock.now + $2) - clock.now
-	FROM (SELECT clock_timestamp() AS now) clock LEFT JOIN relukko_go.locks l ON true GROUP BY clock.now`
+	// Not further ahead than sweepPause: a time span of thousands of years does not fit a time.Duration. The subquery has
+	// the index answer; a join would read all locks.
+	nextSQL = `SELECT least((SELECT min(l.expires_at) FROM relukko_go.locks l) + $1, clock.now + $2) - clock.now
+	FROM (SELECT clock_timestamp() AS now) clock`
 )
 
 // What create_lock says.
