@@ -31,7 +31,9 @@ type acquisition struct {
 	ask    *time.Timer // asks who holds the lock
 	asking atomic.Bool // it will
 	waiter atomic.Pointer[waiter]
-	doubts int // the waiter's, when the last create was sent
+	first  bool // in its line
+	woken  bool // by the release of this lock
+	doubts int  // the waiter's, when the last create was sent
 
 	flight     chan created       // of a create that goes on though Lock has given up
 	cancel     context.CancelFunc // of that create
@@ -44,8 +46,6 @@ type acquisition struct {
 	turnedAway time.Time // when the backend last had no place in its queue
 	retry      backoff.BackOff
 	poll       time.Duration
-	noise      time.Duration
-	noisy      time.Time // when noise last rose
 }
 
 // created is the outcome of one create.
@@ -90,6 +90,9 @@ func (a *acquisition) run(try bool) (*Session, error) {
 	defer a.stopAsking()
 	if a.m.onWait != nil {
 		a.askIn(reportAfter - time.Since(a.began))
+	}
+	if !try && a.m.client.MaxWait() == 0 && !a.letOthers() {
+		return nil, a.gaveUp()
 	}
 	for {
 		r, ok := a.create(a.maxWait(try))
@@ -258,6 +261,10 @@ func (a *acquisition) heldBy(err error) (mine *api.Lock, failed error) {
 	a.report.holderIs(holder)
 	if w := a.waiter.Load(); w != nil {
 		w.found(holder, a.doubts)
+	}
+	if a.woken {
+		a.hub.lostRace(a.m.name)
+		a.woken = false
 	}
 	return nil, nil
 }

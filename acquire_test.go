@@ -377,6 +377,7 @@ func TestTheKeyStaysSecret(t *testing.T) {
 		<-held.Done()
 		requireNoKey(t, s, fmt.Sprintf("%+v", m.Unlock(held)))
 		s.Heal()
+		synctest.Wait() // until nobody logs
 		requireNoKey(t, s, log.String())
 		require.NotEmpty(t, log.String())
 		require.Zero(t, s.Requests("", "/elsewhere"), "the redirect was not followed")

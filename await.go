@@ -26,10 +26,16 @@ func (a *acquisition) await(r created) bool {
 	}
 	queue := a.maxWait(false) > 0 && (r.wait == 0 || a.hub.now().mono.Sub(r.sent.mono) > min(r.wait, time.Second)/2)
 	fresh := (!queue || a.m.onWait != nil) && a.listen()
-	if queue || fresh && a.hub.pushed() {
-		return true // to wait on the server; or because it may have come free before anybody listened
+	if queue {
+		return true // to wait on the server
 	}
 	w := a.waiter.Load()
+	if !a.first && !a.standInLine(w) {
+		return false
+	}
+	if fresh && a.hub.pushed() || r.sent == (instant{}) && !w.isHeld() || a.maxWait(false) > 0 {
+		return true // it may have come free before anybody listened, or the server can tell by now
+	}
 	if a.m.onWait != nil && !a.hub.pushed() {
 		w.doubt() // nobody says when the holder changes
 	}
@@ -51,18 +57,35 @@ func (a *acquisition) await(r created) bool {
 		case <-w.signal:
 		}
 		switch w.take() {
-		case wakeSure:
-			a.noise = 0
+		case wakeLook:
 			return true
+		case wakeSure:
+			w.noise = 0
+			a.woken = true
+			pause := a.hub.courtesy(w.name, w.miss())
+			if pause == 0 {
+				return true
+			}
+			quiet = time.After(pause)
+		case wakeLikely:
+			if quiet != nil {
+				break
+			}
+			first := time.Since(w.noisy) > time.Second
+			w.noisy = time.Now()
+			if first && a.hub.courtesy(w.name, 0) == 0 {
+				return true
+			}
+			quiet = time.After(rand.N(noiseFirst))
 		case wakeMaybe:
 			if quiet != nil {
 				break
 			}
-			if time.Since(a.noisy) > time.Second {
-				a.noise = 0
+			if time.Since(w.noisy) > time.Second {
+				w.noise = 0
 			}
-			pause := a.noise
-			a.noise, a.noisy = min(max(2*a.noise, noiseFirst), noiseMax), time.Now()
+			pause := w.noise
+			w.noise, w.noisy = min(max(2*w.noise, noiseFirst), noiseMax), time.Now()
 			if pause == 0 {
 				return true
 			}
@@ -73,12 +96,45 @@ func (a *acquisition) await(r created) bool {
 	}
 }
 
-// listen enters a waiter, and reports whether there was none before.
+// letOthers has a Lock that comes stand in line with those of its process that
+// wait already, and leaves a name that other processes want to them for a
+// moment: nothing else keeps them from starving. It returns false when the
+// caller's context has ended.
+func (a *acquisition) letOthers() bool {
+	if a.hub.awaited(a.m.name) {
+		a.slow()
+		return a.await(created{})
+	}
+	if pause := a.hub.courtesy(a.m.name, 0); pause > 0 {
+		a.slow()
+		return sleep(a.ctx, pause)
+	}
+	return true
+}
+
+// listen enters a waiter, and reports whether nobody listened before.
 func (a *acquisition) listen() bool {
 	if a.waiter.Load() != nil {
 		return false
 	}
-	a.waiter.Store(a.hub.await(a))
+	w, fresh := a.hub.await(a)
+	a.waiter.Store(w)
+	return fresh
+}
+
+// standInLine returns when all who waited before are served or have given up,
+// or false when the caller's context has ended.
+func (a *acquisition) standInLine(w *waiter) bool {
+	if !w.turn.TryAcquire(1) {
+		a.held = true
+		if w.turn.Acquire(a.ctx, 1) != nil {
+			return false
+		}
+		if word := w.lastWord(); word.After(a.answered) {
+			a.answered = word
+		}
+	}
+	a.first = true
 	return true
 }
 
@@ -122,7 +178,7 @@ func (a *acquisition) whoHolds() {
 		doubts = w.ask()
 	}
 	time.AfterFunc(time.Second, a.report.begin) // whether or not there is an answer
-	a.hub.whoHolds(a.m.name, func(holder *api.Lock) {
+	a.hub.whoHolds(a.m.name, func(holder *api.Lock, _ error) {
 		if holder != nil && a.owns(holder) {
 			return // we do, by now
 		}

@@ -18,13 +18,16 @@ type hub struct {
 	now    func() instant
 
 	mu        sync.Mutex
-	leases    map[string]*lease // by lock id, from their first heartbeat on
-	waiters   map[*waiter]struct{}
-	leave     chan struct{} // closed when nobody needs the WebSocket any longer; nil while nobody listens
+	leases    map[string]*lease    // by lock id, from their first heartbeat on
+	waiters   map[string]*waiter   // by name
+	rivals    map[string]time.Time // when others were last faster, by name
+	blind     bool                 // broadcasts do not say which lock was deleted
+	leave     chan struct{}        // closed when nobody needs the WebSocket any longer; nil while nobody listens
 	connected bool
 
 	listing bool // a List is under way
 	suspect bool // since it was sent, some lease may have lost its lock
+	unsure  bool // since it was sent, some name that is waited for may have come free
 	asking  []ask
 
 	tick *time.Timer
@@ -37,7 +40,8 @@ func hubOf(client *api.Client) *hub {
 			client:  client,
 			now:     bothClocks,
 			leases:  make(map[string]*lease),
-			waiters: make(map[*waiter]struct{}),
+			waiters: make(map[string]*waiter),
+			rivals:  make(map[string]time.Time),
 		}
 	}).(*hub)
 }
@@ -140,19 +144,23 @@ func (h *hub) heard(event api.Event) {
 	case api.EventConnected:
 		h.connected = true
 		h.doubt()
-		for w := range h.waiters {
-			w.notify(wakeSure)
+		for _, w := range h.waiters {
+			w.notify(wakeLook)
 		}
 	case api.EventDisconnected:
 		h.connected = false
-		for w := range h.waiters {
+		for _, w := range h.waiters {
 			w.notify(wakeState)
 		}
 	case api.EventCreated, api.EventUpdated:
+		w := h.waiters[event.Name]
+		if w == nil || event.Lock == nil {
+			break
+		}
 		lock := copied(event.Lock)
-		for w := range h.waiters {
-			if lock != nil && lock.Name == w.a.m.name && !w.a.owns(lock) {
-				w.a.report.holderIs(lock)
+		for a := range w.locks {
+			if !a.owns(lock) {
+				a.report.holderIs(lock)
 			}
 		}
 	case api.EventDeleted:
@@ -161,9 +169,7 @@ func (h *hub) heard(event api.Event) {
 		} else if event.ID == "" {
 			h.doubt()
 		}
-		for w := range h.waiters {
-			w.deleted(event)
-		}
+		h.released(event)
 	}
 }
 
@@ -179,11 +185,11 @@ func (h *hub) doubt() {
 // ask is somebody's question who holds a name.
 type ask struct {
 	name   string
-	answer func(holder *api.Lock) // nil: nobody, or nobody can tell
+	answer func(holder *api.Lock, err error) // nil, nil: nobody
 }
 
 // whoHolds answers from the next List, on another goroutine.
-func (h *hub) whoHolds(name string, answer func(holder *api.Lock)) {
+func (h *hub) whoHolds(name string, answer func(holder *api.Lock, err error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.asking = append(h.asking, ask{name, answer})
@@ -214,7 +220,12 @@ func (h *hub) listOnce() (again bool) {
 		}
 	}
 	asking := h.asking
-	h.suspect, h.asking = false, nil
+	if h.unsure {
+		for name, w := range h.waiters {
+			asking = append(asking, ask{name, h.look(w)})
+		}
+	}
+	h.suspect, h.unsure, h.asking = false, false, nil
 	if len(suspects) == 0 && len(asking) == 0 {
 		h.listing = false
 		h.mu.Unlock()
@@ -243,7 +254,7 @@ func (h *hub) listOnce() (again bool) {
 		l.check() // it alone decides, by asking for its own lock
 	}
 	for _, a := range asking {
-		a.answer(byName[a.name])
+		a.answer(byName[a.name], err)
 	}
 	sleep(ctx, listPause)
 	return true

@@ -112,7 +112,7 @@ func (m *Mutex) acquire(ctx context.Context, try bool, log *slog.Logger) (s *Ses
 	}
 	s, err = a.run(try)
 	if w := a.waiter.Load(); w != nil {
-		a.hub.forget(w)
+		a.hub.forget(a, w, s)
 	}
 	if err != nil {
 		m.turn.Release(1)

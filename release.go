@@ -19,6 +19,7 @@ func (l *lease) release(ctx context.Context) error {
 		l.giveBack(ctx, loss)
 		return loss
 	}
+	l.hub.gave(l.m.name)
 	began := time.Now()
 	limited, cancel := context.WithTimeout(l.task.Context(ctx), releaseTimeout)
 	defer cancel()

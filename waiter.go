@@ -1,7 +1,11 @@
 package relukko
 
 import (
+	"math/rand/v2"
 	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"gitlab.com/relukko/relukko-go/api"
 )
@@ -10,39 +14,127 @@ import (
 type wake int
 
 const (
-	wakeNone  wake = iota
-	wakeState      // push came or went: poll at another pace
-	wakeMaybe      // some lock was released, possibly this one
-	wakeSure       // this one was released, or it may have been while nobody listened
+	wakeNone   wake = iota
+	wakeState       // push came or went: poll at another pace
+	wakeMaybe       // some lock was released, possibly this one
+	wakeLikely      // a lock of this id was, and nobody knows yet whether it is this one's
+	wakeLook        // this one may have been while nobody listened
+	wakeSure        // this one was released
 )
 
-// waiter is one Lock that waits for push.
+// waiter is what all Locks of one client that wait for the same name share.
+// They stand in line, and only the first of them asks the backend: however many
+// there are, a release costs one request.
 type waiter struct {
-	a      *acquisition
-	signal chan struct{} // something is pending
+	name   string
+	signal chan struct{}             // something is pending
+	turn   *semaphore.Weighted       // held by the first in the line
+	locks  map[*acquisition]struct{} // under hub.mu
+
+	// For the first in the line only:
+	noise time.Duration // before it looks for a release that need not have been this one's
+	noisy time.Time     // when noise last rose
 
 	mu      sync.Mutex
 	pending wake
-	holder  string // id of the lock that holds the name; empty where nobody can tell
-	doubts  int    // how often it was taken to be another one from then on
+	held    bool      // nothing was heard since somebody was known to hold the name
+	holder  string    // id of that lock; empty where nobody can tell
+	doubts  int       // how often it was taken to be another one from then on
+	seen    string    // id of the last lock that was known to hold it
+	missed  int       // releases since one of the line last got the lock
+	word    time.Time // when the backend last told one of the line who has the lock
 }
 
-// await enters a waiter; from now on no release goes unnoticed while push is up.
-func (h *hub) await(a *acquisition) *waiter {
-	w := &waiter{a: a, signal: make(chan struct{}, 1)}
+// await has a wait for its name. From now on no release goes unnoticed while
+// push is up. It reports whether nobody waited before.
+func (h *hub) await(a *acquisition) (w *waiter, fresh bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.waiters[w] = struct{}{}
+	w = h.waiters[a.m.name]
+	if w == nil {
+		w = &waiter{name: a.m.name, signal: make(chan struct{}, 1), turn: semaphore.NewWeighted(1), locks: make(map[*acquisition]struct{})}
+		h.waiters[w.name] = w
+		fresh = true
+	}
+	w.locks[a] = struct{}{}
 	h.listen()
-	return w
+	return w, fresh
 }
 
-func (h *hub) forget(w *waiter) {
+// forget is called when a no longer waits, with the session that it got, or
+// nil. The next in the line is the first one then.
+func (h *hub) forget(a *acquisition, w *waiter, s *Session) {
+	if a.first {
+		if s != nil {
+			w.taken(a.doubts)
+		} else {
+			w.notify(wakeLook) // what a heard it may have kept to itself
+		}
+		w.turn.Release(1)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.waiters, w)
+	delete(w.locks, a)
+	if len(w.locks) == 0 {
+		delete(h.waiters, w.name)
+	}
 	h.rest()
 }
+
+// awaited reports whether somebody waits for the name.
+func (h *hub) awaited(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.waiters[name] != nil
+}
+
+// lostRace notes that a release was heard and somebody else was faster.
+func (h *hub) lostRace(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rival(name)
+}
+
+// gave notes that a lock of this client is about to be released. Where nobody is
+// told which lock it was, others need a moment to find out; who locks it again
+// at once would keep them out for good.
+func (h *hub) gave(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.blind && len(h.waiters) > 1 {
+		h.rival(name)
+	}
+}
+
+func (h *hub) rival(name string) {
+	for name, at := range h.rivals {
+		if time.Since(at) > rivalsFor {
+			delete(h.rivals, name)
+		}
+	}
+	h.rivals[name] = time.Now()
+}
+
+// courtesy is how long to leave the name to other processes that want it too,
+// after missed releases: who has waited longest goes first. 0 where none do.
+func (h *hub) courtesy(name string, missed int) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if at, ok := h.rivals[name]; !ok || time.Since(at) > rivalsFor {
+		return 0
+	}
+	pause := courtesy
+	if h.blind {
+		pause = blindCourtesy
+	}
+	return (pause/2 + rand.N(pause/2)) / time.Duration(max(1, missed))
+}
+
+const (
+	courtesy      = 2 * time.Millisecond
+	blindCourtesy = listPause // who waits learns of a release by a List only
+	rivalsFor     = 10 * time.Second
+)
 
 // pushed reports whether push is up.
 func (h *hub) pushed() bool {
@@ -51,25 +143,39 @@ func (h *hub) pushed() bool {
 	return h.connected
 }
 
-// deleted takes in a deletion. One that tells only an id is somebody else's for
-// sure only when it is known which id holds the name.
-func (w *waiter) deleted(event api.Event) {
-	why := wakeMaybe
-	switch {
-	case event.Name == w.a.m.name:
-		why = wakeSure
-	case event.Name != "":
+// released wakes those for whom a deletion may be the one that they wait for.
+// One that tells only an id is another lock's for sure only when it is known
+// which id holds the name. Where it may be several names', one List tells which
+// of them are free. The caller holds h.mu.
+func (h *hub) released(event api.Event) {
+	h.blind = event.Name == "" && event.ID == ""
+	if event.Name != "" {
+		if w := h.waiters[event.Name]; w != nil {
+			w.notify(wakeSure)
+		}
 		return
-	case event.ID != "":
-		switch w.holderID() {
-		case event.ID:
-			why = wakeSure
-		case "":
-		default:
-			return
+	}
+	var unsure []*waiter
+	for _, w := range h.waiters {
+		switch holder := w.holderID(); {
+		case event.ID == "" || holder == "":
+			unsure = append(unsure, w)
+		case event.ID == holder:
+			w.notify(wakeSure)
 		}
 	}
-	w.notify(why)
+	switch len(unsure) {
+	case 0:
+	case 1:
+		if event.ID != "" {
+			unsure[0].notify(wakeLikely)
+		} else {
+			unsure[0].notify(wakeMaybe)
+		}
+	default:
+		h.unsure = true
+		h.list()
+	}
 }
 
 func (w *waiter) notify(why wake) {
@@ -89,7 +195,7 @@ func (w *waiter) notify(why wake) {
 func (w *waiter) doubt() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.holder = ""
+	w.held, w.holder = false, ""
 	w.doubts++
 }
 
@@ -100,6 +206,12 @@ func (w *waiter) take() wake {
 	why := w.pending
 	w.pending = wakeNone
 	return why
+}
+
+func (w *waiter) isHeld() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.held
 }
 
 func (w *waiter) holderID() string {
@@ -116,10 +228,65 @@ func (w *waiter) ask() (doubts int) {
 	return w.doubts
 }
 
-func (w *waiter) found(holder *api.Lock, doubts int) {
+// look asks for the first in the line, by a List that is about to be sent.
+func (h *hub) look(w *waiter) (answer func(holder *api.Lock, err error)) {
+	doubts := w.ask()
+	return func(holder *api.Lock, err error) {
+		switch {
+		case err != nil:
+			w.notify(wakeMaybe)
+		case holder == nil:
+			w.notify(wakeSure)
+		default:
+			if w.found(holder, doubts) {
+				h.lostRace(w.name)
+			}
+		}
+	}
+}
+
+// found reports whether the lock has changed hands unnoticed.
+func (w *waiter) found(holder *api.Lock, doubts int) (missed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if holder != nil && doubts == w.doubts {
-		w.holder = holder.ID
+	w.word = time.Now()
+	if holder == nil {
+		return false
 	}
+	if missed = w.seen != "" && w.seen != holder.ID; missed {
+		w.missed++
+	}
+	w.seen = holder.ID
+	if doubts == w.doubts {
+		w.held, w.holder = true, holder.ID
+	}
+	return missed
+}
+
+// miss counts a release, and returns how many there were.
+func (w *waiter) miss() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.missed++
+	w.seen = ""
+	return w.missed
+}
+
+// taken is found for the first in the line when it has got the lock: what was
+// heard before is settled by that. The next one does not learn its id, so that
+// it has no advantage over other processes.
+func (w *waiter) taken(doubts int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.word, w.missed = time.Now(), 0
+	if doubts == w.doubts {
+		w.held, w.pending = true, wakeNone
+	}
+}
+
+// lastWord is when the backend last told one of the line who has the lock.
+func (w *waiter) lastWord() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.word
 }

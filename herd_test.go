@@ -1,0 +1,96 @@
+package relukko_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+)
+
+// herd has every client take every name with perName mutexes, over and over, for
+// a while, and returns how long each Lock waited.
+func herd(t *testing.T, s *relukkotest.Server, clients, perName int, names []string, section, during time.Duration) (waits []time.Duration) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithTimeout(t.Context(), during)
+	defer cancel()
+	for range clients {
+		c := s.Client()
+		for _, name := range names {
+			for range perName {
+				m := relukko.NewMutex(c, name)
+				wg.Go(func() {
+					for {
+						began := time.Now()
+						held, err := m.Lock(ctx)
+						mu.Lock()
+						waits = append(waits, time.Since(began))
+						mu.Unlock()
+						if err != nil {
+							return
+						}
+						time.Sleep(section)
+						require.NoError(t, m.Unlock(held))
+					}
+				})
+			}
+		}
+	}
+	wg.Wait()
+	return waits
+}
+
+// TestHerdsWithoutExtensions has many processes want the same names of a backend
+// that cannot queue them: a release costs at most one request of each process
+// however many wait in it, and nobody starves.
+func TestHerdsWithoutExtensions(t *testing.T) {
+	const during = 5 * time.Second
+	for _, h := range []struct {
+		name                    string
+		clients, perName, names int
+		section                 time.Duration
+	}{
+		{"64 waiters of 16 processes on one name", 16, 4, 1, 5 * time.Millisecond},
+		{"200 waiters of 10 processes on 20 names", 10, 1, 20, 50 * time.Millisecond},
+	} {
+		for _, shape := range []string{"lock", "id", "true"} {
+			bubble(t, h.name+", deleted as "+shape, func(t *testing.T, s *relukkotest.Server) {
+				original(s)
+				s.DeletedShape(relukkotest.DeletedShapes()[shape])
+				s.Latency(func(*http.Request) (before, after time.Duration) {
+					return rand.N(200 * time.Microsecond), rand.N(200 * time.Microsecond)
+				})
+				var names []string
+				for i := range h.names {
+					names = append(names, "name-"+string(rune('A'+i)))
+				}
+				waits := herd(t, s, h.clients, h.perName, names, h.section, during)
+				var sum time.Duration
+				for _, w := range waits {
+					sum += w
+				}
+				mean := sum / time.Duration(len(waits))
+				creates, releases := s.Requests("POST", ""), s.Requests("DELETE", "/v1/locks/{id}")
+				lists := s.Requests("GET", "/v1/locks/")
+				t.Logf("%d releases, %.1f creates for each; %d creates and %d Lists a second; waits: %v on average, at most %v",
+					releases, float64(creates)/float64(releases), creates/int(during/time.Second), lists/int(during/time.Second),
+					mean.Round(time.Millisecond), slices.Max(waits).Round(time.Millisecond))
+				first := h.clients * h.names * h.perName // each begins with one
+				require.LessOrEqual(t, creates-first, (h.clients+2)*releases)
+				require.LessOrEqual(t, lists, h.clients*int(during/listPause+during/time.Second))
+				require.Less(t, slices.Max(waits), 8*mean)
+				require.Greater(t, releases, h.names*int(during/h.section)/10, "they do get on")
+			})
+		}
+	}
+}
+
+const listPause = 50 * time.Millisecond // between two Lists of one client
