@@ -65,12 +65,20 @@ type effect struct {
 	by moment
 }
 
-// answer decodes the body of an answer once.
+// answer decodes the body of an answer, once.
 func (x *exchange) answer() *answerJSON {
 	if x.decoded == nil {
 		x.decoded = new(answerJSON)
-		if x.answered && json.Unmarshal(x.body, x.decoded) != nil {
-			x.decoded = new(answerJSON)
+		var err error
+		switch {
+		case !x.answered:
+		case len(x.body) > 0 && x.body[0] == '[':
+			err = json.Unmarshal(x.body, &x.listed)
+		default:
+			err = json.Unmarshal(x.body, x.decoded)
+		}
+		if err != nil {
+			*x.decoded, x.listed = answerJSON{}, nil
 		}
 	}
 	return x.decoded

@@ -1,8 +1,6 @@
 package modelcheck_test
 
 import (
-	"encoding/json"
-
 	"github.com/anishathalye/porcupine"
 )
 
@@ -48,9 +46,7 @@ func (x *exchange) locks() []answerJSON {
 	switch a := x.answer(); {
 	case !x.understood():
 	case x.what == ofList:
-		var locks []answerJSON
-		json.Unmarshal(x.body, &locks)
-		return locks
+		return x.listed
 	case a.Lock != nil:
 		return []answerJSON{*a.Lock}
 	case a.ID != "":

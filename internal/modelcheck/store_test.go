@@ -57,17 +57,6 @@ func (l *lockRecord) takenAway() bool {
 	return l.removed.cause == forced || l.removed.cause == forgotten
 }
 
-// tampered reports whether the last word on the expiry at m was the plan's.
-func (l *lockRecord) tampered(m moment) bool {
-	by := 0
-	for _, lease := range l.leases {
-		if lease.before(m) {
-			by = lease.by
-		}
-	}
-	return by < 0
-}
-
 type calledOff struct {
 	moment
 	mark string

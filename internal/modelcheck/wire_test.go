@@ -20,12 +20,12 @@ type exchange struct {
 	creator   string
 	wait      bool // it may queue
 	call, ret moment
-	at        time.Time
 
 	answered bool // a whole answer came
 	status   int
 	body     []byte
 	decoded  *answerJSON
+	listed   []answerJSON // what a list says
 }
 
 // answerJSON is what may be in an answer's body.
