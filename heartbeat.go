@@ -13,11 +13,12 @@ import (
 )
 
 const (
-	firstHeartbeat = time.Second      // at most; sections shorter than this never send one
-	maxHeartbeat   = 30 * time.Second // between two heartbeats, however long the TTL
-	maxAttempt     = 10 * time.Second // for one renewal
-	minAttempt     = time.Millisecond // with less time left none is worth sending
-	confirmJump    = time.Second      // for a renewal after the clocks have jumped
+	firstHeartbeat = time.Second           // at most; sections shorter than this never send one
+	maxHeartbeat   = 30 * time.Second      // between two heartbeats, however long the TTL
+	minHeartbeat   = 50 * time.Millisecond // however short the lease that the backend grants, however many the broadcasts
+	maxAttempt     = 10 * time.Second      // for one renewal
+	minAttempt     = time.Millisecond      // with less time left none is worth sending
+	confirmJump    = time.Second           // for a renewal after the clocks have jumped
 	maxLease       = 365 * 24 * time.Hour
 )
 
@@ -32,20 +33,21 @@ type lease struct {
 	stray   bool            // a create of this mark never got an answer and may still arrive
 	values  context.Context // the caller's, for the values
 
-	mu       sync.Mutex
-	session  *Session      // nil while the lock is being handed on
-	lock     api.Lock      // as last acknowledged
-	began    time.Time     // when it was acquired
-	handoffs int           // since then
-	length   time.Duration // of the lease as last granted
-	deadline instant       // when the lease ends
-	latest   time.Time     // when it may end at the latest, should no renewal since have taken effect, or the last one
-	limit    instant       // contexts end here at the latest; zero: no such limit
-	timer    *time.Timer   // ends the contexts
-	beat     *time.Timer   // starts the next heartbeat
-	guarded  bool          // by the hub, from the first heartbeat on
-	err      error         // nil while held
-	lastErr  error         // of the renewals since the last acknowledged one
+	mu        sync.Mutex
+	session   *Session      // nil while the lock is being handed on
+	lock      api.Lock      // as last acknowledged
+	began     time.Time     // when it was acquired
+	handoffs  int           // since then
+	length    time.Duration // of the lease as last granted
+	deadline  instant       // when the lease ends
+	latest    time.Time     // when it may end at the latest, should no renewal since have taken effect, or the last one
+	limit     instant       // contexts end here at the latest; zero: no such limit
+	timer     *time.Timer   // ends the contexts
+	beat      *time.Timer   // starts the next heartbeat
+	guarded   bool          // by the hub, from the first heartbeat on
+	outOfTurn time.Time     // when the backend was last asked out of turn, or will be
+	err       error         // nil while held
+	lastErr   error         // of the renewals since the last acknowledged one
 
 	// While a heartbeat is under way, else nil:
 	cancel   context.CancelFunc // ends it
@@ -186,26 +188,37 @@ func (l *lease) run() {
 		l.hub.guard(l)
 	}
 	l.renew(ctx)
-	for l.poked() {
-		l.renew(ctx)
-	}
+	l.rest()
 }
 
-// poked reports whether another renewal is asked for, and if not ends the
-// heartbeat and sets the timer for the next one.
-func (l *lease) poked() bool {
+// rest ends a heartbeat and sets the timer for the next one.
+func (l *lease) rest() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	next := max(jitter(min(l.m.ttl/3, l.length/3, maxHeartbeat)), minHeartbeat)
 	select {
 	case <-l.poke:
-		return true
+		next = l.soon()
 	default:
 	}
 	l.cancel, l.poke, l.breakOff = nil, nil, nil
 	if l.err == nil {
-		l.beat.Reset(jitter(min(l.m.ttl/3, l.length/3, maxHeartbeat)))
+		l.beat.Reset(next)
 	}
-	return false
+}
+
+// soon is how long until the backend may be asked out of turn: at once, unless
+// it just has been. A flood of broadcasts must not become one of renewals. The
+// caller holds l.mu, and has it asked then.
+func (l *lease) soon() time.Duration {
+	now := time.Now()
+	if l.outOfTurn.Before(now) {
+		l.outOfTurn = l.outOfTurn.Add(minHeartbeat)
+		if l.outOfTurn.Before(now) {
+			l.outOfTurn = now
+		}
+	}
+	return l.outOfTurn.Sub(now)
 }
 
 // jitter shortens d by up to a tenth: only shortens, since every renewal that
@@ -271,6 +284,10 @@ func (l *lease) pause(beat context.Context, d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-l.poke:
+		l.mu.Lock()
+		d = l.soon()
+		l.mu.Unlock()
+		sleep(beat, d)
 	case <-beat.Done():
 	}
 }
@@ -308,7 +325,7 @@ func (l *lease) renewed(lock api.Lock, sent instant) {
 	}
 	length := lock.ExpiresAt.Sub(lock.UpdatedAt)
 	l.lastErr = nil
-	if length <= 0 {
+	if length < minHeartbeat {
 		l.lastErr = fmt.Errorf("the backend answered the renewal with a lease of %v", length)
 	}
 	l.lock = lock
@@ -342,7 +359,7 @@ func (l *lease) check() {
 	switch {
 	case l.err != nil:
 	case l.poke == nil:
-		l.beat.Reset(0)
+		l.beat.Reset(l.soon())
 	default:
 		select {
 		case l.poke <- struct{}{}:
