@@ -42,8 +42,8 @@ type lease struct {
 	deadline  instant       // when the lease ends
 	latest    time.Time     // when it may end at the latest, should no renewal since have taken effect, or the last one
 	limit     instant       // contexts end here at the latest; zero: no such limit
-	timer     *time.Timer   // ends the contexts
-	beat      *time.Timer   // starts the next heartbeat
+	timer     *time.Timer   // ends the contexts, from the first heartbeat on
+	beat      *time.Timer   // starts the next heartbeat; nil in trust mode
 	guarded   bool          // by the hub, from the first heartbeat on
 	outOfTurn time.Time     // when the backend was last asked out of turn, or will be
 	err       error         // nil while held
@@ -55,7 +55,8 @@ type lease struct {
 	breakOff context.CancelFunc // ends the attempt under way
 }
 
-// start begins to count.
+// start begins to count. The first heartbeat, which is due well before the end,
+// sets the timer that ends the contexts.
 func (l *lease) start(lock api.Lock, sent instant, s *Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,18 +72,15 @@ func (l *lease) start(lock api.Lock, sent instant, s *Session) {
 func (l *lease) grant(sent instant, length time.Duration) {
 	l.length, l.deadline, l.limit = length, sent.add(length), instant{}
 	l.latest = l.deadline.mono
-	l.arm()
 }
 
 // arm sets the timer to the end of the contexts. The caller holds l.mu.
 func (l *lease) arm() {
-	left := l.left()
-	switch {
-	case l.timer == nil:
-		l.timer = time.AfterFunc(left, l.expire)
-	default:
-		l.timer.Reset(left)
+	if l.timer == nil {
+		l.timer = time.AfterFunc(l.left(), l.expire)
+		return
 	}
+	l.timer.Reset(l.left())
 }
 
 // left is how long the contexts may still live: until a tenth of the lease
@@ -100,12 +98,14 @@ func (l *lease) left() time.Duration {
 // expire ends the lease when its time is up, by either clock.
 func (l *lease) expire() {
 	l.mu.Lock()
-	if l.err != nil || l.timer == nil {
+	if l.err != nil || l.beat == nil {
 		l.mu.Unlock()
 		return
 	}
-	if left := l.left(); left > 0 {
-		l.timer.Reset(left)
+	if l.left() > 0 {
+		if l.timer != nil {
+			l.arm()
+		}
 		l.mu.Unlock()
 		return
 	}
@@ -160,9 +160,11 @@ func (l *lease) finish(err error) bool {
 		return false
 	}
 	l.err = err
+	if l.beat != nil {
+		l.beat.Stop()
+	}
 	if l.timer != nil {
 		l.timer.Stop()
-		l.beat.Stop()
 	}
 	if l.cancel != nil {
 		l.cancel()
@@ -330,6 +332,7 @@ func (l *lease) renewed(lock api.Lock, sent instant) {
 	}
 	l.lock = lock
 	l.grant(sent, max(0, min(l.m.ttl, length)))
+	l.arm()
 }
 
 // failed notes a renewal that was not acknowledged and returns how long to

@@ -21,10 +21,8 @@ func (l *lease) release(ctx context.Context) error {
 	}
 	l.hub.gave(l.m.name)
 	began := time.Now()
-	limited, cancel := context.WithTimeout(l.task.Context(ctx), releaseTimeout)
-	defer cancel()
 	id := l.info().ID
-	err := l.m.delete(limited, id)
+	inTime, err := l.deleteBy(ctx, id, began.Add(releaseTimeout))
 	switch {
 	case err == nil:
 		l.m.answered()
@@ -35,7 +33,7 @@ func (l *lease) release(ctx context.Context) error {
 		loss := &LostError{Name: l.m.name, ID: id, Reason: LossDeleted, Deadline: l.end(), Err: err}
 		l.m.lost(loss)
 		return loss
-	case limited.Err() == nil:
+	case inTime:
 		l.task.Done()
 		return l.m.errorf([]error{ErrNotReleased, err}, "not released, it stays taken until its lease and the backend's grace have passed: %v", err)
 	}
@@ -49,6 +47,18 @@ func (l *lease) release(ctx context.Context) error {
 	}
 	// err is not passed on: it speaks of our time-out, not of the caller's.
 	return l.m.errorf([]error{ErrNotReleased}, "not released within %v, trying on until %s: %v", took, l.lastEnd().Format(time.RFC3339), err)
+}
+
+// deleteBy deletes the lock until that is answered or it is too late. The first
+// attempt has a time-out of its own, and mostly it is the only one.
+func (l *lease) deleteBy(ctx context.Context, id string, end time.Time) (inTime bool, err error) {
+	if _, err = l.m.client.Delete(l.task.Once(ctx), id); err == nil {
+		return true, nil
+	}
+	limited, cancel := context.WithDeadline(l.task.Context(ctx), end)
+	defer cancel()
+	err = l.m.deleteOn(limited, id, err)
+	return limited.Err() == nil, err
 }
 
 // releaseBehind goes on with a release that Unlock gave up waiting for.
@@ -96,9 +106,14 @@ func (l *lease) settle(task *tasks.Task) {
 // delete deletes a lock until that is answered or ctx ends. "Gone" after an
 // attempt that was not answered counts as deleted.
 func (m *Mutex) delete(ctx context.Context, id string) error {
+	_, err := m.client.Delete(ctx, id)
+	return m.deleteOn(ctx, id, err)
+}
+
+// deleteOn is delete after a first try that ended with err.
+func (m *Mutex) deleteOn(ctx context.Context, id string, err error) error {
 	tried := false // without an answer
 	for {
-		_, err := m.client.Delete(ctx, id)
 		var e *api.Error
 		switch {
 		case err == nil:
@@ -120,6 +135,7 @@ func (m *Mutex) delete(ctx context.Context, id string) error {
 		if !sleep(ctx, pause) {
 			return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
+		_, err = m.client.Delete(ctx, id)
 	}
 }
 

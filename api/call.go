@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"gitlab.com/relukko/relukko-go/internal/tasks"
 )
 
 type kind int
@@ -90,7 +92,7 @@ func (c *Client) do(ctx context.Context, k *call) error {
 	}
 	begin := time.Now()
 	err := c.attempt(ctx, k, &k.first)
-	if err == nil || k.once || !Transient(err) {
+	if err == nil || k.once || !Transient(err) || tasks.IsOnce(ctx) {
 		return err
 	}
 	return c.retry(ctx, k, begin, err)

@@ -175,7 +175,12 @@ func (t *Task) Done() {
 // deadline. It ends when Close abandons the task, and requests made with it
 // are let through while Close waits.
 func (t *Task) Context(values context.Context) context.Context {
-	return taskContext{t.group.base, values}
+	return taskContext{t.group.base, values, false}
+}
+
+// Once is Context for a request that is to be tried once only.
+func (t *Task) Once(values context.Context) context.Context {
+	return taskContext{t.group.base, values, true}
 }
 
 // taskContext asks the base first: package context then finds the base's
@@ -183,17 +188,27 @@ func (t *Task) Context(values context.Context) context.Context {
 type taskContext struct {
 	context.Context
 	values context.Context
+	once   bool
 }
 
 func (c taskContext) Value(key any) any {
+	if key == (once{}) {
+		return c.once
+	}
 	if v := c.Context.Value(key); v != nil {
 		return v
 	}
 	return c.values.Value(key)
 }
 
-type permitted struct{}
+type (
+	permitted struct{}
+	once      struct{}
+)
 
 // Permitted reports whether ctx belongs to a task, whose requests go through
 // while its client closes.
 func Permitted(ctx context.Context) bool { return ctx.Value(permitted{}) != nil }
+
+// IsOnce reports whether ctx is that of a request that is to be tried once.
+func IsOnce(ctx context.Context) bool { return ctx.Value(once{}) == true }
