@@ -9,6 +9,7 @@ import (
 // lock behind.
 var bareRelukko = peer{
 	name: "bare", label: "bare POST+DELETE with net/http on Relukko, memory", store: "memory",
+	only:  []string{"uncontended", "handoff", "owners", "herd"},
 	notes: []string{"It is no lock to work with, only the floor: it is not renewed, a loss is not noticed, what a broken request did is not found out."},
 	start: func(s *site) (service, error) {
 		r, err := startRelukko(s, "memory")
@@ -18,22 +19,18 @@ var bareRelukko = peer{
 
 type bareService struct{ *relukkoService }
 
-func (s *bareService) connect(_ context.Context, counted bool) (client, error) {
-	return &bareClients{s.relukkoService, counted, nil}, nil
+func (s *bareService) connect(context.Context, bool) (client, error) {
+	return &bareClients{service: s.relukkoService}, nil
 }
 
 type bareClients struct {
 	service *relukkoService
-	counted bool
 	made    []*bareClient
 }
 
 func (c *bareClients) lockers(_ context.Context, name string, n int) ([]locker, error) {
 	b := c.service.bare(name)
 	b.header.Set("Prefer", "wait=30")
-	if c.counted {
-		b.url = c.service.proxy.URL + locksPath
-	}
 	c.made = append(c.made, b)
 	return each(n, func() (locker, error) { return &bareLocker{client: b}, nil })
 }
