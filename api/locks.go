@@ -56,6 +56,10 @@ const (
 	defaultDuration = 5 * time.Minute // of KeepAlive and AddToExpiry, as on the backend
 )
 
+// errNotText is for a creator that JSON cannot carry: sent all the same, another
+// one would come back.
+var errNotText = errors.New("a creator is valid UTF-8")
+
 // Create asks for the lock name, once: the request is never repeated, neither
 // here nor by net/http once a byte of it was written. creator says who asks;
 // "" for nobody. On success the lock is new, lives for 10 minutes (60 s where
@@ -71,8 +75,11 @@ func (c *Client) Create(ctx context.Context, name, creator string, opts ...Creat
 		opt(&o)
 	}
 	k := &call{verb: "create lock", name: name, kind: isCreate, method: http.MethodPost, once: true}
-	if name == "" || !utf8.ValidString(name) {
+	switch {
+	case name == "" || !utf8.ValidString(name):
 		k.bad = errors.New("a lock's name is valid UTF-8 and not empty")
+	case !utf8.ValidString(creator):
+		k.bad = errNotText
 	}
 	if seconds := (min(o.wait, maxWait) + time.Second - 1) / time.Second; seconds > 0 {
 		k.wait = seconds * time.Second
@@ -115,6 +122,9 @@ func (c *Client) Update(ctx context.Context, id string, u Update) (Lock, error) 
 	if u.Creator == nil {
 		k.body = append(k.body, "null"...)
 	} else {
+		if !utf8.ValidString(*u.Creator) {
+			k.bad = errNotText
+		}
 		k.body = appendString(k.body, *u.Creator)
 	}
 	k.body = append(k.body, `,"expires_at":`...)

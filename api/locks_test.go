@@ -132,6 +132,8 @@ func TestArgumentsAreChecked(t *testing.T) {
 		{"year 10000", func() error { _, err := c.Update(ctx, testID, Update{ExpiresAt: &late}); return err }},
 		{"not empty", func() error { _, err := c.Create(ctx, "", ""); return err }},
 		{"UTF-8", func() error { _, err := c.Create(ctx, "a\xff", ""); return err }},
+		{"a creator is valid UTF-8", func() error { _, err := c.Create(ctx, "a", "b\xff"); return err }},
+		{"a creator is valid UTF-8", func() error { bad := "\xc3("; _, err := c.Update(ctx, testID, Update{Creator: &bad}); return err }},
 		{"mark", func() error { return c.CallOff(ctx, "") }},
 		{"mark", func() error { return c.CallOff(ctx, "a/b") }},
 		{"mark", func() error { return c.CallOff(ctx, "..") }},
