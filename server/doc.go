@@ -40,4 +40,39 @@
 // Bodies have 64 KiB and 10 s; names 255 bytes, creators 1024, both without control characters; 5000 creates may queue
 // ([WithMaxWaiters]) and 10,000 watchers listen; a watcher that is 4096 messages behind, or does not take one within 10 s, is
 // disconnected. Locks are not limited: everybody with a key can make as many as he likes, and delete everybody else's.
+//
+// # What it costs
+//
+// Creates and deletes over HTTP on loopback, by clients of bare net/http with a name each, clients, server and database on the
+// same 2 cores, which had other work besides: so it is the columns of a row that can be compared. Rounds (a create and a delete) per
+// second, and the median time of one request (one statement, with pgbench):
+//
+//	go test -run '^$' -bench Load -benchtime 1s ./server
+//
+//	clients   bare net/http     memory            bbolt             PostgreSQL        pgbench, the same two statements
+//	1         8,700    34 µs    9,300    40 µs    1,000   0.45 ms     960   0.49 ms   2,000   0.19 ms
+//	16        6,200   0.49 ms   9,900   0.41 ms   5,100    1.5 ms   2,800    2.5 ms   3,600    1.7 ms
+//	64        5,600    2.4 ms   7,200    2.9 ms   4,300    5.7 ms   1,100     20 ms   1,800    7.8 ms
+//	256       7,100     15 ms   5,700     19 ms   3,500     24 ms   1,400     94 ms
+//
+// In the same run the disk did 8,500 syncs/s, 106 µs each. Bare net/http is a handler that decodes a request and encodes
+// an answer. What the server does beyond net/http is 6 µs and 22 allocations a round in memory (BenchmarkHandler).
+//
+// A lock that many queue for changes hands as often as the store can delete and create: see BenchmarkTurns.
+//
+// What each lock, watcher or waiter costs, when there are more of them (2 cores, as above):
+//
+//	go test -run '^$' -bench Growth -benchtime 2000x ./server
+//
+//	                                               n         4n        16n
+//	n = 250 watchers hear of a delete, each        17 µs     15 µs     16 µs
+//	a turn in n = 312 waiters for one name         157 µs    132 µs    131 µs
+//	a turn in n = 312 waiters for as many names    146 µs    148 µs    119 µs
+//	one of n = 2,500 locks in a list, memory       1.9 µs    2.0 µs    1.6 µs
+//	                                  bbolt        3.6 µs    3.9 µs    3.3 µs
+//	one of n = 2,500 locks swept, memory           0.4 µs    0.8 µs    1.9 µs
+//	                              bbolt            11 µs     8 µs      23 µs
+//
+// What is due is in a heap, so a sweep is not quite linear: O(n log n), and at 40,000 locks beyond what a processor's
+// cache holds.
 package server
