@@ -112,11 +112,14 @@ func (s *Store) alone(do func(*state)) {
 	}
 }
 
-// CallOffMany calls off the marks "name 0", "name 1", … in one transaction.
+// CallOffMany calls off the marks "name 0", "name 1", … in transactions that a busy machine too is done with in good time.
 func (s *Store) CallOffMany(name string, n int, keep time.Duration) {
-	s.alone(func(w *state) {
-		for i := range n {
-			w.callOff(fmt.Sprint(name, " ", i), keep, s.clock())
-		}
-	})
+	const atOnce = 5000
+	for from := 0; from < n; from += atOnce {
+		s.alone(func(w *state) {
+			for i := from; i < min(from+atOnce, n); i++ {
+				w.callOff(fmt.Sprint(name, " ", i), keep, s.clock())
+			}
+		})
+	}
 }
