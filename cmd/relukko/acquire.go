@@ -44,6 +44,7 @@ Exit status 75 when the lock was not acquired in time.`,
 		if lease < time.Second || lease%time.Second != 0 {
 			return usage("--for: whole seconds, at least one")
 		}
+		f.read(cmd)
 		return f.acquire(cmd, t, args[0], lease, asJSON)
 	}
 	return cmd

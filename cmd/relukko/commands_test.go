@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +130,11 @@ func TestRm(t *testing.T) {
 	require.Contains(t, stdout, "deleted c")
 	require.Len(t, s.Locks(), 1)
 
+	// One that is named twice is deleted once.
+	require.Equal(t, 1, strings.Count(succeeds(t, s, "rm", "d", ids["d"], "d"), "\n"))
+	_, err := s.Client().Create(t.Context(), "d", "Ada")
+	require.NoError(t, err)
+
 	// An answer that is lost does not make a deletion a failure.
 	s.CutNext(1, relukkotest.On("DELETE", "/v1/locks/"))
 	require.Contains(t, succeeds(t, s, "rm", "d"), "deleted d")
@@ -149,6 +155,22 @@ func TestExtend(t *testing.T) {
 	require.Equal(t, 69, status)
 	require.Contains(t, stderr, "It may have been extended all the same: see relukko get arm")
 	require.Equal(t, before.Add(time.Hour), lockOf(t, s, "arm").ExpiresAt, "once")
+}
+
+// Output that cannot be written is a failure, whatever it was.
+func TestOutputThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	s, _ := locked(t, "arm")
+	for _, args := range [][]string{{"ls"}, {"ls", "--json"}, {"get", "arm"}, {"get", "arm", "--json"}, {"extend", "arm", "--for", "1h"}, {"version"}, {"completion", "bash"}} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			return // not on this system
+		}
+		defer full.Close()
+		p := launch(t, of(s), args, func(c *exec.Cmd) { c.Stdout = full })
+		require.Equal(t, 1, p.awaitEnd(), args)
+		require.Contains(t, p.stderr.String(), "relukko: the output could not be written", args)
+	}
 }
 
 func TestSet(t *testing.T) {

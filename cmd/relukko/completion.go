@@ -1,6 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"io"
+	"strings"
+
 	"github.com/spf13/cobra"
 )
 
@@ -10,7 +14,8 @@ func newCompletion() *cobra.Command {
 		Short: "Print a script that has a shell complete what is typed",
 		Long: `Print a script that has a shell complete commands, flags and names of locks. The
 names come from the backend, so its address and key must be in the environment
-of the shell.`,
+of the shell. Names that a shell would not take as they are, for example with a
+quote or a $ in them, are not offered.`,
 		Example: examples(
 			"source <(relukko completion bash)                                  # this shell only",
 			"relukko completion bash > /etc/bash_completion.d/relukko           # all of them",
@@ -23,7 +28,7 @@ of the shell.`,
 			var err error
 			switch out := cmd.OutOrStdout(); args[0] {
 			case "bash":
-				err = cmd.Root().GenBashCompletionV2(out, true)
+				err = bashCompletion(cmd.Root(), out)
 			case "zsh":
 				err = cmd.Root().GenZshCompletion(out)
 			case "fish":
@@ -32,4 +37,42 @@ of the shell.`,
 			return printed(0, err)
 		},
 	}
+}
+
+// words asks the package bash-completion for the words of the line.
+const words = `    _get_comp_words_by_ref "$@" cur prev words cword
+`
+
+// ownWords does the same where that package is not installed. Bash splits words
+// at = and :, so what has no blank between is put together again.
+const ownWords = `    if declare -F _get_comp_words_by_ref >/dev/null 2>&1; then
+        _get_comp_words_by_ref "$@" cur prev words cword
+        return
+    fi
+    local i word line=${COMP_LINE}
+    words=()
+    for ((i = 0; i < ${#COMP_WORDS[@]}; i++)); do
+        word=${COMP_WORDS[i]}
+        if ((i > 0)) && [[ ${line} != [[:blank:]]* ]] && [[ ${word} == [=:]* || ${COMP_WORDS[i-1]} == *[=:] ]]; then
+            words[${#words[@]}-1]+=${word}
+        else
+            words+=("${word}")
+        fi
+        line=${line#"${line%%[![:blank:]]*}"}
+        line=${line#"${word}"}
+        if ((i == COMP_CWORD)); then
+            cword=$((${#words[@]} - 1))
+        fi
+    done
+    cur=${words[cword]}
+    prev=${words[cword-1]}
+`
+
+func bashCompletion(root *cobra.Command, out io.Writer) error {
+	var script bytes.Buffer
+	if err := root.GenBashCompletionV2(&script, true); err != nil {
+		return err
+	}
+	_, err := io.WriteString(out, strings.Replace(script.String(), words, ownWords, 1))
+	return err
 }

@@ -3,11 +3,9 @@ package main
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 )
 
@@ -40,48 +38,4 @@ func TestEveryCommandIsExplained(t *testing.T) {
 		require.Empty(t, stderr)
 		require.Contains(t, stdout, "Examples:", cmd.Name())
 	}
-}
-
-func TestCompletionScripts(t *testing.T) {
-	t.Parallel()
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		status, stdout, stderr := run(t, nil, "completion", shell)
-		require.Zero(t, status, stderr)
-		require.Contains(t, stdout, "relukko")
-		if path, err := exec.LookPath(shell); err == nil {
-			out, err := exec.Command(path, "-n", writeFile(t, "script", stdout)).CombinedOutput()
-			require.NoError(t, err, "%s", out)
-		}
-	}
-}
-
-func TestCompletion(t *testing.T) {
-	t.Parallel()
-	s, _ := locked(t, "robot-arm-1", "robot-arm-2", "dongle")
-	arms := "robot-arm-1\theld by Ada@bench/7\nrobot-arm-2\theld by Ada@bench/7\n:4\n"
-	for _, row := range []struct{ typed, offered string }{
-		{"get|ro", arms},
-		{"rm|dongle|ro", arms},
-		{"extend|ro", arms},
-		{"set|ro", arms},
-		{"run|ro", arms},
-		{"run|--lock|ro", arms},
-		{"acquire|ro", arms},
-		{"get|dongle|", ":4\n"},
-		{"run|dongle|--|ro", ":0\n"},
-		{"ls|", ":4\n"},
-		{"serve|--log-format|", "text\njson\n:4\n"},
-	} {
-		status, stdout, _ := run(t, of(s), append([]string{cobra.ShellCompRequestCmd}, strings.Split(row.typed, "|")...)...)
-		require.Zero(t, status)
-		require.Equal(t, row.offered, stdout, row.typed)
-	}
-
-	// A shell must not hang or be littered because of a backend.
-	hold := s.Hold(nil)
-	status, stdout, stderr := run(t, of(s), cobra.ShellCompRequestCmd, "get", "")
-	require.Zero(t, status)
-	require.Equal(t, ":4\n", stdout)
-	require.NotContains(t, stderr, "no answer")
-	hold.Release()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -53,6 +54,21 @@ func match(locks []api.Lock, arg string) (api.Lock, error) {
 	return api.Lock{}, failed("%s\nGive more of it.", text)
 }
 
+// harmless reports whether a shell takes a name as it is. Names are other
+// people's, and completion scripts have the shell evaluate what they have put on
+// the command line: none of the others is offered.
+func harmless(name string) bool {
+	for _, r := range name {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(" -_.:/@+,%=", r) {
+			return false
+		}
+	}
+	return !strings.HasPrefix(name, "-") && !strings.HasPrefix(name, activeHelp)
+}
+
+// activeHelp is what marks a completion that is none, but a message.
+const activeHelp = "_activeHelp_ "
+
 // completeNames completes the names of the locks that there are. The shell does
 // not wait for a backend that is slow.
 func completeNames(t *target, most int) cobra.CompletionFunc {
@@ -69,7 +85,7 @@ func completeNames(t *target, most int) cobra.CompletionFunc {
 		_ = a.with(c, func(ctx context.Context, c *api.Client) error {
 			locks, err := c.List(ctx)
 			for _, lock := range locks {
-				if strings.HasPrefix(lock.Name, toComplete) {
+				if strings.HasPrefix(lock.Name, toComplete) && harmless(lock.Name) {
 					names = append(names, cobra.CompletionWithDesc(lock.Name, "held by "+holderOf(lock)))
 				}
 			}

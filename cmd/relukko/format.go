@@ -46,7 +46,7 @@ func expires(lock api.Lock, now time.Time) string {
 }
 
 // printTable shows locks in columns.
-func printTable(w io.Writer, locks []api.Lock, now time.Time) {
+func printTable(w io.Writer, locks []api.Lock, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tHOLDER\tIP\tAGE\tEXPIRES\tWAITERS\tID")
 	for _, lock := range locks {
@@ -57,7 +57,7 @@ func printTable(w io.Writer, locks []api.Lock, now time.Time) {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(lock.Name), orDash(mark.ReplaceAllString(lock.Creator, "")), orDash(lock.IP),
 			short(now.Sub(lock.CreatedAt).Truncate(time.Second)), expires(lock, now), waiters, lock.ID)
 	}
-	t.Flush()
+	return printed(0, t.Flush())
 }
 
 func orDash(s string) string {
@@ -68,7 +68,7 @@ func orDash(s string) string {
 }
 
 // printLock shows all that is known of one lock.
-func printLock(w io.Writer, lock api.Lock, now time.Time) {
+func printLock(w io.Writer, lock api.Lock, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(what, value string) { fmt.Fprintf(t, "%s\t%s\n", what, value) }
 	row("name", printable(lock.Name))
@@ -84,7 +84,7 @@ func printLock(w io.Writer, lock api.Lock, now time.Time) {
 	if lock.Waiters != 0 {
 		row("waiters", fmt.Sprint(lock.Waiters))
 	}
-	t.Flush()
+	return printed(0, t.Flush())
 }
 
 func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }

@@ -42,6 +42,5 @@ func show(cmd *cobra.Command, lock api.Lock, asJSON bool) error {
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), lock)
 	}
-	printLock(cmd.OutOrStdout(), lock, time.Now())
-	return nil
+	return printLock(cmd.OutOrStdout(), lock, time.Now())
 }

@@ -141,3 +141,19 @@ func (l *locks) environment() []string {
 		"RELUKKO_FENCING_TOKEN=" + lines(tokens),
 	}
 }
+
+// overridden is env with what is in more, instead of what env says of the same
+// variables, for example of the locks of a relukko run further out: of several
+// values some programs take the first, others the last.
+func overridden(env, more []string) []string {
+	set := make(map[string]bool, len(more))
+	for _, kv := range more {
+		name, _, _ := strings.Cut(kv, "=")
+		set[name] = true
+	}
+	env = slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return set[name]
+	})
+	return append(env, more...)
+}

@@ -45,7 +45,7 @@ take some minutes. Ages are reckoned by the clock of this machine.`,
 			case len(locks) == 0:
 				fmt.Fprintf(cmd.ErrOrStderr(), "relukko: nobody holds a lock at %s\n", c.BaseURL())
 			default:
-				printTable(cmd.OutOrStdout(), locks, time.Now())
+				return printTable(cmd.OutOrStdout(), locks, time.Now())
 			}
 			return nil
 		})

@@ -36,8 +36,12 @@ the exit status is then 1.`,
 				return err
 			}
 			var missed error
+			removed := make(map[string]bool) // one that is named twice is deleted once
 			for _, arg := range args {
 				lock, err := match(locks, arg)
+				if removed[lock.ID] {
+					continue
+				}
 				if err == nil {
 					err = remove(ctx, c, lock.ID)
 				}
@@ -48,6 +52,7 @@ the exit status is then 1.`,
 				if err != nil {
 					return err
 				}
+				removed[lock.ID] = true
 				fmt.Fprintf(cmd.OutOrStdout(), "deleted %s (%s), held by %s\n", printable(lock.Name), lock.ID, holderOf(lock))
 			}
 			return missed

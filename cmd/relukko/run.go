@@ -13,6 +13,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
@@ -37,10 +38,15 @@ type lockFlags struct {
 }
 
 func (f *lockFlags) add(cmd *cobra.Command) {
-	durationVar(cmd, &f.wait, "wait", "how long to wait for the lock (default: as long as it takes)")
+	durationVar(cmd, &f.wait, "wait", "how long to wait for the lock, 0 for not at all (default: as long as it takes)")
 	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait for a lock that somebody holds")
 	cmd.Flags().StringVar(&f.creator, "creator", "", "`who` others see as the holder (default user@host/pid)")
 	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait")
+}
+
+// read takes the flags in as they were given.
+func (f *lockFlags) read(cmd *cobra.Command) {
+	f.noWait = f.noWait || cmd.Flags().Changed("wait") && f.wait == 0
 }
 
 // options are those of the mutex for a name.
@@ -98,8 +104,8 @@ What cannot be had:
     Linux, unless it has changed its user id, as sudo does), but not what the
     command has started. The lock is free when its lease (--ttl) and the
     backend's grace (about 3 min) are over.
-  - What calls setsid, or otherwise leaves the process group, is not reached by
-    signals to the group.
+  - What calls setsid, or otherwise leaves the process group, as the jobs of an
+    interactive shell do, is not reached by signals to the group.
   - While relukko run is stopped nobody renews the lock. Ctrl-Z stops the
     command too; when it goes on too late, it is killed before it can do
     anything. But after SIGSTOP to relukko run alone, the command goes on, and
@@ -130,6 +136,12 @@ own.`,
 	durationVar(cmd, &f.ttl, "ttl", "the lease, in whole seconds: bounds outages that do no harm (to half of it), and what a crash costs")
 	durationVar(cmd, &f.killAfter, "kill-after", "how long the command has to end after SIGTERM")
 	_ = cmd.RegisterFlagCompletionFunc("lock", completeNames(t, 0))
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if _, unknown := errors.AsType[*pflag.NotExistError](err); unknown {
+			return usage("%v. Those of the command come after --: relukko run NAME -- COMMAND", err)
+		}
+		return err
+	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		dash := cmd.ArgsLenAtDash()
 		switch {
@@ -144,6 +156,7 @@ own.`,
 		case f.ttl < time.Second || f.ttl%time.Second != 0:
 			return usage("--ttl: the lease has whole seconds, at least one")
 		}
+		f.read(cmd)
 		return f.run(t, append(f.more, args[:dash]...), args[dash:])
 	}
 	return cmd
@@ -168,7 +181,7 @@ func (f *runFlags) run(t *target, names, argv []string) error {
 	if err := f.take(l, w, signals); err != nil {
 		return err
 	}
-	command.env = append(command.env, l.environment()...)
+	command.env = overridden(command.env, l.environment())
 	ended := command.guard(l, signals)
 	return conclude(l, ended, signals)
 }

@@ -53,6 +53,19 @@ func TestTheCommandKnowsItsLock(t *testing.T) {
 	}
 }
 
+// In a guarded command that guards another one, the inner one sees the inner
+// lock, and each variable once: programs differ in which of two they take.
+func TestGuardedCommandsWithinOneAnother(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	status, stdout, stderr := run(t, of(s), "run", "outer", "--", program, "run", "inner", "--", "env")
+	require.Zero(t, status, stderr)
+	require.Equal(t, 1, strings.Count(stdout, "\nRELUKKO_LOCK_NAME="), stdout)
+	require.Contains(t, stdout, "\nRELUKKO_LOCK_NAME=inner\n")
+	require.Equal(t, 1, strings.Count(stdout, "\nRELUKKO_LOCK_ID="), stdout)
+	require.Equal(t, 1, strings.Count(stdout, "\nRELUKKO_FENCING_TOKEN="), stdout)
+}
+
 func TestInputAndOutputPassThrough(t *testing.T) {
 	t.Parallel()
 	const size = 100 << 20

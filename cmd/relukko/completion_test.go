@@ -1,0 +1,151 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/relukkotest"
+)
+
+func TestCompletionScripts(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		status, stdout, stderr := run(t, nil, "completion", shell)
+		require.Zero(t, status, stderr)
+		require.Contains(t, stdout, "relukko")
+		if path, err := exec.LookPath(shell); err == nil {
+			out, err := exec.Command(path, "-n", writeFile(t, "script", stdout)).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	s, _ := locked(t, "robot-arm-1", "robot-arm-2", "dongle")
+	arms := "robot-arm-1\theld by Ada@bench/7\nrobot-arm-2\theld by Ada@bench/7\n:4\n"
+	for _, row := range []struct{ typed, offered string }{
+		{"get|ro", arms},
+		{"rm|dongle|ro", arms},
+		{"extend|ro", arms},
+		{"set|ro", arms},
+		{"run|ro", arms},
+		{"run|--lock|ro", arms},
+		{"acquire|ro", arms},
+		{"get|dongle|", ":4\n"},
+		{"run|dongle|--|ro", ":0\n"},
+		{"ls|", ":4\n"},
+		{"serve|--log-format|", "text\njson\n:4\n"},
+	} {
+		status, stdout, _ := run(t, of(s), append([]string{cobra.ShellCompRequestCmd}, strings.Split(row.typed, "|")...)...)
+		require.Zero(t, status)
+		require.Equal(t, row.offered, stdout, row.typed)
+	}
+
+	// A shell must not hang or be littered because of a backend.
+	hold := s.Hold(nil)
+	status, stdout, stderr := run(t, of(s), cobra.ShellCompRequestCmd, "get", "")
+	require.Zero(t, status)
+	require.Equal(t, ":4\n", stdout)
+	require.NotContains(t, stderr, "no answer")
+	hold.Release()
+}
+
+// What a shell would evaluate, or take for something else, is not offered.
+func TestCompletionOffersHarmlessNamesOnly(t *testing.T) {
+	t.Parallel()
+	harmful := []string{"x$(id)", "x`id`", "x;id", "x|y", "x&y", "x'y", `x"y`, `x\y`, "x*", "x?", "x[y]", "x{y}", "x<y", "x>y", "x(y)", "!x", "#x", "-x", "~x", "_activeHelp_ x"}
+	s, _ := locked(t, append(harmful, "Ü 猫", "host:/dev/tty@3,4%5=6+7")...)
+	status, stdout, _ := run(t, of(s), cobra.ShellCompNoDescRequestCmd, "get", "")
+	require.Zero(t, status)
+	require.ElementsMatch(t, []string{"Ü 猫", "host:/dev/tty@3,4%5=6+7", ":4"}, strings.Split(strings.TrimSpace(stdout), "\n"))
+}
+
+// shellWithCompletion is an interactive shell that completes.
+func shellWithCompletion(t testing.TB, s *relukkotest.Server, name string) *console {
+	t.Helper()
+	args := map[string][]string{"bash": {"--norc", "--noprofile", "-i"}, "zsh": {"-f", "-i"}}[name]
+	c := open(t, s, name, args...)
+	c.await(">> ")
+	c.types(`PATH="${relukko%/*}:$PATH"` + "\n")
+	if name == "zsh" {
+		c.types("autoload -Uz compinit; compinit -D -u\n")
+	}
+	c.types("source <(relukko completion " + name + ")\n")
+	c.types("echo rea''dy\n")
+	c.await("\nready")
+	return c
+}
+
+// The scripts at work, where the shells are there.
+func TestCompletionInTheShells(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"bash", "zsh"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			s, _ := locked(t, "robot-arm-1", "robot-arm-2", "dongle", "col:on")
+			c := shellWithCompletion(t, s, name)
+			for typed, gets := range map[string]string{
+				"relukko get don\t--json":         "dongle",
+				"relukko get col\t--json":         "col:on",
+				"relukko get col:\t--json":        "col:on",
+				"relukko get ro\t2 --json":        "robot-arm-2",
+				"relukko ge\tdon\t--js\t":         "dongle",
+				"relukko ex\tdon\t--fo\t1h --j\t": "dongle",
+			} {
+				c.types(typed + "\n")
+				c.await(`"lock_name": "` + gets + `"`)
+			}
+		})
+	}
+	if path, err := exec.LookPath("fish"); err == nil {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			s, _ := locked(t, "robot-arm-1", "robot-arm-2", "dongle", "col:on")
+			for typed, offers := range map[string]string{
+				"relukko get don":        "dongle\theld by Ada@bench/7\n",
+				"relukko get col:":       "col:on\theld by Ada@bench/7\n",
+				"relukko run --lock rob": "robot-arm-1\theld by Ada@bench/7\nrobot-arm-2\theld by Ada@bench/7\n",
+				"relukko compl":          "completion\tPrint a script that has a shell complete what is typed\n",
+			} {
+				cmd := exec.Command(path, "--no-config", "-c", `set PATH $argv[2] $PATH; relukko completion fish | source; complete -C $argv[1]`, typed, filepath.Dir(program))
+				cmd.Env = environment(t, of(s)...)
+				out, err := cmd.CombinedOutput()
+				require.NoError(t, err, "%s", out)
+				require.Equal(t, offers, string(out), typed)
+			}
+		})
+	}
+}
+
+// What others name their locks is never carried out by a shell, not even where
+// TAB is pressed again after it has put what two names have in common on the line.
+func TestCompletionDoesNotCarryOutNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"bash", "zsh"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			made := filepath.Join(t.TempDir(), "made")
+			s, _ := locked(t, "evil$(touch "+made+")1", "evil$(touch "+made+")2")
+			c := shellWithCompletion(t, s, name)
+			c.types("relukko get ev\t\t\t\t\x15echo do''ne\n") // Ctrl-U clears the line
+			c.await("\ndone")
+			_, err := os.Stat(made)
+			require.ErrorIs(t, err, os.ErrNotExist)
+		})
+	}
+}
