@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -38,6 +39,56 @@ func waits(t *testing.T, m *relukko.Mutex) <-chan time.Time {
 	}()
 	synctest.Wait()
 	return had
+}
+
+func TestNoMissedWakeUpBeforePushIsUp(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		holder := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, holder)
+		s.Latency(func(r *http.Request) (before, after time.Duration) {
+			if strings.HasPrefix(r.URL.Path, "/ws/") {
+				return 80 * time.Millisecond, 0
+			}
+			return 0, 0
+		})
+		start := time.Now()
+		had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+		time.Sleep(40 * time.Millisecond)
+		require.NoError(t, holder.Unlock(held))
+		require.LessOrEqual(t, (<-had).Sub(start), 85*time.Millisecond)
+		<-had
+	})
+}
+
+func TestNoMissedWakeUpOfTheNextInLine(t *testing.T) {
+	bubble(t, "who heard of the release gives up before it has asked", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		s.DeletedShape(func(server.Lock) any { return true })
+		others := s.Client()
+		holder, other := relukko.NewMutex(others, "arm"), relukko.NewMutex(others, "leg")
+		held, leg := lock(t, holder), lock(t, other)
+		s.Latency(func(*http.Request) (before, after time.Duration) { return 0, time.Millisecond })
+
+		c := s.Client()
+		ctx, cancel := context.WithCancel(t.Context())
+		first := make(chan error)
+		go func() {
+			_, err := relukko.NewMutex(c, "arm").Lock(ctx)
+			first <- err
+		}()
+		time.Sleep(10 * time.Microsecond)
+		had := waits(t, relukko.NewMutex(c, "arm"))
+		time.Sleep(time.Minute)
+		require.NoError(t, other.Unlock(leg)) // from here on the first one takes its time to look
+		time.Sleep(100 * time.Millisecond)
+		start := time.Now()
+		require.NoError(t, holder.Unlock(held))
+		cancel()
+		require.ErrorIs(t, <-first, context.Canceled)
+		require.LessOrEqual(t, (<-had).Sub(start), 5*time.Millisecond)
+		<-had
+	})
 }
 
 func TestNoMissedWakeUp(t *testing.T) {

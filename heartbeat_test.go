@@ -74,6 +74,22 @@ func TestLossIsKnownBeforeExpiry(t *testing.T) {
 	}
 }
 
+func TestLossIsKnownBeforeExpiryWhereAnswersAreSlow(t *testing.T) {
+	bubble(t, "1.2 s", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
+		held := lock(t, m)
+		s.Latency(func(r *http.Request) (before, after time.Duration) { return 0, 1200 * time.Millisecond })
+		time.Sleep(30 * time.Second)
+		require.NoError(t, held.Err())
+		s.GoDark()
+		<-held.Done()
+		require.True(t, time.Now().Before(expiresAt(s)), "done at %v, expired at %v", time.Now(), expiresAt(s))
+		lostFor(t, held, relukko.LossUnreachable)
+		s.Heal()
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+	})
+}
+
 func TestLossIsKnownBeforeExpiryOnLoopback(t *testing.T) {
 	for range 4 {
 		t.Run("", func(t *testing.T) {
