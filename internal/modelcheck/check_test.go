@@ -81,6 +81,8 @@ func (w *world) left() {
 		case abandoned:
 		case s == nil && w.refused(client, ofRelease, rec.created.at, never.at):
 			// Who may not delete cannot clean up.
+		case s == nil && w.plan.replaced && rec.unmarked:
+			// A backend that does not know the mark has said that nothing is left.
 		case s == nil:
 			w.wrong("lock %s of %s is an orphan, made by %q", brief(rec.id), rec.name, rec.creator)
 		case rec.leases[len(rec.leases)-1].expires <= time.Since(w.start) && !errors.Is(s.err, relukko.ErrLockLost):
@@ -342,7 +344,7 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 // that was never answered: then "gone" may have meant that it was carried out.
 func (w *world) ambiguousRelease(s *session) bool {
 	for _, x := range w.exchange {
-		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && (!x.answered || x.status >= 500) {
+		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && !x.understood() && (!x.answered || x.status >= 500 || x.status < 300) {
 			return true
 		}
 	}

@@ -43,7 +43,9 @@ func (w *world) checkLinear() {
 	effects := w.effects()
 	marks := make(map[string]string)
 	for _, rec := range w.order {
-		marks[rec.id] = rec.mark
+		if !rec.unmarked {
+			marks[rec.id] = rec.mark
+		}
 	}
 	for _, name := range w.plan.names {
 		var ops []porcupine.Operation

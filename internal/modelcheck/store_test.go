@@ -23,6 +23,7 @@ const (
 // lockRecord is the life of one lock on the backend.
 type lockRecord struct {
 	id, name, creator, mark string
+	unmarked                bool // the backend takes no notice of marks, or did not then
 	token                   uint64
 	by                      int // the client; -1: the backend itself, from its queue
 	created                 moment
@@ -110,7 +111,7 @@ func (s *store) Create(ctx context.Context, in server.NewLock) (server.Lock, err
 	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name, creatorOf(&l), in.TTL, l.FencingToken)
 	rec := &lockRecord{
 		id: l.ID, name: l.Name, creator: creatorOf(&l), mark: markOf(creatorOf(&l)), token: l.FencingToken,
-		by: s.by(ctx), created: m, length: in.TTL,
+		by: s.by(ctx), created: m, length: in.TTL, unmarked: in.Mark == "",
 		leases: []leaseRecord{{m, s.local(&l), 0, in.TTL}},
 	}
 	r.locks[l.ID] = rec
