@@ -38,6 +38,7 @@ func (w *world) check() {
 		w.checkCause(s, rec)
 		w.checkOutage(s, rec)
 		w.checkUnlock(s, rec)
+		w.checkGivenBack(s, rec)
 	}
 	for _, t := range w.tries {
 		w.checkTry(t)
@@ -337,6 +338,19 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	}
 	if s.err != nil && !lostBefore && !errors.Is(s.err, api.ErrClosed) && rec.removed != nil && !rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
 		w.wrong("%s: Unlock returned %v, nothing being wrong", s.who, s.err)
+	}
+}
+
+// checkGivenBack: a lock that was lost though the backend still has it is
+// deleted after Unlock, not only when it expires.
+func (w *world) checkGivenBack(s *session, rec *lockRecord) {
+	const most = 15 * time.Second
+	var lost *relukko.LostError
+	if !errors.As(s.cause, &lost) || lost.Reason == relukko.LossDeleted || w.plan.clients[s.client].closeAt > 0 || s.shared {
+		return
+	}
+	if w.quiet(s.client, s.unlock.at, s.unlock.at+most) && (rec.removed == nil || rec.removed.at > s.unlock.at+most) {
+		w.wrong("%s: lost lock %s was unlocked at %v and not given back", s.who, brief(s.id), s.unlock.at)
 	}
 }
 

@@ -31,6 +31,7 @@ type plan struct {
 	names   []string
 	clients []clientPlan
 	faults  []fault
+	firsts  []fault         // when and where goroutines make their first calls
 	moments []time.Duration // of calls and what follows from them, as far as it can be foretold
 }
 
@@ -226,6 +227,9 @@ func (p *plan) addClients(d dice, ttls []time.Duration) {
 					t += call.hold
 					calls = append(calls, call)
 				}
+				if len(calls) > 0 {
+					p.firsts = append(p.firsts, fault{link: len(p.clients), at: calls[0].pause})
+				}
 				m.callers = append(m.callers, calls)
 			}
 			if len(m.callers) > 0 {
@@ -330,6 +334,10 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 		switch f.kind {
 		case straggler: // a create arrives after its caller has given it up, and got the lock by another one
 			f.kind, f.requests, f.for_, f.delay = "slow", ofCreate, 20*time.Millisecond, d.span(100*time.Millisecond, 3*time.Second)
+			if len(p.firsts) > 0 && !d.one(4) {
+				first := pick(d, p.firsts...)
+				f.link, f.at = first.link, max(first.at-time.Millisecond, 0)
+			}
 			p.faults[len(p.faults)-1] = f
 			p.faults = append(p.faults, fault{kind: "reset", link: f.link, at: f.at + f.delay/4})
 		case unheard: // a lock is deleted while nobody listens
