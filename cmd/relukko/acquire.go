@@ -34,7 +34,7 @@ Exit status 75 when the lock was not acquired in time.`,
 			"# … other steps …",
 			"relukko release \"$id\"",
 		),
-		Args:              cobra.ExactArgs(1),
+		Args:              arguments(1, 1),
 		ValidArgsFunction: completeNames(t, 1),
 	}
 	f.add(cmd)

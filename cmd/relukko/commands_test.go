@@ -105,7 +105,7 @@ func TestMatch(t *testing.T) {
 		"17ac":     "17ac", // the name goes before the id
 		"17ac7":    "dongle",
 		"950d":     "2 locks have an id that begins with \"950d\":\n  950daa20-a814-451e-9407-ec496cf9c136  arm\n  950dbb20-a814-451e-9407-ec496cf9c136  17ac\nGive more of it.",
-		"17a":      `there is no lock "17a", and none whose id begins with that`, // too short
+		"17a":      `there is no lock "17a". Of an id it takes at least 4 characters`,
 		"":         `there is no lock "", and none whose id begins with that`,
 		"a814-451": `there is no lock "a814-451", and none whose id begins with that`,
 	} {
@@ -287,12 +287,12 @@ func TestHealth(t *testing.T) {
 	require.Equal(t, s.URL+" is up\n", stdout)
 
 	s.Stop()
-	status, _, stderr = run(t, nil, "health", "--timeout", "100ms", s.URL)
+	status, _, stderr = run(t, nil, "health", "--timeout", "1s", s.URL)
 	require.Equal(t, 1, status)
 	require.Contains(t, stderr, "connection refused")
 	s.Start(true)
 	s.FailNext(-1, 503)
-	status, _, stderr = run(t, nil, "health", "--timeout", "100ms", s.URL)
+	status, _, stderr = run(t, nil, "health", "--timeout", "2s", s.URL)
 	require.Equal(t, 1, status)
 	require.Contains(t, stderr, "503 Service Unavailable")
 }

@@ -28,7 +28,7 @@ program's idea with its next renewal. --for can also make a lock expire earlier.
 			"relukko extend robot-arm-1 --for 30m    # from now",
 			"relukko extend robot-arm-1 --add 30m    # beyond what it has",
 		),
-		Args:              cobra.ExactArgs(1),
+		Args:              arguments(1, 1),
 		ValidArgsFunction: completeNames(t, 1),
 	}
 	durationVar(cmd, &from, "for", "expire so long from now")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -82,14 +83,17 @@ func said(e *api.Error) string {
 func unreachable(err error, base string) string {
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	timeout, isNet := errors.AsType[net.Error](err)
-	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	certificate, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	_, another := errors.AsType[x509.HostnameError](err)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("no Relukko backend at %s: connection refused. Start one with `relukko serve`, or set RELUKKO_BASE_URL", base)
 	case isDNS:
 		return fmt.Sprintf("no Relukko backend at %s: %s: %s. Check --url or RELUKKO_BASE_URL", base, dns.Name, dns.Err)
+	case another:
+		return fmt.Sprintf("the certificate of %s is for another address: %s. Have --url or RELUKKO_BASE_URL name it as its certificate does", base, printable(certificate.Err.Error()))
 	case untrusted:
-		return fmt.Sprintf("the certificate of %s cannot be trusted: %s. Set REQUESTS_CA_BUNDLE to a file with the certificate of its CA", base, plain(err))
+		return fmt.Sprintf("the certificate of %s cannot be trusted: %s. Set REQUESTS_CA_BUNDLE to a file with the certificate of its CA", base, printable(certificate.Err.Error()))
 	case isNet && timeout.Timeout():
 		return fmt.Sprintf("no answer from %s in time. Is the address right, and is the network up?", base)
 	}
@@ -99,7 +103,7 @@ func unreachable(err error, base string) string {
 // plain is the text of an error without the "relukko:" that all texts of the
 // program begin with anyway.
 func plain(err error) string {
-	return printable(strings.TrimPrefix(err.Error(), "relukko: "))
+	return printable(strings.ReplaceAll(strings.TrimPrefix(err.Error(), "relukko: "), ": relukko: ", ": "))
 }
 
 // heldBy words who holds a lock, and since when.

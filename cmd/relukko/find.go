@@ -43,6 +43,9 @@ func match(locks []api.Lock, arg string) (api.Lock, error) {
 	}
 	switch len(found) {
 	case 0:
+		if 0 < len(arg) && len(arg) < minPrefix {
+			return api.Lock{}, failed("there is no lock %q. Of an id it takes at least %d characters", arg, minPrefix)
+		}
 		return api.Lock{}, failed("there is no lock %q, and none whose id begins with that", arg)
 	case 1:
 		return found[0], nil

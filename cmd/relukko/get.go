@@ -21,7 +21,7 @@ there is no such lock.`,
 			"relukko get robot-arm-1",
 			"relukko get 950d --json",
 		),
-		Args:              cobra.ExactArgs(1),
+		Args:              arguments(1, 1),
 		ValidArgsFunction: completeNames(t, 1),
 	}
 	ask := newAsking(cmd, t)

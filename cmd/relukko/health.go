@@ -20,7 +20,7 @@ containers. It needs no API key. Exit status 0 when it is, 1 when it is not.`,
 			"relukko health --timeout 2s https://relukko.example",
 			"HEALTHCHECK CMD [\"relukko\", \"health\"]    # in a Dockerfile",
 		),
-		Args:              cobra.MaximumNArgs(1),
+		Args:              arguments(0, 1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	ask := newAsking(cmd, t)

@@ -83,6 +83,7 @@ func (l *ledger) compare(t *testing.T, c *api.Client, who int) {
 }
 
 func TestWhatWasAcknowledgedSurvivesKills(t *testing.T) {
+	t.Parallel()
 	for _, store := range []struct {
 		name string
 		url  func(t *testing.T) string
@@ -91,6 +92,7 @@ func TestWhatWasAcknowledgedSurvivesKills(t *testing.T) {
 		{"PostgreSQL", func(t *testing.T) string { return postgres.Database(t) }},
 	} {
 		t.Run(store.name, func(t *testing.T) {
+			t.Parallel()
 			const kills, clients = 50, 4
 			env := []string{envKey + "=kill-test"}
 			url := store.url(t)
@@ -132,7 +134,8 @@ func TestWhatWasAcknowledgedSurvivesKills(t *testing.T) {
 // TestWhatWasAcknowledgedSurvivesTheDatabasesEnd: the database is killed, not
 // the server, which serves again by itself when the database is back.
 func TestWhatWasAcknowledgedSurvivesTheDatabasesEnd(t *testing.T) {
-	const kills, clients = 5, 4
+	t.Parallel()
+	const kills, clients = 3, 4
 	database := pgtest.Cluster{Fsync: true}
 	t.Cleanup(func() { require.NoError(t, database.Close()) })
 	s := serveWith(t, []string{envKey + "=kill-test"}, "--store", database.Database(t), "--grace", "1h")
@@ -225,9 +228,10 @@ func (r *register) leave() {
 // chaos is how long servers are killed at random.
 //
 //	go test ./cmd/relukko -run KilledAtRandom -v -chaos 30s
-var chaos = flag.Duration("chaos", 4*time.Second, "how long TestServersOverOneDatabaseAreKilledAtRandom kills servers")
+var chaos = flag.Duration("chaos", 3*time.Second, "how long TestServersOverOneDatabaseAreKilledAtRandom kills servers")
 
 func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
+	t.Parallel()
 	const servers, mutexes = 3, 24
 	env := []string{envKey + "=kill-test"}
 	args := []string{"--store", postgres.Database(t), "--grace", "0s"}

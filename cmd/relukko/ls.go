@@ -27,7 +27,7 @@ take some minutes. Ages are reckoned by the clock of this machine.`,
 			"relukko ls",
 			"relukko ls --json | jq -r '.[].lock_name'",
 		),
-		Args:              cobra.NoArgs,
+		Args:              arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	ask := newAsking(cmd, t)

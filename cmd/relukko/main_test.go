@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"os"
 	"os/exec"
@@ -28,6 +29,7 @@ var program string
 var postgres pgtest.Cluster
 
 func TestMain(m *testing.M) {
+	parallel()
 	dir, err := os.MkdirTemp("", "relukko")
 	if err != nil {
 		panic(err)
@@ -40,6 +42,17 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(dir)
 		os.Exit(code)
 	}))
+}
+
+// parallel has more tests run at once than there are processors, unless
+// somebody said how many: they mostly wait for other processes.
+func parallel() {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		flag.Set("test.parallel", "8")
+	}
 }
 
 // patience bounds what should take milliseconds on a machine that is busy.

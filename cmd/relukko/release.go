@@ -24,7 +24,7 @@ it is never somebody else's that is released.
 Exit status 76 when there is no such lock any more. It was lost then: --for had
 run out, or somebody had deleted it, and others may have been at what it guards.`,
 		Example:           examples("relukko release \"$id\""),
-		Args:              cobra.ExactArgs(1),
+		Args:              arguments(1, 1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	ask := newAsking(cmd, t)

@@ -25,7 +25,7 @@ the exit status is then 1.`,
 			"relukko rm robot-arm-1",
 			"relukko rm 950d 17ac",
 		),
-		Args:              cobra.MinimumNArgs(1),
+		Args:              arguments(1, many),
 		ValidArgsFunction: completeNames(t, 0),
 	}
 	ask := newAsking(cmd, t)

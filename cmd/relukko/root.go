@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -87,6 +88,21 @@ acquired in time, 76 when it was lost. 'relukko run' has some more.`,
 	add("backend", newServe(target), newHealth(target))
 	add("more", newCompletion(), newVersion(), newDocs())
 	return root
+}
+
+const many = math.MaxInt
+
+// arguments refuses more or fewer arguments than there can be.
+func arguments(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usage("something is missing: %s", cmd.Parent().Name()+" "+cmd.Use)
+		case len(args) > most:
+			return usage("%q is too much: %s", args[most], cmd.Parent().Name()+" "+cmd.Use)
+		}
+		return nil
+	}
 }
 
 // examples indents lines as cobra wants them.

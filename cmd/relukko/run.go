@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -309,6 +310,10 @@ type ended struct {
 	lost     bool // the lock was, while it ran
 }
 
+// tryingOn is what a mutex goes on doing after it has said so, but not when the
+// program ends.
+var tryingOn = regexp.MustCompile(`, trying on until \S+:`)
+
 // conclude releases the locks and makes the exit status.
 func conclude(l *locks, e ended, signals <-chan os.Signal) error {
 	answer, done := make(chan error, 1), make(chan struct{})
@@ -337,7 +342,7 @@ func conclude(l *locks, e ended, signals <-chan os.Signal) error {
 	case lost && e.failure == nil:
 		return &failure{statusLost, lossText(loss, l.client.BaseURL()) + ". The command had ended by itself, but others may have been at it too"}
 	case err != nil && !lost:
-		fmt.Fprintf(os.Stderr, "relukko: %s. It expires by itself; `relukko rm` frees it sooner\n", plain(err))
+		fmt.Fprintf(os.Stderr, "relukko: %s. It expires by itself; `relukko rm` frees it sooner\n", tryingOn.ReplaceAllString(plain(err), ":"))
 	}
 	switch {
 	case e.failure != nil:

@@ -56,7 +56,7 @@ it has answered for is kept in any case.`,
 			"DATABASE_URL=postgres://relukko:secret@db/relukko relukko serve --addr 0.0.0.0 --api-key-file /run/secrets/relukko",
 			"relukko serve --addr 127.0.0.1:0 --store memory    # for a try: on any free port",
 		),
-		Args:              cobra.NoArgs,
+		Args:              arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	flags := cmd.Flags()

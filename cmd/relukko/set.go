@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,13 +21,14 @@ func newSet(t *target) *cobra.Command {
 		Long: `Change who a lock says it is from, and when it expires. It is named by its name,
 by its id, or by the beginning of its id (four characters at least).
 
-The time is one of RFC 3339, by the clock of the backend, and may lie in the
-past: the lock is then swept soon.`,
+The time is one of RFC 3339, by the clock of the backend; without Z or an offset
+from UTC it is local time. It may lie in the past: the lock is then swept soon.`,
 		Example: examples(
 			"relukko set robot-arm-1 --creator 'Ada, until the bench is repaired'",
 			"relukko set robot-arm-1 --expires-at 2031-05-01T18:00:00+02:00",
+			"relukko set robot-arm-1 --expires-at '2031-05-01 18:00'    # local time",
 		),
-		Args:              cobra.ExactArgs(1),
+		Args:              arguments(1, 1),
 		ValidArgsFunction: completeNames(t, 1),
 	}
 	cmd.Flags().StringVar(&creator, "creator", "", "who it is from")
@@ -40,9 +42,9 @@ past: the lock is then swept soon.`,
 			update.Creator = &creator
 		}
 		if cmd.Flags().Changed("expires-at") {
-			at, err := time.Parse(time.RFC3339, expiresAt)
+			at, err := parseTime(expiresAt)
 			if err != nil {
-				return usage("--expires-at: %q is not a time like 2031-05-01T18:00:00Z or 2031-05-01T18:00:00+02:00", expiresAt)
+				return err
 			}
 			update.ExpiresAt = &at
 		}
@@ -58,4 +60,20 @@ past: the lock is then swept soon.`,
 		})
 	}
 	return cmd
+}
+
+// parseTime reads a time as RFC 3339 has it, with a blank for the T where one
+// likes, or a local one.
+func parseTime(s string) (time.Time, error) {
+	text := strings.Replace(s, " ", "T", 1)
+	at, err := time.Parse(time.RFC3339, text)
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04"} {
+		if err != nil {
+			at, err = time.ParseInLocation(layout, text, time.Local)
+		}
+	}
+	if err != nil {
+		return at, usage("--expires-at: %q is not a time like 2031-05-01T18:00:00Z, 2031-05-01T18:00:00+02:00 or, locally, 2031-05-01 18:00", s)
+	}
+	return at, nil
 }

@@ -23,7 +23,7 @@ var (
 const (
 	// beforeEnd is the time between SIGKILL and the end of the lease, or half of
 	// what is left of the lease when the loss is known, where that is less.
-	beforeEnd = 500 * time.Millisecond
+	beforeEnd = time.Second
 	killTime  = time.Second            // that SIGKILL may take
 	lookEvery = 10 * time.Millisecond  // whether anything of a group is left
 	stopTime  = 100 * time.Millisecond // after which we have not been stopped

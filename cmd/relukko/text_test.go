@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"testing"
@@ -36,6 +38,25 @@ func TestShort(t *testing.T) {
 		require.Equal(t, want, short(d))
 	}
 	require.NotPanics(t, func() { short(-1 << 63) })
+}
+
+func TestTimes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Time{
+		"2031-05-01T18:00:00Z":         time.Date(2031, 5, 1, 18, 0, 0, 0, time.UTC),
+		"2031-05-01 18:00:00Z":         time.Date(2031, 5, 1, 18, 0, 0, 0, time.UTC),
+		"2031-05-01T18:00:00.25+02:00": time.Date(2031, 5, 1, 16, 0, 0, 250e6, time.UTC),
+		"2031-05-01 18:00":             time.Date(2031, 5, 1, 18, 0, 0, 0, time.Local),
+		"2031-05-01T18:00:30":          time.Date(2031, 5, 1, 18, 0, 30, 0, time.Local),
+	} {
+		got, err := parseTime(text)
+		require.NoError(t, err, text)
+		require.True(t, got.Equal(want), "%s: %v", text, got)
+	}
+	for _, text := range []string{"", "tomorrow", "18:00", "2031-05-01", "1930000000", "2031-05-01 18", "2031-13-01 18:00", "2031-05-01 18:00 Z"} {
+		_, err := parseTime(text)
+		require.Error(t, err, text)
+	}
 }
 
 func TestBindAddr(t *testing.T) {
@@ -117,7 +138,19 @@ func TestUnreachable(t *testing.T) {
 		"no Relukko backend at http://relukko.example: relukko.example: no such host. Check --url or RELUKKO_BASE_URL": &net.DNSError{Name: "relukko.example", Err: "no such host"},
 		"no answer from http://relukko.example in time. Is the address right, and is the network up?":                  context.DeadlineExceeded,
 		"no answer from http://relukko.example: cut":                                                                   errors.New("relukko: cut"),
+		`no answer from http://relukko.example: lock "x": not acquired: cut`:                                           errors.New(`relukko: lock "x": not acquired: relukko: cut`),
+		"the certificate of http://relukko.example is for another address: x509: certificate is valid for other.example, not relukko.example. Have --url or RELUKKO_BASE_URL name it as its certificate does": &tls.CertificateVerificationError{
+			Err: x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"other.example"}}, Host: "relukko.example"}},
 	} {
 		require.Equal(t, &failure{statusUnavailable, want}, explain(err, base))
+	}
+}
+
+// What a mutex would go on doing is not said where the program ends.
+func TestTryingOn(t *testing.T) {
+	t.Parallel()
+	for _, zone := range []string{"Z", "+02:00"} {
+		require.Equal(t, `lock "x": not released within 10s: cut`,
+			tryingOn.ReplaceAllString(`lock "x": not released within 10s, trying on until 2026-11-23T08:49:02`+zone+`: cut`, ":"))
 	}
 }

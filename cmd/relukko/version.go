@@ -13,7 +13,7 @@ func newVersion() *cobra.Command {
 		Short:             "Print the version",
 		Long:              `Print the version, the commit that it was built from, and the version of Go.`,
 		Example:           examples("relukko version"),
-		Args:              cobra.NoArgs,
+		Args:              arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return printed(fmt.Fprintln(cmd.OutOrStdout(), version()))

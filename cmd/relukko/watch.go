@@ -27,7 +27,7 @@ a line of JSON.`,
 			"relukko watch",
 			"relukko watch --json | jq -r 'select(.event == \"deleted\") | .lock_name'",
 		),
-		Args:              cobra.NoArgs,
+		Args:              arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	ask := newAsking(cmd, t)
