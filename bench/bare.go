@@ -16,7 +16,8 @@ const locksPath = "/v1/locks/"
 type bareClient struct {
 	client *http.Client
 	url    string
-	header http.Header
+	key    string
+	prefer string // of creates; empty: nothing
 	body   []byte
 }
 
@@ -28,7 +29,7 @@ func (s *relukkoService) bare(name string) *bareClient {
 	return &bareClient{
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: herdSize}}, // else most connections are used once
 		url:    s.url + locksPath,
-		header: http.Header{"X-Api-Key": {s.key}, "Content-Type": {"application/json"}},
+		key:    s.key,
 		body:   body,
 	}
 }
@@ -65,7 +66,13 @@ func (b *bareClient) ask(ctx context.Context, method, url string, body io.Reader
 	if err != nil {
 		return nil, err
 	}
-	r.Header = b.header
+	r.Header.Set("X-API-KEY", b.key)
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/json")
+		if b.prefer != "" {
+			r.Header.Set("Prefer", b.prefer)
+		}
+	}
 	answer, err := b.client.Do(r)
 	if err != nil {
 		return nil, err

@@ -30,7 +30,7 @@ type bareClients struct {
 
 func (c *bareClients) lockers(_ context.Context, name string, n int) ([]locker, error) {
 	b := c.service.bare(name)
-	b.header.Set("Prefer", "wait=30")
+	b.prefer = "wait=30"
 	c.made = append(c.made, b)
 	return each(n, func() (locker, error) { return &bareLocker{client: b}, nil })
 }

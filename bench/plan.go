@@ -88,6 +88,9 @@ func (p plan) run(ctx context.Context, s *site) (r *results, err error) {
 				r.idlers(ctx, s, present, n, got)
 			} else {
 				for _, row := range present {
+					if ctx.Err() != nil {
+						break
+					}
 					r.one(ctx, s, scenario, row, n, got)
 				}
 			}
