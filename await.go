@@ -16,6 +16,10 @@ const (
 	pollPushed = 30 * time.Second // while push is up; a net under it
 	noiseFirst = 10 * time.Millisecond
 	noiseMax   = 250 * time.Millisecond // between two looks on broadcasts that do not say which lock it was
+	paceOf     = 4 * time.Millisecond   // between two looks on those that do, on average
+	paceBurst  = 200 * time.Millisecond // of such looks may be made at once
+
+	maxRetryAfter = 5 * time.Minute
 )
 
 // await returns when another create is worth sending, after r found the name
@@ -45,7 +49,13 @@ func (a *acquisition) await(r created) bool {
 	a.poll = min(max(2*a.poll, pollFirst), pollMax)
 	poll := time.NewTimer(a.pollPause())
 	defer poll.Stop()
-	var quiet <-chan time.Time // set while a wakeMaybe is sat out
+	var quiet <-chan time.Time // set while a wake is sat out
+	var until time.Time
+	sitOut := func(d time.Duration) {
+		if at := time.Now().Add(d); quiet == nil || at.Before(until) {
+			quiet, until = time.After(d), at
+		}
+	}
 	for {
 		select {
 		case <-a.ctx.Done():
@@ -62,11 +72,11 @@ func (a *acquisition) await(r created) bool {
 		case wakeSure:
 			w.noise = 0
 			a.woken = true
-			pause := a.hub.courtesy(w.name, w.miss())
+			pause := max(a.hub.courtesy(w.name, w.miss()), w.pace())
 			if pause == 0 {
 				return true
 			}
-			quiet = time.After(pause)
+			sitOut(pause)
 		case wakeLikely:
 			if quiet != nil {
 				break
@@ -76,7 +86,7 @@ func (a *acquisition) await(r created) bool {
 			if first && a.hub.courtesy(w.name, 0) == 0 {
 				return true
 			}
-			quiet = time.After(rand.N(noiseFirst))
+			sitOut(max(rand.N(noiseFirst), w.pace()))
 		case wakeMaybe:
 			if quiet != nil {
 				break
@@ -89,7 +99,7 @@ func (a *acquisition) await(r created) bool {
 			if pause == 0 {
 				return true
 			}
-			quiet = time.After(jitter(pause))
+			sitOut(jitter(pause))
 		case wakeState:
 			poll.Reset(a.pollPause())
 		}
@@ -203,7 +213,7 @@ func (a *acquisition) backOff(err error) (bool, error) {
 	stop := pause == backoff.Stop
 	var e *api.Error
 	if errors.As(err, &e) {
-		pause = max(pause, e.RetryAfter)
+		pause = max(pause, min(e.RetryAfter, maxRetryAfter))
 	}
 	silence := time.Since(a.answered)
 	if stop || a.m.patience > 0 && pause > a.m.patience-silence {

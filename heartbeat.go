@@ -268,9 +268,13 @@ func (l *lease) renew(beat context.Context) {
 			l.lose(LossRefused, err)
 			return
 		}
+		before := l.last()
 		pause := l.failed(err, sent, had)
 		if ended != nil {
 			err = fmt.Errorf("no answer within %v", limit) // nobody's context but ours
+			if before != nil && limit < l.m.ttl/20 {
+				err = before // says more than that there was hardly any time left
+			}
 			l.note(err)
 		}
 		l.m.log.Info("lock not renewed, trying again", "lock", l.m.name, "id", id, "in", pause, "error", err)
@@ -292,6 +296,12 @@ func (l *lease) pause(beat context.Context, d time.Duration) {
 		sleep(beat, d)
 	case <-beat.Done():
 	}
+}
+
+func (l *lease) last() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lastErr
 }
 
 func (l *lease) note(err error) {

@@ -235,7 +235,9 @@ func (h *hub) listOnce() (again bool) {
 
 	ctx, cancel := context.WithTimeout(h.client.Tasks().Context(), listTimeout)
 	defer cancel()
+	began := time.Now()
 	locks, err := h.client.List(ctx)
+	took := time.Since(began)
 
 	byName := make(map[string]*api.Lock, len(asking))
 	for _, a := range asking {
@@ -256,7 +258,7 @@ func (h *hub) listOnce() (again bool) {
 	for _, a := range asking {
 		a.answer(byName[a.name], err)
 	}
-	sleep(ctx, listPause)
+	sleep(ctx, max(listPause, took))
 	return true
 }
 

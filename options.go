@@ -56,7 +56,7 @@ func WithLogger(l *slog.Logger) Option {
 // WithBackOff sets how an acquiring Lock or TryLock waits out a backend that
 // cannot be reached or answers 429 or 5xx: new is called once for each such
 // phase, and when its policy stops, so does Lock. A longer Retry-After is
-// honoured. The default, also for nil, pauses 50 ms to 3 s and gives up after a
+// honoured, up to 5 min. The default, also for nil, pauses 50 ms to 3 s and gives up after a
 // minute without a useful answer. Waiting for a lock that is held has no limit
 // but the context's.
 func WithBackOff(new func() backoff.BackOff) Option {

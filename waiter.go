@@ -34,6 +34,7 @@ type waiter struct {
 	// For the first in the line only:
 	noise time.Duration // before it looks for a release that need not have been this one's
 	noisy time.Time     // when noise last rose
+	paced time.Time     // until when looks have been made
 
 	mu      sync.Mutex
 	pending wake
@@ -197,6 +198,17 @@ func (w *waiter) doubt() {
 	defer w.mu.Unlock()
 	w.held, w.holder = false, ""
 	w.doubts++
+}
+
+// pace is how long to put off a look: whoever floods us with broadcasts must not
+// make us flood the backend.
+func (w *waiter) pace() time.Duration {
+	now := time.Now()
+	if earliest := now.Add(-paceBurst); w.paced.Before(earliest) {
+		w.paced = earliest
+	}
+	w.paced = w.paced.Add(paceOf)
+	return max(0, w.paced.Sub(now))
 }
 
 // take returns what is pending and forgets it.
