@@ -102,7 +102,7 @@ func (a *acquisition) run(try bool) (*Session, error) {
 		if r.err != nil || !ok {
 			a.slow()
 		}
-		if !ok {
+		if !ok || r.err != nil && a.ctx.Err() != nil {
 			return nil, a.gaveUp()
 		}
 		var again bool
@@ -172,8 +172,7 @@ func (a *acquisition) create(wait time.Duration) (created, bool) {
 		a.askIn(reportAfter - time.Since(a.began))
 	}
 	if a.m.client.CanCallOff() {
-		a.slow()
-		ctx := a.ctx
+		ctx := tasks.UntilClose(a.ctx)
 		if _, ok := ctx.Deadline(); ok {
 			// Else the caller's deadline would look like a dark network's time-out.
 			var cancel context.CancelFunc

@@ -48,9 +48,10 @@ type call struct {
 	lock Lock // the answer
 	list []Lock
 
-	cancel context.CancelFunc // of the attempt under way; guarded by calls.mu
-	first  attempt
-	buffer [192]byte // of body, where it fits
+	cancel     context.CancelFunc // of the attempt under way; guarded by calls.mu
+	untilClose bool               // ends when Close begins
+	first      attempt
+	buffer     [192]byte // of body, where it fits
 }
 
 // op says what is asked, for errors.

@@ -81,6 +81,7 @@ func (c *calls) begin(ctx context.Context, k *call) error {
 	if err := c.refused(ctx); err != nil {
 		return err
 	}
+	k.untilClose = tasks.IsUntilClose(ctx)
 	c.under[k] = struct{}{}
 	return nil
 }
@@ -89,7 +90,7 @@ func (c *calls) begin(ctx context.Context, k *call) error {
 func (c *calls) attempt(k *call, cancel context.CancelFunc) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.isOver() {
+	if c.isOver() || k.untilClose && c.isClosing() {
 		return ErrClosed
 	}
 	k.cancel = cancel
@@ -139,12 +140,24 @@ func (c *calls) sleep(ctx context.Context, d time.Duration) error {
 func (c *calls) beginClose() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.isClosing() {
+		return false
+	}
+	close(c.closing)
+	for k := range c.under {
+		if k.untilClose && k.cancel != nil {
+			k.cancel()
+		}
+	}
+	return true
+}
+
+func (c *calls) isClosing() bool {
 	select {
 	case <-c.closing:
-		return false
-	default:
-		close(c.closing)
 		return true
+	default:
+		return false
 	}
 }
 

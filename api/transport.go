@@ -149,9 +149,9 @@ func (w *wire) request(ctx context.Context, k *call, a *attempt) *http.Request {
 	if k.wait > 0 {
 		req.Header["Prefer"] = []string{"wait=" + strconv.Itoa(int(k.wait/time.Second))}
 	}
-	a.trace = httptrace.ClientTrace{
-		GetConn: func(string) { a.asked.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { a.got.Store(true) },
+	a.trace.GotConn = func(httptrace.GotConnInfo) { a.got.Store(true) }
+	if !w.own {
+		a.trace.GetConn = func(string) { a.asked.Store(true) }
 	}
 	return req.WithContext(httptrace.WithClientTrace(ctx, &a.trace))
 }
@@ -202,7 +202,7 @@ func (c *Client) attempt(ctx context.Context, k *call, a *attempt) error {
 	switch {
 	case ctx.Err() != nil:
 		f.err = over(ctx)
-	case c.calls.isOver():
+	case bounded.Err() == context.Canceled: // by Close
 		f.err = ErrClosed
 	case bounded.Err() != nil:
 		f.err, f.transient = attemptTimeout(allowed), true

@@ -201,14 +201,31 @@ func (c taskContext) Value(key any) any {
 	return c.values.Value(key)
 }
 
+// UntilClose is ctx for a request that ends when Close begins.
+func UntilClose(ctx context.Context) context.Context { return untilCloseContext{ctx} }
+
+type untilCloseContext struct{ context.Context }
+
+func (c untilCloseContext) Value(key any) any {
+	if key == (untilClose{}) {
+		return true
+	}
+	return c.Context.Value(key)
+}
+
 type (
-	permitted struct{}
-	once      struct{}
+	permitted  struct{}
+	once       struct{}
+	untilClose struct{}
 )
 
 // Permitted reports whether ctx belongs to a task, whose requests go through
 // while its client closes.
 func Permitted(ctx context.Context) bool { return ctx.Value(permitted{}) != nil }
+
+// IsUntilClose reports whether ctx is that of a request that ends when Close
+// begins.
+func IsUntilClose(ctx context.Context) bool { return ctx.Value(untilClose{}) == true }
 
 // IsOnce reports whether ctx is that of a request that is to be tried once.
 func IsOnce(ctx context.Context) bool { return ctx.Value(once{}) == true }
