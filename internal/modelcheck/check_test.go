@@ -72,12 +72,19 @@ func (w *world) left() {
 		held[s.id] = s
 	}
 	for _, rec := range w.order {
-		if rec.removed != nil || rec.mark == "" {
+		// On a lock that has gone only when it expired nobody has an eye.
+		expired := rec.removed != nil && rec.removed.cause == swept && !rec.takenAway() && held[rec.id] == nil && w.plan.horizon <= 2*time.Minute
+		if rec.removed != nil && !expired || rec.mark == "" {
 			continue
 		}
 		client := int(rec.creator[1] - '0')
-		abandoned := w.plan.clients[client].closeAt > 0
 		s := held[rec.id]
+		abandoned := false
+		for _, c := range w.closes {
+			// What was lost and is unlocked after Close nobody gives back any more.
+			late := s != nil && errors.Is(s.err, relukko.ErrLockLost) && c.call.before(s.unlock)
+			abandoned = abandoned || c.client == client && (c.err != nil || late)
+		}
 		switch {
 		case abandoned:
 		case s == nil && w.refused(client, ofRelease, rec.created.at, never.at):
