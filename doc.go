@@ -28,7 +28,7 @@
 //     counted from the instant before the last acknowledged acquire or renewal
 //     was sent, on the local monotonic clock; the clocks of the two machines are
 //     never compared. From the first heartbeat on, an outage shorter than half the
-//     TTL loses nothing. A wall clock that is set forward counts as a suspend: the
+//     TTL loses nothing, where a round trip takes less than a thirtieth of it. A wall clock that is set forward counts as a suspend: the
 //     backend is asked within a second, and by more than the lease it is a loss.
 //  2. A lock that somebody deletes (on a web page, with relukko rm) is known to
 //     be lost within a round trip of the backend's broadcast, from the first

@@ -19,6 +19,8 @@ const (
 //
 //   - nil from an Unlock that hands the lock on means that the lease has not
 //     ended and no deletion was heard of; nobody asked the backend.
+//     A Lock that takes it over may so return a lock that somebody has just
+//     deleted; its context ends as soon as that is heard.
 //   - What was handed on is one lock to the backend: all these sections have the
 //     same ID and fencing token, and the creator of the first one.
 //

@@ -180,7 +180,7 @@ func (l *lease) run() {
 		l.mu.Unlock()
 		return
 	}
-	ctx, cancel := context.WithCancel(l.task.Context(l.values))
+	ctx, cancel := context.WithCancel(l.task.Once(l.values))
 	defer cancel()
 	l.cancel, l.poke = cancel, make(chan struct{}, 1)
 	first := !l.guarded

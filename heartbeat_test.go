@@ -90,6 +90,23 @@ func TestLossIsKnownBeforeExpiryWhereAnswersAreSlow(t *testing.T) {
 	})
 }
 
+func TestShortOutageLosesNothingWhereTheWayIsLong(t *testing.T) {
+	bubble(t, "100 ms of a TTL of 1 s, over 100 ms", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(time.Second))
+		held := lock(t, m)
+		s.Latency(func(*http.Request) (before, after time.Duration) { return 50 * time.Millisecond, 50 * time.Millisecond })
+		for i := range 40 {
+			time.Sleep(time.Second + time.Duration(i)*10*time.Millisecond)
+			s.Stop()
+			time.Sleep(100 * time.Millisecond)
+			s.Start(true)
+			time.Sleep(time.Second)
+			require.NoError(t, held.Err(), "outage %d: %v", i, context.Cause(held))
+		}
+		require.NoError(t, m.Unlock(held))
+	})
+}
+
 func TestLossIsKnownBeforeExpiryOnLoopback(t *testing.T) {
 	for range 4 {
 		t.Run("", func(t *testing.T) {

@@ -195,7 +195,9 @@ func (m *Mutex) silentSince(began time.Time) time.Time {
 // enter.
 //
 //   - nil: the lock was held without a gap from Lock to this Unlock, and is
-//     released (or handed on, see [WithHandoff]).
+//     released (or handed on, see [WithHandoff]). Where the first answer to the
+//     release was lost, a lock that is gone by the second counts as released by
+//     the first: whether somebody else had deleted it just before, nobody can tell.
 //   - [*LostError]: it was lost on the way.
 //   - [ErrNotReleased]: it was held as far as is known, but the backend did not
 //     confirm the release within 10 s. The release is tried again behind until
