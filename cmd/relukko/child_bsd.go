@@ -18,7 +18,10 @@ const (
 func dieWithParent(*syscall.SysProcAttr) {}
 
 // adoptOrphans: there is no such thing here.
-func adoptOrphans() {}
+func adoptOrphans() bool { return false }
+
+// strays: so these are not known.
+func strays(int) []int { return nil }
 
 // stopSelf sends this process a signal.
 func stopSelf(sig syscall.Signal) { _ = syscall.Kill(os.Getpid(), sig) }

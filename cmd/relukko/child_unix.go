@@ -12,6 +12,7 @@ import (
 type child struct {
 	pid     int                     // and that of its group
 	changes chan syscall.WaitStatus // it was stopped, or has ended
+	alone   bool                    // all other children of ours are its descendants
 }
 
 // start starts the command, in the foreground of the terminal if that is given
@@ -22,8 +23,7 @@ func start(c *command, tty *terminal) (*child, error) {
 		attr.Foreground, attr.Ctty = true, tty.fd
 	}
 	dieWithParent(attr)
-	adoptOrphans()
-	ch := &child{changes: make(chan syscall.WaitStatus, 16)}
+	ch := &child{changes: make(chan syscall.WaitStatus, 16), alone: adoptOrphans()}
 	started := make(chan error)
 	go func() {
 		// The signal that the child gets when its parent dies is tied to the
@@ -74,4 +74,18 @@ func (ch *child) signal(sig syscall.Signal) error {
 // gone reports whether nothing of the group is left.
 func (ch *child) gone() bool {
 	return errors.Is(syscall.Kill(-ch.pid, 0), syscall.ESRCH)
+}
+
+// strays are those who come from the child but have left its group.
+func (ch *child) strays() []int {
+	if !ch.alone {
+		return nil
+	}
+	return strays(ch.pid)
+}
+
+func signalAll(pids []int, sig syscall.Signal) {
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, sig)
+	}
 }

@@ -90,7 +90,9 @@ alone. Ctrl-C and Ctrl-Z do what they always do.
 When the lock is lost (somebody deleted it, or it could not be renewed in time)
 the whole group gets SIGTERM, and SIGKILL --kill-after later, but in any case
 before the lease has ended. So nothing of it is left when somebody else gets the
-lock, unless it was deleted: then somebody else may have it at once.
+lock, unless it was deleted: then somebody else may have it at once. On Linux
+this goes for all of its descendants that are in the same session, for example
+the jobs of an interactive shell.
 
 With --lock, which can be repeated, several locks are taken, all or none, in the
 order of their names. Two commands that want the same ones never wait for each
@@ -105,8 +107,8 @@ What cannot be had:
     Linux, unless it has changed its user id, as sudo does), but not what the
     command has started. The lock is free when its lease (--ttl) and the
     backend's grace (about 3 min) are over.
-  - What calls setsid, or otherwise leaves the process group, as the jobs of an
-    interactive shell do, is not reached by signals to the group.
+  - What calls setsid, or elsewhere than on Linux leaves the process group in
+    another way, outlives a loss.
   - While relukko run is stopped nobody renews the lock. Ctrl-Z stops the
     command too; when it goes on too late, it is killed before it can do
     anything. But after SIGSTOP to relukko run alone, the command goes on, and

@@ -39,13 +39,14 @@ type supervisor struct {
 	conts   chan os.Signal // SIGCONT
 	ended   ended
 
-	exited bool      // the command itself
-	empty  bool      // its group must be empty, too, before this ends
-	asked  time.Time // when it was last asked to end, by SIGTERM or SIGHUP
-	kill   *time.Timer
-	killAt time.Time // when kill fires; zero: never
-	look   <-chan time.Time
-	giveUp <-chan time.Time // set by SIGKILL
+	exited     bool      // the command itself
+	empty      bool      // its group must be empty, too, before this ends
+	asked      time.Time // when it was last asked to end, by SIGTERM or SIGHUP
+	kill       *time.Timer
+	killAt     time.Time // when kill fires; zero: never
+	look       <-chan time.Time
+	giveUp     <-chan time.Time // set by SIGKILL
+	toldStrays bool             // those who have left the group were told to end
 }
 
 // guard runs the command and returns when it has ended.
@@ -91,7 +92,7 @@ func (s *supervisor) supervise() {
 		case <-s.giveUp:
 			return
 		}
-		if s.exited && (!s.empty || s.gone()) {
+		if s.exited && (!s.empty || s.allGone()) {
 			s.ended.leftover = nil
 			return
 		}
@@ -111,7 +112,7 @@ func (s *supervisor) hasEnded(ws syscall.WaitStatus) {
 	}
 	asked := !s.asked.IsZero() && time.Since(s.asked) < s.killAfter
 	s.empty = s.ended.lost || ws.Signaled() || asked
-	if !s.empty || s.gone() {
+	if !s.empty || s.allGone() {
 		return
 	}
 	s.look = time.Tick(lookEvery)
@@ -140,6 +141,27 @@ func (s *supervisor) tellToEnd() {
 	_ = s.signal(syscall.SIGCONT) // who is stopped could not take it
 }
 
+// allGone reports whether nothing is left of the group, nor of those who have
+// left it: these are told to end only when it is gone, since a shell or a relukko
+// run in it sees to its own, and nobody is to be told twice. SIGKILL is for all.
+func (s *supervisor) allGone() bool {
+	if !s.gone() {
+		return false
+	}
+	left := s.strays()
+	switch {
+	case len(left) == 0:
+		return true
+	case s.giveUp != nil:
+		signalAll(left, syscall.SIGKILL) // some may be new
+	case !s.toldStrays:
+		s.toldStrays = true
+		signalAll(left, syscall.SIGTERM)
+		signalAll(left, syscall.SIGCONT)
+	}
+	return false
+}
+
 // killIn sets the time of the SIGKILL, which can only come nearer.
 func (s *supervisor) killIn(d time.Duration) {
 	at := time.Now().Add(d)
@@ -156,6 +178,7 @@ func (s *supervisor) killNow() {
 	}
 	s.giveUp = time.After(killTime)
 	s.ended.leftover = s.signal(syscall.SIGKILL)
+	signalAll(s.strays(), syscall.SIGKILL)
 	if s.ended.leftover == nil {
 		s.ended.leftover = fmt.Errorf("process group %d has not ended within %s of SIGKILL", s.pid, short(killTime))
 	}

@@ -44,6 +44,10 @@ func (w *waiting) onWait(name string) func(*api.Lock) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		first := w.name != name
+		if holder == nil && w.trouble != "" { // that is all that is known
+			w.name = name
+			return
+		}
 		w.name, w.holder, w.trouble, w.told = name, holder, "", ""
 		if !w.tty && first && !w.over {
 			fmt.Fprintf(w.out, "relukko: waiting for lock %q, %s\n", name, heldBy(holder, time.Now()))
