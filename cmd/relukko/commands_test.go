@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -323,4 +324,24 @@ func TestNamesAreHarmless(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "a\ufffd[2Jb", printable("a\x1b[2Jb"))
 	require.Equal(t, "Ü 猫", printable("Ü 猫"))
+}
+
+// Who stops reading ends a watch with its next line, as a pipe does to all.
+func TestWatchEndsWhenNobodyReads(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	nobody, broken, err := os.Pipe()
+	require.NoError(t, err)
+	p := launch(t, of(s), []string{"watch", "--json"}, func(c *exec.Cmd) { c.Stdout = broken })
+	require.NoError(t, broken.Close())
+	p.stderr.await(t, "relukko: watching "+s.URL)
+	_, err = s.Client().Create(t.Context(), "arm", "Ada")
+	require.NoError(t, err)
+	line := make([]byte, 4096)
+	n, err := nobody.Read(line) // at once, although it is no terminal
+	require.NoError(t, err)
+	require.Contains(t, string(line[:n]), `"event":"created"`)
+	require.NoError(t, nobody.Close())
+	require.True(t, s.Delete("arm"))
+	require.Equal(t, statusSignal+int(syscall.SIGPIPE), p.awaitEnd())
 }
