@@ -154,12 +154,11 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	lock, err := s.store.Delete(settled(r), id)
+	lock, err := s.release(settled(r), id)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	s.removed(&lock)
 	s.writeLock(w, r, http.StatusOK, &lock)
 }
 
@@ -203,7 +202,7 @@ func (s *Server) takeBack(lock *Lock) {
 
 // undo deletes a lock of which nobody has heard. When the store fails now, the lock goes when it expires.
 func (s *Server) undo(lock *Lock) bool {
-	gone, err := s.store.Delete(context.Background(), lock.ID)
+	gone, err := s.delete(context.Background(), lock.ID)
 	if err != nil && !errors.Is(err, ErrGone) {
 		s.log.Warn("a lock whose caller is gone stays until it expires", "lock", lock.Name, "id", lock.ID, "error", err)
 		return false

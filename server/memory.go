@@ -57,7 +57,7 @@ func NewMemoryStore(opts ...MemoryOption) *MemoryStore {
 	return m
 }
 
-var _ Store = (*MemoryStore)(nil)
+var _ HandOverStore = (*MemoryStore)(nil)
 
 func (m *MemoryStore) time() time.Time { return m.now().UTC().Truncate(time.Microsecond) }
 
@@ -65,6 +65,10 @@ func (m *MemoryStore) time() time.Time { return m.now().UTC().Truncate(time.Micr
 func (m *MemoryStore) Create(_ context.Context, in NewLock) (Lock, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.create(in)
+}
+
+func (m *MemoryStore) create(in NewLock) (Lock, error) {
 	now := m.time()
 	if in.Mark != "" && m.off.has(in.Mark, now) {
 		return Lock{}, ErrCalledOff
@@ -163,12 +167,25 @@ func inRange(t time.Time) bool { return 1 <= t.Year() && t.Year() <= 9999 }
 func (m *MemoryStore) Delete(_ context.Context, id string) (Lock, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.delete(id)
+}
+
+func (m *MemoryStore) delete(id string) (Lock, error) {
 	e := m.byID[id]
 	if e == nil {
 		return Lock{}, ErrGone
 	}
 	m.remove(e)
 	return e.Lock, nil
+}
+
+// HandOver implements HandOverStore.
+func (m *MemoryStore) HandOver(_ context.Context, id string, next NewLock) (h Handover, _ error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h.Deleted, h.DeleteErr = m.delete(id)
+	h.Created, h.CreateErr = m.create(next)
+	return h, nil
 }
 
 func (m *MemoryStore) remove(e *entry) {

@@ -9,4 +9,5 @@ import (
 
 func TestMemoryStore(t *testing.T) {
 	storetest.Run(t, func(*testing.T) server.Store { return server.NewMemoryStore() })
+	storetest.RunHandOver(t, func(*testing.T) server.HandOverStore { return server.NewMemoryStore() })
 }

@@ -34,7 +34,11 @@ func (s *Server) queue(w http.ResponseWriter, r *http.Request, in NewLock, wait 
 	case <-r.Context().Done():
 	case <-s.stopped.Done():
 	}
-	switch left := s.room.quit(me); {
+	left := s.room.quit(me)
+	if me.doubtful && me.lock.ID == "" {
+		s.takeBack(&Lock{ID: in.ID, Name: in.Name}) // if it is there
+	}
+	switch {
 	case !left:
 		s.writeDecision(w, r, me)
 	case timedOut:
@@ -68,10 +72,68 @@ func (s *Server) writeDecision(w http.ResponseWriter, r *http.Request, me *waite
 	}
 }
 
+// release deletes a lock and hands its name on, in one step where the store can and somebody is known to queue for it here.
+func (s *Server) release(ctx context.Context, id string) (Lock, error) {
+	if store, ok := s.store.(HandOverStore); ok {
+		if head := s.room.offerHeldBy(id); head != nil {
+			return s.handOver(ctx, store, id, head)
+		}
+	}
+	lock, err := s.delete(ctx, id)
+	if err == nil {
+		s.removed(&lock)
+	}
+	return lock, err
+}
+
+// handOver deletes a lock and grants the next one to the head of the line, to whom its name is being offered.
+//
+// When the store is unavailable, both may have happened. Then the head stays where he is, in doubt: as soon as the name is
+// offered again, he finds that the lock that holds it is his own, or that it is not; and if he leaves before, it is taken back.
+// After any other error it is done in two steps: what can't be created must not keep the other from being deleted.
+func (s *Server) handOver(ctx context.Context, store HandOverStore, id string, head *waiter) (Lock, error) {
+	in := head.in
+	in.Waited = time.Since(head.since)
+	var both Handover
+	err := s.guarded(func() (err error) {
+		both, err = store.HandOver(ctx, id, in)
+		return err
+	})
+	free := false
+	switch {
+	case err == nil:
+		if err = both.DeleteErr; err == nil {
+			s.publish("deleted", &both.Deleted)
+		}
+		free = s.granted(head, both.Created, both.CreateErr)
+	case !errors.Is(err, ErrUnavailable):
+		if both.Deleted, err = s.delete(ctx, id); err == nil {
+			s.publish("deleted", &both.Deleted)
+		}
+		free = err == nil || errors.Is(err, ErrGone)
+	case !s.room.doubt(head):
+		free = s.undo(&Lock{ID: in.ID, Name: in.Name})
+	}
+	s.offerOn(s.room.next(head, free))
+	return both.Deleted, err
+}
+
+// delete is the store's Delete, whose panic is an error.
+func (s *Server) delete(ctx context.Context, id string) (lock Lock, err error) {
+	err = s.guarded(func() (err error) {
+		lock, err = s.store.Delete(ctx, id)
+		return err
+	})
+	return lock, err
+}
+
 // handOn offers a name that may be free to those who queue for it, until one has it or nobody is left. When it
 // returns, either that is done or another goroutine is at it.
-func (s *Server) handOn(name string) {
-	for w := s.room.offer(name); w != nil; {
+func (s *Server) handOn(name string) { s.offerOn(s.room.offer(name)) }
+
+// offerOn offers the name for which w queues to him and those behind him, as handOn does. W may be nil.
+func (s *Server) offerOn(w *waiter) {
+	for w != nil {
 		free := true
 		err := s.guarded(func() error { free = s.grant(w); return nil })
 		if err != nil {
@@ -86,11 +148,17 @@ func (s *Server) grant(w *waiter) (free bool) {
 	in := w.in
 	in.Waited = time.Since(w.since)
 	lock, err := s.store.Create(context.Background(), in)
+	return s.granted(w, lock, err)
+}
+
+// granted takes in what the store said to the creation of the lock that w waits for, and tells what grant does.
+func (s *Server) granted(w *waiter, lock Lock, err error) (free bool) {
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, ErrHeld) && lock.ID == w.in.ID: // a hand-over in doubt has made it
 		s.madeLock(&lock)
 		return !s.room.accept(w, lock) && s.undo(&lock)
 	case errors.Is(err, ErrHeld):
+		s.room.heldBy(w.line, lock.ID)
 		return false
 	case errors.Is(err, ErrUnavailable):
 		// The name may be free, and nobody would say so later. Those who wait had better come again.

@@ -21,6 +21,7 @@ type room struct {
 	lines map[string]*line
 	marks map[string][]*waiter // who can be called off: queued, or granted but not yet told so
 	off   tombstones           // marks called off of late, so that stragglers don't queue
+	held  map[string]*line     // by the id of the lock that holds its name, where that is known
 	total int
 	max   int
 }
@@ -32,6 +33,7 @@ type line struct {
 	offering bool      // a goroutine is offering the name to the head
 	offered  time.Time // when the name was last offered
 	again    bool      // the name may have come free since that goroutine last tried
+	holder   string    // the id of the lock that was last seen to hold the name; empty: not known
 }
 
 // waiter is a create that queues.
@@ -47,11 +49,14 @@ type waiter struct {
 	lock    Lock          // the lock granted
 	err     error         // or why there is none
 	off     bool          // called off
+
+	doubtful bool // the lock may have been made although nobody heard of it
 }
 
 func (ro *room) init(maxWaiters int) {
 	ro.lines = make(map[string]*line)
 	ro.marks = make(map[string][]*waiter)
+	ro.held = make(map[string]*line)
 	ro.max = maxWaiters
 }
 
@@ -187,8 +192,45 @@ func (ro *room) offer(name string) *waiter {
 		l.again = true
 		return nil
 	}
-	l.offering, l.offered = true, time.Now()
-	return l.head()
+	return l.offer()
+}
+
+// offerHeldBy begins to offer the name that the lock with that id holds, which is about to be deleted, just as offer does.
+// Nil also where it is not known that the lock holds the name of a line: then it has to be deleted first.
+func (ro *room) offerHeldBy(id string) *waiter {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	l := ro.held[id]
+	if l == nil || l.offering || l.waiters.Len() == 0 {
+		return nil
+	}
+	return l.offer()
+}
+
+// heldBy notes that the lock with that id holds the name of the line, which is being offered.
+func (ro *room) heldBy(l *line, id string) {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	ro.setHolder(l, id)
+}
+
+func (ro *room) setHolder(l *line, id string) {
+	delete(ro.held, l.holder)
+	l.holder = id
+	if id != "" {
+		ro.held[id] = l
+	}
+}
+
+// doubt notes that the lock of a waiter may have been made. False: it has left meanwhile, the lock is nobody's.
+func (ro *room) doubt(w *waiter) bool {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	if w.place == nil {
+		return false
+	}
+	w.doubtful = true
+	return true
 }
 
 // accept gives the waiter the lock made for it. False: it has left meanwhile, the lock is nobody's.
@@ -199,6 +241,7 @@ func (ro *room) accept(w *waiter, lock Lock) bool {
 		return false
 	}
 	ro.decide(w, lock, nil)
+	ro.setHolder(w.line, lock.ID)
 	return true
 }
 
@@ -251,7 +294,13 @@ func (ro *room) unline(w *waiter) {
 func (ro *room) tidy(l *line) {
 	if l.waiters.Len() == 0 && !l.offering {
 		delete(ro.lines, l.name)
+		delete(ro.held, l.holder)
 	}
+}
+
+func (l *line) offer() *waiter {
+	l.offering, l.offered = true, time.Now()
+	return l.head()
 }
 
 func (l *line) head() *waiter {

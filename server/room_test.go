@@ -98,3 +98,25 @@ func TestAnOfferIsNotLost(t *testing.T) {
 	require.Nil(t, ro.next(w, true))
 	requireEmpty(t, &ro)
 }
+
+// TestARoomForgetsTheHolders of names that nobody queues for any more.
+func TestARoomForgetsTheHolders(t *testing.T) {
+	var ro room
+	ro.init(10)
+	for i, end := range []func(w *waiter){
+		func(w *waiter) { ro.quit(w); ro.next(w, false) },
+		func(w *waiter) { require.Nil(t, ro.next(w, false)); ro.quit(w) },
+		func(w *waiter) { ro.accept(w, Lock{ID: "another"}); ro.next(w, false) },
+		func(w *waiter) { ro.refuse(w, ErrUnavailable); ro.next(w, false) },
+	} {
+		w, err := ro.join(NewLock{ID: "id", Name: "robot-arm-1"})
+		require.NoError(t, err)
+		require.Equal(t, w, ro.offer("robot-arm-1"))
+		ro.heldBy(w.line, "holder")
+		require.Nil(t, ro.offerHeldBy("holder"), "it is being offered")
+		end(w)
+		require.Empty(t, ro.held, "%d", i)
+		require.Empty(t, ro.lines, "%d", i)
+		require.Nil(t, ro.offerHeldBy("holder"))
+	}
+}

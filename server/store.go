@@ -81,6 +81,27 @@ type Store interface {
 	Ping(ctx context.Context) error
 }
 
+// A HandOverStore can hand a name on in one step, so that a lock that many queue for changes hands with one commit
+// instead of two. It need not: where a Store is none, the server deletes first and then creates.
+type HandOverStore interface {
+	Store
+
+	// HandOver is Delete(id) and then Create(next), both at one instant and made durable together: nobody sees the name
+	// free in between. Id is that of a lock of next.Name; next has queued, so what leaves the name to somebody
+	// on another server answers ErrHeld. As with every method, with an error anything may have happened, or nothing; a store
+	// that several servers share, or whose requests may come about later, sees to it that Watch says so then.
+	HandOver(ctx context.Context, id string, next NewLock) (Handover, error)
+}
+
+// Handover is what Delete and Create have answered within a HandOver: each as it would on its own, so that either may
+// have done nothing while the other has.
+type Handover struct {
+	Deleted   Lock
+	DeleteErr error // ErrGone, or nil
+	Created   Lock  // with ErrHeld: the lock that holds the name, the zero Lock if that is not known
+	CreateErr error // ErrHeld, ErrCalledOff, or nil
+}
+
 // NewLock is a lock to be created.
 type NewLock struct {
 	// ID is a fresh random UUID in lower case. The server makes it up, so that a store which does not know whether

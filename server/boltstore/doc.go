@@ -42,7 +42,7 @@
 //
 // # What it costs
 //
-// A change costs one transaction, that is two syncs, one after the other: bbolt writes new pages, syncs them, then
+// A change, also a delete that hands its name on, costs one transaction, that is two syncs, one after the other: bbolt writes new pages, syncs them, then
 // the page that makes them valid, and syncs that. Requests that come while a transaction is under way share the next
 // one, up to 1024 of them. Nobody waits for company: a lone request begins its transaction at once. Reads, creates of
 // a name that is held, and requests for a lock that is gone never touch the disk. So one client that creates and

@@ -59,7 +59,7 @@ func requireConsistent(t *testing.T, s *boltstore.Store, path string) {
 // is, and the next one works.
 func TestAFailedWrite(t *testing.T) {
 	for way, goWrong := range ways {
-		for _, op := range []string{"create", "update", "delete", "call off", "sweep"} {
+		for _, op := range []string{"create", "update", "delete", "call off", "sweep", "hand over"} {
 			t.Run(way+"/"+op, func(t *testing.T) {
 				path := newPath(t)
 				s := open(t, path)
@@ -86,6 +86,9 @@ func TestAFailedWrite(t *testing.T) {
 						_, err = s.CallOff(t.Context(), victim.ID[:8], time.Hour)
 					case "sweep":
 						_, _, err = s.Sweep(t.Context(), 0)
+					case "hand over":
+						fresh.Name = victim.Name
+						_, err = s.HandOver(t.Context(), victim.ID, fresh)
 					}
 					if f.writes.Load() < n {
 						require.NoError(t, err)
@@ -98,7 +101,7 @@ func TestAFailedWrite(t *testing.T) {
 					requireConsistent(t, s, path)
 					after := s.Content()
 					cameAbout = cameAbout || len(after.Locks) != len(before.Locks) ||
-						op == "update" && !assert.ObjectsAreEqual(victim, after.Locks[len(after.Locks)-1])
+						(op == "update" || op == "hand over") && !assert.ObjectsAreEqual(victim, after.Locks[len(after.Locks)-1])
 					if !cameAbout {
 						requireContent(t, before, after)
 					}

@@ -21,7 +21,7 @@ type Store struct {
 	floor     uint64 // all tokens that are given out from now on are higher
 }
 
-var _ server.Store = (*Store)(nil)
+var _ server.HandOverStore = (*Store)(nil)
 
 // Option sets up a Store.
 type Option func(*config)
@@ -130,6 +130,19 @@ func (s *Store) Delete(ctx context.Context, id string) (server.Lock, error) {
 		return server.Lock{}, err
 	}
 	return lock, refused
+}
+
+// HandOver implements server.HandOverStore, in one transaction.
+func (s *Store) HandOver(ctx context.Context, id string, next server.NewLock) (server.Handover, error) {
+	var both server.Handover
+	err := s.submit(ctx, func(w *state) {
+		both.Deleted, both.DeleteErr = w.delete(id)
+		both.Created, both.CreateErr = w.create(next, s.clock())
+	})
+	if err != nil {
+		return server.Handover{}, err
+	}
+	return both, nil
 }
 
 // CallOff implements server.Store. It remembers the last 100,000 marks.

@@ -15,6 +15,7 @@ import (
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) server.Store { return open(t, newPath(t)) })
+	storetest.RunHandOver(t, func(t *testing.T) server.HandOverStore { return open(t, newPath(t)) })
 }
 
 // TestEverythingIsThereAfterARestart: to the last digit.

@@ -53,23 +53,44 @@ func (s *Store) Create(ctx context.Context, in server.NewLock) (server.Lock, err
 }
 
 func (s *Store) create(ctx context.Context, id pgtype.UUID, in server.NewLock) (lock server.Lock, outcome int, leave time.Duration, err error) {
-	var mark *string
-	if in.Mark != "" {
-		mark = &in.Mark
-	}
-	var r row
-	var until *time.Duration
-	into := append([]any{&outcome, &until}, r.fields()...)
+	var c creation
 	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, createSQL, id, in.Name, in.Creator, in.IP, in.TTL, mark, in.Waited, s.id).Scan(into...)
+		return conn.QueryRow(ctx, createSQL, s.createArgs(id, in)...).Scan(c.fields()...)
 	})
 	if err == nil {
-		lock = r.lock()
-		if until != nil {
-			leave = *until
-		}
+		lock = c.lock()
 	}
-	return lock, outcome, leave, err
+	return lock, c.outcome, c.until(), err
+}
+
+// createArgs are the arguments of createSQL.
+func (s *Store) createArgs(id pgtype.UUID, in server.NewLock) []any {
+	return []any{id, in.Name, in.Creator, in.IP, in.TTL, markOf(in), in.Waited, s.id}
+}
+
+// markOf answers nil where there is no mark.
+func markOf(in server.NewLock) *string {
+	if in.Mark == "" {
+		return nil
+	}
+	return &in.Mark
+}
+
+// creation takes what createSQL answers.
+type creation struct {
+	outcome int
+	leave   *time.Duration
+	row
+}
+
+func (c *creation) fields() []any { return append([]any{&c.outcome, &c.leave}, c.row.fields()...) }
+
+// until answers for how long the name is left to another server.
+func (c *creation) until() time.Duration {
+	if c.leave == nil {
+		return 0
+	}
+	return *c.leave
 }
 
 // findCreated answers the lock that a create has made whose answer was lost.

@@ -86,7 +86,8 @@
 //
 // # What it costs
 //
-// A create, an update and a delete are one statement and one commit each. What that allows on a given machine is told by
+// A create, an update and a delete are one statement and one commit each, a delete that hands the name on to the head of its own
+// server's line is one round trip and one commit with it. What that allows on a given machine is told by
 //
 //	go test -run '^$' -bench Rounds -benchtime 5s ./server/pgstore
 //

@@ -87,6 +87,15 @@ func (l *lookout) expect(at time.Time) {
 func (l *lookout) held(in server.NewLock, holder server.Lock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.await(holder)
+	delete(l.turns, in.Name)
+	if in.Waited > 0 {
+		l.tried[in.Name] = time.Now()
+	}
+}
+
+// await has the lookout look whether the lock is still there.
+func (l *lookout) await(holder server.Lock) {
 	switch len(l.holders) {
 	case 0:
 		l.expect(time.Now().Add(l.lookAfter()))
@@ -97,10 +106,6 @@ func (l *lookout) held(in server.NewLock, holder server.Lock) {
 		}
 	}
 	l.holders[holder.ID] = holder
-	delete(l.turns, in.Name)
-	if in.Waited > 0 {
-		l.tried[in.Name] = time.Now()
-	}
 }
 
 // left takes in that the head of the own line has left the name to another server for that long.
@@ -111,6 +116,15 @@ func (l *lookout) left(name string, leave time.Duration) {
 	l.turns[name] = now.Add(leave + turnSlack)
 	l.tried[name] = now
 	l.expect(l.turns[name])
+}
+
+// doubt takes in that a lock of that name may have been deleted without an answer.
+func (l *lookout) doubt(id, name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, known := l.holders[id]; !known {
+		l.await(server.Lock{ID: id, Name: name})
+	}
 }
 
 // made takes in that a create has succeeded: with it the note about the own line is gone.
@@ -266,6 +280,10 @@ func (s *Store) lookForHolders(ctx context.Context, say func(server.Event)) {
 	for _, id := range missing {
 		lock := holders[id.String()]
 		s.lookout.free(lock)
+		if lock.CreatedAt.IsZero() { // no more is known of it than that it was
+			say(server.Event{Kind: server.EventMissed})
+			continue
+		}
 		say(server.Event{Kind: server.EventDeleted, Lock: lock})
 	}
 }

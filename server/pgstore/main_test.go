@@ -26,10 +26,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(postgres.Main(m)) }
 func TestStore(t *testing.T) {
 	url := empty(t)
 	open(t, url)
-	storetest.Run(t, func(t *testing.T) server.Store {
+	another := func(t *testing.T) *pgstore.Store {
 		sql(t, url, `TRUNCATE relukko_go.locks, relukko_go.called_off, relukko_go.waiting`) // much faster than another database
 		return open(t, url)
-	})
+	}
+	storetest.Run(t, func(t *testing.T) server.Store { return another(t) })
+	storetest.RunHandOver(t, func(t *testing.T) server.HandOverStore { return another(t) })
 }
 
 func open(t testing.TB, url string, opts ...pgstore.Option) *pgstore.Store {

@@ -18,14 +18,21 @@ import (
 )
 
 // calls are all that a server may ask of a store.
-func calls(s server.Store) map[string]func(context.Context) error {
+func calls(s server.HandOverStore) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"create":   func(ctx context.Context) error { _, err := s.Create(ctx, newLock("call")); return err },
-		"get":      func(ctx context.Context) error { _, err := s.Get(ctx, newID()); return err },
-		"holder":   func(ctx context.Context) error { _, err := s.Holder(ctx, "call"); return err },
-		"list":     func(ctx context.Context) error { _, err := s.List(ctx); return err },
-		"update":   func(ctx context.Context) error { _, err := s.Update(ctx, newID(), server.Change{}); return err },
-		"delete":   func(ctx context.Context) error { _, err := s.Delete(ctx, newID()); return err },
+		"create": func(ctx context.Context) error { _, err := s.Create(ctx, newLock("call")); return err },
+		"get":    func(ctx context.Context) error { _, err := s.Get(ctx, newID()); return err },
+		"holder": func(ctx context.Context) error { _, err := s.Holder(ctx, "call"); return err },
+		"list":   func(ctx context.Context) error { _, err := s.List(ctx); return err },
+		"update": func(ctx context.Context) error { _, err := s.Update(ctx, newID(), server.Change{}); return err },
+		"delete": func(ctx context.Context) error { _, err := s.Delete(ctx, newID()); return err },
+		"hand over": func(ctx context.Context) error {
+			both, err := s.HandOver(ctx, newID(), newLock("call"))
+			if err != nil {
+				return err
+			}
+			return both.CreateErr
+		},
 		"call off": func(ctx context.Context) error { _, err := s.CallOff(ctx, "mark", 0); return err },
 		"sweep":    func(ctx context.Context) error { _, _, err := s.Sweep(ctx, 0); return err },
 		"ping":     func(ctx context.Context) error { return s.Ping(ctx) },
@@ -33,7 +40,7 @@ func calls(s server.Store) map[string]func(context.Context) error {
 }
 
 // requireUnavailable makes each call once, all at once, and requires that all say ErrUnavailable within the time.
-func requireUnavailable(t *testing.T, s server.Store, within time.Duration) {
+func requireUnavailable(t *testing.T, s server.HandOverStore, within time.Duration) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for name, call := range calls(s) {
@@ -49,7 +56,7 @@ func requireUnavailable(t *testing.T, s server.Store, within time.Duration) {
 }
 
 // requireNormal waits until the store works again.
-func requireNormal(t *testing.T, s server.Store) {
+func requireNormal(t *testing.T, s server.HandOverStore) {
 	t.Helper()
 	began := time.Now()
 	require.Eventually(t, func() bool { return s.Ping(context.Background()) == nil }, soon, time.Millisecond)

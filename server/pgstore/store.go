@@ -40,7 +40,7 @@ type Store struct {
 	behind sync.WaitGroup
 }
 
-var _ server.Store = (*Store)(nil)
+var _ server.HandOverStore = (*Store)(nil)
 
 // Option sets up a Store.
 type Option func(*Store)

@@ -1,0 +1,286 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// handingOver is a store whose HandOver can be told what to do instead, and that counts what it is asked for. It says EventMissed
+// when news is sent.
+type handingOver struct {
+	*server.MemoryStore
+	creates, deletes, handOvers atomic.Int64
+	instead                     func(do func() (server.Handover, error)) (server.Handover, error)
+	news                        chan struct{}
+}
+
+func newHandingOver() *handingOver {
+	return &handingOver{MemoryStore: server.NewMemoryStore(), news: make(chan struct{})}
+}
+
+func (s *handingOver) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+	s.creates.Add(1)
+	return s.MemoryStore.Create(ctx, in)
+}
+
+func (s *handingOver) Delete(ctx context.Context, id string) (server.Lock, error) {
+	s.deletes.Add(1)
+	return s.MemoryStore.Delete(ctx, id)
+}
+
+func (s *handingOver) HandOver(ctx context.Context, id string, next server.NewLock) (server.Handover, error) {
+	s.handOvers.Add(1)
+	do := func() (server.Handover, error) { return s.MemoryStore.HandOver(ctx, id, next) }
+	if s.instead != nil {
+		return s.instead(do)
+	}
+	return do()
+}
+
+func (s *handingOver) Watch(ctx context.Context, hear func(server.Event)) error {
+	for {
+		select {
+		case <-s.news:
+			hear(server.Event{Kind: server.EventMissed})
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// did answers how many creates, deletes and hand-overs there were since it was last asked.
+func (s *handingOver) did() [3]int64 {
+	return [3]int64{s.creates.Swap(0), s.deletes.Swap(0), s.handOvers.Swap(0)}
+}
+
+// lineOf has some wait for a lock that is held, and answers it.
+func lineOf(b *backend, creators ...string) (held lock, line []*waiting) {
+	held = b.create("robot-arm-1", "")
+	for _, creator := range creators {
+		line = append(line, b.wait("robot-arm-1", creator, 30))
+		synctest.Wait()
+	}
+	return held, line
+}
+
+// TestAReleaseHandsOnInOneStep: deleted and created at once, told of in that order, down the whole line.
+func TestAReleaseHandsOnInOneStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newHandingOver()
+		b := startOn(t, store)
+		held, line := lineOf(b, "first", "second", "third")
+		watch := b.watch()
+		synctest.Wait()
+		store.did()
+		for _, w := range line {
+			r := b.do(200, "DELETE", "/v1/locks/"+held.ID, "")
+			require.Equal(t, held.ID, r.lock(t).ID, "answered as it was")
+			require.Equal(t, [3]int64{0, 0, 1}, store.did())
+			synctest.Wait()
+			next := w.granted(t)
+			require.Greater(t, *next.FencingToken, *held.FencingToken)
+			require.Equal(t, time.Minute, next.ExpiresAt.Sub(next.CreatedAt))
+			news := watch.take()
+			require.Len(t, news, 2)
+			require.Contains(t, news[0], "deleted")
+			require.Contains(t, news[0], held.ID)
+			require.Contains(t, news[1], "created")
+			require.Contains(t, news[1], next.ID)
+			held = next
+		}
+		b.delete(held.ID)
+		require.Equal(t, [3]int64{0, 1, 0}, store.did(), "nobody queues any more")
+		require.Empty(t, b.locks())
+	})
+}
+
+// TestAHandOverToNobody: the store knows that the head of the line was called off, or he leaves while it is at it. The next has it.
+func TestAHandOverToNobody(t *testing.T) {
+	for name, prepare := range map[string]func(t *testing.T, store *handingOver, head *waiting){
+		"called off elsewhere": func(t *testing.T, store *handingOver, _ *waiting) {
+			_, err := store.CallOff(t.Context(), mark, time.Hour)
+			require.NoError(t, err)
+		},
+		"left meanwhile": func(_ *testing.T, store *handingOver, head *waiting) {
+			store.instead = func(do func() (server.Handover, error)) (server.Handover, error) {
+				head.cancel()
+				time.Sleep(time.Second)
+				return do()
+			}
+		},
+		"left, and in doubt": func(_ *testing.T, store *handingOver, head *waiting) {
+			store.instead = func(do func() (server.Handover, error)) (server.Handover, error) {
+				head.cancel()
+				time.Sleep(time.Second)
+				_, _ = do()
+				store.instead = nil
+				return server.Handover{}, server.ErrUnavailable
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newHandingOver()
+				b := startOn(t, store)
+				held, line := lineOf(b, marked, "second")
+				prepare(t, store, line[0])
+				want := 200
+				if name == "left, and in doubt" {
+					want = 503
+				}
+				b.do(want, "DELETE", "/v1/locks/"+held.ID, "")
+				synctest.Wait()
+				require.False(t, line[0].pending())
+				next := line[1].granted(t)
+				require.Len(t, b.locks(), 1)
+				b.delete(next.ID)
+				require.Empty(t, b.locks())
+			})
+		})
+	}
+}
+
+// TestAHandOverInDoubt: who deletes is told that it is not known; who waits has his lock as soon as it is, and nobody else has it.
+func TestAHandOverInDoubt(t *testing.T) {
+	for _, cameAbout := range []bool{false, true} {
+		for name, then := range map[string]func(t *testing.T, b *backend, store *handingOver, held lock, head *waiting){
+			"the store says so": func(t *testing.T, b *backend, store *handingOver, held lock, head *waiting) {
+				store.news <- struct{}{}
+				synctest.Wait()
+				require.Equal(t, cameAbout, !head.pending())
+			},
+			"deleted again": func(t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
+				status := 200
+				if cameAbout {
+					status = 404
+				}
+				b.do(status, "DELETE", "/v1/locks/"+held.ID, "")
+				synctest.Wait()
+				require.False(t, head.pending())
+			},
+			"he waits in vain": func(t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
+				time.Sleep(31 * time.Second)
+				require.Equal(t, 409, (<-head.reply).status)
+			},
+			"he goes": func(t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
+				head.cancel()
+				synctest.Wait()
+				require.Error(t, (<-head.reply).err)
+			},
+			"he is called off": func(t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
+				b.do(204, "DELETE", "/v1/waiting/"+mark, "")
+				synctest.Wait()
+				require.Equal(t, 410, (<-head.reply).status)
+			},
+		} {
+			if cameAbout {
+				name += ", and it came about"
+			}
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					store := newHandingOver()
+					b := startOn(t, store)
+					held, line := lineOf(b, marked)
+					store.instead = func(do func() (server.Handover, error)) (server.Handover, error) {
+						if cameAbout {
+							_, _ = do()
+						}
+						return server.Handover{}, server.ErrUnavailable
+					}
+					r := b.do(503, "DELETE", "/v1/locks/"+held.ID, "")
+					require.NotEmpty(t, r.header.Get("Retry-After"))
+					synctest.Wait()
+					require.True(t, line[0].pending(), "he keeps his place")
+					store.instead = nil
+
+					then(t, b, store, held, line[0])
+					synctest.Wait()
+					if !line[0].pending() {
+						held = line[0].granted(t)
+						require.Equal(t, marked, *held.Creator)
+					}
+					locks := b.locks()
+					if len(locks) > 0 { // whoever has it knows of it
+						require.Len(t, locks, 1)
+						require.Equal(t, held.ID, locks[0].ID)
+						b.delete(held.ID)
+					}
+					synctest.Wait()
+					for _, l := range b.locks() {
+						require.Equal(t, l.ID, line[0].granted(t).ID)
+						b.delete(l.ID)
+					}
+					require.Empty(t, b.locks())
+				})
+			})
+		}
+	}
+}
+
+// TestAHandOverThatCantBe: what keeps the next lock from being created does not keep the last one from being deleted.
+func TestAHandOverThatCantBe(t *testing.T) {
+	for name, instead := range map[string]func(do func() (server.Handover, error)) (server.Handover, error){
+		"an error": func(func() (server.Handover, error)) (server.Handover, error) {
+			return server.Handover{}, errors.New("no")
+		},
+		"a panic":                    func(func() (server.Handover, error)) (server.Handover, error) { panic("no") },
+		"a panic, and it came about": func(do func() (server.Handover, error)) (server.Handover, error) { _, _ = do(); panic("no") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newHandingOver()
+				b := startOn(t, store)
+				held, line := lineOf(b, "first", "second")
+				store.instead = instead
+				status := 200
+				if name == "a panic, and it came about" {
+					status = 404
+				}
+				b.do(status, "DELETE", "/v1/locks/"+held.ID, "")
+				synctest.Wait()
+				held = line[0].granted(t)
+				store.instead = nil
+				b.delete(held.ID)
+				synctest.Wait()
+				b.delete(line[1].granted(t).ID)
+				require.Empty(t, b.locks())
+			})
+		})
+	}
+}
+
+// TestTwoDeletesOfALockThatManyQueueFor: one is told that it did it, and one of the line has the lock.
+func TestTwoDeletesOfALockThatManyQueueFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newHandingOver()
+		store.instead = func(do func() (server.Handover, error)) (server.Handover, error) {
+			time.Sleep(time.Second)
+			return do()
+		}
+		b := startOn(t, store)
+		held, line := lineOf(b, "first", "second")
+		replies := make(chan reply, 3)
+		for range cap(replies) {
+			go func() { replies <- b.send(t.Context(), "DELETE", "/v1/locks/"+held.ID, "") }()
+		}
+		statuses := map[int]int{}
+		for range cap(replies) {
+			statuses[(<-replies).status]++
+		}
+		require.Equal(t, map[int]int{200: 1, 404: 2}, statuses)
+		synctest.Wait()
+		held = line[0].granted(t)
+		require.True(t, line[1].pending())
+		b.delete(held.ID)
+		synctest.Wait()
+		line[1].granted(t)
+	})
+}

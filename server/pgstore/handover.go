@@ -1,0 +1,68 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// handOverLocksSQL takes what create_lock takes, in the same order, before the row of the lock to be deleted is locked: a
+// CallOff that has a mark waits for rows, so whoever has a row must not wait for a mark.
+const handOverLocksSQL = `SELECT
+	CASE WHEN $1::text IS NOT NULL THEN pg_advisory_xact_lock_shared(1919708011, hashtext($1::text)) END,
+	pg_advisory_xact_lock(1919708012, hashtext($2::text))`
+
+// HandOver implements server.HandOverStore, in one round trip and one commit. The name goes to whoever has waited for it
+// longest: if he queues on another server, next is answered ErrHeld, and the other server hears of the deletion.
+func (s *Store) HandOver(ctx context.Context, id string, next server.NewLock) (both server.Handover, err error) {
+	old, ok := parseID(id)
+	its, fine := parseID(next.ID)
+	if !ok || !fine {
+		return both, fmt.Errorf("relukko: lock %q: %q or %q is no UUID", next.Name, id, next.ID)
+	}
+	var deleted row
+	var created creation
+	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+		all := new(pgx.Batch) // in one transaction, with one answer
+		all.Queue(handOverLocksSQL, markOf(next), next.Name)
+		all.Queue(deleteSQL, old).QueryRow(func(row pgx.Row) error {
+			err := row.Scan(deleted.fields()...)
+			if errors.Is(err, pgx.ErrNoRows) {
+				both.DeleteErr = server.ErrGone
+				return nil
+			}
+			return err
+		})
+		all.Queue(createSQL, s.createArgs(its, next)...).QueryRow(func(row pgx.Row) error { return row.Scan(created.fields()...) })
+		return conn.SendBatch(ctx, all).Close()
+	})
+	if err != nil {
+		if inDoubt(err) {
+			s.lookout.doubt(id, next.Name)
+		}
+		return server.Handover{}, err
+	}
+	if both.DeleteErr == nil {
+		both.Deleted = deleted.lock()
+		s.gone(both.Deleted)
+	}
+	both.Created = created.lock()
+	switch created.outcome {
+	case made:
+		s.lookout.made(next.Name)
+		s.tell(server.EventCreated, both.Created)
+	case calledOff:
+		both.CreateErr = server.ErrCalledOff
+	case held:
+		s.lookout.held(next, both.Created)
+		both.CreateErr = server.ErrHeld
+	case left:
+		s.lookout.left(next.Name, created.until())
+		both.CreateErr = server.ErrHeld
+	}
+	return both, nil
+}

@@ -1,0 +1,124 @@
+package pgstore_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+func queuedLock(name string) server.NewLock {
+	in := newLock(name)
+	in.Waited = time.Second
+	return in
+}
+
+// TestAHandOverIsHeardElsewhere in order, and done in one transaction.
+func TestAHandOverIsHeardElsewhere(t *testing.T) {
+	url := empty(t)
+	s, other := open(t, url), open(t, url)
+	ear := listen(t, other)
+	held := create(t, s, newLock("robot-arm-1"))
+	require.Equal(t, held, ear.until(server.EventCreated).Lock)
+	sql(t, url, `CREATE TABLE relukko_go.transactions AS SELECT txid_current() AS id, ''::text AS what WHERE false;
+		CREATE FUNCTION relukko_go.note() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN INSERT INTO relukko_go.transactions VALUES (txid_current(), TG_OP); RETURN NULL; END $$;
+		CREATE TRIGGER noted AFTER INSERT OR DELETE ON relukko_go.locks FOR EACH ROW EXECUTE FUNCTION relukko_go.note()`)
+	both, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
+	require.NoError(t, err)
+	require.Equal(t, held, both.Deleted)
+	require.NoError(t, both.CreateErr)
+	deleted := ear.next()
+	require.Equal(t, server.EventDeleted, deleted.Kind)
+	require.Equal(t, held, deleted.Lock)
+	created := ear.next()
+	require.Equal(t, server.EventCreated, created.Kind)
+	require.Equal(t, both.Created, created.Lock)
+	var seen string
+	query(t, url, &seen, `SELECT string_agg(what, ', ' ORDER BY what) || ' in ' || count(DISTINCT id) FROM relukko_go.transactions`)
+	require.Equal(t, "DELETE, INSERT in 1", seen)
+}
+
+// TestAHandOverLeavesTheNameToWhoWaitedLonger on another server: the lock is deleted, and he has the name.
+func TestAHandOverLeavesTheNameToWhoWaitedLonger(t *testing.T) {
+	url := empty(t)
+	s, other := open(t, url), open(t, url)
+	ear := listen(t, other)
+	held := create(t, s, newLock("robot-arm-1"))
+	elder := queuedLock("robot-arm-1")
+	elder.Waited = 10 * time.Second
+	_, err := other.Create(t.Context(), elder)
+	require.ErrorIs(t, err, server.ErrHeld)
+	both, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
+	require.NoError(t, err)
+	require.NoError(t, both.DeleteErr)
+	require.Equal(t, held, both.Deleted)
+	require.Equal(t, server.ErrHeld, both.CreateErr)
+	require.Zero(t, both.Created)
+	require.Equal(t, held, ear.until(server.EventDeleted).Lock)
+	made := create(t, other, elder)
+
+	both, err = other.HandOver(t.Context(), made.ID, queuedLock("robot-arm-1")) // an unlocked name is nobody's but the noted one's
+	require.NoError(t, err)
+	require.NoError(t, both.DeleteErr)
+}
+
+// TestAHandOverThatIsNotCommitted did nothing, whatever its statements have answered.
+func TestAHandOverThatIsNotCommitted(t *testing.T) {
+	url := empty(t)
+	s := open(t, url)
+	held := create(t, s, newLock("robot-arm-1"))
+	sql(t, url, `CREATE FUNCTION relukko_go.refuse() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN RAISE EXCEPTION 'not today' USING ERRCODE = '40001'; END $$;
+		CREATE CONSTRAINT TRIGGER refused AFTER INSERT ON relukko_go.locks DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW EXECUTE FUNCTION relukko_go.refuse()`)
+	_, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
+	require.ErrorIs(t, err, server.ErrUnavailable)
+	require.ErrorContains(t, err, "not today")
+	locks, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []server.Lock{held}, locks)
+	sql(t, url, `DROP TRIGGER refused ON relukko_go.locks`)
+	both, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
+	require.NoError(t, err)
+	require.NoError(t, both.CreateErr)
+}
+
+// TestTheAnswerToAHandOverIsLost down a line of which nobody but its first has tried for the name: each has it nevertheless, soon.
+func TestTheAnswerToAHandOverIsLost(t *testing.T) {
+	t.Parallel() // it waits, for the most part
+	url := postgres.Database(t)
+	p := through(t, url)
+	n := startNode(t, p.url)
+	require.Eventually(t, n.store.Listens, soon, time.Millisecond)
+	held := n.create(t.Context(), "robot-arm-1", 0)
+	line := []<-chan answer{n.queue(t.Context(), "robot-arm-1"), n.queue(t.Context(), "robot-arm-1")}
+	next := func() {
+		got := receive(t, line[0])
+		line = append(line, n.queue(t.Context(), "robot-arm-1"))
+		require.Equal(t, 201, got.Status)
+		require.Greater(t, got.Token, held.Token)
+		held, line = got, line[1:]
+	}
+	for lost := 0; lost < 3; {
+		n.delete(held.ID)
+		next()
+		p.CutNext(raw(t, held.ID))
+		switch status := n.do(context.Background(), "DELETE", "/v1/locks/"+held.ID, "", "").Status; status {
+		case 503:
+			lost++
+		default: // it was another call about this lock
+			require.Equal(t, 200, status)
+		}
+		next()
+	}
+	n.delete(held.ID)
+	n.delete(receive(t, line[0]).ID)
+	n.delete(receive(t, line[1]).ID)
+	locks, err := n.store.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, locks, "none that nobody knows of")
+}

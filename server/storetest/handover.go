@@ -1,0 +1,311 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// RunHandOver checks what a store that newStore makes does beyond server.Store, as Run does.
+func RunHandOver(t *testing.T, newStore func(t *testing.T) server.HandOverStore) {
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T, s handOverStore)
+	}{
+		{"DeletesAndCreates", handOverDeletesAndCreates},
+		{"ALockThatIsGone", handOverOfALockThatIsGone},
+		{"ACalledOffHead", handOverToACalledOffMark},
+		{"AskedForTwice", handOverAskedForTwice},
+		{"TwoRace", twoHandOversRace},
+		{"NobodyComesBetween", nobodyComesBetween},
+		{"AndSweepAtOnce", handOverAndSweepAtOnce},
+		{"AndDeleteAtOnce", handOverAndDeleteAtOnce},
+		{"AndCallOffOfTheNextAtOnce", func(t *testing.T, s handOverStore) { handOverAndCallOffAtOnce(t, s, false, true) }},
+		{"AndCallOffOfTheLastAtOnce", func(t *testing.T, s handOverStore) { handOverAndCallOffAtOnce(t, s, true, false) }},
+		{"AndCallOffOfBothAtOnce", func(t *testing.T, s handOverStore) { handOverAndCallOffAtOnce(t, s, true, true) }},
+		{"IsNoNewsToWhoDidIt", handOverIsNoNews},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStore(t)
+			test.run(t, handOverStore{store{s, t}, s})
+		})
+	}
+}
+
+type handOverStore struct {
+	store
+	hands server.HandOverStore
+}
+
+// queuedLock is a lock to be created for whoever has queued.
+func queuedLock(name string) server.NewLock {
+	in := newLock(name)
+	in.TTL, in.Waited = time.Minute, 2*time.Second
+	return in
+}
+
+func (s handOverStore) handOver(id string, next server.NewLock) server.Handover {
+	s.t.Helper()
+	both, err := s.hands.HandOver(s.t.Context(), id, next)
+	require.NoError(s.t, err)
+	return both
+}
+
+func (s handOverStore) requireOnly(want ...server.Lock) {
+	s.t.Helper()
+	locks, err := s.List(s.t.Context())
+	require.NoError(s.t, err)
+	require.Equal(s.t, append([]server.Lock{}, want...), locks)
+	for _, lock := range want {
+		for _, read := range []func() (server.Lock, error){
+			func() (server.Lock, error) { return s.Holder(s.t.Context(), lock.Name) },
+			func() (server.Lock, error) { return s.Get(s.t.Context(), lock.ID) },
+		} {
+			got, err := read()
+			require.NoError(s.t, err)
+			require.Equal(s.t, lock, got)
+		}
+	}
+}
+
+func handOverDeletesAndCreates(t *testing.T, s handOverStore) {
+	other := s.create(newLock("robot-arm-2"))
+	held := s.create(newLock("robot-arm-1"))
+	for i := range 10 {
+		held = s.update(held.ID, server.Change{Creator: ptr("renamed")})
+		next := queuedLock("robot-arm-1")
+		next.Creator, next.Mark = ptr("bench-7 #k3v9x2m4q7ab"), "k3v9x2m4q7ab"
+		both := s.handOver(held.ID, next)
+		require.NoError(t, both.DeleteErr)
+		require.NoError(t, both.CreateErr)
+		require.Equal(t, held, both.Deleted, "as it was")
+		got := both.Created
+		require.Equal(t, next.ID, got.ID)
+		require.Equal(t, next.Creator, got.Creator)
+		require.Equal(t, time.Minute, got.ExpiresAt.Sub(got.CreatedAt))
+		require.Equal(t, got.CreatedAt, got.UpdatedAt)
+		require.Greater(t, got.FencingToken, held.FencingToken, "round %d", i)
+		_, err := s.Get(t.Context(), held.ID)
+		require.ErrorIs(t, err, server.ErrGone)
+		held = got
+		s.requireOnly(other, held)
+	}
+	locks, err := s.CallOff(t.Context(), "k3v9x2m4q7ab", time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, []server.Lock{held}, locks, "its mark stays with it")
+}
+
+func handOverOfALockThatIsGone(t *testing.T, s handOverStore) {
+	gone := s.create(newLock("robot-arm-1"))
+	s.delete(gone.ID)
+	both := s.handOver(gone.ID, queuedLock("robot-arm-1"))
+	require.Equal(t, server.ErrGone, both.DeleteErr)
+	require.Zero(t, both.Deleted)
+	require.NoError(t, both.CreateErr, "the name is free")
+	s.requireOnly(both.Created)
+
+	holder := both.Created
+	both = s.handOver(gone.ID, queuedLock("robot-arm-1"))
+	require.Equal(t, server.ErrGone, both.DeleteErr)
+	require.Equal(t, server.ErrHeld, both.CreateErr, "by another")
+	require.Equal(t, holder, both.Created)
+	s.requireOnly(holder)
+}
+
+func handOverToACalledOffMark(t *testing.T, s handOverStore) {
+	held := s.create(newLock("robot-arm-1"))
+	next := queuedLock("robot-arm-1")
+	next.Mark = "k3v9x2m4q7ab"
+	_, err := s.CallOff(t.Context(), next.Mark, time.Hour)
+	require.NoError(t, err)
+	both := s.handOver(held.ID, next)
+	require.NoError(t, both.DeleteErr)
+	require.Equal(t, held, both.Deleted)
+	require.Equal(t, server.ErrCalledOff, both.CreateErr)
+	require.Zero(t, both.Created)
+	s.requireOnly()
+	s.create(newLock("robot-arm-1"))
+}
+
+// handOverAskedForTwice: who does not know whether it came about finds the lock that it made.
+func handOverAskedForTwice(t *testing.T, s handOverStore) {
+	held := s.create(newLock("robot-arm-1"))
+	next := queuedLock("robot-arm-1")
+	made := s.handOver(held.ID, next).Created
+	both := s.handOver(held.ID, next)
+	require.Equal(t, server.ErrGone, both.DeleteErr)
+	require.Equal(t, server.ErrHeld, both.CreateErr)
+	require.Equal(t, made, both.Created)
+	holder, err := s.Create(t.Context(), next)
+	require.ErrorIs(t, err, server.ErrHeld)
+	require.Equal(t, made, holder)
+	s.requireOnly(made)
+}
+
+func twoHandOversRace(t *testing.T, s handOverStore) {
+	for round := range 20 {
+		held := s.create(newLock("robot-arm-1"))
+		var results [8]server.Handover
+		concurrently(len(results), func(i int) {
+			var err error
+			if results[i], err = s.hands.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
+				t.Error(err)
+			}
+		})
+		var winner server.Lock
+		for _, r := range results {
+			if r.DeleteErr == nil {
+				require.NoError(t, r.CreateErr)
+				require.Zero(t, winner, "round %d: two have deleted it", round)
+				winner = r.Created
+			}
+		}
+		for _, r := range results {
+			if r.DeleteErr != nil {
+				require.Equal(t, server.Handover{DeleteErr: server.ErrGone, CreateErr: server.ErrHeld, Created: winner}, r)
+			}
+		}
+		s.requireOnly(winner)
+		s.delete(winner.ID)
+	}
+}
+
+// nobodyComesBetween: others try all the time, and never find the name free.
+func nobodyComesBetween(t *testing.T, s handOverStore) {
+	held := s.create(newLock("robot-arm-1"))
+	var done atomic.Bool
+	concurrently(4, func(i int) {
+		if i > 0 {
+			for !done.Load() {
+				if _, err := s.Create(context.Background(), newLock("robot-arm-1")); !errors.Is(err, server.ErrHeld) {
+					t.Errorf("the name was free: %v", err)
+				}
+				if _, err := s.Holder(context.Background(), "robot-arm-1"); err != nil {
+					t.Errorf("nobody held it: %v", err)
+				}
+			}
+			return
+		}
+		defer done.Store(true)
+		for range 50 {
+			both, err := s.hands.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1"))
+			if err != nil || both.DeleteErr != nil || both.CreateErr != nil || both.Created.FencingToken <= held.FencingToken {
+				t.Errorf("%v %+v", err, both)
+				return
+			}
+			held = both.Created
+		}
+	})
+	s.requireOnly(held)
+}
+
+// handOverAndSweepAtOnce: one of them takes the expired lock, and the next one has the name.
+func handOverAndSweepAtOnce(t *testing.T, s handOverStore) {
+	for range 20 {
+		expired := s.create(newLock("robot-arm-1"))
+		expired = s.expire(expired.ID, time.Hour)
+		var both server.Handover
+		var swept []server.Lock
+		concurrently(2, func(i int) {
+			var err error
+			if i == 0 {
+				both, err = s.hands.HandOver(context.Background(), expired.ID, queuedLock("robot-arm-1"))
+			} else {
+				swept, _, err = s.Sweep(context.Background(), time.Minute)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		require.NoError(t, both.CreateErr)
+		if both.DeleteErr == nil {
+			require.Equal(t, expired, both.Deleted)
+			require.Empty(t, swept)
+		} else {
+			require.Equal(t, []server.Lock{expired}, swept)
+		}
+		s.requireOnly(both.Created)
+		s.delete(both.Created.ID)
+	}
+}
+
+func handOverAndDeleteAtOnce(t *testing.T, s handOverStore) {
+	for range 20 {
+		held := s.create(newLock("robot-arm-1"))
+		var both server.Handover
+		var deleteErr error
+		concurrently(2, func(i int) {
+			if i == 1 {
+				_, deleteErr = s.Delete(context.Background(), held.ID)
+				return
+			}
+			var err error
+			if both, err = s.hands.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
+				t.Error(err)
+			}
+		})
+		require.NotEqual(t, deleteErr == nil, both.DeleteErr == nil, "one has deleted it: %v, %v", deleteErr, both.DeleteErr)
+		require.NoError(t, both.CreateErr)
+		s.requireOnly(both.Created)
+		s.delete(both.Created.ID)
+	}
+}
+
+// handOverAndCallOffAtOnce: whichever comes first, no lock is left that bears the mark, and neither waits for the other for ever.
+func handOverAndCallOffAtOnce(t *testing.T, s handOverStore, last, next bool) {
+	for round := range 30 {
+		mark := fmt.Sprint("mark-", round)
+		before, after := newLock("robot-arm-1"), queuedLock("robot-arm-1")
+		if last {
+			before.Mark = mark
+		}
+		if next {
+			after.Mark = mark
+		}
+		held := s.create(before)
+		var both server.Handover
+		var called []server.Lock
+		concurrently(2, func(i int) {
+			var err error
+			if i == 0 {
+				both, err = s.hands.HandOver(context.Background(), held.ID, after)
+			} else {
+				called, err = s.CallOff(context.Background(), mark, time.Hour)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		require.Equal(t, last && len(called) > 0 && called[0].ID == held.ID, both.DeleteErr != nil, "deleted once: %+v %+v", called, both)
+		if next {
+			s.requireOnly()
+			continue
+		}
+		require.NoError(t, both.CreateErr)
+		s.requireOnly(both.Created)
+		s.delete(both.Created.ID)
+	}
+}
+
+// handOverIsNoNews to the one who did it.
+func handOverIsNoNews(t *testing.T, s handOverStore) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	heard := make(chan server.Event, 100)
+	go func() { ended <- s.Watch(ctx, func(e server.Event) { heard <- e }) }()
+	held := s.create(newLock("robot-arm-1"))
+	s.handOver(held.ID, queuedLock("robot-arm-1"))
+	cancel()
+	<-ended
+	close(heard)
+	for e := range heard {
+		require.Equal(t, server.EventMissed, e.Kind)
+	}
+}
