@@ -145,7 +145,7 @@ func TestSeveralLocksAreTakenAllOrNone(t *testing.T) {
 		status int
 	}{
 		"not waited for": {args: []string{"--no-wait"}, status: 75},
-		"not in time":    {args: []string{"--wait", "0.4"}, status: 75},
+		"not in time":    {args: []string{"--wait", "2"}, status: 75},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

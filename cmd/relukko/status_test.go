@@ -34,7 +34,7 @@ func TestExitStatus(t *testing.T) {
 		"no format to be run":      {args: []string{"run", "x9", "--", "testdata/noformat"}, status: 126, says: "testdata/noformat: exec format error"},
 		"no interpreter":           {args: []string{"run", "x10", "--", "testdata/nointerpreter"}, status: 127, says: "testdata/nointerpreter: no such file or directory"},
 		"held, not waited for":     {args: []string{"run", "--no-wait", "held", "--", "true"}, status: 75, says: `lock "held" is held by Ada`},
-		"held, waited for":         {args: []string{"run", "--wait", "0.3", "held", "--", "true"}, status: 75, says: `lock "held" was not free within 300ms: held by Ada`},
+		"held, waited for":         {args: []string{"run", "--wait", "2", "held", "--", "true"}, status: 75, says: `lock "held" was not free within 2s: held by Ada`},
 		"held, waited for 0":       {args: []string{"run", "--wait", "0", "held", "--", "true"}, status: 75, says: `lock "held" is held by Ada`},
 		"acquire: waited for 0":    {args: []string{"acquire", "--wait", "0s", "held"}, status: 75, says: `lock "held" is held by Ada`},
 		"acquire: held":            {args: []string{"acquire", "--no-wait", "held"}, status: 75, says: `lock "held" is held by Ada`},

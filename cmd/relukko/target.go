@@ -115,9 +115,19 @@ func (a *asking) with(c *api.Client, f func(ctx context.Context, c *api.Client) 
 		return nil
 	}
 	if ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
-		return &failure{statusUnavailable, fmt.Sprintf("no answer from %s within %s. Is the address right, and is the network up?", c.BaseURL(), short(a.timeout))}
+		return &failure{statusUnavailable, tooLate(err, c.BaseURL(), a.timeout)}
 	}
 	return explain(err, c.BaseURL())
+}
+
+// tooLate words that the time was over while a request was under way, and what
+// came of those before, if there were any.
+func tooLate(err error, base string, timeout time.Duration) string {
+	text := fmt.Sprintf("no answer from %s within %s", base, short(timeout))
+	if _, before, ok := strings.Cut(plain(err), "(before that: "); ok {
+		return text + " (before that: " + before
+	}
+	return text + ". Is the address right, and is the network up?"
 }
 
 // warnings is a slog.Handler that says on stderr what the client warns of, which

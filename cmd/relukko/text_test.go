@@ -154,3 +154,12 @@ func TestTryingOn(t *testing.T) {
 			tryingOn.ReplaceAllString(`lock "x": not released within 10s, trying on until 2026-11-23T08:49:02`+zone+`: cut`, ":"))
 	}
 }
+
+func TestTooLate(t *testing.T) {
+	t.Parallel()
+	const base = "http://relukko.example"
+	require.Equal(t, "no answer from http://relukko.example within 5s. Is the address right, and is the network up?",
+		tooLate(context.DeadlineExceeded, base, 5*time.Second))
+	require.Equal(t, "no answer from http://relukko.example within 5s (before that: 503 Service Unavailable)",
+		tooLate(errors.New("relukko: list locks: context deadline exceeded (before that: 503 Service Unavailable)"), base, 5*time.Second))
+}
