@@ -23,8 +23,8 @@
 // # Who is next
 //
 // Creates that wait on one server are served first in, first out for each name, and a create that does not wait never
-// overtakes them. A delete hands the name on before it is answered, to the head of the line in one step. A lock granted from the queue lives one minute until it is
-// renewed (any other ten), so a caller who vanished without closing his connection costs the others
+// overtakes them. A delete hands the name on before it is answered, and in one step. A lock granted from the queue lives one
+// minute until it is renewed (any other ten), so a caller who vanished without closing his connection costs the others
 // at most his wait and that minute. One who closed it leaves the line at once; if he was granted the lock in that very moment, it is
 // taken back unless the first byte of its answer may have gone out.
 //

@@ -42,13 +42,13 @@
 //
 // # What it costs
 //
-// A change, also a delete that hands its name on, costs one transaction, that is two syncs, one after the other: bbolt writes new pages, syncs them, then
-// the page that makes them valid, and syncs that. Requests that come while a transaction is under way share the next
-// one, up to 1024 of them. Nobody waits for company: a lone request begins its transaction at once. Reads, creates of
-// a name that is held, and requests for a lock that is gone never touch the disk. So one client that creates and
-// deletes, which is four syncs a round, gets somewhat less than a quarter of what the disk can do, and many clients
-// together nearly as many times more as they are, until the processor is busy. For example, where BenchmarkSync does
-// 9300 syncs/s, 102 µs each:
+// A change, also a delete that hands its name on, costs one transaction, that is two syncs, one after the other: bbolt
+// writes new pages, syncs them, then the page that makes them valid, and syncs that. Requests that come while a
+// transaction is under way share the next one, up to 1024 of them. Nobody waits for company: a lone request begins its
+// transaction at once. Reads, creates of a name that is held, and requests for a lock that is gone never touch the
+// disk. So one client that creates and deletes, which is four syncs a round, gets somewhat less than a quarter of what
+// the disk can do, and many clients together nearly as many times more as they are, until the processor is busy. For
+// example, where BenchmarkSync does 9300 syncs/s, 102 µs each:
 //
 //	clients   rounds/s   median of a create or delete   transactions a round
 //	1            1,770                         276 µs   2

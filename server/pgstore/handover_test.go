@@ -61,7 +61,7 @@ func TestAHandOverLeavesTheNameToWhoWaitedLonger(t *testing.T) {
 	require.Equal(t, held, ear.until(server.EventDeleted).Lock)
 	made := create(t, other, elder)
 
-	both, err = other.HandOver(t.Context(), made.ID, queuedLock("robot-arm-1")) // an unlocked name is nobody's but the noted one's
+	both, err = other.HandOver(t.Context(), made.ID, queuedLock("robot-arm-1"))
 	require.NoError(t, err)
 	require.NoError(t, both.DeleteErr)
 }
