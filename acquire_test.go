@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,6 +89,36 @@ func TestNoMissedWakeUpOfTheNextInLine(t *testing.T) {
 		require.ErrorIs(t, <-first, context.Canceled)
 		require.LessOrEqual(t, (<-had).Sub(start), 5*time.Millisecond)
 		<-had
+	})
+}
+
+func TestNoMissedWakeUpByOnesOwnLock(t *testing.T) {
+	bubble(t, "made by a straggler of one who stands in line", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		holder := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, holder)
+		var n atomic.Int64
+		parked := s.Hold(func(r *http.Request) bool { return create(r) && n.Add(1) == 1 })
+		c := s.Client()
+		second := make(chan time.Time, 1)
+		go func() {
+			m := relukko.NewMutex(c, "arm")
+			held := lock(t, m)
+			second <- time.Now()
+			require.NoError(t, m.Unlock(held))
+		}()
+		time.Sleep(time.Millisecond)
+		first := waits(t, relukko.NewMutex(c, "arm"))
+		time.Sleep(time.Second)
+		s.Cut() // nobody waits for the first create any longer, but it is still on its way
+		time.Sleep(time.Minute)
+		s.Latency(func(*http.Request) (before, after time.Duration) { return 50 * time.Millisecond, 0 })
+		require.NoError(t, holder.Unlock(held))
+		start := time.Now()
+		parked.Release()
+		require.LessOrEqual(t, (<-second).Sub(start), 6*time.Second)
+		<-first
+		<-first
 	})
 }
 

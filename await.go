@@ -1,6 +1,7 @@
 package relukko
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -34,8 +35,9 @@ func (a *acquisition) await(r created) bool {
 		return true // to wait on the server
 	}
 	w := a.waiter.Load()
+	a.poll = min(max(2*a.poll, pollFirst), pollMax)
 	if !a.first && !a.standInLine(w) {
-		return false
+		return a.ctx.Err() == nil
 	}
 	if fresh && a.hub.pushed() || r.sent == (instant{}) && !w.isHeld() || a.maxWait(false) > 0 {
 		return true // it may have come free before anybody listened, or the server can tell by now
@@ -46,7 +48,6 @@ func (a *acquisition) await(r created) bool {
 	if w.holderID() == "" {
 		a.askIn(reportAfter) // so that others' releases are known for what they are
 	}
-	a.poll = min(max(2*a.poll, pollFirst), pollMax)
 	poll := time.NewTimer(a.pollPause())
 	defer poll.Stop()
 	var quiet <-chan time.Time // set while a wake is sat out
@@ -132,12 +133,20 @@ func (a *acquisition) listen() bool {
 	return fresh
 }
 
-// standInLine returns when all who waited before are served or have given up,
-// or false when the caller's context has ended.
+// standInLine returns true when all who waited before are served or have given
+// up. It returns false when the caller's context has ended, or when it is time
+// to look all the same: a create without an answer may have made the very lock
+// that the others wait for.
 func (a *acquisition) standInLine(w *waiter) bool {
 	if !w.turn.TryAcquire(1) {
 		a.held = true
-		if w.turn.Acquire(a.ctx, 1) != nil {
+		ctx := a.ctx
+		if a.lost > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, a.pollPause())
+			defer cancel()
+		}
+		if w.turn.Acquire(ctx, 1) != nil {
 			return false
 		}
 		if word := w.lastWord(); word.After(a.answered) {
@@ -150,7 +159,7 @@ func (a *acquisition) standInLine(w *waiter) bool {
 
 func (a *acquisition) pollPause() time.Duration {
 	d := a.poll
-	if a.hub.pushed() {
+	if a.first && a.hub.pushed() {
 		d = pollPushed
 	}
 	return d - rand.N(d/2)
