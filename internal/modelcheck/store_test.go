@@ -104,19 +104,23 @@ func markOf(creator string) string {
 func (s *store) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
 	defer s.begin()()
 	l, err := s.Store.Create(ctx, in)
-	if err != nil {
-		return l, err
+	if err == nil {
+		s.created(&l, in, s.by(ctx))
 	}
+	return l, err
+}
+
+// created notes a creation. The caller holds the record's mutex.
+func (s *store) created(l *server.Lock, in server.NewLock, by int) {
 	r := s.world.record
-	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name, creatorOf(&l), in.TTL, l.FencingToken)
+	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name, creatorOf(l), in.TTL, l.FencingToken)
 	rec := &lockRecord{
-		id: l.ID, name: l.Name, creator: creatorOf(&l), mark: markOf(creatorOf(&l)), token: l.FencingToken,
-		by: s.by(ctx), created: m, length: in.TTL, unmarked: in.Mark == "",
-		leases: []leaseRecord{{m, s.local(&l), 0, in.TTL}},
+		id: l.ID, name: l.Name, creator: creatorOf(l), mark: markOf(creatorOf(l)), token: l.FencingToken,
+		by: by, created: m, length: in.TTL, unmarked: in.Mark == "",
+		leases: []leaseRecord{{m, s.local(l), 0, in.TTL}},
 	}
 	r.locks[l.ID] = rec
 	r.order = append(r.order, rec)
-	return l, nil
 }
 
 func (s *store) Update(ctx context.Context, id string, change server.Change) (server.Lock, error) {
@@ -144,9 +148,14 @@ func whom(by int) string {
 func (s *store) Delete(ctx context.Context, id string) (server.Lock, error) {
 	defer s.begin()()
 	l, err := s.Store.Delete(ctx, id)
-	if err != nil {
-		return l, err
+	if err == nil {
+		s.deleted(ctx, &l)
 	}
+	return l, err
+}
+
+// deleted notes a deletion. The caller holds the record's mutex.
+func (s *store) deleted(ctx context.Context, l *server.Lock) {
 	by, cause := s.by(ctx), released
 	switch {
 	case ctx == context.Background(): // nobody's request
@@ -154,8 +163,22 @@ func (s *store) Delete(ctx context.Context, id string) (server.Lock, error) {
 	case by < 0:
 		cause = forced
 	}
-	s.removed(&l, cause, by)
-	return l, nil
+	s.removed(l, cause, by)
+}
+
+func (s *store) HandOver(ctx context.Context, id string, next server.NewLock) (server.Handover, error) {
+	defer s.begin()()
+	both, err := s.Store.(server.HandOverStore).HandOver(ctx, id, next)
+	if err != nil {
+		return both, err
+	}
+	if both.DeleteErr == nil {
+		s.deleted(ctx, &both.Deleted)
+	}
+	if both.CreateErr == nil {
+		s.created(&both.Created, next, -1)
+	}
+	return both, nil
 }
 
 // removed notes a removal. The caller holds the record's mutex.
