@@ -39,7 +39,7 @@ func (a *acquisition) await(r created) bool {
 	if !a.first && !a.standInLine(w) {
 		return a.ctx.Err() == nil
 	}
-	if fresh && a.hub.pushed() || r.sent == (instant{}) && !w.isHeld() || a.maxWait(false) > 0 {
+	if fresh && a.hub.pushed() || r.sent == (instant{}) && !w.isHeld() || r.wait == 0 && a.maxWait(false) > 0 {
 		return true // it may have come free before anybody listened, or the server can tell by now
 	}
 	if a.m.onWait != nil && !a.hub.pushed() {

@@ -221,6 +221,22 @@ func TestFloodOfBroadcasts(t *testing.T) {
 	}
 }
 
+// A backend, or a proxy before it, says that creates may wait and answers at once.
+func TestABackendThatDoesNotWaitAsItSays(t *testing.T) {
+	h := &hostile{create: func(w http.ResponseWriter) {
+		w.Header().Set("Relukko-Wait", "30")
+		held409(w)
+	}}
+	h.against(t, "", func(t *testing.T, m *relukko.Mutex) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := m.Lock(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.LessOrEqual(t, h.creates.Load(), int64(60))
+		require.LessOrEqual(t, h.lists.Load(), int64(60))
+	})
+}
+
 // Printed by reflection, through all that they reach, a client, a mutex and a
 // session show no key.
 func TestNothingReachesTheKey(t *testing.T) {
