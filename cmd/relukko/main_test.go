@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ var postgres pgtest.Cluster
 
 func TestMain(m *testing.M) {
 	parallel()
+	dontIgnoreSignals()
 	dir, err := os.MkdirTemp("", "relukko")
 	if err != nil {
 		panic(err)
@@ -42,6 +44,17 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(dir)
 		os.Exit(code)
 	}))
+}
+
+// dontIgnoreSignals has the programs that the tests start end by signals which
+// this process was told to ignore (by nohup, or a shell's &): what is ignored is
+// inherited, what is caught is not.
+func dontIgnoreSignals() {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 }
 
 // parallel has more tests run at once than there are processors, unless
