@@ -52,7 +52,7 @@ func herd(t *testing.T, s *relukkotest.Server, clients, perName int, names []str
 // that cannot queue them: a release costs at most one request of each process
 // however many wait in it, and nobody starves.
 func TestHerdsWithoutExtensions(t *testing.T) {
-	const during = 5 * time.Second
+	const during = 2 * time.Second
 	for _, h := range []struct {
 		name                    string
 		clients, perName, names int
