@@ -333,7 +333,7 @@ func TestWatchEndsWhenNobodyReads(t *testing.T) {
 	nobody, broken, err := os.Pipe()
 	require.NoError(t, err)
 	p := launch(t, of(s), []string{"watch", "--json"}, func(c *exec.Cmd) { c.Stdout = broken })
-	require.NoError(t, broken.Close())
+	defer broken.Close()
 	p.stderr.await(t, "relukko: watching "+s.URL)
 	_, err = s.Client().Create(t.Context(), "arm", "Ada")
 	require.NoError(t, err)
@@ -341,7 +341,7 @@ func TestWatchEndsWhenNobodyReads(t *testing.T) {
 	n, err := nobody.Read(line) // at once, although it is no terminal
 	require.NoError(t, err)
 	require.Contains(t, string(line[:n]), `"event":"created"`)
-	require.NoError(t, nobody.Close())
+	breakPipe(t, nobody, broken)
 	require.True(t, s.Delete("arm"))
 	require.Equal(t, statusSignal+int(syscall.SIGPIPE), p.awaitEnd())
 }

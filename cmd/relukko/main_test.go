@@ -19,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"gitlab.com/relukko/relukko-go/internal/pgtest"
 	"gitlab.com/relukko/relukko-go/relukkotest"
@@ -112,6 +113,21 @@ func openInput(t testing.TB) (option, io.WriteCloser) {
 	require.NoError(t, err)
 	t.Cleanup(func() { r.Close(); w.Close() })
 	return stdin(r), w
+}
+
+// breakPipe closes the reading end of a pipe and waits until writing to it
+// fails: a process that is being started has a copy of all that is open until
+// it executes its program.
+func breakPipe(t testing.TB, reading, writing *os.File) {
+	t.Helper()
+	require.NoError(t, reading.Close())
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(writing.Fd())}}, int(patience.Milliseconds()))
+		if err != unix.EINTR {
+			require.NoError(t, err)
+			return
+		}
+	}
 }
 
 func in(dir string) option { return func(c *exec.Cmd) { c.Dir = dir } }
