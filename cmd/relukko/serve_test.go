@@ -39,8 +39,8 @@ func serveWith(t testing.TB, env []string, args ...string) *serving {
 		}
 	}
 	if s.key == "" {
-		said = p.stderr.await(t, envKey+"=")
-		s.key = strings.TrimSpace(said[strings.LastIndex(said, envKey+"=")+len(envKey)+1:])
+		_, rest, _ := strings.Cut(p.stderr.await(t, envKey+"="), envKey+"=")
+		s.key, _, _ = strings.Cut(rest, "\n") // other lines may follow
 	}
 	return s
 }
