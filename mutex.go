@@ -221,14 +221,22 @@ func (m *Mutex) Unlock(ctx context.Context) error {
 }
 
 // Do calls f inside the lock, with the guarded context, and unlocks, also when
-// f panics or calls [runtime.Goexit]. It returns the error of Lock, or else f's
-// error joined with that of Unlock: a loss is never lost.
+// f panics or calls [runtime.Goexit]. It returns the error of Lock, or else that
+// of f as it is; where Unlock has one that f has not returned, as a loss that f
+// did not notice, the two are joined: a loss is never lost.
 func (m *Mutex) Do(ctx context.Context, f func(context.Context) error) (err error) {
 	held, err := m.Lock(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.Unlock(held)) }()
+	defer func() {
+		switch unlocked := m.Unlock(held); {
+		case err == nil:
+			err = unlocked
+		case unlocked != nil && !errors.Is(err, unlocked): // f may have returned the loss, as its context's cause
+			err = errors.Join(err, unlocked)
+		}
+	}()
 	return f(held)
 }
 

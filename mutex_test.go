@@ -159,7 +159,7 @@ func TestDo(t *testing.T) {
 			return nil
 		}))
 		free()
-		require.ErrorIs(t, m.Do(t.Context(), func(context.Context) error { return errWork }), errWork)
+		require.Same(t, errWork, m.Do(t.Context(), func(context.Context) error { return errWork }), "not wrapped")
 		free()
 		require.PanicsWithValue(t, "oh", func() {
 			m.Do(t.Context(), func(context.Context) error { panic("oh") })
@@ -181,6 +181,18 @@ func TestDo(t *testing.T) {
 		})
 		require.ErrorIs(t, err, errWork)
 		require.ErrorIs(t, err, relukko.ErrLockLost)
+		free()
+
+		var cause error
+		err = m.Do(t.Context(), func(ctx context.Context) error {
+			time.Sleep(2 * time.Second)
+			s.Delete("arm")
+			<-ctx.Done()
+			cause = context.Cause(ctx)
+			return fmt.Errorf("stopped: %w", cause)
+		})
+		require.ErrorIs(t, err, relukko.ErrLockLost)
+		require.EqualError(t, err, "stopped: "+cause.Error(), "a loss is told once")
 		free()
 
 		cancelled, cancel := context.WithCancelCause(t.Context())
