@@ -134,7 +134,7 @@ func (a *acquisition) run(try bool) (*Session, error) {
 			}
 			again, err = a.backOff(r.err)
 		default:
-			return nil, a.m.errorf([]error{r.err}, "not acquired: %v", r.err)
+			return nil, a.m.errorf([]error{r.err}, "not acquired from %s: %v", a.m.client.BaseURL(), r.err)
 		}
 		if err != nil {
 			return nil, err

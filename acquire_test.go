@@ -322,6 +322,7 @@ func TestNothingHangsInSilence(t *testing.T) {
 				_, err := f(t.Context())
 				require.ErrorContains(t, err, row.want)
 				require.ErrorContains(t, err, `lock "arm"`)
+				require.ErrorContains(t, err, s.URL)
 				requireNoKey(t, s, fmt.Sprintf("%v %+v %#v", err, err, err))
 				require.LessOrEqual(t, time.Since(start), row.after+time.Millisecond)
 				require.GreaterOrEqual(t, time.Since(start), row.least)

@@ -95,7 +95,7 @@ func (m *Mutex) acquire(ctx context.Context, try bool, log *slog.Logger) (s *Ses
 	a.report = report{name: m.name, tell: m.onWait, log: log}
 	defer a.report.end()
 	if a.task = m.client.Tasks().Start(a); a.task == nil {
-		return nil, m.errorf([]error{api.ErrClosed}, "%v", api.ErrClosed)
+		return nil, m.errorf([]error{api.ErrClosed}, "not acquired: %v", api.ErrClosed)
 	}
 	defer func() {
 		if a.waited != nil {

@@ -269,6 +269,16 @@ func TestUnusableNamesAndOptionsAreToldByEveryLock(t *testing.T) {
 	})
 }
 
+func TestAClosedClientLocksNothing(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		require.NoError(t, c.Close(t.Context()))
+		_, err := relukko.NewMutex(c, "arm").Lock(t.Context())
+		require.ErrorIs(t, err, api.ErrClosed)
+		require.EqualError(t, err, `relukko: lock "arm": not acquired: relukko: client closed`)
+	})
+}
+
 func TestTrustMode(t *testing.T) {
 	t.Setenv("RELUKKO_TRUST_ME_IT_IS_LOCKED", "yes")
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
