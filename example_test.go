@@ -143,7 +143,7 @@ type Driver struct{ name string }
 
 func (d *Driver) Move(ctx context.Context, degrees int) error {
 	session, ok := relukko.FromContext(ctx)
-	if !ok || session.Info().Name != d.name {
+	if !ok || session.Name() != d.name {
 		return fmt.Errorf("moving %s needs its lock", d.name)
 	}
 	if err := session.Err(); err != nil {

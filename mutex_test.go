@@ -291,6 +291,7 @@ func TestTrustMode(t *testing.T) {
 		require.NoError(t, session(t, held).Err())
 		require.True(t, session(t, held).Deadline().IsZero())
 		require.Equal(t, "WE TRUST YOU", session(t, held).Info().Name)
+		require.Equal(t, "arm", session(t, held).Name(), "a driver that insists on its lock works on")
 		require.NoError(t, m.Unlock(held))
 		require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }))
 		require.Zero(t, s.Requests("", ""))

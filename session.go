@@ -49,8 +49,12 @@ func FromContext(ctx context.Context) (*Session, bool) {
 	return s, ok
 }
 
+// Name returns the name of the mutex that was locked.
+func (s *Session) Name() string { return s.lease.m.name }
+
 // Info returns the lock as the backend last acknowledged it. In particular its
-// FencingToken is 0 where the backend has none.
+// FencingToken is 0 where the backend has none. In trust mode it is the made-up
+// lock that [api.New] tells of, whose name is not that of the mutex.
 func (s *Session) Info() api.Lock { return s.lease.info() }
 
 // Context carries the values of the context that Lock was called with and is
