@@ -24,9 +24,9 @@ func newAcquire(t *target) *cobra.Command {
 releases it (relukko release). For CI systems whose steps are processes of their
 own.
 
-Nobody renews the lock meanwhile and nobody watches over it: what is longer than
-it seemed needs relukko extend before --for is over. Where one process can do
-the whole job, relukko run is better.
+Nobody renews the lock meanwhile and nobody watches over it: when the job takes
+longer than planned, use relukko extend before --for is over. Where one process
+can do the whole job, relukko run is better.
 
 Exit status 75 when the lock was not acquired in time.`,
 		Example: examples(

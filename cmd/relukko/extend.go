@@ -22,8 +22,8 @@ func newExtend(t *target) *cobra.Command {
 would (--add). It is named by its name, by its id, or by the beginning of its id
 (four characters at least).
 
-A lock that a program renews by itself, as relukko run does, goes back to that
-program's idea with its next renewal. --for can also make a lock expire earlier.`,
+A program that renews its lock, as relukko run does, sets the expiry back to its
+own lease with the next renewal. --for can also make a lock expire earlier.`,
 		Example: examples(
 			"relukko extend robot-arm-1 --for 30m    # from now",
 			"relukko extend robot-arm-1 --add 30m    # beyond what it has",

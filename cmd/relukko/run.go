@@ -105,10 +105,12 @@ ended first (by SIGTERM, and SIGKILL --kill-after later).
 What cannot be had:
   - When relukko run itself is killed by SIGKILL, the command is killed too (on
     Linux, unless it has changed its user id, as sudo does), but not what the
-    command has started. The lock is free when its lease (--ttl) and the
-    backend's grace (about 3 min) are over.
+    command has started. The lock is free when its lease (--ttl) and then
+    the backend's grace, about 3 min, are over.
   - What calls setsid, or elsewhere than on Linux leaves the process group in
     another way, outlives a loss.
+  - On Windows there are no process groups and no signals: a loss ends the
+    command itself, at once, and what it has started goes on.
   - While relukko run is stopped nobody renews the lock. Ctrl-Z stops the
     command too; when it goes on too late, it is killed before it can do
     anything. But after SIGSTOP to relukko run alone, the command goes on, and
