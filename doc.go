@@ -28,8 +28,10 @@
 //     counted from the instant before the last acknowledged acquire or renewal
 //     was sent, on the local monotonic clock; the clocks of the two machines are
 //     never compared. From the first heartbeat on, an outage shorter than half the
-//     TTL loses nothing, where a round trip takes less than a thirtieth of it. A wall clock that is set forward counts as a suspend: the
-//     backend is asked within a second, and by more than the lease it is a loss.
+//     TTL loses nothing, where a round trip takes less than a thirtieth of it.
+//     A wall clock that is set forward looks like a suspend: within a second the
+//     backend is asked to renew the lock, and where the step is longer than the
+//     lease, the lock counts as lost.
 //  2. A lock that somebody deletes (on a web page, with relukko rm) is known to
 //     be lost within a round trip of the backend's broadcast, from the first
 //     heartbeat on (a second after Lock, or a third of a shorter TTL); without
@@ -45,8 +47,8 @@
 //     backend can be reached. Lock returns at once when its context ends; this
 //     goes on behind it, and [api.Client.Close] waits for it.
 //  7. No missed wake-up. A waiter gets a released lock within a round trip or
-//     two while the backend can push, and looks every 5 s at least where it
-//     cannot.
+//     two while the backend can push; where it cannot, it is asked at least every
+//     5 s.
 //  8. In one process too: goroutines that share a Mutex exclude each other, first
 //     come, first served. While one is between Lock and Unlock no other enters,
 //     even if the lock was lost.
@@ -65,15 +67,16 @@
 // one that it has seen: see api.Lock's FencingToken, which our own backend gives
 // to every lock ([Session.Info]).
 //
-// A crash costs time: the name stays taken for the TTL and the backend's grace
-// (about 3 min), and for 13 min when the holder dies in its first second, before
-// the first heartbeat has shortened the 10 min that a new lock has.
+// A crash costs time: the name stays taken for the TTL and then for the backend's
+// grace of about 3 min, so for 4 min with the defaults. It is 13 min when the
+// holder dies in its first second, before the first heartbeat has shortened the
+// 10 min that a new lock has.
 //
 // # Backends
 //
 // The mutex works with every Relukko backend. Package server and the command
-// relukko serve are one; where a backend has its extensions (waiting on the
-// server, calling a create off, broadcasts that say which lock it was, fencing
-// tokens) they are used, where not it does without. Package relukkotest has a
+// relukko serve are one. It has extensions: waiting on the server, calling a
+// create off, broadcasts that say which lock it was, fencing tokens. The mutex
+// uses those that a backend has, and needs none. Package relukkotest has a
 // backend for tests.
 package relukko

@@ -45,7 +45,8 @@ const (
 	// LossDeleted: the backend no longer has the lock. Somebody deleted it, or
 	// it expired there.
 	LossDeleted LossReason = iota + 1
-	// LossUnreachable: no renewal was acknowledged in time.
+	// LossUnreachable: no renewal was acknowledged in time, or the client was
+	// closed before the lock was unlocked.
 	LossUnreachable
 	// LossRefused: the backend refused the renewal for good (a revoked key, for
 	// example). The lease was still running when the contexts ended.

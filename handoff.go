@@ -9,20 +9,20 @@ const (
 
 // WithHandoff has Unlock hand the held lock on to the next goroutine that
 // queues on the same Mutex, instead of releasing it for that one to acquire it
-// again: that makes a Mutex that many goroutines of one process share faster by
+// again. Where many goroutines of one process share a Mutex, that is faster by
 // orders of magnitude. The default is to go to the backend each time.
 //
 // Each goroutine still has a session and guarded contexts of its own, which are
-// done at its Unlock; underneath, the heartbeat goes on. For at most 100 ms and
-// 10,000 times after an acquisition the lock is handed on; the next Unlock
-// releases it, so that other processes are not kept out. Two things change:
+// done at its Unlock; underneath, the heartbeat goes on. An acquired lock is
+// handed on for at most 100 ms and at most 10,000 times; the next Unlock after
+// that releases it, so that other processes are not kept out. Two things change:
 //
 //   - nil from an Unlock that hands the lock on means that the lease has not
 //     ended and no deletion was heard of; nobody asked the backend.
-//     A Lock that takes it over may so return a lock that somebody has just
+//     So a Lock that takes it over can return a lock that somebody has just
 //     deleted; its context ends as soon as that is heard.
-//   - What was handed on is one lock to the backend: all these sections have the
-//     same ID and fencing token, and the creator of the first one.
+//   - To the backend it is one lock: all sections that share it have the same ID
+//     and fencing token, and the creator of the first one.
 //
 // When the lock is lost the contexts of the goroutine that is inside end, and
 // the next one acquires afresh.

@@ -62,7 +62,8 @@ func (m *Mutex) Name() string { return m.name }
 // backend refuses (errors.Is finds [api.ErrRefused]) or answers nonsense, when
 // for a minute it says nothing about who has the lock ([WithBackOff] changes
 // that), and when the client closes ([api.ErrClosed]). The error says who holds
-// the lock, or what the backend last said.
+// the lock, or what the backend last said: when ctx ends while somebody holds the
+// lock, errors.Is finds [ErrLocked] beside the error and the cause of ctx.
 func (m *Mutex) Lock(ctx context.Context) (context.Context, error) {
 	return m.enter(ctx, false)
 }

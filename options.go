@@ -31,8 +31,8 @@ type options struct {
 }
 
 // WithTTL sets the lease that every heartbeat asks for; the default is 1 min.
-// It is the time that the name stays taken after a crash (plus the backend's
-// grace), and bounds how long an outage may last without a loss (half of it).
+// After a crash the name stays taken for this time plus the backend's grace, and
+// an outage shorter than half of it loses nothing.
 // Whole seconds, at least 1 s; with anything else every Lock fails.
 func WithTTL(d time.Duration) Option { return func(o *options) { o.ttl = d } }
 
@@ -56,9 +56,9 @@ func WithLogger(l *slog.Logger) Option {
 // WithBackOff sets how an acquiring Lock or TryLock waits out a backend that
 // cannot be reached or answers 429 or 5xx: new is called once for each such
 // phase, and when its policy stops, so does Lock. A longer Retry-After is
-// honoured, up to 5 min. The default, also for nil, pauses 50 ms to 3 s and gives up after a
-// minute without a useful answer. Waiting for a lock that is held has no limit
-// but the context's.
+// honoured, up to 5 min. The default, also for nil, pauses for about 50 ms at
+// first and 3 s at most, and gives up after a minute without a useful answer.
+// Waiting for a lock that is held has no limit but the context's.
 func WithBackOff(new func() backoff.BackOff) Option {
 	return func(o *options) {
 		if new != nil {
@@ -75,8 +75,8 @@ func WithOnLost(f func(error)) Option { return func(o *options) { o.onLost = f }
 // WithOnWait has f called when a Lock has waited for 250 ms, and again when the
 // holder changes, with the lock that it waits for; nil where nobody can tell.
 // The calls for one Lock come one after the other, on a goroutine of their own,
-// which Lock does not wait for when it returns. On a backend without our extensions a
-// change of holder is noticed when Lock asks again.
+// which Lock does not wait for when it returns. On a backend without our
+// extensions a change of holder is noticed when Lock asks again.
 func WithOnWait(f func(holder *api.Lock)) Option { return func(o *options) { o.onWait = f } }
 
 func newOptions(opts []Option) options {

@@ -38,7 +38,8 @@ func (l *Link) Cut() { l.faults.Cut() }
 
 // Client returns a client of the backend by this link. When the test ends all
 // faults are taken back and the client is closed; what it then still has under
-// way fails the test.
+// way after 15 s fails the test. That can happen where the backend is stopped:
+// what a client has to clean up waits for a [Server.Start].
 func (l *Link) Client(opts ...api.Option) *api.Client {
 	t := l.server.t
 	t.Helper()

@@ -55,7 +55,8 @@ func MutexOptions(opts ...relukko.Option) LockOption {
 // but always so that 30 s are left before the test binary's own time-out
 // (go test -timeout). Somebody who keeps the lock for longer is not a failure
 // of this test: it is skipped, with the holder in the message. The test fails
-// at once when the backend refuses, and when it cannot be reached.
+// at once when the backend refuses. When the backend cannot be reached it fails
+// after a minute, or when its time to wait is over, if that is sooner.
 //
 // The context that Lock returns is derived from t.Context and is done as soon
 // as the lock is lost, which also fails the test: give it to everything that

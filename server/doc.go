@@ -37,14 +37,15 @@
 //
 // # Limits
 //
-// Bodies have 64 KiB and 10 s; names 255 bytes, creators 1024, both without control characters; 5000 creates may queue
-// ([WithMaxWaiters]) and 10,000 watchers listen; a watcher that is 4096 messages behind, or does not take one within 10 s, is
-// disconnected. Locks are not limited: everybody with a key can make as many as he likes, and delete everybody else's.
+// The body of a request may have 64 KiB and take 10 s to arrive. A name may have 255 bytes, a creator 1024, both without
+// control characters. At most 5000 creates may queue ([WithMaxWaiters]) and 10,000 watchers listen; a watcher that is 4096
+// messages behind, or does not take one within 10 s, is disconnected. The number of locks is not limited: everybody with a key
+// can make as many as he likes, and delete everybody else's.
 //
 // # What it costs
 //
 // Creates and deletes over HTTP on loopback, by clients of bare net/http with a name each, clients, server and database on the
-// same 2 cores, which had other work besides: so it is the columns of a row that can be compared. Rounds (a create and a delete) per
+// same 2 cores, which had other work besides: so compare figures within a row, not those of different rows. Rounds (a create and a delete) per
 // second, and the median time of one request (one statement, with pgbench):
 //
 //	go test -run '^$' -bench Load -benchtime 1s ./server

@@ -143,5 +143,5 @@ const (
 	EventDeleted             // by a client, called off, or swept
 	EventCalledOff           // a mark was called off
 	EventMissed              // anything may have happened unheard
-	EventFree                // nothing, but the name of the lock may be free to take: whoever queues for it had better try
+	EventFree                // nothing happened, but the name of the lock may be free: those who queue for it should try
 )
