@@ -14,7 +14,7 @@ import (
 
 // Mutex is a lock of one name on a Relukko backend. At most one holder at a
 // time is inside it, over all processes and goroutines. Make one with
-// [NewMutex]; goroutines may share it.
+// [NewMutex], the zero Mutex is of no use; goroutines may share it.
 //
 // Like [sync.Mutex] it is not re-entrant: a goroutine that locks it twice waits
 // until its context ends.
@@ -22,7 +22,7 @@ type Mutex struct {
 	client *api.Client
 	name   string
 	options
-	err  error               // the name or an option is unusable: every Lock fails
+	err  error               // the client, the name or an option is unusable: every Lock fails
 	turn *semaphore.Weighted // held from Lock to Unlock: first come, first served in this process
 
 	mu      sync.Mutex
@@ -33,8 +33,8 @@ type Mutex struct {
 }
 
 // NewMutex returns a mutex for the lock name (1 to 255 bytes of UTF-8 without
-// control characters). It sends nothing and does not fail: with a name or an
-// option that cannot be used, every Lock returns an error that says so.
+// control characters). It sends nothing and does not fail: with a client, a name
+// or an option that cannot be used, every Lock returns an error that says so.
 func NewMutex(client *api.Client, name string, opts ...Option) *Mutex {
 	m := &Mutex{
 		client:  client,
@@ -44,6 +44,9 @@ func NewMutex(client *api.Client, name string, opts ...Option) *Mutex {
 		queue:   make(map[*report]struct{}),
 	}
 	m.err = m.check(name)
+	if client == nil {
+		m.err = errors.New("the client is nil; api.New and api.FromEnv say why in their error")
+	}
 	return m
 }
 

@@ -279,6 +279,15 @@ func TestAClosedClientLocksNothing(t *testing.T) {
 	})
 }
 
+func TestAMissingClientIsToldByEveryLock(t *testing.T) {
+	m := relukko.NewMutex(nil, "arm")
+	_, err := m.Lock(t.Context())
+	require.ErrorContains(t, err, `relukko: lock "arm": the client is nil`)
+	_, err = m.TryLock(t.Context())
+	require.ErrorContains(t, err, "the client is nil")
+	require.PanicsWithError(t, err.Error(), m.Locker().Lock)
+}
+
 func TestTrustMode(t *testing.T) {
 	t.Setenv("RELUKKO_TRUST_ME_IT_IS_LOCKED", "yes")
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
