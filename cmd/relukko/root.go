@@ -31,6 +31,9 @@ func execute(args []string, stderr io.Writer) int {
 	return f.status
 }
 
+// The commands are shown in the order in which they are added.
+func init() { cobra.EnableCommandSorting = false }
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "relukko",
@@ -62,7 +65,6 @@ acquired in time, 76 when it was lost. 'relukko run' has some more.`,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cobra.EnableCommandSorting = false
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.PersistentFlags().SortFlags = false
 	target := new(target)
