@@ -23,5 +23,6 @@ func adoptOrphans() bool { return false }
 // strays: so these are not known.
 func strays(int) []int { return nil }
 
-// stopSelf sends this process a signal.
-func stopSelf(sig syscall.Signal) { _ = syscall.Kill(os.Getpid(), sig) }
+// stopSelf stops this process, by a signal that is never caught: what was once
+// caught does not do any more what it does by default.
+func stopSelf(syscall.Signal) { _ = syscall.Kill(os.Getpid(), syscall.SIGTTIN) }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,9 +64,29 @@ func childrenOf(pid int) []int {
 	return pids
 }
 
-// stopSelf has this process take a signal before it returns.
+// stopSelf has this process do by default what sig asks for, which is to stop,
+// and returns when it goes on. Package signal does not give back the default of a
+// signal that was once caught, so the system is asked for it. Only where it
+// refuses, SIGTTIN, which is never caught, takes the place of sig.
 func stopSelf(sig syscall.Signal) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	var byDefault, ours sigaction
+	if sigactionOf(sig, &byDefault, &ours) {
+		defer sigactionOf(sig, &ours, nil)
+	} else {
+		sig = syscall.SIGTTIN
+	}
 	_ = syscall.Tgkill(os.Getpid(), syscall.Gettid(), sig)
+}
+
+// sigaction has room for what any kernel keeps of a signal; all zero it is the
+// default. Nobody looks into it.
+type sigaction [16]uint64
+
+func sigactionOf(sig syscall.Signal, set, old *sigaction) bool {
+	const maskSize = 8 // of all systems but MIPS, which refuses it
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
+		uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), maskSize, 0, 0)
+	return errno == 0
 }

@@ -215,7 +215,10 @@ func (s *supervisor) stopped(sig syscall.Signal) {
 	}
 	s.tty.takeBack()
 	s.warnOfStop()
-	if !s.stop() && wantsTerminal {
+	if !wantsTerminal {
+		sig = syscall.SIGTSTP
+	}
+	if !s.stop(sig) && wantsTerminal {
 		// Nobody is there any more who could give us the terminal. The system
 		// does the same to those who have lost their shell.
 		_ = s.signal(syscall.SIGHUP)
@@ -231,22 +234,23 @@ func (s *supervisor) warnOfStop() {
 }
 
 // stop stops our own group, as the terminal would have, and returns when it goes
-// on. It returns false where nobody is there who could have it go on: then the
-// system does not let it be stopped either.
-func (s *supervisor) stop() bool {
+// on. By sig our parent, which may be another relukko run, learns whether it is
+// for the terminal, and would go on with it, or was asked to stop. It returns
+// false where nobody is there who could have it go on: then the system does not
+// let it be stopped either.
+func (s *supervisor) stop(sig syscall.Signal) bool {
 	select {
 	case <-s.conts:
 	default:
 	}
-	// For us it is another signal than for the others: package signal does not
-	// give back what SIGTSTP does by default.
+	// We come after the others of the group: what is caught does not stop anybody.
 	caught := !signal.Ignored(syscall.SIGTSTP)
 	signal.Ignore(syscall.SIGTSTP)
 	_ = syscall.Kill(0, syscall.SIGTSTP)
 	if caught {
 		signal.Notify(s.signals, syscall.SIGTSTP)
 	}
-	stopSelf(syscall.SIGTTIN)
+	stopSelf(sig)
 	select {
 	case <-s.conts:
 		return true

@@ -204,6 +204,30 @@ func TestInAPipeline(t *testing.T) {
 	eventually(t, "the lock is free", func() bool { return len(s.Locks()) == 0 })
 }
 
+// One relukko run in another: Ctrl-Z gets through to the shell, and fg back to
+// the command, whether it has the terminal or not.
+func TestJobControlOfOneInAnother(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	c := shell(t, s)
+	for _, row := range []struct{ name, before string }{
+		{"it has the terminal", ""},
+		{"in a pipeline", "echo begun | "},
+	} {
+		c.types(row.before + `$relukko run arm -- $relukko run camera -- sh -c 'trap "echo goes on" CONT; echo begun; while :; do :; done'` + "\n")
+		c.await("begun")
+		c.types(ctrlZ)
+		c.await("Stopped")
+		c.await(">> ")
+		require.Len(t, s.Locks(), 2, row.name)
+		c.types("fg\n")
+		c.await("\ngoes on") // not what fg says
+		c.types(ctrlC)
+		c.await(">> ")
+		eventually(t, "the locks are free", func() bool { return len(s.Locks()) == 0 })
+	}
+}
+
 // Where no shell is above us Ctrl-Z does nothing, as it would without us.
 func TestCtrlZWithoutAShell(t *testing.T) {
 	t.Parallel()
