@@ -100,6 +100,7 @@ func serve(f serveFlags, keyFile string) error {
 	}
 	ctx, ended := endOnSignal()
 	defer ended()
+	brokenPipes() // who reads the log may go away
 
 	l, err := net.Listen("tcp", bindAddr(f.addr))
 	if err != nil {

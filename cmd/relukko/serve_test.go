@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -231,6 +233,27 @@ func TestServeLogs(t *testing.T) {
 	quiet := serveWith(t, nil, "--store", "memory", "--log-level", "error")
 	quiet.stop()
 	require.Equal(t, 3, strings.Count(quiet.stderr.String(), "\n"), quiet.stderr)
+}
+
+// Who reads the log can go away, as when it is piped to something that ends: the
+// locks are served on, whatever is to be logged.
+func TestServeWhoseLogNobodyReads(t *testing.T) {
+	t.Parallel()
+	log, broken, err := os.Pipe()
+	require.NoError(t, err)
+	defer broken.Close()
+	s := launch(t, []string{envKey + "=k"}, []string{"serve", "--addr", "127.0.0.1:0", "--store", "memory"},
+		func(c *exec.Cmd) { c.Stderr = broken })
+	said, err := bufio.NewReader(log).ReadString('\n')
+	require.NoError(t, err)
+	url := envURL + "=" + firstLine.FindStringSubmatch(said)[1]
+	breakPipe(t, log, broken)
+	status, _, _ := run(t, []string{url, envKey + "=wrong"}, "ls") // which is logged
+	require.Equal(t, statusUnavailable, status)
+	status, _, stderr := run(t, []string{url, envKey + "=k"}, "run", "arm", "--", "true")
+	require.Zero(t, status, stderr)
+	s.signal(syscall.SIGTERM)
+	require.Zero(t, s.awaitEnd())
 }
 
 // What was acknowledged is there when it is started anew, however it ended.

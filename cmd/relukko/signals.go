@@ -32,5 +32,5 @@ func statusOf(s os.Signal) int {
 }
 
 // brokenPipes has output that nobody reads fail instead of ending the program,
-// which may be holding a lock. What the program starts is not concerned.
+// which may be holding a lock or serve those who do. What the program starts is not concerned.
 func brokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
