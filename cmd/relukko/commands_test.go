@@ -101,16 +101,21 @@ func TestMatch(t *testing.T) {
 		{Name: "arm", ID: "950daa20-a814-451e-9407-ec496cf9c136"},
 		{Name: "17ac", ID: "950dbb20-a814-451e-9407-ec496cf9c136"},
 		{Name: "dongle", ID: "17ac7777-a814-451e-9407-ec496cf9c136"},
+		{Name: "950daa20-a814-451e-9407-ec496cf9c136", ID: "44444444-a814-451e-9407-ec496cf9c136"},
 	}
 	for arg, want := range map[string]string{
-		"arm":      "arm",
-		"950da":    "arm",
-		"17ac":     "17ac", // the name goes before the id
-		"17ac7":    "dongle",
-		"950d":     "2 locks have an id that begins with \"950d\":\n  950daa20-a814-451e-9407-ec496cf9c136  arm\n  950dbb20-a814-451e-9407-ec496cf9c136  17ac\nGive more of it.",
-		"17a":      `there is no lock "17a". Of an id it takes at least 4 characters`,
-		"":         `there is no lock "", and none whose id begins with that`,
-		"a814-451": `there is no lock "a814-451", and none whose id begins with that`,
+		"arm":   "arm",
+		"950da": "arm",
+		"17ac":  "17ac", // the name goes before a part of an id
+		// but no other lock's name before an id
+		"950daa20-a814-451e-9407-ec496cf9c136": "arm",
+		"950DAA20-a814-451e-9407-ec496cf9c136": "arm",
+		"44444444-a814-451e-9407-ec496cf9c136": "950daa20-a814-451e-9407-ec496cf9c136",
+		"17ac7":                                "dongle",
+		"950d":                                 "2 locks have an id that begins with \"950d\":\n  950daa20-a814-451e-9407-ec496cf9c136  arm\n  950dbb20-a814-451e-9407-ec496cf9c136  17ac\nGive more of it.",
+		"17a":                                  `there is no lock "17a". Of an id it takes at least 4 characters`,
+		"":                                     `there is no lock "", and none whose id begins with that`,
+		"a814-451":                             `there is no lock "a814-451", and none whose id begins with that`,
 	} {
 		lock, err := match(locks, arg)
 		if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -18,8 +19,9 @@ const minPrefix = 4
 
 const completeWithin = time.Second
 
-// find returns the lock that arg names: by its name, its id, or the beginning
-// of its id where no other begins with it.
+// find returns the lock that arg names: by its id, its name, or the beginning
+// of its id where no other begins with it. No name of another lock, and names are
+// other people's, stands before a whole id.
 func find(ctx context.Context, c *api.Client, arg string) (api.Lock, error) {
 	locks, err := c.List(ctx)
 	if err != nil {
@@ -29,13 +31,16 @@ func find(ctx context.Context, c *api.Client, arg string) (api.Lock, error) {
 }
 
 func match(locks []api.Lock, arg string) (api.Lock, error) {
-	for _, lock := range locks {
-		if lock.Name == arg {
-			return lock, nil
+	prefix := strings.ToLower(arg)
+	for _, is := range []func(api.Lock) bool{
+		func(lock api.Lock) bool { return lock.ID == prefix },
+		func(lock api.Lock) bool { return lock.Name == arg },
+	} {
+		if i := slices.IndexFunc(locks, is); i >= 0 {
+			return locks[i], nil
 		}
 	}
 	var found []api.Lock
-	prefix := strings.ToLower(arg)
 	for _, lock := range locks {
 		if len(arg) >= minPrefix && strings.HasPrefix(lock.ID, prefix) {
 			found = append(found, lock)
