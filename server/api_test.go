@@ -50,6 +50,17 @@ func TestEveryRequest(t *testing.T) {
 	b.do(204, "DELETE", "/v1/waiting/k3v9x2m4q7ab", "")
 }
 
+// TestAWrongPathIsNoLockThatIsGone: a client whose base URL is wrong must not take its lock for lost.
+func TestAWrongPathIsNoLockThatIsGone(t *testing.T) {
+	b := start(t)
+	require.JSONEq(t, `{"status":404,"message":"there is no such lock"}`, b.do(404, "DELETE", "/v1/locks/"+nobody, "").body)
+	for _, path := range []string{"/v1/v1/locks/" + nobody, "/v1/locks/" + nobody + "/", "//v1/locks/" + nobody, `/"`} {
+		var answer map[string]any
+		require.NoError(t, json.Unmarshal([]byte(b.do(404, "DELETE", path, "").body), &answer), path)
+		require.Equal(t, map[string]any{"status": 404., "message": "there is nothing at " + path, "path": path}, answer)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	big := `{"lock_name":"robot-arm-1","creator":"` + strings.Repeat("x", 64<<10) + `"}`
 	for name, c := range map[string]struct {
@@ -132,6 +143,7 @@ func TestErrors(t *testing.T) {
 			}
 			var said map[string]any
 			require.NoError(t, json.Unmarshal([]byte(r.body), &said), r.body)
+			delete(said, "path") // which only unknown paths have
 			require.Len(t, said, 2)
 			require.EqualValues(t, c.status, said["status"])
 			require.Contains(t, said["message"], c.message)

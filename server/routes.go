@@ -52,8 +52,12 @@ func (s *Server) routes() *http.ServeMux {
 	return mux
 }
 
+// notFound answers with a third member beside status and message: with these two alone a 404 says that a lock is gone, which
+// nobody is to believe whose base URL is wrong.
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
-	writeError(w, http.StatusNotFound, "there is nothing at "+r.URL.Path)
+	b := appendError(nil, http.StatusNotFound, "there is nothing at "+r.URL.Path)
+	b = appendString(append(b[:len(b)-1], `,"path":`...), r.URL.Path)
+	writeJSON(w, http.StatusNotFound, append(b, '}'))
 }
 
 // clean tells whether the path is one that the mux takes as it is.

@@ -226,6 +226,16 @@ func TestAcquireAndRelease(t *testing.T) {
 }
 
 // A lock whose time could not be set as asked is not left behind.
+// Nothing is known of a lock where its backend was not even asked.
+func TestReleaseAtAWrongPath(t *testing.T) {
+	t.Parallel()
+	s, ids := locked(t, "arm")
+	status, _, stderr := run(t, of(s), "release", ids["arm"], "--url", s.URL+"/v1")
+	require.Equal(t, statusUnavailable, status, stderr)
+	require.Contains(t, stderr, "does not answer like a Relukko backend")
+	require.Len(t, s.Locks(), 1)
+}
+
 func TestAcquireAsksForItsTime(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
