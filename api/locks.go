@@ -178,7 +178,7 @@ func (c *Client) lengthen(ctx context.Context, k *call, id string, d time.Durati
 
 // Health returns nil when the backend says that it is up. It needs no API key.
 func (c *Client) Health(ctx context.Context) error {
-	return c.do(ctx, &call{verb: "health", kind: isHealth, method: http.MethodGet})
+	return c.do(ctx, &call{verb: "pass the health check", kind: isHealth, method: http.MethodGet})
 }
 
 // CallOff withdraws the create whose creator ends in " #" and mark: it leaves

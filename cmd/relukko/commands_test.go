@@ -312,7 +312,7 @@ func TestHealth(t *testing.T) {
 	s.FailNext(-1, 503)
 	status, _, stderr = run(t, nil, "health", "--timeout", "2s", s.URL)
 	require.Equal(t, 1, status)
-	require.Contains(t, stderr, "503 Service Unavailable")
+	require.Contains(t, stderr, s.URL+" could not pass the health check (503 Service Unavailable")
 }
 
 func TestKeyFile(t *testing.T) {

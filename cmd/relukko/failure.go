@@ -100,11 +100,15 @@ func unreachable(err error, base string) string {
 	return fmt.Sprintf("no answer from %s: %s", base, plain(err))
 }
 
-// plain is the text of an error without the "relukko:" that all texts of the
-// program begin with anyway.
+// plain is the text of an error, on one line, without the "relukko:" that all
+// texts of the program begin with anyway.
 func plain(err error) string {
-	return printable(strings.ReplaceAll(strings.TrimPrefix(err.Error(), "relukko: "), ": relukko: ", ": "))
+	text := strings.ReplaceAll(strings.TrimPrefix(err.Error(), "relukko: "), ": relukko: ", ": ")
+	return printable(oneLine.Replace(text))
 }
+
+// oneLine is for the texts of drivers, which have some more below the first line.
+var oneLine = strings.NewReplacer("\n\t", " ", "\n", " ", "\t", " ")
 
 // heldBy words who holds a lock, and since when.
 func heldBy(holder *api.Lock, now time.Time) string {

@@ -155,6 +155,12 @@ func TestTryingOn(t *testing.T) {
 	}
 }
 
+func TestPlainIsOneLine(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "PostgreSQL: failed to connect to `user=u`: 127.0.0.1: refused 127.0.0.2: \ufffd[2Jrefused",
+		plain(errors.New("relukko: PostgreSQL: failed to connect to `user=u`:\n\t127.0.0.1: refused\n\t127.0.0.2: \x1b[2Jrefused")))
+}
+
 func TestTooLate(t *testing.T) {
 	t.Parallel()
 	const base = "http://relukko.example"
