@@ -115,6 +115,8 @@ What cannot be had:
     command too; when it goes on too late, it is killed before it can do
     anything. But after SIGSTOP to relukko run alone, the command goes on, and
     without the lock once the lease has ended.
+  - Of the signals that whoever starts relukko run ignores, the command ignores
+    SIGINT and SIGHUP only.
 
 Exit status: the command's own, 128+n where signal n ended it; 75 when the lock
 was not acquired in time, 76 when it was lost, 69 when the backend refuses or

@@ -11,7 +11,7 @@ var terminating = []os.Signal{os.Interrupt, syscall.SIGTERM}
 
 // notify catches signals, but not those that whoever started the program has
 // had it ignore (nohup, or & in a script): these stay ignored, also by what the
-// program starts.
+// program starts. Go tells of SIGINT and SIGHUP only; it takes the others over.
 func notify(signals ...os.Signal) chan os.Signal {
 	c := make(chan os.Signal, 64)
 	for _, s := range signals {
