@@ -64,6 +64,9 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) {
 		}
 		s.writeLock(w, r, http.StatusCreated, &lock)
 	case !errors.Is(err, ErrHeld):
+		if errors.Is(err, ErrUnavailable) {
+			s.stray(in.ID, creator)
+		}
 		s.fail(w, r, err)
 	case wait == 0:
 		s.writeConflict(w, name, &lock)
@@ -200,11 +203,13 @@ func (s *Server) takeBack(lock *Lock) {
 	}
 }
 
-// undo deletes a lock of which nobody has heard. When the store fails now, the lock goes when it expires.
+// undo deletes a lock of which nobody has heard. When the store fails now, a lock with a mark goes when it expires, or when
+// its caller looks for it; another is looked for here.
 func (s *Server) undo(lock *Lock) bool {
 	gone, err := s.delete(context.Background(), lock.ID)
 	if err != nil && !errors.Is(err, ErrGone) {
-		s.log.Warn("a lock whose caller is gone stays until it expires", "lock", lock.Name, "id", lock.ID, "error", err)
+		s.log.Warn("a lock whose caller is gone can't be deleted now", "lock", lock.Name, "id", lock.ID, "error", err)
+		s.stray(lock.ID, lock.Creator)
 		return false
 	}
 	if err == nil {

@@ -112,7 +112,7 @@ func (s *Server) handOver(ctx context.Context, store HandOverStore, id string, h
 		}
 		free = err == nil || errors.Is(err, ErrGone)
 	case !s.room.doubt(head):
-		free = s.undo(&Lock{ID: in.ID, Name: in.Name})
+		free = s.undo(&Lock{ID: in.ID, Name: in.Name, Creator: in.Creator})
 	}
 	s.offerOn(s.room.next(head, free))
 	return both.Deleted, err
@@ -162,6 +162,7 @@ func (s *Server) granted(w *waiter, lock Lock, err error) (free bool) {
 		return false
 	case errors.Is(err, ErrUnavailable):
 		// The name may be free, and nobody would say so later. Those who wait had better come again.
+		s.stray(w.in.ID, w.in.Creator)
 		s.room.refuseAll(w.line, err)
 		return false
 	default:

@@ -28,6 +28,7 @@ type Server struct {
 	room    room
 	hub     hub
 	sweeper sweeper
+	strays  strays
 
 	// stopped ends when Shutdown begins, cut when it gives up waiting for watchers who are slow to go.
 	stopped, cut context.Context
@@ -58,6 +59,7 @@ func New(store Store, opts ...Option) *Server {
 	s.room.init(s.maxWaiters)
 	s.hub.init()
 	s.sweeper.init()
+	s.strays.init()
 	s.mux = s.routes()
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.cut, s.cutOff = context.WithCancel(context.Background())

@@ -92,5 +92,8 @@ func (s *Server) sweepOnce() (time.Duration, error) {
 	if len(swept) > 0 {
 		s.hub.announce(nil)
 	}
+	if s.removeStrays() {
+		next = min(next, maxSweepPause)
+	}
 	return next, nil
 }

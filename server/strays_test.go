@@ -1,0 +1,67 @@
+package server_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// doubtful is a store that does not know whether it has made a lock: it comes to be after a while.
+type doubtful struct {
+	*faulty
+	after time.Duration
+}
+
+func (d *doubtful) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+	err := d.check()
+	if err == nil {
+		return d.Store.Create(ctx, in)
+	}
+	go func() {
+		time.Sleep(d.after)
+		_, _ = d.Store.Create(ctx, in)
+	}()
+	return server.Lock{}, err
+}
+
+// TestACreateInDoubtLeavesNothing: who was told 503 and tries again does not find a lock of his own in the way. A lock with a
+// mark is its caller's to find.
+func TestACreateInDoubtLeavesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		after   time.Duration
+		creator string
+		stays   bool
+	}{
+		"made at once":                 {0, "", false},
+		"made when the store is back":  {8 * time.Second, "", false},
+		"made soon after":              {13 * time.Second, "", false},
+		"one that has a creator":       {0, "Ada", false},
+		"one that can be found by all": {0, marked, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &doubtful{newFaulty(), c.after}
+				b := startOn(t, store)
+				store.fail(server.ErrUnavailable, nil)
+				b.do(503, "POST", "/v1/locks", createBody("robot-arm-1", c.creator))
+				time.Sleep(8 * time.Second)
+				store.fail(nil, nil)
+				time.Sleep(2 * time.Second)
+				if c.after > 10*time.Second {
+					require.Empty(t, b.locks())
+					time.Sleep(5 * time.Second)
+				}
+				if !c.stays {
+					b.create("robot-arm-1", c.creator)
+				}
+				time.Sleep(time.Minute)
+				require.Len(t, b.locks(), 1, "whose caller was told of it, or can find it")
+			})
+		})
+	}
+}
