@@ -61,6 +61,7 @@ func (m *Mutex) takeOver(a *acquisition) *Session {
 	s := newSession(a.parent, l)
 	l.expire()
 	if loss := l.enter(s); loss != nil {
+		s.done(loss)
 		l.giveBack(a.parent, loss)
 		return nil
 	}

@@ -248,3 +248,37 @@ func TestWithHandoffASecondUnlockFreesNobodyElsesLock(t *testing.T) {
 		require.Empty(t, s.Locks())
 	})
 }
+
+// ownContext is a context of a kind that package context does not know.
+type ownContext struct {
+	context.Context
+	end  chan struct{}
+	done func()
+}
+
+func (c *ownContext) Done() <-chan struct{} { c.done(); return c.end }
+
+func TestWithHandoffALeaseThatIsOverLeavesNothingInTheParent(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		ahead := relukko.Skew(c)
+		m := relukko.NewMutex(c, "arm", relukko.WithHandoff())
+		first := lock(t, m)
+		done := func() {}
+		parent := &ownContext{t.Context(), make(chan struct{}), func() { done() }}
+		next := make(chan context.Context)
+		go func() {
+			held, err := m.Lock(parent)
+			require.NoError(t, err)
+			next <- held
+		}()
+		synctest.Wait()
+		done = func() { ahead.Store(int64(time.Hour)) } // while it takes over
+		require.NoError(t, m.Unlock(first))
+		second := <-next
+		require.NotEqual(t, session(t, first).Info().ID, session(t, second).Info().ID)
+		require.NoError(t, m.Unlock(second))
+		require.NoError(t, c.Close(t.Context()))
+		// The bubble ends only when no goroutine waits for parent's end.
+	})
+}
