@@ -21,6 +21,7 @@ const (
 	paceBurst  = 200 * time.Millisecond // of such looks may be made at once
 
 	maxRetryAfter = 5 * time.Minute
+	lineSilence   = time.Minute // until who stands in line looks, where the policy sets no limit
 )
 
 // await returns when another create is worth sending, after r found the name
@@ -136,25 +137,67 @@ func (a *acquisition) listen() bool {
 // standInLine returns true when all who waited before are served or have given
 // up. It returns false when the caller's context has ended, or when it is time
 // to look all the same: a create without an answer may have made the very lock
-// that the others wait for.
+// that the others wait for, or whoever is first learns nothing (it may have
+// more patience with the backend than this Lock has, and may not be kept
+// waiting for one time-out of each that stands before).
 func (a *acquisition) standInLine(w *waiter) bool {
 	if !w.turn.TryAcquire(1) {
 		a.held = true
-		ctx := a.ctx
+		ctx, end := a.whileHeard(w)
+		defer end()
 		if a.lost > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, a.pollPause())
-			defer cancel()
+			defer time.AfterFunc(a.pollPause(), end).Stop()
 		}
-		if w.turn.Acquire(ctx, 1) != nil {
-			return false
-		}
+		err := w.turn.Acquire(ctx, 1)
 		if word := w.lastWord(); word.After(a.answered) {
 			a.answered = word
+		}
+		if err != nil {
+			return false
 		}
 	}
 	a.first = true
 	return true
+}
+
+// whileHeard returns a context derived from a's that ends, too, when the backend
+// has told nobody in the line for too long who has the lock. end ends it in any
+// case.
+func (a *acquisition) whileHeard(w *waiter) (ctx context.Context, end func()) {
+	ctx, cancel := context.WithCancel(a.ctx)
+	answered, patience := a.answered, a.m.patience
+	if patience == 0 {
+		patience = lineSilence
+	}
+	left := func() time.Duration {
+		word := w.lastWord()
+		if word.Before(answered) {
+			word = answered
+		}
+		return patience - time.Since(word)
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(maxLease, func() {
+		d := left()
+		if d <= 0 {
+			cancel()
+			return
+		}
+		timer.Reset(d)
+		if ctx.Err() != nil {
+			timer.Stop() // end may have been before the Reset
+		}
+	})
+	timer.Reset(left())
+	return ctx, func() { cancel(); timer.Stop() }
+}
+
+// leaveLine lets the next in the line be the first.
+func (a *acquisition) leaveLine() {
+	if a.first {
+		a.first = false
+		a.waiter.Load().leave()
+	}
 }
 
 func (a *acquisition) pollPause() time.Duration {
@@ -220,6 +263,9 @@ func (a *acquisition) backOff(err error) (bool, error) {
 	}
 	pause := a.retry.NextBackOff()
 	stop := pause == backoff.Stop
+	if pause > pollMax {
+		a.leaveLine() // others may have less of it
+	}
 	var e *api.Error
 	if errors.As(err, &e) {
 		pause = max(pause, min(e.RetryAfter, maxRetryAfter))

@@ -68,10 +68,10 @@ func (h *hub) forget(a *acquisition, w *waiter, s *Session) {
 	if a.first {
 		if s != nil {
 			w.taken(a.doubts)
+			w.turn.Release(1)
 		} else {
-			w.notify(wakeLook) // what a heard it may have kept to itself
+			w.leave()
 		}
-		w.turn.Release(1)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -80,6 +80,12 @@ func (h *hub) forget(a *acquisition, w *waiter, s *Session) {
 		delete(h.waiters, w.name)
 	}
 	h.rest()
+}
+
+// leave ends the turn of the first in the line, who has not got the lock.
+func (w *waiter) leave() {
+	w.notify(wakeLook) // what he heard he may have kept to himself
+	w.turn.Release(1)
 }
 
 // awaited reports whether somebody waits for the name.

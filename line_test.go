@@ -1,0 +1,116 @@
+package relukko_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/require"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+)
+
+// pausing is a back-off of one who has all the time in the world.
+func pausing(d time.Duration) relukko.Option {
+	return relukko.WithBackOff(func() backoff.BackOff { return backoff.NewConstantBackOff(d) })
+}
+
+func TestNoMissedWakeUpBehindOneWhoPauses(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		holder := relukko.NewMutex(s.NewLink().Client(), "arm")
+		held := lock(t, holder)
+		c := s.Client()
+		ctx, cancel := context.WithCancel(t.Context())
+		first := make(chan error)
+		go func() {
+			_, err := relukko.NewMutex(c, "arm", pausing(time.Hour)).Lock(ctx)
+			first <- err
+		}()
+		synctest.Wait()
+		had := waits(t, relukko.NewMutex(c, "arm"))
+		time.Sleep(time.Second)
+		s.AnswerNext(1, create, relukkotest.Answer{Status: 503})
+		time.Sleep(time.Minute) // the first one has looked, and pauses
+		start := time.Now()
+		require.NoError(t, holder.Unlock(held))
+		select {
+		case at := <-had:
+			require.LessOrEqual(t, at.Sub(start), 2*time.Millisecond)
+			<-had
+		case <-time.After(10 * time.Minute):
+			t.Error("the release was missed")
+		}
+		cancel()
+		require.ErrorIs(t, <-first, context.Canceled)
+	})
+}
+
+// TestNothingHangsInSilenceBehindOthers: one's own minute counts, whoever stands
+// before.
+func TestNothingHangsInSilenceBehindOthers(t *testing.T) {
+	for name, fault := range map[string]func(*relukkotest.Server){
+		"stopped": (*relukkotest.Server).Stop,
+		"dark":    (*relukkotest.Server).GoDark,
+	} {
+		bubble(t, name+"/one with more patience", func(t *testing.T, s *relukkotest.Server) {
+			original(s)
+			holder := relukko.NewMutex(s.NewLink().Client(), "arm")
+			held := lock(t, holder)
+			c := s.Client()
+			ctx, cancel := context.WithCancel(t.Context())
+			first := make(chan error)
+			go func() {
+				_, err := relukko.NewMutex(c, "arm", pausing(time.Second)).Lock(ctx)
+				first <- err
+			}()
+			synctest.Wait()
+			second := make(chan error)
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				_, err := relukko.NewMutex(c, "arm").Lock(ctx)
+				second <- err
+			}()
+			time.Sleep(time.Second)
+			start := time.Now()
+			fault(s)
+			require.ErrorContains(t, <-second, "without an answer")
+			require.LessOrEqual(t, time.Since(start), 66*time.Second)
+			require.GreaterOrEqual(t, time.Since(start), 50*time.Second)
+			cancel()
+			require.Error(t, <-first)
+			s.Start(true)
+			s.Heal()
+			holder.Unlock(held) // it may have been lost in that minute, too
+		})
+		bubble(t, name+"/many with as much", func(t *testing.T, s *relukkotest.Server) {
+			original(s)
+			holder := relukko.NewMutex(s.NewLink().Client(), "arm")
+			held := lock(t, holder)
+			c := s.Client()
+			const many = 50
+			errs := make(chan error, many)
+			for range many {
+				m := relukko.NewMutex(c, "arm")
+				go func() {
+					_, err := m.Lock(t.Context())
+					errs <- err
+				}()
+			}
+			time.Sleep(time.Second)
+			start := time.Now()
+			fault(s)
+			for range many {
+				require.ErrorContains(t, <-errs, "without an answer")
+			}
+			require.LessOrEqual(t, time.Since(start), 66*time.Second)
+			s.Start(true)
+			s.Heal()
+			holder.Unlock(held)
+		})
+	}
+}
