@@ -260,6 +260,7 @@ func (a *acquisition) heldBy(err error) (mine *api.Lock, failed error) {
 	a.report.holderIs(holder)
 	if w := a.waiter.Load(); w != nil {
 		w.found(holder, a.doubts)
+		a.hub.tell(w, holder)
 	}
 	if a.woken {
 		a.hub.lostRace(a.m.name)

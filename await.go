@@ -248,6 +248,7 @@ func (a *acquisition) whoHolds() {
 		a.report.begin()
 		if w != nil {
 			w.found(holder, doubts)
+			a.hub.tell(w, holder)
 		}
 	})
 }

@@ -153,15 +153,8 @@ func (h *hub) heard(event api.Event) {
 			w.notify(wakeState)
 		}
 	case api.EventCreated, api.EventUpdated:
-		w := h.waiters[event.Name]
-		if w == nil || event.Lock == nil {
-			break
-		}
-		lock := copied(event.Lock)
-		for a := range w.locks {
-			if !a.owns(lock) {
-				a.report.holderIs(lock)
-			}
+		if w := h.waiters[event.Name]; w != nil && event.Lock != nil {
+			w.tell(copied(event.Lock))
 		}
 	case api.EventDeleted:
 		if l := h.leases[event.ID]; l != nil {

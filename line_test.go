@@ -2,6 +2,8 @@ package relukko_test
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -112,5 +115,51 @@ func TestNothingHangsInSilenceBehindOthers(t *testing.T) {
 			s.Heal()
 			holder.Unlock(held)
 		})
+	}
+}
+
+// TestWithOnWaitTellsAllWhoStandInLine: only the first one asks, all are told.
+func TestWithOnWaitTellsAllWhoStandInLine(t *testing.T) {
+	for _, b := range backends {
+		bubble(t, b.name, func(t *testing.T, s *relukkotest.Server) {
+			if b.setUp != nil {
+				b.setUp(s)
+			}
+			others := s.NewLink().Client()
+			one, other := relukko.NewMutex(others, "arm", relukko.WithCreator("one")), relukko.NewMutex(others, "arm", relukko.WithCreator("other"))
+			held := lock(t, one)
+			c := s.Client()
+			ctx, cancel := context.WithCancel(t.Context())
+			var mu sync.Mutex
+			told := make([]string, 3)
+			errs := make(chan error)
+			for i := range told {
+				m := relukko.NewMutex(c, "arm", pausing(time.Second), relukko.WithOnWait(func(holder *api.Lock) {
+					mu.Lock()
+					defer mu.Unlock()
+					told[i], _, _ = strings.Cut(holder.Creator, " #")
+				}))
+				go func() {
+					_, err := m.Lock(ctx)
+					errs <- err
+				}()
+			}
+			time.Sleep(time.Second)
+			s.GoDark() // for those who wait
+			time.Sleep(time.Second)
+			s.Delete("arm")
+			require.Error(t, one.Unlock(held))
+			held = lock(t, other)
+			s.ComeBack()
+			time.Sleep(2 * time.Minute)
+			mu.Lock()
+			require.Equal(t, []string{"other", "other", "other"}, told)
+			mu.Unlock()
+			cancel()
+			for range told {
+				require.ErrorContains(t, <-errs, "held by other")
+			}
+			require.NoError(t, other.Unlock(held))
+		}, b.opts...)
 	}
 }

@@ -82,6 +82,26 @@ func (h *hub) forget(a *acquisition, w *waiter, s *Session) {
 	h.rest()
 }
 
+// tell has all who wait with w know that holder has the lock: only the first in
+// the line asks.
+func (h *hub) tell(w *waiter, holder *api.Lock) {
+	if holder == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w.tell(copied(holder))
+}
+
+// tell is for hub.tell. The caller holds h.mu.
+func (w *waiter) tell(holder *api.Lock) {
+	for a := range w.locks {
+		if !a.owns(holder) {
+			a.report.holderIs(holder)
+		}
+	}
+}
+
 // leave ends the turn of the first in the line, who has not got the lock.
 func (w *waiter) leave() {
 	w.notify(wakeLook) // what he heard he may have kept to himself
