@@ -87,6 +87,9 @@ func (a *acquisition) slow() {
 // run asks the backend until it has the lock.
 func (a *acquisition) run(try bool) (*Session, error) {
 	a.answered = a.m.silentSince(a.began)
+	if err := a.m.stillSilent(a.answered); err != nil {
+		return nil, a.silent(err)
+	}
 	defer a.stopAsking()
 	if a.m.onWait != nil {
 		a.askIn(reportAfter - time.Since(a.began))

@@ -273,9 +273,17 @@ func (a *acquisition) backOff(err error) (bool, error) {
 	}
 	silence := time.Since(a.answered)
 	if stop || a.m.patience > 0 && pause > a.m.patience-silence {
-		return false, a.m.errorf([]error{err}, "gave up after %v without an answer from %s that says who has it: %v",
-			silence.Round(time.Millisecond), a.m.client.BaseURL(), err)
+		if !stop {
+			a.m.silent(err)
+		}
+		return false, a.silent(err)
 	}
 	a.m.log.Info("lock not acquired, trying again", "lock", a.m.name, "in", pause, "error", err)
 	return sleep(a.ctx, pause), nil
+}
+
+// silent words that the backend says nothing useful, and err last.
+func (a *acquisition) silent(err error) error {
+	return a.m.errorf([]error{err}, "gave up after %v without an answer from %s that says who has it: %v",
+		time.Since(a.answered).Round(time.Millisecond), a.m.client.BaseURL(), err)
 }

@@ -2,6 +2,7 @@ package relukko_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -90,31 +91,37 @@ func TestNothingHangsInSilenceBehindOthers(t *testing.T) {
 			s.Heal()
 			holder.Unlock(held) // it may have been lost in that minute, too
 		})
-		bubble(t, name+"/many with as much", func(t *testing.T, s *relukkotest.Server) {
-			original(s)
-			holder := relukko.NewMutex(s.NewLink().Client(), "arm")
-			held := lock(t, holder)
-			c := s.Client()
-			const many = 50
-			errs := make(chan error, many)
-			for range many {
+		for _, shared := range []bool{false, true} {
+			bubble(t, fmt.Sprintf("%s/many with as much, of one Mutex: %v", name, shared), func(t *testing.T, s *relukkotest.Server) {
+				original(s)
+				holder := relukko.NewMutex(s.NewLink().Client(), "arm")
+				held := lock(t, holder)
+				c := s.Client()
+				const many = 50
+				errs := make(chan error, many)
 				m := relukko.NewMutex(c, "arm")
-				go func() {
-					_, err := m.Lock(t.Context())
-					errs <- err
-				}()
-			}
-			time.Sleep(time.Second)
-			start := time.Now()
-			fault(s)
-			for range many {
-				require.ErrorContains(t, <-errs, "without an answer")
-			}
-			require.LessOrEqual(t, time.Since(start), 66*time.Second)
-			s.Start(true)
-			s.Heal()
-			holder.Unlock(held)
-		})
+				for range many {
+					if !shared {
+						m = relukko.NewMutex(c, "arm")
+					}
+					go func(m *relukko.Mutex) {
+						_, err := m.Lock(t.Context())
+						errs <- err
+					}(m)
+				}
+				time.Sleep(time.Second)
+				start := time.Now()
+				fault(s)
+				for range many {
+					require.ErrorContains(t, <-errs, "without an answer")
+				}
+				require.LessOrEqual(t, time.Since(start), 66*time.Second)
+				s.Start(true)
+				s.Heal()
+				holder.Unlock(held) // it may have been lost in that minute, too
+				require.NoError(t, m.Unlock(lock(t, m)))
+			})
+		}
 	}
 }
 

@@ -28,6 +28,7 @@ type Mutex struct {
 	mu      sync.Mutex
 	session *Session             // between Lock and Unlock
 	word    time.Time            // when the backend last said who has the lock
+	silence error                // since then a goroutine has waited it out, with this result
 	queue   map[*report]struct{} // who waits for the turn
 	left    *lease               // handed on, until the next goroutine takes it over
 }
@@ -129,7 +130,7 @@ func (m *Mutex) acquire(ctx context.Context, try bool, log *slog.Logger) (s *Ses
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.session, m.word = s, time.Now()
+	m.session, m.word, m.silence = s, time.Now(), nil
 	lock := s.Info()
 	for r := range m.queue {
 		r.holderIs(&lock)
@@ -178,7 +179,26 @@ func (m *Mutex) takeTurn(a *acquisition, try bool) error {
 func (m *Mutex) answered() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.word = time.Now()
+	m.word, m.silence = time.Now(), nil
+}
+
+// silent notes that the backend has said nothing for as long as a goroutine had
+// patience, and err last.
+func (m *Mutex) silent(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.silence = err
+}
+
+// stillSilent returns what the backend last said to the goroutine that waited it
+// out, when there was none before since answered.
+func (m *Mutex) stillSilent(answered time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.patience == 0 || time.Since(answered) < m.patience {
+		return nil
+	}
+	return m.silence
 }
 
 // silentSince is when the backend last said who has the lock, or began if that
