@@ -239,7 +239,7 @@ func (a *acquisition) whoHolds() {
 	if w != nil {
 		doubts = w.ask()
 	}
-	time.AfterFunc(time.Second, a.report.begin) // whether or not there is an answer
+	a.report.beginIn(time.Second) // whether or not there is an answer
 	a.hub.whoHolds(a.m.name, func(holder *api.Lock, _ error) {
 		if holder != nil && a.owns(holder) {
 			return // we do, by now

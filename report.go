@@ -27,6 +27,7 @@ type report struct {
 	told    bool   // tell was called
 	toldID  string // with this lock's id
 	telling bool   // a goroutine calls tell
+	start   *time.Timer
 	nag     *time.Timer
 }
 
@@ -64,6 +65,15 @@ func copied(lock *api.Lock) *api.Lock {
 	return &own
 }
 
+// beginIn has the holder told from then on, at the latest.
+func (r *report) beginIn(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over && r.start == nil {
+		r.start = time.AfterFunc(d, r.begin)
+	}
+}
+
 // begin has the holder told from now on.
 func (r *report) begin() {
 	r.mu.Lock()
@@ -93,8 +103,10 @@ func (r *report) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.due, r.over = false, true
-	if r.nag != nil {
-		r.nag.Stop()
+	for _, timer := range []*time.Timer{r.start, r.nag} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 }
 
