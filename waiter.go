@@ -24,7 +24,8 @@ const (
 
 // waiter is what all Locks of one client that wait for the same name share.
 // They stand in line, and only the first of them asks the backend: however many
-// there are, a release costs one request.
+// there are, a release costs one request. Each process that waits has to send
+// that one, since nothing tells it that another one was faster.
 type waiter struct {
 	name   string
 	signal chan struct{}             // something is pending
