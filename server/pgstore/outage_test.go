@@ -173,10 +173,10 @@ func TestTheNetworkIsDark(t *testing.T) {
 	requireNormal(t, s)
 	p.SetDark(true)
 	concurrently(4, func(int) { requireUnavailable(t, s, 3500*time.Millisecond) })
+	require.Eventually(t, func() bool { return !s.Listens() }, soon, time.Millisecond)
 	p.SetDark(false)
 	requireNormal(t, s)
-	for ear.next().Kind != server.EventMissed {
-	}
+	require.Eventually(t, s.Listens, soon, time.Millisecond)
 	other := open(t, url)
 	require.Equal(t, create(t, other, newLock("robot-arm-1")), ear.until(server.EventCreated).Lock)
 }
