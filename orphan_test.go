@@ -200,9 +200,11 @@ func TestAProxyThatKnowsNoBackendDoesNotEndACleanup(t *testing.T) {
 			parked := s.HoldReplies(create)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
+			time.AfterFunc(time.Second/2, func() {
+				s.AnswerNext(-1, nil, relukkotest.Answer{Status: 404, Body: "<html>no such backend"})
+			})
 			_, err := m.Lock(ctx)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
-			s.AnswerNext(-1, nil, relukkotest.Answer{Status: 404, Body: "<html>no such backend"})
 			s.Cut()
 			parked.Release()
 			time.Sleep(30 * time.Second)
