@@ -20,6 +20,8 @@ func (s *Store) Create(ctx context.Context, in server.NewLock) (server.Lock, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	leaving, stop := context.WithTimeout(ctx, callTimeout/2) // so that the last try has its time
+	defer stop()
 	for pause := 2 * time.Millisecond; ; pause *= 2 {
 		lock, outcome, leave, err := s.create(ctx, id, in)
 		switch {
@@ -41,7 +43,7 @@ func (s *Store) Create(ctx context.Context, in server.NewLock) (server.Lock, err
 			s.lookout.left(in.Name, leave)
 			return server.Lock{}, server.ErrHeld
 		case outcome == left:
-			if !sleep(ctx, min(pause, leave)) {
+			if !sleep(leaving, min(pause, leave)) {
 				return server.Lock{}, server.ErrHeld
 			}
 			continue

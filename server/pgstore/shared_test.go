@@ -186,7 +186,9 @@ func TestEverythingAtOnce(t *testing.T) {
 		s, ctx := stores[i%3], context.Background()
 		for range 50 {
 			var err error
-			switch rand.N(7) {
+			began := time.Now()
+			op := rand.N(7)
+			switch op {
 			case 0, 1:
 				in := newLock(name())
 				in.Mark, in.Waited = fmt.Sprint("mark-", rand.N(50)), rand.N(2*time.Second)*time.Duration(rand.N(2))
@@ -206,7 +208,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				_, err = s.CallOff(ctx, fmt.Sprint("mark-", rand.N(50)), 10*time.Millisecond)
 			}
 			if err != nil && !errors.Is(err, server.ErrHeld) && !errors.Is(err, server.ErrGone) && !errors.Is(err, server.ErrCalledOff) {
-				t.Error(err)
+				t.Error(op, time.Since(began), err)
 			}
 		}
 	})
