@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,4 +65,18 @@ func TestACreateInDoubtLeavesNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTheEndOfAStrayIsHeard at once, also where nobody asks for anything meanwhile: who waits for the name waits for that.
+func TestTheEndOfAStrayIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &doubtful{newFaulty(), 3 * time.Second}
+		b := startOn(t, store)
+		store.fail(server.ErrUnavailable, nil)
+		b.do(503, "POST", "/v1/locks", createBody("robot-arm-1", ""))
+		store.fail(nil, nil)
+		watch := b.watch()
+		time.Sleep(5 * time.Second)
+		require.Contains(t, strings.Join(watch.take(), ""), "deleted")
+	})
 }

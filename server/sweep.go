@@ -89,11 +89,9 @@ func (s *Server) sweepOnce() (time.Duration, error) {
 	for i := range swept {
 		s.removed(&swept[i])
 	}
-	if len(swept) > 0 {
-		s.hub.announce(nil)
-	}
 	if s.removeStrays() {
 		next = min(next, maxSweepPause)
 	}
+	s.hub.announce(nil)
 	return next, nil
 }
