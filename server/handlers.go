@@ -203,6 +203,15 @@ func (s *Server) takeBack(lock *Lock) {
 	}
 }
 
+// takeBackInDoubt does the same with a lock that may be there, or come yet, and tells whether it is not there now.
+func (s *Server) takeBackInDoubt(in *NewLock) bool {
+	gone := s.undoInDoubt(in)
+	if gone {
+		s.handOn(in.Name)
+	}
+	return gone
+}
+
 // undo deletes a lock of which nobody has heard. When the store fails now, a lock with a mark goes when it expires, or when
 // its caller looks for it; another is looked for here.
 func (s *Server) undo(lock *Lock) bool {
@@ -216,6 +225,12 @@ func (s *Server) undo(lock *Lock) bool {
 		s.publish("deleted", &gone)
 	}
 	return true
+}
+
+// undoInDoubt does the same with a lock that may be there, or come yet.
+func (s *Server) undoInDoubt(in *NewLock) bool {
+	s.stray(in.ID, in.Creator)
+	return s.undo(&Lock{ID: in.ID, Name: in.Name, Creator: in.Creator})
 }
 
 // pathID answers the id in the path. One that is no UUID is none that was ever given out: as gone as any other.

@@ -35,12 +35,12 @@ func (s *Server) queue(w http.ResponseWriter, r *http.Request, in NewLock, wait 
 	case <-s.stopped.Done():
 	}
 	left := s.room.quit(me)
-	if me.doubtful && me.lock.ID == "" {
-		s.takeBack(&Lock{ID: in.ID, Name: in.Name}) // if it is there
-	}
+	unsure := me.doubtful && me.lock.ID == "" && !s.takeBackInDoubt(&in)
 	switch {
 	case !left:
 		s.writeDecision(w, r, me)
+	case timedOut && unsure: // a 409 would say that there is no lock of his
+		s.fail(w, r, ErrUnavailable)
 	case timedOut:
 		w.Header()["Preference-Applied"] = waitIsHeeded
 		var holder Lock
@@ -112,7 +112,7 @@ func (s *Server) handOver(ctx context.Context, store HandOverStore, id string, h
 		}
 		free = err == nil || errors.Is(err, ErrGone)
 	case !s.room.doubt(head):
-		free = s.undo(&Lock{ID: in.ID, Name: in.Name, Creator: in.Creator})
+		free = s.undoInDoubt(&in)
 	}
 	s.offerOn(s.room.next(head, free))
 	return both.Deleted, err

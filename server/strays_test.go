@@ -80,3 +80,67 @@ func TestTheEndOfAStrayIsHeard(t *testing.T) {
 		require.Contains(t, strings.Join(watch.take(), ""), "deleted")
 	})
 }
+
+// adrift is a store that does not know whether it has handed a lock over: it comes about after a while.
+type adrift struct {
+	*faulty
+	memory *server.MemoryStore
+	after  time.Duration
+	takes  time.Duration // to say that it does not know
+}
+
+func (a *adrift) HandOver(ctx context.Context, id string, next server.NewLock) (server.Handover, error) {
+	err := a.check()
+	if err == nil {
+		return a.memory.HandOver(ctx, id, next)
+	}
+	go func() {
+		time.Sleep(a.after)
+		_, _ = a.memory.HandOver(ctx, id, next)
+	}()
+	time.Sleep(a.takes)
+	return server.Handover{}, err
+}
+
+// TestAWaiterInDoubtLeavesNothing: whose wait is over before it is known whether he was granted the lock. One with a mark is told that
+// it is not known, and may take what he finds for his own.
+func TestAWaiterInDoubtLeavesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		after   time.Duration
+		takes   time.Duration
+		outage  time.Duration
+		creator string
+		status  int
+		stays   bool
+	}{
+		"granted, and taken back":                     {0, 0, time.Second, "", 409, false},
+		"granted when he has gone":                    {8 * time.Second, 0, time.Second, "", 409, false},
+		"gone before it was in doubt":                 {8 * time.Second, 6 * time.Second, time.Second, "", 409, false},
+		"granted, and not to be taken back":           {0, 0, 8 * time.Second, "", 503, false},
+		"granted when he has gone and it can't be":    {8 * time.Second, 0, 7 * time.Second, "", 503, false},
+		"one that can be found, and taken back":       {0, 0, time.Second, marked, 409, false},
+		"one that can be found, not to be taken back": {0, 0, 8 * time.Second, marked, 503, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				memory := server.NewMemoryStore()
+				store := &adrift{&faulty{Store: memory}, memory, c.after, c.takes}
+				b := startOn(t, store)
+				held := b.create("robot-arm-1", "")
+				w := b.wait("robot-arm-1", c.creator, 5)
+				synctest.Wait()
+				store.fail(server.ErrUnavailable, nil)
+				time.AfterFunc(c.outage, func() { store.fail(nil, nil) })
+				b.do(503, "DELETE", "/v1/locks/"+held.ID, "")
+				time.Sleep(20 * time.Second)
+				require.Equal(t, c.status, (<-w.reply).status)
+				if !c.stays {
+					require.Empty(t, b.locks())
+					return
+				}
+				require.Len(t, b.locks(), 1)
+				require.Contains(t, b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", marked)).body, marked)
+			})
+		})
+	}
+}
