@@ -64,7 +64,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) {
 		}
 		s.writeLock(w, r, http.StatusCreated, &lock)
 	case !errors.Is(err, ErrHeld):
-		if errors.Is(err, ErrUnavailable) {
+		if inDoubt(err) {
 			s.stray(in.ID, creator)
 		}
 		s.fail(w, r, err)

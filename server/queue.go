@@ -162,7 +162,9 @@ func (s *Server) granted(w *waiter, lock Lock, err error) (free bool) {
 		return false
 	case errors.Is(err, ErrUnavailable):
 		// The name may be free, and nobody would say so later. Those who wait had better come again.
-		s.stray(w.in.ID, w.in.Creator)
+		if inDoubt(err) {
+			s.stray(w.in.ID, w.in.Creator)
+		}
 		s.room.refuseAll(w.line, err)
 		return false
 	default:

@@ -20,6 +20,8 @@ var (
 	ErrOutOfRange = errors.New("relukko: expires_at would lie outside of the years 1 to 9999")
 	// ErrUnavailable: the store cannot be reached right now. The server answers 503 with Retry-After and goes on.
 	ErrUnavailable = errors.New("relukko: the store is unavailable")
+	// ErrNotDone, in the same error as ErrUnavailable: what was asked for has not happened, and will not.
+	ErrNotDone = errors.New("relukko: nothing was done")
 )
 
 // Never is what Sweep answers when nothing in the store will ever be due.
@@ -29,9 +31,9 @@ const Never time.Duration = math.MaxInt64
 //
 // Each method is atomic: it happens at one instant, whole or not at all, and all callers, on whichever
 // server, see these instants in one order. Once a method has returned nil, what it did is as durable as the store
-// ever makes it. A method that answers ErrUnavailable may have happened or not, or may happen yet. Of such creates
-// the server deletes the locks, by their ids, when the store answers again and for 10 s from then; not those with a mark,
-// by which their callers find them.
+// ever makes it. A method that answers ErrUnavailable, and not ErrNotDone, may have happened or not, or may happen yet.
+// Of such creates the server deletes the locks, by their ids, when the store answers again and for 10 s from then; not those with
+// a mark, by which their callers find them.
 //
 // The store's clock alone decides about times. It is read once per method, and every time that a
 // Lock carries is in UTC with whole microseconds, so a lock reads the same now and after a restart.

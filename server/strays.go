@@ -38,6 +38,10 @@ func (st *strays) looked(id string, deleted bool) {
 	}
 }
 
+// inDoubt tells whether what ended with err may have happened, or may yet. When the store is gone most of what it is asked for
+// never gets there, and what may have would find no place among so many.
+func inDoubt(err error) bool { return errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotDone) }
+
 // stray has the lock with that id deleted, should there be one, unless its creator bears a mark.
 func (s *Server) stray(id string, creator *string) {
 	if creator != nil && markOf(*creator) != "" {

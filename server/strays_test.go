@@ -2,6 +2,8 @@ package server_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -23,10 +25,12 @@ func (d *doubtful) Create(ctx context.Context, in server.NewLock) (server.Lock, 
 	if err == nil {
 		return d.Store.Create(ctx, in)
 	}
-	go func() {
-		time.Sleep(d.after)
-		_, _ = d.Store.Create(ctx, in)
-	}()
+	if !errors.Is(err, server.ErrNotDone) {
+		go func() {
+			time.Sleep(d.after)
+			_, _ = d.Store.Create(ctx, in)
+		}()
+	}
 	return server.Lock{}, err
 }
 
@@ -65,6 +69,23 @@ func TestACreateInDoubtLeavesNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestACreateInDoubtIsNotLostAmongOthers: however many creates have not even been sent while the store was gone.
+func TestACreateInDoubtIsNotLostAmongOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &doubtful{newFaulty(), 8 * time.Second}
+		b := startOn(t, store)
+		store.fail(fmt.Errorf("no connection: %w: %w", server.ErrUnavailable, server.ErrNotDone), nil)
+		for range 2000 {
+			b.do(503, "POST", "/v1/locks", createBody("robot-arm-1", ""))
+		}
+		store.fail(server.ErrUnavailable, nil)
+		b.do(503, "POST", "/v1/locks", createBody("robot-arm-1", ""))
+		store.fail(nil, nil)
+		time.Sleep(10 * time.Second)
+		require.Empty(t, b.locks())
+	})
 }
 
 // TestTheEndOfAStrayIsHeard at once, also where nobody asks for anything meanwhile: who waits for the name waits for that.

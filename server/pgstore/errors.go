@@ -41,6 +41,9 @@ type notSentError struct{ err error }
 func (e *notSentError) Error() string { return e.err.Error() }
 func (e *notSentError) Unwrap() error { return e.err }
 
+// Is says that it is server.ErrNotDone, too.
+func (e *notSentError) Is(target error) bool { return target == server.ErrNotDone }
+
 // classify makes a server.ErrUnavailable of what may be gone when tried again. Other errors stay what they are.
 func classify(err error) error {
 	switch {

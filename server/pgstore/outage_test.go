@@ -345,3 +345,14 @@ func TestTheReplicaIsGone(t *testing.T) {
 		return err == nil && lock.ID == in.ID
 	}, soon, time.Millisecond)
 }
+
+// TestWhatWasNotSentIsNotDone: nobody needs to look for what came of it.
+func TestWhatWasNotSentIsNotDone(t *testing.T) {
+	s := open(t, empty(t))
+	create(t, s, newLock("before"))
+	postgres.Stop(t)
+	requireUnavailable(t, s, time.Second)
+	_, err := s.Create(t.Context(), newLock("while it is gone"))
+	require.ErrorIs(t, err, server.ErrUnavailable)
+	require.ErrorIs(t, err, server.ErrNotDone)
+}
