@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -35,7 +36,13 @@ func (s *Server) queue(w http.ResponseWriter, r *http.Request, in NewLock, wait 
 	case <-s.stopped.Done():
 	}
 	left := s.room.quit(me)
-	unsure := me.doubtful && me.lock.ID == "" && !s.takeBackInDoubt(&in)
+	unsure := false
+	for _, id := range me.doubts {
+		if me.lock.ID == "" {
+			in.ID = id
+			unsure = !s.takeBackInDoubt(&in) || unsure
+		}
+	}
 	switch {
 	case !left:
 		s.writeDecision(w, r, me)
@@ -153,8 +160,14 @@ func (s *Server) grant(w *waiter) (free bool) {
 
 // granted takes in what the store said to the creation of the lock that w waits for, and tells what grant does.
 func (s *Server) granted(w *waiter, lock Lock, err error) (free bool) {
+	his := lock.ID == w.in.ID || slices.Contains(w.doubts, lock.ID) // a hand-over in doubt has made it
 	switch {
-	case err == nil, errors.Is(err, ErrHeld) && lock.ID == w.in.ID: // a hand-over in doubt has made it
+	case err == nil, errors.Is(err, ErrHeld) && his:
+		for _, id := range w.doubts {
+			if id != lock.ID {
+				s.stray(id, nil) // the mark finds the one that he is told of
+			}
+		}
 		s.madeLock(&lock)
 		return !s.room.accept(w, lock) && s.undo(&lock)
 	case errors.Is(err, ErrHeld):

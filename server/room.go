@@ -50,7 +50,7 @@ type waiter struct {
 	err     error         // or why there is none
 	off     bool          // called off
 
-	doubtful bool // the lock may have been made although nobody heard of it
+	doubts []string // the ids of locks for it that may have been made, or may yet, although nobody heard of it
 }
 
 func (ro *room) init(maxWaiters int) {
@@ -222,14 +222,16 @@ func (ro *room) setHolder(l *line, id string) {
 	}
 }
 
-// doubt notes that the lock of a waiter may have been made. False: it has left meanwhile, the lock is nobody's.
+// doubt notes that the lock of a waiter may have been made, or may yet. The next one has another id: what comes about late must not be
+// taken for what the caller was told of by then, and may have deleted. False: it has left meanwhile, the lock is nobody's.
 func (ro *room) doubt(w *waiter) bool {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
 	if w.place == nil {
 		return false
 	}
-	w.doubtful = true
+	w.doubts = append(w.doubts, w.in.ID)
+	w.in.ID = newID()
 	return true
 }
 

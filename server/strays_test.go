@@ -165,3 +165,28 @@ func TestAWaiterInDoubtLeavesNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestAHandOverThatComesAboutLate does not bring back what its waiter has been granted, and has released, meanwhile.
+func TestAHandOverThatComesAboutLate(t *testing.T) {
+	for _, creator := range []string{"", marked} {
+		synctest.Test(t, func(t *testing.T) {
+			memory := server.NewMemoryStore()
+			store := &adrift{&faulty{Store: memory}, memory, 4 * time.Second, 0}
+			b := startOn(t, store)
+			held := b.create("robot-arm-1", "")
+			w := b.wait("robot-arm-1", creator, 30)
+			synctest.Wait()
+			store.fail(server.ErrUnavailable, nil)
+			b.do(503, "DELETE", "/v1/locks/"+held.ID, "")
+			store.fail(nil, nil)
+			b.delete(held.ID)
+			synctest.Wait()
+			granted := w.granted(t)
+			b.delete(granted.ID)
+			time.Sleep(4*time.Second + time.Millisecond)
+			b.do(404, "GET", "/v1/locks/"+granted.ID, "")
+			time.Sleep(time.Second)
+			require.Empty(t, b.locks())
+		})
+	}
+}
