@@ -31,6 +31,10 @@ const (
 // some of 5 s to the store.
 const shutdownTimeout = 3 * time.Second
 
+// closeTimeout is what a store has left of the 5 s. One that does not answer is
+// left to itself: what has been acknowledged is durable.
+const closeTimeout = 1500 * time.Millisecond
+
 // service is the backend with all that it takes to serve it.
 type service struct {
 	backend *server.Server
@@ -85,11 +89,24 @@ func (s *service) run(ctx context.Context, l net.Listener) error {
 		s.log.Warn("some connections were cut", "error", err)
 		s.http.Close()
 	}
-	if err := s.store.Close(); err != nil {
+	if err := s.closeStore(); err != nil {
 		return errors.Join(failure, err)
 	}
 	s.log.Info("ended")
 	return failure
+}
+
+// closeStore returns nil when the store takes too long.
+func (s *service) closeStore() error {
+	closed := make(chan error, 1)
+	go func() { closed <- s.store.Close() }()
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(closeTimeout):
+		s.log.Warn("the store does not answer, it is left as it is")
+		return nil
+	}
 }
 
 // serveTLS loads the certificate; nil where there is to be none.

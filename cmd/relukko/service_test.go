@@ -71,3 +71,47 @@ func TestSlowAndIdleConnectionsAreCut(t *testing.T) {
 		})
 	}
 }
+
+// deadStore is one that does not answer: its Close takes as long as the test,
+// its Delete a while.
+type deadStore struct {
+	server.Store
+	gone chan struct{}
+}
+
+func (d *deadStore) Delete(context.Context, string) (server.Lock, error) {
+	time.Sleep(4 * time.Second)
+	return server.Lock{}, server.ErrUnavailable
+}
+
+func (d *deadStore) Close() error {
+	<-d.gone
+	return nil
+}
+
+// TestServeEndsInTimeWhenTheStoreDoesNotAnswer is about a database that stands
+// still, with a request under way.
+func TestServeEndsInTimeWhenTheStoreDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var network faultnet.Memory
+		listener, err := network.Listen("backend")
+		require.NoError(t, err)
+		store := &deadStore{server.NewMemoryStore(), make(chan struct{})}
+		defer close(store.gone)
+		log := slog.New(slog.DiscardHandler)
+		s := newService(server.New(store, server.WithAPIKeys("key"), server.WithLogger(log)), store, nil, log)
+		ctx, end := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- s.run(ctx, listener) }()
+
+		conn, err := network.DialContext(ctx, "", "backend")
+		require.NoError(t, err)
+		defer conn.Close()
+		io.WriteString(conn, "DELETE /v1/locks/950daa20-a814-451e-9407-ec496cf9c136 HTTP/1.1\r\nHost: x\r\nX-API-KEY: key\r\n\r\n")
+		synctest.Wait()
+		began := time.Now()
+		end()
+		require.NoError(t, <-ended)
+		require.Less(t, time.Since(began), 5*time.Second)
+	})
+}
