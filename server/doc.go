@@ -26,7 +26,8 @@
 // overtakes them. A delete hands the name on before it is answered, and in one step. A lock granted from the queue lives one
 // minute until it is renewed (any other ten), so a caller who vanished without closing his connection costs the others
 // at most his wait and that minute. One who closed it leaves the line at once; if he was granted the lock in that very moment, it is
-// taken back unless the first byte of its answer may have gone out.
+// taken back unless the first byte of its answer may have gone out, or he bears a mark: by that he may have found it already, and be
+// using it, or he calls it off.
 //
 // Several servers on one shared store have a line each. Which of their heads gets a name that comes free is up to the store.
 //

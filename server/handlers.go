@@ -57,7 +57,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == nil:
 		s.madeLock(&lock)
-		if r.Context().Err() != nil {
+		if r.Context().Err() != nil && in.Mark == "" { // by a mark he may have found it, see writeDecision
 			s.takeBack(&lock)
 			s.writeGone(w)
 			return

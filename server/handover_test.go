@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -130,7 +131,11 @@ func TestAHandOverToNobody(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := newHandingOver()
 				b := startOn(t, store)
-				held, line := lineOf(b, marked, "second")
+				creator := "first"
+				if name == "called off elsewhere" {
+					creator = marked
+				}
+				held, line := lineOf(b, creator, "second")
 				prepare(t, store, line[0])
 				want := 200
 				if name == "left, and in doubt" {
@@ -188,7 +193,11 @@ func TestAHandOverInDoubt(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					store := newHandingOver()
 					b := startOn(t, store)
-					held, line := lineOf(b, marked)
+					creator := marked
+					if strings.HasPrefix(name, "he goes") {
+						creator = "first"
+					}
+					held, line := lineOf(b, creator)
 					store.instead = func(do func() (server.Handover, error)) (server.Handover, error) {
 						if cameAbout {
 							_, _ = do()
@@ -205,7 +214,7 @@ func TestAHandOverInDoubt(t *testing.T) {
 					synctest.Wait()
 					if !line[0].pending() {
 						held = line[0].granted(t)
-						require.Equal(t, marked, *held.Creator)
+						require.Equal(t, creator, *held.Creator)
 					}
 					locks := b.locks()
 					if len(locks) > 0 { // whoever has it knows of it
@@ -283,4 +292,46 @@ func TestTwoDeletesOfALockThatManyQueueFor(t *testing.T) {
 		synctest.Wait()
 		line[1].granted(t)
 	})
+}
+
+// TestALockThatIsFoundByItsMarkIsNotTakenBack: his connection broke while he was being granted the lock, he asks again and finds it. If
+// he does not want it any more he calls it off.
+func TestALockThatIsFoundByItsMarkIsNotTakenBack(t *testing.T) {
+	for name, slow := range map[string]func(store *handingOver, w *waiting){
+		"granted": func(*handingOver, *waiting) {},
+		"granted, and in doubt": func(store *handingOver, _ *waiting) {
+			do := store.instead
+			store.instead = func(hand func() (server.Handover, error)) (server.Handover, error) {
+				_, _ = do(hand)
+				return server.Handover{}, server.ErrUnavailable
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newHandingOver()
+				b := startOn(t, store)
+				held, line := lineOf(b, marked, "second")
+				store.instead = func(do func() (server.Handover, error)) (server.Handover, error) {
+					line[0].cancel()
+					time.Sleep(time.Second) // he leaves the line
+					both, err := do()
+					time.Sleep(time.Second) // he finds it
+					return both, err
+				}
+				slow(store, line[0])
+				go b.send(t.Context(), "DELETE", "/v1/locks/"+held.ID, "")
+				time.Sleep(1500 * time.Millisecond)
+				require.Contains(t, b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", marked)).body, marked)
+				time.Sleep(10 * time.Second)
+				locks := b.locks()
+				require.Len(t, locks, 1)
+				require.Equal(t, marked, *locks[0].Creator)
+				require.True(t, line[1].pending())
+				b.do(204, "DELETE", "/v1/waiting/"+mark, "")
+				synctest.Wait()
+				line[1].granted(t)
+			})
+		})
+	}
 }

@@ -35,10 +35,10 @@ func (s *Server) queue(w http.ResponseWriter, r *http.Request, in NewLock, wait 
 	case <-r.Context().Done():
 	case <-s.stopped.Done():
 	}
-	left := s.room.quit(me)
+	left := s.room.quit(me, timedOut)
 	unsure := false
 	for _, id := range me.doubts {
-		if me.lock.ID == "" {
+		if me.lock.ID == "" && !me.finds {
 			in.ID = id
 			unsure = !s.takeBackInDoubt(&in) || unsure
 		}
@@ -62,7 +62,8 @@ func (s *Server) queue(w http.ResponseWriter, r *http.Request, in NewLock, wait 
 	}
 }
 
-// writeDecision answers a create that has been granted a lock, or refused one. Up to its first byte the lock can be taken back.
+// writeDecision answers a create that has been granted a lock, or refused one. Up to its first byte the lock can be taken back,
+// unless it has a mark: by that a caller whose connection broke may have found it by now, and be using it. Or he calls it off.
 func (s *Server) writeDecision(w http.ResponseWriter, r *http.Request, me *waiter) {
 	switch {
 	case me.err != nil:
@@ -70,7 +71,7 @@ func (s *Server) writeDecision(w http.ResponseWriter, r *http.Request, me *waite
 	case s.room.forget(me): // called off
 		s.takeBack(&me.lock)
 		s.fail(w, r, ErrCalledOff)
-	case r.Context().Err() != nil:
+	case r.Context().Err() != nil && me.in.Mark == "":
 		s.takeBack(&me.lock)
 		s.writeGone(w)
 	default:

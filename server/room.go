@@ -49,6 +49,7 @@ type waiter struct {
 	lock    Lock          // the lock granted
 	err     error         // or why there is none
 	off     bool          // called off
+	finds   bool          // it has left without an answer, and has a mark: a lock made for it is its caller's to find, or to call off
 
 	doubts []string // the ids of locks for it that may have been made, or may yet, although nobody heard of it
 }
@@ -130,13 +131,15 @@ func (ro *room) join(in NewLock) (*waiter, error) {
 	return w, nil
 }
 
-// quit takes a waiter out of its line. False: it is not in line any more, what was decided stands.
-func (ro *room) quit(w *waiter) bool {
+// quit takes a waiter out of its line, who is told that he has no lock, or is not told. False: it is not in line any more, what was
+// decided stands.
+func (ro *room) quit(w *waiter, told bool) bool {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
 	if w.place == nil {
 		return false
 	}
+	w.finds = !told && w.in.Mark != ""
 	ro.unline(w)
 	ro.tidy(w.line)
 	return true
@@ -228,21 +231,23 @@ func (ro *room) doubt(w *waiter) bool {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
 	if w.place == nil {
-		return false
+		return w.finds
 	}
 	w.doubts = append(w.doubts, w.in.ID)
 	w.in.ID = newID()
 	return true
 }
 
-// accept gives the waiter the lock made for it. False: it has left meanwhile, the lock is nobody's.
+// accept gives the waiter the lock made for it. False: it has left meanwhile, and the lock is nobody's.
 func (ro *room) accept(w *waiter, lock Lock) bool {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
-	if w.place == nil {
+	if w.place == nil && !w.finds {
 		return false
 	}
-	ro.decide(w, lock, nil)
+	if w.place != nil {
+		ro.decide(w, lock, nil)
+	}
 	ro.setHolder(w.line, lock.ID)
 	return true
 }

@@ -18,14 +18,18 @@ func TestAGrantIsTakenBackBeforeItsFirstByte(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := NewMemoryStore()
 				s := New(store)
-				first, err := s.room.join(NewLock{ID: newID(), Name: "robot-arm-1", Mark: "k3v9x2m4q7ab", TTL: time.Minute})
+				mark := "k3v9x2m4q7ab"
+				if how == "gone" {
+					mark = "" // by a mark he may have found it
+				}
+				first, err := s.room.join(NewLock{ID: newID(), Name: "robot-arm-1", Mark: mark, TTL: time.Minute})
 				require.NoError(t, err)
 				second, err := s.room.join(NewLock{ID: newID(), Name: "robot-arm-1", Mark: "k3v9x2m4q7ab2", TTL: time.Minute})
 				require.NoError(t, err)
 				s.handOn("robot-arm-1")
 				<-first.done
 				require.NoError(t, first.err)
-				require.False(t, s.room.quit(first))
+				require.False(t, s.room.quit(first, false))
 
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -75,9 +79,9 @@ func TestTheRoomForgets(t *testing.T) {
 	ro.callOff("same", time.Minute)
 	for i := range all {
 		w := all[(i*7)%len(all)]
-		require.Equal(t, w.in.Mark == "same", !ro.quit(w))
+		require.Equal(t, w.in.Mark == "same", !ro.quit(w, false))
 		require.Equal(t, w.in.Mark == "same", ro.forget(w))
-		require.False(t, ro.quit(w))
+		require.False(t, ro.quit(w, false))
 	}
 	requireEmpty(t, &ro)
 }
@@ -93,7 +97,7 @@ func TestAnOfferIsNotLost(t *testing.T) {
 	require.Equal(t, w, ro.next(w, false), "once more")
 	require.Nil(t, ro.next(w, false))
 	require.Equal(t, w, ro.offer("a"))
-	require.True(t, ro.quit(w))
+	require.True(t, ro.quit(w, false))
 	require.False(t, ro.accept(w, Lock{}))
 	require.Nil(t, ro.next(w, true))
 	requireEmpty(t, &ro)
@@ -104,8 +108,8 @@ func TestARoomForgetsTheHolders(t *testing.T) {
 	var ro room
 	ro.init(10)
 	for i, end := range []func(w *waiter){
-		func(w *waiter) { ro.quit(w); ro.next(w, false) },
-		func(w *waiter) { require.Nil(t, ro.next(w, false)); ro.quit(w) },
+		func(w *waiter) { ro.quit(w, false); ro.next(w, false) },
+		func(w *waiter) { require.Nil(t, ro.next(w, false)); ro.quit(w, false) },
 		func(w *waiter) { ro.accept(w, Lock{ID: "another"}); ro.next(w, false) },
 		func(w *waiter) { ro.refuse(w, ErrUnavailable); ro.next(w, false) },
 	} {
