@@ -205,6 +205,35 @@ func TestNoMissedWakeUp(t *testing.T) {
 	}
 }
 
+func TestNoMissedWakeUpWhereAWebSocketIsNeverAnswered(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		s.Hold(relukkotest.On("GET", "/ws/"))
+		holder := relukko.NewMutex(s.Client(), "arm")
+		held := lock(t, holder)
+		var asked []time.Time // for the only one that waits
+		s.Latency(func(r *http.Request) (before, after time.Duration) {
+			if create(r) {
+				asked = append(asked, time.Now())
+			}
+			return 0, 0
+		})
+		for range 20 { // the pauses are random
+			asked = append(asked[:0], time.Now())
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			_, err := relukko.NewMutex(s.Client(), "arm").Lock(ctx)
+			cancel()
+			require.ErrorIs(t, err, relukko.ErrLocked)
+			for i := range asked[1:] {
+				require.LessOrEqual(t, asked[i+1].Sub(asked[i]), 5*time.Second)
+			}
+			require.Greater(t, len(asked), 7)
+		}
+		s.Heal()
+		require.NoError(t, holder.Unlock(held))
+	})
+}
+
 func TestManyWaitersGetTheLockOneAfterTheOther(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
 		var in inside

@@ -49,7 +49,8 @@ func (a *acquisition) await(r created) bool {
 	if w.holderID() == "" {
 		a.askIn(reportAfter) // so that others' releases are known for what they are
 	}
-	poll := time.NewTimer(a.pollPause())
+	pause := a.pollPause()
+	poll, due := time.NewTimer(pause), time.Now().Add(pause)
 	defer poll.Stop()
 	var quiet <-chan time.Time // set while a wake is sat out
 	var until time.Time
@@ -103,7 +104,10 @@ func (a *acquisition) await(r created) bool {
 			}
 			sitOut(jitter(pause))
 		case wakeState:
-			poll.Reset(a.pollPause())
+			if pause := a.pollPause(); pause < time.Until(due) { // where push never was, what has been waited counts
+				due = time.Now().Add(pause)
+				poll.Reset(pause)
+			}
 		}
 	}
 }
