@@ -41,38 +41,53 @@ func (a *acquisition) cleanUp() {
 }
 
 // callOff asks the backend to call the mark off. It returns false where the
-// backend has no such thing. When it returns true, nothing is left, and no
-// straggler will be let in.
+// backend has no such thing, or something before it does not let it through: at
+// once where it was never said to have it, else after proxyTime, since a proxy
+// may answer while the backend restarts. When it returns true, nothing is left,
+// and no straggler will be let in.
 func (a *acquisition) callOff(ctx context.Context) (offered bool, err error) {
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
 	if a.flight != nil {
 		a.flight = a.stopWhenNeverSent(a.flight, stop)
 	}
-	final := func(err error) bool { return !api.Transient(err) }
-	if a.m.client.CanCallOff() {
-		// At first anything else is a proxy's doing; then the backend is
-		// another one, which cannot call off.
-		began := time.Now()
-		final = func(err error) bool {
-			return refused(err) || !api.Transient(err) && time.Since(began) > proxyTime
+	began, known, listed := time.Now(), a.m.client.CanCallOff(), false
+	for {
+		limited, cancel := context.WithTimeout(asking, proxyTime)
+		err := a.m.client.CallOff(limited, a.mark())
+		passing := api.Transient(err) || limited.Err() != nil
+		cancel()
+		var e *api.Error
+		switch {
+		case err == nil:
+			if a.flight != nil {
+				a.cancel()
+				<-a.flight
+			}
+			return true, nil
+		case ctx.Err() != nil:
+			return false, err
+		case asking.Err() != nil:
+			return true, nil
+		case passing:
+			// Where a List is answered, and this again is not, it is not the
+			// backend that is away.
+			if listed {
+				return false, nil
+			}
+			if time.Since(began) > proxyTime {
+				limited, cancel := context.WithTimeout(asking, proxyTime)
+				_, err := a.m.client.List(limited)
+				cancel()
+				listed = err == nil
+			}
+		case !errors.As(err, &e):
+			return false, err
+		case !known || refused(err) || time.Since(began) > proxyTime:
+			return false, nil // a gateway may refuse what it does not know: whether the key is good a List tells
 		}
+		sleep(asking, time.Second)
 	}
-	err = untilAnswered(asking, final, func() error { return a.m.client.CallOff(asking, a.mark()) })
-	var e *api.Error
-	switch {
-	case err == nil:
-		if a.flight != nil {
-			a.cancel()
-			<-a.flight
-		}
-		return true, nil
-	case asking.Err() != nil && ctx.Err() == nil:
-		return true, nil
-	case errors.As(err, &e) && !errors.Is(err, api.ErrRefused):
-		return false, nil
-	}
-	return false, err
 }
 
 // stopWhenNeverSent passes on the outcome of a create, and calls stop when it

@@ -216,6 +216,31 @@ func TestAProxyThatKnowsNoBackendDoesNotEndACleanup(t *testing.T) {
 	}
 }
 
+func TestNoOrphansBehindAGatewayThatKnowsNoMarks(t *testing.T) {
+	for _, status := range []int{400, 403, 404, 500, 503} {
+		for _, without := range [][]server.Extension{nil, server.AllExtensions()} {
+			bubble(t, fmt.Sprint(status, " without ", without), func(t *testing.T, s *relukkotest.Server) {
+				s.Without(without...)
+				s.AnswerNext(-1, relukkotest.On("DELETE", "/v1/waiting/"), relukkotest.Answer{Status: status, Body: "<html>no such route"})
+				c := s.Client()
+				m := relukko.NewMutex(c, "arm")
+				require.NoError(t, m.Unlock(lock(t, m)))
+				parked := s.HoldReplies(create)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_, err := m.Lock(ctx)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				s.Cut()
+				parked.Release()
+				start := time.Now()
+				require.NoError(t, c.Close(t.Context()))
+				require.Less(t, time.Since(start), time.Minute)
+				require.Empty(t, s.Locks())
+			})
+		}
+	}
+}
+
 func TestNonsenseForACreateLeavesNothing(t *testing.T) {
 	for _, without := range [][]server.Extension{nil, server.AllExtensions()} {
 		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
