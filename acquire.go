@@ -272,9 +272,15 @@ func (a *acquisition) heldBy(err error) (mine *api.Lock, failed error) {
 	return nil, nil
 }
 
-// find asks who holds the name; nil where nobody does.
+// find asks who holds the name; nil where nobody does. It leaves time to ask
+// again on another connection, should this one have gone dark.
 func (a *acquisition) find() (*api.Lock, error) {
-	locks, err := a.m.client.List(a.ctx)
+	ctx, cancel := context.WithTimeout(a.ctx, listTimeout)
+	defer cancel()
+	locks, err := a.m.client.List(ctx)
+	if err != nil && ctx.Err() != nil && a.ctx.Err() == nil {
+		err = fmt.Errorf("no list of the locks within %v", listTimeout) // nobody's context but ours
+	}
 	for i := range locks {
 		if locks[i].Name == a.m.name {
 			return &locks[i], nil

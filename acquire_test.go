@@ -317,6 +317,39 @@ func TestALostReplyToACreateIsFoundAgain(t *testing.T) {
 	})
 }
 
+func TestALostReplyToACreateIsFoundAgainThoughAListGoesDark(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		m := relukko.NewMutex(s.Client(), "arm")
+		s.CutNext(1, create)
+		var lists atomic.Int32
+		s.HoldReplies(func(r *http.Request) bool {
+			return r.Method == "GET" && r.URL.Path == "/v1/locks/" && lists.Add(1) == 1
+		})
+		start := time.Now()
+		held, err := m.Lock(t.Context())
+		require.NoError(t, err)
+		require.Less(t, time.Since(start), 15*time.Second)
+		require.EqualValues(t, 2, lists.Load())
+		require.NoError(t, m.Unlock(held))
+		s.Heal()
+	})
+	bubble(t, "all of them", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		c := s.Client()
+		s.CutNext(1, create)
+		s.HoldReplies(relukkotest.On("GET", "/v1/locks/{$}"))
+		start := time.Now()
+		_, err := relukko.NewMutex(c, "arm").Lock(t.Context())
+		require.ErrorContains(t, err, "no list of the locks within 10s")
+		require.NotErrorIs(t, err, context.DeadlineExceeded, "which nobody set")
+		require.LessOrEqual(t, time.Since(start), 75*time.Second)
+		s.Heal()
+		require.NoError(t, c.Close(t.Context()))
+		require.Empty(t, s.Locks())
+	})
+}
+
 func TestNothingHangsInSilence(t *testing.T) {
 	for _, row := range []struct {
 		name  string
