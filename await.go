@@ -261,6 +261,9 @@ func (a *acquisition) whoHolds() {
 // lasted too long, and false when the caller's context has ended.
 func (a *acquisition) backOff(err error) (bool, error) {
 	a.slow()
+	if a.ctx.Err() != nil {
+		return false, nil // err says no more than that
+	}
 	a.lastErr = err
 	if a.retry == nil {
 		a.retry = a.m.backOff()

@@ -32,10 +32,17 @@ func (s *Server) queue(w http.ResponseWriter, r *http.Request, in NewLock, wait 
 	case <-me.done:
 	case <-timer.C:
 		timedOut = true
+		if s.room.expire(me) {
+			select {
+			case <-me.done:
+			case <-r.Context().Done():
+			case <-s.stopped.Done():
+			}
+		}
 	case <-r.Context().Done():
 	case <-s.stopped.Done():
 	}
-	left := s.room.quit(me, timedOut)
+	left := s.room.quit(me, timedOut) || me.err == errLate
 	unsure := false
 	for _, id := range me.doubts {
 		if me.lock.ID == "" && !me.finds {

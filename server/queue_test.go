@@ -154,9 +154,54 @@ func TestAPlainCreateNeverOvertakes(t *testing.T) {
 	})
 }
 
-// TestAGrantForSomebodyGoneIsHandedOn: he leaves, or is timed out, while the store makes his lock.
+// TestAWaiterWhoseTimeIsUpWhileHeIsGranted has the lock that is being made for him. Told that the name is held, and by whom, he
+// would find that it is he.
+func TestAWaiterWhoseTimeIsUpWhileHeIsGranted(t *testing.T) {
+	for name, c := range map[string]struct {
+		fails  error
+		status int
+		then   string // who has the lock
+	}{
+		"and gets it":                   {nil, 201, "first #k3v9x2m4q7ab"},
+		"and somebody else has got it":  {server.ErrHeld, 409, ""},
+		"and the store is gone":         {server.ErrUnavailable, 503, ""},
+		"and his create was called off": {server.ErrCalledOff, 410, "second"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newGate()
+				store.err = c.fails
+				b := startOn(t, store)
+				held := b.create("robot-arm-1", "")
+				first := b.wait("robot-arm-1", "first #k3v9x2m4q7ab", 10)
+				synctest.Wait()
+				b.wait("robot-arm-1", "second", 30)
+				synctest.Wait()
+				store.stop("first #k3v9x2m4q7ab")
+				go b.send(t.Context(), "DELETE", "/v1/locks/"+held.ID, "")
+				time.Sleep(11 * time.Second)
+				synctest.Wait()
+				require.True(t, first.pending())
+				store.release()
+				synctest.Wait()
+				require.Equal(t, c.status, (<-first.reply).status)
+				var holders []string
+				for _, l := range b.locks() {
+					holders = append(holders, *l.Creator)
+				}
+				if c.then == "" {
+					require.Empty(t, holders)
+				} else {
+					require.Equal(t, []string{c.then}, holders)
+				}
+			})
+		})
+	}
+}
+
+// TestAGrantForSomebodyGoneIsHandedOn: he leaves, or is called off, while the store makes his lock.
 func TestAGrantForSomebodyGoneIsHandedOn(t *testing.T) {
-	for _, how := range []string{"disconnects", "times out", "is called off"} {
+	for _, how := range []string{"disconnects", "is called off"} {
 		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := newGate()
@@ -177,10 +222,6 @@ func TestAGrantForSomebodyGoneIsHandedOn(t *testing.T) {
 				switch how {
 				case "disconnects":
 					first.cancel()
-				case "times out":
-					time.Sleep(10 * time.Second)
-					synctest.Wait()
-					require.Equal(t, 409, (<-first.reply).status)
 				case "is called off":
 					b.do(204, "DELETE", "/v1/waiting/k3v9x2m4q7ab", "")
 					synctest.Wait()
@@ -310,6 +351,7 @@ type gate struct {
 	mu      sync.Mutex
 	creator string
 	open    chan struct{}
+	err     error // that it then ends with
 }
 
 func newGate() *gate { return &gate{Store: server.NewMemoryStore()} }
@@ -329,6 +371,9 @@ func (g *gate) Create(ctx context.Context, in server.NewLock) (server.Lock, erro
 	g.mu.Unlock()
 	if stopped {
 		<-g.open
+		if g.err != nil {
+			return server.Lock{}, g.err
+		}
 	}
 	return g.Store.Create(ctx, in)
 }

@@ -11,8 +11,12 @@ import (
 // not left idle for which news were lost. Sooner would be no more than work for the store, and hold up the offer that counts.
 const newsLost = time.Second
 
-// errFull: as many creates queue as may.
-var errFull = errors.New("relukko: too many creates are waiting")
+var (
+	// errFull: as many creates queue as may.
+	errFull = errors.New("relukko: too many creates are waiting")
+	// errLate: the time of a waiter was up while it was being offered the name, and it did not get it.
+	errLate = errors.New("relukko: the wait is over")
+)
 
 // room is where creates queue for names that are held: one line a name, first in, first out. It knows nothing of HTTP
 // and does no I/O. What a waiter learns in the end is decided under the mutex, once.
@@ -49,6 +53,7 @@ type waiter struct {
 	lock    Lock          // the lock granted
 	err     error         // or why there is none
 	off     bool          // called off
+	late    bool          // its time is up, it is not to be offered the name again
 	finds   bool          // it has left without an answer, and has a mark: a lock made for it is its caller's to find, or to call off
 
 	doubts []string // the ids of locks for it that may have been made, or may yet, although nobody heard of it
@@ -143,6 +148,18 @@ func (ro *room) quit(w *waiter, told bool) bool {
 	ro.unline(w)
 	ro.tidy(w.line)
 	return true
+}
+
+// expire tells whether a waiter whose time is up has to wait for the end of the offer that is being made to the head of its line, which
+// it is: it will be done then. What it would be told otherwise, that somebody holds the name, could be of the very lock that is being
+// made for it: it would take that for its own, while it is deleted since nobody has it.
+func (ro *room) expire(w *waiter) bool {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	if w.place != nil && w.line.offering && w.line.head() == w {
+		w.late = true
+	}
+	return w.late
 }
 
 // forget ends a waiter and tells whether it was called off, even after it was granted a lock.
@@ -275,6 +292,9 @@ func (ro *room) next(w *waiter, free bool) *waiter {
 	ro.mu.Lock()
 	defer ro.mu.Unlock()
 	l := w.line
+	for head := l.head(); head != nil && head.late; head = l.head() {
+		ro.decide(head, Lock{}, errLate)
+	}
 	if free || l.again {
 		l.again = false
 		if head := l.head(); head != nil {
