@@ -99,7 +99,7 @@ func (a *acquisition) run(try bool) (*Session, error) {
 	}
 	for {
 		r, ok := a.create(a.maxWait(try))
-		if r.err != nil && !api.NotSent(r.err) {
+		if r.err != nil && !api.NoEffect(r.err) {
 			a.lose(r.sent)
 		}
 		if r.err != nil || !ok {

@@ -306,7 +306,7 @@ func TestALostReplyToACreateIsFoundAgain(t *testing.T) {
 			held, err := f(m)(t.Context())
 			require.NoError(t, err)
 			require.Less(t, time.Since(start), time.Second)
-			require.False(t, session(t, held).Deadline().After(start.Add(10*time.Minute)), "counted from before the lost create")
+			require.False(t, session(t, held).LeaseEnd().After(start.Add(10*time.Minute)), "counted from before the lost create")
 			require.Len(t, s.Locks(), 1)
 			time.Sleep(10 * time.Second)
 			require.NoError(t, held.Err())
@@ -345,7 +345,7 @@ func TestALostReplyToACreateIsFoundAgainThoughAListGoesDark(t *testing.T) {
 		require.NotErrorIs(t, err, context.DeadlineExceeded, "which nobody set")
 		require.LessOrEqual(t, time.Since(start), 75*time.Second)
 		s.Heal()
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 		require.Empty(t, s.Locks())
 	})
 }
@@ -442,7 +442,8 @@ func TestWithOnWaitTellsWhomWeWaitFor(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
 		var mu sync.Mutex
 		var told []string
-		onWait := relukko.WithOnWait(func(holder *api.Lock) {
+		onWait := relukko.WithOnWait(func(w relukko.Waiting) {
+			holder := w.Holder
 			mu.Lock()
 			defer mu.Unlock()
 			told = append(told, holder.Creator[:7])
@@ -479,7 +480,7 @@ func TestWithOnWaitTellsWhomWeWaitFor(t *testing.T) {
 	bubble(t, "here", func(t *testing.T, s *relukkotest.Server) {
 		told := make(chan string, 10)
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-1"),
-			relukko.WithOnWait(func(holder *api.Lock) { told <- holder.ID }))
+			relukko.WithOnWait(func(w relukko.Waiting) { told <- w.Holder.ID }))
 		held := lock(t, m)
 		had := waits(t, m)
 		time.Sleep(time.Second)
@@ -492,7 +493,7 @@ func TestWithOnWaitTellsWhomWeWaitFor(t *testing.T) {
 	bubble(t, "nobody can tell", func(t *testing.T, s *relukkotest.Server) {
 		told := make(chan *api.Lock, 10)
 		s.FailNext(-1, 503)
-		m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnWait(func(holder *api.Lock) { told <- holder }))
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnWait(func(w relukko.Waiting) { told <- w.Holder }))
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		_, err := m.Lock(ctx)

@@ -5,7 +5,7 @@
 //
 //	client, err := api.FromEnv() // RELUKKO_BASE_URL, RELUKKO_API_KEY
 //	…
-//	defer client.Close(context.Background())
+//	defer client.Close()
 //	arm := relukko.NewMutex(client, "robot-arm-1")
 //
 //	err = arm.Do(ctx, func(ctx context.Context) error {

@@ -10,8 +10,9 @@ import (
 )
 
 var (
-	// ErrLocked says that somebody else holds the lock. [LockedError] has the details.
-	ErrLocked = errors.New("relukko: the lock is held")
+	// ErrLocked says that somebody else holds the lock: it is [api.ErrHeld].
+	// [LockedError] has the details.
+	ErrLocked = api.ErrHeld
 	// ErrLockLost says that a lock was lost while it was held. [LostError] has the details.
 	ErrLockLost = errors.New("relukko: the lock was lost")
 	// ErrNotLocked says that Unlock found nothing to unlock.
@@ -94,6 +95,27 @@ func (e *LostError) Error() string {
 func (e *LostError) Is(target error) bool { return target == ErrLockLost }
 
 func (e *LostError) Unwrap() error { return e.Err }
+
+// NotReleasedError says that the backend did not confirm a release. errors.Is
+// finds [ErrNotReleased] and whatever Err is.
+type NotReleasedError struct {
+	Name, ID string
+	Until    time.Time // until then the release is retried in the background; zero: it is not retried
+	Err      error     // what the backend or the network last said
+}
+
+func (e *NotReleasedError) Error() string {
+	what := "not released; it stays taken until its lease and the backend's grace have passed"
+	if !e.Until.IsZero() {
+		what = "not released yet, retried in the background until " + e.Until.Format(time.RFC3339)
+	}
+	return fmt.Sprintf("relukko: lock %q (%s): %s: %v", e.Name, e.ID, what, e.Err)
+}
+
+// Is reports whether target is [ErrNotReleased].
+func (e *NotReleasedError) Is(target error) bool { return target == ErrNotReleased }
+
+func (e *NotReleasedError) Unwrap() error { return e.Err }
 
 // opError is a text about one lock with the errors behind it. The text says
 // all; the errors are for errors.Is and errors.As.

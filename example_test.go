@@ -26,7 +26,7 @@ func exampleClient() (*api.Client, func()) {
 		log.Fatal(err)
 	}
 	return client, func() {
-		client.Close(context.Background())
+		client.Shutdown(context.Background())
 		backend.Shutdown(context.Background())
 		listener.Close()
 	}
@@ -126,7 +126,7 @@ func ExampleLostError() {
 func ExampleMutex_Locker() {
 	client, end := exampleClient()
 	defer end()
-	arm := relukko.NewMutex(client, "robot-arm-1", relukko.WithOnLost(func(err error) {
+	arm := relukko.NewMutex(client, "robot-arm-1", relukko.WithOnLost(func(err *relukko.LostError) {
 		log.Print(err) // there is no context that could end
 	}))
 
@@ -172,7 +172,7 @@ func ExampleFromContext() {
 
 // Work that was cancelled cleans up while it is still alone: under the context
 // of the session, which the parent's end does not reach.
-func ExampleSession_Context() {
+func ExampleSession_CleanupContext() {
 	client, end := exampleClient()
 	defer end()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -182,7 +182,7 @@ func ExampleSession_Context() {
 		cancel() // Ctrl-C, say
 		session, _ := relukko.FromContext(ctx)
 		fmt.Println("work:", ctx.Err())
-		fmt.Println("cleanup:", session.Context().Err())
+		fmt.Println("cleanup:", session.CleanupContext().Err())
 		return ctx.Err()
 	})
 	fmt.Println(err)

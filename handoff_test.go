@@ -46,7 +46,7 @@ func TestWithHandoffOneAcquisitionServesThoseWhoQueue(t *testing.T) {
 			require.Equal(t, i, order[i], "first come, first served")
 			own := session(t, held)
 			require.ErrorIs(t, context.Cause(held), relukko.ErrUnlocked)
-			require.ErrorIs(t, context.Cause(own.Context()), relukko.ErrUnlocked)
+			require.ErrorIs(t, context.Cause(own.CleanupContext()), relukko.ErrUnlocked)
 			require.ErrorIs(t, own.Err(), relukko.ErrUnlocked)
 			require.Equal(t, first.Info().ID, own.Info().ID)
 			require.Equal(t, first.Info().FencingToken, own.Info().FencingToken)
@@ -134,7 +134,7 @@ func TestWithHandoffALossEndsOneSessionAndTheNextAcquiresAfresh(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
 		var losses []error
 		var mu sync.Mutex
-		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff(), relukko.WithOnLost(func(err error) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff(), relukko.WithOnLost(func(err *relukko.LostError) {
 			mu.Lock()
 			defer mu.Unlock()
 			losses = append(losses, err)
@@ -202,7 +202,7 @@ func TestWithHandoffWhatNobodyTakesOverIsReleased(t *testing.T) {
 			synctest.Wait()
 			require.Empty(t, s.Locks())
 		}
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 	})
 	bubble(t, "the client closes", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
@@ -217,7 +217,7 @@ func TestWithHandoffWhatNobodyTakesOverIsReleased(t *testing.T) {
 		}
 		synctest.Wait()
 		go m.Unlock(held)
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 		require.Empty(t, s.Locks())
 	})
 }
@@ -278,7 +278,7 @@ func TestWithHandoffALeaseThatIsOverLeavesNothingInTheParent(t *testing.T) {
 		second := <-next
 		require.NotEqual(t, session(t, first).Info().ID, session(t, second).Info().ID)
 		require.NoError(t, m.Unlock(second))
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 		// The bubble ends only when no goroutine waits for parent's end.
 	})
 }

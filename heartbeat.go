@@ -199,7 +199,7 @@ func (l *lease) failed(err error, sent, had instant) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lastErr = err
-	if api.NotSent(err) && l.err == nil {
+	if api.NoEffect(err) && l.err == nil {
 		l.deadline = had
 		l.arm()
 	}

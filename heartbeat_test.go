@@ -197,10 +197,10 @@ func TestUnacknowledgedRenewalCanOnlyShortenTheLease(t *testing.T) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
 		held := lock(t, m)
 		began := time.Now()
-		require.Equal(t, began.Add(10*time.Minute), session(t, held).Deadline().Round(0))
+		require.Equal(t, began.Add(10*time.Minute), session(t, held).LeaseEnd().Round(0))
 		s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
 		time.Sleep(time.Second + time.Millisecond) // the first heartbeat is under way
-		require.Less(t, session(t, held).Deadline().Sub(began), 11*time.Second+time.Millisecond)
+		require.Less(t, session(t, held).LeaseEnd().Sub(began), 11*time.Second+time.Millisecond)
 		<-held.Done()
 		require.True(t, time.Now().Before(began.Add(11*time.Second)))
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)

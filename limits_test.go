@@ -104,7 +104,7 @@ func TestManyLocksHeldAtOnce(t *testing.T) {
 		g.Go(func() error { return mutexes[i].Unlock(t.Context()) })
 	}
 	require.NoError(t, g.Wait())
-	require.NoError(t, c.Close(t.Context()))
+	require.NoError(t, c.Shutdown(t.Context()))
 	clear(mutexes)
 	clear(sessions)
 	after := usageNow()
@@ -167,7 +167,7 @@ func TestManySectionsLeaveNothing(t *testing.T) {
 		require.LessOrEqual(t, after.Goroutines, before.Goroutines)
 		require.Less(t, int(after.Heap)-int(before.Heap), 200_000+20**sections, "bytes")
 		require.Empty(t, s.Locks())
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 	})
 	t.Run("on loopback", func(t *testing.T) {
 		s := relukkotest.NewServer(t)
@@ -184,7 +184,7 @@ func TestManySectionsLeaveNothing(t *testing.T) {
 		}
 		require.NoError(t, g.Wait())
 		s.Heal()
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 		s.Stop()
 		after := usageNow()
 		t.Logf("before: %v", before)

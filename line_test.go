@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	relukko "gitlab.com/relukko/relukko-go"
-	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -141,7 +140,8 @@ func TestWithOnWaitTellsAllWhoStandInLine(t *testing.T) {
 			told := make([]string, 3)
 			errs := make(chan error)
 			for i := range told {
-				m := relukko.NewMutex(c, "arm", pausing(time.Second), relukko.WithOnWait(func(holder *api.Lock) {
+				m := relukko.NewMutex(c, "arm", pausing(time.Second), relukko.WithOnWait(func(w relukko.Waiting) {
+					holder := w.Holder
 					mu.Lock()
 					defer mu.Unlock()
 					told[i] = "" // nobody can tell

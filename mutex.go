@@ -97,7 +97,7 @@ func (m *Mutex) acquire(ctx context.Context, try bool, log *slog.Logger) (s *Ses
 		return nil, m.errorf([]error{m.err}, "%v", m.err)
 	}
 	a := &acquisition{m: m, parent: ctx, ctx: ctx, hub: hubOf(m.client), creator: marked(m.creator), began: time.Now()}
-	a.report = report{name: m.name, tell: m.onWait, log: log}
+	a.report = report{name: m.name, tell: m.onWait, since: a.began, log: log}
 	defer a.report.end()
 	if a.task = m.client.Tasks().Start(a); a.task == nil {
 		return nil, m.errorf([]error{api.ErrClosed}, "not acquired: %v", api.ErrClosed)

@@ -206,7 +206,7 @@ func TestLocker(t *testing.T) {
 	bubble(t, "excludes, through outages of any length", func(t *testing.T, s *relukkotest.Server) {
 		lost := make(chan error, 1)
 		var log bytes.Buffer
-		m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnLost(func(err error) { lost <- err }),
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnLost(func(err *relukko.LostError) { lost <- err }),
 			relukko.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))))
 		l := m.Locker()
 		l.Lock()
@@ -234,7 +234,7 @@ func TestLocker(t *testing.T) {
 		require.Panics(t, func() { relukko.NewMutex(c, "").Locker().Lock() })
 		wrong, err := api.New(s.URL, "wrong", api.WithHTTPClient(s.HTTPClient()))
 		require.NoError(t, err)
-		defer wrong.Close(t.Context())
+		defer wrong.Shutdown(t.Context())
 		require.Panics(t, func() { relukko.NewMutex(wrong, "arm").Locker().Lock() })
 	})
 }
@@ -272,7 +272,7 @@ func TestUnusableNamesAndOptionsAreToldByEveryLock(t *testing.T) {
 func TestAClosedClientLocksNothing(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 		_, err := relukko.NewMutex(c, "arm").Lock(t.Context())
 		require.ErrorIs(t, err, api.ErrClosed)
 		require.EqualError(t, err, `relukko: lock "arm": not acquired: relukko: client closed`)
@@ -298,7 +298,7 @@ func TestTrustMode(t *testing.T) {
 		time.Sleep(100 * time.Hour)
 		require.NoError(t, held.Err())
 		require.NoError(t, session(t, held).Err())
-		require.True(t, session(t, held).Deadline().IsZero())
+		require.True(t, session(t, held).LeaseEnd().IsZero())
 		require.Equal(t, "WE TRUST YOU", session(t, held).Info().Name)
 		require.Equal(t, "arm", session(t, held).Name(), "a driver that insists on its lock works on")
 		require.NoError(t, m.Unlock(held))

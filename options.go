@@ -25,8 +25,8 @@ type options struct {
 	log      *slog.Logger
 	backOff  func() backoff.BackOff
 	patience time.Duration // how long Lock stands a backend that answers nothing useful; 0: as long as backOff says
-	onLost   func(error)
-	onWait   func(*api.Lock)
+	onLost   func(*LostError)
+	onWait   func(Waiting)
 	handoff  bool
 }
 
@@ -70,14 +70,21 @@ func WithBackOff(new func() backoff.BackOff) Option {
 // WithOnLost has f called with the [*LostError] of every loss: once, on a
 // goroutine of its own, after the contexts of the lock are done. A loss that
 // only Unlock finds out is told too.
-func WithOnLost(f func(error)) Option { return func(o *options) { o.onLost = f } }
+func WithOnLost(f func(*LostError)) Option { return func(o *options) { o.onLost = f } }
 
-// WithOnWait has f called when a Lock has waited for 250 ms, and again when the
-// holder changes, with the lock that it waits for; nil where nobody can tell.
+// Waiting describes a Lock that waits.
+type Waiting struct {
+	Holder *api.Lock // the lock that holds the name; nil where that is not known
+	Ahead  int       // how many others are served first; -1 where that is not known
+	Since  time.Time // when Lock was called
+}
+
+// WithOnWait sets a function that is called when a Lock has waited for 250 ms,
+// and again on each change.
 // The calls for one Lock come one after the other, on a goroutine of their own,
 // which Lock does not wait for when it returns. On a backend without our
 // extensions a change of holder is noticed when Lock asks again.
-func WithOnWait(f func(holder *api.Lock)) Option { return func(o *options) { o.onWait = f } }
+func WithOnWait(f func(Waiting)) Option { return func(o *options) { o.onWait = f } }
 
 func newOptions(opts []Option) options {
 	o := options{

@@ -97,7 +97,7 @@ func (a *acquisition) stopWhenNeverSent(flight <-chan created, stop func()) chan
 	alone := a.lost == 0
 	go func() {
 		r := <-flight
-		if r.err != nil && api.NotSent(r.err) && alone {
+		if r.err != nil && api.NoEffect(r.err) && alone {
 			stop()
 		}
 		landed <- r
@@ -116,7 +116,7 @@ func (a *acquisition) seekOut(ctx context.Context) error {
 			if err := a.m.delete(ctx, r.lock.ID); err != nil && !errors.Is(err, api.ErrGone) {
 				return err
 			}
-		case !api.NotSent(r.err):
+		case !api.NoEffect(r.err):
 			a.lose(r.sent)
 		}
 	}

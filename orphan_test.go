@@ -93,7 +93,7 @@ func testNoOrphans(t *testing.T, s *relukkotest.Server, calls int, fault func(*r
 	}
 	wg.Wait()
 	for _, c := range clients {
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 	}
 	require.Empty(t, names(s))
 }
@@ -136,7 +136,7 @@ func TestNoOrphansOnLoopback(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			require.NoError(t, c.Close(t.Context()))
+			require.NoError(t, c.Shutdown(t.Context()))
 			require.Empty(t, names(s))
 		})
 	}
@@ -161,7 +161,7 @@ func TestACancelledCreateThatIsCarriedOutLateLeavesNothing(t *testing.T) {
 				require.Equal(t, time.Second, time.Since(start))
 				time.Sleep(time.Second)
 				parked.Release()
-				require.NoError(t, c.Close(t.Context()))
+				require.NoError(t, c.Shutdown(t.Context()))
 				synctest.Wait()
 				require.Empty(t, s.Locks())
 			})
@@ -183,7 +183,7 @@ func TestACreateWhoseConnectionBrokeIsLookedForAgain(t *testing.T) {
 			s.Cut()
 			time.Sleep(late)
 			parked.Release()
-			require.NoError(t, c.Close(t.Context()))
+			require.NoError(t, c.Shutdown(t.Context()))
 			synctest.Wait()
 			require.Empty(t, s.Locks())
 		})
@@ -210,7 +210,7 @@ func TestAProxyThatKnowsNoBackendDoesNotEndACleanup(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			require.Len(t, s.Locks(), 1)
 			s.Heal()
-			require.NoError(t, c.Close(t.Context()))
+			require.NoError(t, c.Shutdown(t.Context()))
 			require.Empty(t, s.Locks())
 		})
 	}
@@ -233,7 +233,7 @@ func TestNoOrphansBehindAGatewayThatKnowsNoMarks(t *testing.T) {
 				s.Cut()
 				parked.Release()
 				start := time.Now()
-				require.NoError(t, c.Close(t.Context()))
+				require.NoError(t, c.Shutdown(t.Context()))
 				require.Less(t, time.Since(start), time.Minute)
 				require.Empty(t, s.Locks())
 			})
@@ -263,7 +263,7 @@ func TestNonsenseForACreateLeavesNothing(t *testing.T) {
 			require.NoError(t, err)
 			_, err = relukko.NewMutex(c, "arm").Lock(t.Context())
 			require.ErrorContains(t, err, "not a lock")
-			require.NoError(t, c.Close(t.Context()))
+			require.NoError(t, c.Shutdown(t.Context()))
 			require.Empty(t, s.Locks())
 		})
 	}
@@ -304,7 +304,7 @@ func TestNoOrphansWhenTheBackendIsReplaced(t *testing.T) {
 		require.Error(t, err)
 		require.Equal(t, []string{"arm"}, names(s))
 		start := time.Now()
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 		require.Empty(t, names(s))
 		require.Less(t, time.Since(start), time.Minute)
 	})

@@ -35,18 +35,23 @@ func (l *lease) release(ctx context.Context) error {
 		return loss
 	case inTime:
 		l.task.Done()
-		return l.m.errorf([]error{ErrNotReleased, err}, "not released, it stays taken until its lease and the backend's grace have passed: %v", err)
+		return &NotReleasedError{Name: l.m.name, ID: id, Err: err}
 	}
 	go l.releaseBehind(ctx)
+	failed := &NotReleasedError{Name: l.m.name, ID: id, Until: l.lastEnd()}
 	took := time.Since(began).Round(time.Millisecond)
 	switch {
 	case l.hub.client.Tasks().Context().Err() != nil:
-		return l.m.errorf([]error{ErrNotReleased, api.ErrClosed}, "not released within %v, when the client was closed; it expires by itself: %v", took, err)
+		failed.Until = time.Time{}
+		failed.Err = fmt.Errorf("%w before the backend answered: %v", api.ErrClosed, err)
 	case time.Now().After(l.lastEnd()):
-		return l.m.errorf([]error{ErrNotReleased}, "not released within %v; its lease has ended, it expires by itself: %v", took, err)
+		failed.Until = time.Time{}
+		failed.Err = fmt.Errorf("no answer within %v: %v", took, err)
+	default:
+		// err is not passed on: it speaks of our time limit, not of the caller's.
+		failed.Err = fmt.Errorf("no answer within %v: %v", took, err)
 	}
-	// err is not passed on: it speaks of our time-out, not of the caller's.
-	return l.m.errorf([]error{ErrNotReleased}, "not released within %v, trying on until %s: %v", took, l.lastEnd().Format(time.RFC3339), err)
+	return failed
 }
 
 // deleteBy deletes the lock until that is answered or it is too late. The first
@@ -126,7 +131,7 @@ func (m *Mutex) deleteOn(ctx context.Context, id string, err error) error {
 		case ctx.Err() != nil || refused(err):
 			return err
 		}
-		tried = tried || !api.NotSent(err)
+		tried = tried || !api.NoEffect(err)
 		m.log.Info("lock not released, trying again", "lock", m.name, "id", id, "error", err)
 		pause := releasePause
 		if errors.As(err, &e) {

@@ -42,7 +42,7 @@ func TestUnlockTellsTheTruth(t *testing.T) {
 		bubble(t, row.name, func(t *testing.T, s *relukkotest.Server) {
 			s.RefuseWebSockets(true) // what was deleted is found out by Unlock itself
 			told := make(chan error, 2)
-			m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnLost(func(err error) { told <- err }))
+			m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnLost(func(err *relukko.LostError) { told <- err }))
 			ctx, cancel := context.WithCancel(t.Context())
 			held, err := m.Lock(ctx)
 			require.NoError(t, err)
@@ -54,7 +54,7 @@ func TestUnlockTellsTheTruth(t *testing.T) {
 			start := time.Now()
 			err = m.Unlock(held)
 			require.LessOrEqual(t, time.Since(start), row.atMost+time.Millisecond)
-			require.Error(t, session(t, held).Context().Err())
+			require.Error(t, session(t, held).CleanupContext().Err())
 			if row.want == nil && row.name == "released, never told" {
 				// Two attempts without an answer, and then the time was up.
 				require.ErrorIs(t, err, relukko.ErrNotReleased)
@@ -140,7 +140,7 @@ func TestCloseWaitsForHoldersAndSaysWhatItAbandons(t *testing.T) {
 		}()
 		time.Sleep(time.Second)
 		closed := make(chan error, 1)
-		go func() { closed <- c.Close(t.Context()) }()
+		go func() { closed <- c.Shutdown(t.Context()) }()
 		synctest.Wait()
 		for range 2 {
 			err := <-waiting
@@ -162,7 +162,7 @@ func TestCloseWaitsForHoldersAndSaysWhatItAbandons(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		start := time.Now()
-		err := c.Close(ctx)
+		err := c.Shutdown(ctx)
 		require.ErrorContains(t, err, `lock "arm"`)
 		require.Equal(t, 5*time.Second, time.Since(start))
 		lostFor(t, held, relukko.LossUnreachable)

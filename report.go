@@ -16,9 +16,10 @@ const (
 // report knows, as far as anybody does, whom one Lock waits for, tells
 // WithOnWait's function, and logs each minute.
 type report struct {
-	name string
-	tell func(*api.Lock) // may be nil
-	log  *slog.Logger
+	name  string
+	tell  func(Waiting) // may be nil
+	since time.Time
+	log   *slog.Logger
 
 	mu      sync.Mutex
 	holder  *api.Lock
@@ -124,7 +125,7 @@ func (r *report) tellLocked() {
 			holder := r.holder
 			r.told, r.toldID = true, idOf(holder)
 			r.mu.Unlock()
-			r.tell(copied(holder))
+			r.tell(Waiting{Holder: copied(holder), Ahead: -1, Since: r.since})
 			r.mu.Lock()
 		}
 		r.telling = false

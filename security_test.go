@@ -18,7 +18,7 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
-	"gitlab.com/relukko/relukko-go/internal/faultnet"
+	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -102,7 +102,7 @@ func (h *hostile) against(t *testing.T, name string, f func(t *testing.T, m *rel
 			defer func() {
 				ended, cancel := context.WithTimeout(context.Background(), time.Second)
 				defer cancel()
-				c.Close(ended)
+				c.Shutdown(ended)
 			}()
 			f(t, relukko.NewMutex(c, "arm", append([]relukko.Option{relukko.WithTTL(3 * time.Second)}, opts...)...))
 		})
@@ -150,7 +150,7 @@ func TestOddLeases(t *testing.T) {
 			held := lock(t, m)
 			time.Sleep(1500 * time.Millisecond)
 			if len(to) == len("9999-12-31T23:59:59Z") {
-				require.LessOrEqual(t, time.Until(session(t, held).Deadline()), 3*time.Second, "no longer than was asked for")
+				require.LessOrEqual(t, time.Until(session(t, held).LeaseEnd()), 3*time.Second, "no longer than was asked for")
 				require.NoError(t, m.Unlock(held))
 				return
 			}

@@ -57,10 +57,10 @@ func (s *Session) Name() string { return s.lease.m.name }
 // lock that [api.New] tells of, whose name is not that of the mutex.
 func (s *Session) Info() api.Lock { return s.lease.info() }
 
-// Context carries the values of the context that Lock was called with and is
+// CleanupContext carries the values of the context that Lock was called with and is
 // done only on loss or unlock, with the same cause as the guarded context. It
 // is for cleanup inside the critical section after the parent was cancelled.
-func (s *Session) Context() context.Context {
+func (s *Session) CleanupContext() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx == nil {
@@ -72,14 +72,14 @@ func (s *Session) Context() context.Context {
 	return s.ctx
 }
 
-// Deadline returns the end of the lease as it is counted here, from before the
+// LeaseEnd returns the end of the lease as it is counted here, from before the
 // last acknowledged acquire or renewal was sent; it moves with every heartbeat.
 // The contexts end a tenth of the TTL earlier. It is the zero time in trust
 // mode (RELUKKO_TRUST_ME_IT_IS_LOCKED), where there is no lease.
-func (s *Session) Deadline() time.Time { return s.lease.end() }
+func (s *Session) LeaseEnd() time.Time { return s.lease.end() }
 
 // Done is closed when the session ends, by loss or unlock.
-func (s *Session) Done() <-chan struct{} { return s.Context().Done() }
+func (s *Session) Done() <-chan struct{} { return s.CleanupContext().Done() }
 
 // Err returns nil while the lock is held, then [ErrUnlocked] or a [*LostError].
 // It looks at the clocks itself, also at the wall clock: after a suspend it

@@ -21,7 +21,7 @@ func TestDeletionIsKnownWithinARoundTrip(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
 		lost := make(chan error, 2)
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(9*time.Second),
-			relukko.WithOnLost(func(err error) { lost <- err }))
+			relukko.WithOnLost(func(err *relukko.LostError) { lost <- err }))
 		held := lock(t, m)
 		other := relukko.NewMutex(s.Client(), "leg")
 		otherHeld := lock(t, other)
@@ -111,7 +111,7 @@ func TestTheCauseIsTold(t *testing.T) {
 		require.NoError(t, m.Unlock(held))
 		require.ErrorIs(t, held.Err(), context.Canceled)
 		require.Equal(t, relukko.ErrUnlocked, context.Cause(held))
-		require.Equal(t, relukko.ErrUnlocked, context.Cause(sess.Context()))
+		require.Equal(t, relukko.ErrUnlocked, context.Cause(sess.CleanupContext()))
 		require.Equal(t, relukko.ErrUnlocked, sess.Err())
 		<-sess.Done()
 	})
@@ -132,7 +132,7 @@ func TestTheCauseIsTold(t *testing.T) {
 		s.Delete("arm")
 		<-held.Done()
 		lost := lostFor(t, held, relukko.LossDeleted)
-		require.Equal(t, error(lost), context.Cause(session(t, held).Context()))
+		require.Equal(t, error(lost), context.Cause(session(t, held).CleanupContext()))
 		require.Equal(t, error(lost), session(t, held).Err())
 		require.Contains(t, lost.Error(), `lock "arm"`)
 		err := m.Unlock(held)
@@ -172,7 +172,7 @@ func TestCancellingTheParentStopsTheWorkNeverTheLock(t *testing.T) {
 		require.NoError(t, err)
 		cancel(errCancelled)
 		<-held.Done()
-		cleanup := session(t, held).Context()
+		cleanup := session(t, held).CleanupContext()
 		require.NoError(t, cleanup.Err())
 		require.Equal(t, "value", cleanup.Value(key{}))
 		within, ok := relukko.FromContext(cleanup)
@@ -240,7 +240,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Zero(t, s.OpenWebSockets(), "nobody needs one now")
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 		h.CloseIdleConnections()
 		goleak.VerifyNone(t, before)
 	})
@@ -258,7 +258,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			require.NoError(t, m.Unlock(held))
 		}
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 		goleak.VerifyNone(t, before)
 	})
 }

@@ -58,7 +58,7 @@ func TestWithinASecondOfWakingTheBackendHasBeenAsked(t *testing.T) {
 			held := lock(t, mutex)
 			time.Sleep(before)
 			asked := m.s.Requests("PUT", renewals)
-			deadline := session(t, held).Deadline()
+			deadline := session(t, held).LeaseEnd()
 			m.suspend(asleep)
 			if time.Until(deadline) <= asleep {
 				require.ErrorIs(t, session(t, held).Err(), relukko.ErrLockLost, "at once")

@@ -38,7 +38,7 @@ func BenchmarkPostDelete(b *testing.B) {
 	b.Run("api", func(b *testing.B) {
 		c, err := New(url, "somekey")
 		require.NoError(b, err)
-		defer c.Close(context.Background())
+		defer c.Shutdown(context.Background())
 		ctx := context.Background()
 		b.ReportAllocs()
 		for b.Loop() {

@@ -146,7 +146,7 @@ func mayHaveDone(err error) bool {
 	if e, ok := err.(*Error); ok {
 		return failedStatus(e.Status)
 	}
-	return !NotSent(err)
+	return !NoEffect(err)
 }
 
 // retryWaits are 50 ms, 100 ms, … 2 s, each up to a half shorter or longer, but never above 2 s.

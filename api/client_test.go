@@ -38,7 +38,7 @@ func TestBaseURL(t *testing.T) {
 		require.NoError(t, err, tt.in)
 		require.Equal(t, tt.base, c.BaseURL())
 		require.Equal(t, tt.path, c.wire().url("/v1/locks/").RequestURI())
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 	}
 	bad := []struct{ in, says string }{
 		{"", "begin with http"},
@@ -99,7 +99,7 @@ func TestAPIKey(t *testing.T) {
 		}
 		require.NoError(t, c.Health(t.Context()))
 		require.NotContains(t, got.Load().(http.Header), "X-Api-Key", "health needs no key")
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 	}
 }
 
@@ -231,7 +231,7 @@ func TestFromEnv(t *testing.T) {
 	c, err := FromEnv()
 	require.NoError(t, err)
 	require.Equal(t, "http://localhost:3000", c.BaseURL())
-	require.NoError(t, c.Close(t.Context()))
+	require.NoError(t, c.Shutdown(t.Context()))
 
 	t.Setenv(envBaseURL, serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-API-KEY") != testKey {
@@ -244,7 +244,7 @@ func TestFromEnv(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.List(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, c.Close(t.Context()))
+	require.NoError(t, c.Shutdown(t.Context()))
 
 	t.Setenv(envBaseURL, "nonsense")
 	_, err = FromEnv()
@@ -292,7 +292,7 @@ func TestTrustMode(t *testing.T) {
 	_, err = c.Watch(ctx)
 	require.ErrorIs(t, err, ErrNoWatch)
 	require.Zero(t, c.MaxWait())
-	require.NoError(t, c.Close(ctx))
+	require.NoError(t, c.Shutdown(ctx))
 	_, err = c.Get(ctx, testID)
 	require.ErrorIs(t, err, ErrClosed)
 	require.Equal(t, 1, strings.Count(log.String(), "level=WARN"))
@@ -304,7 +304,7 @@ func TestTrustMode(t *testing.T) {
 	slog.SetDefault(slog.New(slog.NewTextHandler(&byDefault, nil)))
 	c, err = New("http://h", "")
 	require.NoError(t, err)
-	require.NoError(t, c.Close(ctx))
+	require.NoError(t, c.Shutdown(ctx))
 	require.Contains(t, byDefault.String(), "NOTHING IS LOCKED")
 }
 
@@ -336,7 +336,7 @@ func TestOverHTTP2(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.AddToExpiry(t.Context(), testID, 0)
 	require.True(t, Transient(err), "%v", err)
-	require.False(t, NotSent(err))
+	require.False(t, NoEffect(err))
 	w, err := c.Watch(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, disconnected, <-w.Events())

@@ -11,8 +11,18 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/tasks"
 )
 
-// Close ends the client. From its beginning on public calls and new Watches
-// answer [ErrClosed]. It waits until what is held by the mutexes of this
+// closeTime is how long [Client.Close] waits.
+const closeTime = 10 * time.Second
+
+// Close is [Client.Shutdown] for at most 10 s.
+func (c *Client) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	return c.Shutdown(ctx)
+}
+
+// Shutdown ends the client. From its beginning on public calls and new Watches
+// return [ErrClosed]. It waits until what is held by the mutexes of this
 // client is released and what they clean up is cleaned up, and for the calls
 // under way. When ctx ends before that, the rest is ended, and the error says
 // what it was: "relukko: closed with 2 unfinished: …". The Watches end last,
@@ -20,9 +30,9 @@ import (
 //
 // Afterwards no goroutine, timer or connection of the client is left. A
 // Transport that was given by [WithHTTPClient] keeps its idle connections. A
-// second Close waits for the first, hastens it where its ctx ends earlier, and
+// second Shutdown waits for the first, hastens it where its ctx ends earlier, and
 // returns the same.
-func (c *Client) Close(ctx context.Context) error {
+func (c *Client) Shutdown(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, c.giveUp)
 	defer stop()
 	if !c.calls.beginClose() {

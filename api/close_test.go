@@ -42,14 +42,14 @@ func TestCloseWaits(t *testing.T) {
 		synctest.Wait()
 		begin := time.Now()
 		wg.Go(func() {
-			require.NoError(t, c.Close(context.Background()))
+			require.NoError(t, c.Shutdown(context.Background()))
 			require.Equal(t, 7*time.Second, time.Since(begin))
 		})
 		synctest.Wait()
 
 		_, err = c.Get(t.Context(), testID)
 		require.ErrorIs(t, err, ErrClosed)
-		require.True(t, NotSent(err))
+		require.True(t, NoEffect(err))
 		require.EqualError(t, err, "relukko: get lock "+testID+": client closed")
 		_, err = c.Watch(t.Context())
 		require.ErrorIs(t, err, ErrClosed)
@@ -76,7 +76,7 @@ func TestCloseWaits(t *testing.T) {
 		require.ErrorIs(t, err, ErrClosed)
 		_, err = c.Watch(task.Context(t.Context()))
 		require.ErrorIs(t, err, ErrClosed)
-		require.NoError(t, c.Close(t.Context()), "again")
+		require.NoError(t, c.Shutdown(t.Context()), "again")
 	})
 }
 
@@ -101,7 +101,7 @@ func TestCloseGivesUp(t *testing.T) {
 		wg.Go(func() {
 			_, err := c.Create(context.Background(), "a", "", Wait(30*time.Second))
 			require.ErrorIs(t, err, ErrClosed)
-			require.False(t, NotSent(err))
+			require.False(t, NoEffect(err))
 			require.False(t, Transient(err))
 		})
 		synctest.Wait()
@@ -110,12 +110,12 @@ func TestCloseGivesUp(t *testing.T) {
 		defer cancel()
 		begin := time.Now()
 		const want = `relukko: closed with 2 unfinished: lock "b" is held; create lock "a"`
-		wg.Go(func() { require.EqualError(t, c.Close(context.Background()), want) })
+		wg.Go(func() { require.EqualError(t, c.Shutdown(context.Background()), want) })
 		synctest.Wait()
-		require.EqualError(t, c.Close(ctx), want, "a second Close hastens the first")
+		require.EqualError(t, c.Shutdown(ctx), want, "a second Close hastens the first")
 		require.Equal(t, 3*time.Second, time.Since(begin))
 		wg.Wait()
-		require.EqualError(t, c.Close(context.Background()), want)
+		require.EqualError(t, c.Shutdown(context.Background()), want)
 	})
 }
 
@@ -132,11 +132,11 @@ func TestCloseEndsRetries(t *testing.T) {
 			_, err := c.Get(context.Background(), testID)
 			require.ErrorIs(t, err, ErrClosed)
 			require.ErrorContains(t, err, "(before that: 503 Service Unavailable)")
-			require.False(t, NotSent(err))
+			require.False(t, NoEffect(err))
 		})
 		synctest.Wait()
 		begin := time.Now()
-		require.NoError(t, c.Close(context.Background()))
+		require.NoError(t, c.Shutdown(context.Background()))
 		wg.Wait()
 		require.Zero(t, time.Since(begin))
 		require.EqualValues(t, 1, n.Load())
@@ -148,8 +148,8 @@ func TestCloseOfAClientThatDidNothing(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.NoError(t, c.Close(ctx), "there was nothing to give up")
-	require.NoError(t, c.Close(ctx))
+	require.NoError(t, c.Shutdown(ctx), "there was nothing to give up")
+	require.NoError(t, c.Shutdown(ctx))
 }
 
 // A connection that is still being made for a call that was given up does not
@@ -171,7 +171,7 @@ func TestCloseEndsDials(t *testing.T) {
 	}()
 	_, err = c.Create(ctx, testName, "")
 	require.ErrorIs(t, err, context.Canceled)
-	require.True(t, NotSent(err))
-	require.NoError(t, c.Close(t.Context()))
+	require.True(t, NoEffect(err))
+	require.NoError(t, c.Shutdown(t.Context()))
 	<-ended
 }

@@ -11,7 +11,7 @@
 //
 //	client, err := api.FromEnv()
 //	…
-//	defer client.Close(context.Background())
+//	defer client.Close()
 //	lock, err := client.Create(ctx, "robot-arm-1", "bench-7")
 //	if errors.Is(err, api.ErrHeld) { … } // somebody else holds it
 //	defer client.Delete(ctx, lock.ID)
@@ -26,7 +26,7 @@
 // [ErrHeld], [ErrRefused] by errors.Is, with the status and what the backend
 // said. Everything else (a network that fails, a context that ends) comes as
 // an error that unwraps to its reason. Two questions are answered for both:
-// [Transient] (may the same request succeed later?) and [NotSent] (did it
+// [Transient] (may the same request succeed later?) and [NoEffect] (did it
 // certainly have no effect?).
 //
 // What comes back is trusted only as far as it has been checked. An answer

@@ -95,7 +95,7 @@ func Transient(err error) bool {
 	return ok && transientStatus(e.Status)
 }
 
-// NotSent reports whether the call that ended with err certainly had no
+// NoEffect reports whether the call that ended with err certainly had no
 // effect. Either no attempt reached a backend: dial, DNS and TLS handshake
 // errors, a context that ended before there was a connection, arguments
 // refused here, a closed client. Or the backend answered that it did nothing:
@@ -104,7 +104,7 @@ func Transient(err error) bool {
 //
 // With [WithHTTPClient] and a Transport that is not an *http.Transport the
 // first kind is recognised only if it calls the hooks of net/http/httptrace.
-func NotSent(err error) bool {
+func NoEffect(err error) bool {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f.notSent
 	}
@@ -142,7 +142,7 @@ type failure struct {
 	op        string // as in Error
 	err       error
 	transient bool // what Transient says
-	notSent   bool // what NotSent says
+	notSent   bool // what NoEffect says
 }
 
 func (f *failure) Error() string {

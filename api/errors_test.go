@@ -131,7 +131,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 			}
 			got := no
 			for flag, is := range map[int]bool{
-				transient: Transient(err), notSent: NotSent(err), gone: errors.Is(err, ErrGone), held: errors.Is(err, ErrHeld),
+				transient: Transient(err), notSent: NoEffect(err), gone: errors.Is(err, ErrGone), held: errors.Is(err, ErrHeld),
 				refused: errors.Is(err, ErrRefused), canceled: errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded),
 			} {
 				if is {
@@ -204,7 +204,7 @@ func TestMaybeDone(t *testing.T) {
 			e, ok := errors.AsType[*Error](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, tt.maybeDone, e.MaybeDone)
-			require.Equal(t, !tt.maybeDone, NotSent(err))
+			require.Equal(t, !tt.maybeDone, NoEffect(err))
 			require.EqualValues(t, len(tt.attempts), n.Load())
 		})
 	}
@@ -252,23 +252,23 @@ func TestEndOfContext(t *testing.T) {
 			require.ErrorIs(t, err, context.Canceled)
 			require.ErrorIs(t, err, because)
 			require.False(t, Transient(err))
-			require.Equal(t, tt.notSent, NotSent(err), "%v", err)
+			require.Equal(t, tt.notSent, NoEffect(err), "%v", err)
 
 			_, err = c.Create(ctx, testName, "")
 			require.ErrorIs(t, err, because)
-			require.True(t, NotSent(err), "nothing is sent with a context that is over")
+			require.True(t, NoEffect(err), "nothing is sent with a context that is over")
 		})
 	}
 }
 
 func TestErrorsOfNothing(t *testing.T) {
 	require.False(t, Transient(nil))
-	require.False(t, NotSent(nil))
+	require.False(t, NoEffect(nil))
 	require.False(t, Transient(io.EOF))
-	require.False(t, NotSent(io.EOF))
+	require.False(t, NoEffect(io.EOF))
 	wrapped := fmt.Errorf("root: %w", &Error{Op: "x", Status: 503})
 	require.True(t, Transient(wrapped))
-	require.False(t, NotSent(wrapped))
+	require.False(t, NoEffect(wrapped))
 	require.EqualError(t, &Error{Op: "x", Status: 599}, "relukko: x: 599")
 }
 

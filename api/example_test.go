@@ -17,7 +17,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer client.Close(ctx)
+	defer client.Shutdown(ctx)
 
 	lock, err := client.Create(ctx, "robot-arm-1", "bench-7")
 	if e, ok := errors.AsType[*api.Error](err); ok && errors.Is(err, api.ErrHeld) {
@@ -43,7 +43,7 @@ func ExampleClient_Watch() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer client.Close(ctx)
+	defer client.Shutdown(ctx)
 	watch, err := client.Watch(ctx)
 	if err != nil {
 		log.Fatal(err)

@@ -49,7 +49,7 @@ func FuzzAnswer(f *testing.F) {
 	transport := answering(func(*http.Request) string { return said })
 	c, err := New("http://ci:hunter2-and-more@backend", testKey, WithHTTPClient(&http.Client{Transport: transport, Timeout: time.Second}), WithoutWatch())
 	require.NoError(f, err)
-	f.Cleanup(func() { require.NoError(f, c.Close(context.Background())) })
+	f.Cleanup(func() { require.NoError(f, c.Shutdown(context.Background())) })
 	f.Fuzz(func(t *testing.T, raw string) {
 		said = raw
 		before := allocated()
@@ -69,7 +69,7 @@ func FuzzAnswer(f *testing.F) {
 			require.NotContains(t, err.Error(), testKey)
 			require.NotContains(t, err.Error(), "hunter2-and-more")
 			require.False(t, strings.ContainsAny(err.Error(), "\r\n\x1b\x00"))
-			require.False(t, NotSent(err) && Transient(err) && !strings.Contains(raw, "429"), "%v", err)
+			require.False(t, NoEffect(err) && Transient(err) && !strings.Contains(raw, "429"), "%v", err)
 		}
 		require.LessOrEqual(t, c.MaxWait(), maxWait)
 		require.Less(t, allocated()-before, uint64(8<<20+20*len(raw)))
@@ -102,7 +102,7 @@ func FuzzFrames(f *testing.F) {
 			}
 			require.Contains(t, []EventKind{EventConnected, EventCreated, EventUpdated, EventDeleted, EventOther}, e.Kind)
 		}
-		require.NoError(t, c.Close(context.Background()))
+		require.NoError(t, c.Shutdown(context.Background()))
 		require.Less(t, allocated()-before, uint64(8<<20+1000*len(frames)))
 	})
 }

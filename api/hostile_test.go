@@ -140,7 +140,7 @@ func TestAnswersCutAtEachByte(t *testing.T) {
 			err := c.attempt(t.Context(), k, new(attempt))
 			require.Error(t, err, "%q", full[:cut])
 			require.NotErrorIs(t, err, ErrGone)
-			require.False(t, NotSent(err), "%q: %v", full[:cut], err)
+			require.False(t, NoEffect(err), "%q: %v", full[:cut], err)
 			require.True(t, Transient(err), "%q: %v", full[:cut], err)
 		}
 	}

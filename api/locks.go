@@ -66,7 +66,7 @@ var errNotText = errors.New("a creator is valid UTF-8")
 // it came from a queue) until it is kept alive, and is the caller's to delete.
 //
 // The error is [ErrHeld] when somebody holds the name, with the holder in
-// [Error].Holder where the backend says. After an error for which [NotSent] is
+// [Error].Holder where the backend says. After an error for which [NoEffect] is
 // false the lock may exist all the same: look for it by its name and creator,
 // or, when creator ends in a mark, see [Client.CallOff].
 func (c *Client) Create(ctx context.Context, name, creator string, opts ...CreateOption) (Lock, error) {

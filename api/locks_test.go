@@ -142,7 +142,7 @@ func TestArgumentsAreChecked(t *testing.T) {
 		err := tt.err()
 		require.ErrorContains(t, err, tt.says)
 		require.True(t, strings.HasPrefix(err.Error(), "relukko: "))
-		require.True(t, NotSent(err))
+		require.True(t, NoEffect(err))
 		require.False(t, Transient(err))
 	}
 }
@@ -160,7 +160,7 @@ func TestAnswersToACreate(t *testing.T) {
 		c := client(t, serve(t, answer(201, body)))
 		_, err := c.Create(t.Context(), testName, "")
 		require.ErrorContains(t, err, says)
-		require.False(t, NotSent(err), "it may well exist")
+		require.False(t, NoEffect(err), "it may well exist")
 		e, ok := errors.AsType[*Error](err)
 		require.True(t, ok)
 		require.Equal(t, 201, e.Status)

@@ -108,7 +108,7 @@ func readRequest(conn net.Conn) (*http.Request, error) {
 func client(t testing.TB, url string, opts ...Option) *Client {
 	c, err := New(url, testKey, opts...)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, c.Close(context.Background())) })
+	t.Cleanup(func() { require.NoError(t, c.Shutdown(context.Background())) })
 	return c
 }
 

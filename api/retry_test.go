@@ -178,7 +178,7 @@ func testNetHTTPReplaysNothing(t *testing.T) {
 			require.NoError(t, c.Health(t.Context()))
 			err := do(c)
 			require.True(t, Transient(err), "%v", err)
-			require.False(t, NotSent(err))
+			require.False(t, NoEffect(err))
 			require.EqualValues(t, 2, requests.Load())
 		}
 	}
@@ -198,7 +198,7 @@ func TestTimeouts(t *testing.T) {
 		require.ErrorContains(t, err, "no answer within 5s")
 		require.NotErrorIs(t, err, context.DeadlineExceeded)
 		require.True(t, Transient(err))
-		require.False(t, NotSent(err))
+		require.False(t, NoEffect(err))
 
 		d, _ = took(func(ctx context.Context) error {
 			_, err := c.Create(ctx, testName, "", Wait(30*time.Second))
@@ -261,12 +261,12 @@ func TestTimeoutsOfAGivenClient(t *testing.T) {
 			_, err := c.Create(t.Context(), testName, "")
 			require.ErrorContains(t, err, "no answer within "+want.String())
 			require.True(t, Transient(err))
-			require.True(t, NotSent(err), "there was no connection")
+			require.True(t, NoEffect(err), "there was no connection")
 			require.Equal(t, want, time.Since(begin))
 
 			begin = time.Now()
 			_, err = c.Create(t.Context(), testName, "", Wait(20*time.Second))
-			require.True(t, NotSent(err))
+			require.True(t, NoEffect(err))
 			require.Equal(t, want+20*time.Second, time.Since(begin))
 
 			ctx, cancel := context.WithCancel(t.Context())
@@ -274,11 +274,11 @@ func TestTimeoutsOfAGivenClient(t *testing.T) {
 			begin = time.Now()
 			_, err = c.Create(ctx, testName, "")
 			require.ErrorIs(t, err, context.Canceled)
-			require.True(t, NotSent(err))
+			require.True(t, NoEffect(err))
 			require.Equal(t, 100*time.Millisecond, time.Since(begin))
 			transport.CloseIdleConnections()
 		}
-		// NotSent is never said of a call one of whose attempts may have been read.
+		// NoEffect is never said of a call one of whose attempts may have been read.
 		c, m := inMemory(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
@@ -286,7 +286,7 @@ func TestTimeoutsOfAGivenClient(t *testing.T) {
 		_, err := c.Delete(ctx, testID)
 		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorContains(t, err, "connection refused")
-		require.False(t, NotSent(err))
+		require.False(t, NoEffect(err))
 	})
 }
 

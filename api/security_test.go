@@ -190,7 +190,7 @@ func TestTheKeyIsInNoGoroutineDump(t *testing.T) {
 	defer func() {
 		cancel()
 		wg.Wait()
-		require.NoError(t, c.Close(context.Background()))
+		require.NoError(t, c.Shutdown(context.Background()))
 		require.NotContains(t, log.String(), testKey)
 	}()
 	wg.Go(func() { c.Get(ctx, testID) })

@@ -121,7 +121,7 @@ func TestCertificatesFromTheEnvironment(t *testing.T) {
 			t.Setenv("CURL_CA_BUNDLE", tt.curl)
 			c, err := FromEnv()
 			require.NoError(t, err)
-			defer c.Close(t.Context())
+			defer c.Shutdown(t.Context())
 			_, err = c.Get(t.Context(), testID)
 			w, err2 := c.Watch(t.Context())
 			require.NoError(t, err2)
@@ -132,7 +132,7 @@ func TestCertificatesFromTheEnvironment(t *testing.T) {
 				return
 			}
 			require.ErrorContains(t, err, "certificate signed by unknown authority")
-			require.True(t, NotSent(err))
+			require.True(t, NoEffect(err))
 			require.False(t, Transient(err))
 			require.Equal(t, disconnected, e)
 		})
@@ -185,12 +185,12 @@ func TestCertificatesAreVerified(t *testing.T) {
 			log := new(lines)
 			c, err := FromEnv(WithLogger(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 			require.NoError(t, err)
-			defer func() { require.NoError(t, c.Close(context.Background())) }()
+			defer func() { require.NoError(t, c.Shutdown(context.Background())) }()
 			_, err = c.Get(t.Context(), testID)
 			require.ErrorContains(t, err, tt.says)
 			require.ErrorContains(t, err, tt.remedy)
 			require.False(t, Transient(err), "and so not tried for a minute")
-			require.True(t, NotSent(err))
+			require.True(t, NoEffect(err))
 
 			w := watch(t, c)
 			require.Equal(t, disconnected, <-w.Events())

@@ -223,7 +223,7 @@ func TestAWatchEndsWithItsContextAndWithItsClient(t *testing.T) {
 		require.Equal(t, 1, now)
 		w.Close()
 
-		require.NoError(t, c.Close(t.Context()))
+		require.NoError(t, c.Shutdown(t.Context()))
 		_, ok := <-other.Events()
 		require.False(t, ok)
 		other.Close()

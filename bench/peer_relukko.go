@@ -140,7 +140,7 @@ func share(m *relukko.Mutex, n int) []locker {
 	return all
 }
 
-func (c *relukkoClient) close() error { return c.api.Close(context.Background()) }
+func (c *relukkoClient) close() error { return c.api.Close() }
 
 type relukkoLocker struct {
 	mutex *relukko.Mutex

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/internal/faultnet"
+	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
 // An Answer is what a fault says instead of the backend.

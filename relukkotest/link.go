@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
-	"gitlab.com/relukko/relukko-go/internal/faultnet"
+	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
 // A Link is one way to a backend, with an address and a darkness of its own:
@@ -59,7 +59,7 @@ func (l *Link) Client(opts ...api.Option) *api.Client {
 		l.server.Heal()
 		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 		defer cancel()
-		if err := c.Close(ctx); err != nil {
+		if err := c.Shutdown(ctx); err != nil {
 			t.Errorf("relukkotest: closing a client: %v", err)
 		}
 	})

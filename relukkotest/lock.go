@@ -80,7 +80,7 @@ func Lock(t testing.TB, c *api.Client, opts ...LockOption) context.Context {
 		o.name = testLockName(runtime.FuncForPC(pc).Name(), t.Name())
 	}
 	log := &waitLog{t: t, name: o.name}
-	m := relukko.NewMutex(c, o.name, append(o.mutex, relukko.WithOnWait(log.holder))...)
+	m := relukko.NewMutex(c, o.name, append(o.mutex, relukko.WithOnWait(func(w relukko.Waiting) { log.holder(w.Holder) }))...)
 
 	held, err := lockWithin(t, m, o.wait)
 	log.end()
@@ -120,7 +120,7 @@ func unlockAtTheEnd(t testing.TB, m *relukko.Mutex, held context.Context) {
 	var once sync.Once
 	lost := func(err error) { once.Do(func() { t.Errorf("relukkotest: %v", err) }) }
 	session, _ := relukko.FromContext(held)
-	stop := context.AfterFunc(session.Context(), func() { lost(session.Err()) })
+	stop := context.AfterFunc(session.CleanupContext(), func() { lost(session.Err()) })
 	t.Cleanup(func() {
 		if !stop() {
 			lost(session.Err()) // waits for the one that is under way: nothing is logged when the test is over

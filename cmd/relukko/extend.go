@@ -48,7 +48,7 @@ own lease with the next renewal. --for can also make a lock expire earlier.`,
 			}
 			if from > 0 {
 				lock, err = c.KeepAlive(ctx, lock.ID, from)
-			} else if lock, err = c.AddToExpiry(ctx, lock.ID, add); err != nil && !api.NotSent(err) && !errors.Is(err, api.ErrRefused) {
+			} else if lock, err = c.AddToExpiry(ctx, lock.ID, add); err != nil && !api.NoEffect(err) && !errors.Is(err, api.ErrRefused) {
 				f := explain(err, c.BaseURL())
 				f.text += ". It may have been extended all the same: see relukko get " + args[0]
 				return f

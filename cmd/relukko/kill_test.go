@@ -21,7 +21,7 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
-	"gitlab.com/relukko/relukko-go/internal/pgtest"
+	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
 // ledger is what one client was told of its locks. Nobody else uses its names.
@@ -126,7 +126,7 @@ func TestWhatWasAcknowledgedSurvivesKills(t *testing.T) {
 				timer.Stop()
 				cancel()
 				require.NoError(t, g.Wait())
-				require.NoError(t, c.Close(t.Context()))
+				require.NoError(t, c.Shutdown(t.Context()))
 			}
 			s := serveWith(t, env, "--store", url, "--grace", "1h")
 			acks := 0
@@ -258,7 +258,7 @@ func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
 		require.NoError(t, err)
 		m := relukko.NewMutex(c, "shared", relukko.WithTTL(time.Second))
 		g.Go(func() error {
-			defer c.Close(context.Background())
+			defer c.Shutdown(context.Background())
 			for ctx.Err() == nil {
 				held, err := m.Lock(context.Background())
 				if err != nil {

@@ -81,7 +81,7 @@ func (l *locks) whenLost() <-chan struct{} {
 	lost := make(chan struct{})
 	var once sync.Once
 	for _, s := range l.sessions() {
-		context.AfterFunc(s.Context(), func() { once.Do(func() { close(lost) }) })
+		context.AfterFunc(s.CleanupContext(), func() { once.Do(func() { close(lost) }) })
 	}
 	return lost
 }
@@ -101,7 +101,7 @@ func (l *locks) lost() error {
 func (l *locks) left() time.Duration {
 	left := time.Duration(1<<63 - 1)
 	for _, s := range l.sessions() {
-		if end := s.Deadline(); !end.IsZero() { // else there is no lease
+		if end := s.LeaseEnd(); !end.IsZero() { // else there is no lease
 			left = min(left, time.Until(end), time.Until(end.Round(0)))
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"regexp"
 	"syscall"
 	"time"
 
@@ -254,7 +253,7 @@ func hurried(done <-chan struct{}, signals <-chan os.Signal) {
 func end(c *api.Client, within time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	_ = c.Close(ctx)
+	_ = c.Shutdown(ctx)
 }
 
 // notAcquired words why a lock was not had.
@@ -262,7 +261,7 @@ func (f *lockFlags) notAcquired(err error, base string) error {
 	held, ok := errors.AsType[*relukko.LockedError](err)
 	if !ok {
 		_, answered := errors.AsType[*api.Error](err)
-		if answered || api.Transient(err) || api.NotSent(err) || errors.Is(err, context.DeadlineExceeded) {
+		if answered || api.Transient(err) || api.NoEffect(err) || errors.Is(err, context.DeadlineExceeded) {
 			return explain(err, base)
 		}
 		return usage("%s", plain(err)) // the name or the creator is none
@@ -316,10 +315,6 @@ type ended struct {
 	lost     bool // the lock was, while it ran
 }
 
-// tryingOn is what a mutex goes on doing after it has said so, but not when the
-// program ends.
-var tryingOn = regexp.MustCompile(`, trying on until \S+:`)
-
 // conclude releases the locks and makes the exit status.
 func conclude(l *locks, e ended, signals <-chan os.Signal) error {
 	answer, done := make(chan error, 1), make(chan struct{})
@@ -348,7 +343,10 @@ func conclude(l *locks, e ended, signals <-chan os.Signal) error {
 	case lost && e.failure == nil:
 		return &failure{statusLost, lossText(loss, l.client.BaseURL()) + ". The command had ended by itself, but others may have been at it too"}
 	case err != nil && !lost:
-		fmt.Fprintf(os.Stderr, "relukko: %s. It expires by itself; `relukko rm` frees it sooner\n", tryingOn.ReplaceAllString(plain(err), ":"))
+		if e, ok := errors.AsType[*relukko.NotReleasedError](err); ok { // this process is about to end
+			err = &relukko.NotReleasedError{Name: e.Name, ID: e.ID, Err: e.Err}
+		}
+		fmt.Fprintf(os.Stderr, "relukko: %s; `relukko rm` frees it sooner\n", plain(err))
 	}
 	switch {
 	case e.failure != nil:

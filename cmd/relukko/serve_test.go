@@ -55,7 +55,7 @@ func (s *serving) client() *api.Client {
 	s.t.Helper()
 	c, err := api.New(s.url, s.key)
 	require.NoError(s.t, err)
-	s.t.Cleanup(func() { c.Close(s.t.Context()) })
+	s.t.Cleanup(func() { c.Shutdown(s.t.Context()) })
 	return c
 }
 
@@ -180,14 +180,14 @@ func TestServeWithSeveralKeys(t *testing.T) {
 				require.NoError(t, err)
 				_, err = c.List(t.Context())
 				require.NoError(t, err)
-				require.NoError(t, c.Close(t.Context()))
+				require.NoError(t, c.Shutdown(t.Context()))
 			}
 			for _, key := range row.bad {
 				c, err := api.New(s.url, key)
 				require.NoError(t, err)
 				_, err = c.List(t.Context())
 				require.ErrorIs(t, err, api.ErrRefused)
-				require.NoError(t, c.Close(t.Context()))
+				require.NoError(t, c.Shutdown(t.Context()))
 			}
 			s.stop()
 			require.Equal(t, len(row.bad), strings.Count(s.stderr.String(), `level=WARN msg="refused: wrong or missing X-API-KEY" ip=127.0.0.1`), s.stderr)

@@ -109,7 +109,7 @@ func (a *asking) do(cmd *cobra.Command, f func(ctx context.Context, c *api.Clien
 func (a *asking) with(c *api.Client, f func(ctx context.Context, c *api.Client) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 	defer cancel()
-	defer c.Close(ctx)
+	defer c.Shutdown(ctx)
 	err := f(ctx, c)
 	if err == nil {
 		return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
 )
 
@@ -39,8 +40,9 @@ func newWaiting(base string) *waiting {
 }
 
 // onWait is a function for relukko.WithOnWait.
-func (w *waiting) onWait(name string) func(*api.Lock) {
-	return func(holder *api.Lock) {
+func (w *waiting) onWait(name string) func(relukko.Waiting) {
+	return func(waiting relukko.Waiting) {
+		holder := waiting.Holder
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		first := w.name != name

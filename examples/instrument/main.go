@@ -103,7 +103,7 @@ func run(c config) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close(context.Background()) // waits for nothing: this client holds no lock
+	defer client.Shutdown(context.Background()) // waits for nothing: this client holds no lock
 	if err := checkBackend(ctx, client); err != nil {
 		return err
 	}

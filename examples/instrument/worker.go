@@ -68,7 +68,7 @@ func runWorker(number int, instrument, lockName string, duration time.Duration) 
 	// Close waits for what Lock and Unlock may still be tidying up behind.
 	closing, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return errors.Join(err, client.Close(closing))
+	return errors.Join(err, client.Shutdown(closing))
 }
 
 // nameOf is "2c" for the third goroutine of process 2.

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"gitlab.com/relukko/relukko-go/internal/pgtest"
+	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
 	"gitlab.com/relukko/relukko-go/server/storetest"

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"gitlab.com/relukko/relukko-go/internal/faultnet"
+	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -18,7 +18,7 @@ type backend struct{ url, key string }
 // onEachStore runs f against a relukko serve on bbolt and on PostgreSQL.
 func onEachStore(t *testing.T, f func(t *testing.T, b backend)) {
 	binary := filepath.Join(t.TempDir(), "relukko")
-	out, err := exec.Command("go", "build", "-o", binary, "../cmd/relukko").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", binary, "../../../cmd/relukko").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	for _, store := range []struct {
 		name string

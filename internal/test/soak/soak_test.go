@@ -145,7 +145,7 @@ func (s *soak) run(d time.Duration, between func()) {
 	var err error
 	s.client, err = api.New("http://"+s.way("tcp", "127.0.0.1:0", s.anyNode).addr(), apiKey)
 	require.NoError(t, err)
-	t.Cleanup(func() { s.client.Close(context.Background()) })
+	t.Cleanup(func() { s.client.Shutdown(context.Background()) })
 	for i := range workers {
 		p := newPost(s, i)
 		t.Cleanup(p.end)

@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"gitlab.com/relukko/relukko-go/internal/pgtest"
+	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
 // length is how long the faults last on each store.

@@ -52,15 +52,10 @@ func (w *world) begins(calls *sync.WaitGroup, client int) {
 }
 
 // lost is WithOnLost's function.
-func (w *world) lost(err error) {
-	w.note("on lost", "%v", err)
+func (w *world) lost(lost *relukko.LostError) {
+	w.note("on lost", "%v", lost)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var lost *relukko.LostError
-	if !errors.As(err, &lost) {
-		w.wrong("WithOnLost's function was told %v", err)
-		return
-	}
 	w.told[lost.ID]++
 }
 
@@ -134,7 +129,7 @@ func (c *caller) begin(t *try, parent, held context.Context, what string) *sessi
 		ttl: c.plan.ttl, token: lock.FencingToken, call: t.call, shared: c.plan.handoff,
 		parentEnd: never, guardedEnd: never, end: never, unlock: never, unlocked: never,
 	}
-	s.live = func() bool { return inside.Context().Err() == nil }
+	s.live = func() bool { return inside.CleanupContext().Err() == nil }
 	s.begin = c.note(c.who, "%s: lock %s #%s, token %d", what, brief(s.id), s.mark, s.token)
 	c.enter(s)
 	c.ask(s, inside)
@@ -154,7 +149,7 @@ func (c *caller) begin(t *try, parent, held context.Context, what string) *sessi
 		})
 	}
 	ends(parent, "parent", &s.parentEnd, &s.parentCause)
-	ends(inside.Context(), "session", &s.end, &s.cause)
+	ends(inside.CleanupContext(), "session", &s.end, &s.cause)
 	ends(held, "context", &s.guardedEnd, &s.guardedCause)
 	return s
 }
@@ -176,7 +171,7 @@ func (c *caller) ask(s *session, inside *relukko.Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// The record stands still: a renewal cannot be carried out meanwhile.
-	end, err := inside.Deadline(), inside.Err()
+	end, err := inside.LeaseEnd(), inside.Err()
 	if err == nil {
 		s.deadlines = append(s.deadlines, deadline{c.now(), end.Sub(c.start)})
 	}
@@ -244,7 +239,7 @@ func (c *rawCaller) carryOut(call *rawCall, creator string) {
 	l, err := a.Create(ctx, call.name, creator, api.Wait(call.wait))
 	if err != nil {
 		c.note(c.who, "Create: %v", err)
-		if !api.NotSent(err) {
+		if !api.NoEffect(err) {
 			c.tidy(ctx, a, creator)
 		}
 		return

@@ -21,8 +21,8 @@
 //
 // Each go test runs some hundred seeds. More of them, or one:
 //
-//	go test ./internal/modelcheck -seeds 5000
-//	go test ./internal/modelcheck -seed 17 -count 20
+//	go test ./internal/test/modelcheck -seeds 5000
+//	go test ./internal/test/modelcheck -seed 17 -count 20
 //
 // A seed determines calls, faults and their instants, but neither the
 // scheduler's choices nor the jitter of the client: a failure that hangs on

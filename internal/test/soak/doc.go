@@ -1,8 +1,8 @@
 // Package soak has no code of its own: its test lets real processes fight over
 // real locks on a real backend, while others kill, stop and cut them off.
 //
-//	go test ./internal/soak                                     # 15 s of faults on each store
-//	go test ./internal/soak -run Soak -v -soak=10m -timeout=20m # ten minutes on each
+//	go test ./internal/test/soak                                     # 15 s of faults on each store
+//	go test ./internal/test/soak -run Soak -v -soak=10m -timeout=20m # ten minutes on each
 //
 // # What happens
 //

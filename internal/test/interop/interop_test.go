@@ -17,7 +17,7 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
-	"gitlab.com/relukko/relukko-go/internal/pgtest"
+	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
 var (
@@ -74,7 +74,7 @@ func TestPythonAndGoNeverOverlap(t *testing.T) {
 		for range 3 {
 			c, err := api.New(b.url, b.key)
 			require.NoError(t, err)
-			defer c.Close(context.Background())
+			defer c.Shutdown(context.Background())
 			m := relukko.NewMutex(c, "shared", relukko.WithTTL(2*time.Second))
 			for range 2 {
 				g.Go(func() error {

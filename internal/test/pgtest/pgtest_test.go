@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"gitlab.com/relukko/relukko-go/internal/pgtest"
+	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
 var postgres pgtest.Cluster

@@ -79,7 +79,7 @@ func workerMain(config string) int {
 	wg.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := w.client.Close(ctx); err != nil {
+	if err := w.client.Shutdown(ctx); err != nil {
 		w.fault(0, "closing the client: %v", err)
 	}
 	w.journal.note(event{At: now(), Kind: ended})
@@ -197,7 +197,7 @@ func (w *worker) stay(ctx context.Context, lock string, take func(*relukko.Mutex
 
 	err = m.Unlock(guarded)
 	at := now()
-	lease := session.Deadline()
+	lease := session.LeaseEnd()
 	var loss *relukko.LostError
 	switch {
 	case errors.As(err, &loss):
@@ -220,7 +220,7 @@ func (w *worker) stay(ctx context.Context, lock string, take func(*relukko.Mutex
 // guarded is the critical section: it writes to the register, again and again,
 // while the lock is held.
 func (w *worker) guarded(n int, lock string, session *relukko.Session, d time.Duration) {
-	ctx := session.Context()
+	ctx := session.CleanupContext()
 	begin := now()
 	for first := true; first || now() < begin.add(d); first = false {
 		at := now()

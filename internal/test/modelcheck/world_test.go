@@ -242,7 +242,7 @@ func (w *world) close(client int, patience time.Duration) {
 	c.call = w.note(whom(client), "Close, for at most %v", patience)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	err := w.clients[client].Close(ctx)
+	err := w.clients[client].Shutdown(ctx)
 	c.ret, c.err = w.note(whom(client), "Close: %v", err), err
 	w.mu.Lock()
 	defer w.mu.Unlock()
