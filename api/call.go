@@ -118,7 +118,7 @@ func (c *Client) retry(ctx context.Context, k *call, begin time.Time, err error)
 			return err
 		}
 		if stop := c.calls.sleep(ctx, wait); stop != nil {
-			return &failure{op: k.op(), err: after(stop, err), notSent: !maybe}
+			return &failure{op: k.op(), err: &endedError{stop, err}, notSent: !maybe}
 		}
 		last := err
 		c.log.LogAttrs(ctx, slog.LevelDebug, "relukko: trying again", slog.Any("err", err), slog.Duration("after", wait))
@@ -131,7 +131,7 @@ func (c *Client) retry(ctx context.Context, k *call, begin time.Time, err error)
 		case *failure:
 			e.notSent = e.notSent && !maybe
 			if !e.transient && ctx.Err() != nil {
-				e.err = after(e.err, last)
+				e.err = &endedError{e.err, last}
 			}
 		}
 		if !Transient(err) {

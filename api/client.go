@@ -65,6 +65,13 @@ func WithLogger(l *slog.Logger) Option {
 	return func(c *config) { c.log = l }
 }
 
+// WithRootCAs has https and wss trust the certificates in roots instead of the
+// system's. It does not change an http.Client that [WithHTTPClient] sets. nil:
+// the system's.
+func WithRootCAs(roots *x509.CertPool) Option {
+	return func(c *config) { c.roots = roots }
+}
+
 // WithoutWatch makes [Client.Watch] answer [ErrNoWatch], so that no WebSocket
 // is ever opened.
 func WithoutWatch() Option {
@@ -116,7 +123,7 @@ func FromEnv(opts ...Option) (*Client, error) {
 	if key == "" {
 		return nil, errors.New("relukko: no API key: set " + envAPIKey)
 	}
-	roots, err := rootsFromEnv()
+	roots, err := RootCAsFromEnv()
 	if err != nil {
 		return nil, err
 	}

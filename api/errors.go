@@ -160,17 +160,31 @@ func over(ctx context.Context) error {
 	return err
 }
 
-// after adds, in words only, what went wrong before err did.
-func after(err, last error) error {
-	text := last.Error()
-	switch last := last.(type) {
+// LastAttempt returns how the last attempt of a call failed that was ended by
+// err, the end of its context, while it was waiting to retry or retrying. It
+// returns nil where no attempt had failed. errors.Is does not find it in err.
+func LastAttempt(err error) error {
+	if e, ok := errors.AsType[*endedError](err); ok {
+		return e.last
+	}
+	return nil
+}
+
+// endedError is the end of a context after an attempt had failed with last.
+type endedError struct{ err, last error }
+
+func (e *endedError) Error() string {
+	text := e.last.Error()
+	switch last := e.last.(type) {
 	case *failure:
 		text = last.err.Error()
 	case *Error:
 		text = last.answer()
 	}
-	return fmt.Errorf("%w (before that: %s)", err, text)
+	return fmt.Sprintf("%v (before that: %s)", e.err, text)
 }
+
+func (e *endedError) Unwrap() error { return e.err }
 
 // attemptTimeout is one attempt that took too long. It is no
 // context.DeadlineExceeded, which would be the caller's own.

@@ -247,6 +247,12 @@ func TestTimeouts(t *testing.T) {
 		require.Equal(t, 2*time.Second, d)
 		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorContains(t, err, "context canceled: enough (before that: 503 Service Unavailable)")
+		last, ok := errors.AsType[*Error](LastAttempt(err))
+		require.True(t, ok)
+		require.Equal(t, 503, last.Status)
+		_, ok = errors.AsType[*Error](err)
+		require.False(t, ok, "err itself is the end of the context")
+		require.NoError(t, LastAttempt(context.Canceled))
 	})
 }
 

@@ -27,9 +27,10 @@ func warnTrust(log *slog.Logger, base string) {
 	log.Warn("relukko: "+envTrust+" is set: NOTHING IS LOCKED, no request is made", "base_url", base)
 }
 
-// rootsFromEnv returns the certificates that the environment asks to trust
-// besides the system's; nil where it asks for none.
-func rootsFromEnv() (*x509.CertPool, error) {
+// RootCAsFromEnv returns the system's certificates and those in the PEM file, or
+// the directory of such files, that REQUESTS_CA_BUNDLE, else CURL_CA_BUNDLE
+// names. It returns nil where neither is set.
+func RootCAsFromEnv() (*x509.CertPool, error) {
 	for _, name := range []string{"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} {
 		if path := os.Getenv(name); path != "" {
 			roots, err := loadRoots(path)
