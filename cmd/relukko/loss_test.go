@@ -152,7 +152,7 @@ func TestARenewalThatIsRefused(t *testing.T) {
 	p := launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
 	require.Equal(t, 76, p.awaitEnd())
 	p.awaitAllGone()
-	require.Regexp(t, `lock "arm" was lost: it was not renewed, because http://127.0.0.1:\d+ refuses the API key`, p.stderr.String())
+	require.Regexp(t, `lock "arm" was lost: it was not renewed: http://127.0.0.1:\d+ refuses the API key`, p.stderr.String())
 	require.Empty(t, s.Locks(), "what is still there is given back")
 }
 

@@ -27,6 +27,11 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
+const (
+	envURL = "RELUKKO_BASE_URL"
+	envKey = "RELUKKO_API_KEY"
+)
+
 // program is the real one, built once.
 var program string
 
@@ -209,7 +214,7 @@ func (p *process) awaitEnd() int {
 	}
 	ws := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if ws.Signaled() {
-		return statusSignal + int(ws.Signal())
+		return 128 + int(ws.Signal())
 	}
 	return ws.ExitStatus()
 }

@@ -211,7 +211,7 @@ func TestWhatIsWaitedForIsTold(t *testing.T) {
 	require.True(t, s.Delete("arm"))
 	status, _, stderr := p.end()
 	require.Zero(t, status)
-	require.Regexp(t, `\Arelukko: waiting for lock "arm".*\nrelukko: have lock "arm" after [0-9a-z.]+\n\z`, stderr)
+	require.Regexp(t, `\Arelukko: waiting for lock "arm".*\nrelukko: acquired lock "arm" after [0-9a-z.]+\n\z`, stderr)
 }
 
 func TestABackendThatIsDownIsWaitedOut(t *testing.T) {
@@ -219,7 +219,7 @@ func TestABackendThatIsDownIsWaitedOut(t *testing.T) {
 	s := relukkotest.NewServer(t)
 	s.Stop()
 	p := launch(t, of(s), []string{"run", "arm", "--", "true"})
-	p.stderr.await(t, "relukko: no Relukko backend at "+s.URL+": connection refused, trying again\n")
+	p.stderr.await(t, "relukko: no Relukko backend at "+s.URL+": connection refused, retrying\n")
 	s.Start(true)
 	require.Zero(t, p.awaitEnd(), p.stderr)
 }
@@ -232,8 +232,8 @@ func TestALockThatIsNotReleased(t *testing.T) {
 	s.AnswerNext(-1, refuse, relukkotest.Answer{Status: 403})
 	status, _, stderr := run(t, of(s), "run", "arm", "--", "sh", "-c", "exit 5")
 	require.Equal(t, 5, status)
-	require.Contains(t, stderr, `relukko: lock "arm": not released`)
-	require.Contains(t, stderr, "relukko rm")
+	require.Regexp(t, `relukko: lock "arm" was not released: http://\S+ refuses the API key \(403`, stderr)
+	require.Contains(t, stderr, "It expires by itself; `relukko rm arm` frees it sooner\n")
 }
 
 // Trust mode asks nobody.

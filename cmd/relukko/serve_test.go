@@ -108,9 +108,9 @@ func TestServeRefusesToStart(t *testing.T) {
 		status int
 		says   string
 	}{
-		"no key, for all to reach":   {args: []string{"--addr", "0.0.0.0:0"}, status: 64, says: "can be reached by others, so set RELUKKO_API_KEY"},
-		"the same over IPv6":         {args: []string{"--addr", "[::]:0"}, status: 64, says: "can be reached by others, so set RELUKKO_API_KEY"},
-		"the same by environment":    {env: []string{"RELUKKO_BIND_ADDR=0.0.0.0:0"}, args: []string{"--addr", ""}, status: 64, says: "can be reached by others"},
+		"no key, for all to reach":   {args: []string{"--addr", "0.0.0.0:0"}, status: 64, says: "so set RELUKKO_API_KEY"},
+		"the same over IPv6":         {args: []string{"--addr", "[::]:0"}, status: 64, says: "so set RELUKKO_API_KEY"},
+		"the same by environment":    {env: []string{"RELUKKO_BIND_ADDR=0.0.0.0:0"}, args: []string{"--addr", ""}, status: 64, says: "so set RELUKKO_API_KEY"},
 		"an empty list of keys":      {env: []string{envKey + "=,"}, status: 64, says: "RELUKKO_API_KEY is set, but there is no key in it"},
 		"no key file":                {args: []string{"--api-key-file", "/nowhere"}, status: 64, says: "/nowhere"},
 		"the port is taken":          {args: []string{"--addr", taken.Addr().String()}, status: 1, says: "address already in use"},
@@ -249,7 +249,7 @@ func TestServeWhoseLogNobodyReads(t *testing.T) {
 	url := envURL + "=" + firstLine.FindStringSubmatch(said)[1]
 	breakPipe(t, log, broken)
 	status, _, _ := run(t, []string{url, envKey + "=wrong"}, "ls") // which is logged
-	require.Equal(t, statusUnavailable, status)
+	require.Equal(t, 69, status)
 	status, _, stderr := run(t, []string{url, envKey + "=k"}, "run", "arm", "--", "true")
 	require.Zero(t, status, stderr)
 	s.signal(syscall.SIGTERM)

@@ -144,14 +144,14 @@ func TestServeThrowsDawdlersOut(t *testing.T) {
 	dawdler := s.dial("GET /v1/locks HTTP/1.1\r\nX-Slow: lo")
 	began := time.Now()
 
-	much := s.dial("GET /healthchecker HTTP/1.1\r\nHost: relukko\r\nX-Much: " + strings.Repeat("x", 2*maxHeaderBytes) + "\r\n\r\n")
+	much := s.dial("GET /healthchecker HTTP/1.1\r\nHost: relukko\r\nX-Much: " + strings.Repeat("x", 2*16<<10) + "\r\n\r\n")
 	answer, err := http.ReadResponse(bufio.NewReader(much), nil)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, answer.StatusCode)
 
 	_, err = dawdler.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
-	require.InDelta(t, headerTimeout.Seconds(), time.Since(began).Seconds(), 2)
+	require.InDelta(t, 10, time.Since(began).Seconds(), 2)
 	s.stop()
 }
 
@@ -193,11 +193,11 @@ func TestServeTLS(t *testing.T) {
 
 	status, _, stderr = run(t, s.env(), "ls")
 	require.Equal(t, 69, status)
-	require.Contains(t, stderr, "the certificate of "+s.url+" cannot be trusted")
+	require.Contains(t, stderr, "the certificate of "+s.url+" is not trusted")
 	require.Contains(t, stderr, "Set REQUESTS_CA_BUNDLE")
 	status, _, stderr = run(t, s.env(), "run", "arm", "--", "true")
 	require.Equal(t, 69, status, stderr)
-	require.Contains(t, stderr, "cannot be trusted")
+	require.Contains(t, stderr, "is not trusted")
 	status, _, stderr = run(t, append(s.env(), envURL+"="+strings.Replace(s.url, "https", "http", 1)), "ls")
 	require.Equal(t, 69, status, stderr)
 	s.stop()

@@ -179,7 +179,8 @@ func TestASecondSignalEndsTheCleaningUp(t *testing.T) {
 	require.NoError(t, release.Await(t.Context(), 1))
 	p.signal(syscall.SIGTERM)
 	require.Equal(t, 143, p.awaitEnd())
-	require.Contains(t, p.stderr.String(), "the release was not confirmed. It expires by itself; `relukko rm` frees it sooner")
+	require.Contains(t, p.stderr.String(), `relukko: lock "arm" was not released: `+
+		"the backend did not confirm it. It expires by itself; `relukko rm arm` frees it sooner")
 	release.Release()
 }
 

@@ -135,7 +135,7 @@ func TestJobControl(t *testing.T) {
 	c.await("got one")
 
 	c.types(ctrlZ)
-	c.await("relukko: stopped, so nobody renews the lock. If this does not go on within ")
+	c.await("relukko: stopped, so nothing renews the lock. Unless it is continued within ")
 	c.await("Stopped")
 	c.await(">> ")
 	require.Len(t, s.Locks(), 1)
@@ -315,7 +315,7 @@ func TestTheLineThatTellsWhatIsWaitedFor(t *testing.T) {
 	c.await("waiting for 1s\x1b[K") // it is kept up to date
 	_, err = s.Client().Delete(t.Context(), lock.ID)
 	require.NoError(t, err)
-	c.await("\r\x1b[Krelukko: have lock \"arm\" after ")
+	c.await("\r\x1b[Krelukko: acquired lock \"arm\" after ")
 	c.await("begun")
 	require.Zero(t, c.end().ExitStatus())
 }
