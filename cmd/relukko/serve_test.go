@@ -200,6 +200,16 @@ func TestServeWithSeveralKeys(t *testing.T) {
 	}
 }
 
+// One environment file can be that of the server and of its clients.
+func TestOneEnvironmentForServerAndClients(t *testing.T) {
+	t.Parallel()
+	keys := []string{envKey + "=new, old"}
+	s := serveWith(t, keys, "--store", "memory")
+	status, _, stderr := run(t, append(keys, envURL+"="+s.url), "run", "arm", "--", "true")
+	require.Zero(t, status, stderr)
+	s.stop()
+}
+
 func TestServeLogs(t *testing.T) {
 	t.Parallel()
 	s := launch(t, nil, []string{"serve", "--addr", "127.0.0.1:0", "--store", "memory", "--log-format", "json", "--log-level", "debug"})

@@ -18,19 +18,16 @@ const defaultURL = "http://localhost:3000"
 // client returns a client of the backend that the flags, else the environment,
 // name.
 func (p *program) client() (*api.Client, error) {
-	key := p.getenv(envKey)
-	if p.keyFile != "" {
-		keys, err := readKeys(p.keyFile)
-		if err != nil {
-			return nil, err
-		}
-		key = keys[0]
+	keys, err := p.keys()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(keys) > 0:
+		return p.clientWith(keys[0])
+	case p.getenv(envTrust) != "":
+		return p.clientWith("")
 	}
-	if key == "" && p.getenv(envTrust) == "" {
-		return nil, usage("no API key: set %s, or name a file that has one with --api-key-file",
-			envKey)
-	}
-	return p.clientWith(key)
+	return nil, usage("no API key: set %s, or name a file that has one with --api-key-file", envKey)
 }
 
 // clientWith is client with a given key, which may be "" for [api.Client.Health].

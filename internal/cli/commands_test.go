@@ -205,6 +205,19 @@ func TestKeyFile(t *testing.T) {
 	require.Contains(t, stderr, "there is no key in "+file)
 }
 
+// One environment file serves a server, which accepts both keys, and its clients.
+func TestTheFirstOfSeveralKeys(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	for key, want := range map[string]int{
+		s.APIKey + ",old": 0, " " + s.APIKey + " , old": 0, s.APIKey + "\n": 0,
+		"new," + s.APIKey: statusUnavailable, ",": statusUsage,
+	} {
+		status, _, stderr := run(t, []string{envURL + "=" + s.URL, envKey + "=" + key}, "ls")
+		require.Equal(t, want, status, "%q: %s", key, stderr)
+	}
+}
+
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	for _, arg := range []string{"version", "--version"} {

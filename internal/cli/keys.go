@@ -6,6 +6,20 @@ import (
 	"strings"
 )
 
+// keys returns the keys that the flag or the environment configures, if any. A
+// server accepts them all, a client uses the first.
+func (p *program) keys() ([]string, error) {
+	if p.keyFile != "" {
+		return readKeys(p.keyFile)
+	}
+	value := p.getenv(envKey)
+	keys := splitKeys(value)
+	if value != "" && len(keys) == 0 {
+		return nil, usage("%s is set, but there is no key in it", envKey)
+	}
+	return keys, nil
+}
+
 // readKeys reads the keys in a file: separated by commas or line breaks, at
 // least one.
 func readKeys(file string) ([]string, error) {

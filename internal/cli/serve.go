@@ -98,7 +98,7 @@ func (p *program) serve(f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	keys, err := p.serveKeys()
+	keys, err := p.keys()
 	if err != nil {
 		return err
 	}
@@ -147,19 +147,6 @@ func (p *program) serve(f *serveFlags) error {
 		return failed("%s", plain(err))
 	}
 	return nil
-}
-
-// serveKeys returns the keys that are configured, if any.
-func (p *program) serveKeys() ([]string, error) {
-	if p.keyFile != "" {
-		return readKeys(p.keyFile)
-	}
-	value := p.getenv(envKey)
-	keys := splitKeys(value)
-	if value != "" && len(keys) == 0 {
-		return nil, usage("%s is set, but there is no key in it", envKey)
-	}
-	return keys, nil
 }
 
 // endOnSignal returns a context that ends with the first SIGTERM or SIGINT. A
