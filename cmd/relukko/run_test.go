@@ -68,6 +68,30 @@ func TestGuardedCommandsWithinOneAnother(t *testing.T) {
 	require.Equal(t, 1, strings.Count(stdout, "\nRELUKKO_FENCING_TOKEN="), stdout)
 }
 
+// A command that asks for the lock that it runs under would wait for itself.
+func TestTheSameLockWithinItself(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	for name, row := range map[string]struct {
+		inner  []string
+		status int
+		says   string
+	}{
+		"run": {inner: []string{"run", "b", "--", "true"}, status: 64,
+			says: `relukko: lock "b" is held by the relukko run that this command runs in`},
+		"acquire":      {inner: []string{"acquire", "a"}, status: 64, says: "use --nested\n"},
+		"another lock": {inner: []string{"run", "c", "--", "true"}},
+		"nested": {inner: []string{"run", "--nested", "--no-wait", "a", "--", "true"}, status: 75,
+			says: `lock "a" is held by`},
+	} {
+		args := append([]string{"run", "--lock", "a", "--lock", "b", "--", program}, row.inner...)
+		status, _, stderr := run(t, of(s), args...)
+		require.Equal(t, row.status, status, "%s: %s", name, stderr)
+		require.Contains(t, stderr, row.says, name)
+	}
+	require.Empty(t, s.Locks())
+}
+
 func TestInputAndOutputPassThrough(t *testing.T) {
 	t.Parallel()
 	const size = 100 << 20

@@ -53,6 +53,9 @@ The exit status is 75 when the lock was not acquired in time.`,
 // acquire leaves a lock behind only if its id was printed. The process must end
 // after it: until then the lock is renewed.
 func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON bool) error {
+	if err := p.notNested(f, name); err != nil {
+		return err
+	}
 	c, err := p.client()
 	if err != nil {
 		return err

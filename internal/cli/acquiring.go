@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ const (
 type lockFlags struct {
 	wait    time.Duration
 	noWait  bool
+	nested  bool
 	creator string
 }
 
@@ -40,6 +42,8 @@ func (f *lockFlags) add(cmd *cobra.Command) {
 	durationVar(cmd, &f.wait, "wait",
 		"how long to wait for the lock, 0: not at all (default: without limit)")
 	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait for a lock that is held")
+	cmd.Flags().BoolVar(&f.nested, "nested", false,
+		"wait even for a lock that a surrounding relukko run holds")
 	cmd.Flags().StringVar(&f.creator, "creator", "",
 		"`who` others see as the holder (default user@host/pid)")
 	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait")
@@ -48,6 +52,21 @@ func (f *lockFlags) add(cmd *cobra.Command) {
 // parsed completes the flags after they were parsed.
 func (f *lockFlags) parsed(cmd *cobra.Command) {
 	f.noWait = f.noWait || cmd.Flags().Changed("wait") && f.wait == 0
+}
+
+// notNested returns a failure if a relukko run that this program runs in holds one
+// of the locks: it waits for this program, so the wait would never end.
+func (p *program) notNested(f *lockFlags, names ...string) error {
+	for held := range strings.Lines(p.getenv(envLockName)) {
+		held = strings.TrimSuffix(held, "\n")
+		if slices.Contains(names, held) && !f.nested {
+			return &failure{statusUsage, fmt.Sprintf(
+				"lock %q is held by the relukko run that this command runs in (%s), "+
+					"so it would wait for itself", held, envLockName),
+				"To wait nevertheless, use --nested"}
+		}
+	}
+	return nil
 }
 
 // options returns a function that returns those of the mutex for a name.

@@ -145,7 +145,7 @@ func (l *locks) environment() []string {
 	lines := func(s []string) string { return strings.Trim(strings.Join(s, "\n"), "\n") }
 	return []string{
 		"RELUKKO_LOCK_ID=" + lines(ids),
-		"RELUKKO_LOCK_NAME=" + lines(names),
+		envLockName + "=" + lines(names),
 		"RELUKKO_FENCING_TOKEN=" + lines(tokens),
 	}
 }

@@ -13,6 +13,7 @@ const (
 	envURL         = "RELUKKO_BASE_URL"
 	envKey         = "RELUKKO_API_KEY"
 	envTrust       = "RELUKKO_TRUST_ME_IT_IS_LOCKED"
+	envLockName    = "RELUKKO_LOCK_NAME" // set by relukko run
 	envBindAddr    = "RELUKKO_BIND_ADDR"
 	envDatabaseURL = "DATABASE_URL"
 )

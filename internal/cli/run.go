@@ -95,6 +95,9 @@ The lock is released when the command ends. Processes that it leaves running
 then run without the lock; but where a signal ended the command, the rest of its
 group is ended first (by SIGTERM, and SIGKILL --kill-after later).
 
+Within relukko run, another one for the same lock is refused: it would wait for
+itself. --nested makes it wait.
+
 Limits:
   - When relukko run itself is killed by SIGKILL, the command is killed too (on
     Linux, unless it has changed its user id, as sudo does), but not the
@@ -135,6 +138,9 @@ func (f *runFlags) names(args []string, dash int) (names, argv []string, err err
 // run runs a guarded command. It returns nil when its exit status was 0 and the
 // lock was held throughout.
 func (p *program) run(f *runFlags, names, argv []string) error {
+	if err := p.notNested(&f.lockFlags, names...); err != nil {
+		return err
+	}
 	path, err := lookUp(argv[0])
 	if err != nil {
 		return err
