@@ -113,6 +113,7 @@ func TestServeRefusesToStart(t *testing.T) {
 		"the same by environment":    {env: []string{"RELUKKO_BIND_ADDR=0.0.0.0:0"}, args: []string{"--addr", ""}, status: 64, says: "so set RELUKKO_API_KEY"},
 		"an empty list of keys":      {env: []string{envKey + "=,"}, status: 64, says: "RELUKKO_API_KEY is set, but there is no key in it"},
 		"no key file":                {args: []string{"--api-key-file", "/nowhere"}, status: 64, says: "/nowhere"},
+		"a port alone":               {args: []string{"--addr", "3907"}, status: 64, says: "write 127.0.0.1:3907"},
 		"the port is taken":          {args: []string{"--addr", taken.Addr().String()}, status: 1, says: "address already in use"},
 		"no address":                 {args: []string{"--addr", "nowhere.invalid:0"}, status: 1, says: "nowhere.invalid"},
 		"the file is in use":         {args: []string{"--store", busy.store}, status: 1, says: "another process has it open"},
@@ -156,6 +157,11 @@ func TestServeElsewhere(t *testing.T) {
 			}
 			status, _, stderr := run(t, nil, "health", "http://"+net.JoinHostPort(host, port))
 			require.Zero(t, status, stderr)
+			if name == "all addresses" {
+				_, err := net.Dial("tcp6", "[::1]:"+port)
+				require.Error(t, err, "0.0.0.0 is IPv4 only")
+				require.Contains(t, s.url, "http://0.0.0.0:")
+			}
 			s.stop()
 		})
 	}

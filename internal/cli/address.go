@@ -1,29 +1,53 @@
 package cli
 
-import "net"
+import (
+	"net"
+	"strings"
+)
 
 const (
 	defaultAddr = "127.0.0.1:3000"
 	defaultPort = "3000"
 )
 
-// bindAddr returns the address to listen on: that of the flag or of
-// RELUKKO_BIND_ADDR. Both may omit the port.
-func (p *program) bindAddr(flag string) string {
-	addr := flag
+// listen listens on the address that the flag or RELUKKO_BIND_ADDR names.
+func (p *program) listen(flag string) (net.Listener, error) {
+	network, addr, err := p.bindAddr(flag)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		return nil, failed("cannot listen: %v", err)
+	}
+	return l, nil
+}
+
+// bindAddr returns the address to listen on. The flag and the variable may omit
+// the port. An IPv4 address, 0.0.0.0 too, is on IPv4 only.
+func (p *program) bindAddr(flag string) (network, addr string, err error) {
+	addr, from := flag, "--addr"
 	if addr == "" {
-		addr = p.getenv(envBindAddr)
+		addr, from = p.getenv(envBindAddr), envBindAddr
 	}
-	if addr == "" {
-		return defaultAddr
+	switch {
+	case addr == "":
+		addr = defaultAddr
+	case strings.Trim(addr, "0123456789") == "":
+		return "", "", usage("%s: %q is only a port: write 127.0.0.1:%[2]s, "+
+			"or :%[2]s for all addresses of this machine", from, addr)
+	case strings.Contains(addr, "/"):
+		return "", "", usage("%s: %q is not an address like 127.0.0.1:3000", from, addr)
 	}
-	if _, _, err := net.SplitHostPort(addr); err == nil {
-		return addr
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil { // without a port
+		host, port = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]"), defaultPort
 	}
-	if n := len(addr); addr[0] == '[' && addr[n-1] == ']' {
-		addr = addr[1 : n-1]
+	network = "tcp"
+	if net.ParseIP(host).To4() != nil {
+		network = "tcp4" // Go would listen on [::] for 0.0.0.0
 	}
-	return net.JoinHostPort(addr, defaultPort)
+	return network, net.JoinHostPort(host, port), nil
 }
 
 func isLoopback(addr net.Addr) bool {

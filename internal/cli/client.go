@@ -43,6 +43,10 @@ func (p *program) clientWith(key string) (*api.Client, error) {
 	if base == "" {
 		base = defaultURL
 	}
+	if !strings.Contains(base, "://") && !strings.Contains(base, "@") { // else it has a password
+		return nil, usage("%s: %q has no scheme: write http://%[2]s, or https://%[2]s",
+			from, printable(base))
+	}
 	log := slog.New(warnings{p})
 	c, err := api.New(base, key, api.WithRootCAs(roots), api.WithLogger(log))
 	if err != nil {

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 	"time"
@@ -114,9 +113,9 @@ func (p *program) serve(f *serveFlags) error {
 	defer stop()
 	ignoreBrokenPipes()
 
-	l, err := net.Listen("tcp", p.bindAddr(f.addr))
+	l, err := p.listen(f.addr)
 	if err != nil {
-		return failed("cannot listen: %v", err)
+		return err
 	}
 	defer l.Close()
 	generated := len(keys) == 0

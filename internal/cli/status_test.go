@@ -68,8 +68,12 @@ func TestExitStatusAndError(t *testing.T) {
 			says: `"tomorrow" is not a time like`},
 		"no key":      {env: []string{envKey + "="}, args: "ls", status: 64, says: "--api-key-file"},
 		"no key file": {args: "--api-key-file /nowhere ls", status: 64, says: "/nowhere"},
-		"no URL": {args: "--url localhost:3000 ls", status: 64,
-			says: `--url: base URL "localhost:3000": it must begin with http:// or https://`},
+		"no scheme": {args: "--url localhost:3000 ls", status: 64,
+			says: `--url: "localhost:3000" has no scheme: write http://localhost:3000, or https://`},
+		"no scheme, environment": {env: []string{envURL + "=127.0.0.1:3901"}, args: "ls", status: 64,
+			says: `RELUKKO_BASE_URL: "127.0.0.1:3901" has no scheme: write http://127.0.0.1:3901`},
+		"no URL": {args: "--url ftp://x ls", status: 64,
+			says: `--url: base URL "ftp://x": it must begin with http:// or https://`},
 		"a shell that is unknown": {args: "completion tcsh", status: 64, says: "tcsh"},
 	} {
 		t.Run(name, func(t *testing.T) {

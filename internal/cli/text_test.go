@@ -68,13 +68,33 @@ func with(env ...string) *program { return &program{Invocation: Invocation{Env: 
 func TestBindAddr(t *testing.T) {
 	t.Parallel()
 	for addr, want := range map[string]string{
-		"": "127.0.0.1:3000", "0.0.0.0": "0.0.0.0:3000", "0.0.0.0:80": "0.0.0.0:80", ":0": ":0", "::": "[::]:3000", "[::1]": "[::1]:3000",
-		"[::1]:0": "[::1]:0", "localhost": "localhost:3000", "fe80::1%eth0": "[fe80::1%eth0]:3000",
+		"":              "tcp4 127.0.0.1:3000",
+		"0.0.0.0":       "tcp4 0.0.0.0:3000",
+		"0.0.0.0:80":    "tcp4 0.0.0.0:80",
+		":0":            "tcp :0",
+		"::":            "tcp [::]:3000",
+		"[::1]":         "tcp [::1]:3000",
+		"[::1]:0":       "tcp [::1]:0",
+		"localhost":     "tcp localhost:3000",
+		"fe80::1%eth0":  "tcp [fe80::1%eth0]:3000",
+		"3907":          `"3907" is only a port: write 127.0.0.1:3907, or :3907`,
+		"http://host:1": `"http://host:1" is not an address like 127.0.0.1:3000`,
 	} {
-		require.Equal(t, want, with().bindAddr(addr))
-		p := with(envBindAddr + "=" + addr)
-		require.Equal(t, want, p.bindAddr(""))
-		require.Equal(t, "192.0.2.1:1", p.bindAddr("192.0.2.1:1"), "the flag wins")
+		for _, p := range []*program{with(), with(envBindAddr + "=" + addr)} {
+			flag := addr
+			if len(p.Env) > 0 {
+				flag = ""
+			}
+			network, got, err := p.bindAddr(flag)
+			if err != nil {
+				require.ErrorContains(t, err, want)
+				continue
+			}
+			require.Equal(t, want, network+" "+got)
+			_, got, err = p.bindAddr("192.0.2.1:1")
+			require.NoError(t, err)
+			require.Equal(t, "192.0.2.1:1", got, "the flag wins")
+		}
 	}
 }
 
