@@ -248,6 +248,25 @@ func TestABackendThatIsDownIsWaitedOut(t *testing.T) {
 	require.Zero(t, p.awaitEnd(), p.stderr)
 }
 
+// Without a terminal, too, it is always the present holder that is shown.
+func TestAChangeOfHolderIsShown(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	first, end := openInput(t)
+	a := launch(t, of(s), []string{"run", "--creator", "A", "arm", "--", "sh", "-c", "echo in; cat"}, first)
+	require.Equal(t, "in", a.line())
+	second, endOfB := openInput(t)
+	b := launch(t, of(s), []string{"run", "--creator", "B", "arm", "--", "sh", "-c", "echo in; cat"}, second)
+	b.stderr.await(t, "held by A")
+	c := launch(t, of(s), []string{"run", "arm", "--", "true"})
+	c.stderr.await(t, "held by A")
+	require.NoError(t, end.Close())
+	require.Equal(t, "in", b.line())
+	c.stderr.await(t, "held by B")
+	require.NoError(t, endOfB.Close())
+	require.Zero(t, c.awaitEnd(), c.stderr)
+}
+
 // What was not released is said, and does not change the exit status.
 func TestALockThatIsNotReleased(t *testing.T) {
 	t.Parallel()

@@ -44,6 +44,20 @@ func TestExitStatus(t *testing.T) {
 		"nobody there":             {env: []string{nobody}, args: []string{"run", "--wait", "1s", "x", "--", "true"}, status: 69, says: "no Relukko backend at http://127.0.0.1:1: connection refused. Start one with `relukko serve`, or set RELUKKO_BASE_URL"},
 		"an empty name":            {args: []string{"run", "", "--", "true"}, status: 64, says: "the name is empty"},
 		"a name with a line break": {args: []string{"run", "a\nb", "--", "true"}, status: 64, says: "control character"},
+		"a conflict code of one's own": {
+			args:   []string{"run", "--no-wait", "--conflict-exit-code", "3", "held", "--", "true"},
+			status: 3, says: `lock "held" is held by Ada`},
+		"a conflict that is none": {
+			args:   []string{"run", "--quiet", "--no-wait", "--conflict-exit-code", "0", "held", "--", "true"},
+			status: 0},
+		"quiet, waited for": {
+			args:   []string{"acquire", "--quiet", "--wait", "1s", "held"},
+			status: 75},
+		"quiet, but no backend": {env: []string{nobody},
+			args:   []string{"run", "--quiet", "--wait", "1s", "x", "--", "true"},
+			status: 69, says: "no Relukko backend"},
+		"no exit status": {args: []string{"run", "--conflict-exit-code", "256", "x", "--", "true"},
+			status: 64, says: "from 0 to 255"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"github.com/rivo/uniseg"
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/relukkotest"
@@ -318,4 +319,26 @@ func TestTheLineThatTellsWhatIsWaitedFor(t *testing.T) {
 	c.await("\r\x1b[Krelukko: acquired lock \"arm\" after ")
 	c.await("begun")
 	require.Zero(t, c.end().ExitStatus())
+}
+
+// Wide characters take two columns: the line must not wrap, or each update would
+// leave one behind.
+func TestTheLineWithWideCharacters(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	const name, holder = "機械臂一号・標定工作台・三階実験室", "デプロイ パイプライン 四七一一号 夜間"
+	_, err := s.Client().Create(t.Context(), name, holder)
+	require.NoError(t, err)
+	c := open(t, s, program, "run", name, "--", "true")
+	require.NoError(t, pty.Setsize(c.keys, &pty.Winsize{Rows: 24, Cols: 80}))
+	for range 3 { // at least one is drawn in the new size
+		c.await(", waiting for ")
+	}
+	all := c.screen.await(t, ", waiting for ")
+	line, _, _ := strings.Cut(all[strings.LastIndex(all, "\r")+1:], "\x1b")
+	require.LessOrEqual(t, uniseg.StringWidth(line), 80)
+	require.Contains(t, line, "機械臂")
+	require.Contains(t, line, "held by デプロイ")
+	c.types(ctrlC)
+	c.end()
 }

@@ -28,7 +28,8 @@ Nothing renews the lock or watches it meanwhile: when the job takes longer than
 planned, use relukko extend before --for has passed. Where one process can do
 the whole job, relukko run is better.
 
-The exit status is 75 when the lock was not acquired in time.`,
+The exit status is 75, or that of --conflict-exit-code, when the lock was not
+acquired in time.`,
 		Example: examples(
 			"id=$(relukko acquire staging --wait 10m --for 2h --creator \"$CI_JOB_URL\")",
 			"# … other steps …",
@@ -44,7 +45,9 @@ The exit status is 75 when the lock was not acquired in time.`,
 		if err := wholeSeconds("--for", lease); err != nil {
 			return err
 		}
-		f.parsed(cmd)
+		if err := f.parsed(cmd); err != nil {
+			return err
+		}
 		return p.acquire(&f, args[0], lease, asJSON)
 	}
 	return cmd
@@ -62,7 +65,7 @@ func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON
 	}
 	ignoreBrokenPipes()
 	signals := supervise.Catch()
-	w := newWaiting(p.Stderr, c.BaseURL())
+	w := newWaiting(p.Stderr, c.BaseURL(), f.quiet)
 	l := newLocks(c, []string{name}, f.options(w, lease))
 	if err := f.acquire(l, w, signals); err != nil {
 		return err

@@ -36,6 +36,9 @@ type lockFlags struct {
 	noWait  bool
 	nested  bool
 	creator string
+
+	conflictStatus int
+	quiet          bool
 }
 
 func (f *lockFlags) add(cmd *cobra.Command) {
@@ -46,12 +49,20 @@ func (f *lockFlags) add(cmd *cobra.Command) {
 		"wait even for a lock that a surrounding relukko run holds")
 	cmd.Flags().StringVar(&f.creator, "creator", "",
 		"`who` others see as the holder (default user@host/pid)")
+	cmd.Flags().IntVar(&f.conflictStatus, "conflict-exit-code", statusNotAcquired,
+		"exit `status` when the lock is held and was not acquired in time")
+	cmd.Flags().BoolVar(&f.quiet, "quiet", false,
+		"print nothing while the lock is held and when it was not acquired in time")
 	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait")
 }
 
-// parsed completes the flags after they were parsed.
-func (f *lockFlags) parsed(cmd *cobra.Command) {
+// parsed checks and completes the flags after they were parsed.
+func (f *lockFlags) parsed(cmd *cobra.Command) error {
 	f.noWait = f.noWait || cmd.Flags().Changed("wait") && f.wait == 0
+	if f.conflictStatus < 0 || f.conflictStatus > 255 {
+		return usage("--conflict-exit-code: give a number from 0 to 255")
+	}
+	return nil
 }
 
 // notNested returns a failure if a relukko run that this program runs in holds one
@@ -156,12 +167,15 @@ func (f *lockFlags) notAcquired(err error, base string) error {
 		}
 		return usage("%s", plain(err)) // the name or the creator cannot be used
 	}
+	if f.quiet {
+		return &failure{status: f.conflictStatus}
+	}
 	who := heldBy(held.Holder, time.Now())
 	if f.noWait {
-		return &failure{statusNotAcquired, fmt.Sprintf("lock %q is %s", held.Name, who),
+		return &failure{f.conflictStatus, fmt.Sprintf("lock %q is %s", held.Name, who),
 			"To wait for it, omit --no-wait"}
 	}
-	return &failure{statusNotAcquired,
+	return &failure{f.conflictStatus,
 		fmt.Sprintf("lock %q was not free within %s: %s", held.Name, short(f.wait), who),
 		"Wait longer with --wait; `relukko get` shows more about the holder"}
 }

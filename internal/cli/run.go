@@ -32,7 +32,7 @@ func newRun(p *program) *cobra.Command {
 		Example: examples(
 			"relukko run robot-arm-1 -- ./calibrate.sh --slow",
 			"relukko run --wait 10m staging -- make deploy        # 75 if it is not free by then",
-			"relukko run --no-wait nightly -- ./backup            # on one of many hosts",
+			"relukko run --no-wait --quiet --conflict-exit-code 0 nightly -- ./backup    # cron",
 			"relukko run --lock arm --lock camera -- ./inspect    # several locks",
 			"relukko run dongle -- sh -c 'licensed-tool --token \"$RELUKKO_FENCING_TOKEN\"'",
 		),
@@ -64,7 +64,9 @@ func newRun(p *program) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		f.parsed(cmd)
+		if err := f.parsed(cmd); err != nil {
+			return err
+		}
 		return p.run(&f, names, argv)
 	}
 	return cmd
@@ -114,10 +116,11 @@ Limits:
   - Of the signals that are ignored when relukko run starts, the command ignores
     only SIGINT and SIGHUP.
 
-Exit status: that of the command, 128+n where signal n ended it; 75 when the
-lock was not acquired in time, 76 when it was lost, 69 when the backend refuses
-or cannot be reached, 64 for a wrong command line, 126 when the command cannot
-be run, 127 when it is not found. The command can also return any of these.`
+Exit status: that of the command, 128+n where signal n ended it; 75, or that of
+--conflict-exit-code, when the lock was not acquired in time, 76 when it was
+lost, 69 when the backend refuses or cannot be reached, 64 for a wrong command
+line, 126 when the command cannot be run, 127 when it is not found. The command
+can also return any of these.`
 
 // names returns the names of the locks and the command, which begins at args[dash].
 func (f *runFlags) names(args []string, dash int) (names, argv []string, err error) {
@@ -149,7 +152,7 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 	if err != nil {
 		return err
 	}
-	w := newWaiting(p.Stderr, c.BaseURL())
+	w := newWaiting(p.Stderr, c.BaseURL(), f.quiet)
 	l := newLocks(c, names, f.options(w, f.ttl))
 	ignoreBrokenPipes()
 	signals := supervise.Catch()
@@ -178,7 +181,7 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 
 // warnStopped says what happens when the command is not continued soon.
 func (p *program) warnStopped(left time.Duration) {
-	if columns(p.Stderr) > 0 && left < forever {
+	if terminalWidth(p.Stderr) > 0 && left < forever {
 		fmt.Fprintf(p.Stderr, "\r\nrelukko: stopped, so nothing renews the lock. "+
 			"Unless it is continued within %s, the lock is lost and the command is killed\r\n",
 			short(left))

@@ -151,14 +151,6 @@ func TestKeys(t *testing.T) {
 	require.Empty(t, splitKeys(" \n,"))
 }
 
-func TestClip(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, "abc", clip("abc", 3))
-	require.Equal(t, "a…", clip("abc", 2))
-	require.Equal(t, "ü…", clip("üüü", 2))
-	require.Equal(t, "…", clip("abc", 1))
-}
-
 // Errors of the network say what to do.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -12,47 +13,57 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 )
 
-// waiting shows on stderr what a command waits for. On a terminal that is one
-// line, which is updated each second; elsewhere a line when the wait begins, or
-// when the backend begins to fail, and one when the lock is acquired.
+const (
+	// redrawEvery is how often the line on a terminal is updated. Elsewhere it is
+	// the least time between two lines.
+	redrawEvery = time.Second
+	// repeatEvery is how often the line is repeated elsewhere: CI systems end
+	// jobs that print nothing for some minutes.
+	repeatEvery = 2 * time.Minute
+)
+
+// waiting shows what a command waits for. On a terminal that is one line, which
+// is updated each second; elsewhere a line when the holder of the lock changes, or
+// the backend begins to fail, and one each 2 min.
 //
 // It is the slog.Handler of the mutexes.
 type waiting struct {
-	out  io.Writer
-	base string // of the backend
+	out  io.Writer // io.Discard for --quiet
+	errs io.Writer // for what was not cleaned up
+	base string    // of the backend
 	tty  bool
 
 	mu      sync.Mutex
 	began   time.Time
-	over    bool
 	name    string    // of the lock; "" before there is anything to show
 	holder  *api.Lock // nil where it is unknown
 	trouble string    // why the backend does not say
-	printed string    // elsewhere than on a terminal: the trouble that was shown
-	stop    chan struct{}
+	over    bool
+	stop    chan struct{} // ends the goroutine that redraws; nil before there is one
+
+	printed   string // elsewhere than on a terminal: the line as it was printed
+	printedAt time.Time
 }
 
-func newWaiting(out io.Writer, base string) *waiting {
-	return &waiting{out: out, base: base, tty: columns(out) > 0, began: time.Now()}
+func newWaiting(out io.Writer, base string, quiet bool) *waiting {
+	w := &waiting{out: out, errs: out, base: base, tty: terminalWidth(out) > 0, began: time.Now()}
+	if quiet {
+		w.out, w.tty = io.Discard, false
+	}
+	return w
 }
 
 // onWait returns a function for [relukko.WithOnWait].
 func (w *waiting) onWait(name string) func(relukko.Waiting) {
 	return func(waiting relukko.Waiting) {
-		holder := waiting.Holder
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		first := w.name != name
 		w.name = name
-		if holder == nil && w.trouble != "" { // the trouble says more
+		if waiting.Holder == nil && w.trouble != "" { // the trouble says more
 			return
 		}
-		w.holder, w.trouble, w.printed = holder, "", ""
-		if !w.tty && first && !w.over {
-			fmt.Fprintf(w.out, "relukko: waiting for lock %q, %s\n",
-				name, heldBy(holder, time.Now()))
-		}
-		w.draw()
+		w.holder, w.trouble = waiting.Holder, ""
+		w.changed()
 	}
 }
 
@@ -64,7 +75,9 @@ func (w *waiting) end(acquired bool) {
 	w.over = true
 	if w.stop != nil {
 		close(w.stop)
-		fmt.Fprint(w.out, "\r\x1b[K")
+		if w.tty {
+			fmt.Fprint(w.out, "\r\x1b[K")
+		}
 	}
 	if acquired && w.name != "" {
 		fmt.Fprintf(w.out, "relukko: acquired lock %q after %s\n",
@@ -72,25 +85,20 @@ func (w *waiting) end(acquired bool) {
 	}
 }
 
-// draw shows the line, on a terminal. The caller holds w.mu.
-func (w *waiting) draw() {
-	if !w.tty || w.over {
+// changed shows a change. The caller holds w.mu.
+func (w *waiting) changed() {
+	if w.over {
 		return
 	}
 	if w.stop == nil {
 		w.stop = make(chan struct{})
 		go w.redraw(w.stop)
 	}
-	text := w.trouble
-	if text == "" {
-		text = fmt.Sprintf("waiting for lock %q, %s", w.name, heldBy(w.holder, time.Now()))
-	}
-	text += ", waiting for " + short(time.Since(w.began).Truncate(time.Second))
-	fmt.Fprintf(w.out, "\r%s\x1b[K", clip("relukko: "+text, columns(w.out)-1))
+	w.show(time.Now())
 }
 
 func (w *waiting) redraw(stop chan struct{}) {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(redrawEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -98,19 +106,65 @@ func (w *waiting) redraw(stop chan struct{}) {
 			return
 		case <-tick.C:
 			w.mu.Lock()
-			w.draw()
+			if !w.over {
+				w.show(time.Now())
+			}
 			w.mu.Unlock()
 		}
 	}
 }
+
+// show updates the line on a terminal. Elsewhere it prints a line if something has
+// changed or it is time to repeat it. The caller holds w.mu.
+func (w *waiting) show(now time.Time) {
+	if w.tty {
+		fmt.Fprintf(w.out, "\r%s\x1b[K", w.line(now, terminalWidth(w.out)-1))
+		return
+	}
+	line := w.trouble
+	if line == "" {
+		line = w.name + "\n"
+		if w.holder != nil {
+			line += w.holder.ID
+		}
+	}
+	if since := now.Sub(w.printedAt); since < redrawEvery || line == w.printed && since < repeatEvery {
+		return
+	}
+	w.printed, w.printedAt = line, now
+	fmt.Fprintln(w.out, w.line(now, 0))
+}
+
+// line returns the line in the given number of columns, 0: any number. It is the
+// name of the lock that is shortened first, not the holder.
+func (w *waiting) line(now time.Time, width int) string {
+	elapsed := ""
+	if d := now.Sub(w.began).Truncate(time.Second); d > 0 {
+		elapsed = ", waiting for " + short(d)
+	}
+	if w.trouble != "" {
+		return clip("relukko: "+w.trouble, width-len(elapsed)) + elapsed
+	}
+	before, name := `relukko: waiting for lock "`, strconv.Quote(w.name)
+	name, held := name[1:len(name)-1], `", `+heldBy(w.holder, now)
+	if width > 0 {
+		room := width - columns(before) - columns(elapsed)
+		name = clip(name, max(room-columns(held), min(minName, room/2)))
+		held = clip(held, max(room-columns(name), 1))
+	}
+	return clip(before+name+held+elapsed, width)
+}
+
+// minName is how many columns of a name are left where the line is too long.
+const minName = 12
 
 // Enabled implements slog.Handler.
 func (w *waiting) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= slog.LevelInfo
 }
 
-// Handle implements slog.Handler. It shows why the lock cannot be acquired while
-// the command waits, and in any case what was not cleaned up.
+// Handle implements slog.Handler. It shows why the lock cannot be acquired, and in
+// any case what was not cleaned up.
 func (w *waiting) Handle(_ context.Context, r slog.Record) error {
 	var err error
 	r.Attrs(func(a slog.Attr) bool {
@@ -119,20 +173,17 @@ func (w *waiting) Handle(_ context.Context, r slog.Record) error {
 		}
 		return true
 	})
+	if err == nil {
+		return nil
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch {
-	case err == nil:
-	case r.Level >= slog.LevelError:
-		fmt.Fprintf(w.out, "relukko: %s: %s\n", r.Message, plain(err))
-	case !w.over:
-		w.trouble = explain(err, w.base).text + ", retrying"
-		if !w.tty && w.printed != w.trouble {
-			w.printed = w.trouble
-			fmt.Fprintf(w.out, "relukko: %s\n", w.trouble)
-		}
-		w.draw()
+	if r.Level >= slog.LevelError {
+		fmt.Fprintf(w.errs, "relukko: %s: %s\n", r.Message, plain(err))
+		return nil
 	}
+	w.trouble = explain(err, w.base).text + ", retrying"
+	w.changed()
 	return nil
 }
 
