@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -203,6 +204,39 @@ func TestInAPipeline(t *testing.T) {
 	c.types(ctrlC)
 	c.await(">> ")
 	eventually(t, "the lock is free", func() bool { return len(s.Locks()) == 0 })
+}
+
+// In $(…) a shell ignores the signals by which a command asks for the terminal, and
+// SIGTSTP: stopped, it could not be continued.
+func TestInACommandSubstitution(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return
+	}
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	c := shell(t, s)
+	c.types(`x=$($relukko run arm -- sh -c 'echo key? >&2; read k; echo "k=$k"'); echo "[$x]"` + "\n")
+	c.await("key?")
+	c.types("a\n")
+	c.await("[k=a]")
+	c.await(">> ")
+	c.types(`x=$($relukko run arm -- sh -c 'echo 1? >&2; read k; echo 2? >&2; read l; echo "$k$l"')` + "\n")
+	c.await("1?")
+	c.types("a\n")
+	c.await("2?")
+	c.types(ctrlZ + "b\n")
+	c.await(">> ")
+	c.types(`echo "[$x]"` + "\n")
+	c.await("[ab]")
+	c.await(">> ")
+	c.types(`x=$($relukko run arm -- sh -c 'echo key? >&2; read k'); echo went on` + "\n")
+	c.await("key?")
+	c.types(ctrlC)
+	c.await(">> ")
+	require.NotContains(t, c.screen.String(), "went on")
+	c.types("echo status=$?\n")
+	c.await("status=130")
+	require.Empty(t, s.Locks())
 }
 
 // One relukko run in another: Ctrl-Z gets through to the shell, and fg back to

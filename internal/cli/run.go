@@ -114,7 +114,9 @@ Limits:
     anything. But after SIGSTOP to relukko run alone the command goes on,
     without the lock once the lease has ended.
   - Of the signals that are ignored when relukko run starts, the command ignores
-    only SIGINT and SIGHUP.
+    only SIGINT, SIGHUP and, on Linux, SIGTSTP.
+  - In $(…) of an interactive shell the command can read from the terminal on
+    Linux only.
 
 Exit status: that of the command, 128+n where signal n ended it; 75, or that of
 --conflict-exit-code, when the lock was not acquired in time, 76 when it was

@@ -29,10 +29,15 @@ func start(c *Command, tty *terminal) (*child, error) {
 		// The signal that the child gets when its parent dies is tied to the
 		// thread that started it: this goroutine keeps that thread.
 		runtime.LockOSThread()
+		undo := func() {}
+		if tty.ours() {
+			undo = stopForTerminal()
+		}
 		var err error
 		ch.pid, err = syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{
 			Env: c.Env, Files: []uintptr{0, 1, 2}, Sys: attr,
 		})
+		undo()
 		started <- err
 		if err == nil {
 			ch.wait()

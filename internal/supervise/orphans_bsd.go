@@ -4,6 +4,7 @@ package supervise
 
 import (
 	"os"
+	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,8 @@ const (
 func dieWithParent(*syscall.SysProcAttr) {}
 func adoptOrphans() bool                 { return false }
 func detached(int) []int                 { return nil }
+func ignored(sig syscall.Signal) bool    { return signal.Ignored(sig) }
+func stopForTerminal() (undo func())     { return func() {} }
 
 // stopSelf stops this process by a signal that is never caught: after a signal
 // was caught once, Go does not restore its default.

@@ -81,6 +81,31 @@ func stopSelf(sig syscall.Signal) {
 	_ = syscall.Tgkill(os.Getpid(), syscall.Gettid(), sig)
 }
 
+// ignored reports whether a signal is ignored. Package signal knows that of SIGINT
+// and SIGHUP only.
+func ignored(sig syscall.Signal) bool {
+	const ignore = 1
+	var now sigaction
+	handler := (*uintptr)(unsafe.Pointer(&now)) // but on MIPS, which refuses
+	return sigactionOf(sig, nil, &now) && *handler == ignore
+}
+
+// stopForTerminal restores the default of SIGTTIN and SIGTTOU, which a child
+// inherits, until undo is called. A shell ignores them in $(…): reading from the
+// terminal would fail instead of stopping the child, which then gets the terminal.
+func stopForTerminal() (undo func()) {
+	signals := [...]syscall.Signal{syscall.SIGTTIN, syscall.SIGTTOU}
+	var before [len(signals)]sigaction
+	for i, sig := range signals {
+		sigactionOf(sig, new(sigaction), &before[i])
+	}
+	return func() {
+		for i, sig := range signals {
+			sigactionOf(sig, &before[i], nil)
+		}
+	}
+}
+
 // sigaction is large enough for what any kernel keeps of a signal. All zero it is
 // the default.
 type sigaction [16]uint64

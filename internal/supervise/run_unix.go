@@ -33,7 +33,7 @@ type supervisor struct {
 // could not be started.
 func (c *Command) Run(signals chan os.Signal) (Result, error) {
 	for _, sig := range passedOn {
-		if !signal.Ignored(sig) {
+		if !ignored(sig.(syscall.Signal)) {
 			signal.Notify(signals, sig)
 		}
 	}

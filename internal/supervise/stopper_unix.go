@@ -29,17 +29,17 @@ func newStopper(signals chan os.Signal) stopper {
 // asked to stop. It returns false where no process is there that could continue
 // us: then the system does not let us be stopped either.
 func (s stopper) stop(sig syscall.Signal) bool {
+	if ignored(syscall.SIGTSTP) { // in $(…) the shell, which waits for us, could not go on
+		return false
+	}
 	select {
 	case <-s.continued:
 	default:
 	}
 	// The others of the group first: a signal that is caught stops nobody.
-	caught := !signal.Ignored(syscall.SIGTSTP)
 	signal.Ignore(syscall.SIGTSTP)
 	_ = syscall.Kill(0, syscall.SIGTSTP)
-	if caught {
-		signal.Notify(s.signals, syscall.SIGTSTP)
-	}
+	signal.Notify(s.signals, syscall.SIGTSTP)
 	stopSelf(sig)
 	select {
 	case <-s.continued:
