@@ -107,6 +107,8 @@ Limits:
     the backend's grace have passed.
   - A process that calls setsid, or elsewhere than on Linux leaves the process
     group in another way, survives a loss.
+  - A command that has become another user's, as with sudo, cannot be signalled
+    and survives a loss. A message says so.
   - On Windows there are no process groups and no signals: a loss ends the
     command itself, immediately, and the processes that it has started go on.
   - While relukko run is stopped nothing renews the lock. Ctrl-Z stops the
@@ -165,6 +167,9 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 		Path: path, Args: argv, Env: overridden(p.Env, l.environment()),
 		Permit: l, KillAfter: f.killAfter,
 		OnStop: func() { p.warnStopped(l.Left()) },
+		OnUndelivered: func(sig os.Signal, err error) {
+			p.warn("the command did not get a signal (%v): %v", sig, err)
+		},
 	}
 	result, err := command.Run(signals)
 	lost := p.finish(l, result, signals)
@@ -232,6 +237,8 @@ func (p *program) finish(l *locks, result supervise.Result, signals <-chan os.Si
 		f.advice = "The command had ended by itself, but others may have used what the lock guards"
 	case result.Remaining == nil:
 		f.advice = "The command was stopped"
+	default:
+		f.advice = "The command could not be stopped"
 	}
 	return f
 }

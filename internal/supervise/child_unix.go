@@ -4,6 +4,7 @@ package supervise
 
 import (
 	"errors"
+	"os"
 	"runtime"
 	"syscall"
 )
@@ -13,6 +14,8 @@ type child struct {
 	pid     int                     // and that of its group
 	changes chan syscall.WaitStatus // it was stopped, or has ended
 	alone   bool                    // all our other children are its descendants
+
+	undelivered func(os.Signal, error)
 }
 
 // start starts the command, in the foreground of the terminal if it should have
@@ -23,7 +26,9 @@ func start(c *Command, tty *terminal) (*child, error) {
 		attr.Foreground, attr.Ctty = true, tty.fd
 	}
 	dieWithParent(attr)
-	ch := &child{changes: make(chan syscall.WaitStatus, 16), alone: adoptOrphans()}
+	ch := &child{
+		changes: make(chan syscall.WaitStatus, 16), alone: adoptOrphans(), undelivered: c.OnUndelivered,
+	}
 	started := make(chan error)
 	go func() {
 		// The signal that the child gets when its parent dies is tied to the
@@ -71,11 +76,20 @@ func (ch *child) wait() {
 }
 
 // signal sends a signal to the group, if anything is left of it.
-func (ch *child) signal(sig syscall.Signal) error {
-	if err := syscall.Kill(-ch.pid, sig); !errors.Is(err, syscall.ESRCH) {
-		return err
+func (ch *child) signal(sig syscall.Signal) error { return ch.send(-ch.pid, sig) }
+
+// signalAlone sends a signal to the command itself.
+func (ch *child) signalAlone(sig syscall.Signal) error { return ch.send(ch.pid, sig) }
+
+func (ch *child) send(pid int, sig syscall.Signal) error {
+	err := syscall.Kill(pid, sig)
+	if err == nil || errors.Is(err, syscall.ESRCH) {
+		return nil
 	}
-	return nil
+	if ch.undelivered != nil {
+		ch.undelivered(sig, err)
+	}
+	return err
 }
 
 // gone reports whether nothing of the group is left.

@@ -3,7 +3,10 @@
 // has started, when its permit is revoked.
 package supervise
 
-import "time"
+import (
+	"os"
+	"time"
+)
 
 // Command is a command to run. It inherits stdin, stdout and stderr.
 type Command struct {
@@ -17,6 +20,9 @@ type Command struct {
 	// OnStop is called before this process is stopped along with the command,
 	// if its process group has the terminal.
 	OnStop func()
+	// OnUndelivered is called when a signal could not be delivered to the command,
+	// as to one that runs as another user.
+	OnUndelivered func(os.Signal, error)
 }
 
 // Permit says how long a command may run.

@@ -52,12 +52,12 @@ func (e *ending) killNow() {
 		return
 	}
 	e.giveUp = time.After(killTime)
-	e.remaining = e.child.signal(syscall.SIGKILL)
-	signalAll(e.child.detached(), syscall.SIGKILL)
-	if e.remaining == nil {
-		e.remaining = fmt.Errorf("process group %d has not ended within %s of SIGKILL",
-			e.child.pid, killTime)
+	e.remaining = fmt.Errorf("process group %d has not ended within %s of SIGKILL",
+		e.child.pid, killTime)
+	if err := e.child.signal(syscall.SIGKILL); err != nil {
+		e.remaining = fmt.Errorf("process group %d cannot be killed: %w", e.child.pid, err)
 	}
+	signalAll(e.child.detached(), syscall.SIGKILL)
 }
 
 // complete reports whether nothing is left of the group, nor of the descendants

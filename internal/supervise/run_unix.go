@@ -119,7 +119,7 @@ func (s *supervisor) pass(sig syscall.Signal) {
 	switch sig {
 	case syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM:
 		if !s.exited { // its children may have no handler and would die of it
-			_ = syscall.Kill(s.child.pid, sig)
+			_ = s.child.signalAlone(sig)
 		}
 		return
 	case syscall.SIGTERM, syscall.SIGHUP:
