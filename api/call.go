@@ -7,11 +7,10 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-
-	"gitlab.com/relukko/relukko-go/internal/tasks"
 )
 
 type kind int
@@ -39,7 +38,9 @@ type call struct {
 	verb, id, name string // what is asked, of what: one of id and name, or none
 	kind           kind
 	method, path   string // the path behind the id
-	once           bool   // asking twice may do it twice
+	once           bool   // one attempt only
+	patient        bool   // which takes as long as the context allows
+	fresh          bool   // over a connection of its own
 	wait           time.Duration
 	body           []byte // stays as it is once the first attempt has begun
 	like           Lock   // what the answer will resemble
@@ -48,10 +49,12 @@ type call struct {
 	lock Lock // the answer
 	list []Lock
 
-	cancel     context.CancelFunc // of the attempt under way; guarded by calls.mu
-	untilClose bool               // ends when Close begins
-	first      attempt
-	buffer     [192]byte // of body, where it fits
+	mu        sync.Mutex
+	cancel    context.CancelFunc // of the attempt under way
+	abandoned bool               // by Shutdown
+
+	first  attempt
+	buffer [192]byte // of body, where it fits
 }
 
 // op says what is asked, for errors.
@@ -79,11 +82,14 @@ func (k *call) limits() (time.Duration, int) {
 }
 
 // do makes the attempts of k.
-func (c *Client) do(ctx context.Context, k *call) error {
-	if err := c.calls.begin(ctx, k); err != nil {
+func (c *Client) do(ctx context.Context, k *call, opts ...CallOption) error {
+	for _, opt := range opts {
+		opt(k)
+	}
+	if err := c.begin(k); err != nil {
 		return &failure{op: k.op(), err: err, notSent: true}
 	}
-	defer c.calls.end(k)
+	defer c.under.End(k)
 	if c.trusted {
 		k.trust()
 		return nil
@@ -93,7 +99,7 @@ func (c *Client) do(ctx context.Context, k *call) error {
 	}
 	begin := time.Now()
 	err := c.attempt(ctx, k, &k.first)
-	if err == nil || k.once || !Transient(err) || tasks.IsOnce(ctx) {
+	if err == nil || k.once || !Transient(err) {
 		return err
 	}
 	return c.retry(ctx, k, begin, err)
@@ -117,7 +123,7 @@ func (c *Client) retry(ctx context.Context, k *call, begin time.Time, err error)
 		if wait >= time.Until(end) {
 			return err
 		}
-		if stop := c.calls.sleep(ctx, wait); stop != nil {
+		if stop := c.sleep(ctx, wait); stop != nil {
 			return &failure{op: k.op(), err: after(stop, err), notSent: !maybe}
 		}
 		last := err

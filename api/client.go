@@ -13,7 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"gitlab.com/relukko/relukko-go/internal/tasks"
+	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 )
 
 // Client speaks to one Relukko backend. Make one with [New] or [FromEnv], use
@@ -27,11 +27,11 @@ type Client struct {
 	maxWait atomic.Int64
 	callOff atomic.Bool
 
-	tasks   *tasks.Group
-	calls   *calls
+	under   *lifecycle.Group // what is under way
 	watches *hub
 
-	patience context.Context // of Close
+	closing  atomic.Bool
+	patience context.Context // of Shutdown
 	giveUp   context.CancelFunc
 	closed   chan struct{} // closed when Close is done
 	closeErr error         // set before that
@@ -142,8 +142,7 @@ func newClient(urlName, baseURL, keyName, apiKey string, roots *x509.CertPool, o
 		wire:    func() *wire { return w },
 		log:     conf.log,
 		trusted: os.Getenv(envTrust) != "",
-		tasks:   tasks.NewGroup(ErrClosed),
-		calls:   newCalls(),
+		under:   lifecycle.NewGroup(ErrClosed),
 		closed:  make(chan struct{}),
 	}
 	if c.log == nil {
@@ -217,9 +216,6 @@ func (c *Client) Trusted() bool { return c.trusted }
 // BaseURL is the backend's, without user info and without a slash at the end;
 // for messages.
 func (c *Client) BaseURL() string { return c.base }
-
-// Tasks is for package relukko, whose mutexes keep account of themselves in it.
-func (c *Client) Tasks() *tasks.Group { return c.tasks }
 
 // String names the backend.
 func (c *Client) String() string { return "relukko client of " + c.base }

@@ -261,6 +261,13 @@ func (e *Error) errorOf(body []byte, oneLock bool) {
 			e.Holder = &holder
 		}
 	}
+	members := 2
+	if lock != nil {
+		members++
+	}
+	if n, err := strconv.ParseFloat(string(status), 64); err == nil && count == members {
+		e.Own = n == float64(e.Status)
+	}
 	if n, err := strconv.ParseFloat(string(status), 64); err == nil && oneLock && count == 2 {
 		e.gone = goneStatus(e.Status) && (n == http.StatusNotFound || n == http.StatusUnprocessableEntity)
 	}

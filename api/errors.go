@@ -50,6 +50,10 @@ type Error struct {
 	// MaybeDone has most likely deleted the lock.
 	MaybeDone bool
 
+	// Own: the body is the backend's own. Any other answer comes from something
+	// on the way, such as a proxy whose backend restarts.
+	Own bool
+
 	gone bool // the backend itself says that the lock is gone
 }
 

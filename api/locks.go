@@ -38,18 +38,28 @@ type Update struct {
 	ExpiresAt *time.Time // nil keeps the expiry; may lie in the past
 }
 
-// A CreateOption changes one call of [Client.Create].
-type CreateOption func(*createOptions)
-
-type createOptions struct{ wait time.Duration }
+// A CallOption changes one call.
+type CallOption func(*call)
 
 // Wait lets a backend that can queue requests keep this one for up to d (in
 // whole seconds, rounded up, at most 30 s) while the name is held, and answer
 // when its turn comes. Any other backend answers at once, see
 // [Client.MaxWait]. Zero and less: do not wait.
-func Wait(d time.Duration) CreateOption {
-	return func(o *createOptions) { o.wait = d }
+func Wait(d time.Duration) CallOption {
+	return func(k *call) {
+		if seconds := (min(d, maxWait) + time.Second - 1) / time.Second; seconds > 0 && k.kind == isCreate {
+			k.wait = seconds * time.Second
+		}
+	}
 }
+
+// Once makes one attempt, without retries. Where the context has a deadline, the
+// attempt may take until then instead of the usual 5 s.
+func Once() CallOption { return func(k *call) { k.once, k.patient = true, true } }
+
+// FreshConn sends the request over a connection of its own, for when those that
+// are kept open may be dead.
+func FreshConn() CallOption { return func(k *call) { k.fresh = true } }
 
 const (
 	maxWait         = 30 * time.Second
@@ -69,20 +79,13 @@ var errNotText = errors.New("a creator is valid UTF-8")
 // [Error].Holder where the backend says. After an error for which [NoEffect] is
 // false the lock may exist all the same: look for it by its name and creator,
 // or, when creator ends in a mark, see [Client.CallOff].
-func (c *Client) Create(ctx context.Context, name, creator string, opts ...CreateOption) (Lock, error) {
-	var o createOptions
-	for _, opt := range opts {
-		opt(&o)
-	}
+func (c *Client) Create(ctx context.Context, name, creator string, opts ...CallOption) (Lock, error) {
 	k := &call{verb: "create lock", name: name, kind: isCreate, method: http.MethodPost, once: true}
 	switch {
 	case name == "" || !utf8.ValidString(name):
 		k.bad = errors.New("a lock's name is valid UTF-8 and not empty")
 	case !utf8.ValidString(creator):
 		k.bad = errNotText
-	}
-	if seconds := (min(o.wait, maxWait) + time.Second - 1) / time.Second; seconds > 0 {
-		k.wait = seconds * time.Second
 	}
 	k.like = Lock{Name: name, Creator: creator}
 	k.body = append(k.buffer[:0], `{"lock_name":`...)
@@ -93,22 +96,22 @@ func (c *Client) Create(ctx context.Context, name, creator string, opts ...Creat
 	} else {
 		k.body = append(appendString(k.body, creator), '}')
 	}
-	if err := c.do(ctx, k); err != nil {
+	if err := c.do(ctx, k, opts...); err != nil {
 		return Lock{}, err
 	}
 	return k.lock, nil
 }
 
 // Get returns the lock id; [ErrGone] when there is none.
-func (c *Client) Get(ctx context.Context, id string) (Lock, error) {
-	return c.one(ctx, &call{verb: "get lock", method: http.MethodGet}, id)
+func (c *Client) Get(ctx context.Context, id string, opts ...CallOption) (Lock, error) {
+	return c.one(ctx, &call{verb: "get lock", method: http.MethodGet}, id, opts)
 }
 
 // List returns all locks, in the backend's order. Locks that have expired stay
 // in it until the backend sweeps them. No locks: an empty slice, not nil.
-func (c *Client) List(ctx context.Context) ([]Lock, error) {
+func (c *Client) List(ctx context.Context, opts ...CallOption) ([]Lock, error) {
 	k := &call{verb: "list locks", kind: isList, method: http.MethodGet}
-	if err := c.do(ctx, k); err != nil {
+	if err := c.do(ctx, k, opts...); err != nil {
 		return nil, err
 	}
 	return k.list, nil
@@ -116,7 +119,7 @@ func (c *Client) List(ctx context.Context) ([]Lock, error) {
 
 // Update changes the lock id and returns it as it is then; [ErrGone] when
 // there is none. An expiry in the past ends the lock at the backend's next sweep.
-func (c *Client) Update(ctx context.Context, id string, u Update) (Lock, error) {
+func (c *Client) Update(ctx context.Context, id string, u Update, opts ...CallOption) (Lock, error) {
 	k := &call{verb: "update lock", method: http.MethodPut}
 	k.body = append(k.buffer[:0], `{"creator":`...)
 	if u.Creator == nil {
@@ -139,31 +142,31 @@ func (c *Client) Update(ctx context.Context, id string, u Update) (Lock, error) 
 		k.body = t.AppendFormat(k.body, time.RFC3339Nano)
 		k.body = append(k.body, `"}`...)
 	}
-	return c.one(ctx, k, id)
+	return c.one(ctx, k, id, opts)
 }
 
 // Delete deletes the lock id and returns it as it was; [ErrGone] when there is
 // none. "Gone" with [Error].MaybeDone means that this very call deleted it, in
 // all likelihood, in an attempt whose answer was lost.
-func (c *Client) Delete(ctx context.Context, id string) (Lock, error) {
-	return c.one(ctx, &call{verb: "delete lock", method: http.MethodDelete}, id)
+func (c *Client) Delete(ctx context.Context, id string, opts ...CallOption) (Lock, error) {
+	return c.one(ctx, &call{verb: "delete lock", method: http.MethodDelete}, id, opts)
 }
 
 // KeepAlive makes the lock id expire d from now, by the backend's clock, and
 // returns it as it is then; [ErrGone] when there is none. d may have
 // fractions of a second; 0 stands for the backend's 5 minutes.
-func (c *Client) KeepAlive(ctx context.Context, id string, d time.Duration) (Lock, error) {
-	return c.lengthen(ctx, &call{verb: "keep alive lock", path: "/keep_alive", method: http.MethodPut}, id, d)
+func (c *Client) KeepAlive(ctx context.Context, id string, d time.Duration, opts ...CallOption) (Lock, error) {
+	return c.lengthen(ctx, &call{verb: "keep alive lock", path: "/keep_alive", method: http.MethodPut}, id, d, opts)
 }
 
 // AddToExpiry makes the lock id expire d later than it would, and returns it
 // as it is then; [ErrGone] when there is none. 0 stands for the backend's 5
 // minutes. Like Create it makes one attempt: two would add twice.
-func (c *Client) AddToExpiry(ctx context.Context, id string, d time.Duration) (Lock, error) {
-	return c.lengthen(ctx, &call{verb: "add to expiry of lock", path: "/add_to_expire_at", method: http.MethodPut, once: true}, id, d)
+func (c *Client) AddToExpiry(ctx context.Context, id string, d time.Duration, opts ...CallOption) (Lock, error) {
+	return c.lengthen(ctx, &call{verb: "add to expiry of lock", path: "/add_to_expire_at", method: http.MethodPut, once: true}, id, d, opts)
 }
 
-func (c *Client) lengthen(ctx context.Context, k *call, id string, d time.Duration) (Lock, error) {
+func (c *Client) lengthen(ctx context.Context, k *call, id string, d time.Duration, opts []CallOption) (Lock, error) {
 	if d < 0 {
 		k.bad = fmt.Errorf("%v is negative", d)
 	}
@@ -173,7 +176,7 @@ func (c *Client) lengthen(ctx context.Context, k *call, id string, d time.Durati
 	k.body = append(k.buffer[:0], `{"seconds":`...)
 	k.body = strconv.AppendFloat(k.body, d.Seconds(), 'f', -1, 64)
 	k.body = append(k.body, '}')
-	return c.one(ctx, k, id)
+	return c.one(ctx, k, id, opts)
 }
 
 // Health returns nil when the backend says that it is up. It needs no API key.
@@ -186,7 +189,7 @@ func (c *Client) Health(ctx context.Context) error {
 // only later it is refused. nil means that all this is so. A backend that
 // cannot do this answers an *[Error] (404 or 405, mostly).
 // A mark consists of letters, digits, '-' and '_'.
-func (c *Client) CallOff(ctx context.Context, mark string) error {
+func (c *Client) CallOff(ctx context.Context, mark string, opts ...CallOption) error {
 	k := &call{verb: "call off create", name: mark, kind: isCallOff, method: http.MethodDelete}
 	other := func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
@@ -194,7 +197,7 @@ func (c *Client) CallOff(ctx context.Context, mark string) error {
 	if mark == "" || strings.ContainsFunc(mark, other) {
 		k.bad = errors.New("a mark consists of letters, digits, '-' and '_'")
 	}
-	return c.do(ctx, k)
+	return c.do(ctx, k, opts...)
 }
 
 // MaxWait is how long the backend lets a create wait for its turn, as its last
@@ -210,13 +213,13 @@ func (c *Client) MaxWait() time.Duration { return time.Duration(c.maxWait.Load()
 func (c *Client) CanCallOff() bool { return c.callOff.Load() }
 
 // one does k, which is about the lock id.
-func (c *Client) one(ctx context.Context, k *call, id string) (Lock, error) {
+func (c *Client) one(ctx context.Context, k *call, id string, opts []CallOption) (Lock, error) {
 	lower, ok := parseID(id)
 	if !ok {
 		lower, k.bad = id, errors.New("a lock's id is a UUID")
 	}
 	k.id, k.like.ID, k.kind = lower, lower, isLock
-	if err := c.do(ctx, k); err != nil {
+	if err := c.do(ctx, k, opts...); err != nil {
 		return Lock{}, err
 	}
 	return k.lock, nil

@@ -181,9 +181,12 @@ func (c *Client) attempt(ctx context.Context, k *call, a *attempt) error {
 	if w.limit > 0 && w.limit < allowed-k.wait {
 		allowed = w.limit + k.wait
 	}
+	if end, ok := ctx.Deadline(); ok && k.patient {
+		allowed = max(allowed, time.Until(end))
+	}
 	bounded, cancel := context.WithTimeout(ctx, allowed)
 	defer cancel()
-	if err := c.calls.attempt(k, cancel); err != nil {
+	if err := k.attempting(cancel); err != nil {
 		return &failure{op: k.op(), err: err, notSent: true}
 	}
 	err := c.exchange(bounded, k, a)
@@ -216,7 +219,13 @@ func (c *Client) attempt(ctx context.Context, k *call, a *attempt) error {
 // keeps it from getting a whole answer.
 func (c *Client) exchange(ctx context.Context, k *call, a *attempt) error {
 	w := c.wire()
-	resp, err := w.send(w.request(ctx, k, a))
+	send := w.send
+	if t, ok := w.client.Transport.(*http.Transport); ok && k.fresh {
+		t = t.Clone()
+		t.DisableKeepAlives = true
+		send = t.RoundTrip
+	}
+	resp, err := send(w.request(ctx, k, a))
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ type Watch struct {
 // decides. The error is [ErrNoWatch] for a client that does not watch, or
 // [ErrClosed].
 func (c *Client) Watch(ctx context.Context) (*Watch, error) {
-	if err := c.calls.refused(ctx); err != nil {
+	if err := c.under.Refusal(); err != nil {
 		return nil, err
 	}
 	return c.watches.watch(ctx)
