@@ -42,9 +42,7 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	left := c.tasks.Close(c.patience)
 	left = append(left, c.calls.close(c.patience)...)
 	c.watches.close()
-	if w := c.transport(); w.own {
-		w.client.CloseIdleConnections()
-	}
+	c.transport().close()
 	if len(left) > 0 {
 		c.closeErr = fmt.Errorf("relukko: closed with %d unfinished: %s", len(left), strings.Join(left, "; "))
 	}
