@@ -45,9 +45,7 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	}
 	left := c.under.Close(c.patience)
 	c.watches.close()
-	if w := c.wire(); w.own {
-		w.client.CloseIdleConnections()
-	}
+	c.transport().close()
 	if len(left) > 0 {
 		c.closeErr = fmt.Errorf("relukko: closed with %d unfinished: %s", len(left), strings.Join(left, "; "))
 	}
