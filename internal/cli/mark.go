@@ -1,16 +1,12 @@
 package cli
 
 import (
-	"regexp"
-
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// mark is what Lock appends to its creator.
-var mark = regexp.MustCompile(` #[a-z0-9]{12,}$`)
-
-// creatorOf returns the creator of a lock without a mark.
-func creatorOf(lock api.Lock) string { return mark.ReplaceAllString(lock.Creator, "") }
-
-// uuid is the form of an id.
-var uuid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+// creatorOf returns the creator of a lock without the mark that Lock appends.
+func creatorOf(lock api.Lock) string {
+	creator, _, _ := wire.CutMark(lock.Creator)
+	return creator
+}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 func newRelease(p *program) *cobra.Command {
@@ -26,10 +27,10 @@ guards.`,
 	}
 	ask := newAsking(cmd, p)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		id := args[0]
-		if !uuid.MatchString(id) {
+		id, ok := wire.ParseID(args[0])
+		if !ok {
 			return usage("%q is not the id of a lock, which relukko acquire prints. "+
-				"Did that fail?", id)
+				"Did that fail?", args[0])
 		}
 		return ask.do(func(ctx context.Context, c *api.Client) error {
 			err := remove(ctx, c, id)
