@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"syscall"
 
 	"gitlab.com/relukko/relukko-go"
@@ -50,6 +51,7 @@ func explainLoss(loss *relukko.LostError, base string) *failure {
 // explainAnswer is for an answer that is not what was asked for.
 func explainAnswer(e *api.Error, base string) *failure {
 	f := &failure{status: statusUnavailable}
+	proxy := proxyFor(base)
 	switch {
 	case errors.Is(e, api.ErrRefused) && e.Status != http.StatusBadRequest:
 		f.text = fmt.Sprintf("%s refuses the API key (%s)", base, said(e))
@@ -60,6 +62,10 @@ func explainAnswer(e *api.Error, base string) *failure {
 	case errors.Is(e, api.ErrGone):
 		f.status = statusFailed
 		f.text = e.Op + ": the lock does not exist any more"
+	case !e.Own && proxy != "":
+		f.text = fmt.Sprintf("no answer from %s: something on the way, probably the proxy %s, "+
+			"answered %s", base, proxy, said(e))
+		f.advice = checkProxy
 	case e.Status < 300, e.Status == http.StatusNotFound:
 		f.text = fmt.Sprintf("%s is not a Relukko backend (%s)", base, said(e))
 		f.advice = "Check --url or RELUKKO_BASE_URL: is a path missing?"
@@ -85,13 +91,8 @@ func unreachable(err error, base string) *failure {
 	certificate, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	_, otherHost := errors.AsType[x509.HostnameError](err)
 	f := &failure{status: statusUnavailable}
+	proxy := proxyFor(base)
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		f.text = fmt.Sprintf("no Relukko backend at %s: connection refused", base)
-		f.advice = "Start one with `relukko serve`, or set RELUKKO_BASE_URL"
-	case isDNS:
-		f.text = fmt.Sprintf("no Relukko backend at %s: %s: %s", base, dns.Name, dns.Err)
-		f.advice = "Check --url or RELUKKO_BASE_URL"
 	case otherHost:
 		f.text = fmt.Sprintf("the certificate of %s is for another address: %s",
 			base, printable(certificate.Err.Error()))
@@ -100,6 +101,15 @@ func unreachable(err error, base string) *failure {
 		f.text = fmt.Sprintf("the certificate of %s is not trusted: %s",
 			base, printable(certificate.Err.Error()))
 		f.advice = "Set REQUESTS_CA_BUNDLE to a file with the certificate of its CA"
+	case proxy != "":
+		f.text = fmt.Sprintf("no answer from %s through the proxy %s: %s", base, proxy, network(err))
+		f.advice = checkProxy
+	case errors.Is(err, syscall.ECONNREFUSED):
+		f.text = fmt.Sprintf("no Relukko backend at %s: connection refused", base)
+		f.advice = "Start one with `relukko serve`, or set RELUKKO_BASE_URL"
+	case isDNS:
+		f.text = fmt.Sprintf("no Relukko backend at %s: %s: %s", base, dns.Name, dns.Err)
+		f.advice = "Check --url or RELUKKO_BASE_URL"
 	case isNet && timeout.Timeout():
 		f.text = fmt.Sprintf("no answer from %s in time", base)
 		f.advice = checkNetwork
@@ -110,3 +120,29 @@ func unreachable(err error, base string) *failure {
 }
 
 const checkNetwork = "Is the address right, and is the network up?"
+
+const checkProxy = "Check HTTP_PROXY and HTTPS_PROXY, or add the backend's host to NO_PROXY"
+
+// proxyFor returns the proxy for requests to base, "" if there is none.
+func proxyFor(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return ""
+	}
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u})
+	if err != nil || proxy == nil {
+		return ""
+	}
+	return (&url.URL{Scheme: proxy.Scheme, Host: proxy.Host}).String() // without its password
+}
+
+// network returns what the network said.
+func network(err error) string {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return dns.Name + ": " + dns.Err
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return plain(op.Err)
+	}
+	return plain(err)
+}
