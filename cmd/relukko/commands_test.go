@@ -60,6 +60,10 @@ func TestAcquireAndRelease(t *testing.T) {
 	require.WithinDuration(t, time.Now().Add(2*time.Hour), lock.ExpiresAt, patience)
 	require.Regexp(t, `^job 7 #`, *lock.Creator)
 
+	succeeds(t, s, "acquire", "prod")
+	require.NotContains(t, *lockOf(t, s, "prod").Creator, "/", "the process has ended")
+	require.True(t, s.Delete("prod"))
+
 	p := launch(t, of(s), []string{"acquire", "staging", "--wait", "1m", "--json"})
 	p.stderr.await(t, "waiting for lock")
 	succeeds(t, s, "release", id)

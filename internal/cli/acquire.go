@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/user"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,7 +41,7 @@ acquired in time.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: completeNames(p, 1),
 	}
-	f.add(cmd)
+	f.add(cmd, "user@host")
 	durationVar(cmd, &lease, "for", "how long to hold it, in whole seconds")
 	jsonFlag(cmd, &asJSON)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -63,6 +66,9 @@ func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON
 	if err != nil {
 		return err
 	}
+	if f.creator == "" {
+		f.creator = userAtHost()
+	}
 	ignoreBrokenPipes()
 	signals := supervise.Catch()
 	w := newWaiting(p.Stderr, c.BaseURL(), f.quiet)
@@ -85,6 +91,20 @@ func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON
 	p.warnUnreleased(c.BaseURL(), unreleased...)
 	shutdown(c, lostCleanUpTimeout)
 	return explain(err, c.BaseURL())
+}
+
+// userAtHost returns the creator of a lock that outlives this process: there is no
+// process to look for.
+func userAtHost() string {
+	name := strconv.Itoa(os.Getuid())
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return name + "@" + host
 }
 
 // hold makes a lock that was just acquired expire after its lease.

@@ -41,14 +41,15 @@ type lockFlags struct {
 	quiet          bool
 }
 
-func (f *lockFlags) add(cmd *cobra.Command) {
+// add adds the flags. creator says what the default of --creator is.
+func (f *lockFlags) add(cmd *cobra.Command, creator string) {
 	durationVar(cmd, &f.wait, "wait",
 		"how long to wait for the lock, 0: not at all (default: without limit)")
 	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait for a lock that is held")
 	cmd.Flags().BoolVar(&f.nested, "nested", false,
 		"wait even for a lock that a surrounding relukko run holds")
 	cmd.Flags().StringVar(&f.creator, "creator", "",
-		"`who` others see as the holder (default user@host/pid)")
+		"`who` others see as the holder (default "+creator+")")
 	cmd.Flags().IntVar(&f.conflictStatus, "conflict-exit-code", statusNotAcquired,
 		"exit `status` when the lock is held and was not acquired in time")
 	cmd.Flags().BoolVar(&f.quiet, "quiet", false,

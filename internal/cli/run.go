@@ -46,7 +46,7 @@ func newRun(p *program) *cobra.Command {
 		}
 		return completeNames(p, 1)(cmd, args, toComplete)
 	}
-	f.add(cmd)
+	f.add(cmd, "user@host/pid")
 	cmd.Flags().StringArrayVar(&f.more, "lock", nil,
 		"`name` of a lock, may be repeated; NAME can then be omitted")
 	durationVar(cmd, &f.ttl, "ttl", "the lease, in whole seconds: "+
