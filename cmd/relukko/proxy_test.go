@@ -19,7 +19,7 @@ func TestAProxyIsNamed(t *testing.T) {
 	t.Cleanup(forbids.Close)
 	for name, row := range map[string]struct{ url, proxy, says string }{
 		"dead": {"http://192.0.2.7:3000", "http://ada:secret@127.0.0.1:1",
-			"through the proxy http://127.0.0.1:1: dial tcp 127.0.0.1:1: " +
+			"through the proxy http://127.0.0.1:1: proxyconnect tcp: dial tcp 127.0.0.1:1: " +
 				"connect: connection refused. Check HTTP_PROXY and HTTPS_PROXY"},
 		"dead, https": {"https://192.0.2.7:3000", "http://127.0.0.1:1",
 			"through the proxy http://127.0.0.1:1: "},

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
 // serving is a relukko serve.
@@ -108,24 +109,26 @@ func TestServeRefusesToStart(t *testing.T) {
 		status int
 		says   string
 	}{
-		"no key, for all to reach":   {args: []string{"--addr", "0.0.0.0:0"}, status: 64, says: "so set RELUKKO_API_KEY"},
-		"the same over IPv6":         {args: []string{"--addr", "[::]:0"}, status: 64, says: "so set RELUKKO_API_KEY"},
-		"the same by environment":    {env: []string{"RELUKKO_BIND_ADDR=0.0.0.0:0"}, args: []string{"--addr", ""}, status: 64, says: "so set RELUKKO_API_KEY"},
-		"an empty list of keys":      {env: []string{envKey + "=,"}, status: 64, says: "RELUKKO_API_KEY is set, but there is no key in it"},
-		"no key file":                {args: []string{"--api-key-file", "/nowhere"}, status: 64, says: "/nowhere"},
-		"a port alone":               {args: []string{"--addr", "3907"}, status: 64, says: "write 127.0.0.1:3907"},
-		"the port is taken":          {args: []string{"--addr", taken.Addr().String()}, status: 1, says: "address already in use"},
-		"no address":                 {args: []string{"--addr", "nowhere.invalid:0"}, status: 1, says: "nowhere.invalid"},
-		"the file is in use":         {args: []string{"--store", busy.store}, status: 1, says: "another process has it open"},
-		"no store of that kind":      {args: []string{"--store", "sqlite:x"}, status: 64, says: "none of bolt:PATH, memory, postgres://…"},
-		"no database":                {args: []string{"--store", "postgres://ada:hush@127.0.0.1:1/x"}, status: 1, says: "127.0.0.1"},
-		"no database by environment": {env: []string{"DATABASE_URL=postgres://ada:hush@127.0.0.1:1/x"}, status: 1, says: "127.0.0.1"},
-		"not a database":             {env: []string{"DATABASE_URL=mysql://ada:hush@127.0.0.1:1/x"}, status: 64, says: "DATABASE_URL"},
-		"a certificate, no key":      {args: []string{"--tls-cert", "x"}, status: 64, says: "tls-key"},
-		"no certificate":             {args: []string{"--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, status: 64, says: "/nowhere"},
-		"no log format":              {args: []string{"--log-format", "xml"}, status: 64, says: `--log-format: "xml" is neither text nor json`},
-		"no log level":               {args: []string{"--log-level", "loud"}, status: 64, says: `--log-level: "loud" is none of debug, info, warn, error`},
-		"a client's flag":            {args: []string{"--url", "http://localhost"}, status: 64, says: "--addr"},
+		"no key, for all to reach": {args: []string{"--addr", "0.0.0.0:0"}, status: 64, says: "so set RELUKKO_API_KEY"},
+		"the same over IPv6":       {args: []string{"--addr", "[::]:0"}, status: 64, says: "so set RELUKKO_API_KEY"},
+		"the same by environment":  {env: []string{"RELUKKO_BIND_ADDR=0.0.0.0:0"}, args: []string{"--addr", ""}, status: 64, says: "so set RELUKKO_API_KEY"},
+		"an empty list of keys":    {env: []string{envKey + "=,"}, status: 64, says: "RELUKKO_API_KEY is set, but there is no key in it"},
+		"no key file":              {args: []string{"--api-key-file", "/nowhere"}, status: 64, says: "/nowhere"},
+		"a port alone":             {args: []string{"--addr", "3907"}, status: 64, says: "write 127.0.0.1:3907"},
+		"the port is taken":        {args: []string{"--addr", taken.Addr().String()}, status: 1, says: "address already in use"},
+		"no address":               {args: []string{"--addr", "nowhere.invalid:0"}, status: 1, says: "nowhere.invalid"},
+		"the file is in use":       {args: []string{"--store", busy.store}, status: 1, says: "another process has it open"},
+		"no store of that kind":    {args: []string{"--store", "sqlite:x"}, status: 64, says: "none of bolt:PATH, memory, postgres://…"},
+		"no database": {args: []string{"--wait-for-store", "0", "--store", "postgres://ada:hush@127.0.0.1:1/x"}, status: 1,
+			says: "store postgres://127.0.0.1:1/x: dial tcp 127.0.0.1:1: connect: connection refused\n"},
+		"no database by environment": {env: []string{"DATABASE_URL=postgres://ada:hush@127.0.0.1:1/x"},
+			args: []string{"--wait-for-store", "300ms"}, status: 1, says: "127.0.0.1"},
+		"not a database":        {env: []string{"DATABASE_URL=mysql://ada:hush@127.0.0.1:1/x"}, status: 64, says: "DATABASE_URL"},
+		"a certificate, no key": {args: []string{"--tls-cert", "x"}, status: 64, says: "tls-key"},
+		"no certificate":        {args: []string{"--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, status: 64, says: "/nowhere"},
+		"no log format":         {args: []string{"--log-format", "xml"}, status: 64, says: `--log-format: "xml" is neither text nor json`},
+		"no log level":          {args: []string{"--log-level", "loud"}, status: 64, says: `--log-level: "loud" is none of debug, info, warn, error`},
+		"a client's flag":       {args: []string{"--url", "http://localhost"}, status: 64, says: "--addr"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -249,6 +252,36 @@ func TestServeLogs(t *testing.T) {
 	quiet := serveWith(t, nil, "--store", "memory", "--log-level", "error")
 	quiet.stop()
 	require.Equal(t, 3, strings.Count(quiet.stderr.String(), "\n"), quiet.stderr)
+}
+
+// A database that starts after the server is waited for.
+func TestServeWaitsForPostgreSQL(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Cluster{}
+	t.Cleanup(func() { require.NoError(t, database.Close()) })
+	url := database.Database(t)
+	database.Kill(t)
+	args := []string{"serve", "--addr", "127.0.0.1:0", "--store", url}
+	s := launch(t, []string{envKey + "=k"}, args)
+	const waits = `level=WARN msg="the store is not available, retrying"`
+	s.stderr.await(t, waits)
+	interrupted := launch(t, []string{envKey + "=k"}, args)
+	interrupted.stderr.await(t, waits)
+	interrupted.signal(syscall.SIGTERM)
+	require.Zero(t, interrupted.awaitEnd(), interrupted.stderr)
+	database.Start(t)
+	said := s.stderr.await(t, "relukko: listening on")
+	require.Equal(t, 1, strings.Count(said, "WARN"), said)
+	s.signal(syscall.SIGTERM)
+	require.Zero(t, s.awaitEnd(), s.stderr)
+
+	// What waiting does not mend is not waited for.
+	began := time.Now()
+	status, _, stderr := run(t, []string{envKey + "=k"}, "serve", "--addr", "127.0.0.1:0",
+		"--store", regexp.MustCompile(`/[a-z0-9_]+(\?|$)`).ReplaceAllString(url, "/nodb$1"))
+	require.Equal(t, 1, status, stderr)
+	require.Contains(t, stderr, `"nodb" does not exist`)
+	require.Less(t, time.Since(began), 10*time.Second)
 }
 
 // Who reads the log can go away, as when it is piped to something that ends: the

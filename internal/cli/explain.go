@@ -142,7 +142,7 @@ func network(err error) string {
 		return dns.Name + ": " + dns.Err
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return plain(op.Err)
+		return plain(op)
 	}
 	return plain(err)
 }

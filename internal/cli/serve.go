@@ -16,7 +16,7 @@ import (
 // serveFlags are those of relukko serve.
 type serveFlags struct {
 	addr, store         string
-	grace               time.Duration
+	grace, waitForStore time.Duration
 	tlsCert, tlsKey     string
 	logFormat, logLevel string
 }
@@ -34,13 +34,13 @@ There can be several, separated by commas or line breaks, so that clients can
 change from one to another. Without any, on a loopback address, one is generated
 and printed; on another address the server does not start.
 
-The first line on stderr says where it listens and which store it uses. On
-SIGTERM or SIGINT it accepts no new work, tells waiting clients to come again,
-and ends within 5 s with exit status 0; on a second signal it ends immediately.
-A lock that was acknowledged is kept in any case.`
+When it is ready, a line on stderr says where it listens and which store it
+uses. On SIGTERM or SIGINT it accepts no new work, tells waiting clients to come
+again, and ends within 5 s with exit status 0; on a second signal it ends
+immediately. A lock that was acknowledged is kept in any case.`
 
 func newServe(p *program) *cobra.Command {
-	f := serveFlags{grace: 3 * time.Minute}
+	f := serveFlags{grace: 3 * time.Minute, waitForStore: time.Minute}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a backend",
@@ -73,6 +73,8 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.store, "store", "", "where the locks are kept: "+
 		"bolt:PATH, memory or postgres://… "+
 		"(default $DATABASE_URL, else a file in the user's state directory)")
+	durationVar(cmd, &f.waitForStore, "wait-for-store",
+		"how long to retry when PostgreSQL is not available at the start")
 	durationVar(cmd, &f.grace, "grace", "how long an expired lock keeps its name")
 	flags.StringVar(&f.tlsCert, "tls-cert", "",
 		"`file` with the certificate chain, in PEM, for TLS")
@@ -126,7 +128,7 @@ func (p *program) serve(f *serveFlags) error {
 		}
 		keys = []string{randomKey()}
 	}
-	store, err := openStore(ctx, spec, log.Logger)
+	store, err := openStore(ctx, spec, f.waitForStore, log.Logger)
 	if ctx.Err() != nil {
 		if err == nil {
 			store.Close()
@@ -134,7 +136,7 @@ func (p *program) serve(f *serveFlags) error {
 		return nil // it was told to end before it began
 	}
 	if err != nil {
-		return failed("%s", plain(err))
+		return failed("store %s: %s", showStore(spec), databaseError(err))
 	}
 	log.listening(l.Addr(), certificate != nil, spec)
 	if generated {

@@ -2,12 +2,17 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
@@ -79,15 +84,48 @@ func (p *program) defaultStorePath() (string, error) {
 	return filepath.Join(dir, "relukko", "locks.db"), nil
 }
 
-// openStore opens the store of a spec.
-func openStore(ctx context.Context, spec string, log *slog.Logger) (closingStore, error) {
+// openStore opens the store of a spec. It retries for wait while a database is not
+// available; when ctx ends it returns its error.
+func openStore(
+	ctx context.Context, spec string, wait time.Duration, log *slog.Logger,
+) (closingStore, error) {
 	switch {
 	case spec == memoryStore:
 		return inMemory{server.NewMemoryStore()}, nil
-	case isPostgres(spec):
-		return pgstore.Open(ctx, spec, pgstore.WithLogger(log))
+	case !isPostgres(spec):
+		return boltstore.Open(strings.TrimPrefix(spec, boltPrefix), boltstore.WithLogger(log))
 	}
-	return boltstore.Open(strings.TrimPrefix(spec, boltPrefix), boltstore.WithLogger(log))
+	end := time.Now().Add(wait)
+	waits := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(100*time.Millisecond), backoff.WithMaxInterval(2*time.Second))
+	for waiting := false; ; waiting = true {
+		store, err := pgstore.Open(ctx, spec, pgstore.WithLogger(log))
+		pause := min(waits.NextBackOff(), time.Until(end))
+		if err == nil || !errors.Is(err, server.ErrUnavailable) || pause <= 0 {
+			return store, err
+		}
+		if !waiting {
+			log.Warn("the store is not available, retrying", "store", showStore(spec),
+				"error", databaseError(err), "for", short(wait))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// databaseError returns what a database, or the network, said. The driver's own text
+// has it once for each address and TLS mode that it tried.
+func databaseError(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return plain(e)
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return network(err)
+	}
+	return plain(err)
 }
 
 type inMemory struct{ *server.MemoryStore }
