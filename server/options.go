@@ -68,13 +68,17 @@ func AllExtensions() []Extension {
 // WithAPIKeys lets in requests that carry one of these keys as X-API-KEY. May be given several times. Empty keys
 // are ignored; without any key every request but /healthchecker is refused.
 func WithAPIKeys(keys ...string) Option {
-	return func(c *config) {
-		for _, key := range keys {
-			if key != "" {
-				c.keys = append(c.keys, sha256.Sum256([]byte(key)))
-			}
+	return func(c *config) { c.keys = append(c.keys, hashed(keys)...) }
+}
+
+// hashed returns the hashes of the keys that are not empty.
+func hashed(keys []string) (hashes [][sha256.Size]byte) {
+	for _, key := range keys {
+		if key != "" {
+			hashes = append(hashes, sha256.Sum256([]byte(key)))
 		}
 	}
+	return hashes
 }
 
 // WithGrace sets how long an expired lock still holds its name before it is swept: 3 min by default, none with 0.

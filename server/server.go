@@ -25,6 +25,8 @@ type Server struct {
 	store Store
 	mux   *http.ServeMux
 
+	admits atomic.Pointer[[][sha256.Size]byte] // the hashes of the API keys
+
 	room    room
 	hub     hub
 	sweeper sweeper
@@ -60,6 +62,7 @@ func New(store Store, opts ...Option) *Server {
 	s.hub.init()
 	s.sweeper.init()
 	s.strays.init()
+	s.admits.Store(&s.keys)
 	s.mux = s.routes()
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.cut, s.cutOff = context.WithCancel(context.Background())
@@ -179,13 +182,19 @@ func (s *Server) refuseClosing(w http.ResponseWriter, r *http.Request) {
 	writeError(w, http.StatusServiceUnavailable, "the server is shutting down")
 }
 
+// SetAPIKeys replaces the keys of [WithAPIKeys] for requests that arrive from now on. Empty keys are ignored.
+func (s *Server) SetAPIKeys(keys ...string) {
+	hashes := hashed(keys)
+	s.admits.Store(&hashes)
+}
+
 // admitted tells whether the request carries one of the keys. How long it takes says nothing about the keys: hashes of equal
 // length are compared in constant time, and all of them.
 func (s *Server) admitted(r *http.Request) bool {
 	sum := sha256.Sum256([]byte(r.Header.Get("X-Api-Key")))
 	match := 0
-	for i := range s.keys {
-		match |= subtle.ConstantTimeCompare(sum[:], s.keys[i][:])
+	for _, key := range *s.admits.Load() {
+		match |= subtle.ConstantTimeCompare(sum[:], key[:])
 	}
 	return match == 1
 }

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -202,4 +203,42 @@ func TestServeTLS(t *testing.T) {
 	require.Equal(t, 69, status, stderr)
 	s.stop()
 	require.NotContains(t, s.stderr.String(), "WARN")
+}
+
+// SIGHUP does not end a server. It reads its files again, and goes on with what it
+// has where that fails.
+func TestSIGHUPReloadsKeysAndCertificate(t *testing.T) {
+	t.Parallel()
+	keys := writeFile(t, "keys", "first\n")
+	cert, key := certificate(t)
+	s := launch(t, nil, []string{"serve", "--addr", "127.0.0.1:0", "--store", "memory",
+		"--api-key-file", keys, "--tls-cert", cert, "--tls-key", key})
+	url := firstLine.FindStringSubmatch(s.stderr.await(t, "\n"))[1]
+	lists := func(apiKey, roots string) int {
+		status, _, _ := run(t, []string{envURL + "=" + url, envKey + "=" + apiKey,
+			"REQUESTS_CA_BUNDLE=" + roots}, "ls")
+		return status
+	}
+	require.Zero(t, lists("first", cert))
+	require.Equal(t, 69, lists("second", cert))
+
+	newCert, newKey := certificate(t)
+	for to, from := range map[string]string{cert: newCert, key: newKey} {
+		content, err := os.ReadFile(from)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(to, content, 0o600))
+	}
+	require.NoError(t, os.WriteFile(keys, []byte("second\n"), 0o600))
+	s.signal(syscall.SIGHUP)
+	s.stderr.await(t, "reloaded the certificate")
+	s.stderr.await(t, "reloaded the API keys")
+	require.Zero(t, lists("second", newCert))
+	require.Equal(t, 69, lists("first", newCert))
+
+	require.NoError(t, os.WriteFile(keys, nil, 0o600))
+	s.signal(syscall.SIGHUP)
+	s.stderr.await(t, "could not reload the API keys")
+	require.Zero(t, lists("second", newCert))
+	s.signal(syscall.SIGTERM)
+	require.Zero(t, s.awaitEnd(), s.stderr)
 }

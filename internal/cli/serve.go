@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,6 +35,9 @@ The API key comes from RELUKKO_API_KEY or the file that --api-key-file names.
 There can be several, separated by commas or line breaks, so that clients can
 change from one to another. Without any, on a loopback address, one is generated
 and printed; on another address the server does not start.
+
+The certificate and the file of API keys are read again within 10 s of a change,
+and immediately on SIGHUP. What cannot be read leaves the previous ones in use.
 
 When it is ready, a line on stderr says where it listens and which store it
 uses. On SIGTERM or SIGINT it accepts no new work, tells waiting clients to come
@@ -103,7 +108,8 @@ func (p *program) serve(f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	certificate, err := loadCertificate(f.tlsCert, f.tlsKey)
+	files := &reloader{log: log.Logger}
+	certificate, err := f.certificate(files)
 	if err != nil {
 		return err
 	}
@@ -113,6 +119,7 @@ func (p *program) serve(f *serveFlags) error {
 	}
 	ctx, stop := endOnSignal()
 	defer stop()
+	hangups := supervise.Notify(syscall.SIGHUP)
 	ignoreBrokenPipes()
 
 	l, err := p.listen(f.addr)
@@ -144,10 +151,46 @@ func (p *program) serve(f *serveFlags) error {
 	}
 	backend := server.New(store, server.WithAPIKeys(keys...), server.WithGrace(f.grace),
 		server.WithLogger(log.Logger))
+	p.reloadKeys(backend, files)
+	go files.run(ctx, hangups)
 	if err := newService(backend, store, certificate, log.Logger).run(ctx, l); err != nil {
 		return failed("%s", plain(err))
 	}
 	return nil
+}
+
+// certificate returns the certificate of the server, which files reloads; nil where
+// there is none.
+func (f *serveFlags) certificate(files *reloader) (certificateFunc, error) {
+	if f.tlsCert == "" {
+		return nil, nil
+	}
+	var now atomic.Pointer[tls.Certificate]
+	err := files.add("certificate", func() error {
+		certificate, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)
+		if err == nil {
+			now.Store(&certificate)
+		}
+		return err
+	}, f.tlsCert, f.tlsKey)
+	if err != nil {
+		return nil, usage("--tls-cert, --tls-key: %v", err)
+	}
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return now.Load(), nil }, nil
+}
+
+// reloadKeys has files reload the API keys where they come from a file.
+func (p *program) reloadKeys(backend *server.Server, files *reloader) {
+	if p.keyFile == "" {
+		return
+	}
+	_ = files.add("API keys", func() error {
+		keys, err := readKeys(p.keyFile)
+		if err == nil {
+			backend.SetAPIKeys(keys...)
+		}
+		return err
+	}, p.keyFile)
 }
 
 // endOnSignal returns a context that ends with the first SIGTERM or SIGINT. A

@@ -38,8 +38,11 @@ type service struct {
 	log     *slog.Logger
 }
 
+// certificateFunc returns the certificate for a connection; nil: there is no TLS.
+type certificateFunc func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
 func newService(
-	backend *server.Server, store io.Closer, certificate *tls.Certificate, log *slog.Logger,
+	backend *server.Server, store io.Closer, certificate certificateFunc, log *slog.Logger,
 ) *service {
 	s := &service{backend: backend, store: store, log: log}
 	s.http = &http.Server{
@@ -53,10 +56,7 @@ func newService(
 	}
 	s.http.Protocols.SetHTTP1(true) // there is no WebSocket over HTTP/2
 	if certificate != nil {
-		s.http.TLSConfig = &tls.Config{
-			Certificates: []tls.Certificate{*certificate},
-			MinVersion:   tls.VersionTLS12,
-		}
+		s.http.TLSConfig = &tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS12}
 	}
 	return s
 }
@@ -120,16 +120,4 @@ func (h *httpLog) Write(line []byte) (int, error) {
 	}
 	h.log.Log(context.Background(), level, text)
 	return len(line), nil
-}
-
-// loadCertificate loads the certificate of the server; nil where there is none.
-func loadCertificate(certFile, keyFile string) (*tls.Certificate, error) {
-	if certFile == "" {
-		return nil, nil
-	}
-	certificate, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return nil, usage("--tls-cert, --tls-key: %v", err)
-	}
-	return &certificate, nil
 }
