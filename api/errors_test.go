@@ -307,6 +307,9 @@ type repeating struct{ next http.RoundTripper }
 func (r repeating) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := r.next.RoundTrip(req)
 	if err != nil && req.Context().Err() == nil {
+		if req.GetBody != nil {
+			req.Body, _ = req.GetBody()
+		}
 		resp, err = r.next.RoundTrip(req)
 	}
 	return resp, err
@@ -319,28 +322,53 @@ func (r repeating) CloseIdleConnections() { r.next.(*http.Transport).CloseIdleCo
 // out, whatever its last answer says.
 func TestRequestsThatWereRepeated(t *testing.T) {
 	cut := func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }
-	transport := &http.Transport{DisableKeepAlives: true}
-	through := WithHTTPClient(&http.Client{Transport: repeating{transport}})
+	traced := repeating{&http.Transport{DisableKeepAlives: true}}
 	held := answer(409, `{"status":409,"message":"held"}`)
-	for _, first := range []http.HandlerFunc{cut, answer(404, goneBody)} {
-		s := &script{handlers: []http.HandlerFunc{first, answer(404, goneBody)}}
-		_, err := client(t, serve(t, s.serve), through).Delete(t.Context(), testID)
-		require.ErrorIs(t, err, ErrGone)
-		e, _ := errors.AsType[*Error](err)
-		require.True(t, e.MaybeDone)
-		require.False(t, NoEffect(err))
+	for _, c := range []struct {
+		name      string
+		transport http.RoundTripper
+		first     http.HandlerFunc // nil: none
+		maybeDone bool
+	}{
+		{"by a wrapper", traced, cut, true},
+		{"not by a wrapper", traced, nil, false},
+		{"unseen", untraced{traced.next}, nil, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			through := WithHTTPClient(&http.Client{Transport: c.transport})
+			url := func(last http.HandlerFunc) string {
+				s := &script{handlers: []http.HandlerFunc{last}}
+				if c.first != nil {
+					s.handlers = []http.HandlerFunc{c.first, last}
+				}
+				return serve(t, s.serve)
+			}
+			_, err := client(t, url(answer(404, goneBody)), through).Delete(t.Context(), testID)
+			require.ErrorIs(t, err, ErrGone)
+			e, _ := errors.AsType[*Error](err)
+			require.Equal(t, c.maybeDone, e.MaybeDone)
+			require.Equal(t, !c.maybeDone, NoEffect(err))
 
-		s = &script{handlers: []http.HandlerFunc{first, held}}
-		s.handlers[0] = held
-		_, err = client(t, serve(t, s.serve), through).Create(t.Context(), testName, "")
-		require.ErrorIs(t, err, ErrHeld)
-		require.False(t, NoEffect(err))
+			_, err = client(t, url(held), through).Create(t.Context(), testName, "")
+			require.ErrorIs(t, err, ErrHeld)
+			require.Equal(t, !c.maybeDone, NoEffect(err))
+
+			_, err = client(t, "http://127.0.0.1:1", through).Create(t.Context(), testName, "")
+			require.True(t, Transient(err))
+			require.Equal(t, c.transport == traced, NoEffect(err))
+			_, err = client(t, "http://127.0.0.1:1", through).Create(t.Context(), "", "")
+			require.True(t, NoEffect(err), "nothing was handed to it")
+		})
 	}
-	_, err := client(t, "http://127.0.0.1:1", through).Create(t.Context(), testName, "")
-	require.True(t, Transient(err))
-	require.False(t, NoEffect(err), "nobody knows how often it dialed")
-	_, err = client(t, "http://127.0.0.1:1", through).Create(t.Context(), "", "")
-	require.True(t, NoEffect(err), "nothing was handed to it")
+}
+
+// untraced is a RoundTripper that tells of no connections.
+type untraced struct{ next http.RoundTripper }
+
+func (u untraced) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	context.AfterFunc(req.Context(), cancel)
+	return u.next.RoundTrip(req.WithContext(ctx))
 }
 
 // net/http itself repeats a request when a kept connection turns out closed.

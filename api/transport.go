@@ -31,7 +31,6 @@ const (
 type transport struct {
 	client *http.Client  // over connections that are kept
 	own    bool          // it is ours: it changes no request, and is ours to close
-	traced bool          // it tells of each connection that a request gets
 	limit  time.Duration // of the http.Client that was given; 0 where it has none
 
 	aloneOnce sync.Once
@@ -75,7 +74,6 @@ func newTransport(base *url.URL, key string, conf config) *transport {
 	client.CheckRedirect = func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}
-	_, t.traced = client.Transport.(*http.Transport)
 	t.client = client
 	return t
 }
@@ -183,7 +181,7 @@ func (t *transport) close() {
 	if t.own {
 		t.client.CloseIdleConnections()
 	}
-	if alone := t.alone.Load(); alone != nil && t.traced {
+	if alone := t.alone.Load(); alone != nil && alone.Transport != t.client.Transport {
 		alone.CloseIdleConnections()
 	}
 }
