@@ -75,22 +75,22 @@ func (t *transport) accept(k *call, resp *http.Response) error {
 // and breaks off.
 func (t *transport) refusal(k *call, resp *http.Response) error {
 	e := &Error{Op: k.op(), Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header)}
-	switch {
-	case resp.StatusCode == http.StatusSwitchingProtocols:
+	if resp.StatusCode == http.StatusSwitchingProtocols {
 		e.Message = "the answer switches to another protocol"
 		return e // its body is an open connection
-	case resp.StatusCode/100 == 3:
-		e.Message = "an answer that redirects is not followed"
-		if to, err := resp.Location(); err == nil {
-			to.User = nil
-			e.Message = t.clean("not followed, since the API key would be sent along: " + to.String())
-		}
-		return e
 	}
 	return t.read(resp.Body, maxErrorAnswer, func(body []byte, end error) error {
-		switch {
-		case end == nil:
+		if end == nil {
 			e.read(body, k.kind == isLock)
+		}
+		switch {
+		case resp.StatusCode/100 == 3:
+			e.Message = "an answer that redirects is not followed"
+			if to, err := resp.Location(); err == nil {
+				to.User = nil
+				e.Message = "not followed, since the API key would be sent along: " + to.String()
+			}
+		case end == nil:
 		case goneStatus(e.Status) && end != errTooLong:
 			return end
 		default:

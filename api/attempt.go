@@ -32,7 +32,7 @@ func (c *Client) request(ctx context.Context, k *call, a *attempt) error {
 	t := c.transport()
 	bounded, cancel, allowed := t.bound(ctx, k)
 	defer cancel()
-	if err := c.calls.attempt(k, cancel); err != nil {
+	if err := k.attempting(cancel); err != nil {
 		return &failure{op: k.op(), err: err, notSent: true}
 	}
 	err := c.exchange(bounded, k, a)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http/httptrace"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -79,10 +80,12 @@ type call struct {
 	lock Lock // the answer
 	list []Lock
 
-	cancel     context.CancelFunc // of the attempt under way; guarded by calls.mu
-	untilClose bool               // ends when Close begins
-	first      attempt
-	buffer     [192]byte // of body, where it fits
+	mu        sync.Mutex
+	cancel    context.CancelFunc // of the attempt under way
+	abandoned bool               // by Shutdown
+
+	first  attempt
+	buffer [192]byte // of body, where it fits
 }
 
 // apply applies the caller's options.

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/internal/tasks"
+	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 )
 
 // Client speaks to one Relukko backend. Make one with [New] or [FromEnv], use
@@ -22,11 +22,11 @@ type Client struct {
 	maxWait   atomic.Int64
 	callOff   atomic.Bool
 
-	tasks   *tasks.Group
-	calls   *calls
+	under   *lifecycle.Group // what is under way
 	watches *watches
 
-	patience context.Context // of Close
+	closing  atomic.Bool
+	patience context.Context // of Shutdown
 	giveUp   context.CancelFunc
 	closed   chan struct{} // closed when Close is done
 	closeErr error         // set before that
@@ -64,8 +64,7 @@ func newClient(urlName, baseURL, keyName, apiKey string, conf config) (*Client, 
 		transport: func() *transport { return t },
 		log:       conf.log,
 		trusted:   os.Getenv(envTrust) != "",
-		tasks:     tasks.NewGroup(ErrClosed),
-		calls:     newCalls(),
+		under:     lifecycle.NewGroup(ErrClosed),
 		closed:    make(chan struct{}),
 	}
 	if c.log == nil {
@@ -91,7 +90,7 @@ func newClient(urlName, baseURL, keyName, apiKey string, conf config) (*Client, 
 // decides. The error is [ErrNoWatch] for a client that does not watch, or
 // [ErrClosed].
 func (c *Client) Watch(ctx context.Context) (*Watch, error) {
-	if err := c.calls.refused(ctx); err != nil {
+	if err := c.under.Refusal(); err != nil {
 		return nil, err
 	}
 	return c.watches.watch(ctx)
@@ -115,9 +114,6 @@ func (c *Client) Trusted() bool { return c.trusted }
 // BaseURL returns the backend's URL without user info and without a slash at
 // the end, for messages.
 func (c *Client) BaseURL() string { return c.base }
-
-// Tasks is for package relukko, whose mutexes keep account of themselves in it.
-func (c *Client) Tasks() *tasks.Group { return c.tasks }
 
 // String names the backend.
 func (c *Client) String() string { return "relukko client of " + c.base }

@@ -7,16 +7,14 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-
-	"gitlab.com/relukko/relukko-go/internal/tasks"
 )
 
 // do makes the attempts of k.
 func (c *Client) do(ctx context.Context, k *call) error {
-	if err := c.calls.begin(ctx, k); err != nil {
+	if err := c.begin(k); err != nil {
 		return &failure{op: k.op(), err: err, notSent: true}
 	}
-	defer c.calls.end(k)
+	defer c.under.End(k)
 	if c.trusted {
 		k.trust()
 		return nil
@@ -26,7 +24,7 @@ func (c *Client) do(ctx context.Context, k *call) error {
 	}
 	begin := time.Now()
 	err := c.attempt(ctx, k, &k.first)
-	if err == nil || k.once || !Transient(err) || tasks.IsOnce(ctx) {
+	if err == nil || k.once || !Transient(err) {
 		return err
 	}
 	return c.retry(ctx, k, begin, err)
@@ -51,7 +49,7 @@ func (c *Client) retry(ctx context.Context, k *call, begin time.Time, err error)
 		if wait >= time.Until(end) {
 			return err
 		}
-		if stop := c.calls.sleep(ctx, wait); stop != nil {
+		if stop := c.sleep(ctx, wait); stop != nil {
 			return &failure{op: k.op(), err: after(stop, err), notSent: !maybe}
 		}
 		before := err
