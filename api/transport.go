@@ -18,12 +18,10 @@ import (
 )
 
 const (
-	dialTime       = 30 * time.Second // longer than an attempt: a late connection serves the next one
 	idleTime       = 60 * time.Second
 	maxIdle        = 1024     // connections: as many as a process has busy waiters
 	maxHeaderBytes = 64 << 10 // of an answer
 	keepBuffer     = 64 << 10 // larger read buffers are not kept
-	maxMessage     = 256      // bytes of a message that end up in an error
 )
 
 // transport carries requests to the backend. It knows the API key, so a Client
@@ -50,7 +48,7 @@ func newTransport(base *url.URL, key string, conf config) *transport {
 	t.buffer.New = func() any { b := make([]byte, 0, 2048); return &b }
 
 	header := http.Header{"Accept": {"application/json"}, "User-Agent": {"relukko-go"}}
-	if u := base.User; u != nil { // sent as net/http would, and kept out of the URLs that errors name
+	if u := base.User; u != nil { // sent as net/http would, but not in URLs, which errors name
 		req := http.Request{Header: header}
 		password, _ := u.Password()
 		req.SetBasicAuth(u.Username(), password)
