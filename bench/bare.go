@@ -27,7 +27,8 @@ func (s *relukkoService) bare(name string) *bareClient {
 		panic(err) // two strings
 	}
 	return &bareClient{
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: herdSize}}, // else most connections are used once
+		// Else most connections are used once.
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: herdSize}},
 		url:    s.url + locksPath,
 		key:    s.key,
 		body:   body,

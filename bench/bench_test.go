@@ -26,12 +26,14 @@ func TestOurOwn(t *testing.T) {
 	s, err := newSite()
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.close()) }()
-	p := plan{peers: []peer{relukkoMemory, absent("nobody", "nobody has it")}, scenarios: scenarios, runs: 1,
-		d: 50 * time.Millisecond, idle: 50 * time.Millisecond, progress: io.Discard}
+	p := plan{peers: []peer{relukkoMemory, absent("nobody", "nobody has it")}, scenarios: scenarios,
+		runs: 1,
+		d:    50 * time.Millisecond, idle: 50 * time.Millisecond, progress: io.Discard}
 	r, err := p.run(t.Context(), s)
 	require.NoError(t, err)
 	require.Empty(t, r.failures)
-	metrics := []string{uncontended, bare, allocations, handoffMedian, handoffLate, changes, spread, longest, acquisitions,
+	metrics := []string{uncontended, bare, allocations, handoffMedian, handoffLate, changes, spread,
+		longest, acquisitions,
 		handedOn, handedOnRival, rivalLongest, idleRequests}
 	for _, metric := range metrics {
 		require.Len(t, r.values("memory", metric), 1, metric)
@@ -108,7 +110,8 @@ func TestStatistics(t *testing.T) {
 	require.Zero(t, median(nil))
 	require.Equal(t, 2, quantile([]int{3, 1, 2}, 0.5))
 	require.Equal(t, 3, quantile([]int{3, 1, 2}, 0.99))
-	for v, text := range map[float64]string{0: "0", 0.123: "0.12", 1.234: "1.23", 12.34: "12.3", 123.4: "123", 9999: "9999", 12345.6: "12,346"} {
+	for v, text := range map[float64]string{0: "0", 0.123: "0.12", 1.234: "1.23", 12.34: "12.3",
+		123.4: "123", 9999: "9999", 12345.6: "12,346"} {
 		require.Equal(t, text, number(v))
 	}
 }

@@ -30,7 +30,8 @@ type contender struct {
 
 // contend has one goroutine for each locker lock and unlock for d, after a while
 // to warm up.
-func contend(ctx context.Context, s *section, lockers []locker, d time.Duration) (contention, error) {
+func contend(ctx context.Context, s *section, lockers []locker, d time.Duration) (
+	contention, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var counting, ending atomic.Bool
@@ -114,7 +115,8 @@ func contend(ctx context.Context, s *section, lockers []locker, d time.Duration)
 		most, fewest = max(most, c.count), min(fewest, c.count)
 		waiting = max(waiting, c.longest)
 	}
-	result := contention{rate: float64(sum) / took, changes: float64(changes) / took, longest: waiting}
+	result := contention{rate: float64(sum) / took, changes: float64(changes) / took,
+		longest: waiting}
 	if sum > 0 {
 		result.spread = 100 * float64(most-fewest) * float64(len(all)) / float64(sum)
 	}

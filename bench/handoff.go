@@ -63,5 +63,6 @@ func measureHandoff(ctx context.Context, m *measurement) (figures, error) {
 		return nil, err
 	}
 	took = took[1:] // the first one may have paid for a connection
-	return figures{handoffMedian: micros(quantile(took, 0.5)), handoffLate: micros(quantile(took, 0.95))}, nil
+	return figures{handoffMedian: micros(quantile(took, 0.5)),
+		handoffLate: micros(quantile(took, 0.95))}, nil
 }

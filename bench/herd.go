@@ -80,7 +80,8 @@ func (m *measurement) startRival(ctx context.Context, s *relukkoService) (*rival
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, roleRival, s.url, m.lock, m.section.path, (warmUp + m.d).String())
+	cmd := exec.CommandContext(ctx, self, roleRival, s.url, m.lock, m.section.path,
+		(warmUp + m.d).String())
 	cmd.Env = append(os.Environ(), apiKeyEnv+"="+s.key)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

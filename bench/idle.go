@@ -82,7 +82,8 @@ func (i *idler) begin(ctx context.Context, waiting *sync.WaitGroup) error {
 		lockers = append(lockers, l...)
 	}
 	holder, lockers := lockers[0], lockers[1:]
-	if err := holder.lock(context.WithoutCancel(ctx)); err != nil { // it holds until the waiters have gone
+	// It holds until the waiters have gone.
+	if err := holder.lock(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	var released sync.WaitGroup

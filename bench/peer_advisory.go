@@ -89,7 +89,8 @@ func (l *advisoryLocker) lock(ctx context.Context) error {
 
 func (l *advisoryLocker) unlock() error {
 	var held bool
-	if err := l.conn.QueryRow(context.Background(), "SELECT pg_advisory_unlock($1)", l.key).Scan(&held); err != nil {
+	if err := l.conn.QueryRow(context.Background(), "SELECT pg_advisory_unlock($1)", l.key).Scan(
+		&held); err != nil {
 		return err
 	}
 	if !held {

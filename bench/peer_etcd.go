@@ -46,7 +46,8 @@ func startEtcd(s *site) (service, error) {
 		return nil, err
 	}
 	const ready = "etcd: http://"
-	process, line, err := start(command{args: []string{self, roleEtcd, dir}, stop: syscall.SIGTERM, ready: ready})
+	process, line, err := start(command{args: []string{self, roleEtcd, dir}, stop: syscall.SIGTERM,
+		ready: ready})
 	return &etcdService{process, strings.TrimPrefix(line, "etcd: ")}, err
 }
 
@@ -66,7 +67,8 @@ func serveEtcd(args []string) error {
 		}
 		ports[i] = port
 	}
-	clients, peers := url.URL{Scheme: "http", Host: "127.0.0.1:" + ports[0]}, url.URL{Scheme: "http", Host: "127.0.0.1:" + ports[1]}
+	clients, peers := url.URL{Scheme: "http",
+		Host: "127.0.0.1:" + ports[0]}, url.URL{Scheme: "http", Host: "127.0.0.1:" + ports[1]}
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{clients}, []url.URL{clients}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peers}, []url.URL{peers}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
@@ -84,7 +86,8 @@ func serveEtcd(args []string) error {
 }
 
 func (s *etcdService) connect(context.Context, bool) (client, error) {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.url}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.url}, DialTimeout: 5 * time.Second,
+		Logger: zap.NewNop()})
 	return &etcdClient{client: c}, err
 }
 
@@ -119,7 +122,8 @@ func (s *etcdService) requests(ctx context.Context) (float64, error) {
 }
 
 func (s *etcdService) version() string {
-	return "etcd " + moduleVersion("go.etcd.io/etcd/server/v3") + ", client " + moduleVersion("go.etcd.io/etcd/client/v3")
+	return "etcd " + moduleVersion("go.etcd.io/etcd/server/v3") + ", client " +
+		moduleVersion("go.etcd.io/etcd/client/v3")
 }
 
 func (s *etcdService) close() error { return s.process.stop() }

@@ -47,7 +47,8 @@ type redsyncClient struct {
 
 func (c *redsyncClient) lockers(_ context.Context, name string, n int) ([]locker, error) {
 	return each(n, func() (locker, error) {
-		return &redsyncLocker{c.from.NewMutex(name, redsync.WithExpiry(redisExpiry), redsync.WithTries(math.MaxInt))}, nil
+		return &redsyncLocker{c.from.NewMutex(
+			name, redsync.WithExpiry(redisExpiry), redsync.WithTries(math.MaxInt))}, nil
 	})
 }
 

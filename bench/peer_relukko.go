@@ -75,7 +75,8 @@ func startRelukko(s *site, store string) (*relukkoService, error) {
 func newRelukkoService(store string, args ...string) (*relukkoService, error) {
 	s := &relukkoService{key: strings.ToLower(rand.Text()), store: store}
 	const listening = "listening on "
-	process, line, err := start(command{args: args, env: []string{apiKeyEnv + "=" + s.key}, stop: syscall.SIGTERM, ready: listening})
+	process, line, err := start(command{args: args, env: []string{apiKeyEnv + "=" + s.key},
+		stop: syscall.SIGTERM, ready: listening})
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,10 @@ func (s *rueidisService) version() string {
 type rueidisClient struct{ rueidislock.Locker }
 
 func (c *rueidisClient) lockers(_ context.Context, name string, n int) ([]locker, error) {
-	return each(n, func() (locker, error) { return &rueidisLocker{from: c.Locker, name: name}, nil })
+	return each(n, func() (locker, error) {
+		return &rueidisLocker{from: c.Locker, name: name},
+			nil
+	})
 }
 
 func (c *rueidisClient) close() error {

@@ -123,7 +123,8 @@ func lockName(scenario string, row row, n int) string {
 }
 
 // one measures one peer in one scenario.
-func (r *results) one(ctx context.Context, s *site, scenario scenario, row row, n int, into map[key]float64) {
+func (r *results) one(ctx context.Context, s *site, scenario scenario, row row, n int,
+	into map[key]float64) {
 	name := lockName(scenario.name, row, n)
 	m, err := newMeasurement(s, row.service, name, r.d)
 	var f figures
@@ -158,9 +159,11 @@ func (r *results) idlers(ctx context.Context, s *site, present []row, n int, int
 }
 
 // take notes what was found, or that it failed: then there is no figure.
-func (r *results) take(scenario string, row row, n int, f figures, err error, into map[key]float64) {
+func (r *results) take(scenario string, row row, n int, f figures, err error,
+	into map[key]float64) {
 	if err != nil {
-		r.failures = append(r.failures, failure{key{row.name, scenario}, fmt.Sprintf("%s, %s, run %d: %v", row.name, scenario, n+1, err)})
+		r.failures = append(r.failures, failure{key{row.name, scenario},
+			fmt.Sprintf("%s, %s, run %d: %v", row.name, scenario, n+1, err)})
 		fmt.Fprintf(r.progress, "run %d  %-12s %-12s FAILED: %v\n", n+1, scenario, row.name, err)
 		return
 	}
@@ -171,7 +174,8 @@ func (r *results) take(scenario string, row row, n int, f figures, err error, in
 	}
 	slices.Sort(texts)
 	if len(texts) > 0 {
-		fmt.Fprintf(r.progress, "run %d  %-12s %-12s %s\n", n+1, scenario, row.name, strings.Join(texts, ", "))
+		fmt.Fprintf(r.progress, "run %d  %-12s %-12s %s\n", n+1, scenario, row.name,
+			strings.Join(texts, ", "))
 	}
 }
 

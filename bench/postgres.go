@@ -26,8 +26,9 @@ type postgres struct {
 }
 
 const (
-	postgresUser        = "bench"
-	postgresConnections = 400 // 100 goroutines with a connection each, 50 idle waiters, and Relukko's own
+	postgresUser = "bench"
+	// 100 goroutines with a connection each, 50 idle waiters, and Relukko's own.
+	postgresConnections = 400
 	// Debian keeps PostgreSQL's programs outside of PATH.
 	debianPostgres = "/usr/lib/postgresql/*/bin"
 )
@@ -56,7 +57,8 @@ func (s *site) database(name string) (string, error) {
 }
 
 func (p *postgres) url(database string) string {
-	return fmt.Sprintf("postgres://%s@127.0.0.1:%s/%s?sslmode=disable", postgresUser, p.port, database)
+	return fmt.Sprintf("postgres://%s@127.0.0.1:%s/%s?sslmode=disable", postgresUser, p.port,
+		database)
 }
 
 func startPostgres(s *site) (*postgres, error) {
@@ -73,11 +75,13 @@ func startPostgres(s *site) (*postgres, error) {
 		return nil, err
 	}
 	data := filepath.Join(dir, "data")
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "--pgdata="+data, "--username="+postgresUser,
+	initdb := exec.Command(filepath.Join(bin, "initdb"), "--pgdata="+data,
+		"--username="+postgresUser,
 		"--auth=trust", "--encoding=UTF8", "--locale=C")
 	initdb.Dir = dir
 	if owner != nil {
-		initdb.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(owner.uid), Gid: uint32(owner.gid)}}
+		initdb.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(
+			owner.uid), Gid: uint32(owner.gid)}}
 	}
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
@@ -87,8 +91,10 @@ func startPostgres(s *site) (*postgres, error) {
 		return nil, err
 	}
 	process, _, err := start(command{
-		args: []string{filepath.Join(bin, "postgres"), "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1",
-			"-c", "unix_socket_directories=", "-c", "max_connections=" + strconv.Itoa(postgresConnections)},
+		args: []string{filepath.Join(bin, "postgres"), "-D", data, "-p", port, "-c",
+			"listen_addresses=127.0.0.1",
+			"-c", "unix_socket_directories=", "-c", "max_connections=" +
+				strconv.Itoa(postgresConnections)},
 		stop:  syscall.SIGINT, // its fast shutdown
 		owner: owner,
 		ready: "database system is ready to accept connections",
@@ -99,7 +105,10 @@ func startPostgres(s *site) (*postgres, error) {
 // postgresPrograms answers the folder with initdb and postgres.
 func postgresPrograms() (string, error) {
 	found, _ := filepath.Glob(debianPostgres)
-	slices.SortFunc(found, func(a, b string) int { return cmp.Compare(postgresMajor(b), postgresMajor(a)) })
+	slices.SortFunc(found, func(a, b string) int {
+		return cmp.Compare(
+			postgresMajor(b), postgresMajor(a))
+	})
 	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
 		found = append(found, strings.TrimSpace(string(out)))
 	}

@@ -49,7 +49,8 @@ func start(c command) (*process, string, error) {
 	if owner == nil {
 		owner = &account{-1, -1}
 	}
-	keep := append([]string{roleKeep, strconv.Itoa(int(c.stop)), strconv.Itoa(owner.uid), strconv.Itoa(owner.gid)}, c.args...)
+	keep := append([]string{roleKeep, strconv.Itoa(int(c.stop)), strconv.Itoa(owner.uid),
+		strconv.Itoa(owner.gid)}, c.args...)
 	p := &process{keeper: exec.Command(self, keep...), lines: make(chan string, 1)}
 	p.keeper.Env = append(os.Environ(), c.env...)
 	p.keeper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the terminal's signals are for us
@@ -76,7 +77,8 @@ func start(c command) (*process, string, error) {
 		}
 		return nil, "", errors.Join(fmt.Errorf("%s ends at once: %s", c.args[0], line), p.stop())
 	case <-time.After(startTimeout):
-		return nil, "", errors.Join(fmt.Errorf("%s is not ready after %v", c.args[0], startTimeout), p.stop())
+		return nil, "", errors.Join(
+			fmt.Errorf("%s is not ready after %v", c.args[0], startTimeout), p.stop())
 	}
 }
 
@@ -130,7 +132,8 @@ func keep(args []string) error {
 	cmd := exec.Command(args[3], args[4:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if uid >= 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid),
+			Gid: uint32(gid)}}
 		cmd.Dir = "/"
 	}
 	if err := cmd.Start(); err != nil {

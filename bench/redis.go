@@ -38,7 +38,8 @@ func startRedis(s *site) (*redisServer, error) {
 		return nil, err
 	}
 	process, _, err := start(command{
-		args:  []string{program, "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--appendonly", "no"},
+		args: []string{program, "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "",
+			"--appendonly", "no"},
 		stop:  syscall.SIGTERM,
 		ready: "Ready to accept connections",
 	})

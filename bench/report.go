@@ -24,19 +24,22 @@ type part struct{ metric, format string }
 var columns = []column{
 	{head: "uncontended Lock+Unlock p50, µs", scenario: "uncontended", metric: uncontended,
 		beside: []part{{bare, "bare POST+DELETE %s"}, {allocations, "%s allocations more"}}},
-	{head: "handoff p50, ms", scenario: "handoff", metric: handoffMedian, unit: 1000, beside: []part{{handoffLate, "p95 %s"}}},
+	{head: "handoff p50, ms", scenario: "handoff", metric: handoffMedian, unit: 1000,
+		beside: []part{{handoffLate, "p95 %s"}}},
 	{head: "16 goroutines, 4 clients: changes of owner/s", scenario: "owners", metric: changes,
 		beside: []part{{spread, "shares differ by %s %%"}, {longest, "longest wait %s ms"}}},
 	{head: "100 goroutines, one process: acquisitions/s", scenario: "herd", metric: acquisitions},
 	{head: "the same, handing on", scenario: "handing-on", metric: handedOn,
-		beside: []part{{handedOnRival, "with a rival %s"}, {rivalLongest, "who waits %s ms at most"}}},
+		beside: []part{{handedOnRival, "with a rival %s"},
+			{rivalLongest, "who waits %s ms at most"}}},
 	{head: "50 idle waiters: requests/s", scenario: "idle", metric: idleRequests},
 }
 
 // print prints the report, in Markdown.
 func (r *results) print(w io.Writer) {
 	fmt.Fprintf(w, "Measured on %s with `%s`, in %v: %s; load average before: %s. The median of %d runs, and the least and the most of them.\n\n",
-		r.began.Format(time.DateOnly), commandLine(), r.took.Round(time.Second), machine(), r.load, len(r.runs))
+		r.began.Format(time.DateOnly), commandLine(), r.took.Round(
+			time.Second), machine(), r.load, len(r.runs))
 	r.table(w)
 	r.notes(w)
 	r.verdicts(w)
@@ -76,7 +79,8 @@ func (r *results) table(w io.Writer) {
 func (r *results) cell(peer string, c column) string {
 	values := r.values(peer, c.metric)
 	if len(values) == 0 {
-		if slices.ContainsFunc(r.failures, func(f failure) bool { return f.key == key{peer, c.scenario} }) {
+		if slices.ContainsFunc(r.failures,
+			func(f failure) bool { return f.key == key{peer, c.scenario} }) {
 			return "failed"
 		}
 		return ""

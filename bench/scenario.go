@@ -11,12 +11,15 @@ import (
 // What is measured. Times are in µs, but waits, which are in ms.
 const (
 	uncontended    = "uncontended"     // Lock+Unlock, median
-	bare           = "bare"            // POST+DELETE with nothing but net/http on the same server, median
+	// POST+DELETE with nothing but net/http on the same server, median.
+	bare           = "bare"
 	allocations    = "allocations"     // a Lock+Unlock, over those of bare
-	handoffMedian  = "handoff"         // from before one client's Unlock to the return of another's Lock
+	// From before one client's Unlock to the return of another's Lock.
+	handoffMedian  = "handoff"
 	handoffLate    = "handoff p95"     //
 	changes        = "changes"         // of owner, a second
-	spread         = "spread"          // of the owners' shares: most less fewest, in % of their mean
+	// Of the owners' shares: most less fewest, in % of their mean.
+	spread         = "spread"
 	longest        = "longest"         // wait of one owner
 	acquisitions   = "acquisitions"    // a second, by goroutines of one process
 	handedOn       = "handed on"       // the same, with WithHandoff
@@ -32,7 +35,8 @@ type figures map[string]float64
 // scenario is one way to use locks.
 type scenario struct {
 	name    string
-	measure func(context.Context, *measurement) (figures, error) // nil: nothing to measure with this peer
+	// Nil: nothing to measure with this peer.
+	measure func(context.Context, *measurement) (figures, error)
 }
 
 var scenarios = []scenario{

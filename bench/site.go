@@ -43,9 +43,11 @@ func (s *site) program() (string, error) {
 		return s.relukko, nil
 	}
 	path := filepath.Join(s.dir, "relukko")
-	out, err := exec.Command("go", "build", "-o", path, "gitlab.com/relukko/relukko-go/cmd/relukko").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", path,
+		"gitlab.com/relukko/relukko-go/cmd/relukko").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("building relukko, which works in the folder bench only: %w\n%s", err, out)
+		return "", fmt.Errorf("building relukko, which works in the folder bench only: %w\n%s", err,
+			out)
 	}
 	s.relukko = path
 	return path, nil

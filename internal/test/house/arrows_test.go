@@ -94,7 +94,7 @@ var clientNeeds = []string{
 }
 
 func TestArrows(t *testing.T) {
-	r := newReport(t, arrows)
+	r := report{t, arrows}
 	for _, p := range allPackages(t) {
 		from, ours := p.dir()
 		if !ours {
@@ -133,7 +133,7 @@ func TestArrows(t *testing.T) {
 }
 
 func TestDependencies(t *testing.T) {
-	r := newReport(t, arrows)
+	r := report{t, arrows}
 	all := allPackages(t)
 	for _, dir := range libraries {
 		p := all[strings.TrimSuffix(module+"/"+dir, "/.")]

@@ -48,40 +48,18 @@ var notYetMoved = map[string][]check{
 	"internal/test/modelcheck": {complexity},
 }
 
-// A report collects the findings of one check and fails the test for those that count.
+// A report fails the test for the findings of one check that count.
 type report struct {
 	t     *testing.T
 	check check
-	seen  map[string]int // findings by package, exempt ones included
-}
-
-// newReport returns a report that says at the end of the test which exemptions are obsolete.
-func newReport(t *testing.T, c check) *report {
-	r := &report{t: t, check: c, seen: map[string]int{}}
-	t.Cleanup(func() {
-		for where := range notYetMoved {
-			if exempt(where, c) && r.seen[where] == 0 {
-				t.Logf("%s passes %q: notYetMoved need not list it for that", where, c)
-			}
-		}
-	})
-	return r
 }
 
 // addf reports a finding in a package, named by its directory, or in a document, named by its path.
-func (r *report) addf(where, format string, args ...any) {
+func (r report) addf(where, format string, args ...any) {
 	r.t.Helper()
-	r.seen[where]++
-	if exempt(where, r.check) {
-		if *strict {
-			r.t.Errorf("(not yet moved) "+format, args...)
-		}
-		return
-	}
-	r.t.Errorf(format, args...)
-}
-
-func exempt(where string, c check) bool {
 	checks, listed := notYetMoved[where]
-	return listed && (len(checks) == 0 || slices.Contains(checks, c))
+	exempt := listed && (len(checks) == 0 || slices.Contains(checks, r.check))
+	if !exempt || *strict {
+		r.t.Errorf(format, args...)
+	}
 }

@@ -48,7 +48,7 @@ func orders(document string) map[string][]string {
 var orderItem = regexp.MustCompile("(?m)^- `([a-z0-9/]+)`: (\\w+(?:\\s+→\\s+\\w+)*)$")
 
 func TestFileOrder(t *testing.T) {
-	r := newReport(t, fileOrder)
+	r := report{t, fileOrder}
 	design, err := os.ReadFile(filepath.Join(root, "docs", "design.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestFileOrder(t *testing.T) {
 }
 
 // checkListed compares the order with the files in the directory, those for other systems included.
-func checkListed(t *testing.T, r *report, dir string, order []string) {
+func checkListed(t *testing.T, r report, dir string, order []string) {
 	var there []string
 	for _, s := range allSources(t) {
 		if s.where() == dir && s.tree != nil && !s.isTest() {

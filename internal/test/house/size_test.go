@@ -18,7 +18,7 @@ const (
 var parsers = []string{}
 
 func TestFunctionSize(t *testing.T) {
-	r := newReport(t, size)
+	r := report{t, size}
 	for name, f := range functions(t) {
 		if f.in.isTest() || slices.Contains(parsers, name) {
 			continue
@@ -32,7 +32,7 @@ func TestFunctionSize(t *testing.T) {
 }
 
 func TestComplexity(t *testing.T) {
-	r := newReport(t, complexity)
+	r := report{t, complexity}
 	for name, f := range functions(t) {
 		if slices.Contains(parsers, name) {
 			continue

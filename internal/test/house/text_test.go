@@ -17,7 +17,7 @@ const (
 
 // TestLineWidth leaves out what cannot be broken: URLs, and tables in Markdown.
 func TestLineWidth(t *testing.T) {
-	r := newReport(t, width)
+	r := report{t, width}
 	for _, s := range allSources(t) {
 		for i, line := range strings.Split(s.text, "\n") {
 			if strings.Contains(line, "://") || s.tree == nil && strings.HasPrefix(line, "|") {
@@ -88,12 +88,12 @@ var privateWords = []rule{
 	words("(take|takes|taken|taking|took) in", "", "handle, record"),
 	words("(is|are|was|were|be|been) had", "", "is acquired, is granted"),
 	words("dawdl(e|es|ers?|ing)", "", "slow client"),
-	words("(answers?|tells?|says?|words) (whether|why)", "", "reports whether, returns the error"),
+	words("(answers|tells|words) (whether|why)", "", "reports whether, returns the error"),
 }
 
 // TestPersons checks comments, also of tests, and documents.
 func TestPersons(t *testing.T) {
-	r := newReport(t, pronouns)
+	r := report{t, pronouns}
 	for _, s := range allSources(t) {
 		if s.tree == nil {
 			r.words(s, 1, s.text, persons)
@@ -106,7 +106,7 @@ func TestPersons(t *testing.T) {
 
 // TestPrivateWords checks comments, except those of tests.
 func TestPrivateWords(t *testing.T) {
-	r := newReport(t, language)
+	r := report{t, language}
 	for _, s := range allSources(t) {
 		if s.isTest() {
 			continue
@@ -119,7 +119,7 @@ func TestPrivateWords(t *testing.T) {
 
 // TestFunctionsReturn checks the comments of functions, except in tests.
 func TestFunctionsReturn(t *testing.T) {
-	r := newReport(t, language)
+	r := report{t, language}
 	for name, f := range functions(t) {
 		d, ok := f.node.(*ast.FuncDecl)
 		if ok && !f.in.isTest() && strings.HasPrefix(d.Doc.Text(), d.Name.Name+" answers ") {
@@ -143,7 +143,7 @@ func comments(s *source) iter.Seq2[int, string] {
 }
 
 // words adds a finding for each banned word in a text that begins at the given line.
-func (r *report) words(s *source, line int, text string, rules []rule) {
+func (r report) words(s *source, line int, text string, rules []rule) {
 	for _, b := range find(text, rules) {
 		r.addf(s.where(), "%s:%d: %q: better: %s", s.path, line+b.line, b.words, b.instead)
 	}

@@ -64,9 +64,12 @@ func makeVenv() (v venv, err error) {
 	v.python = filepath.Join(dir, "venv", "bin", "python")
 	for _, step := range [][]string{
 		{interpreter, "-m", "venv", filepath.Join(dir, "venv")},
-		{v.python, "-m", "pip", "install", "--quiet", pyrelukko, robot, "pytest", "requests-mock", "httpx", "testcontainers", "hatchling", "hatch-vcs"},
-		{v.python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation", "--no-binary", ":all:", "--dest", dir, pyrelukko},
-		{v.python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation", "--no-binary", ":all:", "--dest", dir, robot},
+		{v.python, "-m", "pip", "install", "--quiet", pyrelukko, robot, "pytest", "requests-mock",
+			"httpx", "testcontainers", "hatchling", "hatch-vcs"},
+		{v.python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation",
+			"--no-binary", ":all:", "--dest", dir, pyrelukko},
+		{v.python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation",
+			"--no-binary", ":all:", "--dest", dir, robot},
 	} {
 		if out, err := exec.Command(step[0], step[1:]...).CombinedOutput(); err != nil {
 			return v, fmt.Errorf("%s: %w: %s", strings.Join(step, " "), err, out)
@@ -94,7 +97,8 @@ func makeVenv() (v venv, err error) {
 func findPython() (string, error) {
 	candidates := []string{"python3.14", "python3.13", "python3.12", "python3"}
 	if root, err := exec.Command("pyenv", "root").Output(); err == nil {
-		installed, _ := filepath.Glob(filepath.Join(strings.TrimSpace(string(root)), "versions", "3.1[2-9]*", "bin", "python3"))
+		installed, _ := filepath.Glob(filepath.Join(
+			strings.TrimSpace(string(root)), "versions", "3.1[2-9]*", "bin", "python3"))
 		candidates = append(candidates, installed...)
 	}
 	for _, c := range candidates {
@@ -108,9 +112,11 @@ func findPython() (string, error) {
 // suite runs a suite of Python tests against a backend and requires that n passed.
 func (v venv) suite(t *testing.T, dir string, b backend, n int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), v.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
+	cmd := exec.CommandContext(t.Context(), v.python, "-m", "pytest", "-q", "-p",
+		"no:cacheprovider", "tests")
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CI_HAS_RELUKKO=1", "CI_RELUKKO_BASE_URL="+b.url, "CI_RELUKKO_API_KEY="+b.key,
+	cmd.Env = append(os.Environ(), "CI_HAS_RELUKKO=1", "CI_RELUKKO_BASE_URL="+b.url,
+		"CI_RELUKKO_API_KEY="+b.key,
 		"RELUKKO_TRUST_ME_IT_IS_LOCKED=", "PYTHONDONTWRITEBYTECODE=1")
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
@@ -119,8 +125,10 @@ func (v venv) suite(t *testing.T, dir string, b backend, n int) {
 	require.NotContains(t, string(out), "skipped")
 }
 
-func (v venv) contend(ctx context.Context, b backend, name, register string, times int, way string) error {
-	cmd := exec.CommandContext(ctx, v.python, "contend.py", b.url, b.key, name, register, fmt.Sprint(times), way)
+func (v venv) contend(ctx context.Context, b backend, name, register string, times int,
+	way string) error {
+	cmd := exec.CommandContext(ctx, v.python, "contend.py", b.url, b.key, name, register,
+		fmt.Sprint(times), way)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("contend.py: %w: %s", err, out)
 	}

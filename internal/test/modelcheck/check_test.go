@@ -14,8 +14,9 @@ import (
 const (
 	releaseTime = 10 * time.Second // that Unlock takes at most
 	listPause   = 50 * time.Millisecond
-	reconnect   = 160 * time.Millisecond // until a WebSocket that was dropped is dialled again, at first
-	tick        = time.Microsecond       // of the backend's clock
+	// Until a WebSocket that was dropped is dialled again, at first.
+	reconnect = 160 * time.Millisecond
+	tick      = time.Microsecond // of the backend's clock
 )
 
 // check looks for whatever must not be, once the run is over.
@@ -23,10 +24,12 @@ func (w *world) check() {
 	for _, s := range w.sessions {
 		rec := w.locks[s.id]
 		if rec == nil || rec.name != s.name {
-			w.wrong("%s holds lock %s of %s, which the backend never made", s.who, brief(s.id), s.name)
+			w.wrong("%s holds lock %s of %s, which the backend never made", s.who, brief(s.id),
+				s.name)
 			continue
 		}
-		if !w.plan.replaced && !w.has(server.ExtFencingToken) && s.token != 0 || w.has(server.ExtFencingToken) && s.token != rec.token {
+		if !w.plan.replaced && !w.has(server.ExtFencingToken) && s.token != 0 ||
+			w.has(server.ExtFencingToken) && s.token != rec.token {
 			w.wrong("%s holds lock %s with token %d", s.who, brief(s.id), s.token)
 		}
 		if s.raw {
@@ -73,7 +76,8 @@ func (w *world) left() {
 	}
 	for _, rec := range w.order {
 		// On a lock that has gone only when it expired nobody has an eye.
-		expired := rec.removed != nil && rec.removed.cause == swept && !rec.takenAway() && held[rec.id] == nil && w.plan.horizon <= 2*time.Minute
+		expired := rec.removed != nil && rec.removed.cause == swept && !rec.takenAway() &&
+			held[rec.id] == nil && w.plan.horizon <= 2*time.Minute
 		if rec.removed != nil && !expired || rec.mark == "" {
 			continue
 		}
@@ -93,7 +97,8 @@ func (w *world) left() {
 			// A backend that does not know the mark has said that nothing is left.
 		case s == nil:
 			w.wrong("lock %s of %s is an orphan, made by %q", brief(rec.id), rec.name, rec.creator)
-		case rec.leases[len(rec.leases)-1].expires <= time.Since(w.start) && !errors.Is(s.err, relukko.ErrLockLost):
+		case rec.leases[len(rec.leases)-1].expires <= time.Since(w.start) &&
+			!errors.Is(s.err, relukko.ErrLockLost):
 			// The release was tried for as long as the lease lasted.
 		case errors.Is(s.err, relukko.ErrLockLost) && w.plan.horizon > 2*time.Minute:
 			// The backend may have been out of reach for as long as it is tried.
@@ -137,7 +142,8 @@ func (w *world) handsOn(s *session) bool {
 // refused reports whether the plan has refused requests of this kind in between.
 func (w *world) refused(client int, requests string, from, to time.Duration) bool {
 	for _, t := range w.troubles {
-		if t.kind == "refusal" && t.requests == requests && t.disturbs(client) && t.from.at <= to && t.to.at >= from {
+		if t.kind == "refusal" && t.requests == requests && t.disturbs(client) && t.from.at <= to &&
+			t.to.at >= from {
 			return true
 		}
 	}
@@ -167,9 +173,11 @@ func (w *world) checkLease(s *session, rec *lockRecord) {
 	}
 	for _, d := range s.deadlines {
 		for i, lease := range rec.leases {
-			over := i+1 < len(rec.leases) && rec.leases[i+1].before(d.moment) || rec.removed != nil && rec.removed.before(d.moment)
+			over := i+1 < len(rec.leases) && rec.leases[i+1].before(d.moment) ||
+				rec.removed != nil && rec.removed.before(d.moment)
 			if lease.before(d.moment) && !over && lease.by >= 0 && d.end > lease.expires+tick {
-				w.wrong("%s says at %v that the lease of lock %s ends at %v, but it ends at %v", s.who, d.at, brief(s.id), d.end, lease.expires)
+				w.wrong("%s says at %v that the lease of lock %s ends at %v, but it ends at %v",
+					s.who, d.at, brief(s.id), d.end, lease.expires)
 			}
 		}
 	}
@@ -221,11 +229,13 @@ func (w *world) pushed(s *session, rec *lockRecord, at, for_ time.Duration) bool
 // connected reports whether a WebSocket that somebody has wanted for long must be up.
 func (w *world) connected(client int, at, for_ time.Duration) bool {
 	for _, t := range w.troubles {
-		if t.disturbs(client) && t.from.at <= at+for_ && t.to.at >= at-30*time.Second && (t.kind != "drop sockets" || w.dropped(at-30*time.Second, at+for_) > 1) {
+		if t.disturbs(client) && t.from.at <= at+for_ && t.to.at >= at-30*time.Second &&
+			(t.kind != "drop sockets" || w.dropped(at-30*time.Second, at+for_) > 1) {
 			return false
 		}
 	}
-	if w.dropped(at-30*time.Second, at+for_) > 0 && w.dropped(at-60*time.Second, at-30*time.Second) > 0 {
+	if w.dropped(at-30*time.Second, at+for_) > 0 &&
+		w.dropped(at-60*time.Second, at-30*time.Second) > 0 {
 		return false // the pause grows
 	}
 	return w.quiet(client, at-100*time.Second, at+for_, "refuse sockets")
@@ -252,9 +262,12 @@ func (w *world) checkCause(s *session, rec *lockRecord) {
 		w.wrong("%s: the session's cause is %v", s.who, s.cause)
 	case isLost && (lost.Name != s.name || lost.ID != s.id):
 		w.wrong("%s: the loss is of another lock than %s: %v", s.who, s.id, lost)
-	case isLost && lost.Reason == relukko.LossDeleted && (rec.removed == nil || s.end.before(rec.removed.moment)):
-		w.wrong("%s: lock %s is said to be deleted at %v, and was not: %v", s.who, brief(s.id), s.end.at, lost)
-	case isLost && lost.Reason == relukko.LossRefused && !w.refused(s.client, ofRenew, s.end.at-w.plan.latency, s.end.at):
+	case isLost && lost.Reason == relukko.LossDeleted &&
+		(rec.removed == nil || s.end.before(rec.removed.moment)):
+		w.wrong("%s: lock %s is said to be deleted at %v, and was not: %v", s.who, brief(s.id),
+			s.end.at, lost)
+	case isLost && lost.Reason == relukko.LossRefused &&
+		!w.refused(s.client, ofRenew, s.end.at-w.plan.latency, s.end.at):
 		w.wrong("%s: nothing was refused: %v", s.who, lost)
 	case !isLost && s.end.at != s.unlock.at:
 		w.wrong("%s: unlocked at %v, the context ended at %v", s.who, s.unlock.at, s.end.at)
@@ -264,8 +277,10 @@ func (w *world) checkCause(s *session, rec *lockRecord) {
 	}
 	switch {
 	case s.parentEnd.at == s.end.at:
-	case s.parentEnd.at < s.end.at && s.guardedCause != s.parentCause, s.parentEnd.at > s.end.at && s.guardedCause != s.cause:
-		w.wrong("%s: the guarded context's cause is %v; the parent's is %v, the session's %v", s.who, s.guardedCause, s.parentCause, s.cause)
+	case s.parentEnd.at < s.end.at && s.guardedCause != s.parentCause, s.parentEnd.at > s.end.at &&
+		s.guardedCause != s.cause:
+		w.wrong("%s: the guarded context's cause is %v; the parent's is %v, the session's %v",
+			s.who, s.guardedCause, s.parentCause, s.cause)
 	}
 	told := 0
 	if isLost || errors.Is(s.err, relukko.ErrLockLost) {
@@ -275,7 +290,8 @@ func (w *world) checkCause(s *session, rec *lockRecord) {
 		told = w.told[s.id] // another goroutine's
 	}
 	if w.told[s.id] != told || told > 1 {
-		w.wrong("%s: WithOnLost's function was told %d times of lock %s, not %d", s.who, w.told[s.id], brief(s.id), told)
+		w.wrong("%s: WithOnLost's function was told %d times of lock %s, not %d", s.who,
+			w.told[s.id], brief(s.id), told)
 	}
 }
 
@@ -304,7 +320,8 @@ func (w *world) checkOutage(s *session, rec *lockRecord) {
 		return // before the first heartbeat was acknowledged
 	}
 	if to-from < s.ttl/2-3*w.plan.latency-time.Millisecond {
-		w.wrong("%s lost lock %s at %v, TTL %v, after an outage from %v to %v only: %v", s.who, brief(s.id), s.end.at, s.ttl, from, to, lost)
+		w.wrong("%s lost lock %s at %v, TTL %v, after an outage from %v to %v only: %v", s.who,
+			brief(s.id), s.end.at, s.ttl, from, to, lost)
 	}
 }
 
@@ -325,16 +342,19 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	case w.handsOn(s):
 	case s.err == nil && gone.before(s.unlock):
 		if !w.ambiguousRelease(s) {
-			w.wrong("%s: Unlock returned nil, but lock %s was %s at %v", s.who, brief(s.id), rec.removed.cause, gone.at)
+			w.wrong("%s: Unlock returned nil, but lock %s was %s at %v", s.who, brief(s.id),
+				rec.removed.cause, gone.at)
 		}
 	case s.err == nil && s.unlocked.before(gone):
 		w.wrong("%s: Unlock returned nil, but lock %s was not released", s.who, brief(s.id))
 	case errors.Is(s.err, relukko.ErrLockLost):
 		if s.unlocked.before(gone) || rec.removed.cause == released {
-			w.wrong("%s: Unlock says that lock %s was lost, but it was not: %v", s.who, brief(s.id), s.err)
+			w.wrong("%s: Unlock says that lock %s was lost, but it was not: %v", s.who, brief(s.id),
+				s.err)
 		}
 	case errors.Is(s.err, relukko.ErrNotReleased):
-		if took < releaseTime && !errors.Is(s.err, api.ErrClosed) && !(errors.Is(s.err, api.ErrRefused) && w.refused(s.client, ofRelease, s.unlock.at, s.unlocked.at)) {
+		if took < releaseTime && !errors.Is(s.err, api.ErrClosed) && !(errors.Is(
+			s.err, api.ErrRefused) && w.refused(s.client, ofRelease, s.unlock.at, s.unlocked.at)) {
 			w.wrong("%s: Unlock gave up after %v: %v", s.who, took, s.err)
 		}
 	case s.err != nil:
@@ -343,7 +363,8 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	if took > releaseTime {
 		w.wrong("%s: Unlock took %v", s.who, took)
 	}
-	if s.err != nil && !lostBefore && !errors.Is(s.err, api.ErrClosed) && rec.removed != nil && !rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
+	if s.err != nil && !lostBefore && !errors.Is(s.err, api.ErrClosed) && rec.removed != nil &&
+		!rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
 		w.wrong("%s: Unlock returned %v, nothing being wrong", s.who, s.err)
 	}
 }
@@ -353,11 +374,14 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 func (w *world) checkGivenBack(s *session, rec *lockRecord) {
 	const most = 15 * time.Second
 	var lost *relukko.LostError
-	if !errors.As(s.cause, &lost) || lost.Reason == relukko.LossDeleted || w.plan.clients[s.client].closeAt > 0 || s.shared {
+	if !errors.As(s.cause, &lost) || lost.Reason == relukko.LossDeleted ||
+		w.plan.clients[s.client].closeAt > 0 || s.shared {
 		return
 	}
-	if w.quiet(s.client, s.unlock.at, s.unlock.at+most) && (rec.removed == nil || rec.removed.at > s.unlock.at+most) {
-		w.wrong("%s: lost lock %s was unlocked at %v and not given back", s.who, brief(s.id), s.unlock.at)
+	if w.quiet(s.client, s.unlock.at, s.unlock.at+most) &&
+		(rec.removed == nil || rec.removed.at > s.unlock.at+most) {
+		w.wrong("%s: lost lock %s was unlocked at %v and not given back", s.who, brief(s.id),
+			s.unlock.at)
 	}
 }
 
@@ -365,7 +389,8 @@ func (w *world) checkGivenBack(s *session, rec *lockRecord) {
 // that was never answered: then "gone" may have meant that it was carried out.
 func (w *world) ambiguousRelease(s *session) bool {
 	for _, x := range w.exchange {
-		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && !x.understood() && (!x.answered || x.status >= 500 || x.status < 300) {
+		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && !x.understood() &&
+			(!x.answered || x.status >= 500 || x.status < 300) {
 			return true
 		}
 	}
@@ -380,17 +405,21 @@ func (w *world) checkTry(t *try) {
 		return
 	}
 	if t.ret.at > t.ctxEnd.at {
-		w.wrong("%s: the context ended at %v, the call returned at %v: %v", t.who, t.ctxEnd.at, t.ret.at, t.err)
+		w.wrong("%s: the context ended at %v, the call returned at %v: %v", t.who, t.ctxEnd.at,
+			t.ret.at, t.err)
 	}
-	if t.try && w.quiet(t.client, t.call.at-70*time.Second, t.ret.at) && !w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > w.plan.latency {
+	if t.try && w.quiet(t.client, t.call.at-70*time.Second, t.ret.at) &&
+		!w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > w.plan.latency {
 		w.wrong("%s: TryLock took %v", t.who, t.ret.at-t.call.at)
 	}
 	var locked *relukko.LockedError
 	switch {
 	case t.err == nil:
 	case t.ctxEnd.at == t.ret.at:
-		if !errors.Is(t.err, relukko.ErrLocked) && !errors.Is(t.err, errEnough) && !errors.Is(t.err, context.DeadlineExceeded) &&
-			!errors.Is(t.err, api.ErrClosed) && w.quiet(t.client, t.ret.at-70*time.Second, t.ret.at) {
+		if !errors.Is(t.err, relukko.ErrLocked) && !errors.Is(t.err, errEnough) &&
+			!errors.Is(t.err, context.DeadlineExceeded) &&
+			!errors.Is(t.err, api.ErrClosed) &&
+			w.quiet(t.client, t.ret.at-70*time.Second, t.ret.at) {
 			w.wrong("%s: the context ended, and the error is %v", t.who, t.err)
 		}
 	case errors.Is(t.err, api.ErrClosed):
@@ -420,14 +449,18 @@ func (w *world) checkTry(t *try) {
 // its wish to be left alone for longer than that, or nonsense, ends a Lock by itself.
 func (w *world) checkGaveUp(t *try) {
 	for _, trouble := range w.troubles {
-		if (trouble.after == "3600" || trouble.kind == "false page") && trouble.disturbs(t.client) && trouble.from.at <= t.ret.at && trouble.to.at >= t.call.at {
+		if (trouble.after == "3600" || trouble.kind == "false page") && trouble.disturbs(
+			t.client) && trouble.from.at <= t.ret.at && trouble.to.at >= t.call.at {
 			return
 		}
 	}
 	for _, x := range w.exchange {
-		if x.client == t.client && x.what == ofCreate && x.name == t.name && x.understood() && x.status != 429 &&
-			strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) && x.ret.before(t.ret) && x.ret.at > t.ret.at-55*time.Second {
-			w.wrong("%s gave up at %v, though the backend had answered at %v: %v", t.who, t.ret.at, x.ret.at, t.err)
+		if x.client == t.client && x.what == ofCreate && x.name == t.name && x.understood() &&
+			x.status != 429 &&
+			strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) &&
+			x.ret.before(t.ret) && x.ret.at > t.ret.at-55*time.Second {
+			w.wrong("%s gave up at %v, though the backend had answered at %v: %v", t.who, t.ret.at,
+				x.ret.at, t.err)
 			return
 		}
 	}

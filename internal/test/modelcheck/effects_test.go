@@ -2,14 +2,15 @@ package modelcheck_test
 
 import "encoding/json"
 
-// effects says of the requests whose answers were lost which of them took
-// effect: on which lock, and by when. A request without an answer may take
-// effect at any time after it was sent, or never; the backend's record says
-// which of the two, but not which of several equal requests it was. Any that was sent before will do: they
-// are the same operation. What has no request at all must not be.
+// effects says of the requests whose answers were lost which of them took effect: on which lock,
+// and by when. A request without an answer may take effect at any time after it was sent, or never;
+// the backend's record says which of the two, but not which of several equal requests it was. Any
+// that was sent before will do: they are the same operation. What has no request at all must not
+// be.
 func (w *world) effects() map[*exchange]effect {
 	effects := make(map[*exchange]effect)
-	explain := func(what string, rec *lockRecord, m moment, acknowledged, lost func(x *exchange) bool) {
+	explain := func(what string, rec *lockRecord, m moment, acknowledged,
+		lost func(x *exchange) bool) {
 		var likely *exchange
 		for _, x := range w.exchange {
 			if !x.call.before(m) {
@@ -23,20 +24,28 @@ func (w *world) effects() map[*exchange]effect {
 			}
 		}
 		if likely == nil {
-			w.wrong("nobody has asked for this: lock %s of %s %s at %v", brief(rec.id), rec.name, what, m.at)
+			w.wrong("nobody has asked for this: lock %s of %s %s at %v", brief(rec.id), rec.name,
+				what, m.at)
 			return
 		}
 		effects[likely] = effect{rec, m}
 	}
 	for _, rec := range w.order {
 		explain("created", rec, rec.created,
-			func(x *exchange) bool { return x.what == ofCreate && x.answer().ID == rec.id && x.status < 300 },
-			func(x *exchange) bool { return x.what == ofCreate && x.creator == rec.creator && x.name == rec.name })
+			func(x *exchange) bool {
+				return x.what == ofCreate && x.answer().ID == rec.id &&
+					x.status < 300
+			},
+			func(x *exchange) bool {
+				return x.what == ofCreate && x.creator == rec.creator &&
+					x.name == rec.name
+			})
 		for _, lease := range rec.leases[1:] {
 			if lease.by >= 0 {
 				explain("renewed", rec, lease.moment,
 					func(x *exchange) bool {
-						return x.what == ofRenew && x.answer().ID == rec.id && x.answer().ExpiresAt.UnixMicro() == w.µs(lease)
+						return x.what == ofRenew && x.answer().ID == rec.id &&
+							x.answer().ExpiresAt.UnixMicro() == w.µs(lease)
 					},
 					func(x *exchange) bool { return x.what == ofRenew && x.id == rec.id })
 			}
@@ -45,13 +54,15 @@ func (w *world) effects() map[*exchange]effect {
 		case r != nil && r.cause == released:
 			explain("released", rec, r.moment,
 				func(x *exchange) bool {
-					return x.what == ofRelease && x.id == rec.id && x.status == 200 && x.understood()
+					return x.what == ofRelease && x.id == rec.id && x.status == 200 &&
+						x.understood()
 				},
 				func(x *exchange) bool { return x.what == ofRelease && x.id == rec.id })
 		case r != nil && r.cause == withdrawn:
 			explain("called off", rec, r.moment,
 				func(x *exchange) bool {
-					return x.what == ofCallOff && x.mark == rec.mark && x.status == 204 && r.before(x.ret)
+					return x.what == ofCallOff && x.mark == rec.mark && x.status == 204 &&
+						r.before(x.ret)
 				},
 				func(x *exchange) bool { return x.what == ofCallOff && x.mark == rec.mark })
 		}
@@ -92,7 +103,8 @@ func (x *exchange) understood() bool {
 	case !x.answered:
 		return false
 	case x.status < 300:
-		return a.ID != "" || x.status == 204 || x.what == ofList && len(x.body) > 0 && x.body[0] == '['
+		return a.ID != "" || x.status == 204 || x.what == ofList && len(x.body) > 0 &&
+			x.body[0] == '['
 	}
 	return a.Message != nil && a.Status == x.status && x.status < 500
 }

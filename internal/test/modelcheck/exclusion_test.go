@@ -12,7 +12,8 @@ import (
 func (w *world) checkExclusion() {
 	for _, o := range w.overlaps {
 		if o.earlier.mutex == o.later.mutex {
-			w.wrong("%s and %s, of one mutex, are both inside at %v", o.earlier.who, o.later.who, o.at.at)
+			w.wrong("%s and %s, of one mutex, are both inside at %v", o.earlier.who, o.later.who,
+				o.at.at)
 		}
 		earlier, later := w.locks[o.earlier.id], w.locks[o.later.id]
 		if earlier == nil || later == nil {
@@ -24,7 +25,8 @@ func (w *world) checkExclusion() {
 		if earlier.takenAway() && earlier.removed.before(later.created) {
 			continue
 		}
-		w.wrong("%s and %s are both inside %s at %v, with locks %s and %s", o.earlier.who, o.later.who, o.later.name, o.at.at,
+		w.wrong("%s and %s are both inside %s at %v, with locks %s and %s", o.earlier.who,
+			o.later.who, o.later.name, o.at.at,
 			brief(o.earlier.id), brief(o.later.id))
 	}
 }
@@ -37,8 +39,10 @@ func (w *world) checkOrder() {
 			// What is handed on may have been deleted, until somebody hears of it.
 			rec := w.locks[b.id]
 			stale := b.shared && rec != nil && rec.takenAway() && rec.removed.before(b.begin)
-			if !stale && a.name == b.name && a.end.before(b.call) && a.id != b.id && a.token >= b.token && w.has(server.ExtFencingToken) {
-				w.wrong("token %d of %s is followed by token %d of %s", a.token, a.who, b.token, b.who)
+			if !stale && a.name == b.name && a.end.before(b.call) && a.id != b.id &&
+				a.token >= b.token && w.has(server.ExtFencingToken) {
+				w.wrong("token %d of %s is followed by token %d of %s", a.token, a.who, b.token,
+					b.who)
 			}
 			if a.mutex == b.mutex && !a.raw && b.begin.before(a.unlock) {
 				w.wrong("%s enters a mutex in which %s is", b.who, a.who)
@@ -47,8 +51,10 @@ func (w *world) checkOrder() {
 	}
 	for _, a := range w.tries {
 		for _, b := range w.tries {
-			if a.mutex == b.mutex && !a.try && !b.try && a.session != nil && b.session != nil && a.call.at < b.call.at && b.ret.before(a.ret) {
-				w.wrong("%s, who called at %v, was served before %s, who called at %v", b.who, b.call.at, a.who, a.call.at)
+			if a.mutex == b.mutex && !a.try && !b.try && a.session != nil && b.session != nil &&
+				a.call.at < b.call.at && b.ret.before(a.ret) {
+				w.wrong("%s, who called at %v, was served before %s, who called at %v", b.who,
+					b.call.at, a.who, a.call.at)
 			}
 		}
 	}
@@ -61,8 +67,10 @@ func (w *world) checkCalledOff() {
 	}
 	for _, off := range w.calledOff {
 		for _, rec := range w.order {
-			if rec.mark == off.mark && off.before(rec.created) && rec.created.at-off.at < 10*time.Minute && !w.restarted(off.at, rec.created.at) {
-				w.wrong("lock %s of mark %s was made at %v though that was called off at %v", brief(rec.id), rec.mark, rec.created.at, off.at)
+			if rec.mark == off.mark && off.before(rec.created) &&
+				rec.created.at-off.at < 10*time.Minute && !w.restarted(off.at, rec.created.at) {
+				w.wrong("lock %s of mark %s was made at %v though that was called off at %v",
+					brief(rec.id), rec.mark, rec.created.at, off.at)
 			}
 		}
 	}
@@ -122,7 +130,8 @@ func (w *world) checkFree(name string, from, to moment) {
 		if !w.plan.mute && !w.plan.clients[t.client].deaf && w.connected(t.client, begin, push) {
 			most = push
 		}
-		if end-begin > most && w.quiet(t.client, begin-70*time.Second, begin+most) && !w.deadConnections(t.client, begin) {
+		if end-begin > most && w.quiet(t.client, begin-70*time.Second, begin+most) &&
+			!w.deadConnections(t.client, begin) {
 			w.wrong("%s waits for %s from %v to %v, which is free", t.who, name, begin, end)
 		}
 	}
@@ -134,7 +143,8 @@ func (w *world) checkCloses() {
 		// A WebSocket takes a quarter of a second to say goodbye to the dark.
 		if took := c.ret.at - c.call.at; took > c.patience+250*time.Millisecond {
 			w.wrong("closing c%d took %v, not %v at most", c.client, took, c.patience)
-		} else if c.patience == closeTime && (c.err != nil || took > 2*time.Minute) && w.plan.clients[c.client].closeAt == 0 {
+		} else if c.patience == closeTime && (c.err != nil || took > 2*time.Minute) &&
+			w.plan.clients[c.client].closeAt == 0 {
 			w.wrong("closing c%d took %v: %v", c.client, took, c.err)
 		}
 	}
@@ -176,7 +186,8 @@ func (w *world) deadConnections(client int, at time.Duration) bool {
 			continue
 		}
 		for _, t := range w.troubles {
-			if (t.kind == "down" || t.kind == "reset" || t.kind == "cut") && t.disturbs(client) && t.from.at <= dark.to.at && t.to.at >= dark.from.at {
+			if (t.kind == "down" || t.kind == "reset" || t.kind == "cut") && t.disturbs(client) &&
+				t.from.at <= dark.to.at && t.to.at >= dark.from.at {
 				return true
 			}
 		}

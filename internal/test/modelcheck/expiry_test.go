@@ -10,7 +10,8 @@ func (w *world) expiryHistory(rec *lockRecord, effects map[*exchange]effect) []p
 	var ops []porcupine.Operation
 	add := func(client int, what string, expires int64, call, ret moment) {
 		op := operation{what: what, answer: done, id: rec.id, expires: expires}
-		ops = append(ops, porcupine.Operation{ClientId: client, Input: op, Call: call.seq, Return: ret.seq})
+		ops = append(ops, porcupine.Operation{ClientId: client, Input: op, Call: call.seq,
+			Return: ret.seq})
 	}
 	for i, lease := range rec.leases {
 		if i == 0 || lease.by < 0 {

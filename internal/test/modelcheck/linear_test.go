@@ -51,13 +51,16 @@ func (w *world) checkLinear() {
 		var ops []porcupine.Operation
 		for _, x := range w.exchange {
 			if op, ret, ok := w.operation(x, name, effects); ok {
-				ops = append(ops, porcupine.Operation{ClientId: x.client, Input: op, Call: x.call.seq, Return: ret.seq})
+				ops = append(ops, porcupine.Operation{ClientId: x.client, Input: op,
+					Call: x.call.seq, Return: ret.seq})
 			}
 		}
 		for _, rec := range w.order {
-			if rec.name == name && rec.removed != nil && rec.removed.cause != released && rec.removed.cause != withdrawn {
+			if rec.name == name && rec.removed != nil && rec.removed.cause != released &&
+				rec.removed.cause != withdrawn {
 				op := operation{what: rec.removed.cause, id: rec.id, answer: done}
-				ops = append(ops, porcupine.Operation{ClientId: len(w.clients), Input: op, Call: rec.removed.seq, Return: rec.removed.seq})
+				ops = append(ops, porcupine.Operation{ClientId: len(w.clients), Input: op,
+					Call: rec.removed.seq, Return: rec.removed.seq})
 			}
 		}
 		w.linear("the lock "+name, holderModel(marks), ops)
@@ -90,7 +93,8 @@ func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 	}
 	text := ""
 	add := func(what string, op porcupine.Operation) {
-		text += fmt.Sprintf("\n    %s %6d to %6d: c%d %+v", what, op.Call, op.Return, op.ClientId, op.Input)
+		text += fmt.Sprintf("\n    %s %6d to %6d: c%d %+v", what, op.Call, op.Return, op.ClientId,
+			op.Input)
 	}
 	in := make(map[porcupine.Operation]bool)
 	for i, op := range longest {
@@ -111,7 +115,8 @@ func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 }
 
 // operation is what an exchange means for one name.
-func (w *world) operation(x *exchange, name string, effects map[*exchange]effect) (op operation, ret moment, ok bool) {
+func (w *world) operation(x *exchange, name string, effects map[*exchange]effect) (
+	op operation, ret moment, ok bool) {
 	op = operation{what: x.what, answer: done, id: x.id, mark: x.mark}
 	if e, lost := effects[x]; lost {
 		op.id = e.on.id
@@ -170,7 +175,8 @@ func (w *world) nameOf(mark string) string {
 func (w *world) queueing(x *exchange) bool {
 	for _, y := range w.exchange {
 		// A queued create may outlive the connection of its caller for a while.
-		if y != x && y.wait && y.name == x.name && y.call.before(x.ret) && (x.call.before(y.ret) || !y.answered) {
+		if y != x && y.wait && y.name == x.name && y.call.before(x.ret) &&
+			(x.call.before(y.ret) || !y.answered) {
 			return true
 		}
 	}
@@ -202,8 +208,11 @@ func holderModel(marks map[string]string) porcupine.Model {
 		return holder == op.id, "" // it is removed
 	}
 	return porcupine.Model{
-		Init:  func() any { return "" },
-		Step:  func(state, input, _ any) (bool, any) { return step(state.(string), input.(operation)) },
+		Init: func() any { return "" },
+		Step: func(state, input, _ any) (
+			bool, any) {
+			return step(state.(string), input.(operation))
+		},
 		Equal: func(a, b any) bool { return a == b },
 	}
 }

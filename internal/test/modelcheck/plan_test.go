@@ -143,14 +143,16 @@ func newPlan(seed uint64) *plan {
 		seed:    seed,
 		grid:    d.grid,
 		horizon: pick(d, 15*time.Second, 40*time.Second, 40*time.Second, 2*time.Minute),
-		latency: pick(d, 0, 0, 2*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond),
-		gone:    pick(d, 404, 404, 422),
-		grace:   pick(d, 3*time.Minute, 3*time.Minute, 0, 2*time.Second),
-		offset:  pick(d, 0, 0, 7*time.Hour, -7*time.Hour),
-		mute:    d.one(8),
-		names:   []string{"arm", "camera", "gripper"}[:pick(d, 1, 1, 2, 3)],
+		latency: pick(d, 0, 0, 2*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond,
+			300*time.Millisecond),
+		gone:   pick(d, 404, 404, 422),
+		grace:  pick(d, 3*time.Minute, 3*time.Minute, 0, 2*time.Second),
+		offset: pick(d, 0, 0, 7*time.Hour, -7*time.Hour),
+		mute:   d.one(8),
+		names:  []string{"arm", "camera", "gripper"}[:pick(d, 1, 1, 2, 3)],
 	}
-	ttls := []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 5 * time.Second, 10 * time.Second}
+	ttls := []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 5 * time.Second,
+		10 * time.Second}
 	if d.one(6) {
 		p.horizon = 20 * time.Minute
 		ttls = []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute}
@@ -220,10 +222,12 @@ func (p *plan) addClients(d dice, ttls []time.Duration) {
 						call.limit = d.span(time.Millisecond, p.horizon/2)
 					}
 					if m.handoff && d.one(2) {
-						call.pause, call.hold = d.span(time.Millisecond, 100*time.Millisecond), d.span(time.Millisecond, 100*time.Millisecond)
+						call.pause, call.hold = d.span(time.Millisecond,
+							100*time.Millisecond), d.span(time.Millisecond, 100*time.Millisecond)
 					}
 					t += call.pause
-					p.moments = append(p.moments, t, t+p.latency, t+p.latency/2, t+min(time.Second, m.ttl/3)+p.latency, t+p.latency+call.hold)
+					p.moments = append(p.moments, t, t+p.latency, t+p.latency/2,
+						t+min(time.Second, m.ttl/3)+p.latency, t+p.latency+call.hold)
 					t += call.hold
 					calls = append(calls, call)
 				}
@@ -273,20 +277,24 @@ const (
 // addFaults draws the faults. Each plan has only some kinds of them, so that
 // now and then there is time for one to run its course undisturbed.
 func (p *plan) addFaults(d dice, ttl time.Duration) {
-	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset", "drop sockets", "refuse sockets", "false page", "refusal", "replace", straggler, unheard}
+	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset",
+		"drop sockets", "refuse sockets", "false page", "refusal", "replace", straggler, unheard}
 	d.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	kinds = kinds[:d.IntN(5)]
 	if len(kinds) == 0 {
 		return
 	}
 	for range d.IntN(faultsMost) {
-		f := fault{kind: pick(d, kinds...), link: d.IntN(len(p.clients)+1) - 1, at: d.instant(p.horizon)}
+		f := fault{kind: pick(d, kinds...), link: d.IntN(len(p.clients)+1) - 1,
+			at: d.instant(p.horizon)}
 		switch n := len(p.faults); {
 		case n > 0 && d.one(2): // misfortunes seldom come singly
 			last := p.faults[n-1]
-			f.link, f.at = last.link, last.at+pick(d, 0, last.for_, last.for_/2, last.delay/2, d.span(time.Millisecond, last.for_+2*time.Millisecond))
+			f.link, f.at = last.link, last.at+pick(d, 0, last.for_, last.for_/2, last.delay/2,
+				d.span(time.Millisecond, last.for_+2*time.Millisecond))
 		case len(p.moments) > 0 && d.one(2):
-			f.at = pick(d, p.moments...) + pick(d, 0, 0, -d.span(time.Microsecond, time.Millisecond), d.span(time.Microsecond, time.Second))
+			f.at = pick(d, p.moments...) + pick(d, 0, 0,
+				-d.span(time.Microsecond, time.Millisecond), d.span(time.Microsecond, time.Second))
 		}
 		f.at = min(max(f.at, d.grid), p.horizon-time.Second)
 		f.for_ = d.span(10*time.Millisecond, 3*ttl)
@@ -332,8 +340,10 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 		}
 		p.faults = append(p.faults, f)
 		switch f.kind {
-		case straggler: // a create arrives after its caller has given it up, and got the lock by another one
-			f.kind, f.requests, f.for_, f.delay = "slow", ofCreate, 20*time.Millisecond, d.span(100*time.Millisecond, 3*time.Second)
+		// A create arrives after its caller has given it up, and got the lock by another one.
+		case straggler:
+			f.kind, f.requests, f.for_, f.delay = "slow", ofCreate, 20*time.Millisecond, d.span(
+				100*time.Millisecond, 3*time.Second)
 			if len(p.firsts) > 0 && !d.one(4) {
 				first := pick(d, p.firsts...)
 				f.link, f.at = first.link, max(first.at-time.Millisecond, 0)
@@ -343,7 +353,8 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 		case unheard: // a lock is deleted while nobody listens
 			f.kind, f.link, f.for_ = "drop sockets", -1, 0
 			p.faults[len(p.faults)-1] = f
-			p.faults = append(p.faults, fault{kind: "delete", link: -1, name: pick(d, p.names...), at: f.at + d.span(time.Millisecond, 100*time.Millisecond)})
+			p.faults = append(p.faults, fault{kind: "delete", link: -1, name: pick(d, p.names...),
+				at: f.at + d.span(time.Millisecond, 100*time.Millisecond)})
 		}
 	}
 	for i := range p.faults {
@@ -374,7 +385,8 @@ func (p *plan) separate() {
 
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %v, latency up to %v, without %v", p.seed, p.horizon, p.latency, p.without)
+	fmt.Fprintf(&b, "seed %d: %v, latency up to %v, without %v", p.seed, p.horizon, p.latency,
+		p.without)
 	if p.shape != "" {
 		fmt.Fprintf(&b, ", deleted as %s", p.shape)
 	}

@@ -47,7 +47,8 @@ type line struct {
 }
 
 func newRecord() *record {
-	return &record{start: time.Now(), locks: make(map[string]*lockRecord), told: make(map[string]int)}
+	return &record{start: time.Now(), locks: make(map[string]*lockRecord),
+		told: make(map[string]int)}
 }
 
 // now is the present moment, which no other will equal. The caller holds r.mu.

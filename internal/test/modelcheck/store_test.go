@@ -113,9 +113,11 @@ func (s *store) Create(ctx context.Context, in server.NewLock) (server.Lock, err
 // created notes a creation. The caller holds the record's mutex.
 func (s *store) created(l *server.Lock, in server.NewLock, by int) {
 	r := s.world.record
-	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name, creatorOf(l), in.TTL, l.FencingToken)
+	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name,
+		creatorOf(l), in.TTL, l.FencingToken)
 	rec := &lockRecord{
-		id: l.ID, name: l.Name, creator: creatorOf(l), mark: markOf(creatorOf(l)), token: l.FencingToken,
+		id: l.ID, name: l.Name, creator: creatorOf(l), mark: markOf(
+			creatorOf(l)), token: l.FencingToken,
 		by: by, created: m, length: in.TTL, unmarked: in.Mark == "",
 		leases: []leaseRecord{{m, s.local(l), 0, in.TTL}},
 	}
@@ -130,7 +132,8 @@ func (s *store) Update(ctx context.Context, id string, change server.Change) (se
 		return l, err
 	}
 	r, by := s.world.record, s.by(ctx)
-	lease := leaseRecord{r.noteLocked("backend", "lock %s of %s expires at %v (%s)", brief(id), l.Name, s.local(&l), whom(by)), s.local(&l), by, 0}
+	lease := leaseRecord{r.noteLocked("backend", "lock %s of %s expires at %v (%s)", brief(id),
+		l.Name, s.local(&l), whom(by)), s.local(&l), by, 0}
 	if change.Lease != nil {
 		lease.length = *change.Lease
 	}
@@ -166,7 +169,8 @@ func (s *store) deleted(ctx context.Context, l *server.Lock) {
 	s.removed(l, cause, by)
 }
 
-func (s *store) HandOver(ctx context.Context, id string, next server.NewLock) (server.Handover, error) {
+func (s *store) HandOver(ctx context.Context, id string, next server.NewLock) (
+	server.Handover, error) {
 	defer s.begin()()
 	both, err := s.Store.(server.HandOverStore).HandOver(ctx, id, next)
 	if err != nil {
@@ -188,7 +192,8 @@ func (s *store) removed(l *server.Lock, cause string, by int) {
 	r.locks[l.ID].removed = &removal{m, cause, by}
 }
 
-func (s *store) CallOff(ctx context.Context, mark string, keep time.Duration) ([]server.Lock, error) {
+func (s *store) CallOff(ctx context.Context, mark string, keep time.Duration) (
+	[]server.Lock, error) {
 	defer s.begin()()
 	locks, err := s.Store.CallOff(ctx, mark, keep)
 	m := s.world.record.noteLocked("backend", "mark %s called off (%s)", mark, whom(s.by(ctx)))
@@ -199,7 +204,8 @@ func (s *store) CallOff(ctx context.Context, mark string, keep time.Duration) ([
 	return locks, err
 }
 
-func (s *store) Sweep(ctx context.Context, grace time.Duration) ([]server.Lock, time.Duration, error) {
+func (s *store) Sweep(ctx context.Context, grace time.Duration) (
+	[]server.Lock, time.Duration, error) {
 	defer s.begin()()
 	locks, next, err := s.Store.Sweep(ctx, grace)
 	for i := range locks {

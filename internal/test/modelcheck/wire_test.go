@@ -54,7 +54,8 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if what == "" {
 		return w.next.RoundTrip(req)
 	}
-	x := &exchange{client: w.client, what: what, method: req.Method, ret: never, wait: req.Header.Get("Prefer") != ""}
+	x := &exchange{client: w.client, what: what, method: req.Method, ret: never,
+		wait: req.Header.Get("Prefer") != ""}
 	rest := strings.TrimPrefix(req.URL.Path, "/v1/locks/")
 	switch what {
 	case ofCreate:

@@ -128,7 +128,8 @@ func (w *world) install() {
 			}
 			w.server.AnswerNext(-1, match, a)
 		case "false page":
-			w.server.AnswerNext(-1, match, relukkotest.Answer{Status: f.status, Body: "<html>nobody at home"})
+			w.server.AnswerNext(-1, match,
+				relukkotest.Answer{Status: f.status, Body: "<html>nobody at home"})
 		case "cut":
 			w.server.CutNext(-1, match)
 		case "slow":
@@ -153,7 +154,8 @@ func (w *world) install() {
 func (w *world) concerns(f *fault, r *http.Request) bool {
 	what := kindOf(r)
 	at := time.Since(w.start)
-	return what != "" && (f.requests == ofAny || f.requests == what) && at >= f.at && at < f.at+f.for_ &&
+	return what != "" && (f.requests == ofAny || f.requests == what) && at >= f.at &&
+		at < f.at+f.for_ &&
 		(f.link < 0 || f.link == w.from(r))
 }
 
@@ -169,7 +171,8 @@ func (w *world) latency(r *http.Request) (before, after time.Duration) {
 		return 0, 0
 	}
 	h := fnv.New64a()
-	h.Write([]byte{byte(w.plan.seed), byte(w.plan.seed >> 8), byte(w.plan.seed >> 16), byte(w.from(r))})
+	h.Write([]byte{byte(w.plan.seed), byte(w.plan.seed >> 8), byte(w.plan.seed >> 16),
+		byte(w.from(r))})
 	h.Write([]byte(r.Method + kindOf(r) + time.Since(w.start).String()))
 	x := h.Sum64()
 	half := uint64(w.plan.latency / 2)

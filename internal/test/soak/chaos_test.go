@@ -84,7 +84,8 @@ func (p *post) kill() {
 	s := p.soak
 	select {
 	case <-p.proc.ended:
-		s.fault("worker %s has ended by itself: %v\n%s", p.config.Name, p.proc.cmd.ProcessState, tail(p.log()))
+		s.fault("worker %s has ended by itself: %v\n%s", p.config.Name, p.proc.cmd.ProcessState,
+			tail(p.log()))
 	default:
 	}
 	s.mu.Lock()
@@ -114,7 +115,8 @@ func (p *post) stop() (goOn func()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.verdict.pauses++
-		s.evidence.standstills[name] = append(s.evidence.standstills[name], span{from, now().add(waking)})
+		s.evidence.standstills[name] = append(
+			s.evidence.standstills[name], span{from, now().add(waking)})
 	}
 }
 
@@ -151,7 +153,8 @@ func (s *soak) awaitHolder(ctx context.Context, p *post) {
 	for pause(ctx, 20*time.Millisecond) {
 		locks, err := s.client.List(ctx)
 		for _, lock := range locks {
-			if err == nil && strings.HasPrefix(lock.Creator, p.prefix()) && !s.isDead(lock) && lock.UpdatedAt.After(lock.CreatedAt) {
+			if err == nil && strings.HasPrefix(lock.Creator, p.prefix()) && !s.isDead(lock) &&
+				lock.UpdatedAt.After(lock.CreatedAt) {
 				return
 			}
 		}
@@ -173,7 +176,8 @@ func (s *soak) hauntNode(ctx context.Context, n *node, grace time.Duration) erro
 		p := n.process()
 		select {
 		case <-p.ended:
-			s.fault("%s has ended by itself: %v\n%s", n.name, p.cmd.ProcessState, tail(filepath.Join(s.dir, n.name+".log")))
+			s.fault("%s has ended by itself: %v\n%s", n.name, p.cmd.ProcessState,
+				tail(filepath.Join(s.dir, n.name+".log")))
 		default:
 		}
 		killed := rand.IntN(2) == 0
@@ -275,7 +279,8 @@ func (s *soak) clean(ctx context.Context) {
 		locks, err := s.client.List(asking)
 		fmt.Fprintln(seen, int64(now()), err)
 		for _, lock := range locks {
-			fmt.Fprintf(seen, "\t%s %d %s %v\n", lock.Name, lock.FencingToken, lock.Creator, time.Until(lock.ExpiresAt))
+			fmt.Fprintf(seen, "\t%s %d %s %v\n", lock.Name, lock.FencingToken, lock.Creator,
+				time.Until(lock.ExpiresAt))
 			if err == nil && s.isDead(lock) && time.Until(lock.ExpiresAt) > 4*ttlMin {
 				s.client.Delete(asking, lock.ID)
 			}

@@ -53,7 +53,8 @@ func start(cmd *exec.Cmd, log string) (*process, error) {
 func bare(environment []string) (env []string) {
 	for _, kv := range environment {
 		name, _, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, "RELUKKO_") && !strings.HasSuffix(name, "_CA_BUNDLE") && name != "DATABASE_URL" {
+		if !strings.HasPrefix(name, "RELUKKO_") && !strings.HasSuffix(name, "_CA_BUNDLE") &&
+			name != "DATABASE_URL" {
 			env = append(env, kv)
 		}
 	}
@@ -132,7 +133,8 @@ var errNotUp = errors.New("the server does not start")
 // up starts the server. The error is errNotUp where its database may be what is
 // missing.
 func (n *node) up(grace time.Duration) error {
-	cmd := exec.Command(n.program, "serve", "--addr", "127.0.0.1:0", "--store", n.store, "--grace", grace.String())
+	cmd := exec.Command(n.program, "serve", "--addr", "127.0.0.1:0", "--store", n.store, "--grace",
+		grace.String())
 	cmd.Env = []string{"RELUKKO_API_KEY=" + apiKey, "HOME=" + n.dir}
 	p, err := start(cmd, filepath.Join(n.dir, n.name+".log"))
 	if err != nil {

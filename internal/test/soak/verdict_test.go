@@ -54,10 +54,12 @@ func (v *verdict) stays(stays []*stay, e *evidence) {
 			v.fault("a write of %v was refused, and at %v its session vouched for it", s, s.refused)
 		}
 		if s.reason == "deleted" && s.left > 0 && !deleted {
-			v.fault("the backend had lost the lock of %v though its lease ran for another %v", s, s.left)
+			v.fault("the backend had lost the lock of %v though its lease ran for another %v", s,
+				s.left)
 		}
 		end := hand.to.add(s.ttl)
-		if deleted && s.held.to > end && (s.strict || !e.stood(s.worker, span{end.add(-s.ttl / 10), s.held.to})) {
+		if deleted && s.held.to > end &&
+			(s.strict || !e.stood(s.worker, span{end.add(-s.ttl / 10), s.held.to})) {
 			v.fault("%v goes on for more than a TTL after its lock was deleted at %v", s, hand.to)
 		}
 	}
@@ -130,7 +132,8 @@ func (v *verdict) writes(lock string, entries []entry) {
 			continue
 		}
 		if e.token < highest {
-			v.fault("the register of %s has taken token %d from %s at %v, after %d", lock, e.token, e.who, e.at, highest)
+			v.fault("the register of %s has taken token %d from %s at %v, after %d", lock, e.token,
+				e.who, e.at, highest)
 		}
 		highest = max(highest, e.token)
 	}
