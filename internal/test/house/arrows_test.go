@@ -33,8 +33,9 @@ var mayImport = map[string][]string{
 	"server/pgstore":   aStore,
 	"server/storetest": {"server/store"},
 
-	"internal/engine":    {"internal/clock", "internal/lifecycle", "server/store"},
+	"internal/engine":    {"internal/lifecycle", "internal/lockset", "server/store"},
 	"internal/httpapi":   serverAPI,
+	"internal/lockset":   {"server/store"},
 	"internal/streamapi": serverAPI,
 	"internal/web":       {},
 
@@ -63,7 +64,7 @@ var (
 	driver = []string{
 		"api", "internal/acquire", "internal/clock", "internal/lifecycle", "internal/wire",
 	}
-	aStore    = []string{"server/store"}
+	aStore    = []string{"internal/lockset", "internal/wire", "server/store"}
 	serverAPI = []string{
 		"internal/engine", "internal/lifecycle", "internal/wire", "server/access", "server/store",
 	}

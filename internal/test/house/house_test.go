@@ -42,7 +42,8 @@ var notYetMoved = map[string][]check{
 	"internal/acquire": nil, "internal/acquire/classic": nil, "internal/wire": nil,
 	"internal/lifecycle": nil, "internal/clock": nil,
 	"internal/cli": nil, "internal/supervise": nil,
-	"internal/engine": nil, "internal/httpapi": nil, "server/memstore": nil, "server/store": nil,
+	"internal/engine": nil, "internal/httpapi": nil, "internal/lockset": nil,
+	"server/memstore": nil, "server/store": nil,
 
 	// Moved, but for some checks.
 	"internal/test/modelcheck": {complexity},

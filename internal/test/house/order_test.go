@@ -20,7 +20,7 @@ import (
 var mustBeOrdered = []string{
 	".", "api", "relukkotest", "server",
 	"internal/acquire", "internal/acquire/classic", "internal/wire",
-	"internal/cli", "internal/engine", "internal/httpapi", "internal/supervise",
+	"internal/cli", "internal/engine", "internal/httpapi", "internal/lockset", "internal/supervise",
 	"server/boltstore", "server/memstore", "server/pgstore", "server/store", "server/storetest",
 	"internal/test/faultnet", "internal/test/pgtest", "examples/instrument",
 }
