@@ -36,8 +36,7 @@ type redislockClient struct {
 
 func (c *redislockClient) lockers(_ context.Context, name string, n int) ([]locker, error) {
 	return each(n, func() (locker, error) {
-		return &redislockLocker{from: c.from, name: name},
-			nil
+		return &redislockLocker{from: c.from, name: name}, nil
 	})
 }
 

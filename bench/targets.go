@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// target is something that Relukko must reach, in each run by itself, so that
-// only figures of the same minutes are compared. What counts is the median.
+// target is a figure, or a ratio of two, that Relukko must reach. Ratios are taken
+// within a run, so that only figures of the same minutes are compared; the median
+// of the runs decides.
 type target struct {
 	what    string
 	of      key
@@ -64,7 +65,7 @@ var targets = []target{
 	most("idle waiters, without the extensions: requests/s", 15, key{"plain", idleRequests}),
 }
 
-// values answers what each run found, of those that found both figures.
+// values returns the value of each run that has the figures for it.
 func (t target) values(r *results) []float64 {
 	var values []float64
 	for _, run := range r.runs {
@@ -91,7 +92,7 @@ func (t target) met(v float64) bool {
 	return v <= t.limit
 }
 
-// verdicts says which targets are met. What was not measured is not listed.
+// verdicts prints which targets are met, of those that were measured.
 func (r *results) verdicts(w io.Writer) {
 	fmt.Fprintln(w, "| target | | measured | |")
 	fmt.Fprintln(w, "|---|---|---|---|")
