@@ -15,8 +15,8 @@ import (
 // it by itself, so it must be longer than any section here.
 const redisExpiry = 2 * time.Minute
 
-const noRenewal = "It does not renew by itself: a lock that is held for longer than its expiry is " +
-	"lost, unless the program renews it. " +
+const noRenewal = "It does not renew by itself: a lock that is held for longer than its expiry " +
+	"is lost, unless the program renews it. " +
 	"Here the expiry is 2 min, longer than any section, so that its figures include no loss."
 
 // redSync has redsync's defaults, the pause of 50 to 250 ms between two tries

@@ -14,8 +14,8 @@ import (
 var rueidisLock = peer{
 	name: "rueidislock", label: "rueidislock", store: "memory",
 	notes: []string{"After an attempt that Redis has not answered within 20 ms (TryNextAfter, " +
-		"the default) it retries only when another client has changed the lock. On a busy machine " +
-		"all clients can then wait for a free lock; 0 or \"failed\" is that."},
+		"the default) it retries only when another client has changed the lock. On a busy " +
+		"machine all clients can then wait for a free lock; 0 or \"failed\" is that."},
 	start: func(s *site) (service, error) {
 		r, err := startRedis(s)
 		return &rueidisService{r}, err

@@ -23,8 +23,8 @@ var mayImport = map[string][]string{
 	"internal/wire":            {},
 
 	"server": {
-		"internal/engine", "internal/httpapi", "internal/streamapi", "internal/web", "internal/wire",
-		"server/access", "server/memstore", "server/store",
+		"internal/engine", "internal/httpapi", "internal/streamapi", "internal/web",
+		"internal/wire", "server/access", "server/memstore", "server/store",
 	},
 	"server/access":    {},
 	"server/store":     {},
@@ -81,7 +81,8 @@ var libraries = []string{".", "api", "server", "relukkotest"}
 // onlyForPrograms and onlyForTests may not be among what libraries compile.
 var (
 	onlyForPrograms = []string{
-		"github.com/jackc/pgx/v5", "github.com/spf13/cobra", "github.com/spf13/pflag", "go.etcd.io/bbolt",
+		"github.com/jackc/pgx/v5", "github.com/spf13/cobra", "github.com/spf13/pflag",
+		"go.etcd.io/bbolt",
 	}
 	onlyForTests = []string{
 		"github.com/anishathalye/porcupine", "github.com/creack/pty", "github.com/stretchr/testify",

@@ -80,7 +80,8 @@ var privateWords = []rule{
 	words("(rid(e|es|ing)|rode|ridden) out", "", "survive, retry until"),
 	words(
 		"behind",
-		"behind (a|the|its) (proxy|load balancer)|(left|leaves?|leaving|stays?)( nothing| none)? behind",
+		"behind (a|the|its) (proxy|load balancer)|"+
+			"(left|leaves?|leaving|stays?)( nothing| none)? behind",
 		"in the background",
 	),
 	words("(try|tries|tried|trying) on", "(try|tries|tried|trying) on each", "retry, still trying"),

@@ -18,10 +18,10 @@ const (
 	robot     = "robotframework-relukko==0.11.0"
 )
 
-// required says that nothing here may be skipped.
+// required reports whether the tests must not be skipped.
 func required() bool { return os.Getenv("RELUKKO_REQUIRE_INTEROP") != "" }
 
-// skip skips a test loudly, or fails it where it is required.
+// skip skips a test with a message, or fails it where it is required.
 func skip(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if required() {
@@ -31,7 +31,7 @@ func skip(t *testing.T, format string, args ...any) {
 }
 
 // venv is a Python environment with both clients and the sources of their
-// suites, made once for all tests.
+// suites, created once for all tests.
 type venv struct {
 	python           string
 	pyrelukko, robot string // the unpacked sdists
@@ -42,7 +42,8 @@ var theVenv = sync.OnceValues(makeVenv)
 func python(t *testing.T) venv {
 	t.Helper()
 	if !required() && os.Getenv("RELUKKO_INTEROP") == "" {
-		t.Skip("set RELUKKO_INTEROP=1 to run the Python clients' own suites (they are downloaded; it takes two minutes)")
+		t.Skip("set RELUKKO_INTEROP=1 to run the Python clients' own suites " +
+			"(they are downloaded; it takes two minutes)")
 	}
 	v, err := theVenv()
 	if err != nil {
@@ -102,11 +103,13 @@ func findPython() (string, error) {
 		candidates = append(candidates, installed...)
 	}
 	for _, c := range candidates {
-		if exec.Command(c, "-c", "import sys, venv; sys.exit(sys.version_info < (3, 12))").Run() == nil {
+		const check = "import sys, venv; sys.exit(sys.version_info < (3, 12))"
+		if exec.Command(c, "-c", check).Run() == nil {
 			return c, nil
 		}
 	}
-	return "", fmt.Errorf("none of %s is a Python of at least 3.12, which robotframework-relukko needs", strings.Join(candidates, ", "))
+	return "", fmt.Errorf("none of %s is a Python of at least 3.12, "+
+		"which robotframework-relukko needs", strings.Join(candidates, ", "))
 }
 
 // suite runs a suite of Python tests against a backend and requires that n passed.

@@ -118,7 +118,7 @@ func (c *caller) failed(t *try, ctx, held context.Context, err error, what strin
 		c.wrong("%s: %s returned a context whose end is %v", c.who, what, context.Cause(held))
 	}
 	if ctx.Err() != nil && time.Since(c.start) == m.at && t.ctxEnd == never {
-		t.ctxEnd = m // whoever notes it has not yet come to it
+		t.ctxEnd = m // the goroutine that records it has not run yet
 	}
 }
 
@@ -250,7 +250,8 @@ func (c *rawCaller) carryOut(call *rawCall, creator string) {
 	}
 	var over, leaving = make(chan struct{}), false
 	s := &session{
-		who: c.who, client: c.client, raw: true, mutex: c, name: call.name, id: l.ID, token: l.FencingToken, call: sent,
+		who: c.who, client: c.client, raw: true, mutex: c, name: call.name, id: l.ID,
+		token: l.FencingToken, call: sent,
 		parentEnd: never, guardedEnd: never, end: never, unlock: never, unlocked: never,
 	}
 	s.live = func() bool { return !leaving } // under the record's mutex
@@ -258,7 +259,7 @@ func (c *rawCaller) carryOut(call *rawCall, creator string) {
 	c.enter(s)
 	lapse := time.AfterFunc(l.ExpiresAt.Sub(l.CreatedAt)-time.Since(c.start)+sent.at, func() {
 		c.mu.Lock()
-		leaving = true // nobody renews it
+		leaving = true // it is not renewed any more
 		c.mu.Unlock()
 		close(over)
 	})

@@ -14,12 +14,12 @@ import (
 const (
 	releaseTime = 10 * time.Second // that Unlock takes at most
 	listPause   = 50 * time.Millisecond
-	// Until a WebSocket that was dropped is dialled again, at first.
+	// Until the first redial of a WebSocket that was dropped.
 	reconnect = 160 * time.Millisecond
 	tick      = time.Microsecond // of the backend's clock
 )
 
-// check looks for whatever must not be, once the run is over.
+// check checks what happened, once the run is over.
 func (w *world) check() {
 	for _, s := range w.sessions {
 		rec := w.locks[s.id]
@@ -66,7 +66,7 @@ func (w *world) has(ext server.Extension) bool {
 	return true
 }
 
-// left looks, in the end, for locks that nobody will release.
+// left checks that no lock is left in the end that nothing will release.
 func (w *world) left() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -75,7 +75,7 @@ func (w *world) left() {
 		held[s.id] = s
 	}
 	for _, rec := range w.order {
-		// On a lock that has gone only when it expired nobody has an eye.
+		// The end of a lock that expired is not watched.
 		expired := rec.removed != nil && rec.removed.cause == swept && !rec.takenAway() &&
 			held[rec.id] == nil && w.plan.horizon <= 2*time.Minute
 		if rec.removed != nil && !expired || rec.mark == "" {
@@ -85,14 +85,14 @@ func (w *world) left() {
 		s := held[rec.id]
 		abandoned := false
 		for _, c := range w.closes {
-			// What was lost and is unlocked after Close nobody gives back any more.
+			// A lost lock that is unlocked after Close is not released any more.
 			late := s != nil && errors.Is(s.err, relukko.ErrLockLost) && c.call.before(s.unlock)
 			abandoned = abandoned || c.client == client && (c.err != nil || late)
 		}
 		switch {
 		case abandoned:
 		case s == nil && w.refused(client, ofRelease, rec.created.at, never.at):
-			// Who may not delete cannot clean up.
+			// A client whose deletes are refused cannot clean up.
 		case s == nil && w.plan.replaced && rec.unmarked:
 			// A backend that does not know the mark has said that nothing is left.
 		case s == nil:
@@ -109,8 +109,8 @@ func (w *world) left() {
 	}
 }
 
-// checkBackend: the lock was made within the call, and nobody of ours but
-// Unlock takes it away while it is held.
+// checkBackend checks that the lock was created within the call, and that of our
+// own code only Unlock deletes it while it is held.
 func (w *world) checkBackend(s *session, rec *lockRecord) {
 	if rec.created.before(s.call) && !w.handedOn(s) || s.begin.before(rec.created) {
 		w.wrong("%s got lock %s, which was not made by this call", s.who, brief(s.id))
@@ -150,7 +150,7 @@ func (w *world) refused(client int, requests string, from, to time.Duration) boo
 	return false
 }
 
-// checkLease is guarantee 1, against the backend's record: the contexts end
+// checkLease checks guarantee 1 against the backend's record: the contexts end
 // before the lease does, and a tenth of it earlier.
 func (w *world) checkLease(s *session, rec *lockRecord) {
 	margin := min(s.ttl, time.Minute) / 10
@@ -166,7 +166,8 @@ func (w *world) checkLease(s *session, rec *lockRecord) {
 			}
 		}
 		if limit := lease.expires - margin + tick; until > limit {
-			w.wrong("the lease that lock %s got at %v ends at %v: the contexts of %s should have been done at %v, not at %v",
+			w.wrong("the lease that lock %s got at %v ends at %v: "+
+				"the contexts of %s should have been done at %v, not at %v",
 				brief(s.id), lease.at, lease.expires, s.who, limit, s.end.at)
 			return
 		}
@@ -183,7 +184,7 @@ func (w *world) checkLease(s *session, rec *lockRecord) {
 	}
 }
 
-// checkTakenAway is guarantee 2: a lock that somebody else has deleted is known
+// checkTakenAway checks guarantee 2: a lock that another client has deleted is known
 // to be lost within a round trip of the broadcast, or at the next heartbeat.
 func (w *world) checkTakenAway(s *session, rec *lockRecord) {
 	if !rec.takenAway() {
@@ -203,11 +204,14 @@ func (w *world) checkTakenAway(s *session, rec *lockRecord) {
 	case w.deadConnections(s.client, gone.at):
 	case w.pushed(s, rec, gone.at, push):
 		if s.end.at > gone.at+push {
-			w.wrong("lock %s was taken away at %v, and broadcast, but the contexts of %s ended at %v", brief(s.id), gone.at, s.who, s.end.at)
+			w.wrong("lock %s was taken away at %v, and broadcast, "+
+				"but the contexts of %s ended at %v",
+				brief(s.id), gone.at, s.who, s.end.at)
 		}
 	case w.quiet(s.client, gone.at-s.ttl-12*time.Second, gone.at+beat):
 		if s.end.at > gone.at+beat {
-			w.wrong("lock %s was taken away at %v, the next heartbeat was due by %v, but the contexts of %s ended at %v",
+			w.wrong("lock %s was taken away at %v, the next heartbeat was due by %v, "+
+				"but the contexts of %s ended at %v",
 				brief(s.id), gone.at, gone.at+beat, s.who, s.end.at)
 		}
 	}
@@ -226,7 +230,7 @@ func (w *world) pushed(s *session, rec *lockRecord, at, for_ time.Duration) bool
 	return listens && w.connected(s.client, at, for_)
 }
 
-// connected reports whether a WebSocket that somebody has wanted for long must be up.
+// connected reports whether a WebSocket that has been in use for long must be up.
 func (w *world) connected(client int, at, for_ time.Duration) bool {
 	for _, t := range w.troubles {
 		if t.disturbs(client) && t.from.at <= at+for_ && t.to.at >= at-30*time.Second &&
@@ -241,8 +245,8 @@ func (w *world) connected(client int, at, for_ time.Duration) bool {
 	return w.quiet(client, at-100*time.Second, at+for_, "refuse sockets")
 }
 
-// dropped is how often the WebSockets were dropped between two instants. After
-// the first time they come back at once.
+// dropped returns how often the WebSockets were dropped between two instants. After
+// the first time they reconnect at once.
 func (w *world) dropped(from, to time.Duration) int {
 	n := 0
 	for _, t := range w.troubles {
@@ -253,7 +257,7 @@ func (w *world) dropped(from, to time.Duration) int {
 	return n
 }
 
-// checkCause is guarantee 3.
+// checkCause checks guarantee 3.
 func (w *world) checkCause(s *session, rec *lockRecord) {
 	var lost *relukko.LostError
 	isLost := errors.As(s.cause, &lost)
@@ -295,7 +299,7 @@ func (w *world) checkCause(s *session, rec *lockRecord) {
 	}
 }
 
-// checkOutage is the other half of guarantee 1: from the first heartbeat on an
+// checkOutage checks the other half of guarantee 1: from the first heartbeat on an
 // outage shorter than half the TTL loses nothing.
 func (w *world) checkOutage(s *session, rec *lockRecord) {
 	var lost *relukko.LostError
@@ -325,7 +329,7 @@ func (w *world) checkOutage(s *session, rec *lockRecord) {
 	}
 }
 
-// checkUnlock is guarantee 5.
+// checkUnlock checks guarantee 5.
 func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	took := s.unlocked.at - s.unlock.at
 	gone := never
@@ -369,8 +373,8 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	}
 }
 
-// checkGivenBack: a lock that was lost though the backend still has it is
-// deleted after Unlock, not only when it expires.
+// checkGivenBack checks that a lock that was lost, but that the backend still has,
+// is deleted after Unlock, not only when it expires.
 func (w *world) checkGivenBack(s *session, rec *lockRecord) {
 	const most = 15 * time.Second
 	var lost *relukko.LostError
@@ -385,8 +389,8 @@ func (w *world) checkGivenBack(s *session, rec *lockRecord) {
 	}
 }
 
-// ambiguousRelease reports whether a release of the session's lock was sent
-// that was never answered: then "gone" may have meant that it was carried out.
+// ambiguousRelease reports whether a release of the session's lock has an unknown
+// outcome: then a later "gone" may mean that it was carried out.
 func (w *world) ambiguousRelease(s *session) bool {
 	for _, x := range w.exchange {
 		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && !x.understood() &&
@@ -397,8 +401,8 @@ func (w *world) ambiguousRelease(s *session) bool {
 	return false
 }
 
-// checkTry: a Lock or TryLock returns at the latest when its context ends, and
-// fails for a reason.
+// checkTry checks that a Lock or TryLock returns at the latest when its context
+// ends, and fails only for a reason.
 func (w *world) checkTry(t *try) {
 	if t.ret == never {
 		w.wrong("%s: a call has not returned", t.who)
@@ -445,8 +449,8 @@ func (w *world) checkTry(t *try) {
 	}
 }
 
-// checkGaveUp is guarantee 9: only a minute without word from the backend, or
-// its wish to be left alone for longer than that, or nonsense, ends a Lock by itself.
+// checkGaveUp checks guarantee 9: a Lock ends by itself only after a minute without
+// a reply from the backend, after a longer Retry-After, or after nonsense.
 func (w *world) checkGaveUp(t *try) {
 	for _, trouble := range w.troubles {
 		if (trouble.after == "3600" || trouble.kind == "false page") && trouble.disturbs(

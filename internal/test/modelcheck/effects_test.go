@@ -2,11 +2,10 @@ package modelcheck_test
 
 import "encoding/json"
 
-// effects says of the requests whose answers were lost which of them took effect: on which lock,
-// and by when. A request without an answer may take effect at any time after it was sent, or never;
-// the backend's record says which of the two, but not which of several equal requests it was. Any
-// that was sent before will do: they are the same operation. What has no request at all must not
-// be.
+// effects determines which of the requests with lost answers took effect, on which lock, and by
+// when. Such a request may take effect at any time after it was sent, or never; the backend's
+// record has the effect, but not which of several equal requests caused it. Any that was sent
+// before will do: they are the same operation. An effect without a request is a violation.
 func (w *world) effects() map[*exchange]effect {
 	effects := make(map[*exchange]effect)
 	explain := func(what string, rec *lockRecord, m moment, acknowledged,
@@ -95,8 +94,8 @@ func (x *exchange) answer() *answerJSON {
 	return x.decoded
 }
 
-// understood reports whether the answer is the backend's own and says what was
-// done; false for what says nothing, such as a 503.
+// understood reports whether the answer is the backend's own and has the outcome; a
+// 503, for example, has not.
 func (x *exchange) understood() bool {
 	a := x.answer()
 	switch {

@@ -6,9 +6,9 @@ import (
 	"gitlab.com/relukko/relukko-go/server"
 )
 
-// checkExclusion is what the mutex is for: no two sessions of a name are live
+// checkExclusion checks what the mutex is for: no two sessions of a name are live
 // at one instant, unless the earlier one's lock was taken away before the later
-// one's came to be. How long it may then last is checkTakenAway's.
+// one's was created. checkTakenAway checks how long that may last.
 func (w *world) checkExclusion() {
 	for _, o := range w.overlaps {
 		if o.earlier.mutex == o.later.mutex {
@@ -17,7 +17,7 @@ func (w *world) checkExclusion() {
 		}
 		earlier, later := w.locks[o.earlier.id], w.locks[o.later.id]
 		if earlier == nil || later == nil {
-			continue // and said so
+			continue // which was reported
 		}
 		if later.created.before(earlier.created) {
 			earlier, later = later, earlier // whose reply took longer
@@ -31,12 +31,12 @@ func (w *world) checkExclusion() {
 	}
 }
 
-// checkOrder: fencing tokens rise, and goroutines that share a mutex are served
-// one at a time, as they come (guarantee 8).
+// checkOrder checks that fencing tokens rise, and that goroutines that share a mutex
+// get it one at a time, in the order in which they came (guarantee 8).
 func (w *world) checkOrder() {
 	for i, a := range w.sessions {
 		for _, b := range w.sessions[i+1:] {
-			// What is handed on may have been deleted, until somebody hears of it.
+			// A lock that is handed on may be deleted already, without an event yet.
 			rec := w.locks[b.id]
 			stale := b.shared && rec != nil && rec.takenAway() && rec.removed.before(b.begin)
 			if !stale && a.name == b.name && a.end.before(b.call) && a.id != b.id &&
@@ -60,7 +60,7 @@ func (w *world) checkOrder() {
 	}
 }
 
-// checkCalledOff: what was called off does not come to be afterwards.
+// checkCalledOff checks that no lock is created for a cancelled mark.
 func (w *world) checkCalledOff() {
 	if !w.has(server.ExtCallOff) {
 		return // a mark that comes while nobody knows of marks is none
@@ -86,8 +86,8 @@ func (w *world) restarted(from, to time.Duration) bool {
 	return false
 }
 
-// checkWakeUps is guarantee 7: nobody waits for a name that is free for longer
-// than it takes to hear of it, or to look.
+// checkWakeUps checks guarantee 7: no waiter waits for a free name for longer than
+// an event, or a poll, takes.
 func (w *world) checkWakeUps() {
 	free := make(map[string]moment) // since when
 	for _, name := range w.plan.names {
@@ -137,10 +137,10 @@ func (w *world) checkFree(name string, from, to moment) {
 	}
 }
 
-// checkCloses: a client that is closed when all is well again has nothing left.
+// checkCloses checks that a client that is closed after all faults leaves nothing.
 func (w *world) checkCloses() {
 	for _, c := range w.closes {
-		// A WebSocket takes a quarter of a second to say goodbye to the dark.
+		// A WebSocket waits a quarter of a second for the reply to its close frame.
 		if took := c.ret.at - c.call.at; took > c.patience+250*time.Millisecond {
 			w.wrong("closing c%d took %v, not %v at most", c.client, took, c.patience)
 		} else if c.patience == closeTime && (c.err != nil || took > 2*time.Minute) &&
@@ -150,7 +150,7 @@ func (w *world) checkCloses() {
 	}
 }
 
-// disturbs reports whether a trouble is one for this client's requests or WebSocket.
+// disturbs reports whether a fault affects this client's requests or WebSocket.
 func (t *trouble) disturbs(client int) bool {
 	switch t.kind {
 	case "delete", "expire", "sweep":
@@ -179,7 +179,7 @@ func (w *world) quiet(client int, from, to time.Duration, kinds ...string) bool 
 }
 
 // deadConnections reports whether a client may have idle connections that the
-// backend has closed in the dark: whoever picks one waits for a time-out.
+// backend has closed in the dark: a request over one waits for a time-out.
 func (w *world) deadConnections(client int, at time.Duration) bool {
 	for _, dark := range w.troubles {
 		if dark.kind != "dark" || !dark.disturbs(client) || dark.from.at > at {

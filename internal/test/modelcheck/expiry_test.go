@@ -4,7 +4,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// expiryHistory is what clients were told of the expiry of one lock, and what
+// expiryHistory is what clients learned about the expiry of one lock, and what
 // they did to it.
 func (w *world) expiryHistory(rec *lockRecord, effects map[*exchange]effect) []porcupine.Operation {
 	var ops []porcupine.Operation
@@ -42,7 +42,7 @@ func (w *world) µs(lease leaseRecord) int64 {
 	return w.start.Add(lease.expires + w.plan.offset).UnixMicro()
 }
 
-// locks are those that an answer tells of.
+// locks returns the locks in an answer.
 func (x *exchange) locks() []answerJSON {
 	switch a := x.answer(); {
 	case !x.understood():

@@ -9,10 +9,10 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// What clients were answered must be a linearizable history of a lock object
-// for each name. What the backend does by itself (sweeps, locks taken back from
-// a queue, a restart that forgets) and what the plan has others do take part as
-// operations at the instants that its record has.
+// The replies to the clients must be a linearizable history of one lock object for
+// each name. What the backend does by itself (sweeps, locks taken back from a
+// queue, a restart that forgets), and what the plan does by hand, are operations
+// at the instants of its record.
 
 const linearTime = time.Minute // that a history may take to be checked
 
@@ -34,11 +34,11 @@ type outcome string
 const (
 	done   outcome = "done"
 	isGone outcome = "gone" // the lock id does not hold the name
-	isHeld outcome = "held" // by the lock id, or by whomever
+	isHeld outcome = "held" // by the lock id, or by any lock
 	isFree outcome = "free" // nobody holds the name
 )
 
-// checkLinear is called when the bubble is no more: the check takes real time.
+// checkLinear runs outside of the bubble: the check takes real time.
 func (w *world) checkLinear() {
 	effects := w.effects()
 	marks := make(map[string]string)
@@ -81,8 +81,8 @@ func (w *world) linear(what string, model porcupine.Model, ops []porcupine.Opera
 	}
 }
 
-// stuck shows where a history stops making sense: the end of what could be put
-// into an order, and what cannot come next.
+// stuck shows where a history is not linearizable: the end of the longest order,
+// and the operations that cannot come next.
 func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 	_, info := porcupine.CheckOperationsVerbose(model, ops, linearTime)
 	var longest []porcupine.Operation
@@ -169,9 +169,8 @@ func (w *world) nameOf(mark string) string {
 	return ""
 }
 
-// queueing reports whether a create of another caller may have queued while x
-// was under way: nobody overtakes those who queue, so the name may be refused
-// though it is free for a moment.
+// queueing reports whether a create of another caller may have queued while x was
+// under way: then the name, though free for a moment, is refused to x.
 func (w *world) queueing(x *exchange) bool {
 	for _, y := range w.exchange {
 		// A queued create may outlive the connection of its caller for a while.

@@ -12,7 +12,7 @@ import (
 	"gitlab.com/relukko/relukko-go/server"
 )
 
-// plan is what a seed makes: all that is decided before a run begins.
+// plan is all that the seed decides before a run begins.
 type plan struct {
 	seed    uint64
 	horizon time.Duration // calls begin and faults end before it
@@ -174,7 +174,7 @@ func newPlan(seed uint64) *plan {
 	return p
 }
 
-// extensions draws which a backend is to do without: none, all, or some.
+// extensions draws the extensions that a backend lacks: none, all, or some.
 func extensions(d dice) (without []server.Extension) {
 	switch d.IntN(5) {
 	case 0, 1:
@@ -274,8 +274,8 @@ const (
 	unheard   = "unheard"
 )
 
-// addFaults draws the faults. Each plan has only some kinds of them, so that
-// now and then there is time for one to run its course undisturbed.
+// addFaults draws the faults. Each plan has only some kinds of them, so that some
+// faults run their course undisturbed.
 func (p *plan) addFaults(d dice, ttl time.Duration) {
 	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset",
 		"drop sockets", "refuse sockets", "false page", "refusal", "replace", straggler, unheard}
@@ -288,7 +288,7 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 		f := fault{kind: pick(d, kinds...), link: d.IntN(len(p.clients)+1) - 1,
 			at: d.instant(p.horizon)}
 		switch n := len(p.faults); {
-		case n > 0 && d.one(2): // misfortunes seldom come singly
+		case n > 0 && d.one(2): // faults often come together
 			last := p.faults[n-1]
 			f.link, f.at = last.link, last.at+pick(d, 0, last.for_, last.for_/2, last.delay/2,
 				d.span(time.Millisecond, last.for_+2*time.Millisecond))
@@ -321,8 +321,8 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 			f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
 		case "slow":
 			f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
-			// Where nothing can be called off, a create that arrives more than
-			// 5 s after its caller has given it up is beyond what is promised.
+			// Where marks cannot be cancelled, nothing is promised for a create that
+			// arrives more than 5 s after its caller has given up.
 			f.delay = d.span(10*time.Millisecond, 4*time.Second)
 			if !slices.Contains(p.without, server.ExtCallOff) {
 				f.delay = d.span(10*time.Millisecond, 20*time.Second)
@@ -340,7 +340,7 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 		}
 		p.faults = append(p.faults, f)
 		switch f.kind {
-		// A create arrives after its caller has given it up, and got the lock by another one.
+		// A create arrives after its caller has given it up and got the lock by another.
 		case straggler:
 			f.kind, f.requests, f.for_, f.delay = "slow", ofCreate, 20*time.Millisecond, d.span(
 				100*time.Millisecond, 3*time.Second)
@@ -350,7 +350,7 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 			}
 			p.faults[len(p.faults)-1] = f
 			p.faults = append(p.faults, fault{kind: "reset", link: f.link, at: f.at + f.delay/4})
-		case unheard: // a lock is deleted while nobody listens
+		case unheard: // a lock is deleted while no WebSocket is up
 			f.kind, f.link, f.for_ = "drop sockets", -1, 0
 			p.faults[len(p.faults)-1] = f
 			p.faults = append(p.faults, fault{kind: "delete", link: -1, name: pick(d, p.names...),
@@ -366,7 +366,7 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 	p.separate()
 }
 
-// separate takes out faults that would begin before one of their kind has ended.
+// separate removes faults that would begin before one of their kind has ended.
 func (p *plan) separate() {
 	ends := make(map[string]time.Duration)
 	p.faults = slices.DeleteFunc(p.faults, func(f fault) bool {

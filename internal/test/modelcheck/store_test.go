@@ -46,8 +46,7 @@ type removal struct {
 	by    int
 }
 
-// takenAway reports whether the lock was removed, or made to expire, by nobody
-// of ours.
+// takenAway reports whether the lock was removed, or made to expire, from outside.
 func (l *lockRecord) takenAway() bool {
 	switch {
 	case l.removed == nil:
@@ -63,8 +62,8 @@ type calledOff struct {
 	mark string
 }
 
-// store is a memory store that keeps account of what is done to it, in the
-// order in which that takes effect.
+// store is a memory store that records all changes in the order in which they take
+// effect.
 type store struct {
 	server.Store
 	world *world
@@ -75,7 +74,7 @@ func (s *store) begin() (done func()) {
 	return s.world.mu.Unlock
 }
 
-// by is the client whose request this is; -1 for what is no client's.
+// by returns the client whose request this is; -1 where it is none's.
 func (s *store) by(ctx context.Context) int {
 	addr, ok := ctx.Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok {
@@ -95,7 +94,7 @@ func creatorOf(l *server.Lock) string {
 	return *l.Creator
 }
 
-// markOf is the mark at the end of a creator.
+// markOf returns the mark at the end of a creator.
 func markOf(creator string) string {
 	_, mark, _ := strings.Cut(creator, " #")
 	return mark
@@ -110,7 +109,7 @@ func (s *store) Create(ctx context.Context, in server.NewLock) (server.Lock, err
 	return l, err
 }
 
-// created notes a creation. The caller holds the record's mutex.
+// created records a creation. The caller holds the record's mutex.
 func (s *store) created(l *server.Lock, in server.NewLock, by int) {
 	r := s.world.record
 	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name,
@@ -157,7 +156,7 @@ func (s *store) Delete(ctx context.Context, id string) (server.Lock, error) {
 	return l, err
 }
 
-// deleted notes a deletion. The caller holds the record's mutex.
+// deleted records a deletion. The caller holds the record's mutex.
 func (s *store) deleted(ctx context.Context, l *server.Lock) {
 	by, cause := s.by(ctx), released
 	switch {
@@ -185,7 +184,7 @@ func (s *store) HandOver(ctx context.Context, id string, next server.NewLock) (
 	return both, nil
 }
 
-// removed notes a removal. The caller holds the record's mutex.
+// removed records a removal. The caller holds the record's mutex.
 func (s *store) removed(l *server.Lock, cause string, by int) {
 	r := s.world.record
 	m := r.noteLocked("backend", "lock %s of %s %s (%s)", brief(l.ID), l.Name, cause, whom(by))
@@ -214,7 +213,7 @@ func (s *store) Sweep(ctx context.Context, grace time.Duration) (
 	return locks, next, err
 }
 
-// forget notes that the store's locks are no more.
+// forget records that the store has lost its locks.
 func (s *store) forget() {
 	defer s.begin()()
 	r := s.world.record
@@ -226,7 +225,7 @@ func (s *store) forget() {
 	}
 }
 
-// brief is enough of an id to tell it from others.
+// brief returns enough of an id to distinguish it.
 func brief(id string) string {
 	if len(id) > 8 {
 		return id[:8]

@@ -34,7 +34,7 @@ type world struct {
 	over    atomic.Bool // the plan's faults
 }
 
-// run carries the plan out. It is called in a bubble.
+// run runs the plan. It is called in a bubble.
 func (w *world) run(t *testing.T) {
 	p := w.plan
 	w.record = newRecord()
@@ -113,8 +113,7 @@ func (w *world) connect() {
 	}
 }
 
-// install sets up the faults that are about requests, each to be in force when
-// its time has come.
+// install sets up the faults of requests; each begins at its instant.
 func (w *world) install() {
 	var slow []*fault
 	for i := range w.plan.faults {
@@ -159,13 +158,13 @@ func (w *world) concerns(f *fault, r *http.Request) bool {
 		(f.link < 0 || f.link == w.from(r))
 }
 
-// from is the client whose request this is.
+// from returns the client whose request this is.
 func (w *world) from(r *http.Request) int {
 	return w.links[r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()]
 }
 
-// latency is a function of the seed, the request and the instant, and thus the
-// same in each run, as far as the run is.
+// latency is a function of the seed, the request and the instant: it is the same in
+// each run that is the same so far.
 func (w *world) latency(r *http.Request) (before, after time.Duration) {
 	if w.plan.latency == 0 {
 		return 0, 0
@@ -183,7 +182,7 @@ func (w *world) latency(r *http.Request) (before, after time.Duration) {
 	return before, after
 }
 
-// happen waits for a fault's time and has it happen.
+// happen waits for a fault's instant and carries it out.
 func (w *world) happen(f *fault) {
 	time.Sleep(f.at)
 	t := &trouble{fault: *f, to: never}

@@ -30,7 +30,7 @@ type event struct {
 	Released bool          `json:"released,omitempty"` // left: Unlock has said that all was well
 }
 
-// kind says what happened at an instant of a worker's life.
+// kind is what happened at an instant of a worker's life.
 type kind string
 
 const (
@@ -68,7 +68,7 @@ func (j *journal) note(e event) {
 	}
 }
 
-// stay is what one worker did between a Lock and its Unlock.
+// stay is one tenure: what a worker did between a Lock and its Unlock.
 type stay struct {
 	worker string
 	number int

@@ -9,10 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTheJudgeSees plants what a soak must find, and what it must let pass.
+// TestTheJudgeSees checks what a soak must find, and what it must accept.
 func TestTheJudgeSees(t *testing.T) {
 	const ms = instant(time.Millisecond)
-	// in is a stay from asking to its last held instant.
+	// in is a tenure, from the request to its last held instant.
 	in := func(worker string, token uint64, from, to instant) *stay {
 		return &stay{worker: worker, number: 1, lock: "arm", id: worker, token: token,
 			ttl: time.Second, strict: true,

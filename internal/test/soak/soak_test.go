@@ -27,7 +27,7 @@ const (
 	databases = 3 // servers over one PostgreSQL
 	minRounds = 3
 	maxRound  = time.Minute
-	timeToEnd = 4 * patience // for a worker: a lock may make it wait, and the client that closes
+	timeToEnd = 4 * patience // for a worker: it may wait for a lock, and for its client to close
 	longGrace = 2 * time.Second
 	forever   = instant(math.MaxInt64 / 2)
 )
@@ -57,7 +57,9 @@ func TestSoak(t *testing.T) {
 		d /= 3
 	}
 	if deadline, ok := t.Deadline(); ok && time.Until(deadline) < d+timeToEnd {
-		t.Fatalf("%v of faults, and time to end, are more than go test allows for: give it -timeout %v", d, d+2*timeToEnd)
+		t.Fatalf("%v of faults, and time to end, are more than go test allows for: "+
+			"give it -timeout %v",
+			d, d+2*timeToEnd)
 	}
 	program := filepath.Join(t.TempDir(), "relukko")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program,
@@ -116,7 +118,7 @@ func (s *soak) anyNode() (network, address string) {
 
 // detour answers the URL of a database by a way that can go dark.
 func (s *soak) detour(database, socket string) string {
-	// Not one of the test's, whose long names no socket can have.
+	// Not t.TempDir, whose long names are too long for a socket.
 	dir, err := os.MkdirTemp("", "soak")
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { os.RemoveAll(dir) })
@@ -220,7 +222,7 @@ func (s *soak) finish() {
 		}
 	}
 	for _, p := range s.crew {
-		p.way.close() // who was killed in the dark is heard of only now
+		p.way.close() // connections that were killed in the dark end only now
 	}
 	for deadline := time.Now().Add(patience); len(locks) > 0 && err == nil; {
 		if time.Now().After(deadline) {

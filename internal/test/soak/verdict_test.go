@@ -19,8 +19,10 @@ type verdict struct {
 }
 
 func (v *verdict) String() string {
-	return fmt.Sprintf("%d sections done, %d losses noticed; %d workers and %d servers killed, %d pauses, %d darkenings, %d cuts, "+
-		"%d locks deleted by hand; %d writes, %d refused by their tokens; %d overlaps (beside %d in pauses, %d after a deletion by hand)",
+	return fmt.Sprintf("%d sections done, %d losses noticed; "+
+		"%d workers and %d servers killed, %d pauses, %d darkenings, %d cuts, "+
+		"%d locks deleted by hand; %d writes, %d refused by their tokens; "+
+		"%d overlaps (beside %d in pauses, %d after a deletion by hand)",
 		v.sections, v.losses, v.workersKilled, v.serversKilled, v.pauses, v.darkenings, v.cuts,
 		v.byHand, v.written, v.refusals, v.overlaps, v.inPauses, v.afterHandDeletes)
 }

@@ -150,8 +150,8 @@ func (w *worker) work(working context.Context) {
 
 // attempt tries to have a lock in one of the ways that there are.
 func (w *worker) attempt(working context.Context, lock string) {
-	// Who waits when the way to the backend goes dark does not hear of it for
-	// half a minute, in which the lock may be given to him: nobody waits that long.
+	// A waiter does not notice for half a minute that the network went dark, and may
+	// be granted the lock meanwhile: no worker waits that long.
 	ctx, cancel := context.WithTimeout(working, between(time.Second, 4*time.Second))
 	switch rand.IntN(10) {
 	case 0:
