@@ -46,7 +46,7 @@ var notYetMoved = map[string][]check{
 	"server/memstore": nil, "server/store": nil,
 
 	// Moved, but for some checks.
-	"internal/test/modelcheck": {complexity},
+
 }
 
 // A report fails the test for the findings of one check that count.

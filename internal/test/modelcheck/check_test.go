@@ -3,6 +3,7 @@ package modelcheck_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,30 +84,47 @@ func (w *world) left() {
 		}
 		client := int(rec.creator[1] - '0')
 		s := held[rec.id]
-		abandoned := false
-		for _, c := range w.closes {
-			// A lost lock that is unlocked after Close is not released any more.
-			late := s != nil && errors.Is(s.err, relukko.ErrLockLost) && c.call.before(s.unlock)
-			abandoned = abandoned || c.client == client && (c.err != nil || late)
-		}
 		switch {
-		case abandoned:
-		case s == nil && w.refused(client, ofRelease, rec.created.at, never.at):
-			// A client whose deletes are refused cannot clean up.
-		case s == nil && w.plan.replaced && rec.unmarked:
-			// A backend that does not know the mark has said that nothing is left.
-		case s == nil:
+		case w.gaveUp(client, s):
+		case s == nil && !w.orphaned(client, rec):
 			w.wrong("lock %s of %s is an orphan, made by %q", brief(rec.id), rec.name, rec.creator)
-		case rec.leases[len(rec.leases)-1].expires <= time.Since(w.start) &&
-			!errors.Is(s.err, relukko.ErrLockLost):
-			// The release was tried for as long as the lease lasted.
-		case errors.Is(s.err, relukko.ErrLockLost) && w.plan.horizon > 2*time.Minute:
-			// The backend may have been out of reach for as long as it is tried.
-		case w.refused(client, ofRelease, s.unlock.at, never.at):
-		default:
+		case s != nil && !w.unreleased(client, s, rec):
 			w.wrong("lock %s of %s, which %s has unlocked, is left", brief(rec.id), rec.name, s.who)
 		}
 	}
+}
+
+// gaveUp reports whether a client was closed before it could release a lock. The
+// session is nil where a create had no answer.
+func (w *world) gaveUp(client int, s *session) bool {
+	for _, c := range w.closes {
+		// A lost lock that is unlocked after Close is not released any more.
+		late := s != nil && errors.Is(s.err, relukko.ErrLockLost) && c.call.before(s.unlock)
+		if c.client == client && (c.err != nil || late) {
+			return true
+		}
+	}
+	return false
+}
+
+// orphaned reports whether a lock without a session may be left.
+func (w *world) orphaned(client int, rec *lockRecord) bool {
+	// A client whose deletes are refused cannot clean up, and a backend that does not
+	// know the mark has said that nothing is left.
+	return w.refused(client, ofRelease, rec.created.at, never.at) || w.plan.replaced && rec.unmarked
+}
+
+// unreleased reports whether a lock may be left after its session has ended.
+func (w *world) unreleased(client int, s *session, rec *lockRecord) bool {
+	if errors.Is(s.err, relukko.ErrLockLost) {
+		// The backend may have been out of reach for as long as the release is tried.
+		if w.plan.horizon > 2*time.Minute {
+			return true
+		}
+	} else if rec.leases[len(rec.leases)-1].expires <= time.Since(w.start) {
+		return true // the release was tried for as long as the lease lasted
+	}
+	return w.refused(client, ofRelease, s.unlock.at, never.at)
 }
 
 // checkBackend checks that the lock was created within the call, and that of our
@@ -172,6 +190,12 @@ func (w *world) checkLease(s *session, rec *lockRecord) {
 			return
 		}
 	}
+	w.checkDeadlines(s, rec)
+}
+
+// checkDeadlines checks that no session reports a later end of its lease than the
+// backend's record has.
+func (w *world) checkDeadlines(s *session, rec *lockRecord) {
 	for _, d := range s.deadlines {
 		for i, lease := range rec.leases {
 			over := i+1 < len(rec.leases) && rec.leases[i+1].before(d.moment) ||
@@ -276,6 +300,12 @@ func (w *world) checkCause(s *session, rec *lockRecord) {
 	case !isLost && s.end.at != s.unlock.at:
 		w.wrong("%s: unlocked at %v, the context ended at %v", s.who, s.unlock.at, s.end.at)
 	}
+	w.checkGuarded(s)
+	w.checkTold(s)
+}
+
+// checkGuarded checks the end and the cause of a guarded context.
+func (w *world) checkGuarded(s *session) {
 	if first := min(s.end.at, s.parentEnd.at); s.guardedEnd.at != first {
 		w.wrong("%s: the guarded context ended at %v, not at %v", s.who, s.guardedEnd.at, first)
 	}
@@ -286,8 +316,12 @@ func (w *world) checkCause(s *session, rec *lockRecord) {
 		w.wrong("%s: the guarded context's cause is %v; the parent's is %v, the session's %v",
 			s.who, s.guardedCause, s.parentCause, s.cause)
 	}
+}
+
+// checkTold checks that WithOnLost's function is called once for a loss.
+func (w *world) checkTold(s *session) {
 	told := 0
-	if isLost || errors.Is(s.err, relukko.ErrLockLost) {
+	if errors.Is(s.cause, relukko.ErrLockLost) || errors.Is(s.err, relukko.ErrLockLost) {
 		told = 1
 	}
 	if s.shared && told == 0 {
@@ -314,12 +348,7 @@ func (w *world) checkOutage(s *session, rec *lockRecord) {
 	if w.plan.latency > s.ttl/30 || w.deadConnections(s.client, s.end.at) || len(rec.leases) < 2 {
 		return
 	}
-	from, to := s.end.at, time.Duration(0)
-	for _, t := range w.troubles {
-		if t.disturbs(s.client) && t.from.at <= s.end.at && t.to.at >= s.end.at-2*s.ttl {
-			from, to = min(from, t.from.at), max(to, min(t.to.at, s.end.at))
-		}
-	}
+	from, to := w.lastOutage(s)
 	if beat := rec.leases[1].at; beat+w.plan.latency >= from && to > 0 {
 		return // before the first heartbeat was acknowledged
 	}
@@ -329,13 +358,20 @@ func (w *world) checkOutage(s *session, rec *lockRecord) {
 	}
 }
 
+// lastOutage returns when the faults before the end of a session began and ended.
+func (w *world) lastOutage(s *session) (from, to time.Duration) {
+	from = s.end.at
+	for _, t := range w.troubles {
+		if t.disturbs(s.client) && t.from.at <= s.end.at && t.to.at >= s.end.at-2*s.ttl {
+			from, to = min(from, t.from.at), max(to, min(t.to.at, s.end.at))
+		}
+	}
+	return from, to
+}
+
 // checkUnlock checks guarantee 5.
 func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	took := s.unlocked.at - s.unlock.at
-	gone := never
-	if rec.removed != nil {
-		gone = rec.removed.moment
-	}
 	lostBefore := errors.Is(s.cause, relukko.ErrLockLost)
 	switch {
 	case s.unlocked == never:
@@ -344,25 +380,10 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 		w.wrong("%s: Unlock of lost lock %s returned %v after %v", s.who, brief(s.id), s.err, took)
 	case lostBefore:
 	case w.handsOn(s):
-	case s.err == nil && gone.before(s.unlock):
-		if !w.ambiguousRelease(s) {
-			w.wrong("%s: Unlock returned nil, but lock %s was %s at %v", s.who, brief(s.id),
-				rec.removed.cause, gone.at)
-		}
-	case s.err == nil && s.unlocked.before(gone):
-		w.wrong("%s: Unlock returned nil, but lock %s was not released", s.who, brief(s.id))
-	case errors.Is(s.err, relukko.ErrLockLost):
-		if s.unlocked.before(gone) || rec.removed.cause == released {
-			w.wrong("%s: Unlock says that lock %s was lost, but it was not: %v", s.who, brief(s.id),
-				s.err)
-		}
-	case errors.Is(s.err, relukko.ErrNotReleased):
-		if took < releaseTime && !errors.Is(s.err, api.ErrClosed) && !(errors.Is(
-			s.err, api.ErrRefused) && w.refused(s.client, ofRelease, s.unlock.at, s.unlocked.at)) {
-			w.wrong("%s: Unlock gave up after %v: %v", s.who, took, s.err)
-		}
-	case s.err != nil:
-		w.wrong("%s: Unlock returned %v", s.who, s.err)
+	case s.err == nil:
+		w.checkReleased(s, rec)
+	default:
+		w.checkUnlockError(s, rec)
 	}
 	if took > releaseTime {
 		w.wrong("%s: Unlock took %v", s.who, took)
@@ -370,6 +391,39 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	if s.err != nil && !lostBefore && !errors.Is(s.err, api.ErrClosed) && rec.removed != nil &&
 		!rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
 		w.wrong("%s: Unlock returned %v, nothing being wrong", s.who, s.err)
+	}
+}
+
+// checkReleased checks that a lock was released when its Unlock has returned nil.
+func (w *world) checkReleased(s *session, rec *lockRecord) {
+	switch r := rec.removed; {
+	case r == nil || s.unlocked.before(r.moment):
+		w.wrong("%s: Unlock returned nil, but lock %s was not released", s.who, brief(s.id))
+	case r.before(s.unlock) && !w.ambiguousRelease(s):
+		w.wrong("%s: Unlock returned nil, but lock %s was %s at %v", s.who, brief(s.id),
+			r.cause, r.at)
+	}
+}
+
+// checkUnlockError checks the error of the Unlock of a lock that was not known to be
+// lost.
+func (w *world) checkUnlockError(s *session, rec *lockRecord) {
+	switch {
+	case errors.Is(s.err, relukko.ErrLockLost):
+		r := rec.removed
+		if r == nil || s.unlocked.before(r.moment) || r.cause == released {
+			w.wrong("%s: Unlock says that lock %s was lost, but it was not: %v", s.who, brief(s.id),
+				s.err)
+		}
+	case errors.Is(s.err, relukko.ErrNotReleased):
+		took := s.unlocked.at - s.unlock.at
+		refused := errors.Is(s.err, api.ErrRefused) &&
+			w.refused(s.client, ofRelease, s.unlock.at, s.unlocked.at)
+		if took < releaseTime && !errors.Is(s.err, api.ErrClosed) && !refused {
+			w.wrong("%s: Unlock gave up after %v: %v", s.who, took, s.err)
+		}
+	default:
+		w.wrong("%s: Unlock returned %v", s.who, s.err)
 	}
 }
 
@@ -416,22 +470,22 @@ func (w *world) checkTry(t *try) {
 		!w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > w.plan.latency {
 		w.wrong("%s: TryLock took %v", t.who, t.ret.at-t.call.at)
 	}
+	if t.err != nil {
+		w.checkTryError(t)
+	}
+}
+
+// checkTryError checks the error of a Lock or TryLock.
+func (w *world) checkTryError(t *try) {
 	var locked *relukko.LockedError
 	switch {
-	case t.err == nil:
 	case t.ctxEnd.at == t.ret.at:
-		if !errors.Is(t.err, relukko.ErrLocked) && !errors.Is(t.err, errEnough) &&
-			!errors.Is(t.err, context.DeadlineExceeded) &&
-			!errors.Is(t.err, api.ErrClosed) &&
+		if !isAny(t.err, relukko.ErrLocked, errEnough, context.DeadlineExceeded, api.ErrClosed) &&
 			w.quiet(t.client, t.ret.at-70*time.Second, t.ret.at) {
 			w.wrong("%s: the context ended, and the error is %v", t.who, t.err)
 		}
 	case errors.Is(t.err, api.ErrClosed):
-		closed := false
-		for _, c := range w.closes {
-			closed = closed || c.client == t.client && c.call.before(t.ret)
-		}
-		if !closed {
+		if !w.closed(t) {
 			w.wrong("%s: the client was not closed: %v", t.who, t.err)
 		}
 	case errors.As(t.err, &locked):
@@ -449,23 +503,38 @@ func (w *world) checkTry(t *try) {
 	}
 }
 
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+}
+
+// closed reports whether the client was closed before a call returned.
+func (w *world) closed(t *try) bool {
+	return slices.ContainsFunc(w.closes, func(c *closing) bool {
+		return c.client == t.client && c.call.before(t.ret)
+	})
+}
+
 // checkGaveUp checks guarantee 9: a Lock ends by itself only after a minute without
 // a reply from the backend, after a longer Retry-After, or after nonsense.
 func (w *world) checkGaveUp(t *try) {
 	for _, trouble := range w.troubles {
-		if (trouble.after == "3600" || trouble.kind == "false page") && trouble.disturbs(
-			t.client) && trouble.from.at <= t.ret.at && trouble.to.at >= t.call.at {
+		ends := trouble.after == "3600" || trouble.kind == "false page"
+		if ends && trouble.disturbs(t.client) && trouble.from.at <= t.ret.at &&
+			trouble.to.at >= t.call.at {
 			return
 		}
 	}
 	for _, x := range w.exchange {
-		if x.client == t.client && x.what == ofCreate && x.name == t.name && x.understood() &&
-			x.status != 429 &&
-			strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) &&
-			x.ret.before(t.ret) && x.ret.at > t.ret.at-55*time.Second {
+		if t.made(x) && x.understood() && x.status != 429 && x.ret.at > t.ret.at-55*time.Second {
 			w.wrong("%s gave up at %v, though the backend had answered at %v: %v", t.who, t.ret.at,
 				x.ret.at, t.err)
 			return
 		}
 	}
+}
+
+// made reports whether an exchange is a create that the call made.
+func (t *try) made(x *exchange) bool {
+	return x.client == t.client && x.what == ofCreate && x.name == t.name &&
+		strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) && x.ret.before(t.ret)
 }

@@ -36,27 +36,42 @@ func (w *world) checkExclusion() {
 func (w *world) checkOrder() {
 	for i, a := range w.sessions {
 		for _, b := range w.sessions[i+1:] {
-			// A lock that is handed on may be deleted already, without an event yet.
-			rec := w.locks[b.id]
-			stale := b.shared && rec != nil && rec.takenAway() && rec.removed.before(b.begin)
-			if !stale && a.name == b.name && a.end.before(b.call) && a.id != b.id &&
-				a.token >= b.token && w.has(server.ExtFencingToken) {
-				w.wrong("token %d of %s is followed by token %d of %s", a.token, a.who, b.token,
-					b.who)
-			}
 			if a.mutex == b.mutex && !a.raw && b.begin.before(a.unlock) {
 				w.wrong("%s enters a mutex in which %s is", b.who, a.who)
 			}
+			if a.name == b.name && a.id != b.id && a.end.before(b.call) {
+				w.checkTokens(a, b)
+			}
 		}
 	}
-	for _, a := range w.tries {
-		for _, b := range w.tries {
-			if a.mutex == b.mutex && !a.try && !b.try && a.session != nil && b.session != nil &&
-				a.call.at < b.call.at && b.ret.before(a.ret) {
-				w.wrong("%s, who called at %v, was served before %s, who called at %v", b.who,
+	w.checkTurns()
+}
+
+// checkTurns checks that goroutines get a mutex in the order of their calls of Lock.
+func (w *world) checkTurns() {
+	var locks []*try
+	for _, t := range w.tries {
+		if !t.try && t.session != nil {
+			locks = append(locks, t)
+		}
+	}
+	for _, a := range locks {
+		for _, b := range locks {
+			if a.mutex == b.mutex && a.call.at < b.call.at && b.ret.before(a.ret) {
+				w.wrong("%s, which called at %v, was served before %s, which called at %v", b.who,
 					b.call.at, a.who, a.call.at)
 			}
 		}
+	}
+}
+
+// checkTokens checks that the token of a later lock is larger.
+func (w *world) checkTokens(a, b *session) {
+	// A lock that is handed on may be deleted already, without an event yet.
+	rec := w.locks[b.id]
+	stale := b.shared && rec != nil && rec.takenAway() && rec.removed.before(b.begin)
+	if !stale && a.token >= b.token && w.has(server.ExtFencingToken) {
+		w.wrong("token %d of %s is followed by token %d of %s", a.token, a.who, b.token, b.who)
 	}
 }
 
@@ -112,17 +127,7 @@ func (w *world) checkFree(name string, from, to moment) {
 		if t.try || t.name != name || t.ret.before(from) || to.before(t.call) {
 			continue
 		}
-		begin, end := max(from.at, t.call.at), min(to.at, t.ret.at)
-		for _, s := range w.sessions {
-			if s.mutex == t.mutex && s.begin.at <= end && s.unlocked.at >= begin {
-				begin = s.unlocked.at // until then the goroutine waits for another one here
-			}
-		}
-		for _, c := range w.closes {
-			if c.client == t.client {
-				end = min(end, c.call.at)
-			}
-		}
+		begin, end := w.waits(t, max(from.at, t.call.at), min(to.at, t.ret.at))
 		l := w.plan.latency
 		push := 5*l + reconnect + time.Second
 		poll := 4*l + 5*time.Second + 10*time.Millisecond
@@ -135,6 +140,21 @@ func (w *world) checkFree(name string, from, to moment) {
 			w.wrong("%s waits for %s from %v to %v, which is free", t.who, name, begin, end)
 		}
 	}
+}
+
+// waits returns the part of a span in which a call waits for the backend.
+func (w *world) waits(t *try, begin, end time.Duration) (from, to time.Duration) {
+	for _, s := range w.sessions {
+		if s.mutex == t.mutex && s.begin.at <= end && s.unlocked.at >= begin {
+			begin = s.unlocked.at // until then the goroutine waits for another one here
+		}
+	}
+	for _, c := range w.closes {
+		if c.client == t.client {
+			end = min(end, c.call.at)
+		}
+	}
+	return begin, end
 }
 
 // checkCloses checks that a client that is closed after all faults leaves nothing.

@@ -6,7 +6,7 @@ import (
 
 // expiryHistory is what clients learned about the expiry of one lock, and what
 // they did to it.
-func (w *world) expiryHistory(rec *lockRecord, effects map[*exchange]effect) []porcupine.Operation {
+func (w *world) expiryHistory(rec *lockRecord, found effects) []porcupine.Operation {
 	var ops []porcupine.Operation
 	add := func(client int, what string, expires int64, call, ret moment) {
 		op := operation{what: what, answer: done, id: rec.id, expires: expires}
@@ -19,7 +19,7 @@ func (w *world) expiryHistory(rec *lockRecord, effects map[*exchange]effect) []p
 		}
 	}
 	for _, x := range w.exchange {
-		if e, lost := effects[x]; lost && x.what == ofRenew && e.on == rec {
+		if e, lost := found[x]; lost && x.what == ofRenew && e.on == rec {
 			for _, lease := range rec.leases {
 				if lease.moment == e.by {
 					add(x.client, ofRenew, w.µs(lease), x.call, e.by)

@@ -40,7 +40,7 @@ const (
 
 // checkLinear runs outside of the bubble: the check takes real time.
 func (w *world) checkLinear() {
-	effects := w.effects()
+	found := w.effects()
 	marks := make(map[string]string)
 	for _, rec := range w.order {
 		if !rec.unmarked {
@@ -50,7 +50,7 @@ func (w *world) checkLinear() {
 	for _, name := range w.plan.names {
 		var ops []porcupine.Operation
 		for _, x := range w.exchange {
-			if op, ret, ok := w.operation(x, name, effects); ok {
+			if op, ret, ok := w.operation(x, name, found); ok {
 				ops = append(ops, porcupine.Operation{ClientId: x.client, Input: op,
 					Call: x.call.seq, Return: ret.seq})
 			}
@@ -66,7 +66,7 @@ func (w *world) checkLinear() {
 		w.linear("the lock "+name, holderModel(marks), ops)
 	}
 	for _, rec := range w.order {
-		w.linear("the expiry of lock "+brief(rec.id), expiryModel, w.expiryHistory(rec, effects))
+		w.linear("the expiry of lock "+brief(rec.id), expiryModel, w.expiryHistory(rec, found))
 	}
 }
 
@@ -115,35 +115,23 @@ func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 }
 
 // operation is what an exchange means for one name.
-func (w *world) operation(x *exchange, name string, effects map[*exchange]effect) (
+func (w *world) operation(x *exchange, name string, found effects) (
 	op operation, ret moment, ok bool) {
 	op = operation{what: x.what, answer: done, id: x.id, mark: x.mark}
-	if e, lost := effects[x]; lost {
+	if e, lost := found[x]; lost {
 		op.id = e.on.id
 		return op, e.by, e.on.name == name
 	}
 	if !x.understood() {
 		return op, never, false // it never took effect
 	}
-	about := x.name
-	switch x.what {
-	case ofCallOff:
-		about = w.nameOf(x.mark)
-	case ofRelease, ofRenew, ofGet:
-		if about = ""; w.locks[x.id] != nil {
-			about = w.locks[x.id].name
-		}
-	case ofList:
-		about = name
-		op.answer = isFree
-		for _, l := range x.locks() {
-			if l.Name == name {
-				op.answer, op.id = isHeld, l.ID
-			}
-		}
+	if !w.isAbout(x, name) {
+		return op, never, false
 	}
 	switch a := x.answer(); {
-	case x.status == 200 && x.what == ofList, x.status == 204:
+	case x.status == 200 && x.what == ofList:
+		op.answer, op.id = listed(x, name)
+	case x.status == 204:
 	case x.status < 300:
 		op.id = a.ID
 	case x.what == ofCreate && x.status == 409:
@@ -156,7 +144,31 @@ func (w *world) operation(x *exchange, name string, effects map[*exchange]effect
 	default:
 		return op, never, false
 	}
-	return op, x.ret, about == name
+	return op, x.ret, true
+}
+
+// listed returns what a list says of a name.
+func listed(x *exchange, name string) (answer outcome, id string) {
+	answer, id = isFree, x.id
+	for _, l := range x.locks() {
+		if l.Name == name {
+			answer, id = isHeld, l.ID
+		}
+	}
+	return answer, id
+}
+
+// isAbout reports whether an exchange concerns a name.
+func (w *world) isAbout(x *exchange, name string) bool {
+	switch x.what {
+	case ofCallOff:
+		return w.nameOf(x.mark) == name
+	case ofRelease, ofRenew, ofGet:
+		return w.locks[x.id] != nil && w.locks[x.id].name == name
+	case ofList:
+		return true
+	}
+	return x.name == name
 }
 
 // nameOf is the name for which a mark was used.

@@ -285,77 +285,7 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 		return
 	}
 	for range d.IntN(faultsMost) {
-		f := fault{kind: pick(d, kinds...), link: d.IntN(len(p.clients)+1) - 1,
-			at: d.instant(p.horizon)}
-		switch n := len(p.faults); {
-		case n > 0 && d.one(2): // faults often come together
-			last := p.faults[n-1]
-			f.link, f.at = last.link, last.at+pick(d, 0, last.for_, last.for_/2, last.delay/2,
-				d.span(time.Millisecond, last.for_+2*time.Millisecond))
-		case len(p.moments) > 0 && d.one(2):
-			f.at = pick(d, p.moments...) + pick(d, 0, 0,
-				-d.span(time.Microsecond, time.Millisecond), d.span(time.Microsecond, time.Second))
-		}
-		f.at = min(max(f.at, d.grid), p.horizon-time.Second)
-		f.for_ = d.span(10*time.Millisecond, 3*ttl)
-		if d.one(3) {
-			f.for_ = d.span(ttl/2, 3*ttl)
-		}
-		f.for_ = min(f.for_, p.horizon-f.at)
-		switch f.kind {
-		case "delete", "expire", "sweep":
-			f.name, f.link, f.for_ = pick(d, p.names...), -1, 0
-		case "down":
-			f.link, f.keepLocks = -1, !d.one(3)
-		case "answer":
-			f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
-			f.status = pick(d, 500, 502, 503, 503, 504, 429)
-			f.after = pick(d, "", "", "0", "1", "3600")
-		case "refusal":
-			f.requests = pick(d, ofCreate, ofRenew, ofRelease)
-			f.status = pick(d, 400, 401, 403)
-		case "false page":
-			f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
-			f.status = pick(d, 404, 404, 422, 200)
-		case "cut":
-			f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
-		case "slow":
-			f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
-			// Where marks cannot be cancelled, nothing is promised for a create that
-			// arrives more than 5 s after its caller has given up.
-			f.delay = d.span(10*time.Millisecond, 4*time.Second)
-			if !slices.Contains(p.without, server.ExtCallOff) {
-				f.delay = d.span(10*time.Millisecond, 20*time.Second)
-			}
-			f.for_ = min(f.for_, 10*time.Second)
-		case "reset":
-			f.for_ = 0
-		case "drop sockets":
-			f.link, f.for_ = -1, 0
-		case "refuse sockets":
-			f.link = -1
-		case "replace":
-			f.link, f.for_, f.without = -1, 0, extensions(d)
-			p.replaced = true
-		}
-		p.faults = append(p.faults, f)
-		switch f.kind {
-		// A create arrives after its caller has given it up and got the lock by another.
-		case straggler:
-			f.kind, f.requests, f.for_, f.delay = "slow", ofCreate, 20*time.Millisecond, d.span(
-				100*time.Millisecond, 3*time.Second)
-			if len(p.firsts) > 0 && !d.one(4) {
-				first := pick(d, p.firsts...)
-				f.link, f.at = first.link, max(first.at-time.Millisecond, 0)
-			}
-			p.faults[len(p.faults)-1] = f
-			p.faults = append(p.faults, fault{kind: "reset", link: f.link, at: f.at + f.delay/4})
-		case unheard: // a lock is deleted while no WebSocket is up
-			f.kind, f.link, f.for_ = "drop sockets", -1, 0
-			p.faults[len(p.faults)-1] = f
-			p.faults = append(p.faults, fault{kind: "delete", link: -1, name: pick(d, p.names...),
-				at: f.at + d.span(time.Millisecond, 100*time.Millisecond)})
-		}
+		p.addFault(d, ttl, pick(d, kinds...))
 	}
 	for i := range p.faults {
 		if f := &p.faults[i]; p.replaced && f.kind == "slow" {
@@ -364,6 +294,90 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 	}
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return int(a.at - b.at) })
 	p.separate()
+}
+
+// addFault draws a fault of a kind.
+func (p *plan) addFault(d dice, ttl time.Duration, kind string) {
+	f := fault{kind: kind, link: d.IntN(len(p.clients)+1) - 1, at: d.instant(p.horizon)}
+	switch n := len(p.faults); {
+	case n > 0 && d.one(2): // faults often come together
+		last := p.faults[n-1]
+		f.link, f.at = last.link, last.at+pick(d, 0, last.for_, last.for_/2, last.delay/2,
+			d.span(time.Millisecond, last.for_+2*time.Millisecond))
+	case len(p.moments) > 0 && d.one(2):
+		f.at = pick(d, p.moments...) + pick(d, 0, 0,
+			-d.span(time.Microsecond, time.Millisecond), d.span(time.Microsecond, time.Second))
+	}
+	f.at = min(max(f.at, d.grid), p.horizon-time.Second)
+	f.for_ = d.span(10*time.Millisecond, 3*ttl)
+	if d.one(3) {
+		f.for_ = d.span(ttl/2, 3*ttl)
+	}
+	f.for_ = min(f.for_, p.horizon-f.at)
+	switch f.kind {
+	case straggler:
+		p.addStraggler(d, f)
+	case unheard: // a lock is deleted while no WebSocket is up
+		f.kind, f.link, f.for_ = "drop sockets", -1, 0
+		p.faults = append(p.faults, f, fault{kind: "delete", link: -1, name: pick(d, p.names...),
+			at: f.at + d.span(time.Millisecond, 100*time.Millisecond)})
+	default:
+		p.detail(d, &f)
+		p.faults = append(p.faults, f)
+	}
+}
+
+// detail draws what only faults of this kind have.
+func (p *plan) detail(d dice, f *fault) {
+	switch f.kind {
+	case "delete", "expire", "sweep":
+		f.name, f.link, f.for_ = pick(d, p.names...), -1, 0
+	case "down":
+		f.link, f.keepLocks = -1, !d.one(3)
+	case "answer":
+		f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+		f.status = pick(d, 500, 502, 503, 503, 504, 429)
+		f.after = pick(d, "", "", "0", "1", "3600")
+	case "refusal":
+		f.requests = pick(d, ofCreate, ofRenew, ofRelease)
+		f.status = pick(d, 400, 401, 403)
+	case "false page":
+		f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+		f.status = pick(d, 404, 404, 422, 200)
+	case "cut":
+		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+	case "slow":
+		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+		// Where marks cannot be cancelled, nothing is promised for a create that
+		// arrives more than 5 s after its caller has given up.
+		f.delay = d.span(10*time.Millisecond, 4*time.Second)
+		if !slices.Contains(p.without, server.ExtCallOff) {
+			f.delay = d.span(10*time.Millisecond, 20*time.Second)
+		}
+		f.for_ = min(f.for_, 10*time.Second)
+	case "reset":
+		f.for_ = 0
+	case "drop sockets":
+		f.link, f.for_ = -1, 0
+	case "refuse sockets":
+		f.link = -1
+	case "replace":
+		f.link, f.for_, f.without = -1, 0, extensions(d)
+		p.replaced = true
+	}
+}
+
+// addStraggler adds a create that arrives after its caller has given it up and got
+// the lock by another.
+func (p *plan) addStraggler(d dice, f fault) {
+	f.kind, f.requests, f.for_ = "slow", ofCreate, 20*time.Millisecond
+	f.delay = d.span(100*time.Millisecond, 3*time.Second)
+	if len(p.firsts) > 0 && !d.one(4) {
+		first := pick(d, p.firsts...)
+		f.link, f.at = first.link, max(first.at-time.Millisecond, 0)
+	}
+	p.faults = append(p.faults, f,
+		fault{kind: "reset", link: f.link, at: f.at + f.delay/4})
 }
 
 // separate removes faults that would begin before one of their kind has ended.

@@ -194,6 +194,16 @@ func (w *world) happen(f *fault) {
 	if f.link >= 0 {
 		links = links[f.link : f.link+1]
 	}
+	w.begin(f, links)
+	time.Sleep(f.for_)
+	w.end(f, links)
+	to := w.note("fault", "%v is over", f)
+	w.mu.Lock()
+	t.to = to
+	w.mu.Unlock()
+}
+
+func (w *world) begin(f *fault, links []*relukkotest.Link) {
 	switch f.kind {
 	case "delete":
 		w.server.Delete(f.name)
@@ -219,7 +229,9 @@ func (w *world) happen(f *fault) {
 		w.server.RefuseWebSockets(true)
 		w.server.DropWebSockets()
 	}
-	time.Sleep(f.for_)
+}
+
+func (w *world) end(f *fault, links []*relukkotest.Link) {
 	switch f.kind {
 	case "down":
 		w.server.Start(f.keepLocks)
@@ -232,10 +244,6 @@ func (w *world) happen(f *fault) {
 	case "slow":
 		time.Sleep(f.delay) // what was delayed arrives
 	}
-	to := w.note("fault", "%v is over", f)
-	w.mu.Lock()
-	t.to = to
-	w.mu.Unlock()
 }
 
 // close closes a client.
