@@ -30,8 +30,8 @@ const (
 )
 
 // notYetMoved lists the packages, and the documents, that do not pass some checks yet. A package
-// without a list of checks is exempt from all of them. The list only shrinks: the commit
-// that puts a package in order deletes its row. With -strict the test names what is left to do.
+// without a list of checks is exempt from all of them. The list only shrinks: the commit that puts
+// a package in order deletes its row. With -strict the test names what is left to do.
 var notYetMoved = map[string][]check{
 	// Not moved.
 	".": nil, "api": nil, "cmd/relukko": nil, "internal/tasks": nil, "relukkotest": nil,
@@ -44,9 +44,6 @@ var notYetMoved = map[string][]check{
 	"internal/cli": nil, "internal/supervise": nil,
 	"internal/engine": nil, "internal/httpapi": nil, "internal/lockset": nil,
 	"server/memstore": nil, "server/store": nil,
-
-	// Moved, but for some checks.
-
 }
 
 // A report fails the test for the findings of one check that count.
