@@ -52,12 +52,13 @@ var mayImport = map[string][]string{
 	"internal/supervise":  {},
 	"examples/instrument": {".", "api", "server", "server/memstore"},
 
-	"internal/test/faultnet":   {},
-	"internal/test/house":      {},
-	"internal/test/interop":    {},
-	"internal/test/modelcheck": {},
-	"internal/test/pgtest":     {},
-	"internal/test/soak":       {},
+	"internal/test/faultnet":    {},
+	"internal/test/house":       {},
+	"internal/test/interop":     {},
+	"internal/test/modelcheck":  {},
+	"internal/test/originalapi": {"internal/httpapi", "internal/wire"},
+	"internal/test/pgtest":      {},
+	"internal/test/soak":        {},
 }
 
 var (
