@@ -90,9 +90,9 @@ func TestListHealthCallOff(t *testing.T) {
 			answer(200, " ["+testLock+",\n"+testLock+"] ")(w, r)
 		case "GET /healthchecker":
 			answer(200, `{"status":"fine"}`)(w, r)
-		case "DELETE /v1/waiting/k3v9x2m4q7ab":
+		case "DELETE /v1/waiting/k3v5x2m4q7ab":
 			answer(204, "")(w, r)
-		case "DELETE /v1/waiting/catchall":
+		case "DELETE /v1/waiting/catchallaaaa":
 			answer(200, "<html>")(w, r)
 		default:
 			answer(404, "not found")(w, r)
@@ -102,9 +102,9 @@ func TestListHealthCallOff(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []Lock{theLock(), theLock()}, locks)
 	require.NoError(t, c.Health(t.Context()))
-	require.NoError(t, c.CallOff(t.Context(), "k3v9x2m4q7ab"))
-	require.EqualError(t, c.CallOff(t.Context(), "other"), "relukko: call off create other: 404 Not Found: not found")
-	require.ErrorContains(t, c.CallOff(t.Context(), "catchall"), "200 OK", "only 204 says that it is called off")
+	require.NoError(t, c.CallOff(t.Context(), "k3v5x2m4q7ab"))
+	require.EqualError(t, c.CallOff(t.Context(), "otherotherot"), "relukko: call off create otherotherot: 404 Not Found: not found")
+	require.ErrorContains(t, c.CallOff(t.Context(), "catchallaaaa"), "200 OK", "only 204 says that it is called off")
 
 	c = client(t, serve(t, answer(200, "[]")))
 	locks, err = c.List(t.Context())
@@ -237,4 +237,38 @@ func TestConnectionsAreKept(t *testing.T) {
 		_, _ = c.AddToExpiry(t.Context(), testID, 0)
 	}
 	require.EqualValues(t, 10, n.Load())
+}
+
+func TestFind(t *testing.T) {
+	other := strings.NewReplacer(testID, otherID, testName, "robot arm & 2").Replace(testLock)
+	for name, list := range map[string]string{
+		"a backend that searches":        "[" + other + "]",
+		"a backend that ignores a query": "[" + testLock + "," + other + "]",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := client(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+				require.Equal(t, "/v1/locks/", r.URL.Path)
+				if r.URL.Query().Get("lock_name") == "free" {
+					answer(200, strings.ReplaceAll(list, other, testLock))(w, r)
+					return
+				}
+				require.Equal(t, "robot arm & 2", r.URL.Query().Get("lock_name"))
+				answer(200, list)(w, r)
+			}))
+			l, err := c.Find(t.Context(), "robot arm & 2")
+			require.NoError(t, err)
+			require.Equal(t, otherID, l.ID)
+			_, err = c.Find(t.Context(), "free")
+			require.ErrorIs(t, err, ErrGone)
+			require.EqualError(t, err, `relukko: find lock "free": nobody holds it`)
+			require.False(t, Transient(err))
+			require.True(t, NoEffect(err))
+		})
+	}
+	c := client(t, serve(t, answer(404, goneBody)))
+	_, err := c.Find(t.Context(), testName)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ErrGone, "404 to a list is no news of a lock")
+	_, err = c.Find(t.Context(), "")
+	require.ErrorContains(t, err, "a lock's name is valid UTF-8 and not empty")
 }

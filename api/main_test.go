@@ -3,12 +3,14 @@ package api
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	testID   = "950daa20-a814-451e-9407-ec496cf9c136"
 	testKey  = "s3cr3t-key-0815"
+	otherID  = "11111111-2222-3333-4444-555555555555"
 	testName = "robot-arm-1"
 	testLock = `{"id":"950daa20-a814-451e-9407-ec496cf9c136","lock_name":"robot-arm-1","creator":"bench-7","ip":"10.89.0.6",` +
 		`"expires_at":"2024-10-31T20:14:43.9313Z","created_at":"2024-10-31T20:04:43.9313Z","updated_at":"2024-10-31T20:04:43.9313Z"}`
@@ -35,6 +38,23 @@ func theLock() Lock {
 		ID: testID, Name: testName, Creator: "bench-7", IP: "10.89.0.6",
 		ExpiresAt: created.Add(10 * time.Minute), CreatedAt: created, UpdatedAt: created,
 	}
+}
+
+// with returns testLock with one member changed, or left out where value is "".
+func with(name, value string) string {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(testLock), &m); err != nil {
+		panic(err)
+	}
+	delete(m, name)
+	if value != "" {
+		m[name] = json.RawMessage(value)
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return strings.Replace(testLock, "{", `{"`+name+`":`+value+",", 1)
+	}
+	return string(b)
 }
 
 // serve runs h on loopback and returns its URL.
