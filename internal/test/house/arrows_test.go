@@ -40,8 +40,8 @@ var mayImport = map[string][]string{
 	"internal/web":       {},
 
 	"relukkotest": {
-		".", "api", "internal/engine", "internal/httpapi", "internal/test/faultnet", "server",
-		"server/memstore", "server/store",
+		".", "api", "internal/engine", "internal/httpapi", "internal/lifecycle",
+		"internal/test/faultnet", "server", "server/memstore", "server/store",
 	},
 
 	"cmd/relukko": {"internal/cli"},
