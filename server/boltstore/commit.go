@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -9,18 +10,21 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
-	patience = 4 * time.Second // for a transaction; a caller who gives up after 5 s still gets an answer
-	retry    = time.Second     // between attempts to recover while nobody asks for anything
+	patience = 4 * time.Second // for a transaction, less than the 5 s that clients wait
+	retry    = time.Second     // between attempts to recover while there are no requests
 
 	maxBatch  = 1024   // requests in one transaction
 	maxQueued = 10_000 // requests that wait for the disk; more are refused
 )
 
-// request is something that may change the state. The committer runs do, then answers whether what came of it is durable.
+var errDisk = fmt.Errorf("the disk has not responded for %v", patience)
+
+// request is something that may change the state. The committer runs do, then sends on err whether
+// what it decided is durable.
 type request struct {
 	do    func(*state)
 	stage atomic.Int32
@@ -28,30 +32,31 @@ type request struct {
 }
 
 const (
-	queued   = iota // may still be withdrawn
-	begun           // nobody knows how it ends until it is
-	answered        // err has been sent
-	left            // nobody waits for the answer any more
+	queued    = iota // may still be withdrawn
+	begun            // its outcome is open
+	answered         // err has been sent
+	abandoned        // nobody waits for the outcome any more
 )
 
-// committer makes requests durable: all that are there at once, in one transaction. While that is under way the
-// next ones gather. Nobody waits for company: a request that comes alone is committed alone.
+// committer makes requests durable: all that are queued, in one transaction. Requests that come
+// during a transaction share the next one. A request that comes alone is committed alone.
 type committer struct {
 	bell    chan struct{} // there is something to do
-	ended   chan struct{} // closed when the committer is done, err says how the file was closed
+	ended   chan struct{} // closed when the committer has ended; err is how the file was closed
 	err     error
 	started time.Time
-	busy    atomic.Int64 // when the transaction under way began, since started; 0: none is
+	busy    atomic.Int64 // when the transaction under way began, since started; 0: none
 	failing atomic.Bool  // the last transaction has failed
-	doubt   error        // why the state is not known, when it is not; the committer's own
+	unknown error        // why the state is not known; only the committer uses it
 
 	mu     sync.Mutex
 	queue  []*request
 	closed bool
 }
 
-// submit has the committer run do, and returns nil once everything that do changed, and everything on which it was
-// decided, is durable. ErrUnavailable: it may come about or not. When ctx ends before it is begun, it is not.
+// submit has the committer run do. It returns nil once everything that do changed, and everything
+// on which it was decided, is durable. On ErrUnavailable the outcome is unknown. When ctx ends
+// before do has begun, it is not run.
 func (s *Store) submit(ctx context.Context, do func(*state)) error {
 	r := &request{do: do, err: make(chan error, 1)}
 	if err := s.enqueue(r); err != nil {
@@ -63,7 +68,7 @@ func (s *Store) submit(ctx context.Context, do func(*state)) error {
 	case err := <-r.err:
 		return err
 	case <-ctx.Done():
-		if r.stage.CompareAndSwap(queued, left) {
+		if r.stage.CompareAndSwap(queued, abandoned) {
 			return fmt.Errorf("relukko: store %s: %w", s.disk.path, context.Cause(ctx))
 		}
 		select {
@@ -73,15 +78,15 @@ func (s *Store) submit(ctx context.Context, do func(*state)) error {
 		}
 	case <-timer.C:
 	}
-	if r.stage.CompareAndSwap(queued, left) || r.stage.CompareAndSwap(begun, left) {
-		return s.unavailable(fmt.Errorf("the disk has not answered for %v", patience))
+	if r.stage.CompareAndSwap(queued, abandoned) || r.stage.CompareAndSwap(begun, abandoned) {
+		return s.unavailable(errDisk)
 	}
 	return <-r.err
 }
 
 func (s *Store) enqueue(r *request) error {
 	if s.committer.stuck() {
-		return s.unavailable(fmt.Errorf("the disk has not answered for %v", patience))
+		return s.unavailable(errDisk)
 	}
 	c := &s.committer
 	c.mu.Lock()
@@ -104,7 +109,7 @@ func (c *committer) ring() {
 	}
 }
 
-// take answers the next requests, and whether more are to be expected.
+// take returns the next requests, and whether more are to be expected.
 func (c *committer) take() (batch []*request, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,7 +123,7 @@ func (c *committer) take() (batch []*request, open bool) {
 	return batch, !c.closed || len(c.queue) > 0
 }
 
-// stuck tells whether the transaction under way takes longer than anybody waits.
+// stuck reports whether the transaction under way has taken longer than any caller waits.
 func (c *committer) stuck() bool {
 	began := c.busy.Load()
 	return began != 0 && time.Since(c.started)-time.Duration(began) > patience
@@ -141,7 +146,7 @@ func (s *Store) commit(w *state) {
 		case <-c.bell:
 		case <-again:
 		}
-		runtime.Gosched() // who is just about to ask comes along; when nobody is, this is nothing
+		runtime.Gosched() // callers that are about to submit join the batch
 		batch, open := c.take()
 		if w == nil {
 			w = s.recover()
@@ -158,8 +163,8 @@ func (s *Store) commit(w *state) {
 	}
 }
 
-// run decides on a batch of requests and makes what comes of it durable. It answers the state as it then is, or nil
-// when that is not known.
+// run decides on a batch of requests and makes the result durable. It returns the new state, or
+// nil when that is not known.
 func (s *Store) run(w *state, batch []*request) *state {
 	ready := batch[:0]
 	for _, r := range batch {
@@ -171,7 +176,7 @@ func (s *Store) run(w *state, batch []*request) *state {
 		return w
 	}
 	if w == nil {
-		s.answer(ready, s.unavailable(s.committer.doubt))
+		s.answer(ready, s.unavailable(s.committer.unknown))
 		return nil
 	}
 	if err := s.decide(w, ready); err != nil {
@@ -182,13 +187,13 @@ func (s *Store) run(w *state, batch []*request) *state {
 		s.answer(ready, nil)
 		return w
 	}
-	w.forget(s.clock())
+	w.ForgetMarks(s.clock(), forgetBatch)
 	done := s.committer.atWork()
-	err := s.disk.write(w.changes, &w.summary)
+	err := s.disk.write(w.changes, w.summary())
 	done()
 	if err != nil {
 		s.failed(err)
-		// Whoever asked for something that came to nothing must not be told what it was decided on either.
+		// Also the requests that changed nothing: they were decided on changes that may be lost.
 		s.answer(ready, s.unavailable(err))
 		return s.recover()
 	}
@@ -197,12 +202,12 @@ func (s *Store) run(w *state, batch []*request) *state {
 	w.changes, w.touched = w.changes[:0], false
 	s.works()
 	if s.answer(ready, nil) {
-		s.surprise()
+		s.surprises.add()
 	}
 	return w
 }
 
-// decide runs the requests on the state. After a panic the state is no good any more, but what is on disk is.
+// decide runs the requests on the state. After a panic the state is of no use, but the disk is.
 func (s *Store) decide(w *state, batch []*request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -216,31 +221,31 @@ func (s *Store) decide(w *state, batch []*request) (err error) {
 	return nil
 }
 
-// answer answers all requests of a batch, and tells whether somebody has left and will not hear that his came about.
-func (s *Store) answer(batch []*request, err error) (unheard bool) {
+// answer ends all requests of a batch, and reports whether a caller has left without its outcome.
+func (s *Store) answer(batch []*request, err error) (missed bool) {
 	for _, r := range batch {
 		if r.stage.CompareAndSwap(begun, answered) {
 			r.err <- err
 		} else {
-			unheard = true
+			missed = true
 		}
 	}
-	return unheard
+	return missed
 }
 
-// recover answers the state as it is on disk after a write has failed, and shows it to everybody; nil when the disk
-// fails still.
+// recover returns the state that is on disk after a write has failed, and shows it; nil while the
+// disk still fails.
 func (s *Store) recover() *state {
 	defer s.committer.atWork()()
-	w, cameAbout, err := s.disk.recover()
+	w, committed, err := s.disk.recover()
 	if err != nil {
-		s.committer.doubt = err
+		s.committer.unknown = err
 		return nil
 	}
-	w.token = max(w.token, s.floor)
+	w.Token = max(w.Token, s.floor)
 	s.view.show(w)
-	if cameAbout {
-		s.surprise()
+	if committed {
+		s.surprises.add()
 	}
 	return w
 }
@@ -258,9 +263,7 @@ func (s *Store) works() {
 }
 
 func (s *Store) unavailable(err error) error {
-	return fmt.Errorf("%w: %s: %w", server.ErrUnavailable, s.disk.path, err)
+	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, s.disk.path, err)
 }
 
-func (s *Store) errClosed() error {
-	return fmt.Errorf("%w: %s is closed", server.ErrUnavailable, s.disk.path)
-}
+func (s *Store) errClosed() error { return s.unavailable(errors.New("it is closed")) }

@@ -12,9 +12,9 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// createFile makes an empty store at path, unless there is something by then. The file appears at its place only once
-// it is whole and durable, and never takes the place of another: a crash leaves no half of a store, at worst a file
-// path.new-… that nobody needs, and of two processes that start at once one makes it.
+// createFile makes an empty store at path, unless a file is there by then. The file appears only
+// once it is whole and durable, and never replaces another: a crash leaves at worst an unused file
+// path.new-…, and of two processes that start together one makes the store.
 func (c *config) createFile(path string) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -31,7 +31,7 @@ func (c *config) createFile(path string) error {
 	if err := c.writeEmpty(draft.Name()); err != nil {
 		return err
 	}
-	// The directories have to last as long as the file. Those above that can't be opened were not made here.
+	// The directories must be durable too. One that cannot be opened was not made here.
 	for at := dir; ; at = filepath.Dir(at) {
 		if err := syncDir(at); err != nil && (at == dir || !errors.Is(err, fs.ErrPermission)) {
 			return err
@@ -63,20 +63,21 @@ func (c *config) writeEmpty(path string) error {
 				return err
 			}
 		}
-		store := tx.Bucket([]byte(bucketStore))
-		if err := store.Put([]byte(keyFormat), []byte(strconv.Itoa(formatVersion))); err != nil {
+		b := tx.Bucket([]byte(bucketStore))
+		if err := b.Put([]byte(keyFormat), []byte(strconv.Itoa(formatVersion))); err != nil {
 			return err
 		}
-		return store.Put([]byte(keyState), first.encode())
+		return b.Put([]byte(keyState), first.encode())
 	})
 	return errors.Join(err, db.Close())
 }
 
-// firstToken answers a fencing token that is higher than those of stores that were there before and are lost, when the
+// firstToken returns a fencing token that is greater than those of stores that are lost, if the
 // clock is right.
 func (c *config) firstToken() uint64 { return uint64(max(c.now().UnixMicro(), 0)) }
 
-// copyNew copies a small file to a path where there is none. A crash in between leaves a file that Open refuses.
+// copyNew copies a small file to a path where there is none. A crash leaves a file that Open
+// refuses.
 func copyNew(from, to string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {
@@ -99,7 +100,7 @@ func copyNew(from, to string) error {
 
 // syncDir makes the entries of a directory durable.
 func syncDir(dir string) error {
-	if runtime.GOOS == "windows" { // which knows no such thing
+	if runtime.GOOS == "windows" { // it cannot sync directories
 		return nil
 	}
 	d, err := os.Open(dir)

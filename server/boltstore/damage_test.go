@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	bolt "go.etcd.io/bbolt"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestADamagedFileIsRefused, and left as it is. Every byte that is in use is: one that is changed makes Open fail, or
@@ -114,7 +114,7 @@ func TestALostWriteIsNoticed(t *testing.T) {
 
 	s = open(t, path)
 	lease := time.Hour
-	_, err := s.Update(t.Context(), lock.ID, server.Change{Lease: &lease})
+	_, err := s.Update(t.Context(), lock.ID, store.Change{Lease: &lease})
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 	edit(func(locks *bolt.Bucket) error { return locks.Put(key, old) })

@@ -9,7 +9,8 @@ import (
 	"reflect"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/internal/lockset"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // WithClock has the store read the time from now.
@@ -19,7 +20,7 @@ func WithClock(now func() time.Time) Option { return func(c *config) { c.now = n
 func WithLink(link func(old, new string) error) Option { return func(c *config) { c.link = link } }
 
 // MaxTombstones is how many marks are remembered.
-const MaxTombstones = maxTombstones
+const MaxTombstones = lockset.MaxTombstones
 
 // WriteFunc is (*os.File).WriteAt.
 type WriteFunc = func(page []byte, at int64) (int, error)
@@ -62,7 +63,7 @@ func (s *Store) Transactions() (n uint64) {
 
 // Content is everything that a store has to remember.
 type Content struct {
-	Locks []server.Lock
+	Locks []store.Lock
 	Marks map[string]time.Time // called off until
 	Token uint64
 }
@@ -70,16 +71,12 @@ type Content struct {
 // Content answers what the committer decides on.
 func (s *Store) Content() (c Content) {
 	s.alone(func(w *state) {
-		c.Token = w.token
+		c.Token = w.Token
 		c.Marks = map[string]time.Time{}
-		for mark, t := range w.off {
-			c.Marks[mark] = t.until
+		for mark, t := range w.Marks.Latest() {
+			c.Marks[mark] = t.Until
 		}
-		v := view{byID: map[string]*record{}}
-		for id, i := range w.byID {
-			v.byID[id] = i.record
-		}
-		c.Locks, _ = v.list()
+		c.Locks = lockset.List(w.Records())
 	})
 	return c
 }
@@ -91,7 +88,7 @@ func (s *Store) Shown() (c Content) {
 	defer s.view.mu.RUnlock()
 	c.Marks = map[string]time.Time{}
 	for mark, t := range maps.All(s.view.off) {
-		c.Marks[mark] = t.until
+		c.Marks[mark] = t.Until
 	}
 	return c
 }
@@ -99,8 +96,8 @@ func (s *Store) Shown() (c Content) {
 // Spoil has a request break the state and panic. It answers the request's error.
 func (s *Store) Spoil() error {
 	return s.submit(context.Background(), func(w *state) {
-		clear(w.byName)
-		w.token--
+		w.Set = lockset.Set{}
+		w.Token--
 		panic("a bug")
 	})
 }
@@ -118,7 +115,7 @@ func (s *Store) CallOffMany(name string, n int, keep time.Duration) {
 	for from := 0; from < n; from += atOnce {
 		s.alone(func(w *state) {
 			for i := from; i < min(from+atOnce, n); i++ {
-				w.callOff(fmt.Sprint(name, " ", i), keep, s.clock())
+				w.CallOff(fmt.Sprint(name, " ", i), keep, s.clock())
 			}
 		})
 	}

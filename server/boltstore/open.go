@@ -15,14 +15,29 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// lockWait is how long Open waits for another process to let go of the file: a server that is being restarted may still
-// be closing it.
+// lockWait is how long Open waits for another process to close the file, such as a server that is
+// being restarted.
 const lockWait = 700 * time.Millisecond
 
-// Open opens the store in the file at path, and makes it when there is nothing: with its directory (0700), the file
-// itself 0600. It answers an error, and leaves the file as it is, when
+// Option sets up a Store.
+type Option func(*config)
+
+type config struct {
+	log  *slog.Logger
+	now  func() time.Time
+	link func(old, new string) error
+}
+
+// WithLogger makes the store log to l: at error when its file cannot be written any more, at info
+// when it can again. By default it is silent.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) { c.log = l }
+}
+
+// Open opens the store in the file at path. Where there is nothing it makes the file (0600) and its
+// directory (0700). It returns an error, and leaves the file as it is, when
 //   - another process has it open, after waiting for less than a second;
-//   - it is no store, or one of a later version;
+//   - it is not a store, or one of a later version;
 //   - it is damaged: every page, lock and mark is checked;
 //   - it is empty, for an empty file may be one that has lost its content.
 func Open(path string, opts ...Option) (*Store, error) {
@@ -46,8 +61,8 @@ func Open(path string, opts ...Option) (*Store, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("relukko: store %s: it is not a file", path)
 	case info.Size() == 0:
-		return nil, fmt.Errorf("relukko: store %s: it is empty, and may be a store that has lost its content: "+
-			"restore it from a backup, or delete it to start without any locks", path)
+		return nil, fmt.Errorf("relukko: store %s: it is empty, and may be a store that has lost "+
+			"its content: restore it from a backup, or delete it to start without any locks", path)
 	}
 	d, err := openDisk(path)
 	if err != nil {
@@ -60,19 +75,19 @@ func Open(path string, opts ...Option) (*Store, error) {
 	return start(c, d, w), nil
 }
 
-// openDisk opens the file and has it to itself from then on. Nothing is written.
+// openDisk opens the file for this process alone. It writes nothing.
 func openDisk(path string) (_ *disk, err error) {
 	d := &disk{path: path}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if p := recover(); p != nil { // bbolt takes for granted that its file is whole
+		if p := recover(); p != nil { // bbolt relies on its file being whole
 			err = errors.Join(d.damaged(fmt.Errorf("%v", p)), d.abandon())
 		}
 	}()
 	d.db, err = bolt.Open(path, 0, &bolt.Options{
 		Timeout:        lockWait,
 		FreelistType:   bolt.FreelistMapType,
-		NoFreelistSync: true, // else bbolt may write to a file that is not ours
+		NoFreelistSync: true, // otherwise bbolt may write to a file that is not a store
 		OpenFile: func(path string, flag int, mode os.FileMode) (f *os.File, err error) {
 			d.file, err = os.OpenFile(path, flag&^os.O_CREATE, mode)
 			return d.file, err
@@ -80,8 +95,8 @@ func openDisk(path string) (_ *disk, err error) {
 	})
 	switch {
 	case err == nil:
-		// A list of free pages on disk costs a page per transaction, but a failed one can be rolled back, and the file
-		// opened, without a walk through the whole file.
+		// The list of free pages costs a page per transaction. With it a failed transaction can be
+		// rolled back, and the file be opened, without a walk through the whole file.
 		d.db.NoFreelistSync = false
 		d.writeAt = d.file.WriteAt
 		return d, nil

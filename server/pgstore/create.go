@@ -8,15 +8,15 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// Create implements server.Store. A name that is free is left to whoever has waited for it longest, on any server: a create that
+// Create implements [store.Store]. A name that is free is left to whoever has waited for it longest, on any server: a create that
 // has queued is then answered ErrHeld, one that has not waits until the other has taken the name, or has had time enough to.
-func (s *Store) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+func (s *Store) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
 	id, ok := parseID(in.ID)
 	if !ok {
-		return server.Lock{}, fmt.Errorf("relukko: lock %q: %q is no UUID", in.Name, in.ID)
+		return store.Lock{}, fmt.Errorf("relukko: lock %q: %q is no UUID", in.Name, in.ID)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -30,31 +30,31 @@ func (s *Store) Create(ctx context.Context, in server.NewLock) (server.Lock, err
 		case inDoubt(err):
 			// The commit may have gone through, only its answer is lost.
 			if lock, ok = s.findCreated(id, in.Name); !ok {
-				return server.Lock{}, err
+				return store.Lock{}, err
 			}
 		case err != nil:
-			return server.Lock{}, err
+			return store.Lock{}, err
 		case outcome == calledOff:
-			return server.Lock{}, server.ErrCalledOff
+			return store.Lock{}, store.ErrCalledOff
 		case outcome == held:
 			s.lookout.held(in, lock)
-			return lock, server.ErrHeld
+			return lock, store.ErrHeld
 		case outcome == left && in.Waited > 0:
 			s.lookout.left(in.Name, leave)
-			return server.Lock{}, server.ErrHeld
+			return store.Lock{}, store.ErrHeld
 		case outcome == left:
 			if !sleep(leaving, min(pause, leave)) {
-				return server.Lock{}, server.ErrHeld
+				return store.Lock{}, store.ErrHeld
 			}
 			continue
 		}
 		s.lookout.made(in.Name)
-		s.tell(server.EventCreated, lock)
+		s.tell(store.EventCreated, lock)
 		return lock, nil
 	}
 }
 
-func (s *Store) create(ctx context.Context, id pgtype.UUID, in server.NewLock) (lock server.Lock, outcome int, leave time.Duration, err error) {
+func (s *Store) create(ctx context.Context, id pgtype.UUID, in store.NewLock) (lock store.Lock, outcome int, leave time.Duration, err error) {
 	var c creation
 	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, createSQL, s.createArgs(id, in)...).Scan(c.fields()...)
@@ -66,12 +66,12 @@ func (s *Store) create(ctx context.Context, id pgtype.UUID, in server.NewLock) (
 }
 
 // createArgs are the arguments of createSQL.
-func (s *Store) createArgs(id pgtype.UUID, in server.NewLock) []any {
+func (s *Store) createArgs(id pgtype.UUID, in store.NewLock) []any {
 	return []any{id, in.Name, in.Creator, in.IP, in.TTL, markOf(in), in.Waited, s.id}
 }
 
 // markOf answers nil where there is no mark.
-func markOf(in server.NewLock) *string {
+func markOf(in store.NewLock) *string {
 	if in.Mark == "" {
 		return nil
 	}
@@ -96,7 +96,7 @@ func (c *creation) until() time.Duration {
 }
 
 // findCreated answers the lock that a create has made whose answer was lost.
-func (s *Store) findCreated(id pgtype.UUID, name string) (server.Lock, bool) {
+func (s *Store) findCreated(id pgtype.UUID, name string) (store.Lock, bool) {
 	var r row
 	err := s.call(context.Background(), findTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, findSQL, id, name).Scan(r.fields()...)

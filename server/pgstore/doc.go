@@ -43,7 +43,7 @@
 //
 // # When PostgreSQL is gone
 //
-// Calls answer [server.ErrUnavailable], which servers answer with 503: at once where connections are refused, else after two seconds
+// Calls answer [store.ErrUnavailable], which servers answer with 503: at once where connections are refused, else after two seconds
 // (three for a create whose answer was lost, and for a list). Nothing needs to be restarted; connections are made anew when it is back. A create
 // whose answer was lost is looked up by its id. What says ErrUnavailable all the same may have happened, or yet happen; of creates
 // in that doubt the server deletes what came of them (see [server.Store]).

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/puddle/v2"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // SQLSTATEs, and classes of them, that say that the database can't do now what it could do at another time.
@@ -41,16 +41,16 @@ type notSentError struct{ err error }
 func (e *notSentError) Error() string { return e.err.Error() }
 func (e *notSentError) Unwrap() error { return e.err }
 
-// Is says that it is server.ErrNotDone, too.
-func (e *notSentError) Is(target error) bool { return target == server.ErrNotDone }
+// Is says that it is store.ErrNotDone, too.
+func (e *notSentError) Is(target error) bool { return target == store.ErrNotDone }
 
-// classify makes a server.ErrUnavailable of what may be gone when tried again. Other errors stay what they are.
+// classify makes a store.ErrUnavailable of what may be gone when tried again. Other errors stay what they are.
 func classify(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case unavailable(err):
-		return fmt.Errorf("%w: PostgreSQL: %w", server.ErrUnavailable, err)
+		return fmt.Errorf("%w: PostgreSQL: %w", store.ErrUnavailable, err)
 	default:
 		return fmt.Errorf("relukko: PostgreSQL: %w", err)
 	}

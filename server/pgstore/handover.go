@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // handOverLocksSQL takes what create_lock takes, in the same order, before the row of the lock to be deleted is locked: a
@@ -16,9 +16,9 @@ const handOverLocksSQL = `SELECT
 	CASE WHEN $1::text IS NOT NULL THEN pg_advisory_xact_lock_shared(1919708011, hashtext($1::text)) END,
 	pg_advisory_xact_lock(1919708012, hashtext($2::text))`
 
-// HandOver implements server.HandOverStore, in one round trip and one commit. The name goes to whoever has waited for it
+// HandOver implements store.Store, in one round trip and one commit. The name goes to whoever has waited for it
 // longest: if he queues on another server, next is answered ErrHeld, and the other server hears of the deletion.
-func (s *Store) HandOver(ctx context.Context, id string, next server.NewLock) (both server.Handover, err error) {
+func (s *Store) HandOver(ctx context.Context, id string, next store.NewLock) (both store.Handover, err error) {
 	old, ok := parseID(id)
 	its, fine := parseID(next.ID)
 	if !ok || !fine {
@@ -32,7 +32,7 @@ func (s *Store) HandOver(ctx context.Context, id string, next server.NewLock) (b
 		all.Queue(deleteSQL, old).QueryRow(func(row pgx.Row) error {
 			err := row.Scan(deleted.fields()...)
 			if errors.Is(err, pgx.ErrNoRows) {
-				both.DeleteErr = server.ErrGone
+				both.DeleteErr = store.ErrGone
 				return nil
 			}
 			return err
@@ -44,7 +44,7 @@ func (s *Store) HandOver(ctx context.Context, id string, next server.NewLock) (b
 		if inDoubt(err) {
 			s.lookout.doubt(id, next.Name)
 		}
-		return server.Handover{}, err
+		return store.Handover{}, err
 	}
 	if both.DeleteErr == nil {
 		both.Deleted = deleted.lock()
@@ -54,15 +54,15 @@ func (s *Store) HandOver(ctx context.Context, id string, next server.NewLock) (b
 	switch created.outcome {
 	case made:
 		s.lookout.made(next.Name)
-		s.tell(server.EventCreated, both.Created)
+		s.tell(store.EventCreated, both.Created)
 	case calledOff:
-		both.CreateErr = server.ErrCalledOff
+		both.CreateErr = store.ErrCalledOff
 	case held:
 		s.lookout.held(next, both.Created)
-		both.CreateErr = server.ErrHeld
+		both.CreateErr = store.ErrHeld
 	case left:
 		s.lookout.left(next.Name, created.until())
-		both.CreateErr = server.ErrHeld
+		both.CreateErr = store.ErrHeld
 	}
 	return both, nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -23,17 +23,17 @@ var (
 	errNoEcho = errors.New("relukko: notifications are sent but do not arrive: is there a pooler in transaction mode?")
 )
 
-// Watch implements server.Store. When the connection breaks it is made anew, for as long as it takes; meanwhile the store looks
+// Watch implements [store.Store]. When the connection breaks it is made anew, for as long as it takes; meanwhile the store looks
 // for locks that are gone more often. There must be no more than one Watch at a time.
-func (s *Store) Watch(ctx context.Context, hear func(server.Event)) error {
+func (s *Store) Watch(ctx context.Context, hear func(store.Event)) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.closed, cancel)()
 
-	events := make(chan server.Event, 64)
-	say := func(e server.Event) {
+	events := make(chan store.Event, 64)
+	say := func(e store.Event) {
 		select {
 		case events <- e:
 		case <-ctx.Done():
@@ -55,7 +55,7 @@ func (s *Store) Watch(ctx context.Context, hear func(server.Event)) error {
 }
 
 // listen says what the other servers notify of, until ctx ends.
-func (s *Store) listen(ctx context.Context, say func(server.Event)) {
+func (s *Store) listen(ctx context.Context, say func(store.Event)) {
 	for failures := 0; ; failures++ {
 		heard, err := s.listenOnce(ctx, say)
 		if ctx.Err() != nil {
@@ -75,7 +75,7 @@ func (s *Store) listen(ctx context.Context, say func(server.Event)) {
 }
 
 // listenOnce listens on one connection until that breaks, and tells whether it got to the point of hearing anything.
-func (s *Store) listenOnce(ctx context.Context, say func(server.Event)) (heard bool, err error) {
+func (s *Store) listenOnce(ctx context.Context, say func(store.Event)) (heard bool, err error) {
 	conn, err := s.beginToListen(ctx)
 	defer closeConn(conn)
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *Store) listenOnce(ctx context.Context, say func(server.Event)) (heard b
 	defer s.lookout.setDeaf(true)
 	defer s.notifier.heeded.Store(true) // for all that is known
 	s.log.Info("other servers on the same database are heard")
-	say(server.Event{Kind: server.EventMissed})
+	say(store.Event{Kind: store.EventMissed})
 	for {
 		n, err := s.nextNotification(ctx, conn)
 		if err != nil {
@@ -97,10 +97,10 @@ func (s *Store) listenOnce(ctx context.Context, say func(server.Event)) (heard b
 		}
 		s.notifier.heed()
 		if err != nil {
-			events = append(events, server.Event{Kind: server.EventMissed})
+			events = append(events, store.Event{Kind: store.EventMissed})
 		}
 		for _, e := range events {
-			if e.Kind == server.EventDeleted {
+			if e.Kind == store.EventDeleted {
 				s.lookout.free(e.Lock)
 			}
 			say(e)

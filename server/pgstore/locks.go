@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -46,18 +46,18 @@ const (
 	left // to somebody who waits on another server
 )
 
-// Get implements server.Store.
-func (s *Store) Get(ctx context.Context, id string) (server.Lock, error) {
+// Get implements [store.Store].
+func (s *Store) Get(ctx context.Context, id string) (store.Lock, error) {
 	return s.oneByID(ctx, getSQL, id)
 }
 
-// Holder implements server.Store.
-func (s *Store) Holder(ctx context.Context, name string) (server.Lock, error) {
+// Holder implements [store.Store].
+func (s *Store) Holder(ctx context.Context, name string) (store.Lock, error) {
 	return s.one(ctx, holderSQL, name)
 }
 
-// List implements server.Store.
-func (s *Store) List(ctx context.Context) (locks []server.Lock, err error) {
+// List implements [store.Store].
+func (s *Store) List(ctx context.Context) (locks []store.Lock, err error) {
 	err = s.call(ctx, listTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, _ := conn.Query(ctx, listSQL) // its error comes with the rows
 		locks, err = collect(rows)
@@ -66,20 +66,20 @@ func (s *Store) List(ctx context.Context) (locks []server.Lock, err error) {
 	return locks, err
 }
 
-// Update implements server.Store.
-func (s *Store) Update(ctx context.Context, id string, change server.Change) (server.Lock, error) {
+// Update implements [store.Store].
+func (s *Store) Update(ctx context.Context, id string, change store.Change) (store.Lock, error) {
 	lock, err := s.oneByID(ctx, updateSQL, id, change.Creator, change.ExpiresAt, change.Lease, change.Extend)
 	switch {
 	case violates(err, codeCheck, timeConstraint):
-		return server.Lock{}, server.ErrOutOfRange
+		return store.Lock{}, store.ErrOutOfRange
 	case err == nil:
-		s.tell(server.EventUpdated, lock)
+		s.tell(store.EventUpdated, lock)
 	}
 	return lock, err
 }
 
-// Delete implements server.Store.
-func (s *Store) Delete(ctx context.Context, id string) (server.Lock, error) {
+// Delete implements [store.Store].
+func (s *Store) Delete(ctx context.Context, id string) (store.Lock, error) {
 	lock, err := s.oneByID(ctx, deleteSQL, id)
 	if err == nil {
 		s.gone(lock)
@@ -87,22 +87,22 @@ func (s *Store) Delete(ctx context.Context, id string) (server.Lock, error) {
 	return lock, err
 }
 
-// CallOff implements server.Store. Marks are kept in the database until their time is over, however many they are.
-func (s *Store) CallOff(ctx context.Context, mark string, keep time.Duration) (locks []server.Lock, err error) {
+// CallOff implements [store.Store]. Marks are kept in the database until their time is over, however many they are.
+func (s *Store) CallOff(ctx context.Context, mark string, keep time.Duration) (locks []store.Lock, err error) {
 	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, _ := conn.Query(ctx, callOffSQL, mark, keep)
 		locks, err = collect(rows)
 		return err
 	})
 	if err == nil {
-		s.notifier.add(server.Event{Kind: server.EventCalledOff, Mark: mark})
+		s.notifier.add(store.Event{Kind: store.EventCalledOff, Mark: mark})
 		s.gone(locks...)
 	}
 	return locks, err
 }
 
-// Sweep implements server.Store. However many servers sweep, a lock is swept by one of them.
-func (s *Store) Sweep(ctx context.Context, grace time.Duration) (swept []server.Lock, next time.Duration, err error) {
+// Sweep implements [store.Store]. However many servers sweep, a lock is swept by one of them.
+func (s *Store) Sweep(ctx context.Context, grace time.Duration) (swept []store.Lock, next time.Duration, err error) {
 	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		both := new(pgx.Batch) // in one transaction, with one answer
 		both.Queue(sweepSQL, grace, sweepBatch).Query(func(rows pgx.Rows) error {
@@ -124,7 +124,7 @@ func (s *Store) Sweep(ctx context.Context, grace time.Duration) (swept []server.
 	return swept, next, nil
 }
 
-// Ping implements server.Store: the database must be one that takes changes.
+// Ping implements [store.Store]: the database must be one that takes changes.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		var readOnly bool
@@ -137,31 +137,31 @@ func (s *Store) Ping(ctx context.Context) error {
 }
 
 // oneByID runs a statement that answers at most one lock, and whose first argument is the lock's id.
-func (s *Store) oneByID(ctx context.Context, sql, id string, args ...any) (server.Lock, error) {
+func (s *Store) oneByID(ctx context.Context, sql, id string, args ...any) (store.Lock, error) {
 	key, ok := parseID(id)
 	if !ok {
-		return server.Lock{}, server.ErrGone
+		return store.Lock{}, store.ErrGone
 	}
 	return s.one(ctx, sql, append([]any{key}, args...)...)
 }
 
 // one runs a statement that answers at most one lock.
-func (s *Store) one(ctx context.Context, sql string, args ...any) (server.Lock, error) {
+func (s *Store) one(ctx context.Context, sql string, args ...any) (store.Lock, error) {
 	var r row
 	err := s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, sql, args...).Scan(r.fields()...)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return server.Lock{}, server.ErrGone
+		return store.Lock{}, store.ErrGone
 	}
 	if err != nil {
-		return server.Lock{}, err
+		return store.Lock{}, err
 	}
 	return r.lock(), nil
 }
 
-func collect(rows pgx.Rows) ([]server.Lock, error) {
-	locks := []server.Lock{}
+func collect(rows pgx.Rows) ([]store.Lock, error) {
+	locks := []store.Lock{}
 	var r row
 	_, err := pgx.ForEachRow(rows, r.fields(), func() error {
 		locks = append(locks, r.lock())
@@ -182,11 +182,11 @@ func (r *row) fields() []any {
 	return []any{&r.id, &r.name, &r.creator, &r.ip, &r.expires, &r.created, &r.updated, &r.token}
 }
 
-func (r *row) lock() server.Lock {
+func (r *row) lock() store.Lock {
 	if !r.id.Valid {
-		return server.Lock{}
+		return store.Lock{}
 	}
-	return server.Lock{
+	return store.Lock{
 		ID: r.id.String(), Name: *r.name, Creator: r.creator, IP: *r.ip,
 		ExpiresAt: r.expires.Time.UTC(), CreatedAt: r.created.Time.UTC(), UpdatedAt: r.updated.Time.UTC(),
 		FencingToken: uint64(*r.token),
@@ -198,15 +198,15 @@ func parseID(id string) (key pgtype.UUID, ok bool) {
 }
 
 // tell has the other servers told of something that happened to a lock.
-func (s *Store) tell(kind server.EventKind, lock server.Lock) {
-	s.notifier.add(server.Event{Kind: kind, Lock: lock})
+func (s *Store) tell(kind store.EventKind, lock store.Lock) {
+	s.notifier.add(store.Event{Kind: kind, Lock: lock})
 }
 
 // gone takes in that locks were deleted through this store.
-func (s *Store) gone(locks ...server.Lock) {
-	events := make([]server.Event, len(locks))
+func (s *Store) gone(locks ...store.Lock) {
+	events := make([]store.Event, len(locks))
 	for i, lock := range locks {
-		events[i] = server.Event{Kind: server.EventDeleted, Lock: lock}
+		events[i] = store.Event{Kind: store.EventDeleted, Lock: lock}
 		s.lookout.free(lock)
 	}
 	s.notifier.add(events...)

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -31,11 +31,11 @@ type lookout struct {
 	mu      sync.Mutex
 	next    time.Time // when it is going to look, if nobody rings
 	deaf    bool
-	holders map[string]server.Lock // by id: those that stood in somebody's way
-	turns   map[string]time.Time   // by name: when the turn of another server is over
-	tried   map[string]time.Time   // by name: the last try by the head of the own line, which left a note in the table waiting
-	freed   []freed                // names with such a note that have come free, in the order of time
-	tidied  time.Time              // when tried was last rid of what is too old
+	holders map[string]store.Lock // by id: those that stood in somebody's way
+	turns   map[string]time.Time  // by name: when the turn of another server is over
+	tried   map[string]time.Time  // by name: the last try by the head of the own line, which left a note in the table waiting
+	freed   []freed               // names with such a note that have come free, in the order of time
+	tidied  time.Time             // when tried was last rid of what is too old
 }
 
 type freed struct {
@@ -46,7 +46,7 @@ type freed struct {
 func (l *lookout) init() {
 	l.bell = make(chan struct{}, 1)
 	l.deaf = true
-	l.holders = make(map[string]server.Lock)
+	l.holders = make(map[string]store.Lock)
 	l.turns = make(map[string]time.Time)
 	l.tried = make(map[string]time.Time)
 	l.tidied = time.Now()
@@ -84,7 +84,7 @@ func (l *lookout) expect(at time.Time) {
 }
 
 // held takes in that the holder stands in the way of a create.
-func (l *lookout) held(in server.NewLock, holder server.Lock) {
+func (l *lookout) held(in store.NewLock, holder store.Lock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.await(holder)
@@ -95,7 +95,7 @@ func (l *lookout) held(in server.NewLock, holder server.Lock) {
 }
 
 // await has the lookout look whether the lock is still there.
-func (l *lookout) await(holder server.Lock) {
+func (l *lookout) await(holder store.Lock) {
 	switch len(l.holders) {
 	case 0:
 		l.expect(time.Now().Add(l.lookAfter()))
@@ -123,7 +123,7 @@ func (l *lookout) doubt(id, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, known := l.holders[id]; !known {
-		l.await(server.Lock{ID: id, Name: name})
+		l.await(store.Lock{ID: id, Name: name})
 	}
 }
 
@@ -136,7 +136,7 @@ func (l *lookout) made(name string) {
 }
 
 // free takes in that a lock was deleted.
-func (l *lookout) free(lock server.Lock) {
+func (l *lookout) free(lock store.Lock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.holders, lock.ID)
@@ -193,7 +193,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // look says what it finds out, until ctx ends.
-func (s *Store) look(ctx context.Context, say func(server.Event)) {
+func (s *Store) look(ctx context.Context, say func(store.Event)) {
 	looked := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -218,8 +218,8 @@ func (s *Store) look(ctx context.Context, say func(server.Event)) {
 	}
 }
 
-func nameIsFree(name string) server.Event {
-	return server.Event{Kind: server.EventFree, Lock: server.Lock{Name: name}}
+func nameIsFree(name string) store.Event {
+	return store.Event{Kind: store.EventFree, Lock: store.Lock{Name: name}}
 }
 
 // withdrawSQL leaves out what another transaction has in its hands: waiting for it could be mutual.
@@ -256,7 +256,7 @@ func (s *Store) withdrawAll() {
 }
 
 // lookForHolders says which of the locks that stood in the way are gone.
-func (s *Store) lookForHolders(ctx context.Context, say func(server.Event)) {
+func (s *Store) lookForHolders(ctx context.Context, say func(store.Event)) {
 	s.lookout.mu.Lock()
 	holders := maps.Clone(s.lookout.holders)
 	s.lookout.mu.Unlock()
@@ -281,9 +281,9 @@ func (s *Store) lookForHolders(ctx context.Context, say func(server.Event)) {
 		lock := holders[id.String()]
 		s.lookout.free(lock)
 		if lock.CreatedAt.IsZero() { // no more is known of it than that it was
-			say(server.Event{Kind: server.EventMissed})
+			say(store.Event{Kind: store.EventMissed})
 			continue
 		}
-		say(server.Event{Kind: server.EventDeleted, Lock: lock})
+		say(store.Event{Kind: store.EventDeleted, Lock: lock})
 	}
 }

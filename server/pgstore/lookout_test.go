@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestTheLookoutForgets: however much stands in the way of however many, its memory is bounded.
@@ -18,7 +18,7 @@ func TestTheLookoutForgets(t *testing.T) {
 		l.init()
 		for i := range 2 * maxHolders {
 			name := fmt.Sprint("lock ", i)
-			l.held(server.NewLock{Name: name, Waited: time.Second}, server.Lock{ID: name, Name: name})
+			l.held(store.NewLock{Name: name, Waited: time.Second}, store.Lock{ID: name, Name: name})
 		}
 		require.Len(t, l.holders, maxHolders)
 		require.Len(t, l.tried, 2*maxHolders)
@@ -38,8 +38,8 @@ func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 
 		_, _, look, _ := due()
 		require.False(t, look, "there is nothing to look for")
-		in := server.NewLock{Name: "robot-arm-1", Waited: time.Second}
-		holder := server.Lock{ID: "holder", Name: "robot-arm-1"}
+		in := store.NewLock{Name: "robot-arm-1", Waited: time.Second}
+		holder := store.Lock{ID: "holder", Name: "robot-arm-1"}
 		l.held(in, holder)
 		_, _, look, wait := due()
 		require.False(t, look)
@@ -74,7 +74,7 @@ func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 
 		l.left("robot-arm-2", 300*time.Millisecond)
 		time.Sleep(time.Millisecond)
-		l.free(server.Lock{Name: "robot-arm-2"})
+		l.free(store.Lock{Name: "robot-arm-2"})
 		l.made("robot-arm-2")
 		time.Sleep(time.Second)
 		free, nobody, _, _ = due()
@@ -104,7 +104,7 @@ func TestTheLookoutIsNotWokenForEach(t *testing.T) {
 			l.left(name, 300*time.Millisecond)
 			rung()
 			time.Sleep(time.Microsecond)
-			l.free(server.Lock{Name: name})
+			l.free(store.Lock{Name: name})
 			rung()
 		}
 		require.LessOrEqual(t, rings, 3)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -25,23 +25,23 @@ const (
 // one after the other, across all databases; were it part of each create and delete, no two of these could share a
 // write to disk any more. What is lost when the process dies in between, the others find out by themselves: see lookout.
 type notifier struct {
-	store  *Store
+	owner  *Store
 	bell   chan struct{}
 	heeded atomic.Bool // somebody may be listening: else there is nothing to be told
 	unsaid atomic.Bool // something was not told, since nobody was known to listen
 
 	mu     sync.Mutex
-	untold []server.Event
+	untold []store.Event
 }
 
 func (n *notifier) init(s *Store) {
-	n.store = s
+	n.owner = s
 	n.bell = make(chan struct{}, 1)
 	n.heeded.Store(true)
 }
 
 // add has events told to the other servers. It does not wait.
-func (n *notifier) add(events ...server.Event) {
+func (n *notifier) add(events ...store.Event) {
 	if len(events) == 0 {
 		return
 	}
@@ -52,7 +52,7 @@ func (n *notifier) add(events ...server.Event) {
 	n.mu.Lock()
 	n.untold = append(n.untold, events...)
 	if len(n.untold) > maxUntold {
-		n.untold = []server.Event{{Kind: server.EventMissed}}
+		n.untold = []store.Event{{Kind: store.EventMissed}}
 	}
 	n.mu.Unlock()
 	select {
@@ -64,11 +64,11 @@ func (n *notifier) add(events ...server.Event) {
 // heed notes that somebody listens, who may have begun before that was known here.
 func (n *notifier) heed() {
 	if !n.heeded.Swap(true) && n.unsaid.Swap(false) {
-		n.add(server.Event{Kind: server.EventMissed})
+		n.add(store.Event{Kind: store.EventMissed})
 	}
 }
 
-func (n *notifier) take() []server.Event {
+func (n *notifier) take() []store.Event {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	events := n.untold
@@ -83,7 +83,7 @@ func (n *notifier) run() {
 	for {
 		select {
 		case <-n.bell:
-		case <-n.store.closed.Done():
+		case <-n.owner.closed.Done():
 			ctx, cancel := context.WithTimeout(context.Background(), farewell)
 			defer cancel()
 			if events := n.take(); len(events) > 0 {
@@ -111,11 +111,11 @@ func (n *notifier) deliver(conn **pgx.Conn) {
 		closeConn(*conn)
 		*conn = nil
 		if !unavailable(err) {
-			n.store.log.Error("other servers on the same database are not told what happens on this one", "error", err)
+			n.owner.log.Error("other servers on the same database are not told what happens on this one", "error", err)
 			return
 		}
 		// The connection may have broken long ago, unseen: so the second try follows at once.
-		if try > 0 && !sleep(n.store.closed, backoff(try)) {
+		if try > 0 && !sleep(n.owner.closed, backoff(try)) {
 			return
 		}
 	}
@@ -127,9 +127,9 @@ func backoff(failures int) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-func (n *notifier) send(ctx context.Context, conn **pgx.Conn, events []server.Event) (err error) {
+func (n *notifier) send(ctx context.Context, conn **pgx.Conn, events []store.Event) (err error) {
 	if *conn == nil {
-		if *conn, err = pgx.ConnectConfig(ctx, n.store.dial()); err != nil {
+		if *conn, err = pgx.ConnectConfig(ctx, n.owner.dial()); err != nil {
 			return err
 		}
 		// There is nothing to be written to disk, so nobody shall wait for the disk while he holds up all who notify.
@@ -137,7 +137,7 @@ func (n *notifier) send(ctx context.Context, conn **pgx.Conn, events []server.Ev
 			return err
 		}
 	}
-	_, err = (*conn).Exec(ctx, `SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload`, channel, pack(n.store.id, events))
+	_, err = (*conn).Exec(ctx, `SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload`, channel, pack(n.owner.id, events))
 	return err
 }
 

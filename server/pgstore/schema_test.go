@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestSeveralStartAtOnce on an empty database.
@@ -23,7 +23,7 @@ func TestSeveralStartAtOnce(t *testing.T) {
 			return
 		}
 		stores[i] = s
-		if _, err := s.Create(context.Background(), newLock("robot-arm-1")); err != nil && err != server.ErrHeld {
+		if _, err := s.Create(context.Background(), newLock("robot-arm-1")); err != nil && err != store.ErrHeld {
 			t.Error(err)
 		}
 	})
@@ -78,7 +78,7 @@ func TestASchemaThatWillNotDo(t *testing.T) {
 			s, err := pgstore.Open(t.Context(), url)
 			if test.want != "" {
 				require.ErrorContains(t, err, test.want)
-				require.NotErrorIs(t, err, server.ErrUnavailable, "trying again does not help")
+				require.NotErrorIs(t, err, store.ErrUnavailable, "trying again does not help")
 				return
 			}
 			require.NoError(t, err)
@@ -119,7 +119,7 @@ func TestADatabaseThatWillNotDo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := pgstore.Open(t.Context(), test.url)
 			require.Error(t, err)
-			require.Equal(t, test.unavailable, errors.Is(err, server.ErrUnavailable), "%v", err)
+			require.Equal(t, test.unavailable, errors.Is(err, store.ErrUnavailable), "%v", err)
 			require.NotContains(t, err.Error(), "s3cret")
 		})
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -40,7 +40,7 @@ type Store struct {
 	behind sync.WaitGroup
 }
 
-var _ server.HandOverStore = (*Store)(nil)
+var _ store.Store = (*Store)(nil)
 
 // Option sets up a Store.
 type Option func(*Store)
@@ -55,7 +55,7 @@ func WithLogger(l *slog.Logger) Option {
 }
 
 // Open connects to the database and brings its schema up to date. Ctx bounds this, no more than 10 s; the store itself
-// lives until Close. An error that is server.ErrUnavailable may be gone when tried again: the database could not be reached.
+// lives until Close. An error that is store.ErrUnavailable may be gone when tried again: the database could not be reached.
 //
 // The url is what psql takes: postgres://user:password@host:5432/database?sslmode=verify-full, several hosts with commas
 // between them, or key=value pairs; PGHOST and the like fill in what it leaves out. Further parameters: pool_max_conns
