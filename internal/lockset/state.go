@@ -53,7 +53,7 @@ func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
 		return holder.Lock, store.ErrHeld
 	}
 	if s.ByID(in.ID) != nil {
-		return store.Lock{}, fmt.Errorf("relukko: lock %q: its id %s exists already", in.Name, in.ID)
+		return store.Lock{}, fmt.Errorf("relukko: lock %q: its id %s is taken already", in.Name, in.ID)
 	}
 	s.Token++
 	r := &Record{
