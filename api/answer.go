@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
-	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // badAnswer is an answer that came whole and is not what was asked for.
@@ -22,17 +22,21 @@ func (k *call) success(status int) bool {
 }
 
 // decode takes the answer to k from body, whose end is as in read.
-func (k *call) decode(body []byte, end error) (err error) {
+func (k *call) decode(body []byte, end error) error {
 	if end != nil {
 		return end
 	}
 	switch k.kind {
 	case isLock, isCreate:
-		if k.lock, err = decodeLock(body, &k.like); err != nil {
+		l, err := wire.DecodeLock(body, &k.like)
+		if err != nil {
 			return badAnswer{fmt.Errorf("the answer is not a lock: %w", err)}
 		}
+		k.lock = lockOf(&l)
 	case isList:
-		if k.list, err = decodeList(body); err != nil {
+		k.list = []Lock{}
+		err := wire.DecodeLocks(body, func(l *wire.Lock) { k.list = append(k.list, lockOf(l)) })
+		if err != nil {
 			return badAnswer{fmt.Errorf("the answer is not a list of locks: %w", err)}
 		}
 	}
@@ -49,7 +53,7 @@ func (k *call) decode(body []byte, end error) (err error) {
 
 // accept takes the answer to k. Its error is an *Error where the answer came
 // whole and is not what was asked for.
-func (w *wire) accept(k *call, resp *http.Response) error {
+func (w *transport) accept(k *call, resp *http.Response) error {
 	_, size := k.limits()
 	err := w.read(resp.Body, size, k.decode)
 	if _, ok := err.(badAnswer); ok {
@@ -61,7 +65,7 @@ func (w *wire) accept(k *call, resp *http.Response) error {
 // refusal makes an *Error of an answer that does not promise what was asked
 // for. It is another error where the body decides what the answer means, and
 // breaks off.
-func (w *wire) refusal(k *call, resp *http.Response) error {
+func (w *transport) refusal(k *call, resp *http.Response) error {
 	e := &Error{Op: k.op(), Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header)}
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
@@ -78,7 +82,7 @@ func (w *wire) refusal(k *call, resp *http.Response) error {
 	return w.read(resp.Body, maxErrorAnswer, func(body []byte, end error) error {
 		switch {
 		case end == nil:
-			e.errorOf(body, k.kind == isLock)
+			e.read(body, k.kind == isLock)
 		case goneStatus(e.Status) && end != errTooLong:
 			return end
 		default:
@@ -93,7 +97,7 @@ var errTooLong = badAnswer{errors.New("the answer is too long")}
 
 // read hands r to use, which must not keep it: all of it, or its first limit
 // bytes and errTooLong, or what came before the error.
-func (w *wire) read(r io.Reader, limit int, use func(body []byte, end error) error) error {
+func (w *transport) read(r io.Reader, limit int, use func(body []byte, end error) error) error {
 	buf := w.buffer.Get().(*[]byte)
 	b := (*buf)[:0]
 	defer func() {
@@ -119,38 +123,43 @@ func (w *wire) read(r io.Reader, limit int, use func(body []byte, end error) err
 	}
 }
 
+const maxMessage = 256 // bytes of a message that end up in an error
+
+// read makes e of the body of an answer that is not a 2xx. oneLock: what was
+// asked is about one lock.
+func (e *Error) read(body []byte, oneLock bool) {
+	said := wire.DecodeError(e.Status, body)
+	e.Message = said.Message
+	if said.Holder != nil {
+		holder := lockOf(said.Holder)
+		e.Holder = &holder
+	}
+	e.gone = said.Own && oneLock && goneStatus(e.Status)
+}
+
+func goneStatus(status int) bool {
+	return status == http.StatusNotFound || status == http.StatusUnprocessableEntity
+}
+
 // clean makes a text from outside fit for an error: short, on one line, and
 // without what is secret, should that have been sent back.
-func (w *wire) clean(s string) string {
+func (w *transport) clean(s string) string {
 	for _, secret := range w.secrets {
 		s = strings.ReplaceAll(s, secret, "[secret]")
 	}
-	return harmless(s, maxMessage)
+	return wire.Printable(s, maxMessage)
 }
 
 // cleanError is clean for an error. Only one that tells a secret loses its chain.
-func (w *wire) cleanError(err error) error {
+func (w *transport) cleanError(err error) error {
 	text := err.Error()
 	for _, secret := range w.secrets {
 		if strings.Contains(text, secret) {
 			return &cleaned{text: w.clean(text)}
 		}
 	}
-	if short := harmless(text, 2*maxMessage); short != text {
+	if short := wire.Printable(text, 2*maxMessage); short != text {
 		return &cleaned{text: short, err: err}
 	}
 	return err
-}
-
-// relukkoWait reads how long the backend lets a create wait.
-func relukkoWait(h http.Header) time.Duration {
-	s := h.Get("Relukko-Wait")
-	if s == "" {
-		return 0
-	}
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil {
-		return 0
-	}
-	return min(time.Duration(n)*time.Second, maxWait)
 }

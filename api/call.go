@@ -12,6 +12,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"gitlab.com/relukko/relukko-go/internal/tasks"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 type kind int
@@ -42,8 +43,9 @@ type call struct {
 	once           bool   // asking twice may do it twice
 	wait           time.Duration
 	body           []byte // stays as it is once the first attempt has begun
-	like           Lock   // what the answer will resemble
-	bad            error  // why k cannot be asked
+	creator        string
+	like           wire.Lock // what the answer will resemble
+	bad            error     // why k cannot be asked
 
 	lock Lock // the answer
 	list []Lock
@@ -58,12 +60,12 @@ type call struct {
 func (k *call) op() string {
 	switch {
 	case k.kind == isCallOff:
-		return k.verb + " " + harmless(k.name, maxMessage)
+		return k.verb + " " + wire.Printable(k.name, maxMessage)
 	case k.name != "":
 		return k.verb + " " + strconv.Quote(k.name)
 	case k.kind == isLock:
-		if _, ok := parseID(k.id); !ok {
-			return k.verb + " " + strconv.Quote(harmless(k.id, 64))
+		if _, ok := wire.ParseID(k.id); !ok {
+			return k.verb + " " + strconv.Quote(wire.Printable(k.id, 64))
 		}
 		return k.verb + " " + k.id
 	}

@@ -14,18 +14,19 @@ import (
 	"sync/atomic"
 
 	"gitlab.com/relukko/relukko-go/internal/tasks"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // Client speaks to one Relukko backend. Make one with [New] or [FromEnv], use
 // it from any number of goroutines, and [Client.Close] it in the end. However
 // it is printed, it shows the backend's URL and no secret.
 type Client struct {
-	base    string
-	wire    func() *wire // what it returns knows the API key
-	log     *slog.Logger
-	trusted bool
-	maxWait atomic.Int64
-	callOff atomic.Bool
+	base      string
+	transport func() *transport // what it returns knows the API key
+	log       *slog.Logger
+	trusted   bool
+	maxWait   atomic.Int64
+	callOff   atomic.Bool
 
 	tasks   *tasks.Group
 	calls   *calls
@@ -136,21 +137,21 @@ func newClient(urlName, baseURL, keyName, apiKey string, roots *x509.CertPool, o
 	if err := checkKey(apiKey); err != nil {
 		return nil, fmt.Errorf("relukko: %s: %w", keyName, err)
 	}
-	w := newWire(base, apiKey, conf.client, conf.roots)
+	w := newTransport(base, apiKey, conf.client, conf.roots)
 	c := &Client{
-		base:    w.base.String(),
-		wire:    func() *wire { return w },
-		log:     conf.log,
-		trusted: os.Getenv(envTrust) != "",
-		tasks:   tasks.NewGroup(ErrClosed),
-		calls:   newCalls(),
-		closed:  make(chan struct{}),
+		base:      w.base.String(),
+		transport: func() *transport { return w },
+		log:       conf.log,
+		trusted:   os.Getenv(envTrust) != "",
+		tasks:     tasks.NewGroup(ErrClosed),
+		calls:     newCalls(),
+		closed:    make(chan struct{}),
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	c.patience, c.giveUp = context.WithCancel(context.Background())
-	c.watches = newHub(c.wire, c.log)
+	c.watches = newHub(c.transport, c.log)
 	c.watches.none = conf.noWatch || c.trusted
 	if c.trusted {
 		warnTrust(conf.log, c.base)
@@ -160,7 +161,7 @@ func newClient(urlName, baseURL, keyName, apiKey string, roots *x509.CertPool, o
 
 // parseBase checks a base URL. Its errors quote no URL that may hold a password.
 func parseBase(s string) (*url.URL, error) {
-	shown := strconv.Quote(harmless(s, maxMessage))
+	shown := strconv.Quote(wire.Printable(s, maxMessage))
 	if strings.Contains(s, "@") {
 		shown = "(not shown, it holds user info)"
 	}
@@ -172,7 +173,7 @@ func parseBase(s string) (*url.URL, error) {
 		if !ok || strings.Contains(s, "@") {
 			return nil, wrong("it cannot be parsed")
 		}
-		return nil, wrong(harmless(reason.Err.Error(), maxMessage))
+		return nil, wrong(wire.Printable(reason.Err.Error(), maxMessage))
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":

@@ -37,7 +37,7 @@ func TestBaseURL(t *testing.T) {
 		c, err := New(tt.in, testKey)
 		require.NoError(t, err, tt.in)
 		require.Equal(t, tt.base, c.BaseURL())
-		require.Equal(t, tt.path, c.wire().url("/v1/locks/").RequestURI())
+		require.Equal(t, tt.path, c.transport().url("/v1/locks/").RequestURI())
 		require.NoError(t, c.Shutdown(t.Context()))
 	}
 	bad := []struct{ in, says string }{
@@ -288,7 +288,7 @@ func TestTrustMode(t *testing.T) {
 	require.Len(t, locks, 1)
 	same(locks[0], err)
 	require.NoError(t, c.Health(ctx))
-	require.NoError(t, c.CallOff(ctx, "mark"))
+	require.NoError(t, c.CallOff(ctx, "k3v5x2m4q7ab"))
 	_, err = c.Watch(ctx)
 	require.ErrorIs(t, err, ErrNoWatch)
 	require.Zero(t, c.MaxWait())
@@ -368,9 +368,9 @@ func TestGivenClientsGetRequestsOfTheirOwn(t *testing.T) {
 	for range 8 {
 		require.NoError(t, <-done)
 	}
-	require.NotContains(t, c.wire().plain, "Scribble")
-	require.NotContains(t, c.wire().body, "Cookie")
-	require.Empty(t, c.wire().locks.RawQuery)
+	require.NotContains(t, c.transport().plain, "Scribble")
+	require.NotContains(t, c.transport().body, "Cookie")
+	require.Empty(t, c.transport().locks.RawQuery)
 }
 
 type scribbler struct{ next http.RoundTripper }

@@ -42,7 +42,7 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	left := c.tasks.Close(c.patience)
 	left = append(left, c.calls.close(c.patience)...)
 	c.watches.close()
-	if w := c.wire(); w.own {
+	if w := c.transport(); w.own {
 		w.client.CloseIdleConnections()
 	}
 	if len(left) > 0 {

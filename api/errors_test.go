@@ -86,7 +86,8 @@ func TestFailuresAreToldApart(t *testing.T) {
 		{"401", answers(401, ""), nil, 401, notSent | refused, "401 Unauthorized"},
 		{"403", answers(403, "wrong key"), nil, 403, notSent | refused, "wrong key"},
 		{"404", answers(404, goneBody), nil, 404, notSent | gone, "no such lock"},
-		{"404 in another word", answers(404, `{"message":"x","status":422.0}`), nil, 404, notSent | gone, ""},
+		{"404 in another form", answers(404, `{"message":"x","status":4.04e2}`), nil, 404, notSent | gone, ""},
+		{"404 that says 422", answers(404, `{"message":"x","status":422}`), nil, 404, notSent, ""},
 		{"422", answers(422, `{"status":422,"message":"gone"}`), nil, 422, notSent | gone, ""},
 		{"404 of a proxy", answers(404, "<html>404</html>"), nil, 404, notSent, "<html>404</html>"},
 		{"404 empty", answers(404, ""), nil, 404, notSent, "404 Not Found"},
@@ -156,7 +157,7 @@ func TestGoneIsSaidOnlyOfALock(t *testing.T) {
 	require.NotErrorIs(t, err, ErrGone)
 	_, err = c.List(t.Context())
 	require.NotErrorIs(t, err, ErrGone)
-	require.NotErrorIs(t, c.CallOff(t.Context(), "k3v9"), ErrGone)
+	require.NotErrorIs(t, c.CallOff(t.Context(), "k3v5x2m4q7ab"), ErrGone)
 	_, err = c.Get(t.Context(), testID)
 	require.ErrorIs(t, err, ErrGone)
 }

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
+
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // Lock is a lock as the backend describes it. Its times are the backend's, in
@@ -32,6 +32,18 @@ type Lock struct {
 	Waiters int `json:"waiters,omitzero"`
 }
 
+func lockOf(l *wire.Lock) Lock {
+	out := Lock{
+		ID: l.ID, Name: l.Name, IP: l.IP,
+		ExpiresAt: l.ExpiresAt, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
+		FencingToken: l.FencingToken, Waiters: l.Waiters,
+	}
+	if l.Creator != nil {
+		out.Creator = *l.Creator
+	}
+	return out
+}
+
 // Update is what [Client.Update] changes. The zero Update changes neither.
 type Update struct {
 	Creator   *string    // nil keeps the creator
@@ -52,7 +64,7 @@ func Wait(d time.Duration) CreateOption {
 }
 
 const (
-	maxWait         = 30 * time.Second
+	maxWait         = wire.MaxWait
 	defaultDuration = 5 * time.Minute // of KeepAlive and AddToExpiry, as on the backend
 )
 
@@ -84,15 +96,12 @@ func (c *Client) Create(ctx context.Context, name, creator string, opts ...Creat
 	if seconds := (min(o.wait, maxWait) + time.Second - 1) / time.Second; seconds > 0 {
 		k.wait = seconds * time.Second
 	}
-	k.like = Lock{Name: name, Creator: creator}
-	k.body = append(k.buffer[:0], `{"lock_name":`...)
-	k.body = appendString(k.body, name)
-	k.body = append(k.body, `,"creator":`...)
-	if creator == "" {
-		k.body = append(k.body, `null}`...)
-	} else {
-		k.body = append(appendString(k.body, creator), '}')
+	k.like.Name = name
+	if creator != "" {
+		k.creator = creator
+		k.like.Creator = &k.creator
 	}
+	k.body = wire.AppendCreate(k.buffer[:0], name, k.like.Creator)
 	if err := c.do(ctx, k); err != nil {
 		return Lock{}, err
 	}
@@ -118,27 +127,15 @@ func (c *Client) List(ctx context.Context) ([]Lock, error) {
 // there is none. An expiry in the past ends the lock at the backend's next sweep.
 func (c *Client) Update(ctx context.Context, id string, u Update) (Lock, error) {
 	k := &call{verb: "update lock", method: http.MethodPut}
-	k.body = append(k.buffer[:0], `{"creator":`...)
-	if u.Creator == nil {
-		k.body = append(k.body, "null"...)
-	} else {
-		if !utf8.ValidString(*u.Creator) {
-			k.bad = errNotText
-		}
-		k.body = appendString(k.body, *u.Creator)
+	if u.Creator != nil && !utf8.ValidString(*u.Creator) {
+		k.bad = errNotText
 	}
-	k.body = append(k.body, `,"expires_at":`...)
-	if u.ExpiresAt == nil {
-		k.body = append(k.body, "null}"...)
-	} else {
-		t := u.ExpiresAt.UTC()
-		if y := t.Year(); y < 0 || y > 9999 {
-			k.bad = fmt.Errorf("the year %d cannot be said in RFC 3339", y)
+	if u.ExpiresAt != nil {
+		if y := u.ExpiresAt.UTC().Year(); y < 0 || y > 9999 {
+			k.bad = fmt.Errorf("RFC 3339 has no year %d", y)
 		}
-		k.body = append(k.body, '"')
-		k.body = t.AppendFormat(k.body, time.RFC3339Nano)
-		k.body = append(k.body, `"}`...)
 	}
+	k.body = wire.AppendUpdate(k.buffer[:0], wire.Update{Creator: u.Creator, ExpiresAt: u.ExpiresAt})
 	return c.one(ctx, k, id)
 }
 
@@ -170,9 +167,7 @@ func (c *Client) lengthen(ctx context.Context, k *call, id string, d time.Durati
 	if d == 0 {
 		d = defaultDuration
 	}
-	k.body = append(k.buffer[:0], `{"seconds":`...)
-	k.body = strconv.AppendFloat(k.body, d.Seconds(), 'f', -1, 64)
-	k.body = append(k.body, '}')
+	k.body = wire.AppendSeconds(k.buffer[:0], d)
 	return c.one(ctx, k, id)
 }
 
@@ -185,14 +180,11 @@ func (c *Client) Health(ctx context.Context) error {
 // the backend's queue, the lock that it made is deleted, and if it arrives
 // only later it is refused. nil means that all this is so. A backend that
 // cannot do this answers an *[Error] (404 or 405, mostly).
-// A mark consists of letters, digits, '-' and '_'.
+// A mark is 12 letters a to z and digits 2 to 7.
 func (c *Client) CallOff(ctx context.Context, mark string) error {
 	k := &call{verb: "call off create", name: mark, kind: isCallOff, method: http.MethodDelete}
-	other := func(r rune) bool {
-		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
-	}
-	if mark == "" || strings.ContainsFunc(mark, other) {
-		k.bad = errors.New("a mark consists of letters, digits, '-' and '_'")
+	if !wire.ValidMark(mark) {
+		k.bad = errors.New("a mark is 12 letters a to z and digits 2 to 7")
 	}
 	return c.do(ctx, k)
 }
@@ -211,7 +203,7 @@ func (c *Client) CanCallOff() bool { return c.callOff.Load() }
 
 // one does k, which is about the lock id.
 func (c *Client) one(ctx context.Context, k *call, id string) (Lock, error) {
-	lower, ok := parseID(id)
+	lower, ok := wire.ParseID(id)
 	if !ok {
 		lower, k.bad = id, errors.New("a lock's id is a UUID")
 	}

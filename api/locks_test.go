@@ -90,9 +90,9 @@ func TestListHealthCallOff(t *testing.T) {
 			answer(200, " ["+testLock+",\n"+testLock+"] ")(w, r)
 		case "GET /healthchecker":
 			answer(200, `{"status":"fine"}`)(w, r)
-		case "DELETE /v1/waiting/k3v9x2m4q7ab":
+		case "DELETE /v1/waiting/k3v5x2m4q7ab":
 			answer(204, "")(w, r)
-		case "DELETE /v1/waiting/catchall":
+		case "DELETE /v1/waiting/catchallaaaa":
 			answer(200, "<html>")(w, r)
 		default:
 			answer(404, "not found")(w, r)
@@ -102,9 +102,9 @@ func TestListHealthCallOff(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []Lock{theLock(), theLock()}, locks)
 	require.NoError(t, c.Health(t.Context()))
-	require.NoError(t, c.CallOff(t.Context(), "k3v9x2m4q7ab"))
-	require.EqualError(t, c.CallOff(t.Context(), "other"), "relukko: call off create other: 404 Not Found: not found")
-	require.ErrorContains(t, c.CallOff(t.Context(), "catchall"), "200 OK", "only 204 says that it is called off")
+	require.NoError(t, c.CallOff(t.Context(), "k3v5x2m4q7ab"))
+	require.EqualError(t, c.CallOff(t.Context(), "otherotherot"), "relukko: call off create otherotherot: 404 Not Found: not found")
+	require.ErrorContains(t, c.CallOff(t.Context(), "catchallaaaa"), "200 OK", "only 204 says that it is called off")
 
 	c = client(t, serve(t, answer(200, "[]")))
 	locks, err = c.List(t.Context())

@@ -3,12 +3,14 @@ package api
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +37,23 @@ func theLock() Lock {
 		ID: testID, Name: testName, Creator: "bench-7", IP: "10.89.0.6",
 		ExpiresAt: created.Add(10 * time.Minute), CreatedAt: created, UpdatedAt: created,
 	}
+}
+
+// with returns testLock with one member changed, or left out where value is "".
+func with(name, value string) string {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(testLock), &m); err != nil {
+		panic(err)
+	}
+	delete(m, name)
+	if value != "" {
+		m[name] = json.RawMessage(value)
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return strings.Replace(testLock, "{", `{"`+name+`":`+value+",", 1)
+	}
+	return string(b)
 }
 
 // serve runs h on loopback and returns its URL.

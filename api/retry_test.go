@@ -174,7 +174,7 @@ func testNetHTTPReplaysNothing(t *testing.T) {
 		} {
 			requests.Store(0)
 			c := client(t, "http://backend:3000", opts...)
-			c.wire().client.Transport.(*http.Transport).DialContext = m.DialContext
+			c.transport().client.Transport.(*http.Transport).DialContext = m.DialContext
 			require.NoError(t, c.Health(t.Context()))
 			err := do(c)
 			require.True(t, Transient(err), "%v", err)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/coder/websocket"
+
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 const (
@@ -70,7 +72,7 @@ func (s *socket) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			s.log("connection lost", "err", s.hub.wire().cleanError(err))
+			s.log("connection lost", "err", s.hub.transport().cleanError(err))
 		case ctx.Err() != nil:
 			return
 		case status != 0 && status < 500:
@@ -107,7 +109,7 @@ type connection struct {
 
 // dial opens a WebSocket. status is 0 when nothing answered at all.
 func (s *socket) dial(ctx context.Context) (conn *connection, status int, err error) {
-	w := s.hub.wire()
+	w := s.hub.transport()
 	bounded, cancel := context.WithTimeout(ctx, attemptTime)
 	defer cancel()
 	client := *w.client
@@ -184,7 +186,7 @@ func (s *socket) serve(ctx context.Context, conn *connection) error {
 				continue // in the latter case something else is there to say why
 			}
 			if errors.Is(bounded.Err(), context.DeadlineExceeded) {
-				s.hub.wire().client.CloseIdleConnections() // see Client.failed
+				s.hub.transport().client.CloseIdleConnections() // see Client.failed
 			}
 			conn.CloseNow()
 			<-broken
@@ -201,16 +203,16 @@ func (s *socket) serve(ctx context.Context, conn *connection) error {
 
 // read publishes what comes over conn, message by message, until it breaks.
 func (s *socket) read(ctx context.Context, conn *connection) error {
-	emit := func(e Event) { s.hub.publish(s, e) }
+	emit := func(e wire.Event) { s.hub.publish(s, eventOf(e)) }
 	for {
 		// Not ctx: its end is a goodbye, see serve, and needs the answer read.
 		_, r, err := conn.Reader(context.Background())
 		if err != nil {
 			return err
 		}
-		err = s.hub.wire().read(r, maxMessageBytes, func(message []byte, end error) error {
+		err = s.hub.transport().read(r, maxMessageBytes, func(message []byte, end error) error {
 			if end == nil && ctx.Err() == nil {
-				broadcast(message, emit)
+				wire.DecodeBroadcast(message, emit)
 			}
 			return end
 		})

@@ -12,11 +12,12 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 const (
@@ -27,9 +28,9 @@ const (
 	keepBuffer     = 64 << 10 // larger read buffers are not kept
 )
 
-// wire is the way to the backend. It knows the API key, so a Client reaches it
+// transport is the way to the backend. It knows the API key, so a Client reaches it
 // through a function only: what prints values by reflection finds no key.
-type wire struct {
+type transport struct {
 	client  *http.Client
 	send    func(*http.Request) (*http.Response, error)
 	own     bool          // the transport is ours: it changes no request, and is ours to close
@@ -44,9 +45,9 @@ type wire struct {
 	buffer sync.Pool   // of *[]byte, for answers
 }
 
-// newWire returns the way to base. given is nil for a transport of our own.
-func newWire(base *url.URL, key string, given *http.Client, roots *x509.CertPool) *wire {
-	w := &wire{own: given == nil, base: *base}
+// newTransport returns the way to base. given is nil for a transport of our own.
+func newTransport(base *url.URL, key string, given *http.Client, roots *x509.CertPool) *transport {
+	w := &transport{own: given == nil, base: *base}
 	w.buffer.New = func() any { b := make([]byte, 0, 2048); return &b }
 
 	w.bare = http.Header{"Accept": {"application/json"}, "User-Agent": {"relukko-go"}}
@@ -60,7 +61,7 @@ func newWire(base *url.URL, key string, given *http.Client, roots *x509.CertPool
 	w.base.User = nil
 	w.plain = w.bare.Clone()
 	if key != "" {
-		w.plain["X-Api-Key"] = []string{key}
+		w.plain[wire.HeaderAPIKey] = []string{key}
 		w.hide(key)
 	}
 	w.body = w.plain.Clone()
@@ -72,7 +73,7 @@ func newWire(base *url.URL, key string, given *http.Client, roots *x509.CertPool
 		w.client, w.limit = &client, client.Timeout
 		client.Timeout = 0
 	} else {
-		w.client = &http.Client{Transport: newTransport(roots)}
+		w.client = &http.Client{Transport: newHTTPTransport(roots)}
 	}
 	w.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	w.send = w.client.Do
@@ -84,14 +85,14 @@ func newWire(base *url.URL, key string, given *http.Client, roots *x509.CertPool
 
 // hide keeps secret out of errors. What is as short as a syllable hides
 // nothing, and would make riddles of all messages.
-func (w *wire) hide(secret string) {
+func (w *transport) hide(secret string) {
 	if len(secret) > 3 {
 		w.secrets = append(w.secrets, secret)
 	}
 }
 
-// newTransport is tuned for one host.
-func newTransport(roots *x509.CertPool) *http.Transport {
+// newHTTPTransport is tuned for one host.
+func newHTTPTransport(roots *x509.CertPool) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: dialTime}).DialContext,
@@ -108,7 +109,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 }
 
 // url returns base with path added, which has nothing to escape.
-func (w *wire) url(path string) *url.URL {
+func (w *transport) url(path string) *url.URL {
 	u := w.base
 	if u.RawPath != "" {
 		u.RawPath += path
@@ -118,7 +119,7 @@ func (w *wire) url(path string) *url.URL {
 }
 
 // request makes the request of one attempt.
-func (w *wire) request(ctx context.Context, k *call, a *attempt) *http.Request {
+func (w *transport) request(ctx context.Context, k *call, a *attempt) *http.Request {
 	req := http.Request{Method: k.method, Header: w.plain}
 	switch k.kind {
 	case isLock:
@@ -147,7 +148,7 @@ func (w *wire) request(ctx context.Context, k *call, a *attempt) *http.Request {
 		req.Header = req.Header.Clone()
 	}
 	if k.wait > 0 {
-		req.Header["Prefer"] = []string{"wait=" + strconv.Itoa(int(k.wait/time.Second))}
+		req.Header[wire.HeaderPrefer] = []string{wire.Preferences{Wait: k.wait}.String()}
 	}
 	a.trace.GotConn = func(httptrace.GotConnInfo) { a.got.Store(true) }
 	if !w.own {
@@ -165,7 +166,7 @@ type attempt struct {
 
 // notSent: there never was a connection, so no byte can have been written. A
 // transport that was given may not tell of its connections at all.
-func (a *attempt) notSent(w *wire) bool {
+func (a *attempt) notSent(w *transport) bool {
 	return (w.own || a.asked.Load()) && !a.got.Load()
 }
 
@@ -176,7 +177,7 @@ func (c *Client) attempt(ctx context.Context, k *call, a *attempt) error {
 	if ctx.Err() != nil {
 		return &failure{op: k.op(), err: over(ctx), notSent: true}
 	}
-	w := c.wire()
+	w := c.transport()
 	allowed, _ := k.limits()
 	if w.limit > 0 && w.limit < allowed-k.wait {
 		allowed = w.limit + k.wait
@@ -215,15 +216,15 @@ func (c *Client) attempt(ctx context.Context, k *call, a *attempt) error {
 // exchange sends k and reads the answer. Its errors are *Error, and whatever
 // keeps it from getting a whole answer.
 func (c *Client) exchange(ctx context.Context, k *call, a *attempt) error {
-	w := c.wire()
+	w := c.transport()
 	resp, err := w.send(w.request(ctx, k, a))
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	if k.kind == isCreate && (k.success(resp.StatusCode) || resp.StatusCode == http.StatusConflict) {
-		c.maxWait.Store(int64(relukkoWait(resp.Header)))
-		c.callOff.Store(resp.Header.Get("Relukko-Call-Off") == "1")
+		c.maxWait.Store(int64(wire.ParseWait(resp.Header.Get(wire.HeaderWait))))
+		c.callOff.Store(resp.Header.Get(wire.HeaderCallOff) == wire.CallOffOffered)
 	}
 	if k.success(resp.StatusCode) {
 		err = w.accept(k, resp)

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // EventKind says what an [Event] is about.
@@ -43,6 +45,21 @@ type Event struct {
 	ID   string // the lock's, in lower case; empty where the message did not say
 	Name string // the lock's; empty where the message did not say
 	Lock *Lock  // the lock, where the message carried a whole valid one; shared, not to be changed
+}
+
+func eventOf(e wire.Event) Event {
+	kinds := [...]EventKind{
+		wire.EventCreated: EventCreated,
+		wire.EventUpdated: EventUpdated,
+		wire.EventDeleted: EventDeleted,
+		wire.EventOther:   EventOther,
+	}
+	out := Event{Kind: kinds[e.Kind], ID: e.ID, Name: e.Name}
+	if e.Lock != nil {
+		l := lockOf(e.Lock)
+		out.Lock = &l
+	}
+	return out
 }
 
 // watchQueue is how many events wait for a slow receiver.
@@ -137,9 +154,9 @@ func (w *Watch) run(ctx context.Context) {
 
 // hub is where the Watches of a client meet their one WebSocket.
 type hub struct {
-	wire func() *wire
-	log  *slog.Logger
-	none bool // there are no Watches
+	transport func() *transport
+	log       *slog.Logger
+	none      bool // there are no Watches
 
 	mu      sync.Mutex
 	closed  bool
@@ -148,8 +165,8 @@ type hub struct {
 	state   EventKind // EventConnected, EventDisconnected, or 0 until either is known
 }
 
-func newHub(wire func() *wire, log *slog.Logger) *hub {
-	return &hub{wire: wire, log: log, watches: make(map[*Watch]struct{})}
+func newHub(transport func() *transport, log *slog.Logger) *hub {
+	return &hub{transport: transport, log: log, watches: make(map[*Watch]struct{})}
 }
 
 func (h *hub) watch(ctx context.Context) (*Watch, error) {

@@ -1,4 +1,4 @@
-package api
+package wire
 
 import (
 	"bytes"
@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// The walk over JSON that [json.Valid] has accepted. It copies nothing, so
-// that 64 MiB of odd JSON cost no more memory than they are long, and it takes
-// members by their exact names, which encoding/json does not. Its functions
-// rely on the validity and never look for errors.
+// The scanner walks JSON that json.Valid has accepted. It copies nothing, so
+// that 64 MiB of odd JSON cost no more memory than they are long, and it
+// matches members by their exact names, which encoding/json does not. It
+// relies on the validity and never looks for errors.
 
 // members walks the members of an object.
 //
@@ -20,7 +20,7 @@ type members struct {
 	value []byte // raw
 }
 
-// membersOf of anything but an object has no members.
+// membersOf returns no members for anything but an object.
 func membersOf(raw []byte) members {
 	if kindOf(raw) != '{' {
 		return members{}
@@ -29,7 +29,7 @@ func membersOf(raw []byte) members {
 }
 
 func (m *members) next() bool {
-	rest := item(m.rest)
+	rest := skipComma(m.rest)
 	if rest == nil {
 		return false
 	}
@@ -39,7 +39,7 @@ func (m *members) next() bool {
 		name, _ := text(rest[:n])
 		m.name = []byte(name)
 	}
-	rest = trimSpace(trimSpace(rest[n:])[1:]) // behind the colon
+	rest = trimSpace(trimSpace(rest[n:])[1:]) // after the colon
 	n = valueLen(rest)
 	m.value, m.rest = rest[:n], rest[n:]
 	return true
@@ -51,7 +51,7 @@ type elements struct {
 	value []byte // raw
 }
 
-// elementsOf of anything but an array has no elements.
+// elementsOf returns no elements for anything but an array.
 func elementsOf(raw []byte) elements {
 	if kindOf(raw) != '[' {
 		return elements{}
@@ -60,7 +60,7 @@ func elementsOf(raw []byte) elements {
 }
 
 func (e *elements) next() bool {
-	rest := item(e.rest)
+	rest := skipComma(e.rest)
 	if rest == nil {
 		return false
 	}
@@ -69,8 +69,9 @@ func (e *elements) next() bool {
 	return true
 }
 
-// item skips space and a comma; nil at the end of the object or array.
-func item(b []byte) []byte {
+// skipComma skips space and a comma. It returns nil at the end of the object
+// or array.
+func skipComma(b []byte) []byte {
 	b = trimSpace(b)
 	if len(b) > 0 && b[0] == ',' {
 		b = trimSpace(b[1:])
@@ -81,13 +82,18 @@ func item(b []byte) []byte {
 	return b
 }
 
-// kindOf is the first character of a value without space around it: one of
-// { [ " t f n, or a digit or minus; 0 for no value.
+// kindOf returns the first character of a value without space around it: one
+// of { [ " t f n, a digit or minus; 0 for no value.
 func kindOf(raw []byte) byte {
 	if len(raw) == 0 {
 		return 0
 	}
 	return raw[0]
+}
+
+func isNull(raw []byte) bool {
+	k := kindOf(raw)
+	return k == 0 || k == 'n'
 }
 
 func trimSpace(b []byte) []byte {
@@ -97,7 +103,8 @@ func trimSpace(b []byte) []byte {
 	return b
 }
 
-// valueLen is the length of the value that b begins with. Depth costs nothing.
+// valueLen returns the length of the value that b begins with. It does not
+// recurse, whatever the depth.
 func valueLen(b []byte) int {
 	if b[0] == '"' {
 		return stringLen(b)
@@ -143,7 +150,7 @@ func stringLen(b []byte) int {
 	return len(b)
 }
 
-// plain is the inside of a string that needs no decoding.
+// plain returns the inside of a string that needs no decoding.
 func plain(raw []byte) ([]byte, bool) {
 	if len(raw) < 2 || raw[0] != '"' {
 		return nil, false
@@ -155,7 +162,7 @@ func plain(raw []byte) ([]byte, bool) {
 	return inner, true
 }
 
-// text decodes a string; false for any other value.
+// text decodes a string. It returns false for any other value.
 func text(raw []byte) (string, bool) {
 	if kindOf(raw) != '"' {
 		return "", false
@@ -168,10 +175,20 @@ func text(raw []byte) (string, bool) {
 	return s, err == nil
 }
 
-// appendString appends s as a JSON string.
+// textLike is text, but returns like itself where it is equal.
+func textLike(raw []byte, like string) (string, bool) {
+	if inner, ok := plain(raw); ok && string(inner) == like {
+		return like, true
+	}
+	return text(raw)
+}
+
+// appendString appends s as a JSON string that is safe within HTML, as
+// encoding/json writes it.
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+		switch c := s[i]; {
+		case c < ' ', c >= utf8.RuneSelf, c == '"', c == '\\', c == '<', c == '>', c == '&':
 			quoted, _ := json.Marshal(s) // a string always marshals
 			return append(b, quoted...)
 		}
@@ -179,4 +196,12 @@ func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	b = append(b, s...)
 	return append(b, '"')
+}
+
+// appendStringOrNull appends null for nil.
+func appendStringOrNull(b []byte, s *string) []byte {
+	if s == nil {
+		return append(b, "null"...)
+	}
+	return appendString(b, *s)
 }

@@ -1,4 +1,4 @@
-package api
+package wire
 
 import (
 	"strings"
@@ -53,8 +53,19 @@ func TestShapesOfBroadcasts(t *testing.T) {
 	for _, tt := range broadcasts {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []Event
-			broadcast([]byte(tt.message), func(e Event) { got = append(got, e) })
+			DecodeBroadcast([]byte(tt.message), func(e Event) { got = append(got, e) })
 			require.Equal(t, tt.want, got)
 		})
+	}
+}
+
+func TestTruth(t *testing.T) {
+	for raw, want := range map[string]bool{
+		"true": true, "false": false, "null": false, "": false,
+		"0": false, "-0": false, "0.0": false, "0e10": false, "1": true, "-1": true, "0.1": true, "1e999": true, "1e-999": false,
+		`""`: false, `" "`: true, `"0"`: true, `"false"`: true,
+		"[]": false, "[ ]": false, "[0]": true, "[[]]": true, "{}": false, "{\n}": false, `{"":0}`: true,
+	} {
+		require.Equal(t, want, truthy([]byte(raw)), raw)
 	}
 }

@@ -1,0 +1,72 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+)
+
+// AppendError appends the body of an answer that refuses or fails a request.
+// holder is the lock that holds the name, for a 409; nil: unknown.
+func AppendError(b []byte, status int, message string, holder *Lock) []byte {
+	b = append(b, `{"status":`...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, `,"message":`...)
+	b = appendString(b, message)
+	if holder != nil {
+		b = append(b, `,"lock":`...)
+		b = AppendLock(b, holder)
+	}
+	return append(b, '}')
+}
+
+// ErrorBody is what the body of an answer says that refuses or fails a request.
+type ErrorBody struct {
+	Message string // all of the body where it is not the backend's
+	Holder  *Lock  // of a 409, where it is said
+
+	// Own: the body is the backend's own and not that of something before it, a
+	// proxy for example. It is a JSON object with exactly the members "status"
+	// (a number equal to the HTTP status), "message" (a string) and, perhaps,
+	// "lock" (an object).
+	Own bool
+}
+
+// DecodeError reads the body of an answer with that HTTP status. Message is as
+// the other side has written it: see [Printable].
+func DecodeError(status int, body []byte) ErrorBody {
+	e := ErrorBody{Message: string(body)}
+	if !json.Valid(body) {
+		return e
+	}
+	var rawStatus, rawMessage, rawLock []byte
+	count := 0
+	for m := membersOf(bytes.TrimSpace(body)); m.next(); count++ {
+		switch string(m.name) {
+		case "status":
+			rawStatus = m.value
+		case "message":
+			rawMessage = m.value
+		case "lock":
+			rawLock = m.value
+		}
+	}
+	message, ok := text(rawMessage)
+	if !ok {
+		return e
+	}
+	e.Message = message
+	if status == http.StatusConflict && rawLock != nil {
+		if holder, err := lockOf(rawLock, &Lock{}); err == nil {
+			e.Holder = &holder
+		}
+	}
+	want := 2
+	if kindOf(rawLock) == '{' {
+		want = 3
+	}
+	n, err := strconv.ParseFloat(string(rawStatus), 64)
+	e.Own = err == nil && n == float64(status) && count == want
+	return e
+}

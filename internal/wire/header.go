@@ -1,0 +1,117 @@
+package wire
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The headers of the protocol, in the canonical form that http.Header has.
+const (
+	HeaderAPIKey            = "X-Api-Key"
+	HeaderPrefer            = "Prefer"             // see [Preferences]
+	HeaderPreferenceApplied = "Preference-Applied" // names the preferences that were honoured
+	HeaderWait              = "Relukko-Wait"       // see [FormatWait]
+	HeaderCallOff           = "Relukko-Call-Off"   // [CallOffOffered], on answers to creates
+
+	CallOffOffered = "1" // the backend can call creates off
+)
+
+// MaxWait is the longest that a create may queue on a backend.
+const MaxWait = 30 * time.Second
+
+// FormatWait formats, for the header Relukko-Wait, how long the backend lets a
+// create queue.
+func FormatWait(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
+
+// ParseWait reads what [FormatWait] has written: at most [MaxWait], 0 for
+// anything that makes no sense.
+func ParseWait(s string) time.Duration {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil {
+		return 0
+	}
+	return min(time.Duration(n)*time.Second, MaxWait)
+}
+
+// Preferences is what a create asks for in the header Prefer (RFC 7240).
+type Preferences struct {
+	Wait time.Duration // to queue for a held name as long, in whole seconds; 0: not at all
+}
+
+const preferWait = "wait" // the preference, in both headers
+
+// String formats p for the header Prefer. It is empty for the zero Preferences.
+func (p Preferences) String() string {
+	if p.Wait <= 0 {
+		return ""
+	}
+	return preferWait + "=" + strconv.Itoa(int(p.Wait/time.Second))
+}
+
+// Applied names the preferences in p, for the header Preference-Applied.
+func (p Preferences) Applied() string {
+	if p.Wait <= 0 {
+		return ""
+	}
+	return preferWait
+}
+
+// ParsePrefer reads the values of the header Prefer. A wait is at most
+// [MaxWait]. Of several the first one counts, as the RFC has it, also where it
+// makes no sense and therefore asks for nothing.
+func ParsePrefer(values []string) Preferences {
+	for _, value := range values {
+		for value != "" {
+			var name, arg string
+			name, arg, value = nextPreference(value)
+			if strings.EqualFold(name, preferWait) {
+				return Preferences{Wait: parseSeconds(arg)}
+			}
+		}
+	}
+	return Preferences{}
+}
+
+func parseSeconds(s string) time.Duration {
+	var seconds time.Duration
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0
+		}
+		seconds = min(seconds*10+time.Duration(s[i]-'0'), MaxWait/time.Second)
+	}
+	return seconds * time.Second
+}
+
+// nextPreference cuts the first preference from a header's value: its name, its
+// argument without quotes, and what comes after the comma. Parameters of the
+// preference are left out.
+func nextPreference(value string) (name, arg, rest string) {
+	end := indexUnquoted(value, ',')
+	first, rest := value[:end], strings.TrimPrefix(value[end:], ",")
+	first = first[:indexUnquoted(first, ';')]
+	name, arg, _ = strings.Cut(first, "=")
+	arg = strings.Trim(arg, " \t")
+	if len(arg) >= 2 && arg[0] == '"' && arg[len(arg)-1] == '"' {
+		arg = arg[1 : len(arg)-1]
+	}
+	return strings.Trim(name, " \t"), arg, rest
+}
+
+// indexUnquoted returns the index of the first sep outside of quoted strings,
+// or the length of s.
+func indexUnquoted(s string, sep byte) int {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case quoted && s[i] == '\\':
+			i++
+		case s[i] == '"':
+			quoted = !quoted
+		case !quoted && s[i] == sep:
+			return i
+		}
+	}
+	return len(s)
+}

@@ -1,0 +1,189 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Lock is a lock as it goes over the wire. Its times are in UTC.
+type Lock struct {
+	ID        string // a UUID in lower case
+	Name      string
+	Creator   *string // nil: null
+	IP        string  // the creator's, as the backend saw it; "" where it does not say
+	ExpiresAt time.Time
+	CreatedAt time.Time
+	UpdatedAt time.Time
+
+	FencingToken uint64 // 0: the lock has no such member
+	Waiters      int    // the number of requests that queue for the name
+	HasWaiters   bool   // false: the lock has no member for them
+}
+
+// AppendLock appends l in JSON. Its strings must be valid UTF-8.
+func AppendLock(b []byte, l *Lock) []byte {
+	b = append(b, `{"id":`...)
+	b = appendString(b, l.ID)
+	b = append(b, `,"lock_name":`...)
+	b = appendString(b, l.Name)
+	b = append(b, `,"creator":`...)
+	b = appendStringOrNull(b, l.Creator)
+	b = append(b, `,"ip":`...)
+	b = appendString(b, l.IP)
+	b = append(b, `,"expires_at":`...)
+	b = appendTime(b, l.ExpiresAt)
+	b = append(b, `,"created_at":`...)
+	b = appendTime(b, l.CreatedAt)
+	b = append(b, `,"updated_at":`...)
+	b = appendTime(b, l.UpdatedAt)
+	if l.FencingToken != 0 {
+		b = append(b, `,"fencing_token":`...)
+		b = strconv.AppendUint(b, l.FencingToken, 10)
+	}
+	if l.HasWaiters {
+		b = append(b, `,"waiters":`...)
+		b = strconv.AppendInt(b, int64(l.Waiters), 10)
+	}
+	return append(b, '}')
+}
+
+var errNotJSON = errors.New("it is not JSON")
+
+// DecodeLock returns the lock in body. Where a string of it is equal to that
+// of like, which it is expected to resemble, it is that of like and costs no
+// memory. The errors begin with "it" or "its" and are fit to be printed.
+//
+// A lock has at least a UUID, a name and three RFC 3339 times. Other members
+// are ignored; of those that come twice the last one counts.
+func DecodeLock(body []byte, like *Lock) (Lock, error) {
+	if len(body) == 0 {
+		return Lock{}, errors.New("it is empty")
+	}
+	if !json.Valid(body) {
+		return Lock{}, errNotJSON
+	}
+	return lockOf(bytes.TrimSpace(body), like)
+}
+
+// DecodeLocks calls add for each lock in body, a JSON array. The lock that add
+// gets is valid until it returns; its strings stay. One element that is no
+// lock makes all of body an error, also after calls of add.
+func DecodeLocks(body []byte, add func(*Lock)) error {
+	if !json.Valid(body) {
+		return errNotJSON
+	}
+	body = bytes.TrimSpace(body)
+	if kindOf(body) != '[' {
+		return errors.New("it is not a JSON array")
+	}
+	var last Lock
+	n := 0
+	for e := elementsOf(body); e.next(); n++ {
+		var err error
+		if last, err = lockOf(e.value, &last); err != nil {
+			return fmt.Errorf("element %d is not a lock: %w", n, err)
+		}
+		add(&last)
+	}
+	return nil
+}
+
+// lockOf returns the lock in raw, which is valid JSON.
+func lockOf(raw []byte, like *Lock) (Lock, error) {
+	if kindOf(raw) != '{' {
+		return Lock{}, errors.New("it is not a JSON object")
+	}
+	var id, name, creator, ip, expires, created, updated, token, waiters []byte
+	for m := membersOf(raw); m.next(); {
+		switch string(m.name) {
+		case "id":
+			id = m.value
+		case "lock_name":
+			name = m.value
+		case "creator":
+			creator = m.value
+		case "ip":
+			ip = m.value
+		case "expires_at":
+			expires = m.value
+		case "created_at":
+			created = m.value
+		case "updated_at":
+			updated = m.value
+		case "fencing_token":
+			token = m.value
+		case "waiters":
+			waiters = m.value
+		}
+	}
+	var l Lock
+	var err error
+	if l.ID, err = idOf(id, like.ID); err != nil {
+		return Lock{}, err
+	}
+	var ok bool
+	if l.Name, ok = textLike(name, like.Name); !ok || l.Name == "" {
+		return Lock{}, errors.New("its lock_name is missing, empty or not a string")
+	}
+	if l.Creator, ok = creatorOf(creator, like.Creator); !ok {
+		return Lock{}, errors.New("its creator is neither null nor a string")
+	}
+	if l.IP, ok = textLike(ip, like.IP); !ok && !isNull(ip) {
+		return Lock{}, errors.New("its ip is neither null nor a string")
+	}
+	if l.ExpiresAt, ok = timeOf(expires); !ok {
+		return Lock{}, errTime("expires_at", expires)
+	}
+	if l.CreatedAt, ok = timeOf(created); !ok {
+		return Lock{}, errTime("created_at", created)
+	}
+	if l.UpdatedAt, ok = timeOf(updated); !ok {
+		return Lock{}, errTime("updated_at", updated)
+	}
+	if l.FencingToken, ok = tokenOf(token); !ok {
+		return Lock{}, fmt.Errorf("its fencing_token is not a positive integer: %s", excerpt(token))
+	}
+	// For information only, so that what is no number counts as missing.
+	if n, err := strconv.Atoi(string(waiters)); err == nil && n >= 0 {
+		l.Waiters, l.HasWaiters = n, true
+	}
+	return l, nil
+}
+
+func errTime(member string, raw []byte) error {
+	return fmt.Errorf("its %s is not an RFC 3339 time: %s", member, excerpt(raw))
+}
+
+func idOf(raw []byte, like string) (string, error) {
+	inner, _ := plain(raw)
+	if like != "" && string(inner) == like {
+		return like, nil
+	}
+	if id, ok := ParseID(string(inner)); ok {
+		return id, nil
+	}
+	return "", fmt.Errorf("its id is not a UUID: %s", excerpt(raw))
+}
+
+func creatorOf(raw []byte, like *string) (*string, bool) {
+	if isNull(raw) {
+		return nil, true
+	}
+	if inner, ok := plain(raw); ok && like != nil && string(inner) == *like {
+		return like, true
+	}
+	s, ok := text(raw)
+	return &s, ok
+}
+
+func tokenOf(raw []byte) (uint64, bool) {
+	if isNull(raw) {
+		return 0, true
+	}
+	n, err := strconv.ParseUint(string(raw), 10, 64)
+	return n, err == nil && n > 0
+}

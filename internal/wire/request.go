@@ -1,0 +1,190 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// What our backend accepts. Others may have other limits, so a client checks
+// none of them.
+const (
+	maxName    = 255  // bytes
+	maxCreator = 1024 // bytes
+
+	// maxSeconds, 100 years, keeps each sum of a time and a number of seconds
+	// well within what a time can hold.
+	maxSeconds = 100 * 365.25 * 24 * 3600
+)
+
+// RequestError says what is wrong with a request, in words for the client that
+// sent it. The backend's answer to it is 400.
+type RequestError struct{ Message string }
+
+func (e *RequestError) Error() string { return "relukko: " + e.Message }
+
+func invalid(format string, args ...any) error {
+	return &RequestError{fmt.Sprintf(format, args...)}
+}
+
+// AppendCreate appends the body of a create. The strings must be valid UTF-8.
+func AppendCreate(b []byte, name string, creator *string) []byte {
+	b = append(b, `{"lock_name":`...)
+	b = appendString(b, name)
+	b = append(b, `,"creator":`...)
+	b = appendStringOrNull(b, creator)
+	return append(b, '}')
+}
+
+// DecodeCreate returns what the body of a create asks for. A creator that is
+// missing or null is nil. The error is a [*RequestError].
+func DecodeCreate(body []byte) (name string, creator *string, err error) {
+	o, err := decodeObject(body)
+	if err != nil {
+		return "", nil, err
+	}
+	var rawName, rawCreator []byte
+	for m := membersOf(o); m.next(); {
+		switch string(m.name) {
+		case "lock_name":
+			rawName = m.value
+		case "creator":
+			rawCreator = m.value
+		}
+	}
+	if isNull(rawName) {
+		return "", nil, invalid("lock_name must be a string, it is missing or null")
+	}
+	if name, err = decodeText("lock_name", rawName, 1, maxName); err != nil {
+		return "", nil, err
+	}
+	creator, err = decodeCreator(rawCreator)
+	return name, creator, err
+}
+
+// Update is what an update asks for: nil keeps the value.
+type Update struct {
+	Creator   *string
+	ExpiresAt *time.Time // in UTC, with whole microseconds where it was decoded
+}
+
+// AppendUpdate appends the body of an update. The creator must be valid UTF-8,
+// the time within the years 0 to 9999.
+func AppendUpdate(b []byte, u Update) []byte {
+	b = append(b, `{"creator":`...)
+	b = appendStringOrNull(b, u.Creator)
+	b = append(b, `,"expires_at":`...)
+	if u.ExpiresAt == nil {
+		b = append(b, "null"...)
+	} else {
+		b = appendTime(b, *u.ExpiresAt)
+	}
+	return append(b, '}')
+}
+
+// DecodeUpdate returns what the body of an update asks for. The error is a
+// [*RequestError].
+func DecodeUpdate(body []byte) (Update, error) {
+	o, err := decodeObject(body)
+	if err != nil {
+		return Update{}, err
+	}
+	var creator, expires []byte
+	for m := membersOf(o); m.next(); {
+		switch string(m.name) {
+		case "creator":
+			creator = m.value
+		case "expires_at":
+			expires = m.value
+		}
+	}
+	var u Update
+	if u.Creator, err = decodeCreator(creator); err != nil {
+		return Update{}, err
+	}
+	if !isNull(expires) {
+		t, err := expiryOf(expires)
+		if err != nil {
+			return Update{}, err
+		}
+		u.ExpiresAt = &t
+	}
+	return u, nil
+}
+
+// AppendSeconds appends the body of keep_alive and add_to_expire_at.
+func AppendSeconds(b []byte, d time.Duration) []byte {
+	b = append(b, `{"seconds":`...)
+	b = strconv.AppendFloat(b, d.Seconds(), 'f', -1, 64)
+	return append(b, '}')
+}
+
+// DecodeSeconds returns what the body of keep_alive and add_to_expire_at asks
+// for, rounded to microseconds. The error is a [*RequestError].
+func DecodeSeconds(body []byte) (time.Duration, error) {
+	o, err := decodeObject(body)
+	if err != nil {
+		return 0, err
+	}
+	var raw []byte
+	for m := membersOf(o); m.next(); {
+		if string(m.name) == "seconds" {
+			raw = m.value
+		}
+	}
+	if k := kindOf(raw); k != '-' && (k < '0' || k > '9') {
+		return 0, invalid("seconds must be a number")
+	}
+	seconds, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || math.Abs(seconds) > maxSeconds { // what does not parse is too large
+		return 0, invalid("seconds must be between %d and %d",
+			-int64(maxSeconds), int64(maxSeconds))
+	}
+	return time.Duration(math.Round(seconds*1e6)) * time.Microsecond, nil
+}
+
+// decodeObject returns the JSON object in body. Members that the request does
+// not have are ignored.
+func decodeObject(body []byte) ([]byte, error) {
+	if !utf8.Valid(body) { // encoding/json would replace what is not
+		return nil, invalid("the body is not valid UTF-8")
+	}
+	if !json.Valid(body) {
+		err := json.Unmarshal(body, new(json.RawMessage))
+		return nil, invalid("the body is not valid JSON: %v", err)
+	}
+	if body = trimSpace(body); kindOf(body) != '{' {
+		return nil, invalid("the body must be a JSON object")
+	}
+	return body, nil
+}
+
+func decodeCreator(raw []byte) (*string, error) {
+	if isNull(raw) {
+		return nil, nil
+	}
+	creator, err := decodeText("creator", raw, 0, maxCreator)
+	if err != nil {
+		return nil, err
+	}
+	return &creator, nil
+}
+
+func decodeText(member string, raw []byte, minimum, maximum int) (string, error) {
+	s, ok := text(raw)
+	if !ok {
+		return "", invalid("%s must be a string", member)
+	}
+	if len(s) < minimum || len(s) > maximum {
+		return "", invalid("%s must have %d to %d bytes, it has %d", member, minimum, maximum, len(s))
+	}
+	if strings.IndexFunc(s, unicode.IsControl) >= 0 {
+		return "", invalid("%s must not contain control characters", member)
+	}
+	return s, nil
+}

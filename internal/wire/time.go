@@ -1,0 +1,98 @@
+package wire
+
+import (
+	"bytes"
+	"strings"
+	"time"
+)
+
+// TimeInRange reports whether t can be written in RFC 3339, whose years have
+// four digits.
+func TimeInRange(t time.Time) bool { return 1 <= t.Year() && t.Year() <= 9999 }
+
+// appendTime appends t as a JSON string: in UTC, with as many fractional digits
+// as needed and none for a whole second.
+func appendTime(b []byte, t time.Time) []byte {
+	return t.UTC().AppendFormat(b, `"2006-01-02T15:04:05.999999999Z"`)
+}
+
+// timeOf reads the time in a lock: RFC 3339 with zero to nine fractional
+// digits. It returns it in UTC.
+func timeOf(raw []byte) (time.Time, bool) {
+	inner, _ := plain(raw)
+	if !looksLikeTime(inner) {
+		return time.Time{}, false
+	}
+	var t time.Time
+	if t.UnmarshalText(inner) != nil {
+		return time.Time{}, false
+	}
+	return t.UTC(), true
+}
+
+// looksLikeTime checks the form. Package time accepts more than RFC 3339 does:
+// a comma, one digit for the hour, any number of fractional digits.
+func looksLikeTime(b []byte) bool {
+	b, ok := cutForm(b, "0000-00-00T00:00:00")
+	if !ok || len(b) == 0 {
+		return false
+	}
+	if b[0] == '.' {
+		rest := bytes.TrimLeft(b[1:], "0123456789")
+		digits := len(b) - 1 - len(rest)
+		if digits == 0 || digits > 9 {
+			return false
+		}
+		b = rest
+	}
+	if len(b) > 1 && (b[0] == '+' || b[0] == '-') {
+		b, ok = cutForm(b[1:], "00:00")
+		return ok && len(b) == 0
+	}
+	return string(b) == "Z"
+}
+
+// cutForm returns what follows form in b. A 0 in form stands for any digit.
+func cutForm(b []byte, form string) ([]byte, bool) {
+	if len(b) < len(form) {
+		return nil, false
+	}
+	for i, c := range []byte(form) {
+		if c == '0' && '0' <= b[i] && b[i] <= '9' {
+			continue
+		}
+		if b[i] != c {
+			return nil, false
+		}
+	}
+	return b[len(form):], true
+}
+
+// expiryOf reads the time in a request: all that RFC 3339 allows, also small
+// letters, a space between date and time, and leap seconds. It returns it in
+// UTC and cuts off what is finer than a microsecond.
+func expiryOf(raw []byte) (time.Time, error) {
+	s, ok := text(raw)
+	if !ok {
+		return time.Time{}, invalid("expires_at must be a string with an RFC 3339 time, or null")
+	}
+	const dateLen, secondsAt = len("2006-01-02"), len("2006-01-02T15:04:")
+	form := []byte(strings.ToUpper(s))
+	if len(form) > dateLen && form[dateLen] == ' ' {
+		form[dateLen] = 'T'
+	}
+	var leap time.Duration
+	if len(form) > secondsAt+1 && string(form[secondsAt:secondsAt+2]) == "60" {
+		form[secondsAt], form[secondsAt+1] = '5', '9'
+		leap = time.Second
+	}
+	t, err := time.Parse(time.RFC3339Nano, string(form))
+	if err != nil {
+		return time.Time{}, invalid("expires_at must be an RFC 3339 time, like 2099-12-31T12:34:56.789Z")
+	}
+	t = t.Add(leap).UTC().Truncate(time.Microsecond)
+	if !TimeInRange(t) {
+		return time.Time{}, invalid("expires_at must lie within the years 1 to 9999")
+	}
+	return t, nil
+}
