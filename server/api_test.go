@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 )
 
 const nobody = "950daa20-a814-451e-9407-ec496cf9c136" // an id that no lock has
@@ -47,7 +47,7 @@ func TestEveryRequest(t *testing.T) {
 		require.Equal(t, r.body, b.do(200, "DELETE", "/v1/locks/"+made.ID, "").body, "as it was")
 		require.Equal(t, "[]", b.do(200, "GET", path, "").body)
 	}
-	b.do(204, "DELETE", "/v1/waiting/k3v9x2m4q7ab", "")
+	b.do(204, "DELETE", "/v1/waiting/k3v5x2m4q7ab", "")
 }
 
 // TestAWrongPathIsNoLockThatIsGone: a client whose base URL is wrong must not take its lock for lost.
@@ -84,7 +84,7 @@ func TestErrors(t *testing.T) {
 		"POST keep_alive":   {"POST", "/v1/locks/" + nobody + "/keep_alive", "", 405, "GET, PUT"},
 		"HEAD keep_alive":   {"HEAD", "/v1/locks/" + nobody + "/keep_alive", "", 405, ""},
 		"DELETE add":        {"DELETE", "/v1/locks/" + nobody + "/add_to_expire_at", "", 405, "GET, PUT"},
-		"GET waiting":       {"GET", "/v1/waiting/k3v9x2m4q7ab", "", 405, "DELETE"},
+		"GET waiting":       {"GET", "/v1/waiting/k3v5x2m4q7ab", "", 405, "DELETE"},
 		"POST health":       {"POST", "/healthchecker", "", 405, "GET, HEAD"},
 		"POST broadcast":    {"POST", "/ws/broadcast", "", 405, "GET"},
 		"OPTIONS":           {"OPTIONS", "/v1/locks", "", 405, "GET, HEAD, POST"},
@@ -180,7 +180,7 @@ func (b *backend) locks() (locks []lock) {
 }
 
 func TestGoneStatus(t *testing.T) {
-	b := start(t, server.WithGoneStatus(422))
+	b := start(t, httpapi.GoneStatus(422))
 	b.do(422, "GET", "/v1/locks/"+nobody, "")
 	b.do(422, "DELETE", "/v1/locks/"+nobody, "")
 	b.do(422, "GET", "/v1/locks/17", "")

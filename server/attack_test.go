@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestSocketsThatDie: on real sockets too, a caller who goes away in whichever way leaves the line at once.
@@ -27,14 +29,14 @@ func TestSocketsThatDie(t *testing.T) {
 		"half closed": func(c *net.TCPConn) error { return c.CloseWrite() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := server.NewMemoryStore()
-			srv := server.New(store, server.WithAPIKeys(apiKey))
+			st := memstore.New()
+			srv := server.New(st, server.WithAPIKeys(apiKey))
 			ts := httptest.NewServer(srv)
 			defer func() {
 				require.NoError(t, srv.Shutdown(t.Context()))
 				ts.Close()
 			}()
-			held, err := store.Create(t.Context(), server.NewLock{ID: nobody, Name: "robot-arm-1", TTL: time.Minute})
+			held, err := st.Create(t.Context(), store.NewLock{ID: nobody, Name: "robot-arm-1", TTL: time.Minute})
 			require.NoError(t, err)
 			conn, err := net.Dial("tcp", ts.Listener.Addr().String())
 			require.NoError(t, err)
@@ -96,7 +98,7 @@ func TestThousandsOfWaiters(t *testing.T) {
 // TestTimeoutsOfTheHTTPServer are meant for callers who dawdle, not for those who are let wait.
 func TestTimeoutsOfTheHTTPServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startIn(t, &http.Server{ReadTimeout: time.Second, WriteTimeout: time.Second, IdleTimeout: time.Second}, server.NewMemoryStore())
+		b := startIn(t, &http.Server{ReadTimeout: time.Second, WriteTimeout: time.Second, IdleTimeout: time.Second}, memstore.New())
 		held := b.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "", 30)
 		time.Sleep(20 * time.Second)

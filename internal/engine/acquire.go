@@ -70,17 +70,16 @@ func (e *Engine) wait(
 	}
 	timedOut := e.await(ctx, w, wait)
 	left := e.queues.leave(w, timedOut) || w.err == errLate
-	if !left {
-		return e.decision(ctx, w)
-	}
 	unsure := false
 	for _, id := range w.unknown {
-		if !w.findable {
+		if w.lock.ID == "" && !w.findable {
 			in.ID = id
 			unsure = !e.takeBackUnknown(&in) || unsure
 		}
 	}
 	switch {
+	case !left:
+		return e.decision(ctx, w)
 	case timedOut && unsure: // ErrHeld would say that the client has no lock
 		return store.Lock{}, store.ErrUnavailable
 	case timedOut:

@@ -36,6 +36,7 @@ type Config struct {
 	Grace      time.Duration // how long an expired lock holds its name until it is swept
 	MaxWaiters int           // how many may wait for locks at a time, all names together
 	Log        *slog.Logger
+	NewID      func() string // returns a fresh random UUID in lower case
 
 	// Publish is called for each change to a lock, and with EventMissed when changes by other
 	// servers may have been lost. It must not block.
@@ -59,7 +60,7 @@ type Engine struct {
 // New starts an engine, which runs until ctx ends.
 func New(ctx context.Context, s store.Store, c Config) *Engine {
 	e := &Engine{Config: c, store: s, stopped: ctx}
-	e.queues.init(c.MaxWaiters)
+	e.queues.init(c.MaxWaiters, c.NewID)
 	e.sweeper.init()
 	e.orphans.init()
 	e.background.Go(e.sweep)

@@ -23,11 +23,12 @@ var errLate = errors.New("relukko: the wait is over")
 type queues struct {
 	mu       sync.Mutex
 	byName   map[string]*queue
-	byHolder map[string]*queue               // by the id of the lock that holds the name, if known
-	marks    lockset.Index[string, *waiter]  // of waiters that can be called off
-	off      lockset.Tombstones              // marks called off recently
+	byHolder map[string]*queue              // by the id of the lock that holds the name, if known
+	marks    lockset.Index[string, *waiter] // of waiters that can be called off
+	off      lockset.Tombstones             // marks called off recently
 	total    int
 	max      int
+	newID    func() string
 }
 
 // queue is the waiters for one name. It exists while it has any, or its name is being offered.
@@ -65,10 +66,10 @@ func (w *waiter) IndexPos() *int { return &w.markPos }
 // made reports whether the lock with that id was made for the waiter.
 func (w *waiter) made(id string) bool { return id == w.in.ID || slices.Contains(w.unknown, id) }
 
-func (q *queues) init(maxWaiters int) {
+func (q *queues) init(maxWaiters int, newID func() string) {
 	q.byName = make(map[string]*queue)
 	q.byHolder = make(map[string]*queue)
-	q.max = maxWaiters
+	q.max, q.newID = maxWaiters, newID
 }
 
 // look reports whether any wait for the name, and whether the mark was called off, as far as this
@@ -251,7 +252,7 @@ func (q *queues) outcomeUnknown(w *waiter) bool {
 		return w.findable
 	}
 	w.unknown = append(w.unknown, w.in.ID)
-	w.in.ID = newID()
+	w.in.ID = q.newID()
 	return true
 }
 

@@ -41,8 +41,8 @@ func NewState(j Journal) *State {
 // Now returns t as stores have it: in UTC and in whole microseconds.
 func Now(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// InRange reports whether RFC 3339, whose years have four digits, can express t.
-func InRange(t time.Time) bool { return 1 <= t.Year() && t.Year() <= 9999 }
+// inRange reports whether RFC 3339, whose years have four digits, can express t.
+func inRange(t time.Time) bool { return 1 <= t.Year() && t.Year() <= 9999 }
 
 // Create is store.Store's Create.
 func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
@@ -85,7 +85,7 @@ func (s *State) Update(id string, change store.Change, now time.Time) (store.Loc
 		r.ExpiresAt = r.ExpiresAt.Add(change.Extend)
 	}
 	r.ExpiresAt = Now(r.ExpiresAt)
-	if !InRange(r.ExpiresAt) {
+	if !inRange(r.ExpiresAt) {
 		return store.Lock{}, store.ErrOutOfRange
 	}
 	if change.Creator != nil {

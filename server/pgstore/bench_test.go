@@ -74,7 +74,7 @@ func storeRounds(b *testing.B, clients, servers int) {
 		watch(b, open(b, url))
 		require.Eventually(b, s.Heeded, soon, time.Millisecond)
 	}
-	creator := "user@host/42 #k3v9x2m4q7ab"
+	creator := "user@host/42 #k3v5x2m4q7ab"
 	round := func(client int) (create, remove time.Duration) {
 		in := store.NewLock{ID: newID(), Name: fmt.Sprint("lock-", client), Creator: &creator, IP: "192.0.2.7", TTL: time.Minute}
 		in.Mark = fmt.Sprint("mark-", client)

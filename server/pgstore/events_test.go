@@ -26,7 +26,7 @@ func TestPayloadsHoldWhatIsToBeTold(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 3, 100} {
 		var events []store.Event
 		for range n {
-			events = append(events, largest(), store.Event{Kind: store.EventCalledOff, Mark: "k3v9x2m4q7ab"})
+			events = append(events, largest(), store.Event{Kind: store.EventCalledOff, Mark: "k3v5x2m4q7ab"})
 		}
 		var got []store.Event
 		payloads := pgstore.Pack(-42, events)

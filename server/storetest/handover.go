@@ -50,7 +50,7 @@ func handOverDeletesAndCreates(t *testing.T, s tested) {
 	for i := range 10 {
 		held = s.update(held.ID, store.Change{Creator: ptr("renamed")})
 		next := queuedLock("robot-arm-1")
-		next.Creator, next.Mark = ptr("bench-7 #k3v9x2m4q7ab"), "k3v9x2m4q7ab"
+		next.Creator, next.Mark = ptr("bench-7 #k3v5x2m4q7ab"), "k3v5x2m4q7ab"
 		both := s.handOver(held.ID, next)
 		require.NoError(t, both.DeleteErr)
 		require.NoError(t, both.CreateErr)
@@ -66,7 +66,7 @@ func handOverDeletesAndCreates(t *testing.T, s tested) {
 		held = got
 		s.requireOnly(other, held)
 	}
-	locks, err := s.CallOff(t.Context(), "k3v9x2m4q7ab", time.Hour)
+	locks, err := s.CallOff(t.Context(), "k3v5x2m4q7ab", time.Hour)
 	require.NoError(t, err)
 	require.Equal(t, []store.Lock{held}, locks, "its mark stays with it")
 }
@@ -91,7 +91,7 @@ func handOverOfALockThatIsGone(t *testing.T, s tested) {
 func handOverToACalledOffMark(t *testing.T, s tested) {
 	held := s.create(newLock("robot-arm-1"))
 	next := queuedLock("robot-arm-1")
-	next.Mark = "k3v9x2m4q7ab"
+	next.Mark = "k3v5x2m4q7ab"
 	_, err := s.CallOff(t.Context(), next.Mark, time.Hour)
 	require.NoError(t, err)
 	both := s.handOver(held.ID, next)

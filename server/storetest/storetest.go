@@ -118,7 +118,7 @@ func (s tested) requireGone(lock store.Lock) {
 func ptr[T any](v T) *T { return &v }
 
 func createAnswersTheLock(t *testing.T, s tested) {
-	for _, creator := range []*string{nil, ptr(""), ptr("bench-7 ✓ #k3v9x2m4q7ab")} {
+	for _, creator := range []*string{nil, ptr(""), ptr("bench-7 ✓ #k3v5x2m4q7ab")} {
 		in := newLock("robot-arm-1 " + fmt.Sprint(creator != nil, creator != nil && *creator == ""))
 		in.Creator = creator
 		lock := s.create(in)

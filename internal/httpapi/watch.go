@@ -1,4 +1,4 @@
-package server
+package httpapi
 
 import (
 	"context"
@@ -16,40 +16,43 @@ const (
 	pingEvery    = 30 * time.Second
 	watchTimeout = 10 * time.Second // for a message to be taken, or a ping to be answered
 	closeTimeout = time.Second      // for a close to be answered
-	maxIncoming  = 4 << 10          // bytes of a message from a watcher; nobody reads it
+	maxIncoming  = 4 << 10          // bytes of a message from a watcher, which is discarded
 	watchBatch   = 64               // messages that are written under one deadline
 )
 
 var errSlowWatcher = errors.New("relukko: the watcher is too slow")
 
-// watch upgrades to a WebSocket and sends all broadcasts from then on. A slow watcher is disconnected, never waited for.
-func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
-	sub := s.hub.subscribe() // before the caller knows that he is connected, so that he misses nothing from then on
+// watch upgrades to a WebSocket and sends all broadcasts from then on. It disconnects slow
+// watchers.
+func (a *api) watch(w http.ResponseWriter, r *http.Request) {
+	sub := a.broadcast.subscribe() // before the client knows that it is connected
 	if sub == nil {
-		s.unavailable(w, "too many watchers")
+		retryLater(w, "too many watchers")
 		return
 	}
 	defer sub.close()
-	answer := &upgradeAnswer{ResponseWriter: w}
-	// Browsers can't send X-API-KEY with a WebSocket, so no page can misuse somebody's credentials: the origin says nothing.
-	conn, err := websocket.Accept(answer, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	response := &upgradeResponse{ResponseWriter: w}
+	// Browsers cannot send X-API-KEY with a WebSocket, so no page can misuse a user's key, and the
+	// origin does not matter.
+	insecure := &websocket.AcceptOptions{InsecureSkipVerify: true}
+	conn, err := websocket.Accept(response, r, insecure)
 	if err != nil {
-		answer.finish()
+		response.finish()
 		return
 	}
 	defer conn.CloseNow()
 	conn.SetReadLimit(maxIncoming)
 
-	ctx, cancel := context.WithCancel(s.cut)
+	ctx, cancel := context.WithCancel(a.cut)
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
-	defer cancel() // closes the connection for those who still read or write
+	defer cancel() // closes the connection for the helpers
 	helpers.Go(func() {
 		discard(ctx, conn)
 		cancel()
 		_ = conn.CloseNow() // also for a write that is under way
 	})
-	err = s.send(ctx, conn, sub, &helpers)
+	err = a.send(ctx, conn, sub, &helpers)
 	defer time.AfterFunc(closeTimeout, cancel).Stop()
 	switch {
 	case errors.Is(err, errSlowWatcher):
@@ -60,23 +63,26 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 }
 
 // send writes messages and pings. It returns nil when the server stops.
-func (s *Server) send(ctx context.Context, conn *websocket.Conn, sub *subscription, helpers *sync.WaitGroup) error {
+func (a *api) send(
+	ctx context.Context, conn *websocket.Conn, sub *subscription, helpers *sync.WaitGroup,
+) error {
 	pings := time.NewTicker(pingEvery)
 	defer pings.Stop()
-	// One timer for all messages: a context for each would cost more than anything but the write itself.
+	// One timer for all messages: a context for each would cost more than all but the write.
 	late := time.AfterFunc(watchTimeout, func() { _ = conn.CloseNow() })
 	late.Stop()
 	defer late.Stop()
 	var batch [watchBatch][]byte
 	for {
-		n, news, ok := sub.take(batch[:])
+		n, more, ok := sub.take(batch[:])
 		if !ok {
 			return errSlowWatcher
 		}
 		if n > 0 {
 			late.Reset(watchTimeout)
 			for _, message := range batch[:n] {
-				if err := conn.Write(context.Background(), websocket.MessageText, message); err != nil {
+				err := conn.Write(context.Background(), websocket.MessageText, message)
+				if err != nil {
 					return err
 				}
 			}
@@ -84,9 +90,9 @@ func (s *Server) send(ctx context.Context, conn *websocket.Conn, sub *subscripti
 			continue
 		}
 		select {
-		case <-news:
+		case <-more:
 		case <-pings.C:
-			helpers.Go(func() { // messages don't wait for the pong
+			helpers.Go(func() { // messages do not wait for the pong
 				ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 				defer cancel()
 				if conn.Ping(ctx) != nil {
@@ -95,13 +101,14 @@ func (s *Server) send(ctx context.Context, conn *websocket.Conn, sub *subscripti
 			})
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.stopped.Done():
+		case <-a.stopped.Done():
 			return nil
 		}
 	}
 }
 
-// discard reads what the watcher sends, which must be read for pongs and closes to be seen, until the connection ends.
+// discard reads what the watcher sends until the connection ends, so that pongs and closes are
+// seen.
 func discard(ctx context.Context, conn *websocket.Conn) {
 	for {
 		_, message, err := conn.Reader(ctx)
@@ -114,28 +121,28 @@ func discard(ctx context.Context, conn *websocket.Conn) {
 	}
 }
 
-// upgradeAnswer turns the plain text of a refused upgrade into the JSON of all other errors.
-type upgradeAnswer struct {
+// upgradeResponse turns the plain text of a refused upgrade into JSON, as all errors are.
+type upgradeResponse struct {
 	http.ResponseWriter
 	status int
 	text   strings.Builder
 }
 
-func (a *upgradeAnswer) WriteHeader(status int) {
+func (u *upgradeResponse) WriteHeader(status int) {
 	if status == http.StatusSwitchingProtocols {
-		a.ResponseWriter.WriteHeader(status)
+		u.ResponseWriter.WriteHeader(status)
 		return
 	}
-	a.status = status
+	u.status = status
 }
 
-func (a *upgradeAnswer) Write(p []byte) (int, error) { return a.text.Write(p) }
+func (u *upgradeResponse) Write(p []byte) (int, error) { return u.text.Write(p) }
 
 // Unwrap lets the WebSocket take over the connection.
-func (a *upgradeAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+func (u *upgradeResponse) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
-func (a *upgradeAnswer) finish() {
-	if a.status != 0 {
-		writeError(a.ResponseWriter, a.status, strings.TrimSpace(a.text.String()))
+func (u *upgradeResponse) finish() {
+	if u.status != 0 {
+		writeError(u.ResponseWriter, u.status, strings.TrimSpace(u.text.String()))
 	}
 }
