@@ -30,7 +30,7 @@ func (a *api) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	in := store.NewLock{ID: wire.NewID(), Name: name, Creator: creator, IP: clientAddress(r)}
-	if creator != nil {
+	if creator != nil && a.has(ExtCallOff) {
 		_, in.Mark, _ = wire.CutMark(*creator)
 	}
 	var prefer wire.Preferences

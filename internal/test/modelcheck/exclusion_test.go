@@ -3,7 +3,7 @@ package modelcheck_test
 import (
 	"time"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 )
 
 // checkExclusion is what the mutex is for: no two sessions of a name are live
@@ -37,7 +37,7 @@ func (w *world) checkOrder() {
 			// What is handed on may have been deleted, until somebody hears of it.
 			rec := w.locks[b.id]
 			stale := b.shared && rec != nil && rec.takenAway() && rec.removed.before(b.begin)
-			if !stale && a.name == b.name && a.end.before(b.call) && a.id != b.id && a.token >= b.token && w.has(server.ExtFencingToken) {
+			if !stale && a.name == b.name && a.end.before(b.call) && a.id != b.id && a.token >= b.token && w.has(httpapi.ExtFencingToken) {
 				w.wrong("token %d of %s is followed by token %d of %s", a.token, a.who, b.token, b.who)
 			}
 			if a.mutex == b.mutex && !a.raw && b.begin.before(a.unlock) {
@@ -56,7 +56,7 @@ func (w *world) checkOrder() {
 
 // checkCalledOff: what was called off does not come to be afterwards.
 func (w *world) checkCalledOff() {
-	if !w.has(server.ExtCallOff) {
+	if !w.has(httpapi.ExtCallOff) {
 		return // a mark that comes while nobody knows of marks is none
 	}
 	for _, off := range w.calledOff {
