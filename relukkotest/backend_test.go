@@ -104,7 +104,7 @@ func TestEachExtensionCanBeSwitchedOff(t *testing.T) {
 		return a, deleted
 	}
 	calledOff := func(t *testing.T, s *relukkotest.Server) int {
-		a, err := newCaller(s).do(t.Context(), "DELETE", "/v1/waiting/k3v9x2m4q7ab", "")
+		a, err := newCaller(s).do(t.Context(), "DELETE", "/v1/waiting/k3v5x2m4q7ab", "")
 		require.NoError(t, err)
 		return a.status
 	}
