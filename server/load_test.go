@@ -34,13 +34,13 @@ var stores = []struct {
 }{
 	{"memory", func(*testing.B) store.Store { return memstore.New() }},
 	{"bbolt", func(b *testing.B) store.Store {
-		s, err := boltstore.Open(filepath.Join(b.TempDir(), "locks.db"))
+		s, err := boltstore.Open(filepath.Join(b.TempDir(), "locks.db"), nil)
 		require.NoError(b, err)
 		b.Cleanup(func() { require.NoError(b, s.Close()) })
 		return s
 	}},
 	{"PostgreSQL", func(b *testing.B) store.Store {
-		s, err := pgstore.Open(b.Context(), durable.Database(b))
+		s, err := pgstore.Open(b.Context(), durable.Database(b), nil)
 		require.NoError(b, err)
 		b.Cleanup(func() { require.NoError(b, s.Close()) })
 		return s

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/lockset"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -41,6 +42,12 @@ const (
 // committer makes requests durable: all that are queued, in one transaction. Requests that come
 // during a transaction share the next one. A request that comes alone is committed alone.
 type committer struct {
+	config
+	disk      *disk
+	view      view
+	surprises surprises
+	floor     uint64 // all tokens given out from now on are greater
+
 	bell    chan struct{} // there is something to do
 	ended   chan struct{} // closed when the committer has ended; err is how the file was closed
 	err     error
@@ -54,12 +61,49 @@ type committer struct {
 	closed bool
 }
 
+// start starts the committer on the state that is on the disk.
+func (c *committer) start(w *state) {
+	c.bell = make(chan struct{}, 1)
+	c.ended = make(chan struct{})
+	c.started = time.Now()
+	c.surprises.changed = make(chan struct{})
+	c.floor = c.firstToken() // the file may be an old backup
+	w.Token = max(w.Token, c.floor)
+	c.view.show(w)
+	go c.commit(w)
+}
+
+// close returns once all requests are done and the file is closed. It reports false if it was
+// called before.
+func (c *committer) close() (bool, error) {
+	c.mu.Lock()
+	first := !c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if !first {
+		return false, nil
+	}
+	c.view.close(c.errClosed())
+	c.ring()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-c.ended:
+		return true, c.err
+	case <-timer.C:
+		return true, fmt.Errorf("not closed yet: %w", errDisk)
+	}
+}
+
+// clock returns the store's time.
+func (c *committer) clock() time.Time { return lockset.Now(c.now()) }
+
 // submit has the committer run do. It returns nil once everything that do changed, and everything
 // on which it was decided, is durable. On ErrUnavailable the outcome is unknown. When ctx ends
 // before do has begun, it is not run.
-func (s *Store) submit(ctx context.Context, do func(*state)) error {
+func (c *committer) submit(ctx context.Context, do func(*state)) error {
 	r := &request{do: do, err: make(chan error, 1)}
-	if err := s.enqueue(r); err != nil {
+	if err := c.enqueue(r); err != nil {
 		return err
 	}
 	timer := time.NewTimer(patience)
@@ -69,7 +113,7 @@ func (s *Store) submit(ctx context.Context, do func(*state)) error {
 		return err
 	case <-ctx.Done():
 		if r.stage.CompareAndSwap(queued, abandoned) {
-			return fmt.Errorf("relukko: store %s: %w", s.disk.path, context.Cause(ctx))
+			return fmt.Errorf("relukko: store %s: %w", c.disk.path, context.Cause(ctx))
 		}
 		select {
 		case err := <-r.err:
@@ -79,23 +123,22 @@ func (s *Store) submit(ctx context.Context, do func(*state)) error {
 	case <-timer.C:
 	}
 	if r.stage.CompareAndSwap(queued, abandoned) || r.stage.CompareAndSwap(begun, abandoned) {
-		return s.unavailable(errDisk)
+		return c.unavailable(errDisk)
 	}
 	return <-r.err
 }
 
-func (s *Store) enqueue(r *request) error {
-	if s.committer.stuck() {
-		return s.unavailable(errDisk)
+func (c *committer) enqueue(r *request) error {
+	if c.stuck() {
+		return c.unavailable(errDisk)
 	}
-	c := &s.committer
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
-		return s.errClosed()
+		return c.errClosed()
 	case len(c.queue) >= maxQueued:
-		return s.unavailable(fmt.Errorf("%d requests are waiting for the disk", len(c.queue)))
+		return c.unavailable(fmt.Errorf("%d requests are waiting for the disk", len(c.queue)))
 	}
 	c.queue = append(c.queue, r)
 	c.ring()
@@ -136,8 +179,7 @@ func (c *committer) atWork() (done func()) {
 }
 
 // commit is the committer's goroutine. It alone changes the state, the file and the view.
-func (s *Store) commit(w *state) {
-	c := &s.committer
+func (c *committer) commit(w *state) {
 	defer close(c.ended)
 	debug.SetPanicOnFault(true) // a disk that fails under the memory map must not end the process
 	var again <-chan time.Time
@@ -149,15 +191,15 @@ func (s *Store) commit(w *state) {
 		runtime.Gosched() // callers that are about to submit join the batch
 		batch, open := c.take()
 		if w == nil {
-			w = s.recover()
+			w = c.recover()
 		}
-		w = s.run(w, batch)
+		w = c.run(w, batch)
 		again = nil
 		if w == nil {
 			again = time.After(retry)
 		}
 		if !open {
-			c.err = s.disk.close()
+			c.err = c.disk.close()
 			return
 		}
 	}
@@ -165,7 +207,7 @@ func (s *Store) commit(w *state) {
 
 // run decides on a batch of requests and makes the result durable. It returns the new state, or
 // nil when that is not known.
-func (s *Store) run(w *state, batch []*request) *state {
+func (c *committer) run(w *state, batch []*request) *state {
 	ready := batch[:0]
 	for _, r := range batch {
 		if r.stage.CompareAndSwap(queued, begun) {
@@ -176,42 +218,42 @@ func (s *Store) run(w *state, batch []*request) *state {
 		return w
 	}
 	if w == nil {
-		s.answer(ready, s.unavailable(s.committer.unknown))
+		c.answer(ready, c.unavailable(c.unknown))
 		return nil
 	}
-	if err := s.decide(w, ready); err != nil {
-		s.answer(ready, s.unavailable(err))
-		return s.recover()
+	if err := c.decide(w, ready); err != nil {
+		c.answer(ready, c.unavailable(err))
+		return c.recover()
 	}
 	if len(w.changes) == 0 && !w.touched {
-		s.answer(ready, nil)
+		c.answer(ready, nil)
 		return w
 	}
-	w.ForgetMarks(s.clock(), forgetBatch)
-	done := s.committer.atWork()
-	err := s.disk.write(w.changes, w.summary())
+	w.ForgetMarks(c.clock(), forgetBatch)
+	done := c.atWork()
+	err := c.disk.write(w.changes, w.summary())
 	done()
 	if err != nil {
-		s.failed(err)
+		c.failed(err)
 		// Also the requests that changed nothing: they were decided on changes that may be lost.
-		s.answer(ready, s.unavailable(err))
-		return s.recover()
+		c.answer(ready, c.unavailable(err))
+		return c.recover()
 	}
-	s.view.apply(w.changes)
+	c.view.apply(w.changes)
 	clear(w.changes)
 	w.changes, w.touched = w.changes[:0], false
-	s.works()
-	if s.answer(ready, nil) {
-		s.surprises.add()
+	c.works()
+	if c.answer(ready, nil) {
+		c.surprises.add()
 	}
 	return w
 }
 
 // decide runs the requests on the state. After a panic the state is of no use, but the disk is.
-func (s *Store) decide(w *state, batch []*request) (err error) {
+func (c *committer) decide(w *state, batch []*request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic", "store", s.disk.path, "panic", p, "stack", string(debug.Stack()))
+			c.log.Error("panic", "store", c.disk.path, "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
@@ -222,7 +264,7 @@ func (s *Store) decide(w *state, batch []*request) (err error) {
 }
 
 // answer ends all requests of a batch, and reports whether a caller has left without its outcome.
-func (s *Store) answer(batch []*request, err error) (missed bool) {
+func (c *committer) answer(batch []*request, err error) (missed bool) {
 	for _, r := range batch {
 		if r.stage.CompareAndSwap(begun, answered) {
 			r.err <- err
@@ -235,35 +277,35 @@ func (s *Store) answer(batch []*request, err error) (missed bool) {
 
 // recover returns the state that is on disk after a write has failed, and shows it; nil while the
 // disk still fails.
-func (s *Store) recover() *state {
-	defer s.committer.atWork()()
-	w, committed, err := s.disk.recover()
+func (c *committer) recover() *state {
+	defer c.atWork()()
+	w, committed, err := c.disk.recover()
 	if err != nil {
-		s.committer.unknown = err
+		c.unknown = err
 		return nil
 	}
-	w.Token = max(w.Token, s.floor)
-	s.view.show(w)
+	w.Token = max(w.Token, c.floor)
+	c.view.show(w)
 	if committed {
-		s.surprises.add()
+		c.surprises.add()
 	}
 	return w
 }
 
-func (s *Store) failed(err error) {
-	if !s.committer.failing.Swap(true) {
-		s.log.Error("the store can't be written", "store", s.disk.path, "error", err)
+func (c *committer) failed(err error) {
+	if !c.failing.Swap(true) {
+		c.log.Error("the store can't be written", "store", c.disk.path, "error", err)
 	}
 }
 
-func (s *Store) works() {
-	if s.committer.failing.Load() && s.committer.failing.Swap(false) {
-		s.log.Info("the store can be written again", "store", s.disk.path)
+func (c *committer) works() {
+	if c.failing.Load() && c.failing.Swap(false) {
+		c.log.Info("the store can be written again", "store", c.disk.path)
 	}
 }
 
-func (s *Store) unavailable(err error) error {
-	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, s.disk.path, err)
+func (c *committer) unavailable(err error) error {
+	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, c.disk.path, err)
 }
 
-func (s *Store) errClosed() error { return s.unavailable(errors.New("it is closed")) }
+func (c *committer) errClosed() error { return c.unavailable(errors.New("it is closed")) }

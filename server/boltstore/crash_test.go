@@ -40,7 +40,7 @@ type told store.Lock
 
 // work is the child: it creates, updates and deletes until it is killed.
 func work(path string) error {
-	s, err := boltstore.Open(path, boltstore.WithClock(longAgo)) // tokens must rise without its help
+	s, err := boltstore.OpenWith(path, boltstore.WithClock(longAgo)) // tokens must rise without its help
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func TestKill9(t *testing.T) {
 		require.Empty(t, stderr.String())
 		ambiguous += len(l.underWay)
 
-		s, err := boltstore.Open(path, boltstore.WithClock(longAgo))
+		s, err := boltstore.OpenWith(path, boltstore.WithClock(longAgo))
 		require.NoError(t, err)
 		l.check(s)
 		require.NoError(t, s.Close())
@@ -245,7 +245,7 @@ func TestKill9AtTheStart(t *testing.T) {
 		} else {
 			require.Empty(t, heard)
 		}
-		s, err := boltstore.Open(path)
+		s, err := boltstore.OpenWith(path)
 		require.NoError(t, err)
 		create(t, s, "robot-arm-1")
 		require.NoError(t, s.Close())

@@ -4,13 +4,48 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
+
+type config struct {
+	log  *slog.Logger
+	now  func() time.Time
+	link func(old, new string) error
+}
+
+func newConfig(log *slog.Logger) config {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return config{log: log, now: time.Now, link: os.Link}
+}
+
+// checkFile makes sure that a file that may be a store is at path: it makes one if there is none.
+func (c *config) checkFile(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = c.createFile(path); err == nil {
+			info, err = os.Stat(path)
+		}
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("relukko: store %s: %w", path, err)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("relukko: store %s: it is not a file", path)
+	case info.Size() == 0:
+		return fmt.Errorf("relukko: store %s: it is empty, and may be a store that has lost "+
+			"its content: restore it from a backup, or delete it to start without any locks", path)
+	}
+	return nil
+}
 
 // createFile makes an empty store at path, unless a file is there by then. The file appears only
 // once it is whole and durable, and never replaces another: a crash leaves at worst an unused file

@@ -3,12 +3,16 @@ package boltstore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // disk is the file, which bbolt reads and writes.
@@ -26,6 +30,57 @@ type disk struct {
 	lost error       // why db must not be used any more
 
 	writeAt func(page []byte, at int64) (int, error) // of file, for affirm
+}
+
+// lockWait is how long openDisk waits for another process to close the file, such as a server
+// that is being restarted.
+const lockWait = 700 * time.Millisecond
+
+// openDisk opens the file for this process alone. It writes nothing.
+func openDisk(path string) (_ *disk, err error) {
+	d := &disk{path: path}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil { // bbolt relies on its file being whole
+			err = errors.Join(d.damaged(fmt.Errorf("%v", p)), d.abandon())
+		}
+	}()
+	d.db, err = bolt.Open(path, 0, &bolt.Options{
+		Timeout:        lockWait,
+		FreelistType:   bolt.FreelistMapType,
+		NoFreelistSync: true, // otherwise bbolt may write to a file that is not a store
+		OpenFile: func(path string, flag int, mode os.FileMode) (f *os.File, err error) {
+			d.file, err = os.OpenFile(path, flag&^os.O_CREATE, mode)
+			return d.file, err
+		},
+	})
+	switch {
+	case err == nil:
+		// The list of free pages costs a page per transaction. With it a failed transaction can be
+		// rolled back, and the file be opened, without a walk through the whole file.
+		d.db.NoFreelistSync = false
+		d.writeAt = d.file.WriteAt
+		return d, nil
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("relukko: store %s: another process has it open: "+
+			"stop that one, or give each a file of its own", path)
+	case errors.As(err, new(*fs.PathError)):
+		return nil, fmt.Errorf("relukko: store: %w", err) // it names the file
+	case errors.As(err, new(syscall.Errno)):
+		return nil, fmt.Errorf("relukko: store %s: %w", path, err)
+	default:
+		return nil, d.foreign(err)
+	}
+}
+
+func (d *disk) foreign(err error) error {
+	return fmt.Errorf("relukko: store %s: it is not a relukko store, or damaged (%w). "+
+		"It was left as it is: give another path, or restore it from a backup", d.path, err)
+}
+
+func (d *disk) damaged(err error) error {
+	return fmt.Errorf("relukko: store %s: it is damaged (%w). "+
+		"It was left as it is: restore it from a backup, or move it away to start without any locks", d.path, err)
 }
 
 // write makes the changes and the summary durable, all or nothing. After an error the outcome is

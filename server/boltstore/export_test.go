@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"reflect"
@@ -12,6 +13,21 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/lockset"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
+
+// Option sets up a Store.
+type Option func(*config)
+
+// OpenWith is Open with options.
+func OpenWith(path string, opts ...Option) (*Store, error) {
+	c := newConfig(nil)
+	for _, o := range opts {
+		o(&c)
+	}
+	return open(path, c)
+}
+
+// WithLogger has the store log to l.
+func WithLogger(l *slog.Logger) Option { return func(c *config) { c.log = l } }
 
 // WithClock has the store read the time from now.
 func WithClock(now func() time.Time) Option { return func(c *config) { c.now = now } }

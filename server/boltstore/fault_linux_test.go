@@ -107,7 +107,7 @@ func TestASyncFails(t *testing.T) {
 	got, err := s.Get(t.Context(), there.ID)
 	require.NoError(t, err)
 	require.Equal(t, there, got)
-	_, err = boltstore.Open(path)
+	_, err = boltstore.OpenWith(path)
 	require.ErrorContains(t, err, "another process has it open")
 
 	require.NoError(t, syscall.Dup3(saved, fd, 0))
@@ -134,7 +134,7 @@ func TestTheFileIsCutShort(t *testing.T) {
 	require.Equal(t, want, s.Shown())
 	require.NoError(t, s.Close())
 	for range 2 {
-		_, err := boltstore.Open(path)
+		_, err := boltstore.OpenWith(path)
 		require.ErrorContains(t, err, "it is damaged")
 	}
 }

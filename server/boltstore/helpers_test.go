@@ -20,7 +20,7 @@ func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "relukko",
 // open opens a store that is closed when the test ends, if it is not closed by then.
 func open(t testing.TB, path string, opts ...boltstore.Option) *boltstore.Store {
 	t.Helper()
-	s, err := boltstore.Open(path, opts...)
+	s, err := boltstore.OpenWith(path, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
@@ -88,7 +88,7 @@ func contentOfImage(t testing.TB, image []byte) boltstore.Content {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "copy.db")
 	require.NoError(t, os.WriteFile(path, image, 0o600))
-	s, err := boltstore.Open(path, boltstore.WithClock(longAgo))
+	s, err := boltstore.OpenWith(path, boltstore.WithClock(longAgo))
 	require.NoError(t, err)
 	defer s.Close()
 	return s.Content()

@@ -4,69 +4,61 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"log/slog"
+	"path/filepath"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/internal/lockset"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // Store is a [store.Store] in a file. Make one with Open.
-type Store struct {
-	config
-	view      view
-	committer committer
-	disk      *disk
-	surprises surprises
-	floor     uint64 // all tokens given out from now on are greater
-}
+type Store struct{ committer }
 
 var _ store.Store = (*Store)(nil)
 
-// start returns the store that is on the disk.
-func start(c config, d *disk, w *state) *Store {
-	s := &Store{config: c, disk: d, committer: committer{
-		bell:    make(chan struct{}, 1),
-		ended:   make(chan struct{}),
-		started: time.Now(),
-	}}
-	s.surprises.changed = make(chan struct{})
-	s.floor = c.firstToken() // the file may be an old backup
-	w.Token = max(w.Token, s.floor)
-	s.view.show(w)
-	go s.commit(w)
-	return s
+// Open opens the store in the file at path. Where there is nothing it makes the file (0600) and its
+// directory (0700). The store logs to log, at error when the file cannot be written any more and at
+// info when it can again; with nil it is silent.
+//
+// Open returns an error, and leaves the file as it is, when
+//   - another process has it open, after waiting for less than a second;
+//   - it is not a store, or one of a later version;
+//   - it is damaged: every page, lock and mark is checked;
+//   - it is empty, for an empty file may be one that has lost its content.
+func Open(path string, log *slog.Logger) (*Store, error) {
+	return open(path, newConfig(log))
+}
+
+func open(path string, c config) (*Store, error) {
+	path, err := filepath.Abs(path) // the working directory may change
+	if err != nil {
+		return nil, fmt.Errorf("relukko: store: %w", err)
+	}
+	if err := c.checkFile(path); err != nil {
+		return nil, err
+	}
+	d, err := openDisk(path)
+	if err != nil {
+		return nil, err
+	}
+	w, err := d.admit()
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	s := &Store{committer{config: c, disk: d}}
+	s.start(w)
+	return s, nil
 }
 
 // Close ends the store. Earlier calls are carried out, later ones return [store.ErrUnavailable].
 // When Close returns nil, another process can open the file. It waits at most 4 s for the disk,
 // then returns an error; the file is closed when the disk responds. Later calls do nothing.
 func (s *Store) Close() error {
-	c := &s.committer
-	c.mu.Lock()
-	first := !c.closed
-	c.closed = true
-	c.mu.Unlock()
-	if !first {
-		return nil
+	if first, err := s.close(); first && err != nil {
+		return fmt.Errorf("relukko: store %s: %w", s.disk.path, err)
 	}
-	s.view.close(s.errClosed())
-	c.ring()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-c.ended:
-		if c.err != nil {
-			return fmt.Errorf("relukko: store %s: %w", s.disk.path, c.err)
-		}
-		return nil
-	case <-timer.C:
-		return fmt.Errorf("relukko: store %s: not closed yet: %w", s.disk.path, errDisk)
-	}
+	return nil
 }
-
-// clock returns the store's time.
-func (s *Store) clock() time.Time { return lockset.Now(s.now()) }
 
 // Create implements [store.Store]. Where the name is held it returns without going to the disk.
 func (s *Store) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
@@ -154,9 +146,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	switch err := s.view.open(); {
 	case err != nil:
 		return err
-	case s.committer.failing.Load():
+	case s.failing.Load():
 		return s.submit(ctx, (*state).touch)
-	case s.committer.stuck():
+	case s.stuck():
 		return s.unavailable(errors.New("the disk does not respond"))
 	}
 	if err := s.disk.inPlace(); err != nil {
@@ -177,32 +169,10 @@ func (s *Store) Watch(ctx context.Context, hear func(store.Event)) error {
 		}
 		select {
 		case <-changed:
-		case <-s.committer.ended:
+		case <-s.ended:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-}
-
-// surprises counts how often something may have taken effect after its caller was told that the
-// outcome is unknown.
-type surprises struct {
-	mu      sync.Mutex
-	n       int
-	changed chan struct{} // closed with the next one
-}
-
-func (u *surprises) look() (n int, changed <-chan struct{}) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.n, u.changed
-}
-
-func (u *surprises) add() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.n++
-	close(u.changed)
-	u.changed = make(chan struct{})
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server/pgstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -60,7 +59,7 @@ func TestOthersHear(t *testing.T) {
 func TestTheConnectionIsLost(t *testing.T) {
 	stores, url := openThree(t)
 	var log logged
-	stores[1] = open(t, url, pgstore.WithLogger(nil), pgstore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	stores[1] = openWithLog(t, url, slog.New(slog.NewTextHandler(&log, nil)))
 	other := listen(t, stores[1])
 	for range 3 {
 		sql(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -2,6 +2,7 @@ package pgstore_test
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -33,12 +34,17 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return another(t) })
 }
 
-func open(t testing.TB, url string, opts ...pgstore.Option) *pgstore.Store {
+func open(t testing.TB, url string) *pgstore.Store {
+	t.Helper()
+	return openWithLog(t, url, nil)
+}
+
+func openWithLog(t testing.TB, url string, log *slog.Logger) *pgstore.Store {
 	t.Helper()
 	if _, measured := t.(*testing.B); !measured {
 		url += "&pool_max_conns=5" // each is a process that has to be started; and so they are waited for, too
 	}
-	s, err := pgstore.Open(context.Background(), url, opts...)
+	s, err := pgstore.Open(context.Background(), url, log)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s

@@ -17,7 +17,7 @@ func TestSeveralStartAtOnce(t *testing.T) {
 	url := postgres.Database(t)
 	var stores [8]*pgstore.Store
 	concurrently(len(stores), func(i int) {
-		s, err := pgstore.Open(context.Background(), url)
+		s, err := pgstore.Open(context.Background(), url, nil)
 		if err != nil {
 			t.Error(err)
 			return
@@ -75,7 +75,7 @@ func TestASchemaThatWillNotDo(t *testing.T) {
 			if test.asUser {
 				url = asUser(url)
 			}
-			s, err := pgstore.Open(t.Context(), url)
+			s, err := pgstore.Open(t.Context(), url, nil)
 			if test.want != "" {
 				require.ErrorContains(t, err, test.want)
 				require.NotErrorIs(t, err, store.ErrUnavailable, "trying again does not help")
@@ -95,7 +95,7 @@ func TestASchemaThatWillNotDo(t *testing.T) {
 // grantAll has the superuser create the schema, and gives the limited role the rights that the docs name.
 func grantAll(t *testing.T) func(url string) {
 	return func(url string) {
-		s, err := pgstore.Open(t.Context(), url)
+		s, err := pgstore.Open(t.Context(), url, nil)
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
 		sql(t, url, `GRANT USAGE ON SCHEMA relukko_go TO limited`)
@@ -117,7 +117,7 @@ func TestADatabaseThatWillNotDo(t *testing.T) {
 		"nobody there":     {"postgres://user:s3cret@127.0.0.1:1/db", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := pgstore.Open(t.Context(), test.url)
+			_, err := pgstore.Open(t.Context(), test.url, nil)
 			require.Error(t, err)
 			require.Equal(t, test.unavailable, errors.Is(err, store.ErrUnavailable), "%v", err)
 			require.NotContains(t, err.Error(), "s3cret")
@@ -125,6 +125,6 @@ func TestADatabaseThatWillNotDo(t *testing.T) {
 	}
 	latin := strings.Replace(url, "///", "///latin_", 1)
 	sql(t, url, `CREATE DATABASE latin_`+strings.SplitN(strings.SplitN(url, "///", 2)[1], "?", 2)[0]+` ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0`)
-	_, err := pgstore.Open(t.Context(), latin)
+	_, err := pgstore.Open(t.Context(), latin, nil)
 	require.ErrorContains(t, err, "LATIN1")
 }

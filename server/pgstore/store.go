@@ -42,25 +42,13 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Option sets up a Store.
-type Option func(*Store)
-
-// WithLogger has the store log to l when it can't hear other servers, and when it can again. By default it is silent.
-func WithLogger(l *slog.Logger) Option {
-	return func(s *Store) {
-		if l != nil {
-			s.log = l
-		}
-	}
-}
-
 // Open connects to the database and brings its schema up to date. Ctx bounds this, no more than 10 s; the store itself
 // lives until Close. An error that is store.ErrUnavailable may be gone when tried again: the database could not be reached.
 //
 // The url is what psql takes: postgres://user:password@host:5432/database?sslmode=verify-full, several hosts with commas
 // between them, or key=value pairs; PGHOST and the like fill in what it leaves out. Further parameters: pool_max_conns
 // (by default 16; two more are opened beside them), connect_timeout (2 s), target_session_attrs (read-write).
-func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
+func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("relukko: the database's URL: %w", err)
@@ -68,10 +56,10 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	if !strings.Contains(url, "pool_max_conns") {
 		config.MaxConns = maxConns
 	}
-	s := &Store{log: slog.New(slog.DiscardHandler)}
-	for _, o := range opts {
-		o(s)
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
+	s := &Store{log: log}
 	var id [8]byte
 	rand.Read(id[:]) // never fails
 	s.id = int64(binary.BigEndian.Uint64(id[:]))
