@@ -16,7 +16,8 @@ const (
 	maxPayload = 7999         // bytes that a notification may have
 )
 
-// kinds are the kinds of events as they travel. They are for ever: programs of several versions talk to each other.
+// kinds are the kinds of events in notifications. They must not change: programs of several
+// versions talk to each other.
 var kinds = map[store.EventKind]string{
 	store.EventCreated:   "created",
 	store.EventUpdated:   "updated",
@@ -26,7 +27,7 @@ var kinds = map[store.EventKind]string{
 	store.EventFree:      "free",
 }
 
-// message is an event as it travels, one line of JSON. Times are microseconds since 1970.
+// message is an event in a notification, one line of JSON. Times are in microseconds since 1970.
 type message struct {
 	Kind    string  `json:"k"`
 	ID      string  `json:"i,omitempty"`
@@ -45,7 +46,8 @@ func encode(e store.Event) []byte {
 	m := message{Kind: kinds[e.Kind], Name: l.Name, Mark: e.Mark}
 	if l.ID != "" {
 		m.ID, m.Creator, m.IP, m.Token = l.ID, l.Creator, l.IP, l.FencingToken
-		m.Expires, m.Created, m.Updated = l.ExpiresAt.UnixMicro(), l.CreatedAt.UnixMicro(), l.UpdatedAt.UnixMicro()
+		m.Expires, m.Created = l.ExpiresAt.UnixMicro(), l.CreatedAt.UnixMicro()
+		m.Updated = l.UpdatedAt.UnixMicro()
 	}
 	var line bytes.Buffer
 	enc := json.NewEncoder(&line)
@@ -54,7 +56,7 @@ func encode(e store.Event) []byte {
 	return bytes.TrimSuffix(line.Bytes(), []byte("\n"))
 }
 
-// decode answers the zero Event for a kind that it does not know: that of a later version, which has to make do without us.
+// decode returns the zero Event for a kind that it does not know, which a later version may send.
 func decode(line string) (store.Event, error) {
 	var m message
 	if err := json.Unmarshal([]byte(line), &m); err != nil {
@@ -68,7 +70,8 @@ func decode(line string) (store.Event, error) {
 		if m.ID != "" {
 			e.Lock = store.Lock{
 				ID: m.ID, Name: m.Name, Creator: m.Creator, IP: m.IP, FencingToken: m.Token,
-				ExpiresAt: fromMicro(m.Expires), CreatedAt: fromMicro(m.Created), UpdatedAt: fromMicro(m.Updated),
+				ExpiresAt: fromMicro(m.Expires), CreatedAt: fromMicro(m.Created),
+				UpdatedAt: fromMicro(m.Updated),
 			}
 		}
 		return e, nil
@@ -78,8 +81,8 @@ func decode(line string) (store.Event, error) {
 
 func fromMicro(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
-// pack puts events into as few payloads as hold them. Each begins with a line that says who sends it. An event that is too large
-// for any becomes an EventMissed.
+// pack puts events into as few payloads as hold them. Each begins with a line that names the
+// sender. An event that is too large becomes an EventMissed.
 func pack(sender int64, events []store.Event) []string {
 	head := strconv.AppendInt(nil, sender, 16)
 	var payloads []string
@@ -102,7 +105,7 @@ func pack(sender int64, events []store.Event) []string {
 
 var errPayload = errors.New("relukko: not understood")
 
-// unpack answers who sent a payload, and its events; with an error also those that were understood.
+// unpack returns the sender of a payload, and its events; with an error, those it understood.
 func unpack(payload string) (sender int64, events []store.Event, err error) {
 	head, rest, _ := strings.Cut(payload, "\n")
 	if sender, err = strconv.ParseInt(head, 16, 64); err != nil {

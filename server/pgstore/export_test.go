@@ -19,9 +19,9 @@ var (
 
 // Listens tells whether notifications are heard right now.
 func (s *Store) Listens() bool {
-	s.lookout.mu.Lock()
-	defer s.lookout.mu.Unlock()
-	return !s.lookout.deaf
+	s.tracker.mu.Lock()
+	defer s.tracker.mu.Unlock()
+	return !s.tracker.unheard
 }
 
 // Heeded tells whether the store thinks that somebody listens to it.

@@ -14,7 +14,7 @@ import (
 // TestTheLookoutForgets: however much stands in the way of however many, its memory is bounded.
 func TestTheLookoutForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var l lookout
+		var l tracker
 		l.init()
 		for i := range 2 * maxHolders {
 			name := fmt.Sprint("lock ", i)
@@ -22,7 +22,7 @@ func TestTheLookoutForgets(t *testing.T) {
 		}
 		require.Len(t, l.holders, maxHolders)
 		require.Len(t, l.tried, 2*maxHolders)
-		time.Sleep(noteEndures + time.Second)
+		time.Sleep(noteLasts + time.Second)
 		l.due(time.Now(), time.Now())
 		require.Empty(t, l.tried)
 	})
@@ -31,7 +31,7 @@ func TestTheLookoutForgets(t *testing.T) {
 // TestTheLookoutKnowsWhenToLook next, and for what.
 func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var l lookout
+		var l tracker
 		l.init()
 		began := time.Now()
 		due := func() (free, nobody []string, look bool, wait time.Duration) { return l.due(time.Now(), began) }
@@ -43,11 +43,11 @@ func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 		l.held(in, holder)
 		_, _, look, wait := due()
 		require.False(t, look)
-		require.Equal(t, lookDeaf, wait)
-		l.setDeaf(false)
+		require.Equal(t, checkUnheard, wait)
+		l.setUnheard(false)
 		_, _, _, wait = due()
-		require.Equal(t, lookEvery, wait)
-		time.Sleep(lookEvery)
+		require.Equal(t, checkEvery, wait)
+		time.Sleep(checkEvery)
 		_, _, look, _ = due()
 		require.True(t, look)
 
@@ -55,8 +55,8 @@ func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 		_, nobody, look, wait := due()
 		require.False(t, look)
 		require.Empty(t, nobody)
-		require.Equal(t, ownLineHas, wait)
-		time.Sleep(ownLineHas)
+		require.Equal(t, ownQueueHas, wait)
+		time.Sleep(ownQueueHas)
 		_, nobody, _, _ = due()
 		require.Equal(t, []string{"robot-arm-1"}, nobody)
 
@@ -64,7 +64,7 @@ func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 		l.free(holder)
 		l.held(in, holder) // tried again in time
 		l.left("robot-arm-2", 300*time.Millisecond)
-		time.Sleep(ownLineHas)
+		time.Sleep(ownQueueHas)
 		free, nobody, _, _ := due()
 		require.Empty(t, free)
 		require.Empty(t, nobody)
@@ -86,7 +86,7 @@ func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 // TestTheLookoutIsNotWokenForEach name that is left to another server or comes free, which would be a look at all of them for each.
 func TestTheLookoutIsNotWokenForEach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var l lookout
+		var l tracker
 		l.init()
 		rings := 0
 		rung := func() {
@@ -97,7 +97,7 @@ func TestTheLookoutIsNotWokenForEach(t *testing.T) {
 			default:
 			}
 		}
-		l.setDeaf(false)
+		l.setUnheard(false)
 		rung()
 		for i := range 1000 {
 			name := fmt.Sprint("lock ", i)
