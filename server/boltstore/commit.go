@@ -46,7 +46,6 @@ type committer struct {
 	disk      *disk
 	view      view
 	surprises surprises
-	floor     uint64 // all tokens given out from now on are greater
 
 	bell    chan struct{} // there is something to do
 	ended   chan struct{} // closed when the committer has ended; err is how the file was closed
@@ -67,8 +66,6 @@ func (c *committer) start(w *state) {
 	c.ended = make(chan struct{})
 	c.started = time.Now()
 	c.surprises.changed = make(chan struct{})
-	c.floor = c.firstToken() // the file may be an old backup
-	w.Token = max(w.Token, c.floor)
 	c.view.show(w)
 	go c.commit(w)
 }
@@ -284,7 +281,6 @@ func (c *committer) recover() *state {
 		c.unknown = err
 		return nil
 	}
-	w.Token = max(w.Token, c.floor)
 	c.view.show(w)
 	if committed {
 		c.surprises.add()

@@ -91,7 +91,6 @@ func (c *config) writeEmpty(path string) error {
 	if err != nil {
 		return err
 	}
-	first := summary{token: c.firstToken()}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range []string{bucketStore, bucketLocks, bucketMarks} {
 			if _, err := tx.CreateBucket([]byte(name)); err != nil {
@@ -102,14 +101,10 @@ func (c *config) writeEmpty(path string) error {
 		if err := b.Put([]byte(keyFormat), []byte(strconv.Itoa(formatVersion))); err != nil {
 			return err
 		}
-		return b.Put([]byte(keyState), first.encode())
+		return b.Put([]byte(keyState), new(summary).encode())
 	})
 	return errors.Join(err, db.Close())
 }
-
-// firstToken returns a fencing token that is greater than those of stores that are lost, if the
-// clock is right.
-func (c *config) firstToken() uint64 { return uint64(max(c.now().UnixMicro(), 0)) }
 
 // copyNew copies a small file to a path where there is none. A crash leaves a file that Open
 // refuses.

@@ -36,7 +36,6 @@ func New(opts ...Option) *Store {
 	for _, o := range opts {
 		o(s)
 	}
-	s.state.Token = uint64(time.Now().UnixMicro())
 	return s
 }
 

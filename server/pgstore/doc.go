@@ -80,7 +80,7 @@
 //
 //	GRANT USAGE ON SCHEMA relukko_go TO relukko;
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA relukko_go TO relukko;
-//	GRANT USAGE ON ALL SEQUENCES IN SCHEMA relukko_go TO relukko;
+//	GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA relukko_go TO relukko;
 //
 // and EXECUTE on the functions, which everybody has by default. The tables are small and change all the time. Transactions that
 // stay open for hours anywhere in the same database keep autovacuum from clearing up behind them; let it run.

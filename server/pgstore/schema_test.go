@@ -100,7 +100,7 @@ func grantAll(t *testing.T) func(url string) {
 		require.NoError(t, s.Close())
 		sql(t, url, `GRANT USAGE ON SCHEMA relukko_go TO limited`)
 		sql(t, url, `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA relukko_go TO limited`)
-		sql(t, url, `GRANT USAGE ON ALL SEQUENCES IN SCHEMA relukko_go TO limited`)
+		sql(t, url, `GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA relukko_go TO limited`)
 	}
 }
 

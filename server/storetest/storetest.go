@@ -327,6 +327,9 @@ func oneOfManyDeletesWins(t *testing.T, s tested) {
 
 func fencingTokensRise(t *testing.T, s tested) {
 	last := map[string]uint64{}
+	first := s.create(newLock("robot-arm-3"))
+	require.GreaterOrEqual(t, first.FencingToken, uint64(first.CreatedAt.UnixMicro()),
+		"as for every store before this one")
 	for i := range 30 {
 		name := []string{"robot-arm-1", "robot-arm-2"}[i%2]
 		lock := s.create(newLock(name))
