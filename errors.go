@@ -3,10 +3,11 @@ package relukko
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 var (
@@ -29,11 +30,19 @@ var (
 // LockedError says who holds the lock. errors.Is finds [ErrLocked].
 type LockedError struct {
 	Name   string
-	Holder *api.Lock // nil where the backend did not say
+	Holder *api.Lock  // nil where the backend did not say
+	Lost   *LostError // a goroutine of this process lost the lock, and has not called Unlock; else nil
 }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("relukko: lock %q: %s", e.Name, heldBy(e.Holder))
+	return fmt.Sprintf("relukko: lock %q: %s", e.Name, e.who())
+}
+
+func (e *LockedError) who() string {
+	if e.Lost != nil {
+		return fmt.Sprintf("a goroutine of this process has lost it (%s) and has not called Unlock yet", e.Lost.ID)
+	}
+	return heldBy(e.Holder)
 }
 
 // Is reports whether target is [ErrLocked].
@@ -127,6 +136,22 @@ type opError struct {
 func (e *opError) Error() string   { return fmt.Sprintf("relukko: lock %q: %s", e.name, e.text) }
 func (e *opError) Unwrap() []error { return e.errs }
 
+// failed returns the error for a request that the driver could not grant.
+func (m *Mutex) failed(err error, waited bool) error {
+	f, ok := errors.AsType[*acquire.Failure](err)
+	if !ok {
+		return m.errorf([]error{err}, "%v", err)
+	}
+	if !f.Held {
+		return m.errorf(f.Errs, "%s", f.Text)
+	}
+	locked := &LockedError{Name: m.name, Holder: f.Holder}
+	if !waited {
+		return locked
+	}
+	return m.errorf(append(f.Errs, locked), "%s; %s", f.Text, locked.who())
+}
+
 func (m *Mutex) errorf(errs []error, format string, args ...any) error {
 	return &opError{m.name, fmt.Sprintf(format, args...), errs}
 }
@@ -137,7 +162,7 @@ func heldBy(holder *api.Lock) string {
 		return "held by somebody else"
 	}
 	who := "somebody who gave no name"
-	if creator := markSuffix.ReplaceAllString(holder.Creator, ""); creator != "" {
+	if creator, _, _ := wire.CutMark(holder.Creator); creator != "" {
 		who = creator
 	}
 	if holder.IP != "" {
@@ -145,6 +170,3 @@ func heldBy(holder *api.Lock) string {
 	}
 	return fmt.Sprintf("held by %s since %s, lock id %s", who, holder.CreatedAt.Format(time.RFC3339), holder.ID)
 }
-
-// markSuffix is what a Lock call appends to its creator; nobody wants to read it.
-var markSuffix = regexp.MustCompile(` #[a-z0-9]{12,}$`)

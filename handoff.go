@@ -1,6 +1,9 @@
 package relukko
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 const (
 	maxHandoff  = 100 * time.Millisecond // from one acquisition, then others get their turn
@@ -34,12 +37,12 @@ func WithHandoff() Option { return func(o *options) { o.handoff = true } }
 func (m *Mutex) handOn(s *Session) bool {
 	l := s.lease
 	m.mu.Lock()
-	queued := len(m.queue) > 0
+	queued := len(m.waiting) > 0
 	m.mu.Unlock()
 	if !queued || !l.leave(s) {
 		return false
 	}
-	s.done(ErrUnlocked)
+	s.finish(ErrUnlocked)
 	m.mu.Lock()
 	m.left = l
 	m.turn.Release(1)
@@ -50,7 +53,7 @@ func (m *Mutex) handOn(s *Session) bool {
 
 // takeOver gives the lease that was handed on, if there is one that is not
 // over, to the goroutine that has the turn.
-func (m *Mutex) takeOver(a *acquisition) *Session {
+func (m *Mutex) takeOver(parent context.Context) *Session {
 	m.mu.Lock()
 	l := m.left
 	m.left = nil
@@ -58,26 +61,14 @@ func (m *Mutex) takeOver(a *acquisition) *Session {
 	if l == nil {
 		return nil
 	}
-	s := newSession(a.parent, l)
+	s := newSession(parent, l)
 	l.expire()
 	if loss := l.enter(s); loss != nil {
-		s.done(loss)
-		l.giveBack(a.parent, loss)
+		s.finish(loss)
+		l.giveBack(parent, loss)
 		return nil
 	}
-	m.mu.Lock()
-	m.session = s
-	m.mu.Unlock()
-	return s
-}
-
-// lease is what the process holds, whoever is inside; nil if nothing. The
-// caller holds m.mu.
-func (m *Mutex) lease() *lease {
-	if m.session != nil {
-		return m.session.lease
-	}
-	return m.left
+	return m.inside(s)
 }
 
 // clearUp releases, behind, a lease that was handed on to nobody, because who
@@ -91,8 +82,8 @@ func (m *Mutex) clearUp() {
 	l := m.left
 	m.left = nil
 	go func() {
-		defer m.turn.Release(1)
-		if err := l.release(l.values); err != nil {
+		defer m.leaveTurn()
+		if err := l.release(l.grant.Values); err != nil {
 			m.log.Warn("lock not released in good order", "lock", m.name, "error", err)
 		}
 	}()

@@ -5,266 +5,231 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/clock"
 )
 
 const (
 	firstHeartbeat = time.Second           // at most; sections shorter than this never send one
 	maxHeartbeat   = 30 * time.Second      // between two heartbeats, however long the TTL
-	minHeartbeat   = 50 * time.Millisecond // however short the lease that the backend grants, however many the broadcasts
-	maxAttempt     = 10 * time.Second      // for one renewal
-	minAttempt     = time.Millisecond      // with less time left none is worth sending
+	minHeartbeat   = 50 * time.Millisecond // however short the lease, however many the hints
+	maxPause       = time.Second           // after a renewal that failed
+	maxAttempt     = 30 * time.Second      // for one renewal
 	confirmJump    = time.Second           // for a renewal after the clocks have jumped
+	forgottenAgain = 10 * time.Minute      // between two warnings of a lock that nobody unlocks
 )
 
-// run is one heartbeat. It has a goroutine of its own; between two heartbeats
-// there is none, so that a lock which is held costs memory only.
-func (l *lease) run() {
-	l.mu.Lock()
-	if l.err != nil || l.cancel != nil {
-		l.mu.Unlock()
+// The lease is counted so that it can only end early. It runs from the instant
+// before the last acknowledged request was sent, on the local clocks. A renewal
+// that is not acknowledged may take effect or not: it may shorten the lease to a
+// TTL from when it was sent, and never lengthens it.
+
+// end returns when the lease ends. The caller holds l.mu.
+func (l *lease) end() clock.Instant {
+	if len(l.unacked) == 0 {
+		return l.acked
+	}
+	return l.acked.Earlier(l.unacked[0].Add(l.m.ttl))
+}
+
+// left returns for how long the contexts may still live: until a tenth of the
+// lease before its end, so that the work has a little time to stop while it is
+// still alone. The caller holds l.mu.
+func (l *lease) left() time.Duration {
+	now := l.m.driver.Clock().Now()
+	left := l.end().Sub(now) - min(l.m.ttl, l.length)/10
+	if !l.limit.IsZero() {
+		left = min(left, l.limit.Sub(now))
+	}
+	return left
+}
+
+// arm sets the timer that ends the contexts. The caller holds l.mu.
+func (l *lease) arm() {
+	if l.expiry == nil {
+		l.expiry = time.AfterFunc(l.left(), l.expire)
 		return
 	}
-	ctx, cancel := context.WithCancel(l.task.Once(l.values))
+	l.expiry.Reset(l.left())
+}
+
+// renew makes one attempt to renew the lease. The timer l.beat starts it on a
+// goroutine of its own, and starts another one over another connection where
+// this one takes long: attempts overlap, and the first answer counts. Between
+// heartbeats a lock that is held has no goroutine.
+func (l *lease) renew() {
+	l.mu.Lock()
+	left := l.left()
+	if l.err != nil || left <= 0 {
+		l.mu.Unlock()
+		l.expire()
+		return
+	}
+	sent := l.m.driver.Clock().Now()
+	l.unacked = append(l.unacked, sent)
+	if end := sent.Add(l.m.ttl).Time(); end.After(l.latest) {
+		l.latest = end
+	}
+	first := l.ctx == nil
+	if first {
+		l.ctx, l.cancel = context.WithCancel(l.m.tasks.Context(l.grant.Values))
+	}
+	left = l.left()
+	l.arm()
+	l.beat.Reset(max(left/6, l.m.ttl/40))
+	retry := l.open%2 == 1
+	l.open++
+	l.hinted = false
+	limit := min(left, maxAttempt)
+	ctx, cancel := context.WithTimeout(l.ctx, limit)
 	defer cancel()
-	l.cancel, l.poke = cancel, make(chan struct{}, 1)
-	first := !l.guarded
-	l.guarded = true
 	l.mu.Unlock()
 	if first {
-		l.hub.guard(l)
+		l.watch()
 	}
-	l.renew(ctx)
-	l.rest()
+	lock, err := l.m.driver.Renew(ctx, l.grant, l.m.ttl, retry)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer within %v", limit.Round(time.Millisecond)) // nobody else's time limit
+	}
+	l.answered(sent, lock, err)
 }
 
-// rest ends a heartbeat and sets the timer for the next one.
-func (l *lease) rest() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	next := max(jitter(min(l.m.ttl/3, l.length/3, maxHeartbeat)), minHeartbeat)
-	select {
-	case <-l.poke:
-		next = l.soon()
+// answered handles the result of a renewal that was sent then.
+func (l *lease) answered(sent clock.Instant, lock api.Lock, err error) {
+	switch {
+	case err == nil:
+		l.m.silence.Heard()
+		l.renewed(sent, lock)
+	case errors.Is(err, api.ErrGone):
+		l.lose(LossDeleted, err)
+	case acquire.Refused(err):
+		l.lose(LossRefused, err)
 	default:
-	}
-	l.cancel, l.poke, l.breakOff = nil, nil, nil
-	if l.err == nil {
-		l.beat.Reset(next)
+		l.failed(sent, err)
 	}
 }
 
-// soon is how long until the backend may be asked out of turn: at once, unless
-// it just has been. A flood of broadcasts must not become one of renewals. The
-// caller holds l.mu, and has it asked then.
-func (l *lease) soon() time.Duration {
-	now := time.Now()
-	if l.outOfTurn.Before(now) {
-		l.outOfTurn = l.outOfTurn.Add(minHeartbeat)
-		if l.outOfTurn.Before(now) {
-			l.outOfTurn = now
-		}
-	}
-	return l.outOfTurn.Sub(now)
-}
-
-// jitter shortens d by up to a tenth: only shortens, since every renewal that
-// comes later leaves less time for an outage.
-func jitter(d time.Duration) time.Duration {
-	return d - rand.N(d/10+1)
-}
-
-// renew asks the backend until it has acknowledged a renewal or the lease is
-// over.
-func (l *lease) renew(beat context.Context) {
-	for {
-		l.mu.Lock()
-		left, id := l.left(), l.lock.ID
-		l.mu.Unlock()
-		if left < minAttempt {
-			sleep(beat, left)
-			l.expire()
-			return
-		}
-		limit := min(min(left, l.m.ttl, maxLease)*9/20, maxAttempt)
-		ctx, cancel := context.WithTimeout(beat, limit)
-		l.mu.Lock()
-		l.breakOff = cancel
-		l.mu.Unlock()
-		sent := l.hub.now()
-		had := l.shorten(sent)
-		lock, err := l.m.client.KeepAlive(ctx, id, l.m.ttl)
-		ended := ctx.Err()
-		cancel()
-		if err == nil {
-			l.renewed(lock, sent)
-			l.m.answered()
-			return
-		}
-		if beat.Err() != nil {
-			l.lose(LossUnreachable, context.Cause(beat)) // unless it has ended otherwise
-			return
-		}
-		switch {
-		case errors.Is(err, api.ErrGone):
-			l.lose(LossDeleted, err)
-			return
-		case refused(err):
-			l.lose(LossRefused, err)
-			return
-		}
-		before := l.last()
-		pause := l.failed(err, sent, had)
-		if ended != nil {
-			err = fmt.Errorf("no answer within %v", limit) // nobody's context but ours
-			if before != nil && limit < l.m.ttl/20 {
-				err = before // says more than that there was hardly any time left
-			}
-			l.note(err)
-		}
-		l.m.log.Info("lock not renewed, trying again", "lock", l.m.name, "id", id, "in", pause, "error", err)
-		l.pause(beat, pause)
-	}
-}
-
-// pause returns after d, or earlier when the backend is to be asked at once or
-// the lease is over.
-func (l *lease) pause(beat context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-l.poke:
-		l.mu.Lock()
-		d = l.soon()
-		l.mu.Unlock()
-		sleep(beat, d)
-	case <-beat.Done():
-	}
-}
-
-func (l *lease) last() error {
+// renewed counts the lease that an acknowledged renewal has granted, and sets
+// the timer for the next one.
+func (l *lease) renewed(sent clock.Instant, lock api.Lock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.lastErr
-}
-
-func (l *lease) note(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lastErr = err
-}
-
-// shorten counts on the renewal that is about to be sent taking effect without
-// ever being acknowledged: the lease then ends a TTL from now, even if it was
-// longer. It returns the end so far.
-func (l *lease) shorten(sent instant) (had instant) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	had = l.deadline
-	if l.err == nil {
-		end := sent.add(l.m.ttl)
-		l.deadline = had.earlier(end)
-		if end.mono.After(l.latest) {
-			l.latest = end.mono
-		}
-		l.arm()
-	}
-	return had
-}
-
-// renewed counts the lease that an acknowledged renewal granted.
-func (l *lease) renewed(lock api.Lock, sent instant) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err != nil {
-		return
+	l.open--
+	if l.err != nil || sent.Time().Before(l.sent.Time()) {
+		return // over, or a later one was acknowledged before
 	}
 	length := lock.ExpiresAt.Sub(lock.UpdatedAt)
 	l.lastErr = nil
 	if length < minHeartbeat {
 		l.lastErr = fmt.Errorf("the backend answered the renewal with a lease of %v", length)
 	}
-	l.lock = lock
-	l.grant(sent, max(0, min(l.m.ttl, length)))
+	l.lock, l.length, l.sent = lock, max(0, min(l.m.ttl, length)), sent
+	l.acked, l.unacked, l.limit = sent.Add(l.length), nil, clock.Instant{}
+	l.latest = laterOf(l.latest, l.acked.Time())
 	l.arm()
+	if !l.hinted { // else the next one is due already
+		l.beat.Reset(max(jitter(min(l.m.ttl/3, l.length/3, maxHeartbeat)), minHeartbeat))
+	}
+	l.warnForgotten(sent)
 }
 
-// failed notes a renewal that was not acknowledged and returns how long to
-// pause. An attempt that timed out was pause enough: an outage shorter than
-// half a TTL must leave time for one more attempt after it.
-func (l *lease) failed(err error, sent, had instant) time.Duration {
+// failed handles a renewal that was not acknowledged, and sets the timer for the
+// next one.
+func (l *lease) failed(sent clock.Instant, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lastErr = err
-	if api.NoEffect(err) && l.err == nil {
-		l.deadline = had
+	l.open--
+	if l.err != nil || sent.Time().Before(l.sent.Time()) {
+		return
+	}
+	if api.NoEffect(err) {
+		l.unacked = slices.DeleteFunc(l.unacked, func(i clock.Instant) bool { return i == sent })
 		l.arm()
 	}
-	left := l.left()
-	pause := min(l.m.ttl/50, left/4, time.Second)
 	var e *api.Error
-	if errors.As(err, &e) {
+	answered := errors.As(err, &e)
+	first := l.lastErr == nil
+	if first || answered || l.m.driver.Clock().Now().Sub(sent) > l.m.ttl/20 {
+		l.lastErr = err // else it says no more than that there was hardly any time left
+	}
+	left, pause := l.left(), min(l.m.ttl/50, maxPause)
+	if answered {
 		pause = max(pause, min(e.RetryAfter, left/2))
 	}
-	return pause - l.hub.now().mono.Sub(sent.mono)
+	if pause >= left {
+		return // no time for another one
+	}
+	if !l.hinted && l.open == 0 {
+		l.beat.Reset(pause)
+	}
+	if first {
+		l.m.log.Info("lock not renewed, retrying", "lock", l.m.name, "id", l.lock.ID, "left", left, "error", err)
+	}
 }
 
-// check has the heartbeat ask the backend now.
+// jitter shortens d by up to a tenth. It never lengthens it: a renewal that
+// comes later leaves less time for an outage.
+func jitter(d time.Duration) time.Duration {
+	return d - rand.N(d/10+1)
+}
+
+// watch has the lease renewed out of turn when something may have happened to
+// it.
+func (l *lease) watch() {
+	deletions := l.m.driver.Watch(l.grant, l.check)
+	jumps := l.m.driver.Clock().OnJump(l.jumped)
+	unwatch := func() { deletions(); jumps() }
+	l.mu.Lock()
+	l.unwatch = unwatch
+	over := l.err != nil
+	l.mu.Unlock()
+	if over {
+		unwatch()
+	}
+}
+
+// check has the lock renewed out of turn, since it may have been deleted: the
+// answer tells. A flood of hints does not become one of renewals.
 func (l *lease) check() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.err != nil:
-	case l.poke == nil:
-		l.beat.Reset(l.soon())
-	default:
-		select {
-		case l.poke <- struct{}{}:
-		default: // it is about to
-		}
+	if l.err != nil || l.hinted {
+		return
 	}
+	l.hinted = true
+	now := time.Now()
+	l.hintedAt = laterOf(l.hintedAt.Add(minHeartbeat), now)
+	l.beat.Reset(l.hintedAt.Sub(now))
 }
 
-// jumped follows a jump of the clocks: what the timers counted is not to be
-// trusted until the backend has acknowledged a renewal.
+// jumped handles a jump of the clocks: the timers have counted wrong, so the
+// lease ends soon unless the backend acknowledges a renewal.
 func (l *lease) jumped() {
 	l.mu.Lock()
 	if l.err == nil {
-		l.limit = l.hub.now().add(confirmJump)
+		l.limit = l.m.driver.Clock().Now().Add(confirmJump)
 		l.arm()
-		if l.breakOff != nil {
-			l.breakOff() // a renewal sent before the jump confirms nothing
-		}
 	}
 	l.mu.Unlock()
 	l.check()
 }
 
-// refused reports whether a renewal or release was answered in a way that no
-// later attempt would change. A 404 or 422 that is not the backend's own, and a
-// 200 that says nothing, are a proxy's doing: they pass.
-func refused(err error) bool {
-	var e *api.Error
-	if !errors.As(err, &e) || api.Transient(err) {
-		return false
-	}
-	return e.Status >= 300 && e.Status != 404 && e.Status != 422
-}
-
-// sleep returns false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
+// warnForgotten warns of a lock whose parent context ended a TTL ago and which
+// is still renewed. Somebody may have forgotten to unlock it, after a panic
+// that was recovered, for example. The caller holds l.mu.
+func (l *lease) warnForgotten(now clock.Instant) {
+	switch {
+	case l.session == nil || l.session.parent.Err() == nil:
+		l.orphaned = clock.Instant{}
+	case l.orphaned.IsZero():
+		l.orphaned, l.warnAfter = now, l.m.ttl
+	case now.Sub(l.orphaned) >= l.warnAfter:
+		l.m.log.Warn("a lock is still held although its context has ended; was Unlock forgotten?",
+			"lock", l.m.name, "id", l.lock.ID, "ended", now.Sub(l.orphaned).Round(time.Second))
+		l.warnAfter = now.Sub(l.orphaned) + forgottenAgain
 	}
 }

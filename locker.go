@@ -28,7 +28,7 @@ const lockerPause = 2 * time.Second // between two Locks, at least
 func (l locker) Lock() {
 	var logged time.Time
 	for {
-		_, err := l.m.acquire(context.Background(), false, l.log())
+		_, err := l.m.acquire(context.Background(), true, l.log())
 		if err == nil {
 			return
 		}
@@ -36,7 +36,7 @@ func (l locker) Lock() {
 			panic(err)
 		}
 		if time.Since(logged) > 50*time.Second {
-			l.log().Warn("lock not acquired, trying on", "lock", l.m.name, "error", err)
+			l.log().Warn("lock not acquired, still trying", "lock", l.m.name, "error", err)
 			logged = time.Now()
 		}
 		pause := lockerPause
@@ -51,7 +51,7 @@ func (l locker) Lock() {
 // hopeless reports whether another Lock would fail in the same way.
 func (l locker) hopeless(err error) bool {
 	var untrusted *tls.CertificateVerificationError
-	return l.m.err != nil || errors.Is(err, api.ErrRefused) || errors.Is(err, api.ErrClosed) || errors.As(err, &untrusted)
+	return l.m.unusable() != nil || errors.Is(err, api.ErrRefused) || errors.Is(err, api.ErrClosed) || errors.As(err, &untrusted)
 }
 
 func (l locker) Unlock() {
@@ -65,7 +65,7 @@ func (l locker) Unlock() {
 }
 
 func (l locker) log() *slog.Logger {
-	if l.m.log.Handler() == slog.DiscardHandler {
+	if l.m.log == nil || l.m.log.Handler() == slog.DiscardHandler {
 		return slog.Default()
 	}
 	return l.m.log

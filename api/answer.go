@@ -3,9 +3,10 @@ package api
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
@@ -21,8 +22,11 @@ func (k *call) success(status int) bool {
 	return status/100 == 2
 }
 
-// decode takes the answer to k from body, whose end is as in read.
+// decode reads the answer to k from body, whose end is as in transport.read.
 func (k *call) decode(body []byte, end error) error {
+	if end == errTooLong {
+		return badAnswer{end}
+	}
 	if end != nil {
 		return end
 	}
@@ -35,7 +39,11 @@ func (k *call) decode(body []byte, end error) error {
 		k.lock = lockOf(&l)
 	case isList:
 		k.list = []Lock{}
-		err := wire.DecodeLocks(body, func(l *wire.Lock) { k.list = append(k.list, lockOf(l)) })
+		err := wire.DecodeLocks(body, func(l *wire.Lock) {
+			if k.name == "" || k.name == l.Name {
+				k.list = append(k.list, lockOf(l))
+			}
+		})
 		if err != nil {
 			return badAnswer{fmt.Errorf("the answer is not a list of locks: %w", err)}
 		}
@@ -51,115 +59,83 @@ func (k *call) decode(body []byte, end error) error {
 	return nil
 }
 
-// accept takes the answer to k. Its error is an *Error where the answer came
+// accept reads the answer to k. Its error is an *Error where the answer came
 // whole and is not what was asked for.
-func (w *transport) accept(k *call, resp *http.Response) error {
+func (t *transport) accept(k *call, resp *http.Response) error {
 	_, size := k.limits()
-	err := w.read(resp.Body, size, k.decode)
+	err := t.read(resp.Body, size, k.decode)
 	if _, ok := err.(badAnswer); ok {
-		return &Error{Op: k.op(), Status: resp.StatusCode, Message: w.clean(err.Error())}
+		return &Error{Op: k.op(), Status: resp.StatusCode, Message: t.clean(err.Error())}
 	}
 	return err
 }
 
 // refusal makes an *Error of an answer that does not promise what was asked
-// for. It is another error where the body decides what the answer means, and
-// breaks off.
-func (w *transport) refusal(k *call, resp *http.Response) error {
+// for. It returns another error where the body decides what the answer means,
+// and breaks off.
+func (t *transport) refusal(k *call, resp *http.Response) error {
 	e := &Error{Op: k.op(), Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header)}
-	switch {
-	case resp.StatusCode == http.StatusSwitchingProtocols:
+	if resp.StatusCode == http.StatusSwitchingProtocols {
 		e.Message = "the answer switches to another protocol"
 		return e // its body is an open connection
-	case resp.StatusCode/100 == 3:
-		e.Message = "an answer that redirects is not followed"
-		if to, err := resp.Location(); err == nil {
-			to.User = nil
-			e.Message = w.clean("not followed, since the API key would be sent along: " + to.String())
-		}
-		return e
 	}
-	return w.read(resp.Body, maxErrorAnswer, func(body []byte, end error) error {
-		switch {
-		case end == nil:
+	return t.read(resp.Body, maxErrorAnswer, func(body []byte, end error) error {
+		if end == nil {
 			e.read(body, k.kind == isLock)
+		}
+		switch {
+		case resp.StatusCode/100 == 3:
+			e.Message = "an answer that redirects is not followed"
+			if to, err := resp.Location(); err == nil {
+				to.User = nil
+				e.Message = "not followed, since the API key would be sent along: " + to.String()
+			}
+		case end == nil:
 		case goneStatus(e.Status) && end != errTooLong:
 			return end
 		default:
 			e.Message = string(body)
 		}
-		e.Message = w.clean(e.Message)
+		e.Message = t.clean(e.Message)
 		return e
 	})
 }
 
-var errTooLong = badAnswer{errors.New("the answer is too long")}
-
-// read hands r to use, which must not keep it: all of it, or its first limit
-// bytes and errTooLong, or what came before the error.
-func (w *transport) read(r io.Reader, limit int, use func(body []byte, end error) error) error {
-	buf := w.buffer.Get().(*[]byte)
-	b := (*buf)[:0]
-	defer func() {
-		if cap(b) <= keepBuffer {
-			*buf = b
-			w.buffer.Put(buf)
-		}
-	}()
-	for {
-		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
-		}
-		n, err := r.Read(b[len(b):min(cap(b), limit+1)])
-		b = b[:len(b)+n]
-		switch {
-		case len(b) > limit:
-			return use(b[:limit], errTooLong)
-		case err == io.EOF:
-			return use(b, nil)
-		case err != nil:
-			return use(b, err)
-		}
-	}
-}
-
-const maxMessage = 256 // bytes of a message that end up in an error
-
-// read makes e of the body of an answer that is not a 2xx. oneLock: what was
-// asked is about one lock.
+// read reads the body of an answer that is not a 2xx. oneLock: what was asked
+// is about one lock.
 func (e *Error) read(body []byte, oneLock bool) {
 	said := wire.DecodeError(e.Status, body)
-	e.Message = said.Message
+	e.Message, e.Own = said.Message, said.Own
 	if said.Holder != nil {
 		holder := lockOf(said.Holder)
 		e.Holder = &holder
 	}
-	e.gone = said.Own && oneLock && goneStatus(e.Status)
+	e.oneLock = oneLock
 }
 
-func goneStatus(status int) bool {
-	return status == http.StatusNotFound || status == http.StatusUnprocessableEntity
-}
-
-// clean makes a text from outside fit for an error: short, on one line, and
-// without what is secret, should that have been sent back.
-func (w *transport) clean(s string) string {
-	for _, secret := range w.secrets {
-		s = strings.ReplaceAll(s, secret, "[secret]")
+// retryAfter reads the header Retry-After: seconds, or a date, which is
+// compared with the answer's own Date where it has one, since the backend's
+// clock need not be ours. It returns 0 where there is none that makes sense.
+func retryAfter(h http.Header) time.Duration {
+	s := strings.TrimSpace(h.Get("Retry-After"))
+	if s == "" {
+		return 0
 	}
-	return wire.Printable(s, maxMessage)
-}
-
-// cleanError is clean for an error. Only one that tells a secret loses its chain.
-func (w *transport) cleanError(err error) error {
-	text := err.Error()
-	for _, secret := range w.secrets {
-		if strings.Contains(text, secret) {
-			return &cleaned{text: w.clean(text)}
+	const most = 1<<63 - 1
+	if strings.Trim(s, "0123456789") == "" {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || n > int64(most/time.Second) {
+			return most
 		}
+		return time.Duration(n) * time.Second
 	}
-	if short := wire.Printable(text, 2*maxMessage); short != text {
-		return &cleaned{text: short, err: err}
+	at, err := http.ParseTime(s)
+	if err != nil {
+		return 0
 	}
-	return err
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return max(at.Sub(now), 0)
 }

@@ -1,27 +1,25 @@
 package api
 
 import (
+	"bytes"
 	"context"
-	"errors"
-	"log/slog"
-	"net/http"
+	"io"
+	"net/http/httptrace"
 	"strconv"
-	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
-	"gitlab.com/relukko/relukko-go/internal/tasks"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 type kind int
 
 const (
-	isLock   kind = iota // about the lock id; answered by that lock
-	isCreate             // answered by a lock of that name
-	isList               // answered by an array of locks
-	isHealth             // answered by anything
+	isLock   kind = iota // about the lock id; the answer is that lock
+	isCreate             // the answer is a lock of that name
+	isList               // the answer is an array of locks; only those of that name count
+	isHealth             // the answer may be anything
 	isCallOff
 )
 
@@ -29,20 +27,52 @@ const (
 	attemptTime = 5 * time.Second  // one attempt, from dialing to the last byte of the answer
 	listTime    = 60 * time.Second // of a List, whose answer may be large
 	retryTime   = time.Minute      // all attempts of a call whose context has no deadline
+	maxWait     = wire.MaxWait
 
 	maxAnswer      = 1 << 20  // bytes
 	maxListAnswer  = 64 << 20 // bytes
 	maxErrorAnswer = 64 << 10 // bytes that are read of a body that comes with an error
 )
 
+// A CallOption changes one call of a Client's method.
+type CallOption func(*call)
+
+// Wait lets a backend that has a queue keep a create for up to d (in whole
+// seconds, rounded up, at most 30 s) while the name is held, and answer when
+// its turn comes. Any other backend answers immediately, see [Client.MaxWait].
+// Zero and less: do not wait. It has no effect on other calls than
+// [Client.Create].
+func Wait(d time.Duration) CallOption {
+	return func(k *call) {
+		if k.kind == isCreate {
+			seconds := (min(d, maxWait) + time.Second - 1) / time.Second
+			k.wait = max(seconds, 0) * time.Second
+		}
+	}
+}
+
+// Once makes one attempt, without a retry. Where the context has a deadline the
+// attempt may take that long, instead of 5 s (60 s for lists).
+func Once() CallOption {
+	return func(k *call) { k.once, k.unhurried = true, true }
+}
+
+// FreshConn makes each attempt over a connection of its own, which is closed
+// afterwards: for when the kept ones may be dead. They stay open.
+func FreshConn() CallOption {
+	return func(k *call) { k.fresh = true }
+}
+
 // call is one call of a public method, with all its attempts.
 type call struct {
 	verb, id, name string // what is asked, of what: one of id and name, or none
 	kind           kind
-	method, path   string // the path behind the id
-	once           bool   // asking twice may do it twice
-	wait           time.Duration
-	body           []byte // stays as it is once the first attempt has begun
+	method, path   string        // the path after the id
+	once           bool          // there is no second attempt
+	unhurried      bool          // an attempt may take until the context's deadline
+	fresh          bool          // each attempt takes a connection of its own
+	wait           time.Duration // of a create, in the backend's queue
+	body           []byte        // does not change once the first attempt has begun
 	creator        string
 	like           wire.Lock // what the answer will resemble
 	bad            error     // why k cannot be asked
@@ -50,13 +80,22 @@ type call struct {
 	lock Lock // the answer
 	list []Lock
 
-	cancel     context.CancelFunc // of the attempt under way; guarded by calls.mu
-	untilClose bool               // ends when Close begins
-	first      attempt
-	buffer     [192]byte // of body, where it fits
+	mu        sync.Mutex
+	cancel    context.CancelFunc // of the attempt under way
+	abandoned bool               // by Shutdown
+
+	first  attempt
+	buffer [192]byte // of body, where it fits
 }
 
-// op says what is asked, for errors.
+// apply applies the caller's options.
+func (k *call) apply(opts []CallOption) {
+	for _, opt := range opts {
+		opt(k)
+	}
+}
+
+// op returns what is asked, for errors.
 func (k *call) op() string {
 	switch {
 	case k.kind == isCallOff:
@@ -72,7 +111,7 @@ func (k *call) op() string {
 	return k.verb
 }
 
-// limits are the time and the size of one attempt.
+// limits returns the time and the size of one attempt.
 func (k *call) limits() (time.Duration, int) {
 	if k.kind == isList {
 		return listTime, maxListAnswer
@@ -80,111 +119,36 @@ func (k *call) limits() (time.Duration, int) {
 	return attemptTime + k.wait, maxAnswer
 }
 
-// do makes the attempts of k.
-func (c *Client) do(ctx context.Context, k *call) error {
-	if err := c.calls.begin(ctx, k); err != nil {
-		return &failure{op: k.op(), err: err, notSent: true}
-	}
-	defer c.calls.end(k)
-	if c.trusted {
-		k.trust()
-		return nil
-	}
-	if k.bad != nil {
-		return &failure{op: k.op(), err: k.bad, notSent: true}
-	}
-	begin := time.Now()
-	err := c.attempt(ctx, k, &k.first)
-	if err == nil || k.once || !Transient(err) || tasks.IsOnce(ctx) {
-		return err
-	}
-	return c.retry(ctx, k, begin, err)
+func (k *call) newBody() (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(k.body)), nil
 }
 
-// retry repeats k, whose first attempt began at begin and failed with err,
-// until it succeeds, fails for good or runs out of time.
-func (c *Client) retry(ctx context.Context, k *call, begin time.Time, err error) error {
-	end, hasEnd := ctx.Deadline()
-	if !hasEnd {
-		end = begin.Add(retryTime)
-	}
-	waits := retryWaits()
-	maybe := false // an attempt so far may have done what was asked
-	for {
-		maybe = maybe || mayHaveDone(err)
-		wait := waits.NextBackOff()
-		if e, ok := errors.AsType[*Error](err); ok {
-			wait = max(wait, e.RetryAfter)
-		}
-		if wait >= time.Until(end) {
-			return err
-		}
-		if stop := c.calls.sleep(ctx, wait); stop != nil {
-			return &failure{op: k.op(), err: after(stop, err), notSent: !maybe}
-		}
-		last := err
-		c.log.LogAttrs(ctx, slog.LevelDebug, "relukko: trying again", slog.Any("err", err), slog.Duration("after", wait))
-		if err = c.attempt(ctx, k, new(attempt)); err == nil {
-			return nil
-		}
-		switch e := err.(type) {
-		case *Error:
-			e.MaybeDone = maybe
-		case *failure:
-			e.notSent = e.notSent && !maybe
-			if !e.transient && ctx.Err() != nil {
-				e.err = after(e.err, last)
-			}
-		}
-		if !Transient(err) {
-			return err
-		}
-	}
+// attempt is one request, and what is known of its way.
+type attempt struct {
+	fresh bool         // it takes a connection of its own
+	old   *credentials // refused: the request goes out only with others
+	sent  *credentials // that it went out with; nil where it has not come that far
+
+	trace  httptrace.ClientTrace
+	asked  atomic.Bool  // for a connection
+	conns  atomic.Int32 // that it got; more than one where net/http repeated it
+	reused atomic.Bool  // the last of them had been kept
+	body   bytes.Reader
 }
 
-// mayHaveDone reports whether the attempt that failed with err may have been
-// carried out.
-func mayHaveDone(err error) bool {
-	if e, ok := err.(*Error); ok {
-		return failedStatus(e.Status)
+// notSent reports whether there certainly never was a connection, so that no
+// byte can have been written. A transport that was given may not tell of its
+// connections at all.
+func (a *attempt) notSent(t *transport) bool {
+	switch {
+	case a.sent == nil:
+		return true
+	case !t.traced:
+		return false
 	}
-	return !NoEffect(err)
+	return (t.own || a.asked.Load()) && a.conns.Load() == 0
 }
 
-// retryWaits are 50 ms, 100 ms, … 2 s, each up to a half shorter or longer, but never above 2 s.
-func retryWaits() *backoff.ExponentialBackOff {
-	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(50*time.Millisecond),
-		backoff.WithMultiplier(2),
-		backoff.WithRandomizationFactor(0.5),
-		backoff.WithMaxInterval(2*time.Second*2/3),
-		backoff.WithMaxElapsedTime(0),
-	)
-}
-
-// retryAfter reads the header Retry-After: seconds, or a date, which is
-// compared with the answer's own Date where it has one, since the backend's
-// clock need not be ours. 0 where there is none that makes sense.
-func retryAfter(h http.Header) time.Duration {
-	s := strings.TrimSpace(h.Get("Retry-After"))
-	if s == "" {
-		return 0
-	}
-	const most = 1<<63 - 1
-	if strings.Trim(s, "0123456789") == "" {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || n > int64(most/time.Second) {
-			return most
-		}
-		return time.Duration(n) * time.Second
-	}
-	at, err := http.ParseTime(s)
-	if err != nil {
-		return 0
-	}
-	now, err := http.ParseTime(h.Get("Date"))
-	if err != nil {
-		now = time.Now()
-	}
-	return max(at.Sub(now), 0)
-}
+// repeated reports whether the request may have been carried out more than
+// once, so that an answer may be about its own effect.
+func (a *attempt) repeated(t *transport) bool { return !t.traced || a.conns.Load() > 1 }

@@ -368,8 +368,8 @@ func TestGivenClientsGetRequestsOfTheirOwn(t *testing.T) {
 	for range 8 {
 		require.NoError(t, <-done)
 	}
-	require.NotContains(t, c.transport().plain, "Scribble")
-	require.NotContains(t, c.transport().body, "Cookie")
+	require.NotContains(t, c.transport().keys.now.Load().plain, "Scribble")
+	require.NotContains(t, c.transport().keys.now.Load().body, "Cookie")
 	require.Empty(t, c.transport().locks.RawQuery)
 }
 

@@ -28,8 +28,9 @@ func TestCloseWaits(t *testing.T) {
 			case <-r.Context().Done():
 			}
 		})
-		task := c.Tasks().Start(job("a lock that is held"))
-		w, err := c.Watch(task.Context(t.Context()))
+		task := job("a lock that is held")
+		require.NoError(t, c.under.Begin(task))
+		w, err := c.Watch(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, Event{Kind: EventDisconnected}, <-w.Events())
 
@@ -47,17 +48,12 @@ func TestCloseWaits(t *testing.T) {
 		})
 		synctest.Wait()
 
-		_, err = c.Get(t.Context(), testID)
-		require.ErrorIs(t, err, ErrClosed)
-		require.True(t, NoEffect(err))
-		require.EqualError(t, err, "relukko: get lock "+testID+": client closed")
-		_, err = c.Watch(t.Context())
-		require.ErrorIs(t, err, ErrClosed)
+		require.ErrorIs(t, c.under.Begin(job("a new Lock")), ErrClosed)
 
-		// A task goes on, and may watch.
-		_, err = c.Delete(task.Context(t.Context()), testID)
+		// While a task goes on, calls do, too.
+		_, err = c.Delete(t.Context(), testID)
 		require.NoError(t, err)
-		another, err := c.Watch(task.Context(t.Context()))
+		another, err := c.Watch(t.Context())
 		require.NoError(t, err)
 		another.Close()
 		time.Sleep(time.Until(begin.Add(7 * time.Second)))
@@ -67,14 +63,16 @@ func TestCloseWaits(t *testing.T) {
 			require.Equal(t, EventDisconnected, e.Kind)
 		default:
 		}
-		task.Done()
+		c.under.End(task)
 		for range w.Events() {
 		}
 		wg.Wait()
 
-		_, err = c.Get(task.Context(t.Context()), testID)
+		_, err = c.Get(t.Context(), testID)
 		require.ErrorIs(t, err, ErrClosed)
-		_, err = c.Watch(task.Context(t.Context()))
+		require.True(t, NoEffect(err))
+		require.EqualError(t, err, "relukko: get lock "+testID+": client closed")
+		_, err = c.Watch(t.Context())
 		require.ErrorIs(t, err, ErrClosed)
 		require.NoError(t, c.Shutdown(t.Context()), "again")
 	})
@@ -92,10 +90,11 @@ func TestCloseGivesUp(t *testing.T) {
 		c, err := New("http://backend", testKey, WithHTTPClient(&http.Client{Transport: transport}))
 		require.NoError(t, err)
 
-		task := c.Tasks().Start(job(`lock "b" is held`))
+		task := job(`lock "b" is held`)
+		require.NoError(t, c.under.Begin(task))
 		go func() {
-			<-task.Context(t.Context()).Done()
-			task.Done()
+			<-c.under.Context(t.Context()).Done()
+			c.under.End(task)
 		}()
 		var wg sync.WaitGroup
 		wg.Go(func() {

@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -14,43 +16,51 @@ import (
 
 // What a failed call was, by kind.
 var (
-	// ErrGone: there is no such lock any more, as the backend itself said.
+	// ErrGone: there is no such lock any more, as the backend itself said; or,
+	// from [Client.Find], nobody holds the name.
 	ErrGone = errors.New("relukko: the lock is gone")
-	// ErrHeld: somebody holds the name.
+	// ErrHeld: another client holds the name.
 	ErrHeld = errors.New("relukko: the lock is held")
-	// ErrRefused: the request or the API key is wrong; asking again is no use.
+	// ErrRefused: the request or the API key is wrong, as the backend itself
+	// said; the same request will not succeed later.
 	ErrRefused = errors.New("relukko: refused")
 	// ErrClosed: the client is closed, or is closing.
 	ErrClosed = errors.New("relukko: client closed")
 	// ErrNoWatch: this client does not watch ([WithoutWatch], trust mode).
 	ErrNoWatch = errors.New("relukko: client does not watch")
+	// ErrNoAPIKey: [FromEnv] found no API key.
+	ErrNoAPIKey = errors.New("relukko: no API key")
 )
 
 // Error is an answer, of the backend or of something before it, that is not
 // what was asked for. It never holds the API key.
 //
 // errors.Is knows it as
-//   - [ErrGone]: 404 or 422 to a request about one lock, with the backend's
-//     own body: a JSON object of exactly "status" (404 or 422) and "message".
-//     With any other body they come from a proxy or a wrong path, and say
-//     nothing about the lock.
+//   - [ErrGone]: 404 or 422 with Own, to a request about one lock
 //   - [ErrHeld]: 409
-//   - [ErrRefused]: 400, 401, 403
+//   - [ErrRefused]: 400, 401 or 403 with Own
 type Error struct {
 	Op      string // what was asked: `create lock "robot-arm-1"`, `delete lock 950daa20-…`
 	Status  int    // the HTTP status; 2xx where the body was not what was asked for
 	Message string // what the answer said, without control characters, at most 256 bytes
 	Holder  *Lock  // with 409 the lock that holds the name, where the backend says; else nil
 
+	// Own: the answer is the backend's own refusal. Its body is a JSON object of
+	// exactly "status" (equal to the HTTP status), "message" and, perhaps,
+	// "lock". Any other answer came from something on the way, or from a path
+	// that is not the backend's, and says nothing about locks and keys.
+	Own bool
+
 	// RetryAfter is how long the backend asked to be left alone; 0 where it did not ask.
 	RetryAfter time.Duration
 
-	// MaybeDone: an earlier attempt of this same call got no answer, or a 5xx,
-	// so it may itself have done what was asked. A delete that ends "gone" with
-	// MaybeDone has most likely deleted the lock.
+	// MaybeDone: this same call may already have done what was asked. An earlier
+	// attempt got no answer, or a 5xx, or the request may have been repeated on
+	// its way. A delete that ends "gone" with MaybeDone has most likely deleted
+	// the lock.
 	MaybeDone bool
 
-	gone bool // the backend itself says that the lock is gone
+	oneLock bool // what was asked is about one lock
 }
 
 // Error reads `relukko: create lock "robot-arm-1": 403 Forbidden: wrong key`.
@@ -73,14 +83,17 @@ func (e *Error) answer() string {
 func (e *Error) Is(target error) bool {
 	switch target {
 	case ErrGone:
-		return e.gone
+		return e.Own && e.oneLock && goneStatus(e.Status)
 	case ErrHeld:
 		return e.Status == http.StatusConflict
 	case ErrRefused:
-		return e.Status == http.StatusBadRequest || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
+		return e.Own && (e.Status == http.StatusBadRequest || keyStatus(e.Status))
 	}
 	return false
 }
+
+// refusesKey reports whether the backend itself refuses the API key.
+func (e *Error) refusesKey() bool { return e.Own && keyStatus(e.Status) }
 
 // Transient reports whether the same request may succeed later: after network
 // errors, answers that were cut off, attempts that timed out, and the statuses
@@ -97,13 +110,12 @@ func Transient(err error) bool {
 
 // NoEffect reports whether the call that ended with err certainly had no
 // effect. Either no attempt reached a backend: dial, DNS and TLS handshake
-// errors, a context that ended before there was a connection, arguments
-// refused here, a closed client. Or the backend answered that it did nothing:
-// 400, 401, 403, 404, 405, 409, 410, 413, 422, 429. It is false where there is
-// any doubt, and for nil.
+// errors, a context that ended before there was a connection, arguments that
+// are not valid, no API key, a closed client. Or the answer says that nothing
+// was done (400, 401, 403, 404, 405, 409, 410, 413, 422, 429) and is about the
+// only time that the request was sent. It is false in all other cases, and for nil.
 //
-// With [WithHTTPClient] and a Transport that is not an *http.Transport the
-// first kind is recognised only if it calls the hooks of net/http/httptrace.
+// See [WithHTTPClient] for transports of which less is known.
 func NoEffect(err error) bool {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f.notSent
@@ -112,12 +124,19 @@ func NoEffect(err error) bool {
 	return ok && !e.MaybeDone && refusedStatus(e.Status)
 }
 
+func goneStatus(status int) bool {
+	return status == http.StatusNotFound || status == http.StatusUnprocessableEntity
+}
+
+func keyStatus(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
+}
+
 func transientStatus(status int) bool {
 	return status == http.StatusTooManyRequests || failedStatus(status)
 }
 
-// failedStatus tells the statuses after which the request may or may not have
-// been carried out.
+// failedStatus reports whether the request may or may not have been carried out.
 func failedStatus(status int) bool {
 	switch status {
 	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -126,12 +145,13 @@ func failedStatus(status int) bool {
 	return false
 }
 
-// refusedStatus tells the statuses that say that nothing was done.
+// refusedStatus reports whether the answer says that nothing was done.
 func refusedStatus(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
-		http.StatusMethodNotAllowed, http.StatusConflict, http.StatusGone, http.StatusRequestEntityTooLarge,
-		http.StatusUnprocessableEntity, http.StatusTooManyRequests:
+		http.StatusMethodNotAllowed, http.StatusConflict, http.StatusGone,
+		http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity,
+		http.StatusTooManyRequests:
 		return true
 	}
 	return false
@@ -151,7 +171,7 @@ func (f *failure) Error() string {
 
 func (f *failure) Unwrap() error { return f.err }
 
-// over says that ctx has ended: by its error, and by its cause where that is another.
+// over returns the error of ctx, which has ended, and its cause where that is another.
 func over(ctx context.Context) error {
 	err := ctx.Err()
 	if cause := context.Cause(ctx); cause != err {
@@ -160,7 +180,7 @@ func over(ctx context.Context) error {
 	return err
 }
 
-// after adds, in words only, what went wrong before err did.
+// after adds to err, as text only, what had gone wrong before.
 func after(err, last error) error {
 	text := last.Error()
 	switch last := last.(type) {
@@ -179,8 +199,8 @@ type attemptTimeout time.Duration
 func (d attemptTimeout) Error() string { return "no answer within " + time.Duration(d).String() }
 func (d attemptTimeout) Timeout() bool { return true }
 
-// unverified reports whether err is about a certificate that does not verify:
-// no later attempt will like it better.
+// unverified reports whether err is about a certificate that does not verify,
+// which no later attempt changes.
 func unverified(err error) bool {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return true
@@ -195,6 +215,12 @@ func unverified(err error) bool {
 	return ok
 }
 
+// timedOut reports whether the attempt that failed with err got no answer in time.
+func timedOut(err error) bool {
+	_, ok := errors.AsType[attemptTimeout](err)
+	return ok
+}
+
 // cleaned is an error whose text was not fit to be shown.
 type cleaned struct {
 	text string
@@ -203,3 +229,34 @@ type cleaned struct {
 
 func (c *cleaned) Error() string { return c.text }
 func (c *cleaned) Unwrap() error { return c.err }
+
+// explain adds what a network's error means, where its own text does not say it.
+func explain(err error) error {
+	if u, ok := err.(*url.Error); ok { // names the URL, which the caller knows
+		err = u.Err
+	}
+	if err == io.EOF {
+		return fmt.Errorf("the connection ended before an answer came: %w", err)
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return fmt.Errorf("the other side does not speak TLS (http:// instead of https://?): %w", err)
+	}
+	if remedy := remedy(err); remedy != "" {
+		return fmt.Errorf("%w (%s)", err, remedy)
+	}
+	return err
+}
+
+// remedy returns what to do about a certificate that does not verify, or "".
+func remedy(err error) string {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "to trust that authority, name a file with its certificate in REQUESTS_CA_BUNDLE"
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "the base URL must name the backend as its certificate does"
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return "the backend needs a new certificate, or this machine's clock is wrong"
+	}
+	return ""
+}

@@ -53,7 +53,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 			defer l.Close()
 			return "http://" + l.Addr().String()
 		}, nil, 0, transient | notSent, "connection refused"},
-		{"no such host", func(*testing.T) string { return "http://backend" }, []Option{WithHTTPClient(dialer(t, func(context.Context) (net.Conn, error) {
+		{"no such host", func(*testing.T) string { return "http://backend" }, []Option{WithHTTPClient(dialing(t, func(context.Context) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "backend"}}
 		}))}, 0, transient | notSent, "no such host"},
 		{"reset within the request", func(t *testing.T) string {
@@ -83,8 +83,11 @@ func TestFailuresAreToldApart(t *testing.T) {
 			return strings.Replace(raw(t, func(conn net.Conn) { conn.Read(make([]byte, 10)) }), "http:", "https:", 1)
 		}, nil, 0, transient | notSent, ""},
 		{"400", answers(400, `{"status":400,"message":"lock_name is too long"}`), nil, 400, notSent | refused, "400 Bad Request: lock_name is too long"},
-		{"401", answers(401, ""), nil, 401, notSent | refused, "401 Unauthorized"},
-		{"403", answers(403, "wrong key"), nil, 403, notSent | refused, "wrong key"},
+		{"400 of a proxy", answers(400, "<html>400</html>"), nil, 400, notSent, "400 Bad Request"},
+		{"401", answers(401, ""), nil, 401, notSent, "401 Unauthorized"},
+		{"401 of its own", answers(401, `{"status":401,"message":"no key"}`), nil, 401, notSent | refused, "no key"},
+		{"403", answers(403, "wrong key"), nil, 403, notSent, "wrong key"},
+		{"403 of its own", answers(403, `{"status":403,"message":"wrong key"}`), nil, 403, notSent | refused, "wrong key"},
 		{"404", answers(404, goneBody), nil, 404, notSent | gone, "no such lock"},
 		{"404 in another form", answers(404, `{"message":"x","status":4.04e2}`), nil, 404, notSent | gone, ""},
 		{"404 that says 422", answers(404, `{"message":"x","status":422}`), nil, 404, notSent, ""},
@@ -129,6 +132,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 			if ok {
 				require.Equal(t, tt.status, e.Status)
 				require.False(t, e.MaybeDone)
+				require.True(t, e.Own || tt.want&(gone|refused) == 0)
 			}
 			got := no
 			for flag, is := range map[int]bool{
@@ -144,8 +148,8 @@ func TestFailuresAreToldApart(t *testing.T) {
 	}
 }
 
-// dialer connects by dial. What it has under way in the end is ended.
-func dialer(t *testing.T, dial func(context.Context) (net.Conn, error)) *http.Client {
+// dialing connects by dial. What it has under way in the end is ended.
+func dialing(t *testing.T, dial func(context.Context) (net.Conn, error)) *http.Client {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
@@ -226,7 +230,7 @@ func TestEndOfContext(t *testing.T) {
 		arrived <- struct{}{}
 		<-r.Context().Done()
 	})
-	dialing := WithHTTPClient(dialer(t, func(ctx context.Context) (net.Conn, error) {
+	dialling := WithHTTPClient(dialing(t, func(ctx context.Context) (net.Conn, error) {
 		arrived <- struct{}{}
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -239,7 +243,7 @@ func TestEndOfContext(t *testing.T) {
 	}{
 		{"before the answer", slow, nil, false},
 		{"within the answer", drip, nil, false},
-		{"while dialing", "http://backend", []Option{dialing}, true},
+		{"while dialing", "http://backend", []Option{dialling}, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -294,4 +298,61 @@ func TestMessagesAreHarmless(t *testing.T) {
 			require.LessOrEqual(t, len(e.Message), maxMessage)
 		})
 	}
+}
+
+// repeating is a RoundTripper that repeats a request whose answer was lost, as
+// some do by themselves.
+type repeating struct{ next http.RoundTripper }
+
+func (r repeating) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := r.next.RoundTrip(req)
+	if err != nil && req.Context().Err() == nil {
+		resp, err = r.next.RoundTrip(req)
+	}
+	return resp, err
+}
+
+// CloseIdleConnections is what http.Client looks for.
+func (r repeating) CloseIdleConnections() { r.next.(*http.Transport).CloseIdleConnections() }
+
+// A request that something on its way may have repeated may have been carried
+// out, whatever its last answer says.
+func TestRequestsThatWereRepeated(t *testing.T) {
+	cut := func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }
+	transport := &http.Transport{DisableKeepAlives: true}
+	through := WithHTTPClient(&http.Client{Transport: repeating{transport}})
+	held := answer(409, `{"status":409,"message":"held"}`)
+	for _, first := range []http.HandlerFunc{cut, answer(404, goneBody)} {
+		s := &script{handlers: []http.HandlerFunc{first, answer(404, goneBody)}}
+		_, err := client(t, serve(t, s.serve), through).Delete(t.Context(), testID)
+		require.ErrorIs(t, err, ErrGone)
+		e, _ := errors.AsType[*Error](err)
+		require.True(t, e.MaybeDone)
+		require.False(t, NoEffect(err))
+
+		s = &script{handlers: []http.HandlerFunc{first, held}}
+		s.handlers[0] = held
+		_, err = client(t, serve(t, s.serve), through).Create(t.Context(), testName, "")
+		require.ErrorIs(t, err, ErrHeld)
+		require.False(t, NoEffect(err))
+	}
+	_, err := client(t, "http://127.0.0.1:1", through).Create(t.Context(), testName, "")
+	require.True(t, Transient(err))
+	require.False(t, NoEffect(err), "nobody knows how often it dialed")
+	_, err = client(t, "http://127.0.0.1:1", through).Create(t.Context(), "", "")
+	require.True(t, NoEffect(err), "nothing was handed to it")
+}
+
+// net/http itself repeats a request when a kept connection turns out closed.
+func TestConnectionsAreCounted(t *testing.T) {
+	k := &call{kind: isLock, method: http.MethodDelete, id: testID}
+	c := client(t, serve(t, answer(404, goneBody)))
+	a := new(attempt)
+	a.conns.Store(1) // as GotConn counts one that was closed
+	e, ok := c.attempt(t.Context(), k, a).(*Error)
+	require.True(t, ok)
+	require.EqualValues(t, 2, a.conns.Load())
+	require.True(t, e.MaybeDone)
+	require.ErrorIs(t, e, ErrGone)
+	require.False(t, NoEffect(e))
 }

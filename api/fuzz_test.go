@@ -21,7 +21,8 @@ func FuzzErrorBody(f *testing.F) {
 	f.Add(409, []byte(`{"status":409,"message":"held","lock":`+testLock+`}`))
 	f.Add(502, []byte("<html>\x00\xff"))
 	f.Add(404, []byte(`{"status":404,"message":"x","status":404}`))
-	w := &transport{secrets: []string{testKey}}
+	w := new(transport)
+	w.secrets.add(testKey)
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		e := &Error{Op: "x", Status: status}
 		e.read(body, true)
@@ -61,7 +62,7 @@ func FuzzBaseURL(f *testing.F) {
 			}
 			return
 		}
-		w := newTransport(base, testKey, nil, nil)
+		w := newTransport(base, testKey, config{})
 		u := w.url("/v1/locks/" + testID)
 		require.Contains(t, []string{"http", "https"}, u.Scheme)
 		require.Nil(t, u.User)

@@ -11,37 +11,83 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// Lock is a lock as the backend describes it. Its times are the backend's, in
-// UTC, and may differ from the local clock; only the distance between two of
-// them means anything here.
-type Lock struct {
-	ID        string    `json:"id"` // a UUID in lower case, never used again
-	Name      string    `json:"lock_name"`
-	Creator   string    `json:"creator"` // "" where it has none
-	IP        string    `json:"ip"`      // the creator's, as the backend saw it; "" where it does not say
-	ExpiresAt time.Time `json:"expires_at"`
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
+const defaultDuration = 5 * time.Minute // of KeepAlive and AddToExpiry, as on the backend
 
-	// FencingToken is larger for every later creation of the same name; 0 where
-	// the backend has no fencing tokens.
-	FencingToken uint64 `json:"fencing_token,omitzero"`
+// What JSON cannot carry is refused here: the backend would store another text.
+var (
+	errName    = errors.New("a lock's name is valid UTF-8 and not empty")
+	errCreator = errors.New("a creator is valid UTF-8")
+	errID      = errors.New("a lock's id is a UUID")
+	errMark    = errors.New("a mark is 12 letters a to z and digits 2 to 7")
+)
 
-	// Waiters is how many requests queue for the name on the backend that was
-	// asked, in the answers to Get and List; 0 where it does not say.
-	Waiters int `json:"waiters,omitzero"`
+func validName(name string) bool { return name != "" && utf8.ValidString(name) }
+
+// Create asks for the lock name, once: the request is never repeated, neither
+// here nor by net/http once a byte of it was written. creator says who asks;
+// "" for nobody. On success the lock is new, lives for 10 minutes (60 s where
+// it came from a queue) unless it is kept alive, and is the caller's to delete.
+//
+// The error is [ErrHeld] when another client holds the name, with the holder in
+// [Error].Holder where the backend says. After an error for which [NoEffect] is
+// false the lock may exist all the same: look for it by its name and creator
+// or, when creator ends in a mark, see [Client.CallOff].
+func (c *Client) Create(ctx context.Context, name, creator string, opts ...CallOption) (Lock, error) {
+	k := &call{
+		verb: "create lock", name: name, kind: isCreate, method: http.MethodPost, once: true,
+	}
+	switch {
+	case !validName(name):
+		k.bad = errName
+	case !utf8.ValidString(creator):
+		k.bad = errCreator
+	}
+	k.like.Name = name
+	if creator != "" {
+		k.creator = creator
+		k.like.Creator = &k.creator
+	}
+	k.body = wire.AppendCreate(k.buffer[:0], name, k.like.Creator)
+	k.apply(opts)
+	if err := c.do(ctx, k); err != nil {
+		return Lock{}, err
+	}
+	return k.lock, nil
 }
 
-func lockOf(l *wire.Lock) Lock {
-	out := Lock{
-		ID: l.ID, Name: l.Name, IP: l.IP,
-		ExpiresAt: l.ExpiresAt, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
-		FencingToken: l.FencingToken, Waiters: l.Waiters,
+// Get returns the lock id; [ErrGone] when there is none.
+func (c *Client) Get(ctx context.Context, id string, opts ...CallOption) (Lock, error) {
+	return c.one(ctx, &call{verb: "get lock", method: http.MethodGet}, id, opts)
+}
+
+// List returns all locks, in the backend's order. Locks that have expired stay
+// in it until the backend sweeps them. No locks: an empty slice, not nil.
+func (c *Client) List(ctx context.Context, opts ...CallOption) ([]Lock, error) {
+	k := &call{verb: "list locks", kind: isList, method: http.MethodGet}
+	k.apply(opts)
+	if err := c.do(ctx, k); err != nil {
+		return nil, err
 	}
-	if l.Creator != nil {
-		out.Creator = *l.Creator
+	return k.list, nil
+}
+
+// Find returns the lock that holds name; [ErrGone] when there is none. Like the
+// locks of List it may have expired. A backend that cannot search sends all
+// locks, of which Find picks that one.
+func (c *Client) Find(ctx context.Context, name string, opts ...CallOption) (Lock, error) {
+	k := &call{verb: "find lock", name: name, kind: isList, method: http.MethodGet}
+	if !validName(name) {
+		k.bad = errName
 	}
-	return out
+	k.apply(opts)
+	if err := c.do(ctx, k); err != nil {
+		return Lock{}, err
+	}
+	if len(k.list) == 0 {
+		none := &cleaned{text: "nobody holds it", err: ErrGone}
+		return Lock{}, &failure{op: k.op(), err: none, notSent: true}
+	}
+	return k.list[0], nil
 }
 
 // Update is what [Client.Update] changes. The zero Update changes neither.
@@ -50,85 +96,12 @@ type Update struct {
 	ExpiresAt *time.Time // nil keeps the expiry; may lie in the past
 }
 
-// A CreateOption changes one call of [Client.Create].
-type CreateOption func(*createOptions)
-
-type createOptions struct{ wait time.Duration }
-
-// Wait lets a backend that can queue requests keep this one for up to d (in
-// whole seconds, rounded up, at most 30 s) while the name is held, and answer
-// when its turn comes. Any other backend answers at once, see
-// [Client.MaxWait]. Zero and less: do not wait.
-func Wait(d time.Duration) CreateOption {
-	return func(o *createOptions) { o.wait = d }
-}
-
-const (
-	maxWait         = wire.MaxWait
-	defaultDuration = 5 * time.Minute // of KeepAlive and AddToExpiry, as on the backend
-)
-
-// errNotText is for a creator that JSON cannot carry: sent all the same, another
-// one would come back.
-var errNotText = errors.New("a creator is valid UTF-8")
-
-// Create asks for the lock name, once: the request is never repeated, neither
-// here nor by net/http once a byte of it was written. creator says who asks;
-// "" for nobody. On success the lock is new, lives for 10 minutes (60 s where
-// it came from a queue) until it is kept alive, and is the caller's to delete.
-//
-// The error is [ErrHeld] when somebody holds the name, with the holder in
-// [Error].Holder where the backend says. After an error for which [NoEffect] is
-// false the lock may exist all the same: look for it by its name and creator,
-// or, when creator ends in a mark, see [Client.CallOff].
-func (c *Client) Create(ctx context.Context, name, creator string, opts ...CreateOption) (Lock, error) {
-	var o createOptions
-	for _, opt := range opts {
-		opt(&o)
-	}
-	k := &call{verb: "create lock", name: name, kind: isCreate, method: http.MethodPost, once: true}
-	switch {
-	case name == "" || !utf8.ValidString(name):
-		k.bad = errors.New("a lock's name is valid UTF-8 and not empty")
-	case !utf8.ValidString(creator):
-		k.bad = errNotText
-	}
-	if seconds := (min(o.wait, maxWait) + time.Second - 1) / time.Second; seconds > 0 {
-		k.wait = seconds * time.Second
-	}
-	k.like.Name = name
-	if creator != "" {
-		k.creator = creator
-		k.like.Creator = &k.creator
-	}
-	k.body = wire.AppendCreate(k.buffer[:0], name, k.like.Creator)
-	if err := c.do(ctx, k); err != nil {
-		return Lock{}, err
-	}
-	return k.lock, nil
-}
-
-// Get returns the lock id; [ErrGone] when there is none.
-func (c *Client) Get(ctx context.Context, id string) (Lock, error) {
-	return c.one(ctx, &call{verb: "get lock", method: http.MethodGet}, id)
-}
-
-// List returns all locks, in the backend's order. Locks that have expired stay
-// in it until the backend sweeps them. No locks: an empty slice, not nil.
-func (c *Client) List(ctx context.Context) ([]Lock, error) {
-	k := &call{verb: "list locks", kind: isList, method: http.MethodGet}
-	if err := c.do(ctx, k); err != nil {
-		return nil, err
-	}
-	return k.list, nil
-}
-
 // Update changes the lock id and returns it as it is then; [ErrGone] when
 // there is none. An expiry in the past ends the lock at the backend's next sweep.
-func (c *Client) Update(ctx context.Context, id string, u Update) (Lock, error) {
+func (c *Client) Update(ctx context.Context, id string, u Update, opts ...CallOption) (Lock, error) {
 	k := &call{verb: "update lock", method: http.MethodPut}
 	if u.Creator != nil && !utf8.ValidString(*u.Creator) {
-		k.bad = errNotText
+		k.bad = errCreator
 	}
 	if u.ExpiresAt != nil {
 		if y := u.ExpiresAt.UTC().Year(); y < 0 || y > 9999 {
@@ -136,39 +109,36 @@ func (c *Client) Update(ctx context.Context, id string, u Update) (Lock, error) 
 		}
 	}
 	k.body = wire.AppendUpdate(k.buffer[:0], wire.Update{Creator: u.Creator, ExpiresAt: u.ExpiresAt})
-	return c.one(ctx, k, id)
+	return c.one(ctx, k, id, opts)
 }
 
 // Delete deletes the lock id and returns it as it was; [ErrGone] when there is
-// none. "Gone" with [Error].MaybeDone means that this very call deleted it, in
-// all likelihood, in an attempt whose answer was lost.
-func (c *Client) Delete(ctx context.Context, id string) (Lock, error) {
-	return c.one(ctx, &call{verb: "delete lock", method: http.MethodDelete}, id)
+// none. "Gone" with [Error].MaybeDone means that this very call has deleted it,
+// in all likelihood, by a request whose answer was lost.
+func (c *Client) Delete(ctx context.Context, id string, opts ...CallOption) (Lock, error) {
+	return c.one(ctx, &call{verb: "delete lock", method: http.MethodDelete}, id, opts)
 }
 
 // KeepAlive makes the lock id expire d from now, by the backend's clock, and
 // returns it as it is then; [ErrGone] when there is none. d may have
 // fractions of a second; 0 stands for the backend's 5 minutes.
-func (c *Client) KeepAlive(ctx context.Context, id string, d time.Duration) (Lock, error) {
-	return c.lengthen(ctx, &call{verb: "keep alive lock", path: "/keep_alive", method: http.MethodPut}, id, d)
+func (c *Client) KeepAlive(
+	ctx context.Context, id string, d time.Duration, opts ...CallOption,
+) (Lock, error) {
+	k := &call{verb: "keep alive lock", path: "/keep_alive", method: http.MethodPut}
+	return c.lengthen(ctx, k, id, d, opts)
 }
 
 // AddToExpiry makes the lock id expire d later than it would, and returns it
 // as it is then; [ErrGone] when there is none. 0 stands for the backend's 5
 // minutes. Like Create it makes one attempt: two would add twice.
-func (c *Client) AddToExpiry(ctx context.Context, id string, d time.Duration) (Lock, error) {
-	return c.lengthen(ctx, &call{verb: "add to expiry of lock", path: "/add_to_expire_at", method: http.MethodPut, once: true}, id, d)
-}
-
-func (c *Client) lengthen(ctx context.Context, k *call, id string, d time.Duration) (Lock, error) {
-	if d < 0 {
-		k.bad = fmt.Errorf("%v is negative", d)
+func (c *Client) AddToExpiry(
+	ctx context.Context, id string, d time.Duration, opts ...CallOption,
+) (Lock, error) {
+	k := &call{
+		verb: "add to expiry of lock", path: "/add_to_expire_at", method: http.MethodPut, once: true,
 	}
-	if d == 0 {
-		d = defaultDuration
-	}
-	k.body = wire.AppendSeconds(k.buffer[:0], d)
-	return c.one(ctx, k, id)
+	return c.lengthen(ctx, k, id, d, opts)
 }
 
 // Health returns nil when the backend says that it is up. It needs no API key.
@@ -177,37 +147,40 @@ func (c *Client) Health(ctx context.Context) error {
 }
 
 // CallOff withdraws the create whose creator ends in " #" and mark: it leaves
-// the backend's queue, the lock that it made is deleted, and if it arrives
-// only later it is refused. nil means that all this is so. A backend that
-// cannot do this answers an *[Error] (404 or 405, mostly).
-// A mark is 12 letters a to z and digits 2 to 7.
-func (c *Client) CallOff(ctx context.Context, mark string) error {
+// the backend's queue, the lock that it made is deleted, and if it arrives only
+// later it is refused. nil means that all this is so. A backend that cannot do
+// this gives an *[Error] (404 or 405, mostly). A mark is 12 letters a to z and
+// digits 2 to 7.
+func (c *Client) CallOff(ctx context.Context, mark string, opts ...CallOption) error {
 	k := &call{verb: "call off create", name: mark, kind: isCallOff, method: http.MethodDelete}
 	if !wire.ValidMark(mark) {
-		k.bad = errors.New("a mark is 12 letters a to z and digits 2 to 7")
+		k.bad = errMark
 	}
+	k.apply(opts)
 	return c.do(ctx, k)
 }
 
-// MaxWait is how long the backend lets a create wait for its turn, as its last
-// answer to a create said: something to hand to [Wait]. 0 where it cannot, or
-// was never asked.
-func (c *Client) MaxWait() time.Duration { return time.Duration(c.maxWait.Load()) }
-
-// CanCallOff reports whether the backend can call creates off, as its last
-// answer to a create said (in the header Relukko-Call-Off, which our own
-// backend adds). Where it can, a create may be broken off at any time:
-// [Client.CallOff] then sees to what it did or will do. [Client.CallOff] can be
-// tried in any case.
-func (c *Client) CanCallOff() bool { return c.callOff.Load() }
+func (c *Client) lengthen(
+	ctx context.Context, k *call, id string, d time.Duration, opts []CallOption,
+) (Lock, error) {
+	if d < 0 {
+		k.bad = fmt.Errorf("%v is negative", d)
+	}
+	if d == 0 {
+		d = defaultDuration
+	}
+	k.body = wire.AppendSeconds(k.buffer[:0], d)
+	return c.one(ctx, k, id, opts)
+}
 
 // one does k, which is about the lock id.
-func (c *Client) one(ctx context.Context, k *call, id string) (Lock, error) {
+func (c *Client) one(ctx context.Context, k *call, id string, opts []CallOption) (Lock, error) {
 	lower, ok := wire.ParseID(id)
 	if !ok {
-		lower, k.bad = id, errors.New("a lock's id is a UUID")
+		lower, k.bad = id, errID
 	}
 	k.id, k.like.ID, k.kind = lower, lower, isLock
+	k.apply(opts)
 	if err := c.do(ctx, k); err != nil {
 		return Lock{}, err
 	}

@@ -238,3 +238,37 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 	require.EqualValues(t, 10, n.Load())
 }
+
+func TestFind(t *testing.T) {
+	other := strings.NewReplacer(testID, otherID, testName, "robot arm & 2").Replace(testLock)
+	for name, list := range map[string]string{
+		"a backend that searches":        "[" + other + "]",
+		"a backend that ignores a query": "[" + testLock + "," + other + "]",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := client(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+				require.Equal(t, "/v1/locks/", r.URL.Path)
+				if r.URL.Query().Get("lock_name") == "free" {
+					answer(200, strings.ReplaceAll(list, other, testLock))(w, r)
+					return
+				}
+				require.Equal(t, "robot arm & 2", r.URL.Query().Get("lock_name"))
+				answer(200, list)(w, r)
+			}))
+			l, err := c.Find(t.Context(), "robot arm & 2")
+			require.NoError(t, err)
+			require.Equal(t, otherID, l.ID)
+			_, err = c.Find(t.Context(), "free")
+			require.ErrorIs(t, err, ErrGone)
+			require.EqualError(t, err, `relukko: find lock "free": nobody holds it`)
+			require.False(t, Transient(err))
+			require.True(t, NoEffect(err))
+		})
+	}
+	c := client(t, serve(t, answer(404, goneBody)))
+	_, err := c.Find(t.Context(), testName)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ErrGone, "404 to a list is no news of a lock")
+	_, err = c.Find(t.Context(), "")
+	require.ErrorContains(t, err, "a lock's name is valid UTF-8 and not empty")
+}

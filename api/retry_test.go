@@ -290,8 +290,9 @@ func TestTimeoutsOfAGivenClient(t *testing.T) {
 	})
 }
 
-// A network that went dark is not tried twice over kept connections.
-func TestAfterATimeoutAllIsDialedAfresh(t *testing.T) {
+// A kept connection that does not answer is followed by a new one; the other
+// kept ones stay.
+func TestATimeoutOnAKeptConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		both := make(chan struct{})
 		together := func(w http.ResponseWriter, r *http.Request) {
@@ -315,17 +316,119 @@ func TestAfterATimeoutAllIsDialedAfresh(t *testing.T) {
 		_, err := c.Get(t.Context(), testID)
 		require.NoError(t, err)
 		require.Equal(t, 3, m.dialed(), "the third request took a kept connection, its repetition a new one")
-
-		// The caller's own deadline counts the same, a cancellation does not.
-		s.handlers = []http.HandlerFunc{silence}
-		for range 2 {
-			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(time.Second, cancel)
-			_, err = c.Create(ctx, testName, "")
-			require.ErrorIs(t, err, context.Canceled)
-		}
-		require.Equal(t, 4, m.dialed())
+		_, err = c.Get(t.Context(), testID)
+		require.NoError(t, err)
+		require.Equal(t, 3, m.dialed(), "the other kept connection is still there")
 	})
+}
+
+// New connections hang, as on a server that is out of descriptors, kept ones
+// work: neither a WebSocket nor a request that needs a new connection takes
+// them away.
+func TestFailuresCloseNoKeptConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		backend := &http.Server{Handler: answer(200, testLock)}
+		go backend.Serve(m)
+		defer backend.Close()
+		hang := make(chan struct{})
+		transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			select {
+			case <-hang:
+				<-ctx.Done()
+				return nil, ctx.Err()
+			default:
+				return m.DialContext(ctx, network, addr)
+			}
+		}}
+		defer transport.CloseIdleConnections()
+		c := client(t, "http://backend", WithHTTPClient(&http.Client{Transport: transport}))
+		_, err := c.Get(t.Context(), testID)
+		require.NoError(t, err)
+		close(hang)
+
+		w := watch(t, c)
+		defer w.Close()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() {
+			_, err := c.Create(t.Context(), testName, "", FreshConn())
+			require.ErrorContains(t, err, "no answer within 5s")
+		})
+		for range 30 {
+			_, err := c.Get(t.Context(), testID)
+			require.NoError(t, err)
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, disconnected, <-w.Events())
+		require.Equal(t, 1, m.dialed())
+	})
+}
+
+func TestOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{handlers: []http.HandlerFunc{answer(503, "")}}
+		c, _ := inMemory(t, s.serve)
+		_, err := c.Delete(t.Context(), testID, Once())
+		require.True(t, Transient(err))
+		require.Equal(t, 1, s.count())
+
+		slow := func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			select {
+			case <-time.After(20 * time.Second):
+				answer(200, testLock)(w, r)
+			case <-r.Context().Done():
+			}
+		}
+		c, _ = inMemory(t, slow)
+		begin := time.Now()
+		_, err = c.KeepAlive(t.Context(), testID, 0, Once())
+		require.ErrorContains(t, err, "no answer within 5s", "there is no deadline to go by")
+		require.Equal(t, 5*time.Second, time.Since(begin))
+
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		begin = time.Now()
+		_, err = c.KeepAlive(ctx, testID, 0, Once())
+		require.NoError(t, err)
+		require.Equal(t, 20*time.Second, time.Since(begin))
+		begin = time.Now()
+		_, err = c.KeepAlive(ctx, testID, 0, Once())
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 10*time.Second, time.Since(begin))
+	})
+}
+
+func TestFreshConn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, m := inMemory(t, answer(200, testLock))
+		ask := func(opts ...CallOption) {
+			_, err := c.Get(t.Context(), testID, opts...)
+			require.NoError(t, err)
+		}
+		ask()
+		ask()
+		require.Equal(t, 1, m.dialed())
+		ask(FreshConn())
+		ask(FreshConn())
+		require.Equal(t, 3, m.dialed())
+		ask()
+		require.Equal(t, 3, m.dialed(), "the kept connection is still there")
+	})
+	// Over our own transport, and one that cannot be copied.
+	for _, opts := range [][]Option{nil, {WithHTTPClient(&http.Client{Transport: repeating{&http.Transport{}}})}} {
+		var closes atomic.Int32
+		c := client(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Close {
+				closes.Add(1)
+			}
+			answer(200, testLock)(w, r)
+		}), opts...)
+		_, err := c.Get(t.Context(), testID, FreshConn())
+		require.NoError(t, err)
+		require.EqualValues(t, 1, closes.Load())
+	}
 }
 
 // A slow drip ends with the attempt, within the headers and within the body.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -28,17 +27,21 @@ const (
 	absentMax    = time.Minute // where something answers that is no WebSocket
 )
 
-// socket is the one WebSocket of a hub, with all its reconnections.
+// socket is the one WebSocket of a client, with all its reconnections.
 type socket struct {
-	hub    *hub
-	cancel context.CancelFunc
-	done   chan struct{} // closed when nothing of it is left
-	said   string        // the state that was last logged
+	transport func() *transport
+	log       *slog.Logger
+	publish   func(*socket, Event)
+	cancel    context.CancelFunc
+	done      chan struct{} // closed when nothing of it is left
+	said      string        // the state that was last logged
 }
 
-func startSocket(h *hub) *socket {
+func startSocket(t func() *transport, log *slog.Logger, publish func(*socket, Event)) *socket {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &socket{hub: h, cancel: cancel, done: make(chan struct{})}
+	s := &socket{
+		transport: t, log: log, publish: publish, cancel: cancel, done: make(chan struct{}),
+	}
 	go s.run(ctx)
 	return s
 }
@@ -62,8 +65,8 @@ func (s *socket) run(ctx context.Context) {
 		conn, status, err := s.dial(ctx)
 		switch {
 		case err == nil:
-			s.hub.publish(s, Event{Kind: EventConnected})
-			s.log("connected")
+			s.publish(s, Event{Kind: EventConnected})
+			s.note("connected")
 			since := time.Now()
 			err = s.serve(ctx, conn)
 			if time.Since(since) >= healthyFor {
@@ -72,16 +75,16 @@ func (s *socket) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			s.log("connection lost", "err", s.hub.transport().cleanError(err))
+			s.note("connection lost", "err", s.transport().cleanError(err))
 		case ctx.Err() != nil:
 			return
 		case status != 0 && status < 500:
 			longest = absentMax
-			s.log("no WebSocket here, watching goes without push", "status", status)
+			s.note("no WebSocket here, watching goes without push", "status", status)
 		default:
-			s.log("cannot connect", "err", err)
+			s.note("cannot connect", "err", err)
 		}
-		s.hub.publish(s, Event{Kind: EventDisconnected})
+		s.publish(s, Event{Kind: EventDisconnected})
 
 		waits.MaxInterval = longest * 2 / 3
 		t := time.NewTimer(min(waits.NextBackOff(), longest))
@@ -93,11 +96,12 @@ func (s *socket) run(ctx context.Context) {
 	}
 }
 
-// log says what the state is when it is no longer what was last said.
-func (s *socket) log(state string, args ...any) {
+// note logs the state when it is not what was last logged.
+func (s *socket) note(state string, args ...any) {
 	if s.said != state {
 		s.said = state
-		s.hub.log.LogAttrs(context.Background(), slog.LevelDebug, "relukko: broadcast: "+state, slog.Group("", args...))
+		s.log.LogAttrs(context.Background(), slog.LevelDebug, "relukko: broadcast: "+state,
+			slog.Group("", args...))
 	}
 }
 
@@ -109,32 +113,33 @@ type connection struct {
 
 // dial opens a WebSocket. status is 0 when nothing answered at all.
 func (s *socket) dial(ctx context.Context) (conn *connection, status int, err error) {
-	w := s.hub.transport()
+	t := s.transport()
 	bounded, cancel := context.WithTimeout(ctx, attemptTime)
 	defer cancel()
-	client := *w.client
+	creds, err := t.keys.renew(bounded, t.keys.now.Load()) // a connection may outlive many keys
+	if err != nil {
+		return nil, 0, t.cleanError(err)
+	}
+	client := *t.client
 	below := &lower{transport: client.Transport}
 	client.Transport = below
 	defer below.release()
-	ws, resp, err := websocket.Dial(bounded, w.url("/ws/broadcast").String(), &websocket.DialOptions{
+	ws, resp, err := websocket.Dial(bounded, t.url("/ws/broadcast").String(), &websocket.DialOptions{
 		HTTPClient: &client,
-		HTTPHeader: w.plain,
+		HTTPHeader: creds.plain,
 	})
 	if err != nil {
-		if errors.Is(bounded.Err(), context.DeadlineExceeded) {
-			w.client.CloseIdleConnections() // see Client.failed
-		}
 		if resp != nil {
 			status = resp.StatusCode
 		}
-		return nil, status, w.cleanError(explain(err))
+		return nil, status, t.cleanError(explain(err))
 	}
 	ws.SetReadLimit(maxMessageBytes)
 	return &connection{Conn: ws, below: below.conn}, 0, nil
 }
 
 // lower keeps the connection below a WebSocket, and closes it when the
-// handshake takes too long: what follows a 101 heeds no context.
+// handshake takes too long: what follows a 101 does not obey a context.
 type lower struct {
 	transport http.RoundTripper
 	conn      io.Closer
@@ -142,11 +147,7 @@ type lower struct {
 }
 
 func (l *lower) RoundTrip(req *http.Request) (*http.Response, error) {
-	transport := l.transport
-	if transport == nil {
-		transport = http.DefaultTransport
-	}
-	resp, err := transport.RoundTrip(req)
+	resp, err := l.transport.RoundTrip(req)
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
 		conn := resp.Body
 		l.conn = conn
@@ -183,10 +184,7 @@ func (s *socket) serve(ctx context.Context, conn *connection) error {
 			err := conn.Ping(bounded)
 			cancel()
 			if err == nil || reading.Err() != nil {
-				continue // in the latter case something else is there to say why
-			}
-			if errors.Is(bounded.Err(), context.DeadlineExceeded) {
-				s.hub.transport().client.CloseIdleConnections() // see Client.failed
+				continue // in the latter case broken has the reason
 			}
 			conn.CloseNow()
 			<-broken
@@ -203,14 +201,14 @@ func (s *socket) serve(ctx context.Context, conn *connection) error {
 
 // read publishes what comes over conn, message by message, until it breaks.
 func (s *socket) read(ctx context.Context, conn *connection) error {
-	emit := func(e wire.Event) { s.hub.publish(s, eventOf(e)) }
+	emit := func(e wire.Event) { s.publish(s, eventOf(e)) }
 	for {
-		// Not ctx: its end is a goodbye, see serve, and needs the answer read.
+		// Not ctx: at its end serve says goodbye, which needs the answer read.
 		_, r, err := conn.Reader(context.Background())
 		if err != nil {
 			return err
 		}
-		err = s.hub.transport().read(r, maxMessageBytes, func(message []byte, end error) error {
+		err = s.transport().read(r, maxMessageBytes, func(message []byte, end error) error {
 			if end == nil && ctx.Err() == nil {
 				wire.DecodeBroadcast(message, emit)
 			}

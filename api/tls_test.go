@@ -164,9 +164,9 @@ func TestCertificatesAreVerified(t *testing.T) {
 		change             func(*x509.Certificate)
 		distrust           bool
 	}{
-		{"another address", "not 127.0.0.1", "have the base URL name",
+		{"another address", "not 127.0.0.1", "the base URL must name",
 			func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 2)} }, false},
-		{"a name only", "any IP SANs", "have the base URL name",
+		{"a name only", "any IP SANs", "the base URL must name",
 			func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"localhost"} }, false},
 		{"expired", "has expired", "needs a new certificate",
 			func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, false},
@@ -200,4 +200,42 @@ func TestCertificatesAreVerified(t *testing.T) {
 			require.NotContains(t, log.String(), testKey)
 		})
 	}
+}
+
+// WithRootCAs wins over the environment, and is for http and wss alike.
+func TestCertificatesThatAreGiven(t *testing.T) {
+	clearEnv(t)
+	ca := newAuthority(t)
+	url := ca.serve(t, nil)
+	file := write(t, filepath.Join(t.TempDir(), "ca.crt"), ca.pem)
+	pool := x509.NewCertPool()
+	require.True(t, pool.AppendCertsFromPEM(ca.pem))
+
+	fromEnv, err := RootCAsFromEnv()
+	require.NoError(t, err)
+	require.Nil(t, fromEnv)
+	t.Setenv("REQUESTS_CA_BUNDLE", file)
+	fromEnv, err = RootCAsFromEnv()
+	require.NoError(t, err)
+
+	for _, roots := range []*x509.CertPool{pool, fromEnv} {
+		c := client(t, url, WithRootCAs(roots))
+		_, err := c.Get(t.Context(), testID)
+		require.NoError(t, err)
+		w := watch(t, c)
+		require.Equal(t, connected, <-w.Events())
+		w.Close()
+	}
+	_, err = client(t, url).Get(t.Context(), testID)
+	require.Error(t, err, "New does not look at the environment")
+
+	t.Setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+	t.Setenv(envBaseURL, url)
+	_, err = RootCAsFromEnv()
+	require.ErrorContains(t, err, "relukko: REQUESTS_CA_BUNDLE: ")
+	c, err := FromEnv(WithRootCAs(pool))
+	require.NoError(t, err)
+	_, err = c.Get(t.Context(), testID)
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
 }

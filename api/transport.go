@@ -1,14 +1,11 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -21,81 +18,73 @@ import (
 )
 
 const (
-	dialTime       = 5 * time.Second
+	dialTime       = 30 * time.Second // longer than an attempt: a late connection serves the next one
 	idleTime       = 60 * time.Second
 	maxIdle        = 1024     // connections: as many as a process has busy waiters
 	maxHeaderBytes = 64 << 10 // of an answer
 	keepBuffer     = 64 << 10 // larger read buffers are not kept
+	maxMessage     = 256      // bytes of a message that end up in an error
 )
 
-// transport is the way to the backend. It knows the API key, so a Client reaches it
-// through a function only: what prints values by reflection finds no key.
+// transport carries requests to the backend. It knows the API key, so a Client
+// reaches it through a func only: what prints values by reflection finds no key.
 type transport struct {
-	client  *http.Client
-	send    func(*http.Request) (*http.Response, error)
-	own     bool          // the transport is ours: it changes no request, and is ours to close
-	limit   time.Duration // of the http.Client that was given; 0 where it has none
-	secrets []string      // what must not show in an error
+	client *http.Client  // over connections that are kept
+	own    bool          // it is ours: it changes no request, and is ours to close
+	traced bool          // it tells of each connection that a request gets
+	limit  time.Duration // of the http.Client that was given; 0 where it has none
 
-	base   url.URL // without user info, its path without a slash at the end
-	locks  url.URL // base and /v1/locks/
-	bare   http.Header
-	plain  http.Header // with the key
-	body   http.Header // with the key and a content type
-	buffer sync.Pool   // of *[]byte, for answers
+	aloneOnce sync.Once
+	alone     atomic.Pointer[http.Client] // over a connection for each request; nil: unused
+
+	keys    *keys
+	secrets secrets
+
+	base   url.URL   // without user info, its path without a slash at the end
+	locks  url.URL   // base and /v1/locks/
+	buffer sync.Pool // of *[]byte, for answers
 }
 
-// newTransport returns the way to base. given is nil for a transport of our own.
-func newTransport(base *url.URL, key string, given *http.Client, roots *x509.CertPool) *transport {
-	w := &transport{own: given == nil, base: *base}
-	w.buffer.New = func() any { b := make([]byte, 0, 2048); return &b }
+// newTransport returns the transport to base.
+func newTransport(base *url.URL, key string, conf config) *transport {
+	t := &transport{own: conf.client == nil, base: *base}
+	t.buffer.New = func() any { b := make([]byte, 0, 2048); return &b }
 
-	w.bare = http.Header{"Accept": {"application/json"}, "User-Agent": {"relukko-go"}}
+	header := http.Header{"Accept": {"application/json"}, "User-Agent": {"relukko-go"}}
 	if u := base.User; u != nil { // sent as net/http would, and kept out of the URLs that errors name
-		req := http.Request{Header: w.bare}
+		req := http.Request{Header: header}
 		password, _ := u.Password()
 		req.SetBasicAuth(u.Username(), password)
-		w.hide(password)
-		w.hide(strings.TrimPrefix(w.bare.Get("Authorization"), "Basic "))
+		t.secrets.fix(password)
+		t.secrets.fix(strings.TrimPrefix(header.Get("Authorization"), "Basic "))
 	}
-	w.base.User = nil
-	w.plain = w.bare.Clone()
-	if key != "" {
-		w.plain[wire.HeaderAPIKey] = []string{key}
-		w.hide(key)
-	}
-	w.body = w.plain.Clone()
-	w.body["Content-Type"] = []string{"application/json"}
-	w.locks = *w.url("/v1/locks/")
+	t.base.User = nil
+	t.locks = *t.url("/v1/locks/")
+	t.keys = newKeys(header, key, conf.askKey, &t.secrets)
 
-	if given != nil {
-		client := *given
-		w.client, w.limit = &client, client.Timeout
-		client.Timeout = 0
+	client := &http.Client{}
+	if t.own {
+		client.Transport = newHTTPTransport(conf.roots)
 	} else {
-		w.client = &http.Client{Transport: newHTTPTransport(roots)}
+		*client = *conf.client
+		t.limit, client.Timeout = client.Timeout, 0
+		if client.Transport == nil {
+			client.Transport = http.DefaultTransport
+		}
 	}
-	w.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	w.send = w.client.Do
-	if w.own {
-		w.send = w.client.Transport.RoundTrip // nothing of http.Client is left to do
+	client.CheckRedirect = func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
 	}
-	return w
+	_, t.traced = client.Transport.(*http.Transport)
+	t.client = client
+	return t
 }
 
-// hide keeps secret out of errors. What is as short as a syllable hides
-// nothing, and would make riddles of all messages.
-func (w *transport) hide(secret string) {
-	if len(secret) > 3 {
-		w.secrets = append(w.secrets, secret)
-	}
-}
-
-// newHTTPTransport is tuned for one host.
+// newHTTPTransport returns a transport that is tuned for one host.
 func newHTTPTransport(roots *x509.CertPool) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: dialTime}).DialContext,
+		DialContext:            newDialer().dial,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    dialTime,
 		DisableCompression:     true, // what is bounded is what comes over the wire
@@ -108,9 +97,21 @@ func newHTTPTransport(roots *x509.CertPool) *http.Transport {
 	return t
 }
 
+// withoutKept returns a copy of client that takes no kept connection and keeps
+// none. A transport that is not an *http.Transport stays as it is.
+func withoutKept(client *http.Client) *http.Client {
+	c := *client
+	if t, ok := c.Transport.(*http.Transport); ok {
+		t = t.Clone()
+		t.DisableKeepAlives = true
+		c.Transport = t
+	}
+	return &c
+}
+
 // url returns base with path added, which has nothing to escape.
-func (w *transport) url(path string) *url.URL {
-	u := w.base
+func (t *transport) url(path string) *url.URL {
+	u := t.base
 	if u.RawPath != "" {
 		u.RawPath += path
 	}
@@ -119,24 +120,27 @@ func (w *transport) url(path string) *url.URL {
 }
 
 // request makes the request of one attempt.
-func (w *transport) request(ctx context.Context, k *call, a *attempt) *http.Request {
-	req := http.Request{Method: k.method, Header: w.plain}
-	switch k.kind {
-	case isLock:
-		req.URL = w.url("/v1/locks/" + k.id + k.path)
-	case isHealth:
-		req.URL, req.Header = w.url("/healthchecker"), w.bare
-	case isCallOff:
-		req.URL = w.url("/v1/waiting/" + k.name)
+func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Request {
+	req := http.Request{Method: k.method, Header: a.sent.plain}
+	switch {
+	case k.kind == isLock:
+		req.URL = t.url("/v1/locks/" + k.id + k.path)
+	case k.kind == isHealth:
+		req.URL = t.url("/healthchecker")
+	case k.kind == isCallOff:
+		req.URL = t.url("/v1/waiting/" + k.name)
+	case k.kind == isList && k.name != "":
+		u := t.locks
+		u.RawQuery = url.Values{"lock_name": {k.name}}.Encode()
+		req.URL = &u
+	case t.own:
+		req.URL = &t.locks
 	default:
-		req.URL = &w.locks
-		if !w.own {
-			u := w.locks
-			req.URL = &u
-		}
+		u := t.locks
+		req.URL = &u
 	}
 	if k.body != nil {
-		req.Header = w.body
+		req.Header = a.sent.body
 		// A reader that net/http knows goes out in one piece with the headers.
 		a.body.Reset(k.body)
 		req.Body, req.ContentLength = io.NopCloser(&a.body), int64(len(k.body))
@@ -144,126 +148,90 @@ func (w *transport) request(ctx context.Context, k *call, a *attempt) *http.Requ
 		// A POST, PUT or DELETE is repeated by net/http in no other case.
 		req.GetBody = k.newBody
 	}
-	if k.wait > 0 || !w.own { // a RoundTripper or a cookie jar that was given may write to it
+	if k.wait > 0 || !t.own { // a RoundTripper or a cookie jar that was given may write to it
 		req.Header = req.Header.Clone()
 	}
 	if k.wait > 0 {
 		req.Header[wire.HeaderPrefer] = []string{wire.Preferences{Wait: k.wait}.String()}
 	}
-	a.trace.GotConn = func(httptrace.GotConnInfo) { a.got.Store(true) }
-	if !w.own {
+	a.trace.GotConn = func(c httptrace.GotConnInfo) {
+		a.conns.Add(1)
+		a.reused.Store(c.Reused)
+	}
+	if !t.own {
 		a.trace.GetConn = func(string) { a.asked.Store(true) }
 	}
 	return req.WithContext(httptrace.WithClientTrace(ctx, &a.trace))
 }
 
-// attempt is one request: its body, and whether it may have been sent.
-type attempt struct {
-	trace      httptrace.ClientTrace
-	asked, got atomic.Bool // for a connection, a connection
-	body       bytes.Reader
+// send sends req: alone on a connection, or over a kept one where there is one.
+func (t *transport) send(req *http.Request, alone bool) (*http.Response, error) {
+	client := t.client
+	if alone {
+		t.aloneOnce.Do(func() { t.alone.Store(withoutKept(t.client)) })
+		client = t.alone.Load()
+		req.Close = true
+	}
+	if t.own {
+		return client.Transport.RoundTrip(req) // nothing of http.Client is left to do
+	}
+	return client.Do(req)
 }
 
-// notSent: there never was a connection, so no byte can have been written. A
-// transport that was given may not tell of its connections at all.
-func (a *attempt) notSent(w *transport) bool {
-	return (w.own || a.asked.Load()) && !a.got.Load()
+// close closes what is ours: connections that are idle or still being made.
+func (t *transport) close() {
+	if t.own {
+		t.client.CloseIdleConnections()
+	}
+	if alone := t.alone.Load(); alone != nil && t.traced {
+		alone.CloseIdleConnections()
+	}
 }
 
-func (k *call) newBody() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(k.body)), nil }
+var errTooLong = errors.New("the answer is too long")
 
-// attempt sends k once and checks the answer. Its errors are *Error and *failure.
-func (c *Client) attempt(ctx context.Context, k *call, a *attempt) error {
-	if ctx.Err() != nil {
-		return &failure{op: k.op(), err: over(ctx), notSent: true}
+// read hands r to use, which must not keep it: all of it, or its first limit
+// bytes and errTooLong, or what came before the error.
+func (t *transport) read(r io.Reader, limit int, use func(body []byte, end error) error) error {
+	buf := t.buffer.Get().(*[]byte)
+	b := (*buf)[:0]
+	defer func() {
+		if cap(b) <= keepBuffer {
+			*buf = b
+			t.buffer.Put(buf)
+		}
+	}()
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := r.Read(b[len(b):min(cap(b), limit+1)])
+		b = b[:len(b)+n]
+		switch {
+		case len(b) > limit:
+			return use(b[:limit], errTooLong)
+		case err == io.EOF:
+			return use(b, nil)
+		case err != nil:
+			return use(b, err)
+		}
 	}
-	w := c.transport()
-	allowed, _ := k.limits()
-	if w.limit > 0 && w.limit < allowed-k.wait {
-		allowed = w.limit + k.wait
-	}
-	bounded, cancel := context.WithTimeout(ctx, allowed)
-	defer cancel()
-	if err := c.calls.attempt(k, cancel); err != nil {
-		return &failure{op: k.op(), err: err, notSent: true}
-	}
-	err := c.exchange(bounded, k, a)
-	if err == nil {
-		return nil
-	}
-	if bounded.Err() == context.DeadlineExceeded {
-		// The connection went dark, and so may those that are idle. Those that
-		// belong to others who share a given transport are dialed again.
-		w.client.CloseIdleConnections()
-	}
-	if e, ok := err.(*Error); ok {
-		return e
-	}
-	f := &failure{op: k.op(), notSent: a.notSent(w)}
-	switch {
-	case ctx.Err() != nil:
-		f.err = over(ctx)
-	case bounded.Err() == context.Canceled: // by Close
-		f.err = ErrClosed
-	case bounded.Err() != nil:
-		f.err, f.transient = attemptTimeout(allowed), true
-	default:
-		f.err, f.transient = w.cleanError(explain(err)), !unverified(err)
-	}
-	return f
 }
 
-// exchange sends k and reads the answer. Its errors are *Error, and whatever
-// keeps it from getting a whole answer.
-func (c *Client) exchange(ctx context.Context, k *call, a *attempt) error {
-	w := c.transport()
-	resp, err := w.send(w.request(ctx, k, a))
-	if err != nil {
-		return err
+// clean makes a text from outside fit for an error: short, on one line, and
+// without what is secret, should that have been sent back.
+func (t *transport) clean(s string) string {
+	return wire.Printable(t.secrets.cut(s), maxMessage)
+}
+
+// cleanError is clean for an error. Only one that tells a secret loses its chain.
+func (t *transport) cleanError(err error) error {
+	text := err.Error()
+	if cut := t.secrets.cut(text); cut != text {
+		return &cleaned{text: wire.Printable(cut, maxMessage)}
 	}
-	defer resp.Body.Close()
-	if k.kind == isCreate && (k.success(resp.StatusCode) || resp.StatusCode == http.StatusConflict) {
-		c.maxWait.Store(int64(wire.ParseWait(resp.Header.Get(wire.HeaderWait))))
-		c.callOff.Store(resp.Header.Get(wire.HeaderCallOff) == wire.CallOffOffered)
-	}
-	if k.success(resp.StatusCode) {
-		err = w.accept(k, resp)
-	} else {
-		err = w.refusal(k, resp)
-	}
-	if _, ok := err.(*Error); err != nil && !ok {
-		return fmt.Errorf("the answer (%d) broke off: %w", resp.StatusCode, err)
+	if short := wire.Printable(text, 2*maxMessage); short != text {
+		return &cleaned{text: short, err: err}
 	}
 	return err
-}
-
-// explain says in words what a network's error means, where its own text does not.
-func explain(err error) error {
-	if u, ok := err.(*url.Error); ok { // names the URL, which the caller knows
-		err = u.Err
-	}
-	if err == io.EOF {
-		return fmt.Errorf("the connection ended before an answer came: %w", err)
-	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return fmt.Errorf("the other side does not speak TLS (http:// instead of https://?): %w", err)
-	}
-	if remedy := remedy(err); remedy != "" {
-		return fmt.Errorf("%w (%s)", err, remedy)
-	}
-	return err
-}
-
-// remedy says what to do about a certificate that does not verify.
-func remedy(err error) string {
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return "to trust that authority have REQUESTS_CA_BUNDLE name a file with its certificate"
-	}
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return "have the base URL name the backend as its certificate does"
-	}
-	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-		return "the backend needs a new certificate, or this machine's clock is wrong"
-	}
-	return ""
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
@@ -52,7 +53,7 @@ func (l *Link) Client(opts ...api.Option) *api.Client {
 	}
 	t.Cleanup(func() {
 		select {
-		case <-c.Tasks().Closing(): // the test has closed it, and knows how that went
+		case <-lifecycle.Of(c).Open().Done(): // the test has closed it, and knows how that went
 			return
 		default:
 		}

@@ -7,7 +7,7 @@ import (
 
 // A mark says which Lock call made a lock: that of k3v5x2m4q7ab has the creator
 // "user@host/42 #k3v5x2m4q7ab". It is 12 letters and digits of markDigits, 5
-// random bits each.
+// random bits each; marks of others may have any lower-case letters and digits.
 const (
 	markDigits = "abcdefghijklmnopqrstuvwxyz234567"
 	markLength = 12
@@ -31,7 +31,7 @@ func ValidMark(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		if c := s[i]; (c < 'a' || c > 'z') && (c < '2' || c > '7') {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
 			return false
 		}
 	}

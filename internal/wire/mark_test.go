@@ -25,7 +25,7 @@ func TestMarks(t *testing.T) {
 func TestCreatorsWithoutMark(t *testing.T) {
 	for _, creator := range []string{
 		"", " #", "robot #7", "user#k3v2x2m4q7ab", "user #k3v2x2m4q7a", "user #k3v2x2m4q7abc",
-		"user #k3v9x2m4q7ab", "user #K3V2X2M4Q7AB", "user #k3v2x2m4q7ab ", "user k3v2x2m4q7ab",
+		"user #k3v_x2m4q7ab", "user #K3V2X2M4Q7AB", "user #k3v2x2m4q7ab ", "user k3v2x2m4q7ab",
 		"#k3v2x2m4q7ab", "k3v2x2m4q7ab",
 	} {
 		base, mark, ok := CutMark(creator)

@@ -1,0 +1,111 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/wire"
+)
+
+// attempt makes one attempt of k: one request, and a second one where the
+// backend refused the API key of the first and there is another key by now.
+// Its errors are *Error and *failure.
+func (c *Client) attempt(ctx context.Context, k *call, a *attempt) error {
+	err := c.request(ctx, k, a)
+	if e, ok := err.(*Error); !ok || !e.refusesKey() || k.kind == isHealth || !c.transport().keys.change() {
+		return err
+	}
+	again := c.request(ctx, k, &attempt{fresh: a.fresh, old: a.sent})
+	if f, ok := again.(*failure); ok && f.err == errSameKey {
+		return err
+	}
+	return again
+}
+
+// request sends k once and checks the answer. Its errors are those of attempt.
+func (c *Client) request(ctx context.Context, k *call, a *attempt) error {
+	if ctx.Err() != nil {
+		return &failure{op: k.op(), err: over(ctx), notSent: true}
+	}
+	t := c.transport()
+	bounded, cancel, allowed := t.bound(ctx, k)
+	defer cancel()
+	if err := k.attempting(cancel); err != nil {
+		return &failure{op: k.op(), err: err, notSent: true}
+	}
+	err := c.exchange(bounded, k, a)
+	if err == nil {
+		return nil
+	}
+	if e, ok := err.(*Error); ok {
+		e.MaybeDone = k.method != http.MethodGet && a.repeated(t)
+		return e
+	}
+	f := &failure{op: k.op(), notSent: a.notSent(t)}
+	switch {
+	case ctx.Err() != nil:
+		f.err = over(ctx)
+	case bounded.Err() == context.Canceled: // by Close
+		f.err = ErrClosed
+	case bounded.Err() != nil:
+		f.err, f.transient = attemptTimeout(allowed), true
+	case a.sent == nil: // no key
+		f.err, f.transient = err, a.old != nil
+		if f.err != errSameKey {
+			f.err = t.cleanError(err)
+		}
+	default:
+		f.err, f.transient = t.cleanError(explain(err)), !unverified(err)
+	}
+	return f
+}
+
+// bound returns the context of one attempt of k, and the time that it may take;
+// 0 where ctx alone decides.
+func (t *transport) bound(ctx context.Context, k *call) (context.Context, context.CancelFunc, time.Duration) {
+	allowed, _ := k.limits()
+	if _, ok := ctx.Deadline(); ok && k.unhurried {
+		allowed = 0
+	}
+	if t.limit > 0 && (allowed == 0 || t.limit < allowed-k.wait) {
+		allowed = t.limit + k.wait
+	}
+	if allowed == 0 {
+		bounded, cancel := context.WithCancel(ctx)
+		return bounded, cancel, 0
+	}
+	bounded, cancel := context.WithTimeout(ctx, allowed)
+	return bounded, cancel, allowed
+}
+
+// exchange sends k and reads the answer. Its errors are *Error, and whatever
+// keeps it from getting a whole answer.
+func (c *Client) exchange(ctx context.Context, k *call, a *attempt) error {
+	t := c.transport()
+	creds, err := t.keys.get(ctx, k, a.old)
+	if err != nil {
+		return err
+	}
+	a.sent = creds
+	resp, err := t.send(t.request(ctx, k, a), k.fresh || a.fresh)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	ok := k.success(resp.StatusCode)
+	if k.kind == isCreate && (ok || resp.StatusCode == http.StatusConflict) {
+		c.maxWait.Store(int64(wire.ParseWait(resp.Header.Get(wire.HeaderWait))))
+		c.callOff.Store(resp.Header.Get(wire.HeaderCallOff) == wire.CallOffOffered)
+	}
+	if ok {
+		err = t.accept(k, resp)
+	} else {
+		err = t.refusal(k, resp)
+	}
+	if _, ok := err.(*Error); err != nil && !ok {
+		return fmt.Errorf("the answer (%d) broke off: %w", resp.StatusCode, err)
+	}
+	return err
+}

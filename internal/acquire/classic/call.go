@@ -1,0 +1,356 @@
+package classic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/clock"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+)
+
+const (
+	foreignTime   = 10 * time.Second // what something on the way refuses for as long is final
+	maxRetryAfter = 5 * time.Minute
+	wholeLease    = 365 * 24 * time.Hour // of a longer one no more is counted
+)
+
+// call is one Acquire under way.
+type call struct {
+	*parts
+	r   *acquire.Request
+	ctx context.Context
+	member
+
+	queue       *queue // once it waits
+	leaveEvents func()
+	first       bool          // in the queue
+	version     int           // of what the queue knew when the last create was sent
+	woken       bool          // by the release of this lock
+	poll        time.Duration // before jitter
+	holder      holder
+
+	running    *running // a create that goes on though the caller has given up
+	unanswered int      // creates that will never be answered
+
+	held      bool      // the last answer was that somebody holds the name
+	lastErr   error     // the last failure since then
+	heard     time.Time // when the backend last said who holds the name, or the call began
+	foreign   time.Time // since when something on the way refuses
+	queueFull time.Time // when the backend last had no place in its queue
+	retry     backoff.BackOff
+}
+
+// running is a create under way.
+type running struct {
+	done   chan created
+	cancel context.CancelFunc
+}
+
+// created is the outcome of one create.
+type created struct {
+	lock api.Lock
+	err  error
+	sent clock.Instant
+	wait time.Duration // that it was allowed to queue on the server
+
+	brokenOff bool
+}
+
+// kind says what an outcome means for the call.
+type kind int
+
+const (
+	granted kind = iota
+	held         // by another lock
+	failed       // the same request may succeed later
+	stale        // it was broken off, since the name is held by the call's own lock
+	final        // it will not
+)
+
+// kind classifies an outcome. An answer without the backend's own body comes
+// from something on the way: that is an outage, unless it makes no sense at all.
+func (r *created) kind() kind {
+	var e *api.Error
+	switch {
+	case r.err == nil:
+		return granted
+	case r.brokenOff:
+		return stale
+	case errors.Is(r.err, api.ErrHeld):
+		return held
+	case errors.As(r.err, &e) && !e.Own && e.Status >= 300, api.Transient(r.err):
+		return failed
+	}
+	return final
+}
+
+// run asks the backend until it has granted the lock.
+func (c *call) run() (*acquire.Grant, error) {
+	var err error
+	if c.heard, err = c.r.Silence.Since(c.r.Since, c.r.Patience); err != nil {
+		return nil, c.silent(err)
+	}
+	defer c.holder.stop()
+	if c.r.Follow {
+		c.holder.askIn(askAfter - time.Since(c.r.Since))
+	}
+	if c.r.Wait && c.client.MaxWait() == 0 && !c.letOthers() {
+		return nil, c.gaveUp()
+	}
+	for {
+		r, ok := c.create(c.maxWait())
+		if !ok {
+			return nil, c.gaveUp()
+		}
+		var g *acquire.Grant
+		next, err := false, error(nil)
+		switch r.kind() {
+		case granted:
+			g, next, err = c.take(r)
+		case held:
+			g, next, err = c.isHeld(r)
+		case failed:
+			next, err = c.backOff(r)
+		case stale:
+			next = true
+		case final:
+			return nil, c.failure([]error{r.err}, "not acquired from %s: %v", c.client.BaseURL(), r.err)
+		}
+		switch {
+		case g != nil || err != nil:
+			return g, err
+		case !next:
+			return nil, c.gaveUp()
+		}
+	}
+}
+
+// isHeld handles that the name is held, and returns when the next create is due.
+// Where the call's own lock holds it, made by a create whose answer was lost, it
+// takes that.
+func (c *call) isHeld(r created) (g *acquire.Grant, next bool, err error) {
+	mine, err := c.heldBy(r)
+	switch {
+	case err != nil:
+		next, err = c.backOff(created{err: err})
+		return nil, next, err
+	case mine != nil:
+		return c.takeFound(mine)
+	case !c.r.Wait:
+		return nil, false, &acquire.Failure{
+			Text: "held by another lock", Errs: []error{api.ErrHeld}, Held: true, Holder: c.holder.known(),
+		}
+	}
+	return nil, c.await(r), nil
+}
+
+// maxWait is how long the next create may queue on the server. After a failure
+// the call asks, at first, only whether anybody is there.
+func (c *call) maxWait() time.Duration {
+	if !c.r.Wait || c.lastErr != nil || !c.queueFull.IsZero() && time.Since(c.queueFull) < pollMax {
+		return 0
+	}
+	return c.client.MaxWait()
+}
+
+// create sends one create and waits for its answer. It returns false when the
+// call's context ended first: the create goes on, since only its outcome tells
+// what is to be cleaned up.
+func (c *call) create(wait time.Duration) (created, bool) {
+	if c.queue != nil {
+		c.version = c.queue.asking()
+	}
+	if wait > 0 {
+		c.holder.askOnce(askAfter - time.Since(c.r.Since))
+	}
+	ctx, cancel := context.WithCancel(c.tasks.Context(c.r.Values))
+	done := make(chan created, 1)
+	go func() { done <- c.post(ctx, wait) }()
+	var r created
+	select {
+	case r = <-done:
+	case <-c.holder.mine: // no use to queue behind that
+		cancel()
+		r = <-done
+		r.brokenOff = true
+	case <-c.ctx.Done():
+		c.running = &running{done, cancel}
+		return created{}, false
+	}
+	cancel()
+	if r.err != nil && !api.NoEffect(r.err) {
+		c.unanswered++
+	}
+	return r, r.err == nil || c.ctx.Err() == nil
+}
+
+func (c *call) post(ctx context.Context, wait time.Duration) created {
+	r := created{sent: c.clock.Now(), wait: wait}
+	r.lock, r.err = c.client.Create(ctx, c.r.Name, c.r.Creator, api.Wait(wait))
+	return r
+}
+
+// take makes a grant of a lock that was created, unless its lease is over by
+// now: then the lock is released, and the next create is due.
+func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
+	g = c.grant(r.lock, r.sent, r.lock.ExpiresAt.Sub(r.lock.CreatedAt))
+	left := r.sent.Add(g.Length).Sub(c.clock.Now())
+	if c.client.Trusted() || left > min(c.r.Lease, g.Length)/10 {
+		return g, false, nil
+	}
+	c.unanswered++ // where the release fails, the cleanup deletes the lock
+	ctx, cancel := context.WithTimeout(c.ctx, releaseTimeout)
+	defer cancel()
+	c.release(ctx, g)
+	next, err = c.backOff(created{err: fmt.Errorf("lock %s came when its lease was over", r.lock.ID)})
+	return nil, next, err
+}
+
+// takeFound makes a grant of a lock that was found by its mark. Which create has
+// made it is not known, nor when: so it is renewed, and its lease counts from
+// before that.
+func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, renewTimeout)
+	defer cancel()
+	sent := c.clock.Now()
+	renewed, err := c.client.KeepAlive(ctx, lock.ID, c.r.Lease, api.Once())
+	switch {
+	case err == nil:
+		return c.grant(renewed, sent, renewed.ExpiresAt.Sub(renewed.UpdatedAt)), false, nil
+	case errors.Is(err, api.ErrGone):
+		return nil, true, nil
+	case acquire.Refused(err):
+		return nil, false, c.failure([]error{err}, "not acquired from %s: %v", c.client.BaseURL(), err)
+	case ctx.Err() != nil && c.ctx.Err() == nil:
+		err = fmt.Errorf("no answer within %v", renewTimeout) // nobody else's time limit
+	}
+	next, err = c.backOff(created{err: err})
+	return nil, next, err
+}
+
+func (c *call) grant(lock api.Lock, since clock.Instant, length time.Duration) *acquire.Grant {
+	return &acquire.Grant{
+		Lock: lock, Since: since, Length: min(length, wholeLease),
+		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log, Unanswered: c.unanswered > 0,
+	}
+}
+
+// heldBy handles a conflict. It returns the lock that holds the name where that
+// is the call's own.
+func (c *call) heldBy(r created) (mine *api.Lock, err error) {
+	var e *api.Error
+	errors.As(r.err, &e)
+	lock := e.Holder
+	if lock == nil && (c.unanswered > 0 || c.holder.isMine()) {
+		list, err := c.lists.wait(c.ctx)
+		if err != nil {
+			return nil, err
+		}
+		lock = list.holder(c.r.Name)
+	}
+	if lock != nil && bears(lock, c.mark) {
+		return lock, nil
+	}
+	c.held, c.lastErr, c.retry, c.heard, c.foreign = true, nil, nil, time.Now(), time.Time{}
+	c.r.Silence.Heard()
+	c.holder.is(lock)
+	if c.queue != nil {
+		c.queue.found(lock, c.version)
+		c.queues.tell(c.queue, lock)
+	}
+	if c.woken {
+		c.queues.lostRace(c.r.Name)
+		c.woken = false
+	}
+	return nil, nil
+}
+
+// backOff pauses after a failure that may pass. It returns an error when it has
+// lasted for too long, and false when the call's context has ended.
+func (c *call) backOff(r created) (bool, error) {
+	if c.ctx.Err() != nil {
+		return false, nil // the failure says no more than that
+	}
+	c.lastErr = r.err
+	if c.retry == nil {
+		c.retry = c.r.BackOff()
+		c.retry.Reset()
+	}
+	pause := c.retry.NextBackOff()
+	stop := pause == backoff.Stop
+	if pause > pollMax {
+		c.stepBack() // others may pause for less
+	}
+	var e *api.Error
+	if errors.As(r.err, &e) {
+		pause = max(pause, min(e.RetryAfter, maxRetryAfter))
+		if r.wait > 0 && e.RetryAfter > 0 {
+			c.queueFull = time.Now() // 0 is how a server asks that shuts down
+		}
+	}
+	if err := c.foreignRefusal(e); err != nil {
+		return false, err
+	}
+	if stop || c.r.Patience > 0 && pause > c.r.Patience-time.Since(c.heard) {
+		if !stop {
+			c.r.Silence.GaveUp(r.err)
+		}
+		return false, c.silent(r.err)
+	}
+	c.r.Log.Info("lock not acquired, retrying", "lock", c.r.Name, "in", pause, "error", r.err)
+	return sleep(c.ctx, pause), nil
+}
+
+// foreignRefusal returns an error when something on the way has refused for as
+// long as a restart of the backend behind it explains: a login page, a gateway
+// that wants another key, a wrong path.
+func (c *call) foreignRefusal(e *api.Error) error {
+	if e == nil || e.Own || e.Status < 300 || e.Status >= 500 || api.Transient(e) || e.Status == 408 || e.Status == 421 || e.Status == 425 {
+		c.foreign = time.Time{}
+		return nil
+	}
+	if c.foreign.IsZero() {
+		c.foreign = time.Now()
+	}
+	if time.Since(c.foreign) < foreignTime {
+		return nil
+	}
+	return c.failure([]error{e}, "not acquired: something on the way to %s refuses: %v", c.client.BaseURL(), e)
+}
+
+// silent returns the error for a backend that says nothing useful, and err last.
+func (c *call) silent(err error) error {
+	return c.failure([]error{err}, "gave up after %v without an answer from %s that says who holds it: %v",
+		time.Since(c.heard).Round(time.Millisecond), c.client.BaseURL(), err)
+}
+
+// gaveUp returns the error for a call whose context has ended.
+func (c *call) gaveUp() error {
+	f := acquire.GaveUp(c.ctx, c.r.Since)
+	switch {
+	case c.lastErr != nil:
+		f.Errs = append(f.Errs, c.lastErr)
+		f.Text += fmt.Sprintf("; %s last said: %v", c.client.BaseURL(), c.lastErr)
+	case c.held || c.holder.known() != nil:
+		f.Held, f.Holder = true, c.holder.known()
+	default:
+		f.Text += fmt.Sprintf("; no answer from %s", c.client.BaseURL())
+	}
+	return f
+}
+
+func (c *call) failure(errs []error, format string, args ...any) error {
+	return &acquire.Failure{Text: fmt.Sprintf(format, args...), Errs: errs}
+}
+
+// bears reports whether a lock was made by a create with this mark.
+func bears(lock *api.Lock, mark string) bool {
+	_, m, ok := wire.CutMark(lock.Creator)
+	return ok && m == mark
+}

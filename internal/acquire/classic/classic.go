@@ -1,0 +1,85 @@
+// Package classic gets locks over the plain HTTP API, which every Relukko
+// backend speaks. A create that is answered 201 is the lock; one that is
+// answered 409 is repeated when a broadcast says that the lock may be free, or
+// now and then where there are no broadcasts.
+package classic
+
+import (
+	"context"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/clock"
+	"gitlab.com/relukko/relukko-go/internal/lifecycle"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+)
+
+// Driver is an [acquire.Driver]. While it holds no lock and nobody waits it has
+// no goroutine, no timer and no connection of its own.
+type Driver struct{ parts }
+
+var _ acquire.Driver = (*Driver)(nil)
+
+// New returns the driver of a client.
+func New(client *api.Client) *Driver {
+	tasks := lifecycle.Of(client)
+	ctx := tasks.Context(context.Background())
+	d := &Driver{parts{
+		client: client,
+		tasks:  tasks,
+		clock:  new(clock.Clock),
+		lists:  &lister{list: client.List, ctx: ctx},
+		queues: new(queues),
+	}}
+	d.events = &events{watch: client.Watch, ctx: ctx, queues: d.queues, lists: d.lists}
+	return d
+}
+
+// Clock implements [acquire.Driver].
+func (d *Driver) Clock() *clock.Clock { return d.clock }
+
+// Acquire implements [acquire.Driver].
+func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
+	_, mark, _ := wire.CutMark(r.Creator)
+	c := &call{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}
+	c.holder = holder{mark: mark, report: r.Progress, ask: c.ask, mine: make(chan struct{}, 1)}
+	c.progress = c.holder.is
+	g, err := c.run()
+	c.leave(err == nil)
+	if err != nil && (c.running != nil || c.unanswered > 0) {
+		(&cleanup{
+			parts: &d.parts, name: r.Name, mark: mark, values: r.Values, log: r.Log,
+			running: c.running, unanswered: c.unanswered,
+		}).start()
+	}
+	return g, err
+}
+
+// Renew implements [acquire.Driver].
+func (d *Driver) Renew(ctx context.Context, g *acquire.Grant, lease time.Duration, retry bool) (api.Lock, error) {
+	if retry {
+		return d.client.KeepAlive(ctx, g.Lock.ID, lease, api.Once(), api.FreshConn())
+	}
+	return d.client.KeepAlive(ctx, g.Lock.ID, lease, api.Once())
+}
+
+// Release implements [acquire.Driver].
+func (d *Driver) Release(ctx context.Context, g *acquire.Grant) error {
+	d.queues.released(g.Lock.Name)
+	return d.release(ctx, g)
+}
+
+// Drop implements [acquire.Driver].
+func (d *Driver) Drop(g *acquire.Grant) {
+	if !g.Unanswered {
+		return
+	}
+	_, mark, _ := wire.CutMark(g.Creator)
+	(&cleanup{parts: &d.parts, name: g.Lock.Name, mark: mark, values: g.Values, log: g.Log, unanswered: 1}).start()
+}
+
+// Watch implements [acquire.Driver].
+func (d *Driver) Watch(g *acquire.Grant, check func()) (stop func()) {
+	return d.events.hold(g.Lock.ID, check)
+}

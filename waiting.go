@@ -1,0 +1,184 @@
+package relukko
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+const (
+	reportAfter = 250 * time.Millisecond // a shorter wait is not worth a report
+	holderTime  = time.Second            // to learn the holder before it is reported as unknown
+	logEvery    = time.Minute
+)
+
+// report tells WithOnWait's function which lock a Lock waits for, and logs that
+// each minute. It does not stop until end is called.
+type report struct {
+	name  string
+	since time.Time
+	tell  func(Waiting) // may be nil
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	holder  *api.Lock
+	due     bool   // the wait has lasted for long enough
+	over    bool   // the wait is over
+	told    bool   // tell was called
+	toldID  string // with this lock's id
+	telling bool   // a goroutine calls tell
+	asked   bool   // holderTime has begun
+	timer   *time.Timer
+	nag     *time.Timer
+}
+
+// begin has the wait reported once it has lasted for long enough.
+func (r *report) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.timer == nil && !r.over {
+		r.timer = time.AfterFunc(reportAfter-time.Since(r.since), r.isDue)
+	}
+}
+
+func (r *report) isDue() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over || r.due {
+		return
+	}
+	if r.holder == nil && !r.asked {
+		r.asked = true
+		r.timer.Reset(holderTime)
+		return
+	}
+	r.setDue()
+}
+
+func (r *report) setDue() {
+	r.due = true
+	r.nag = time.AfterFunc(logEvery, r.logWait)
+	r.tellNews()
+}
+
+// forget makes the lock that is waited for unknown.
+func (r *report) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.holder = nil
+}
+
+// holderIs records the lock that is waited for; nil changes nothing.
+func (r *report) holderIs(lock *api.Lock) {
+	if lock == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.holder = copied(lock)
+	if r.asked && !r.due && !r.over {
+		r.setDue()
+		return
+	}
+	r.tellNews()
+}
+
+func copied(lock *api.Lock) *api.Lock {
+	if lock == nil {
+		return nil
+	}
+	own := *lock
+	return &own
+}
+
+func (r *report) logWait() {
+	r.mu.Lock()
+	over, holder := r.over, r.holder
+	if !over {
+		r.nag.Reset(logEvery)
+	}
+	r.mu.Unlock()
+	if !over {
+		r.log.Info("still waiting for a lock", "lock", r.name, "holder", heldBy(holder))
+	}
+}
+
+// end has nothing reported from now on.
+func (r *report) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.due, r.over = false, true
+	for _, timer := range []*time.Timer{r.timer, r.nag} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+}
+
+// tellNews starts the goroutine that calls tell, unless there is nothing new or
+// it runs already. The caller holds r.mu.
+func (r *report) tellNews() {
+	if r.tell == nil || r.telling || !r.news() {
+		return
+	}
+	r.telling = true
+	go func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for r.news() {
+			w := Waiting{Holder: copied(r.holder), Ahead: -1, Since: r.since}
+			r.told, r.toldID = true, idOf(r.holder)
+			r.mu.Unlock()
+			r.tell(w)
+			r.mu.Lock()
+		}
+		r.telling = false
+	}()
+}
+
+func (r *report) news() bool {
+	return r.due && (!r.told || r.toldID != idOf(r.holder))
+}
+
+func idOf(lock *api.Lock) string {
+	if lock == nil {
+		return ""
+	}
+	return lock.ID
+}
+
+// beginReport makes the report of a Lock that may have to wait.
+func (m *Mutex) beginReport(log *slog.Logger) *report {
+	r := &report{name: m.name, since: time.Now(), tell: m.onWait, log: log}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiting[r] = struct{}{}
+	if m.onWait != nil {
+		r.begin()
+	}
+	return r
+}
+
+func (m *Mutex) endReport(r *report) {
+	r.end()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.waiting, r)
+}
+
+// lockedHere returns the error for a lock that is held, or waited for, by
+// another goroutine of this process.
+func (m *Mutex) lockedHere() *LockedError {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := &LockedError{Name: m.name, Holder: copied(m.holder)}
+	if m.session != nil {
+		if lost, ok := errors.AsType[*LostError](m.session.lease.state()); ok {
+			e.Holder, e.Lost = nil, lost
+		}
+	}
+	return e
+}
