@@ -91,7 +91,7 @@ func TestEachExtensionCanBeSwitchedOff(t *testing.T) {
 		a, err := c.create(t.Context(), "arm")
 		require.NoError(t, err)
 		require.Equal(t, http.StatusConflict, a.status)
-		list, err := c.do(t.Context(), "GET", "/v1/locks/", "")
+		list, err := c.do(t.Context(), "GET", "/v1/locks/?waiters=1", "")
 		require.NoError(t, err)
 		a.body += list.body
 		require.True(t, s.Delete("arm"))

@@ -45,7 +45,7 @@ func TestSocketsThatDie(t *testing.T) {
 			require.NoError(t, err)
 			waiters := func() int {
 				rec := httptest.NewRecorder()
-				req := httptest.NewRequest("GET", "/v1/locks/"+held.ID, nil)
+				req := httptest.NewRequest("GET", "/v1/locks/"+held.ID+"?waiters=1", nil)
 				req.Header.Set("X-API-KEY", apiKey)
 				srv.ServeHTTP(rec, req)
 				return *reply{body: rec.Body.String()}.lock(t).Waiters
@@ -83,15 +83,15 @@ func TestThousandsOfWaiters(t *testing.T) {
 		}
 		synctest.Wait()
 		require.EqualValues(t, beyond, refused.Load())
-		require.Equal(t, within, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+		require.Equal(t, within, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 		for range turns {
 			b.delete(held.ID)
 			synctest.Wait()
 			held = <-granted
 		}
-		require.Equal(t, within-turns, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+		require.Equal(t, within-turns, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 		wg.Wait()
-		require.Zero(t, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+		require.Zero(t, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 	})
 }
 

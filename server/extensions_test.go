@@ -43,7 +43,7 @@ func extensionsOff(t *testing.T, off ...httpapi.Extension) {
 		held := r.lock(t)
 		require.Equal(t, on[httpapi.ExtWait], r.header.Get("Relukko-Wait") == "30")
 		require.Equal(t, on[httpapi.ExtFencingToken], held.FencingToken != nil)
-		require.Equal(t, on[httpapi.ExtWaiters], b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters != nil)
+		require.Equal(t, on[httpapi.ExtWaiters], b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters != nil)
 		require.Equal(t, on[httpapi.ExtWaiters], b.locks()[0].Waiters != nil)
 
 		asked := time.Now()

@@ -26,7 +26,7 @@ func TestQueueIsFirstInFirstOut(t *testing.T) {
 		for i := range n {
 			line = append(line, b.wait("robot-arm-1", fmt.Sprint("waiter ", i), 30))
 			synctest.Wait()
-			require.Equal(t, i+1, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+			require.Equal(t, i+1, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 		}
 		locks := b.locks()
 		require.Equal(t, []int{n, 0}, []int{*locks[0].Waiters, *locks[1].Waiters})
@@ -122,7 +122,7 @@ func TestACallerWhoIsGoneLeavesTheLine(t *testing.T) {
 		synctest.Wait()
 		first.cancel()
 		synctest.Wait()
-		require.Equal(t, 1, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+		require.Equal(t, 1, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 		b.delete(held.ID)
 		synctest.Wait()
 		require.Equal(t, "second", *second.granted(t).Creator)

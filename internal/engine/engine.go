@@ -80,6 +80,11 @@ func (e *Engine) Get(ctx context.Context, id string) (store.Lock, error) {
 	return e.store.Get(ctx, id)
 }
 
+// Holder returns the lock that holds the name.
+func (e *Engine) Holder(ctx context.Context, name string) (store.Lock, error) {
+	return e.store.Holder(ctx, name)
+}
+
 // List returns all locks, the oldest first.
 func (e *Engine) List(ctx context.Context) ([]store.Lock, error) { return e.store.List(ctx) }
 

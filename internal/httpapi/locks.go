@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -48,7 +49,7 @@ func (a *api) create(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case err == nil:
-		a.writeLock(w, r, http.StatusCreated, &lock)
+		a.writeLock(w, http.StatusCreated, &lock)
 	case isHeld(err):
 		a.writeConflict(w, name, &lock)
 	default:
@@ -57,12 +58,12 @@ func (a *api) create(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) list(w http.ResponseWriter, r *http.Request) {
-	locks, err := a.engine.List(r.Context())
+	locks, err := a.find(r)
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	withWaiters := a.has(ExtWaiters)
+	withWaiters := a.wantsWaiters(r)
 	var waiters map[string]int
 	if withWaiters {
 		waiters = a.engine.AllWaiters()
@@ -80,6 +81,23 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, append(b, ']'))
 }
 
+// find returns all locks, or those with the name that the query asks for.
+func (a *api) find(r *http.Request) ([]store.Lock, error) {
+	names, ok := r.URL.Query()["lock_name"]
+	if !ok {
+		return a.engine.List(r.Context())
+	}
+	lock, err := a.engine.Holder(r.Context(), names[0])
+	switch {
+	case err == nil:
+		return []store.Lock{lock}, nil
+	case errors.Is(err, store.ErrGone):
+		return nil, nil
+	default:
+		return nil, err
+	}
+}
+
 func (a *api) get(w http.ResponseWriter, r *http.Request) {
 	id, ok := a.pathID(w, r)
 	if !ok {
@@ -90,7 +108,11 @@ func (a *api) get(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	a.writeLock(w, r, http.StatusOK, &lock)
+	l := a.onWire(&lock)
+	if a.wantsWaiters(r) {
+		l.HasWaiters, l.Waiters = true, a.engine.Waiters(l.Name)
+	}
+	writeJSON(w, http.StatusOK, wire.AppendLock(make([]byte, 0, 512), &l))
 }
 
 func (a *api) update(w http.ResponseWriter, r *http.Request) {
@@ -130,7 +152,7 @@ func (a *api) change(
 		a.fail(w, r, err)
 		return
 	}
-	a.writeLock(w, r, http.StatusOK, &lock)
+	a.writeLock(w, http.StatusOK, &lock)
 }
 
 func (a *api) delete(w http.ResponseWriter, r *http.Request) {
@@ -143,7 +165,7 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	a.writeLock(w, r, http.StatusOK, &lock)
+	a.writeLock(w, http.StatusOK, &lock)
 }
 
 // callOff undoes the create with a mark.

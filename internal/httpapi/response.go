@@ -30,11 +30,15 @@ func (a *api) offer(w http.ResponseWriter) {
 	}
 }
 
-func (a *api) writeLock(w http.ResponseWriter, r *http.Request, status int, lock *store.Lock) {
+// wantsWaiters reports whether the request asks for the members waiters of locks. They come on
+// request only, because some clients compare a lock that they read with the one that they created.
+func (a *api) wantsWaiters(r *http.Request) bool {
+	return a.has(ExtWaiters) && r.URL.RawQuery != "" && r.URL.Query().Get("waiters") == "1"
+}
+
+// writeLock answers with a lock, which has the same members in every response.
+func (a *api) writeLock(w http.ResponseWriter, status int, lock *store.Lock) {
 	l := a.onWire(lock)
-	if r.Method == http.MethodGet && a.has(ExtWaiters) {
-		l.HasWaiters, l.Waiters = true, a.engine.Waiters(l.Name)
-	}
 	writeJSON(w, status, wire.AppendLock(make([]byte, 0, 512), &l))
 }
 
