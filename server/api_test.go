@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/server"
 )
 
 const nobody = "950daa20-a814-451e-9407-ec496cf9c136" // an id that no lock has
@@ -255,4 +257,11 @@ func TestGoneStatus(t *testing.T) {
 	b.do(422, "DELETE", "/v1/locks/"+nobody, "")
 	b.do(422, "GET", "/v1/locks/17", "")
 	b.do(404, "GET", "/v2", "")
+}
+
+func TestALockBehindAProxyHasItsClientsAddress(t *testing.T) {
+	b := start(t, server.WithTrustedProxies(netip.MustParsePrefix("192.0.2.0/24")))
+	r := b.do(201, "POST", "/v1/locks", createBody("robot-arm-1", ""),
+		"X-Forwarded-For", "203.0.113.9, 198.51.100.1, 192.0.2.80")
+	require.Equal(t, "198.51.100.1", r.lock(t).IP)
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/sha256"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
@@ -40,6 +41,14 @@ func WithLogger(l *slog.Logger) Option {
 			c.Log = l
 		}
 	}
+}
+
+// WithTrustedProxies makes the server believe what these proxies say about the client's address: it
+// is that of the nearest hop that is not one of them, by X-Forwarded-For or, without that, by
+// Forwarded. The proxies must set the one or remove the other, or clients can claim any address. May
+// be given several times. By default a lock has the address of the peer.
+func WithTrustedProxies(proxies ...netip.Prefix) Option {
+	return func(c *config) { c.TrustedProxies = append(c.TrustedProxies, proxies...) }
 }
 
 // WithMaxWaiters sets how many creates may wait at a time, all names together. The default is

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -16,6 +17,8 @@ type Config struct {
 	Grace      time.Duration       // how long an expired lock still holds its name
 	MaxWaiters int                 // how many creates may queue at a time
 	Log        *slog.Logger
+
+	TrustedProxies []netip.Prefix // whose word about the client's address counts
 
 	// The rest makes a backend look like the original one, for tests of clients.
 	off          [extensions]bool

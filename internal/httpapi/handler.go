@@ -137,7 +137,7 @@ func (h *Handler) recovered(rec *recorder, r *http.Request) {
 
 func (h *Handler) logAccess(rec *recorder, r *http.Request, start time.Time) {
 	h.Log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", rec.status,
-		"ip", clientAddress(r), "duration", time.Since(start))
+		"ip", h.clientAddress(r), "duration", time.Since(start))
 }
 
 // clean reports whether the mux takes the path as it is.

@@ -30,7 +30,7 @@ func (a *api) create(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	in := store.NewLock{ID: wire.NewID(), Name: name, Creator: creator, IP: clientAddress(r)}
+	in := store.NewLock{ID: wire.NewID(), Name: name, Creator: creator, IP: a.clientAddress(r)}
 	if creator != nil && a.has(ExtCallOff) {
 		_, in.Mark, _ = wire.CutMark(*creator)
 	}

@@ -41,7 +41,7 @@ func (a *api) authorised(handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !a.admitted(r) {
 			a.Log.Warn("refused: wrong or missing X-API-KEY",
-				"ip", clientAddress(r), "method", r.Method, "path", r.URL.Path)
+				"ip", a.clientAddress(r), "method", r.Method, "path", r.URL.Path)
 			writeError(w, http.StatusForbidden, "wrong or missing X-API-KEY")
 			return
 		}
