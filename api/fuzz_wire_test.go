@@ -16,6 +16,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
 // within is a transport into a backend of this process, without a network.
@@ -39,7 +40,7 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add("bad \xff", "bad \x00", int64(3_155_760_001e9), int64(-9_000_000_000e9))
 	f.Add("leg", "yy\xdcyy", int64(1), int64(1))
 	f.Add("\u0085", "\u2028", int64(-5), int64(5))
-	backend := server.New(server.NewMemoryStore(), server.WithAPIKeys("key"))
+	backend := server.New(memstore.New(), server.WithAPIKeys("key"))
 	c, err := api.New("http://backend", "key",
 		api.WithHTTPClient(&http.Client{Transport: within{backend}}), api.WithoutWatch())
 	require.NoError(f, err)

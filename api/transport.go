@@ -135,6 +135,11 @@ func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Requ
 		u := t.locks
 		req.URL = &u
 	}
+	if k.method == http.MethodGet && (k.kind == isList || k.kind == isLock && k.path == "") {
+		u := *req.URL
+		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&waiters=1", "&")
+		req.URL = &u
+	}
 	if k.body != nil {
 		req.Header = a.sent.body
 		// A reader that net/http knows goes out in one piece with the headers.

@@ -9,9 +9,9 @@ import (
 )
 
 func openBolt(path string, log *slog.Logger) (closingStore, error) {
-	return boltstore.Open(path, boltstore.WithLogger(log))
+	return boltstore.Open(path, log)
 }
 
 func openPostgres(ctx context.Context, url string, log *slog.Logger) (closingStore, error) {
-	return pgstore.Open(ctx, url, pgstore.WithLogger(log))
+	return pgstore.Open(ctx, url, log)
 }

@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 
 // closingStore is a store that is to be closed.
 type closingStore interface {
-	server.Store
+	store.Store
 	io.Closer
 }
 
@@ -64,13 +65,13 @@ func defaultStorePath() (string, error) {
 func openStore(ctx context.Context, spec string, log *slog.Logger) (closingStore, error) {
 	switch {
 	case spec == memoryStore:
-		return keptInMemory{server.NewMemoryStore()}, nil
+		return keptInMemory{memstore.New()}, nil
 	case isPostgres(spec):
 		return openPostgres(ctx, spec, log)
 	}
 	return openBolt(strings.TrimPrefix(spec, boltPrefix), log)
 }
 
-type keptInMemory struct{ *server.MemoryStore }
+type keptInMemory struct{ *memstore.Store }
 
 func (keptInMemory) Close() error { return nil }

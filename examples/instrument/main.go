@@ -38,6 +38,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
 func main() {
@@ -139,7 +140,7 @@ func startBackend(c *config) (end func(), err error) {
 		return nil, err
 	}
 	c.url, c.key = "http://"+l.Addr().String(), rand.Text()
-	backend := server.New(server.NewMemoryStore(), server.WithAPIKeys(c.key))
+	backend := server.New(memstore.New(), server.WithAPIKeys(c.key))
 	front := &http.Server{Handler: backend, ReadHeaderTimeout: 10 * time.Second}
 	go front.Serve(l)
 	return func() {

@@ -9,7 +9,7 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 )
 
 const (
@@ -29,8 +29,8 @@ func (w *world) check() {
 				s.name)
 			continue
 		}
-		if !w.plan.replaced && !w.has(server.ExtFencingToken) && s.token != 0 ||
-			w.has(server.ExtFencingToken) && s.token != rec.token {
+		if !w.plan.replaced && !w.has(httpapi.ExtFencingToken) && s.token != 0 ||
+			w.has(httpapi.ExtFencingToken) && s.token != rec.token {
 			w.wrong("%s holds lock %s with token %d", s.who, brief(s.id), s.token)
 		}
 		if s.raw {
@@ -55,7 +55,7 @@ func (w *world) check() {
 }
 
 // has reports whether the backend has an extension all the time.
-func (w *world) has(ext server.Extension) bool {
+func (w *world) has(ext httpapi.Extension) bool {
 	if w.plan.replaced {
 		return false
 	}

@@ -3,7 +3,7 @@ package modelcheck_test
 import (
 	"time"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 )
 
 // checkExclusion checks what the mutex is for: no two sessions of a name are live
@@ -70,14 +70,14 @@ func (w *world) checkTokens(a, b *session) {
 	// A lock that is handed on may be deleted already, without an event yet.
 	rec := w.locks[b.id]
 	stale := b.shared && rec != nil && rec.takenAway() && rec.removed.before(b.begin)
-	if !stale && a.token >= b.token && w.has(server.ExtFencingToken) {
+	if !stale && a.token >= b.token && w.has(httpapi.ExtFencingToken) {
 		w.wrong("token %d of %s is followed by token %d of %s", a.token, a.who, b.token, b.who)
 	}
 }
 
 // checkCalledOff checks that no lock is created for a cancelled mark.
 func (w *world) checkCalledOff() {
-	if !w.has(server.ExtCallOff) {
+	if !w.has(httpapi.ExtCallOff) {
 		return // a mark that comes while nobody knows of marks is none
 	}
 	for _, off := range w.calledOff {

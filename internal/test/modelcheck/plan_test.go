@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/relukkotest"
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
 )
 
 // plan is all that the seed decides before a run begins.
@@ -19,7 +19,7 @@ type plan struct {
 	grid    time.Duration // all instants are multiples of it, so that some coincide
 	latency time.Duration // of a request and its answer together, at most
 
-	without []server.Extension
+	without []httpapi.Extension
 	shape   string // of deleted in broadcasts; "": the backend's own
 	gone    int
 	offset  time.Duration // of the backend's clock
@@ -82,7 +82,7 @@ type fault struct {
 	delay     time.Duration // of requests
 	keepLocks bool
 	name      string
-	without   []server.Extension // of the backend that follows
+	without   []httpapi.Extension // of the backend that follows
 }
 
 func (f *fault) String() string {
@@ -161,9 +161,9 @@ func newPlan(seed uint64) *plan {
 		ttls = ttls[2:]
 	}
 	p.without = extensions(d)
-	if slices.Contains(p.without, server.ExtBroadcastContent) && d.one(2) {
+	if slices.Contains(p.without, httpapi.ExtBroadcastContent) && d.one(2) {
 		shapes := make([]string, 0, 8)
-		for shape := range relukkotest.DeletedShapes() {
+		for shape := range originalapi.DeletedShapes() {
 			shapes = append(shapes, shape)
 		}
 		slices.Sort(shapes)
@@ -175,13 +175,13 @@ func newPlan(seed uint64) *plan {
 }
 
 // extensions draws the extensions that a backend lacks: none, all, or some.
-func extensions(d dice) (without []server.Extension) {
+func extensions(d dice) (without []httpapi.Extension) {
 	switch d.IntN(5) {
 	case 0, 1:
 	case 2, 3:
-		return server.AllExtensions()
+		return httpapi.AllExtensions()
 	default:
-		for _, ext := range server.AllExtensions() {
+		for _, ext := range httpapi.AllExtensions() {
 			if d.one(2) {
 				without = append(without, ext)
 			}
@@ -351,7 +351,7 @@ func (p *plan) detail(d dice, f *fault) {
 		// Where marks cannot be cancelled, nothing is promised for a create that
 		// arrives more than 5 s after its caller has given up.
 		f.delay = d.span(10*time.Millisecond, 4*time.Second)
-		if !slices.Contains(p.without, server.ExtCallOff) {
+		if !slices.Contains(p.without, httpapi.ExtCallOff) {
 			f.delay = d.span(10*time.Millisecond, 20*time.Second)
 		}
 		f.for_ = min(f.for_, 10*time.Second)

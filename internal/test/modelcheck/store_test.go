@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // Causes of a removal.
@@ -64,18 +64,18 @@ type calledOff struct {
 
 // store is a memory store that records all changes in the order in which they take
 // effect.
-type store struct {
-	server.Store
+type recorded struct {
+	store.Store
 	world *world
 }
 
-func (s *store) begin() (done func()) {
+func (s *recorded) begin() (done func()) {
 	s.world.mu.Lock()
 	return s.world.mu.Unlock
 }
 
 // by returns the client whose request this is; -1 where it is none's.
-func (s *store) by(ctx context.Context) int {
+func (s *recorded) by(ctx context.Context) int {
 	addr, ok := ctx.Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok {
 		return -1
@@ -83,11 +83,11 @@ func (s *store) by(ctx context.Context) int {
 	return s.world.links[addr.String()]
 }
 
-func (s *store) local(l *server.Lock) time.Duration {
+func (s *recorded) local(l *store.Lock) time.Duration {
 	return l.ExpiresAt.Add(-s.world.plan.offset).Sub(s.world.start)
 }
 
-func creatorOf(l *server.Lock) string {
+func creatorOf(l *store.Lock) string {
 	if l.Creator == nil {
 		return ""
 	}
@@ -100,7 +100,7 @@ func markOf(creator string) string {
 	return mark
 }
 
-func (s *store) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+func (s *recorded) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
 	defer s.begin()()
 	l, err := s.Store.Create(ctx, in)
 	if err == nil {
@@ -110,7 +110,7 @@ func (s *store) Create(ctx context.Context, in server.NewLock) (server.Lock, err
 }
 
 // created records a creation. The caller holds the record's mutex.
-func (s *store) created(l *server.Lock, in server.NewLock, by int) {
+func (s *recorded) created(l *store.Lock, in store.NewLock, by int) {
 	r := s.world.record
 	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name,
 		creatorOf(l), in.TTL, l.FencingToken)
@@ -124,7 +124,7 @@ func (s *store) created(l *server.Lock, in server.NewLock, by int) {
 	r.order = append(r.order, rec)
 }
 
-func (s *store) Update(ctx context.Context, id string, change server.Change) (server.Lock, error) {
+func (s *recorded) Update(ctx context.Context, id string, change store.Change) (store.Lock, error) {
 	defer s.begin()()
 	l, err := s.Store.Update(ctx, id, change)
 	if err != nil {
@@ -147,7 +147,7 @@ func whom(by int) string {
 	return "c" + string(rune('0'+by))
 }
 
-func (s *store) Delete(ctx context.Context, id string) (server.Lock, error) {
+func (s *recorded) Delete(ctx context.Context, id string) (store.Lock, error) {
 	defer s.begin()()
 	l, err := s.Store.Delete(ctx, id)
 	if err == nil {
@@ -157,7 +157,7 @@ func (s *store) Delete(ctx context.Context, id string) (server.Lock, error) {
 }
 
 // deleted records a deletion. The caller holds the record's mutex.
-func (s *store) deleted(ctx context.Context, l *server.Lock) {
+func (s *recorded) deleted(ctx context.Context, l *store.Lock) {
 	by, cause := s.by(ctx), released
 	switch {
 	case ctx == context.Background(): // nobody's request
@@ -168,10 +168,10 @@ func (s *store) deleted(ctx context.Context, l *server.Lock) {
 	s.removed(l, cause, by)
 }
 
-func (s *store) HandOver(ctx context.Context, id string, next server.NewLock) (
-	server.Handover, error) {
+func (s *recorded) HandOver(ctx context.Context, id string, next store.NewLock) (
+	store.Handover, error) {
 	defer s.begin()()
-	both, err := s.Store.(server.HandOverStore).HandOver(ctx, id, next)
+	both, err := s.Store.HandOver(ctx, id, next)
 	if err != nil {
 		return both, err
 	}
@@ -185,14 +185,14 @@ func (s *store) HandOver(ctx context.Context, id string, next server.NewLock) (
 }
 
 // removed records a removal. The caller holds the record's mutex.
-func (s *store) removed(l *server.Lock, cause string, by int) {
+func (s *recorded) removed(l *store.Lock, cause string, by int) {
 	r := s.world.record
 	m := r.noteLocked("backend", "lock %s of %s %s (%s)", brief(l.ID), l.Name, cause, whom(by))
 	r.locks[l.ID].removed = &removal{m, cause, by}
 }
 
-func (s *store) CallOff(ctx context.Context, mark string, keep time.Duration) (
-	[]server.Lock, error) {
+func (s *recorded) CallOff(ctx context.Context, mark string, keep time.Duration) (
+	[]store.Lock, error) {
 	defer s.begin()()
 	locks, err := s.Store.CallOff(ctx, mark, keep)
 	m := s.world.record.noteLocked("backend", "mark %s called off (%s)", mark, whom(s.by(ctx)))
@@ -203,8 +203,8 @@ func (s *store) CallOff(ctx context.Context, mark string, keep time.Duration) (
 	return locks, err
 }
 
-func (s *store) Sweep(ctx context.Context, grace time.Duration) (
-	[]server.Lock, time.Duration, error) {
+func (s *recorded) Sweep(ctx context.Context, grace time.Duration) (
+	[]store.Lock, time.Duration, error) {
 	defer s.begin()()
 	locks, next, err := s.Store.Sweep(ctx, grace)
 	for i := range locks {
@@ -214,7 +214,7 @@ func (s *store) Sweep(ctx context.Context, grace time.Duration) (
 }
 
 // forget records that the store has lost its locks.
-func (s *store) forget() {
+func (s *recorded) forget() {
 	defer s.begin()()
 	r := s.world.record
 	r.losses = append(r.losses, r.noteLocked("backend", "all locks are lost"))

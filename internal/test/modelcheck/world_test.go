@@ -12,8 +12,12 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -46,20 +50,20 @@ func (w *world) run(t *testing.T) {
 		relukkotest.InMemory(),
 		relukkotest.ClockOffset(p.offset),
 		relukkotest.Backend(server.WithGrace(p.grace)),
-		relukkotest.Store(func() server.Store {
-			s := &store{Store: server.NewMemoryStore(server.WithClockOffset(p.offset)), world: w}
+		relukkotest.Store(func() store.Store {
+			s := &recorded{Store: memstore.New(memstore.WithClockOffset(p.offset)), world: w}
 			if made {
 				s.forget()
 			}
 			made = true
 			return s
 		}))
-	w.server.Without(p.without...)
+	w.server.Reconfigure(httpapi.Without(p.without...))
 	if p.gone != 404 {
-		w.server.GoneStatus(p.gone)
+		w.server.Reconfigure(httpapi.GoneStatus(p.gone))
 	}
 	if p.shape != "" {
-		w.server.DeletedShape(relukkotest.DeletedShapes()[p.shape])
+		w.server.Reconfigure(httpapi.DeletedShape(originalapi.DeletedShapes()[p.shape]))
 	}
 	w.server.RefuseWebSockets(p.mute)
 	w.connect()
@@ -222,7 +226,7 @@ func (w *world) begin(f *fault, links []*relukkotest.Link) {
 			l.Cut()
 		}
 	case "replace":
-		w.server.Without(f.without...)
+		w.server.Reconfigure(httpapi.Without(f.without...))
 	case "drop sockets":
 		w.server.DropWebSockets()
 	case "refuse sockets":

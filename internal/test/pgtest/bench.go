@@ -21,7 +21,7 @@ const (
 		updated_at timestamptz, token bigint, mark text);
 		CREATE INDEX ON locks (expires_at); CREATE INDEX ON locks (mark); CREATE SEQUENCE tokens`
 	benchRound = `INSERT INTO locks VALUES (gen_random_uuid(), 'lock-' || :client_id,
-	'user@host/42 #k3v9x2m4q7ab', '192.0.2.7', now() + '1 minute', now(), now(),
+	'user@host/42 #k3v5x2m4q7ab', '192.0.2.7', now() + '1 minute', now(), now(),
 	nextval('tokens'), 'mark-' || :client_id) RETURNING *;
 DELETE FROM locks WHERE name = 'lock-' || :client_id RETURNING *;
 `
