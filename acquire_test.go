@@ -18,8 +18,9 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/relukkotest"
-	"gitlab.com/relukko/relukko-go/server"
 )
 
 var create = relukkotest.On("POST", "/v1/locks/")
@@ -65,7 +66,7 @@ func TestNoMissedWakeUpBeforePushIsUp(t *testing.T) {
 func TestNoMissedWakeUpOfTheNextInLine(t *testing.T) {
 	bubble(t, "who heard of the release gives up before it has asked", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
-		s.DeletedShape(func(server.Lock) any { return true })
+		s.Reconfigure(httpapi.DeletedShape(func(wire.Lock) any { return true }))
 		others := s.Client()
 		holder, other := relukko.NewMutex(others, "arm"), relukko.NewMutex(others, "leg")
 		held, leg := lock(t, holder), lock(t, other)
@@ -265,7 +266,7 @@ func TestManyWaitersGetTheLockOneAfterTheOther(t *testing.T) {
 func TestWaitersHearOthersReleasesForNothing(t *testing.T) {
 	bubble(t, "the message says which lock it was", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
-		s.DeletedShape(func(l server.Lock) any { return l.ID })
+		s.Reconfigure(httpapi.DeletedShape(func(l wire.Lock) any { return l.ID }))
 		testOthersReleases(t, s, 2) // the polls of 20 s
 	})
 	bubble(t, "it does not", func(t *testing.T, s *relukkotest.Server) {

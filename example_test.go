@@ -14,12 +14,13 @@ import (
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
 // exampleClient returns a client of a backend in this process. Your own comes
 // from api.FromEnv().
 func exampleClient() (*api.Client, func()) {
-	backend := server.New(server.NewMemoryStore(), server.WithAPIKeys("secret"))
+	backend := server.New(memstore.New(), server.WithAPIKeys("secret"))
 	listener := httptest.NewServer(backend)
 	client, err := api.New(listener.URL, "secret")
 	if err != nil {

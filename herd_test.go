@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -64,7 +66,7 @@ func TestHerdsWithoutExtensions(t *testing.T) {
 		for _, shape := range []string{"lock", "id", "true"} {
 			bubble(t, h.name+", deleted as "+shape, func(t *testing.T, s *relukkotest.Server) {
 				original(s)
-				s.DeletedShape(relukkotest.DeletedShapes()[shape])
+				s.Reconfigure(httpapi.DeletedShape(originalapi.DeletedShapes()[shape]))
 				s.Latency(func(*http.Request) (before, after time.Duration) {
 					return rand.N(200 * time.Microsecond), rand.N(200 * time.Microsecond)
 				})

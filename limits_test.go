@@ -30,6 +30,7 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
 // The figures in the documentation are measured by
@@ -324,7 +325,7 @@ func TestBackendProcess(t *testing.T) {
 	if os.Getenv(backendEnv) == "" {
 		return
 	}
-	backend := server.New(server.NewMemoryStore(), server.WithAPIKeys("key"))
+	backend := server.New(memstore.New(), server.WithAPIKeys("key"))
 	defer backend.Shutdown(t.Context())
 	var mu sync.Mutex
 	var first time.Time

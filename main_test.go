@@ -13,8 +13,9 @@ import (
 	"go.uber.org/goleak"
 
 	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
-	"gitlab.com/relukko/relukko-go/server"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,16 +38,16 @@ var backends = []struct {
 }{
 	{name: "with all extensions"},
 	{name: "without extensions", setUp: original},
-	{name: "without waiting", setUp: func(s *relukkotest.Server) { s.Without(server.ExtWait) }},
-	{name: "without calling off", setUp: func(s *relukkotest.Server) { s.Without(server.ExtCallOff) }},
-	{name: "without the holder", setUp: func(s *relukkotest.Server) { s.Without(server.ExtHolder) }},
-	{name: "422 for gone", setUp: func(s *relukkotest.Server) { original(s); s.GoneStatus(422) }},
+	{name: "without waiting", setUp: func(s *relukkotest.Server) { s.Reconfigure(httpapi.Without(httpapi.ExtWait)) }},
+	{name: "without calling off", setUp: func(s *relukkotest.Server) { s.Reconfigure(httpapi.Without(httpapi.ExtCallOff)) }},
+	{name: "without the holder", setUp: func(s *relukkotest.Server) { s.Reconfigure(httpapi.Without(httpapi.ExtHolder)) }},
+	{name: "422 for gone", setUp: func(s *relukkotest.Server) { original(s); s.Reconfigure(httpapi.GoneStatus(422)) }},
 	{name: "clock 7 h ahead", opts: []relukkotest.Option{relukkotest.ClockOffset(7 * time.Hour)}},
 	{name: "clock 7 h behind", setUp: original, opts: []relukkotest.Option{relukkotest.ClockOffset(-7 * time.Hour)}},
 	{name: "no WebSocket", setUp: func(s *relukkotest.Server) { original(s); s.RefuseWebSockets(true) }, mute: true},
 }
 
-func original(s *relukkotest.Server) { s.Without(server.AllExtensions()...) }
+func original(s *relukkotest.Server) { s.Reconfigure(originalapi.Backend()) }
 
 // onEach runs f against every kind of backend, and every shape of `deleted`.
 func onEach(t *testing.T, f func(t *testing.T, s *relukkotest.Server, mute bool)) {
@@ -58,10 +59,10 @@ func onEach(t *testing.T, f func(t *testing.T, s *relukkotest.Server, mute bool)
 			f(t, s, b.mute)
 		}, b.opts...)
 	}
-	for name, shape := range relukkotest.DeletedShapes() {
+	for name, shape := range originalapi.DeletedShapes() {
 		bubble(t, "deleted as "+name, func(t *testing.T, s *relukkotest.Server) {
 			original(s)
-			s.DeletedShape(shape)
+			s.Reconfigure(httpapi.DeletedShape(shape))
 			f(t, s, false)
 		})
 	}

@@ -20,8 +20,8 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
-	"gitlab.com/relukko/relukko-go/server"
 )
 
 func TestNoOrphans(t *testing.T) {
@@ -30,7 +30,7 @@ func TestNoOrphans(t *testing.T) {
 		setUp func(*relukkotest.Server)
 	}{
 		{"called off", func(*relukkotest.Server) {}},
-		{"without calling off", func(s *relukkotest.Server) { s.Without(server.ExtCallOff) }},
+		{"without calling off", func(s *relukkotest.Server) { s.Reconfigure(httpapi.Without(httpapi.ExtCallOff)) }},
 		{"without extensions", original},
 	} {
 		for _, trouble := range []struct {
@@ -104,10 +104,10 @@ func deadline(ctx context.Context) time.Time {
 }
 
 func TestNoOrphansOnLoopback(t *testing.T) {
-	for _, without := range [][]server.Extension{nil, {server.ExtCallOff}} {
+	for _, without := range [][]httpapi.Extension{nil, {httpapi.ExtCallOff}} {
 		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
 			s := relukkotest.NewServer(t)
-			s.Without(without...)
+			s.Reconfigure(httpapi.Without(without...))
 			s.Latency(func(*http.Request) (before, after time.Duration) {
 				return rand.N(10 * time.Millisecond), rand.N(10 * time.Millisecond)
 			})
@@ -143,13 +143,13 @@ func TestNoOrphansOnLoopback(t *testing.T) {
 }
 
 func TestACancelledCreateThatIsCarriedOutLateLeavesNothing(t *testing.T) {
-	for _, without := range [][]server.Extension{nil, {server.ExtCallOff}, server.AllExtensions()} {
+	for _, without := range [][]httpapi.Extension{nil, {httpapi.ExtCallOff}, httpapi.AllExtensions()} {
 		for name, park := range map[string]func(*relukkotest.Server) *relukkotest.Hold{
 			"before": func(s *relukkotest.Server) *relukkotest.Hold { return s.Hold(create) },
 			"after":  func(s *relukkotest.Server) *relukkotest.Hold { return s.HoldReplies(create) },
 		} {
 			bubble(t, fmt.Sprint(name, " without ", without), func(t *testing.T, s *relukkotest.Server) {
-				s.Without(without...)
+				s.Reconfigure(httpapi.Without(without...))
 				c := s.Client()
 				m := relukko.NewMutex(c, "arm")
 				parked := park(s)
@@ -191,9 +191,9 @@ func TestACreateWhoseConnectionBrokeIsLookedForAgain(t *testing.T) {
 }
 
 func TestAProxyThatKnowsNoBackendDoesNotEndACleanup(t *testing.T) {
-	for _, without := range [][]server.Extension{nil, server.AllExtensions()} {
+	for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
 		bubble(t, fmt.Sprint("without ", without), func(t *testing.T, s *relukkotest.Server) {
-			s.Without(without...)
+			s.Reconfigure(httpapi.Without(without...))
 			c := s.Client()
 			m := relukko.NewMutex(c, "arm")
 			require.NoError(t, m.Unlock(lock(t, m)))
@@ -218,9 +218,9 @@ func TestAProxyThatKnowsNoBackendDoesNotEndACleanup(t *testing.T) {
 
 func TestNoOrphansBehindAGatewayThatKnowsNoMarks(t *testing.T) {
 	for _, status := range []int{400, 403, 404, 500, 503} {
-		for _, without := range [][]server.Extension{nil, server.AllExtensions()} {
+		for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
 			bubble(t, fmt.Sprint(status, " without ", without), func(t *testing.T, s *relukkotest.Server) {
-				s.Without(without...)
+				s.Reconfigure(httpapi.Without(without...))
 				s.AnswerNext(-1, relukkotest.On("DELETE", "/v1/waiting/"), relukkotest.Answer{Status: status, Body: "<html>no such route"})
 				c := s.Client()
 				m := relukko.NewMutex(c, "arm")
@@ -242,10 +242,10 @@ func TestNoOrphansBehindAGatewayThatKnowsNoMarks(t *testing.T) {
 }
 
 func TestNonsenseForACreateLeavesNothing(t *testing.T) {
-	for _, without := range [][]server.Extension{nil, server.AllExtensions()} {
+	for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
 		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
 			s := relukkotest.NewServer(t)
-			s.Without(without...)
+			s.Reconfigure(httpapi.Without(without...))
 			backend, err := url.Parse(s.URL)
 			require.NoError(t, err)
 			proxy := httputil.NewSingleHostReverseProxy(backend)
@@ -270,9 +270,9 @@ func TestNonsenseForACreateLeavesNothing(t *testing.T) {
 }
 
 func TestAStragglerAfterUnlockLeavesNothing(t *testing.T) {
-	for _, without := range [][]server.Extension{nil, server.AllExtensions()} {
+	for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
 		bubble(t, fmt.Sprint("without ", without), func(t *testing.T, s *relukkotest.Server) {
-			s.Without(without...)
+			s.Reconfigure(httpapi.Without(without...))
 			m := relukko.NewMutex(s.Client(), "arm")
 			var first atomic.Bool
 			parked := s.Hold(func(r *http.Request) bool { return create(r) && first.CompareAndSwap(false, true) })

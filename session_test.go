@@ -13,8 +13,9 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/relukkotest"
-	"gitlab.com/relukko/relukko-go/server"
 )
 
 func TestDeletionIsKnownWithinARoundTrip(t *testing.T) {
@@ -84,7 +85,7 @@ func TestDeletionWhileTheSocketIsDownIsKnownAfterTheReconnect(t *testing.T) {
 func TestABroadcastIsOnlyAHint(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
-		s.DeletedShape(func(server.Lock) any { return session(t, heldNow).Info().ID })
+		s.Reconfigure(httpapi.DeletedShape(func(wire.Lock) any { return session(t, heldNow).Info().ID }))
 		m := relukko.NewMutex(s.Client(), "arm")
 		heldNow = lock(t, m)
 		time.Sleep(2 * time.Second)

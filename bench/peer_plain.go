@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"os"
 
+	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
-// relukkoPlain is Relukko without our extensions: a client of ours on a server
-// that offers no more than the original one does.
+// relukkoPlain is our client on a server that offers no more than the original
+// one: none of our extensions.
 var relukkoPlain = peer{
 	name: "plain", label: "Relukko, memory, without the extensions", store: "memory",
 	only: []string{"handoff", "idle"},
@@ -31,7 +33,7 @@ func servePlain() error {
 	}
 	defer l.Close()
 	fmt.Printf("relukko: listening on http://%s, without extensions\n", l.Addr())
-	backend := server.New(server.NewMemoryStore(), server.WithAPIKeys(os.Getenv(apiKeyEnv)),
-		server.WithoutExtensions(server.AllExtensions()...))
+	backend := server.New(memstore.New(), server.WithAPIKeys(os.Getenv(apiKeyEnv)),
+		originalapi.Backend())
 	return http.Serve(l, backend)
 }

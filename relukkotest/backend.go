@@ -8,79 +8,40 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// Without switches these extensions off, and all others on: Without() is the
-// whole backend, Without(server.AllExtensions()...) the original one. As when
-// a backend is replaced by another version, WebSockets are closed and waiting
-// requests are answered with 503 and Retry-After: 0; the locks stay.
-func (s *Server) Without(ext ...server.Extension) {
-	s.replace(func() { s.without = ext })
-}
-
-// GoneStatus sets the status that says that a lock is gone: 404, or 422 as
-// older backends have it. The backend is replaced as by [Server.Without].
-func (s *Server) GoneStatus(status int) {
-	s.replace(func() { s.goneStatus = status })
-}
-
-// DeletedShape sets what the member deleted of a broadcast holds. The backend
-// is replaced as by [Server.Without].
-func (s *Server) DeletedShape(shape func(server.Lock) any) {
-	s.replace(func() { s.deletedShape = shape })
-}
-
-// replace applies change, and ends the backend for one that is set up so.
-func (s *Server) replace(change func()) {
+// Reconfigure replaces the backend by one with these options in addition to
+// those it had. As when a backend is replaced by another version, WebSockets
+// are closed and waiting requests get 503 with Retry-After: 0; the locks stay.
+func (s *Server) Reconfigure(opts ...server.Option) {
 	defer s.change()()
 	s.mu.Lock()
-	change()
+	s.options = append(s.options, opts...)
 	run := s.run
 	s.mu.Unlock()
 	if run == nil {
 		return
 	}
 	shutDown(run.backend) // first: the store is for one backend at a time
-	backend := server.New(s.store, s.backendOptions()...)
+	backend := s.newBackend()
 	s.mu.Lock()
 	run.backend = backend
 	s.mu.Unlock()
 }
 
-func (s *Server) backendOptions() []server.Option {
+func (s *Server) newBackend() *server.Server {
 	opts := append([]server.Option{server.WithAPIKeys(s.APIKey)}, s.options...)
-	opts = append(opts, server.WithoutExtensions(s.without...))
-	if s.goneStatus != 0 {
-		opts = append(opts, server.WithGoneStatus(s.goneStatus))
-	}
-	if s.deletedShape != nil {
-		opts = append(opts, server.WithDeletedShape(s.deletedShape))
-	}
-	return opts
-}
-
-// DeletedShapes are the shapes of a broadcast's member deleted that a client
-// has to understand, by what they are.
-func DeletedShapes() map[string]func(server.Lock) any {
-	return map[string]func(server.Lock) any{
-		"true":           func(server.Lock) any { return true },
-		"a number":       func(server.Lock) any { return 1 },
-		"id":             func(l server.Lock) any { return l.ID },
-		"name":           func(l server.Lock) any { return l.Name },
-		"lock":           func(l server.Lock) any { return l },
-		"part of a lock": func(l server.Lock) any { return map[string]any{"id": l.ID} },
-		"ids":            func(l server.Lock) any { return []any{l.ID} },
-		"locks":          func(l server.Lock) any { return []any{l} },
-	}
+	return server.New(s.st, opts...)
 }
 
 // Locks returns the locks that there are, also while the backend is stopped.
-func (s *Server) Locks() []server.Lock {
+func (s *Server) Locks() []store.Lock {
 	s.t.Helper()
 	s.mu.Lock()
-	store := s.store
+	st := s.st
 	s.mu.Unlock()
-	locks, err := store.List(context.Background())
+	locks, err := st.List(context.Background())
 	if err != nil {
 		s.t.Errorf("relukkotest: listing the locks: %v", err)
 	}

@@ -12,6 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 	"gitlab.com/relukko/relukko-go/server"
 )
@@ -88,7 +91,7 @@ func TestEachExtensionCanBeSwitchedOff(t *testing.T) {
 		a, err := c.create(t.Context(), "arm")
 		require.NoError(t, err)
 		require.Equal(t, http.StatusConflict, a.status)
-		list, err := c.do(t.Context(), "GET", "/v1/locks/", "")
+		list, err := c.do(t.Context(), "GET", "/v1/locks/?waiters=1", "")
 		require.NoError(t, err)
 		a.body += list.body
 		require.True(t, s.Delete("arm"))
@@ -101,28 +104,28 @@ func TestEachExtensionCanBeSwitchedOff(t *testing.T) {
 		return a, deleted
 	}
 	calledOff := func(t *testing.T, s *relukkotest.Server) int {
-		a, err := newCaller(s).do(t.Context(), "DELETE", "/v1/waiting/k3v9x2m4q7ab", "")
+		a, err := newCaller(s).do(t.Context(), "DELETE", "/v1/waiting/k3v5x2m4q7ab", "")
 		require.NoError(t, err)
 		return a.status
 	}
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
-		for _, off := range append(server.AllExtensions(), -1) {
+		for _, off := range append(httpapi.AllExtensions(), -1) {
 			all := off < 0
 			if all {
-				s.Without()
+				s.Reconfigure(httpapi.Without())
 			} else {
-				s.Without(off)
+				s.Reconfigure(httpapi.Without(off))
 			}
 			a, deleted := conflict(t, s)
-			require.Equal(t, off != server.ExtWait, a.header.Get("Relukko-Wait") != "")
-			require.Equal(t, off != server.ExtHolder, strings.Contains(a.body, `"lock":`))
-			require.Equal(t, off != server.ExtWaiters, strings.Contains(a.body, `"waiters":`))
-			require.Equal(t, off != server.ExtFencingToken, strings.Contains(a.body, `"fencing_token":`))
-			require.Equal(t, off != server.ExtBroadcastContent, strings.Contains(deleted, `"lock_name":`))
-			require.Equal(t, off != server.ExtCallOff, calledOff(t, s) == http.StatusNoContent)
+			require.Equal(t, off != httpapi.ExtWait, a.header.Get("Relukko-Wait") != "")
+			require.Equal(t, off != httpapi.ExtHolder, strings.Contains(a.body, `"lock":`))
+			require.Equal(t, off != httpapi.ExtWaiters, strings.Contains(a.body, `"waiters":`))
+			require.Equal(t, off != httpapi.ExtFencingToken, strings.Contains(a.body, `"fencing_token":`))
+			require.Equal(t, off != httpapi.ExtBroadcastContent, strings.Contains(deleted, `"lock_name":`))
+			require.Equal(t, off != httpapi.ExtCallOff, calledOff(t, s) == http.StatusNoContent)
 		}
 		s.Stop()
-		s.Without(server.AllExtensions()...) // of a backend that does not run
+		s.Reconfigure(originalapi.Backend()) // of a backend that does not run
 		s.Start(true)
 		require.Equal(t, http.StatusNotFound, calledOff(t, s))
 	})
@@ -140,7 +143,7 @@ func TestReplacingTheBackendEndsWaiting(t *testing.T) {
 		}()
 		require.NoError(t, h.Await(t.Context(), 1))
 		h.Release()
-		s.Without(server.ExtWait)
+		s.Reconfigure(httpapi.Without(httpapi.ExtWait))
 		var failure *api.Error
 		require.ErrorAs(t, <-done, &failure)
 		if failure.Status != http.StatusConflict { // from the new one, which does not let it wait
@@ -153,7 +156,7 @@ func TestReplacingTheBackendEndsWaiting(t *testing.T) {
 func TestGoneStatus(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
 		for _, status := range []int{422, 404} {
-			s.GoneStatus(status)
+			s.Reconfigure(httpapi.GoneStatus(status))
 			a, err := newCaller(s).do(t.Context(), "GET", "/v1/locks/950daa20-a814-451e-9407-ec496cf9c136", "")
 			require.NoError(t, err)
 			require.Equal(t, status, a.status)
@@ -164,9 +167,9 @@ func TestGoneStatus(t *testing.T) {
 func TestDeletedShapes(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
 		c := newCaller(s)
-		require.NotEmpty(t, relukkotest.DeletedShapes())
-		for name, shape := range relukkotest.DeletedShapes() {
-			s.DeletedShape(shape)
+		require.NotEmpty(t, originalapi.DeletedShapes())
+		for name, shape := range originalapi.DeletedShapes() {
+			s.Reconfigure(httpapi.DeletedShape(shape))
 			ws := c.listen(t)
 			c.mustCreate(t, "arm")
 			lock := s.Locks()[0]
@@ -177,12 +180,12 @@ func TestDeletedShapes(t *testing.T) {
 				require.NoError(t, err)
 				require.NoError(t, json.Unmarshal(b, &message), name)
 			}
-			want, err := json.Marshal(shape(lock))
+			want, err := json.Marshal(shape(wire.Lock{ID: lock.ID, Name: lock.Name, Creator: lock.Creator, IP: lock.IP, ExpiresAt: lock.ExpiresAt, CreatedAt: lock.CreatedAt, UpdatedAt: lock.UpdatedAt, FencingToken: lock.FencingToken}))
 			require.NoError(t, err)
 			require.JSONEq(t, string(want), string(message["deleted"]), name)
 			ws.CloseNow()
 		}
-		s.DeletedShape(nil)
+		s.Reconfigure(httpapi.DeletedShape(nil))
 	})
 }
 

@@ -36,6 +36,6 @@
 //
 // [Server.Heal] takes all of these back but the stop.
 //
-// Backends that are different, not faulty: [Server.Without], [Server.GoneStatus],
-// [Server.DeletedShape], [ClockOffset], [Backend], [Store].
+// Backends that are different, not faulty: [Server.Reconfigure], [ClockOffset],
+// [Backend], [Store].
 package relukkotest

@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/relukkotest"
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // onBothNetworks runs f with a server on loopback, and with one in memory inside a bubble.
@@ -75,7 +76,7 @@ func (c caller) mustCreate(t *testing.T, name string) string {
 	return lock.ID
 }
 
-func names(locks []server.Lock) []string {
+func names(locks []store.Lock) []string {
 	var names []string
 	for _, l := range locks {
 		names = append(names, l.Name)
@@ -236,9 +237,9 @@ func TestAStopCutsWhatIsUnderWay(t *testing.T) {
 func TestStore(t *testing.T) {
 	var made, closed int
 	t.Run("", func(t *testing.T) {
-		s := relukkotest.NewServer(t, relukkotest.Store(func() server.Store {
+		s := relukkotest.NewServer(t, relukkotest.Store(func() store.Store {
 			made++
-			return &closingStore{server.NewMemoryStore(), &closed}
+			return &closingStore{memstore.New(), &closed}
 		}))
 		s.Start(true)
 		require.Equal(t, []int{1, 0}, []int{made, closed})
@@ -249,7 +250,7 @@ func TestStore(t *testing.T) {
 }
 
 type closingStore struct {
-	server.Store
+	store.Store
 	closed *int
 }
 

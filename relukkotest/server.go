@@ -12,6 +12,8 @@ import (
 
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // A Server is a backend in the test's process, with faults to inject. All
@@ -24,7 +26,7 @@ type Server struct {
 
 	t           testing.TB
 	memory      *faultnet.Memory // nil on loopback
-	newStore    func() server.Store
+	newStore    func() store.Store
 	clockOffset time.Duration
 
 	// changing has an element while somebody starts, stops or replaces the
@@ -34,11 +36,8 @@ type Server struct {
 	addresses int // in memory: how many links have got theirs
 
 	mu            sync.Mutex // never held while something waits
-	store         server.Store
+	st            store.Store
 	options       []server.Option
-	without       []server.Extension
-	goneStatus    int                   // 0: the backend's own
-	deletedShape  func(server.Lock) any // nil: the backend's own
 	links         []*Link
 	run           *run // nil while stopped
 	faults        []*fault
@@ -68,7 +67,7 @@ func ClockOffset(d time.Duration) Option {
 // Store has the locks kept by what newStore returns, instead of in memory. It
 // is called at the start, and whenever the locks are to be lost. A store that
 // has a Close method is closed when it is given up.
-func Store(newStore func() server.Store) Option {
+func Store(newStore func() store.Store) Option {
 	return func(s *Server) { s.newStore = newStore }
 }
 
@@ -88,13 +87,13 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 		requests: make(map[endpoint]int),
 		sockets:  make(map[net.Conn]struct{}),
 	}
-	s.newStore = func() server.Store { return server.NewMemoryStore(server.WithClockOffset(s.clockOffset)) }
+	s.newStore = func() store.Store { return memstore.New(memstore.WithClockOffset(s.clockOffset)) }
 	for _, opt := range opts {
 		opt(s)
 	}
 	s.Link.server = s
 	s.links = []*Link{&s.Link}
-	s.store = s.newStore()
+	s.st = s.newStore()
 	t.Cleanup(s.end)
 	if err := s.start(); err != nil {
 		t.Fatalf("relukkotest: starting the backend: %v", err)
@@ -119,7 +118,7 @@ func (s *Server) allLinks() []*Link {
 }
 
 func (s *Server) closeStore() {
-	if c, ok := s.store.(io.Closer); ok {
+	if c, ok := s.st.(io.Closer); ok {
 		if err := c.Close(); err != nil {
 			s.t.Errorf("relukkotest: closing the store: %v", err)
 		}
@@ -162,9 +161,9 @@ func (s *Server) Start(keepLocks bool) {
 	s.stop()
 	if !keepLocks {
 		s.closeStore()
-		store := s.newStore()
+		st := s.newStore()
 		s.mu.Lock()
-		s.store = store
+		s.st = st
 		s.mu.Unlock()
 	}
 	if err := s.start(); err != nil {
@@ -180,7 +179,7 @@ func (s *Server) change() (done func()) {
 }
 
 func (s *Server) start() error {
-	run := newRun(s, server.New(s.store, s.backendOptions()...))
+	run := newRun(s, s.newBackend())
 	s.mu.Lock()
 	s.run = run
 	s.mu.Unlock()

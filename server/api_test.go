@@ -2,11 +2,16 @@ package server_test
 
 import (
 	"encoding/json"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/server"
 )
 
@@ -29,9 +34,12 @@ func TestEveryRequest(t *testing.T) {
 		require.Nil(t, made.Waiters)
 
 		read := b.do(200, "GET", "/v1/locks/"+made.ID, "").body
-		require.Equal(t, strings.TrimSuffix(r.body, "}")+`,"waiters":0}`, read)
+		require.Equal(t, r.body, read, "the same members everywhere")
 		require.Equal(t, "["+read+"]", b.do(200, "GET", path, "").body)
 		require.Equal(t, read, b.do(200, "GET", "/v1/locks/"+strings.ToUpper(made.ID), "").body, "ids in either case")
+		counted := strings.TrimSuffix(read, "}") + `,"waiters":0}`
+		require.Equal(t, counted, b.do(200, "GET", "/v1/locks/"+made.ID+"?waiters=1", "").body)
+		require.Equal(t, "["+counted+"]", b.do(200, "GET", path+"?waiters=1", "").body)
 
 		r = b.do(409, "POST", path, `{"lock_name":"robot-arm-1","creator":null}`)
 		require.Equal(t, "30", r.header.Get("Relukko-Wait"))
@@ -47,7 +55,71 @@ func TestEveryRequest(t *testing.T) {
 		require.Equal(t, r.body, b.do(200, "DELETE", "/v1/locks/"+made.ID, "").body, "as it was")
 		require.Equal(t, "[]", b.do(200, "GET", path, "").body)
 	}
-	b.do(204, "DELETE", "/v1/waiting/k3v9x2m4q7ab", "")
+	b.do(204, "DELETE", "/v1/waiting/k3v5x2m4q7ab", "")
+}
+
+// TestALockHasTheSameMembersEverywhere: in the response to a create, a read, a list, an update and a
+// delete, in a conflict and in broadcasts.
+func TestALockHasTheSameMembersEverywhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		watch := b.watch()
+		synctest.Wait()
+		made := b.do(201, "POST", "/v1/locks", createBody("robot-arm-1", "bench-7"))
+		path := "/v1/locks/" + made.lock(t).ID
+		waiting := b.wait("robot-arm-1", "", 5)
+		synctest.Wait()
+		bodies := []string{
+			made.body,
+			b.do(200, "GET", path, "").body,
+			strings.Trim(b.do(200, "GET", "/v1/locks/", "").body, "[]"),
+			b.do(200, "PUT", path, "{}").body,
+			b.do(200, "GET", path+"/keep_alive", "").body,
+			b.do(200, "GET", path+"/add_to_expire_at", "").body,
+		}
+		conflict := b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", ""))
+		bodies = append(bodies, member(t, conflict.body, "lock"),
+			b.do(200, "DELETE", path, "").body)
+		synctest.Wait()
+		for _, message := range watch.take() {
+			for _, kind := range []string{"created", "updated", "deleted"} {
+				if strings.HasPrefix(strings.TrimPrefix(message, "MessageText "), `{"`+kind) {
+					bodies = append(bodies, member(t, strings.TrimPrefix(message, "MessageText "), kind))
+				}
+			}
+		}
+		require.Greater(t, len(bodies), 12)
+		for _, body := range bodies {
+			var lock map[string]any
+			require.NoError(t, json.Unmarshal([]byte(body), &lock), body)
+			require.ElementsMatch(t, []string{"id", "lock_name", "creator", "ip", "expires_at",
+				"created_at", "updated_at", "fencing_token"}, slices.Collect(maps.Keys(lock)), body)
+		}
+		waiting.granted(t)
+	})
+}
+
+// member returns a member of a JSON object.
+func member(t *testing.T, object, name string) string {
+	t.Helper()
+	var members map[string]json.RawMessage
+	require.NoError(t, json.Unmarshal([]byte(object), &members), object)
+	return string(members[name])
+}
+
+// TestALockIsFoundByItsName: the query leaves out all others.
+func TestALockIsFoundByItsName(t *testing.T) {
+	b := start(t)
+	b.create("robot-arm-1", "")
+	want := b.do(201, "POST", "/v1/locks", createBody("robot arm & 2", "")).body
+	for _, path := range []string{"/v1/locks", "/v1/locks/"} {
+		found := b.do(200, "GET", path+"?lock_name=robot%20arm+%26+2", "").body
+		require.Equal(t, "["+want+"]", found)
+		require.Equal(t, "[]", b.do(200, "GET", path+"?lock_name=robot-arm", "").body)
+		require.Equal(t, "[]", b.do(200, "GET", path+"?lock_name=", "").body)
+		require.Contains(t, b.do(200, "GET", path+"?waiters=1&lock_name=robot-arm-1", "").body,
+			`"waiters":0}]`)
+	}
 }
 
 // TestAWrongPathIsNoLockThatIsGone: a client whose base URL is wrong must not take its lock for lost.
@@ -84,7 +156,7 @@ func TestErrors(t *testing.T) {
 		"POST keep_alive":   {"POST", "/v1/locks/" + nobody + "/keep_alive", "", 405, "GET, PUT"},
 		"HEAD keep_alive":   {"HEAD", "/v1/locks/" + nobody + "/keep_alive", "", 405, ""},
 		"DELETE add":        {"DELETE", "/v1/locks/" + nobody + "/add_to_expire_at", "", 405, "GET, PUT"},
-		"GET waiting":       {"GET", "/v1/waiting/k3v9x2m4q7ab", "", 405, "DELETE"},
+		"GET waiting":       {"GET", "/v1/waiting/k3v5x2m4q7ab", "", 405, "DELETE"},
 		"POST health":       {"POST", "/healthchecker", "", 405, "GET, HEAD"},
 		"POST broadcast":    {"POST", "/ws/broadcast", "", 405, "GET"},
 		"OPTIONS":           {"OPTIONS", "/v1/locks", "", 405, "GET, HEAD, POST"},
@@ -175,14 +247,21 @@ func TestUnusualButRight(t *testing.T) {
 
 func (b *backend) locks() (locks []lock) {
 	b.t.Helper()
-	require.NoError(b.t, json.Unmarshal([]byte(b.do(200, "GET", "/v1/locks/", "").body), &locks))
+	require.NoError(b.t, json.Unmarshal([]byte(b.do(200, "GET", "/v1/locks/?waiters=1", "").body), &locks))
 	return locks
 }
 
 func TestGoneStatus(t *testing.T) {
-	b := start(t, server.WithGoneStatus(422))
+	b := start(t, httpapi.GoneStatus(422))
 	b.do(422, "GET", "/v1/locks/"+nobody, "")
 	b.do(422, "DELETE", "/v1/locks/"+nobody, "")
 	b.do(422, "GET", "/v1/locks/17", "")
 	b.do(404, "GET", "/v2", "")
+}
+
+func TestALockBehindAProxyHasItsClientsAddress(t *testing.T) {
+	b := start(t, server.WithTrustedProxies(netip.MustParsePrefix("192.0.2.0/24")))
+	r := b.do(201, "POST", "/v1/locks", createBody("robot-arm-1", ""),
+		"X-Forwarded-For", "203.0.113.9, 198.51.100.1, 192.0.2.80")
+	require.Equal(t, "198.51.100.1", r.lock(t).IP)
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestSocketsThatDie: on real sockets too, a caller who goes away in whichever way leaves the line at once.
@@ -27,14 +29,14 @@ func TestSocketsThatDie(t *testing.T) {
 		"half closed": func(c *net.TCPConn) error { return c.CloseWrite() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := server.NewMemoryStore()
-			srv := server.New(store, server.WithAPIKeys(apiKey))
+			st := memstore.New()
+			srv := server.New(st, server.WithAPIKeys(apiKey))
 			ts := httptest.NewServer(srv)
 			defer func() {
 				require.NoError(t, srv.Shutdown(t.Context()))
 				ts.Close()
 			}()
-			held, err := store.Create(t.Context(), server.NewLock{ID: nobody, Name: "robot-arm-1", TTL: time.Minute})
+			held, err := st.Create(t.Context(), store.NewLock{ID: nobody, Name: "robot-arm-1", TTL: time.Minute})
 			require.NoError(t, err)
 			conn, err := net.Dial("tcp", ts.Listener.Addr().String())
 			require.NoError(t, err)
@@ -43,7 +45,7 @@ func TestSocketsThatDie(t *testing.T) {
 			require.NoError(t, err)
 			waiters := func() int {
 				rec := httptest.NewRecorder()
-				req := httptest.NewRequest("GET", "/v1/locks/"+held.ID, nil)
+				req := httptest.NewRequest("GET", "/v1/locks/"+held.ID+"?waiters=1", nil)
 				req.Header.Set("X-API-KEY", apiKey)
 				srv.ServeHTTP(rec, req)
 				return *reply{body: rec.Body.String()}.lock(t).Waiters
@@ -81,22 +83,22 @@ func TestThousandsOfWaiters(t *testing.T) {
 		}
 		synctest.Wait()
 		require.EqualValues(t, beyond, refused.Load())
-		require.Equal(t, within, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+		require.Equal(t, within, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 		for range turns {
 			b.delete(held.ID)
 			synctest.Wait()
 			held = <-granted
 		}
-		require.Equal(t, within-turns, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+		require.Equal(t, within-turns, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 		wg.Wait()
-		require.Zero(t, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+		require.Zero(t, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 	})
 }
 
 // TestTimeoutsOfTheHTTPServer are meant for callers who dawdle, not for those who are let wait.
 func TestTimeoutsOfTheHTTPServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startIn(t, &http.Server{ReadTimeout: time.Second, WriteTimeout: time.Second, IdleTimeout: time.Second}, server.NewMemoryStore())
+		b := startIn(t, &http.Server{ReadTimeout: time.Second, WriteTimeout: time.Second, IdleTimeout: time.Second}, memstore.New())
 		held := b.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "", 30)
 		time.Sleep(20 * time.Second)

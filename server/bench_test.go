@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // BenchmarkRound is a create and a delete by one client over loopback: through a handler that does no more than decode and answer
@@ -24,22 +26,22 @@ import (
 func BenchmarkRound(b *testing.B) {
 	b.Run("bare", func(b *testing.B) { rounds(b, bare(), 0) })
 	b.Run("server", func(b *testing.B) {
-		srv := server.New(server.NewMemoryStore(), server.WithAPIKeys(apiKey))
+		srv := server.New(memstore.New(), server.WithAPIKeys(apiKey))
 		defer srv.Shutdown(b.Context())
 		rounds(b, srv, 0)
 	})
 	b.Run("server with a watcher", func(b *testing.B) {
-		srv := server.New(server.NewMemoryStore(), server.WithAPIKeys(apiKey))
+		srv := server.New(memstore.New(), server.WithAPIKeys(apiKey))
 		defer srv.Shutdown(b.Context())
 		rounds(b, srv, 1)
 	})
 	b.Run("server with 10,000 locks", func(b *testing.B) {
-		store := server.NewMemoryStore()
+		st := memstore.New()
 		for i := range 10_000 {
-			_, err := store.Create(b.Context(), server.NewLock{ID: fmt.Sprint(i), Name: fmt.Sprint(i), TTL: time.Hour + time.Duration(i)*time.Second})
+			_, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprint(i), Name: fmt.Sprint(i), TTL: time.Hour + time.Duration(i)*time.Second})
 			require.NoError(b, err)
 		}
-		srv := server.New(store, server.WithAPIKeys(apiKey))
+		srv := server.New(st, server.WithAPIKeys(apiKey))
 		defer srv.Shutdown(b.Context())
 		rounds(b, srv, 0)
 	})
@@ -49,8 +51,8 @@ func BenchmarkRound(b *testing.B) {
 func BenchmarkDelete(b *testing.B) {
 	for _, n := range []int{0, 100, 2000} {
 		b.Run(fmt.Sprint("watchers=", n), func(b *testing.B) {
-			store := server.NewMemoryStore()
-			ts := serve(b, store)
+			st := memstore.New()
+			ts := serve(b, st)
 			defer ts.Close()
 			client := newClient(b, ts)
 			var heard sync.WaitGroup
@@ -59,7 +61,7 @@ func BenchmarkDelete(b *testing.B) {
 			}
 			var answered time.Duration
 			for i := 0; b.Loop(); i++ {
-				lock, err := store.Create(b.Context(), server.NewLock{ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), Name: "robot-arm-1", TTL: time.Hour})
+				lock, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), Name: "robot-arm-1", TTL: time.Hour})
 				require.NoError(b, err)
 				heard.Add(n)
 				began := time.Now()
@@ -75,7 +77,7 @@ func BenchmarkDelete(b *testing.B) {
 
 // BenchmarkHandoff is a lock going from one of two clients to the other and back, each waiting on the server.
 func BenchmarkHandoff(b *testing.B) {
-	srv := server.New(server.NewMemoryStore(), server.WithAPIKeys(apiKey))
+	srv := server.New(memstore.New(), server.WithAPIKeys(apiKey))
 	ts := onLoopback(b, srv)
 	defer func() {
 		require.NoError(b, srv.Shutdown(context.Background()))
@@ -166,7 +168,7 @@ func (c *benchClient) send(method, path, body string, status int) string {
 // create answers the id of the lock that it makes.
 func (c *benchClient) create(name string) (id string) {
 	const idAt, idLen = len(`{"id":"`), 36
-	made := c.send("POST", "/v1/locks/", `{"lock_name":"`+name+`","creator":"user@host/42 #k3v9x2m4q7ab"}`, 201)
+	made := c.send("POST", "/v1/locks/", `{"lock_name":"`+name+`","creator":"user@host/42 #k3v5x2m4q7ab"}`, 201)
 	return made[idAt : idAt+idLen]
 }
 

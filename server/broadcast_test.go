@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server"
 )
 
@@ -48,11 +51,11 @@ func TestDeletedShapes(t *testing.T) {
 		opts []server.Option
 		want []string
 	}{
-		"content off": {[]server.Option{server.WithoutExtensions(server.ExtBroadcastContent)}, []string{`{"deleted":true}`}},
-		"an id": {[]server.Option{server.WithoutExtensions(server.ExtBroadcastContent),
-			server.WithDeletedShape(func(l server.Lock) any { return l.Name })}, []string{`{"deleted":"robot-arm-1"}`}},
-		"a list":  {[]server.Option{server.WithDeletedShape(func(l server.Lock) any { return []any{l} })}, []string{`{"created":{`, `{"deleted":[{"id":`}},
-		"no JSON": {[]server.Option{server.WithDeletedShape(func(server.Lock) any { return func() {} })}, []string{`{"created":{`}},
+		"content off": {[]server.Option{httpapi.Without(httpapi.ExtBroadcastContent)}, []string{`{"deleted":true}`}},
+		"an id": {[]server.Option{httpapi.Without(httpapi.ExtBroadcastContent),
+			httpapi.DeletedShape(func(l wire.Lock) any { return l.Name })}, []string{`{"deleted":"robot-arm-1"}`}},
+		"a list":  {[]server.Option{httpapi.DeletedShape(func(l wire.Lock) any { return []any{json.RawMessage(wire.AppendLock(nil, &l))} })}, []string{`{"created":{`, `{"deleted":[{"id":`}},
+		"no JSON": {[]server.Option{httpapi.DeletedShape(func(wire.Lock) any { return func() {} })}, []string{`{"created":{`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -7,11 +7,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
-	mark   = "k3v9x2m4q7ab"
+	mark   = "k3v5x2m4q7ab"
 	marked = "bench-7/42 #" + mark
 )
 
@@ -111,19 +112,19 @@ func TestCallOffAndGrantAtOnce(t *testing.T) {
 
 // TestMarksAreBounded: the oldest go first.
 func TestMarksAreBounded(t *testing.T) {
-	store := server.NewMemoryStore()
-	in := server.NewLock{ID: nobody, Name: "robot-arm-1", Mark: "first", TTL: time.Minute}
+	st := memstore.New()
+	in := store.NewLock{ID: nobody, Name: "robot-arm-1", Mark: "first", TTL: time.Minute}
 	callOff := func(mark string) {
-		_, err := store.CallOff(t.Context(), mark, time.Hour)
+		_, err := st.CallOff(t.Context(), mark, time.Hour)
 		require.NoError(t, err)
 	}
 	callOff("first")
 	for i := range 99_999 {
 		callOff(time.Duration(i).String())
 	}
-	_, err := store.Create(t.Context(), in)
-	require.ErrorIs(t, err, server.ErrCalledOff)
+	_, err := st.Create(t.Context(), in)
+	require.ErrorIs(t, err, store.ErrCalledOff)
 	callOff("one more")
-	_, err = store.Create(t.Context(), in)
+	_, err = st.Create(t.Context(), in)
 	require.NoError(t, err)
 }

@@ -12,47 +12,49 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
 // TestExtensionsOff: each extension can be missing, alone, and all of them.
 func TestExtensionsOff(t *testing.T) {
-	for _, ext := range server.AllExtensions() {
+	for _, ext := range httpapi.AllExtensions() {
 		t.Run(ext.String(), func(t *testing.T) { extensionsOff(t, ext) })
 	}
 	t.Run("none", func(t *testing.T) { extensionsOff(t) })
-	t.Run("all", func(t *testing.T) { extensionsOff(t, server.AllExtensions()...) })
+	t.Run("all", func(t *testing.T) { extensionsOff(t, httpapi.AllExtensions()...) })
 }
 
-func extensionsOff(t *testing.T, off ...server.Extension) {
+func extensionsOff(t *testing.T, off ...httpapi.Extension) {
 	synctest.Test(t, func(t *testing.T) {
-		on := map[server.Extension]bool{}
-		for _, ext := range server.AllExtensions() {
+		on := map[httpapi.Extension]bool{}
+		for _, ext := range httpapi.AllExtensions() {
 			on[ext] = true
 		}
 		for _, ext := range off {
 			on[ext] = false
 		}
 		require.Len(t, on, 6)
-		b := start(t, server.WithoutExtensions(off...))
+		b := start(t, httpapi.Without(off...))
 		w := b.watch()
 
 		r := b.do(201, "POST", "/v1/locks", createBody("robot-arm-1", marked))
 		held := r.lock(t)
-		require.Equal(t, on[server.ExtWait], r.header.Get("Relukko-Wait") == "30")
-		require.Equal(t, on[server.ExtFencingToken], held.FencingToken != nil)
-		require.Equal(t, on[server.ExtWaiters], b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters != nil)
-		require.Equal(t, on[server.ExtWaiters], b.locks()[0].Waiters != nil)
+		require.Equal(t, on[httpapi.ExtWait], r.header.Get("Relukko-Wait") == "30")
+		require.Equal(t, on[httpapi.ExtFencingToken], held.FencingToken != nil)
+		require.Equal(t, on[httpapi.ExtWaiters], b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters != nil)
+		require.Equal(t, on[httpapi.ExtWaiters], b.locks()[0].Waiters != nil)
 
 		asked := time.Now()
 		r = b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", ""), "Prefer", "wait=5")
-		require.Equal(t, on[server.ExtWait], time.Since(asked) == 5*time.Second)
-		require.Equal(t, on[server.ExtWait], r.header.Get("Preference-Applied") == "wait")
-		require.Equal(t, on[server.ExtHolder], strings.Contains(r.body, `"lock":{"id":"`+held.ID))
-		require.Equal(t, on[server.ExtHolder] && on[server.ExtFencingToken], strings.Contains(r.body, `"fencing_token"`))
+		require.Equal(t, on[httpapi.ExtWait], time.Since(asked) == 5*time.Second)
+		require.Equal(t, on[httpapi.ExtWait], r.header.Get("Preference-Applied") == "wait")
+		require.Equal(t, on[httpapi.ExtHolder], strings.Contains(r.body, `"lock":{"id":"`+held.ID))
+		require.Equal(t, on[httpapi.ExtHolder] && on[httpapi.ExtFencingToken], strings.Contains(r.body, `"fencing_token"`))
 
 		r = b.send(t.Context(), "DELETE", "/v1/waiting/"+mark, "")
-		if on[server.ExtCallOff] {
+		if on[httpapi.ExtCallOff] {
 			require.Equal(t, 204, r.status)
 		} else {
 			require.Equal(t, 404, r.status)
@@ -61,17 +63,17 @@ func extensionsOff(t *testing.T, off ...server.Extension) {
 		}
 		synctest.Wait()
 		got := strings.Join(w.take(), "")
-		require.Equal(t, on[server.ExtBroadcastContent], !strings.Contains(got, `{"deleted":true}`))
-		require.Equal(t, on[server.ExtBroadcastContent], strings.Contains(got, `{"created":{"id"`))
-		require.Equal(t, on[server.ExtBroadcastContent] && on[server.ExtFencingToken], strings.Contains(got, `"fencing_token"`))
+		require.Equal(t, on[httpapi.ExtBroadcastContent], !strings.Contains(got, `{"deleted":true}`))
+		require.Equal(t, on[httpapi.ExtBroadcastContent], strings.Contains(got, `{"created":{"id"`))
+		require.Equal(t, on[httpapi.ExtBroadcastContent] && on[httpapi.ExtFencingToken], strings.Contains(got, `"fencing_token"`))
 	})
 }
 
 func TestKeys(t *testing.T) {
 	var log bytes.Buffer
-	store := server.NewMemoryStore()
+	st := memstore.New()
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	b := startOn(t, store, server.WithAPIKeys("", "the second key"), server.WithLogger(logger))
+	b := startOn(t, st, server.WithAPIKeys("", "the second key"), server.WithLogger(logger))
 	for key, status := range map[string]int{
 		apiKey: 200, "the second key": 200,
 		"": 403, "hunter2": 403, "the second ke": 403, "the second key2": 403, "The second key": 403,
@@ -96,7 +98,7 @@ func TestKeys(t *testing.T) {
 	require.NotContains(t, log.String(), "hunter2")
 	require.NotContains(t, log.String(), "the second")
 
-	closed := server.New(store) // no key, no entry
+	closed := server.New(st) // no key, no entry
 	defer func() { require.NoError(t, closed.Shutdown(t.Context())) }()
 	rec := httptest.NewRecorder()
 	closed.ServeHTTP(rec, httptest.NewRequest("GET", "/v1/locks", nil))

@@ -12,17 +12,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // faulty is a store that fails when told to: with an error, or by a panic.
 type faulty struct {
-	server.Store
+	store.Store
 	mu    sync.Mutex
 	err   error
 	panic any
 }
 
-func newFaulty() *faulty { return &faulty{Store: server.NewMemoryStore()} }
+func newFaulty() *faulty { return &faulty{Store: twoSteps{memstore.New()}} }
 
 func (f *faulty) fail(err error, panic any) {
 	f.mu.Lock()
@@ -39,56 +41,56 @@ func (f *faulty) check() error {
 	return f.err
 }
 
-func (f *faulty) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+func (f *faulty) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
 	if err := f.check(); err != nil {
-		return server.Lock{}, err
+		return store.Lock{}, err
 	}
 	return f.Store.Create(ctx, in)
 }
 
-func (f *faulty) Get(ctx context.Context, id string) (server.Lock, error) {
+func (f *faulty) Get(ctx context.Context, id string) (store.Lock, error) {
 	if err := f.check(); err != nil {
-		return server.Lock{}, err
+		return store.Lock{}, err
 	}
 	return f.Store.Get(ctx, id)
 }
 
-func (f *faulty) Holder(ctx context.Context, name string) (server.Lock, error) {
+func (f *faulty) Holder(ctx context.Context, name string) (store.Lock, error) {
 	if err := f.check(); err != nil {
-		return server.Lock{}, err
+		return store.Lock{}, err
 	}
 	return f.Store.Holder(ctx, name)
 }
 
-func (f *faulty) List(ctx context.Context) ([]server.Lock, error) {
+func (f *faulty) List(ctx context.Context) ([]store.Lock, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
 	return f.Store.List(ctx)
 }
 
-func (f *faulty) Update(ctx context.Context, id string, c server.Change) (server.Lock, error) {
+func (f *faulty) Update(ctx context.Context, id string, c store.Change) (store.Lock, error) {
 	if err := f.check(); err != nil {
-		return server.Lock{}, err
+		return store.Lock{}, err
 	}
 	return f.Store.Update(ctx, id, c)
 }
 
-func (f *faulty) Delete(ctx context.Context, id string) (server.Lock, error) {
+func (f *faulty) Delete(ctx context.Context, id string) (store.Lock, error) {
 	if err := f.check(); err != nil {
-		return server.Lock{}, err
+		return store.Lock{}, err
 	}
 	return f.Store.Delete(ctx, id)
 }
 
-func (f *faulty) CallOff(ctx context.Context, mark string, keep time.Duration) ([]server.Lock, error) {
+func (f *faulty) CallOff(ctx context.Context, mark string, keep time.Duration) ([]store.Lock, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
 	return f.Store.CallOff(ctx, mark, keep)
 }
 
-func (f *faulty) Sweep(ctx context.Context, grace time.Duration) ([]server.Lock, time.Duration, error) {
+func (f *faulty) Sweep(ctx context.Context, grace time.Duration) ([]store.Lock, time.Duration, error) {
 	if err := f.check(); err != nil {
 		return nil, 0, err
 	}
@@ -105,17 +107,17 @@ func TestTheStoreFails(t *testing.T) {
 		status     int
 		retryAfter string
 	}{
-		"unavailable": {fmt.Errorf("no connection: %w", server.ErrUnavailable), nil, 503, "1"},
+		"unavailable": {fmt.Errorf("no connection: %w", store.ErrUnavailable), nil, 503, "1"},
 		"an error":    {errors.New("disk full"), nil, 500, ""},
 		"a panic":     {nil, "index out of range", 500, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := newFaulty()
-				b := startOn(t, store, server.WithGrace(0))
+				st := newFaulty()
+				b := startOn(t, st, server.WithGrace(0))
 				held := b.create("robot-arm-1", "")
 				path := "/v1/locks/" + held.ID
-				store.fail(c.err, c.panic)
+				st.fail(c.err, c.panic)
 				for _, r := range []reply{
 					b.do(c.status, "GET", "/healthchecker", ""),
 					b.do(c.status, "GET", "/v1/locks", ""),
@@ -126,14 +128,14 @@ func TestTheStoreFails(t *testing.T) {
 					b.do(c.status, "GET", path+"/keep_alive", ""),
 					b.do(c.status, "GET", path+"/add_to_expire_at", ""),
 					b.do(c.status, "DELETE", path, ""),
-					b.do(c.status, "DELETE", "/v1/waiting/another", ""),
+					b.do(c.status, "DELETE", "/v1/waiting/k3v5x2m4q7ac", ""),
 				} {
 					require.Equal(t, c.retryAfter, r.header.Get("Retry-After"))
 					require.Contains(t, r.body, fmt.Sprintf(`{"status":%d,"message":`, c.status))
 					require.NotContains(t, r.body, "disk full")
 				}
 				time.Sleep(11 * time.Minute) // the sweeper fails too
-				store.fail(nil, nil)
+				st.fail(nil, nil)
 				time.Sleep(time.Second)
 				synctest.Wait()
 				require.Empty(t, b.locks())
@@ -151,21 +153,21 @@ func TestTheStoreFailsToGrant(t *testing.T) {
 		panic any
 		want  []int // of the three in line
 	}{
-		"unavailable": {server.ErrUnavailable, nil, []int{503, 503, 503}},
+		"unavailable": {store.ErrUnavailable, nil, []int{503, 503, 503}},
 		"an error":    {errors.New("disk full"), nil, []int{500, 500, 500}},
 		"a panic":     {nil, "index out of range", []int{500, 500, 500}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := &failsToCreate{faulty: newFaulty()}
-				b := startOn(t, store)
+				st := &failsToCreate{faulty: newFaulty()}
+				b := startOn(t, st)
 				held := b.create("robot-arm-1", "")
 				var line []*waiting
 				for range 3 {
 					line = append(line, b.wait("robot-arm-1", "", 30))
 					synctest.Wait()
 				}
-				store.fail(c.err, c.panic)
+				st.fail(c.err, c.panic)
 				b.delete(held.ID)
 				synctest.Wait()
 				var got []int
@@ -173,7 +175,7 @@ func TestTheStoreFailsToGrant(t *testing.T) {
 					got = append(got, (<-w.reply).status)
 				}
 				require.Equal(t, c.want, got)
-				store.fail(nil, nil)
+				st.fail(nil, nil)
 				held = b.create("robot-arm-1", "")
 				w := b.wait("robot-arm-1", "", 30)
 				synctest.Wait()
@@ -188,27 +190,27 @@ func TestTheStoreFailsToGrant(t *testing.T) {
 // failsToCreate fails in Create only.
 type failsToCreate struct{ *faulty }
 
-func (f *failsToCreate) Delete(ctx context.Context, id string) (server.Lock, error) {
+func (f *failsToCreate) Delete(ctx context.Context, id string) (store.Lock, error) {
 	return f.Store.Delete(ctx, id)
 }
 
 // TestATakingBackThatFails: the lock that nobody has goes when it expires, and the next in line has the name then.
 func TestATakingBackThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &failsToDelete{gate: newGate()}
-		b := startOn(t, store, server.WithGrace(0))
+		st := &failsToDelete{gate: newGate()}
+		b := startOn(t, st, server.WithGrace(0))
 		held := b.create("robot-arm-1", "")
 		first := b.wait("robot-arm-1", "first", 30)
 		synctest.Wait()
 		b.wait("robot-arm-1", "second", 30)
 		synctest.Wait()
-		store.stop("first")
+		st.stop("first")
 		go b.send(t.Context(), "DELETE", "/v1/locks/"+held.ID, "")
 		synctest.Wait()
 		first.cancel()
 		synctest.Wait()
-		store.failing = true
-		store.release()
+		st.failing = true
+		st.release()
 		synctest.Wait()
 		require.Equal(t, "first", *b.locks()[0].Creator)
 		time.Sleep(31 * time.Second)
@@ -224,9 +226,9 @@ type failsToDelete struct {
 	failing bool
 }
 
-func (f *failsToDelete) Delete(ctx context.Context, id string) (server.Lock, error) {
+func (f *failsToDelete) Delete(ctx context.Context, id string) (store.Lock, error) {
 	if f.failing {
-		return server.Lock{}, server.ErrUnavailable
+		return store.Lock{}, store.ErrUnavailable
 	}
 	return f.gate.Delete(ctx, id)
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // BenchmarkGrowth tells what a request costs, and what a lock, a watcher or a waiter costs of it, with a few of them and with
@@ -28,16 +30,16 @@ func BenchmarkGrowth(b *testing.B) {
 	b.Run("waiters for as many names", func(b *testing.B) {
 		sizes(b, 312, func(b *testing.B, n int) { queueing(b, n, func(i int) string { return fmt.Sprint("robot-arm-", i) }) })
 	})
-	for _, store := range stores {
-		on := func(growth func(b *testing.B, store server.Store, n int)) func(b *testing.B) {
+	for _, st := range stores {
+		on := func(growth func(b *testing.B, st store.Store, n int)) func(b *testing.B) {
 			return func(b *testing.B) {
-				sizes(b, 2500, func(b *testing.B, n int) { growth(b, store.open(b), n) })
+				sizes(b, 2500, func(b *testing.B, n int) { growth(b, st.open(b), n) })
 			}
 		}
-		b.Run("heartbeats/"+store.name, on(heartbeats))
-		b.Run("list/"+store.name, on(listing))
-		b.Run("sweep/"+store.name, on(sweeping))
-		b.Run("one mark/"+store.name, on(sharingAMark))
+		b.Run("heartbeats/"+st.name, on(heartbeats))
+		b.Run("list/"+st.name, on(listing))
+		b.Run("sweep/"+st.name, on(sweeping))
+		b.Run("one mark/"+st.name, on(sharingAMark))
 	}
 }
 
@@ -48,13 +50,13 @@ func sizes(b *testing.B, n int, f func(b *testing.B, n int)) {
 }
 
 // fill makes n locks that expire after ttl.
-func fill(b *testing.B, store server.Store, n int, ttl time.Duration, mark string) (ids []string) {
+func fill(b *testing.B, st store.Store, n int, ttl time.Duration, mark string) (ids []string) {
 	ids = make([]string, n)
 	each(256, func(c int) func() {
 		return func() {
 			for i := c; i < n; i += 256 {
 				ids[i] = fmt.Sprintf("%08d-0000-4000-8000-000000000000", i)
-				_, err := store.Create(context.Background(), server.NewLock{ID: ids[i], Name: fmt.Sprint("robot-arm-", i), TTL: ttl, Mark: mark})
+				_, err := st.Create(context.Background(), store.NewLock{ID: ids[i], Name: fmt.Sprint("robot-arm-", i), TTL: ttl, Mark: mark})
 				if err != nil {
 					b.Error(err)
 				}
@@ -65,9 +67,9 @@ func fill(b *testing.B, store server.Store, n int, ttl time.Duration, mark strin
 }
 
 // heartbeats: an operation is a keep_alive of one of n locks, by one of 64 clients.
-func heartbeats(b *testing.B, store server.Store, n int) {
-	ids := fill(b, store, n, time.Hour, "")
-	ts := serve(b, store)
+func heartbeats(b *testing.B, st store.Store, n int) {
+	ids := fill(b, st, n, time.Hour, "")
+	ts := serve(b, st)
 	defer ts.Close()
 	const clients = 64
 	each(clients, func(c int) func() {
@@ -84,9 +86,9 @@ func heartbeats(b *testing.B, store server.Store, n int) {
 }
 
 // listing: an operation is one list.
-func listing(b *testing.B, store server.Store, n int) {
-	fill(b, store, n, time.Hour, "")
-	ts := serve(b, store)
+func listing(b *testing.B, st store.Store, n int) {
+	fill(b, st, n, time.Hour, "")
+	ts := serve(b, st)
 	defer ts.Close()
 	client := newClient(b, ts)
 	lists := max(b.N/100, 1)
@@ -99,9 +101,9 @@ func listing(b *testing.B, store server.Store, n int) {
 }
 
 // sweeping: an operation is all of n locks expiring.
-func sweeping(b *testing.B, store server.Store, n int) {
-	counted := &sweepCounter{Store: store, all: make(chan struct{}), left: n}
-	fill(b, store, n, 0, "")
+func sweeping(b *testing.B, st store.Store, n int) {
+	counted := &sweepCounter{Store: st, all: make(chan struct{}), left: n}
+	fill(b, st, n, 0, "")
 	b.ResetTimer()
 	srv := server.New(counted, server.WithGrace(0))
 	<-counted.all
@@ -112,12 +114,12 @@ func sweeping(b *testing.B, store server.Store, n int) {
 }
 
 type sweepCounter struct {
-	server.Store
+	store.Store
 	left int
 	all  chan struct{}
 }
 
-func (s *sweepCounter) Sweep(ctx context.Context, grace time.Duration) ([]server.Lock, time.Duration, error) {
+func (s *sweepCounter) Sweep(ctx context.Context, grace time.Duration) ([]store.Lock, time.Duration, error) {
 	swept, next, err := s.Store.Sweep(ctx, grace)
 	if s.left > 0 && s.left <= len(swept) {
 		close(s.all)
@@ -127,9 +129,9 @@ func (s *sweepCounter) Sweep(ctx context.Context, grace time.Duration) ([]server
 }
 
 // sharingAMark: an operation is that n locks, all with the same mark, are deleted.
-func sharingAMark(b *testing.B, store server.Store, n int) {
-	fill(b, store, n, time.Hour, "7")
-	ts := serve(b, store)
+func sharingAMark(b *testing.B, st store.Store, n int) {
+	fill(b, st, n, time.Hour, "7")
+	ts := serve(b, st)
 	defer ts.Close()
 	client := newClient(b, ts)
 	b.ResetTimer()
@@ -141,8 +143,8 @@ func sharingAMark(b *testing.B, store server.Store, n int) {
 
 // hearing: an operation is a delete of which all n watchers hear.
 func hearing(b *testing.B, n int) {
-	store := server.NewMemoryStore()
-	ts := serve(b, store)
+	st := memstore.New()
+	ts := serve(b, st)
 	defer ts.Close()
 	client := newClient(b, ts)
 	var heard sync.WaitGroup
@@ -152,7 +154,7 @@ func hearing(b *testing.B, n int) {
 	rounds := max(b.N/20, 1)
 	b.ResetTimer()
 	for i := range rounds {
-		lock, err := store.Create(b.Context(), server.NewLock{ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), Name: "robot-arm", TTL: time.Hour})
+		lock, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), Name: "robot-arm", TTL: time.Hour})
 		require.NoError(b, err)
 		heard.Add(n)
 		client.delete(lock.ID)
@@ -165,8 +167,8 @@ func hearing(b *testing.B, n int) {
 
 // queueing: an operation is that a lock is deleted for which others queue, and the next has it. He queues again at once.
 func queueing(b *testing.B, n int, name func(i int) string) {
-	store := server.NewMemoryStore()
-	ts := serve(b, store)
+	st := memstore.New()
+	ts := serve(b, st)
 	defer ts.Close()
 	names := map[string]bool{}
 	granted := make(chan string, n)
@@ -176,7 +178,7 @@ func queueing(b *testing.B, n int, name func(i int) string) {
 	for i := range n {
 		if name := name(i); !names[name] {
 			names[name] = true
-			lock, err := store.Create(b.Context(), server.NewLock{ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), Name: name, TTL: time.Hour})
+			lock, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), Name: name, TTL: time.Hour})
 			require.NoError(b, err)
 			granted <- lock.ID
 		}
@@ -219,17 +221,17 @@ func perOne(b *testing.B, n int, one string) {
 func TestALongLineIsNoWorkForTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 1000
-		store := &createCounter{Store: server.NewMemoryStore()}
-		b := startOn(t, store)
+		st := &createCounter{Store: twoSteps{memstore.New()}}
+		b := startOn(t, st)
 		held := b.create("robot-arm-1", "")
 		line := []*waiting{b.wait("robot-arm-1", "", 30)}
 		synctest.Wait()
-		store.creates.Store(0)
+		st.creates.Store(0)
 		for range n - 1 {
 			line = append(line, b.wait("robot-arm-1", "", 30))
 		}
 		synctest.Wait()
-		require.Zero(t, store.creates.Load())
+		require.Zero(t, st.creates.Load())
 		for range n {
 			b.delete(held.ID)
 			synctest.Wait()
@@ -242,16 +244,16 @@ func TestALongLineIsNoWorkForTheStore(t *testing.T) {
 			}
 		}
 		require.Empty(t, line)
-		require.EqualValues(t, n, store.creates.Load())
+		require.EqualValues(t, n, st.creates.Load())
 	})
 }
 
 type createCounter struct {
-	server.Store
+	store.Store
 	creates atomic.Int64
 }
 
-func (s *createCounter) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+func (s *createCounter) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
 	s.creates.Add(1)
 	return s.Store.Create(ctx, in)
 }
@@ -259,20 +261,20 @@ func (s *createCounter) Create(ctx context.Context, in server.NewLock) (server.L
 // TestASweepTakesWhatIsDue: of many locks only those that are due are looked at, a limited number at a time, all at once.
 func TestASweepTakesWhatIsDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &sweepCounter{Store: server.NewMemoryStore(), all: make(chan struct{}), left: math.MaxInt}
+		st := &sweepCounter{Store: memstore.New(), all: make(chan struct{}), left: math.MaxInt}
 		const due, kept = 10_000, 10_000
 		for i := range due + kept {
 			ttl := time.Second
 			if i%2 == 0 {
 				ttl = time.Hour
 			}
-			_, err := store.Create(t.Context(), server.NewLock{ID: fmt.Sprint(i), Name: fmt.Sprint(i), TTL: ttl})
+			_, err := st.Create(t.Context(), store.NewLock{ID: fmt.Sprint(i), Name: fmt.Sprint(i), TTL: ttl})
 			require.NoError(t, err)
 		}
-		b := startOn(t, store, server.WithGrace(0))
+		b := startOn(t, st, server.WithGrace(0))
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		require.Equal(t, math.MaxInt-due, store.left)
+		require.Equal(t, math.MaxInt-due, st.left)
 		require.Len(t, b.locks(), kept)
 	})
 }

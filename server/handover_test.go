@@ -11,46 +11,47 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // handingOver is a store whose HandOver can be told what to do instead, and that counts what it is asked for. It says EventMissed
 // when news is sent.
 type handingOver struct {
-	*server.MemoryStore
+	*memstore.Store
 	creates, deletes, handOvers atomic.Int64
-	instead                     func(do func() (server.Handover, error)) (server.Handover, error)
+	instead                     func(do func() (store.Handover, error)) (store.Handover, error)
 	news                        chan struct{}
 }
 
 func newHandingOver() *handingOver {
-	return &handingOver{MemoryStore: server.NewMemoryStore(), news: make(chan struct{})}
+	return &handingOver{Store: memstore.New(), news: make(chan struct{})}
 }
 
-func (s *handingOver) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+func (s *handingOver) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
 	s.creates.Add(1)
-	return s.MemoryStore.Create(ctx, in)
+	return s.Store.Create(ctx, in)
 }
 
-func (s *handingOver) Delete(ctx context.Context, id string) (server.Lock, error) {
+func (s *handingOver) Delete(ctx context.Context, id string) (store.Lock, error) {
 	s.deletes.Add(1)
-	return s.MemoryStore.Delete(ctx, id)
+	return s.Store.Delete(ctx, id)
 }
 
-func (s *handingOver) HandOver(ctx context.Context, id string, next server.NewLock) (server.Handover, error) {
+func (s *handingOver) HandOver(ctx context.Context, id string, next store.NewLock) (store.Handover, error) {
 	s.handOvers.Add(1)
-	do := func() (server.Handover, error) { return s.MemoryStore.HandOver(ctx, id, next) }
+	do := func() (store.Handover, error) { return s.Store.HandOver(ctx, id, next) }
 	if s.instead != nil {
 		return s.instead(do)
 	}
 	return do()
 }
 
-func (s *handingOver) Watch(ctx context.Context, hear func(server.Event)) error {
+func (s *handingOver) Watch(ctx context.Context, hear func(store.Event)) error {
 	for {
 		select {
 		case <-s.news:
-			hear(server.Event{Kind: server.EventMissed})
+			hear(store.Event{Kind: store.EventMissed})
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -75,16 +76,16 @@ func lineOf(b *backend, creators ...string) (held lock, line []*waiting) {
 // TestAReleaseHandsOnInOneStep: deleted and created at once, told of in that order, down the whole line.
 func TestAReleaseHandsOnInOneStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newHandingOver()
-		b := startOn(t, store)
+		st := newHandingOver()
+		b := startOn(t, st)
 		held, line := lineOf(b, "first", "second", "third")
 		watch := b.watch()
 		synctest.Wait()
-		store.did()
+		st.did()
 		for _, w := range line {
 			r := b.do(200, "DELETE", "/v1/locks/"+held.ID, "")
 			require.Equal(t, held.ID, r.lock(t).ID, "answered as it was")
-			require.Equal(t, [3]int64{0, 0, 1}, store.did())
+			require.Equal(t, [3]int64{0, 0, 1}, st.did())
 			synctest.Wait()
 			next := w.granted(t)
 			require.Greater(t, *next.FencingToken, *held.FencingToken)
@@ -98,45 +99,45 @@ func TestAReleaseHandsOnInOneStep(t *testing.T) {
 			held = next
 		}
 		b.delete(held.ID)
-		require.Equal(t, [3]int64{0, 1, 0}, store.did(), "nobody queues any more")
+		require.Equal(t, [3]int64{0, 1, 0}, st.did(), "nobody queues any more")
 		require.Empty(t, b.locks())
 	})
 }
 
 // TestAHandOverToNobody: the store knows that the head of the line was called off, or he leaves while it is at it. The next has it.
 func TestAHandOverToNobody(t *testing.T) {
-	for name, prepare := range map[string]func(t *testing.T, store *handingOver, head *waiting){
-		"called off elsewhere": func(t *testing.T, store *handingOver, _ *waiting) {
-			_, err := store.CallOff(t.Context(), mark, time.Hour)
+	for name, prepare := range map[string]func(t *testing.T, st *handingOver, head *waiting){
+		"called off elsewhere": func(t *testing.T, st *handingOver, _ *waiting) {
+			_, err := st.CallOff(t.Context(), mark, time.Hour)
 			require.NoError(t, err)
 		},
-		"left meanwhile": func(_ *testing.T, store *handingOver, head *waiting) {
-			store.instead = func(do func() (server.Handover, error)) (server.Handover, error) {
+		"left meanwhile": func(_ *testing.T, st *handingOver, head *waiting) {
+			st.instead = func(do func() (store.Handover, error)) (store.Handover, error) {
 				head.cancel()
 				time.Sleep(time.Second)
 				return do()
 			}
 		},
-		"left, and in doubt": func(_ *testing.T, store *handingOver, head *waiting) {
-			store.instead = func(do func() (server.Handover, error)) (server.Handover, error) {
+		"left, and in doubt": func(_ *testing.T, st *handingOver, head *waiting) {
+			st.instead = func(do func() (store.Handover, error)) (store.Handover, error) {
 				head.cancel()
 				time.Sleep(time.Second)
 				_, _ = do()
-				store.instead = nil
-				return server.Handover{}, server.ErrUnavailable
+				st.instead = nil
+				return store.Handover{}, store.ErrUnavailable
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := newHandingOver()
-				b := startOn(t, store)
+				st := newHandingOver()
+				b := startOn(t, st)
 				creator := "first"
 				if name == "called off elsewhere" {
 					creator = marked
 				}
 				held, line := lineOf(b, creator, "second")
-				prepare(t, store, line[0])
+				prepare(t, st, line[0])
 				want := 200
 				if name == "left, and in doubt" {
 					want = 503
@@ -156,9 +157,9 @@ func TestAHandOverToNobody(t *testing.T) {
 // TestAHandOverInDoubt: who deletes is told that it is not known; who waits has his lock as soon as it is, and nobody else has it.
 func TestAHandOverInDoubt(t *testing.T) {
 	for _, cameAbout := range []bool{false, true} {
-		for name, then := range map[string]func(t *testing.T, b *backend, store *handingOver, held lock, head *waiting){
-			"the store says so": func(t *testing.T, b *backend, store *handingOver, held lock, head *waiting) {
-				store.news <- struct{}{}
+		for name, then := range map[string]func(t *testing.T, b *backend, st *handingOver, held lock, head *waiting){
+			"the store says so": func(t *testing.T, b *backend, st *handingOver, held lock, head *waiting) {
+				st.news <- struct{}{}
 				synctest.Wait()
 				require.Equal(t, cameAbout, !head.pending())
 			},
@@ -191,26 +192,26 @@ func TestAHandOverInDoubt(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					store := newHandingOver()
-					b := startOn(t, store)
+					st := newHandingOver()
+					b := startOn(t, st)
 					creator := marked
 					if strings.HasPrefix(name, "he goes") {
 						creator = "first"
 					}
 					held, line := lineOf(b, creator)
-					store.instead = func(do func() (server.Handover, error)) (server.Handover, error) {
+					st.instead = func(do func() (store.Handover, error)) (store.Handover, error) {
 						if cameAbout {
 							_, _ = do()
 						}
-						return server.Handover{}, server.ErrUnavailable
+						return store.Handover{}, store.ErrUnavailable
 					}
 					r := b.do(503, "DELETE", "/v1/locks/"+held.ID, "")
 					require.NotEmpty(t, r.header.Get("Retry-After"))
 					synctest.Wait()
 					require.True(t, line[0].pending(), "he keeps his place")
-					store.instead = nil
+					st.instead = nil
 
-					then(t, b, store, held, line[0])
+					then(t, b, st, held, line[0])
 					synctest.Wait()
 					if !line[0].pending() {
 						held = line[0].granted(t)
@@ -236,19 +237,19 @@ func TestAHandOverInDoubt(t *testing.T) {
 
 // TestAHandOverThatCantBe: what keeps the next lock from being created does not keep the last one from being deleted.
 func TestAHandOverThatCantBe(t *testing.T) {
-	for name, instead := range map[string]func(do func() (server.Handover, error)) (server.Handover, error){
-		"an error": func(func() (server.Handover, error)) (server.Handover, error) {
-			return server.Handover{}, errors.New("no")
+	for name, instead := range map[string]func(do func() (store.Handover, error)) (store.Handover, error){
+		"an error": func(func() (store.Handover, error)) (store.Handover, error) {
+			return store.Handover{}, errors.New("no")
 		},
-		"a panic":                    func(func() (server.Handover, error)) (server.Handover, error) { panic("no") },
-		"a panic, and it came about": func(do func() (server.Handover, error)) (server.Handover, error) { _, _ = do(); panic("no") },
+		"a panic":                    func(func() (store.Handover, error)) (store.Handover, error) { panic("no") },
+		"a panic, and it came about": func(do func() (store.Handover, error)) (store.Handover, error) { _, _ = do(); panic("no") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := newHandingOver()
-				b := startOn(t, store)
+				st := newHandingOver()
+				b := startOn(t, st)
 				held, line := lineOf(b, "first", "second")
-				store.instead = instead
+				st.instead = instead
 				status := 200
 				if name == "a panic, and it came about" {
 					status = 404
@@ -256,7 +257,7 @@ func TestAHandOverThatCantBe(t *testing.T) {
 				b.do(status, "DELETE", "/v1/locks/"+held.ID, "")
 				synctest.Wait()
 				held = line[0].granted(t)
-				store.instead = nil
+				st.instead = nil
 				b.delete(held.ID)
 				synctest.Wait()
 				b.delete(line[1].granted(t).ID)
@@ -269,12 +270,12 @@ func TestAHandOverThatCantBe(t *testing.T) {
 // TestTwoDeletesOfALockThatManyQueueFor: one is told that it did it, and one of the line has the lock.
 func TestTwoDeletesOfALockThatManyQueueFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newHandingOver()
-		store.instead = func(do func() (server.Handover, error)) (server.Handover, error) {
+		st := newHandingOver()
+		st.instead = func(do func() (store.Handover, error)) (store.Handover, error) {
 			time.Sleep(time.Second)
 			return do()
 		}
-		b := startOn(t, store)
+		b := startOn(t, st)
 		held, line := lineOf(b, "first", "second")
 		replies := make(chan reply, 3)
 		for range cap(replies) {
@@ -297,29 +298,29 @@ func TestTwoDeletesOfALockThatManyQueueFor(t *testing.T) {
 // TestALockThatIsFoundByItsMarkIsNotTakenBack: his connection broke while he was being granted the lock, he asks again and finds it. If
 // he does not want it any more he calls it off.
 func TestALockThatIsFoundByItsMarkIsNotTakenBack(t *testing.T) {
-	for name, slow := range map[string]func(store *handingOver, w *waiting){
+	for name, slow := range map[string]func(st *handingOver, w *waiting){
 		"granted": func(*handingOver, *waiting) {},
-		"granted, and in doubt": func(store *handingOver, _ *waiting) {
-			do := store.instead
-			store.instead = func(hand func() (server.Handover, error)) (server.Handover, error) {
+		"granted, and in doubt": func(st *handingOver, _ *waiting) {
+			do := st.instead
+			st.instead = func(hand func() (store.Handover, error)) (store.Handover, error) {
 				_, _ = do(hand)
-				return server.Handover{}, server.ErrUnavailable
+				return store.Handover{}, store.ErrUnavailable
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := newHandingOver()
-				b := startOn(t, store)
+				st := newHandingOver()
+				b := startOn(t, st)
 				held, line := lineOf(b, marked, "second")
-				store.instead = func(do func() (server.Handover, error)) (server.Handover, error) {
+				st.instead = func(do func() (store.Handover, error)) (store.Handover, error) {
 					line[0].cancel()
 					time.Sleep(time.Second) // he leaves the line
 					both, err := do()
 					time.Sleep(time.Second) // he finds it
 					return both, err
 				}
-				slow(store, line[0])
+				slow(st, line[0])
 				go b.send(t.Context(), "DELETE", "/v1/locks/"+held.ID, "")
 				time.Sleep(1500 * time.Millisecond)
 				require.Contains(t, b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", marked)).body, marked)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,32 +18,41 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const apiKey = "the key of the tests"
 
 // backend is a server on an in-memory network, so that it runs inside a synctest bubble, and a client for it.
 type backend struct {
-	t     *testing.T
-	srv   *server.Server
-	store server.Store
-	net   *pipes
-	http  *http.Server
-	tr    *http.Transport
+	t    *testing.T
+	srv  *server.Server
+	st   store.Store
+	net  *pipes
+	http *http.Server
+	tr   *http.Transport
+}
+
+// twoSteps is a store that cannot hand over in one step.
+type twoSteps struct{ store.Store }
+
+func (twoSteps) HandOver(context.Context, string, store.NewLock) (store.Handover, error) {
+	return store.Handover{}, errors.New("no hand-over")
 }
 
 // start runs a server on a memory store.
 func start(t *testing.T, opts ...server.Option) *backend {
-	return startOn(t, server.NewMemoryStore(), opts...)
+	return startOn(t, memstore.New(), opts...)
 }
 
-func startOn(t *testing.T, store server.Store, opts ...server.Option) *backend {
-	return startIn(t, &http.Server{}, store, opts...)
+func startOn(t *testing.T, st store.Store, opts ...server.Option) *backend {
+	return startIn(t, &http.Server{}, st, opts...)
 }
 
-func startIn(t *testing.T, web *http.Server, store server.Store, opts ...server.Option) *backend {
-	b := &backend{t: t, store: store, net: newPipes(), http: web}
-	b.srv = server.New(store, append([]server.Option{server.WithAPIKeys(apiKey)}, opts...)...)
+func startIn(t *testing.T, web *http.Server, st store.Store, opts ...server.Option) *backend {
+	b := &backend{t: t, st: st, net: newPipes(), http: web}
+	b.srv = server.New(st, append([]server.Option{server.WithAPIKeys(apiKey)}, opts...)...)
 	web.Handler = b.srv
 	b.tr = &http.Transport{DialContext: b.net.dial}
 	served := make(chan struct{})

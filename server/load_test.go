@@ -18,7 +18,9 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 
@@ -28,17 +30,17 @@ var durable = pgtest.Cluster{Fsync: true}
 // stores are what a server can be measured on.
 var stores = []struct {
 	name string
-	open func(b *testing.B) server.Store
+	open func(b *testing.B) store.Store
 }{
-	{"memory", func(*testing.B) server.Store { return server.NewMemoryStore() }},
-	{"bbolt", func(b *testing.B) server.Store {
-		s, err := boltstore.Open(filepath.Join(b.TempDir(), "locks.db"))
+	{"memory", func(*testing.B) store.Store { return memstore.New() }},
+	{"bbolt", func(b *testing.B) store.Store {
+		s, err := boltstore.Open(filepath.Join(b.TempDir(), "locks.db"), nil)
 		require.NoError(b, err)
 		b.Cleanup(func() { require.NoError(b, s.Close()) })
 		return s
 	}},
-	{"PostgreSQL", func(b *testing.B) server.Store {
-		s, err := pgstore.Open(b.Context(), durable.Database(b))
+	{"PostgreSQL", func(b *testing.B) store.Store {
+		s, err := pgstore.Open(b.Context(), durable.Database(b), nil)
 		require.NoError(b, err)
 		b.Cleanup(func() { require.NoError(b, s.Close()) })
 		return s
@@ -59,8 +61,8 @@ func BenchmarkLoad(b *testing.B) {
 			b.Run("pgbench"+of, func(b *testing.B) { storetest.Report(b, durable.Bench(b, clients), "rounds/s") })
 		}
 		b.Run("bare"+of, func(b *testing.B) { load(b, onLoopback(b, bare()), clients) })
-		for _, store := range stores {
-			b.Run(store.name+of, func(b *testing.B) { load(b, serve(b, store.open(b)), clients) })
+		for _, st := range stores {
+			b.Run(st.name+of, func(b *testing.B) { load(b, serve(b, st.open(b)), clients) })
 		}
 	}
 }
@@ -71,16 +73,16 @@ func BenchmarkLoad(b *testing.B) {
 //	go test -run '^$' -bench Turns -benchtime 3s ./server
 func BenchmarkTurns(b *testing.B) {
 	defer func() { require.NoError(b, durable.Close()) }()
-	for _, store := range stores {
+	for _, st := range stores {
 		for _, clients := range []int{2, 16} {
-			b.Run(fmt.Sprint(store.name, "/clients=", clients), func(b *testing.B) { turns(b, serve(b, store.open(b)), clients) })
+			b.Run(fmt.Sprint(st.name, "/clients=", clients), func(b *testing.B) { turns(b, serve(b, st.open(b)), clients) })
 		}
 	}
 }
 
 // serve runs a server on the store, on loopback.
-func serve(b *testing.B, store server.Store) *loopback {
-	srv := server.New(store, server.WithAPIKeys(apiKey))
+func serve(b *testing.B, st store.Store) *loopback {
+	srv := server.New(st, server.WithAPIKeys(apiKey))
 	ts := onLoopback(b, srv)
 	b.Cleanup(func() { // before ts, which load closes, as a service does
 		require.NoError(b, srv.Shutdown(context.Background()))
@@ -173,7 +175,7 @@ func each(n int, ready func(i int) (run func()), begin func()) {
 
 // BenchmarkHandler is a create and a delete without a network: what of a round is the server's own, and no part of net/http.
 func BenchmarkHandler(b *testing.B) {
-	srv := server.New(server.NewMemoryStore(), server.WithAPIKeys(apiKey))
+	srv := server.New(memstore.New(), server.WithAPIKeys(apiKey))
 	defer srv.Shutdown(context.Background())
 	const idAt, idLen = len(`{"id":"`), 36
 	body := strings.NewReader("")
@@ -184,7 +186,7 @@ func BenchmarkHandler(b *testing.B) {
 	remove.Header = create.Header
 	b.ReportAllocs()
 	for b.Loop() {
-		body.Reset(`{"lock_name":"robot-arm-1","creator":"user@host/42 #k3v9x2m4q7ab"}`)
+		body.Reset(`{"lock_name":"robot-arm-1","creator":"user@host/42 #k3v5x2m4q7ab"}`)
 		create.ContentLength = body.Size()
 		srv.ServeHTTP(w.reset(), create)
 		remove.URL.Path = "/v1/locks/" + string(w.body[idAt:idAt+idLen])

@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 func TestQueueIsFirstInFirstOut(t *testing.T) {
@@ -24,7 +26,7 @@ func TestQueueIsFirstInFirstOut(t *testing.T) {
 		for i := range n {
 			line = append(line, b.wait("robot-arm-1", fmt.Sprint("waiter ", i), 30))
 			synctest.Wait()
-			require.Equal(t, i+1, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+			require.Equal(t, i+1, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 		}
 		locks := b.locks()
 		require.Equal(t, []int{n, 0}, []int{*locks[0].Waiters, *locks[1].Waiters})
@@ -120,7 +122,7 @@ func TestACallerWhoIsGoneLeavesTheLine(t *testing.T) {
 		synctest.Wait()
 		first.cancel()
 		synctest.Wait()
-		require.Equal(t, 1, *b.do(200, "GET", "/v1/locks/"+held.ID, "").lock(t).Waiters)
+		require.Equal(t, 1, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 		b.delete(held.ID)
 		synctest.Wait()
 		require.Equal(t, "second", *second.granted(t).Creator)
@@ -129,14 +131,14 @@ func TestACallerWhoIsGoneLeavesTheLine(t *testing.T) {
 
 func TestAPlainCreateNeverOvertakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newGate()
-		b := startOn(t, store)
+		st := newGate()
+		b := startOn(t, st)
 		held := b.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "waiter", 30)
 		synctest.Wait()
 		require.Contains(t, b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", "")).body, held.ID)
 
-		store.stop("waiter")
+		st.stop("waiter")
 		deleted := make(chan reply, 1)
 		go func() { deleted <- b.send(t.Context(), "DELETE", "/v1/locks/"+held.ID, "") }()
 		synctest.Wait()
@@ -146,7 +148,7 @@ func TestAPlainCreateNeverOvertakes(t *testing.T) {
 		require.NotContains(t, r.body, `"lock":`)
 		late := b.wait("robot-arm-1", "late", 30)
 		synctest.Wait()
-		store.release()
+		st.release()
 		synctest.Wait()
 		require.Equal(t, 200, (<-deleted).status)
 		require.Equal(t, "waiter", *w.granted(t).Creator)
@@ -162,27 +164,27 @@ func TestAWaiterWhoseTimeIsUpWhileHeIsGranted(t *testing.T) {
 		status int
 		then   string // who has the lock
 	}{
-		"and gets it":                   {nil, 201, "first #k3v9x2m4q7ab"},
-		"and somebody else has got it":  {server.ErrHeld, 409, ""},
-		"and the store is gone":         {server.ErrUnavailable, 503, ""},
-		"and his create was called off": {server.ErrCalledOff, 410, "second"},
+		"and gets it":                   {nil, 201, "first #k3v5x2m4q7ab"},
+		"and somebody else has got it":  {store.ErrHeld, 409, ""},
+		"and the store is gone":         {store.ErrUnavailable, 503, ""},
+		"and his create was called off": {store.ErrCalledOff, 410, "second"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := newGate()
-				store.err = c.fails
-				b := startOn(t, store)
+				st := newGate()
+				st.err = c.fails
+				b := startOn(t, st)
 				held := b.create("robot-arm-1", "")
-				first := b.wait("robot-arm-1", "first #k3v9x2m4q7ab", 10)
+				first := b.wait("robot-arm-1", "first #k3v5x2m4q7ab", 10)
 				synctest.Wait()
 				b.wait("robot-arm-1", "second", 30)
 				synctest.Wait()
-				store.stop("first #k3v9x2m4q7ab")
+				st.stop("first #k3v5x2m4q7ab")
 				go b.send(t.Context(), "DELETE", "/v1/locks/"+held.ID, "")
 				time.Sleep(11 * time.Second)
 				synctest.Wait()
 				require.True(t, first.pending())
-				store.release()
+				st.release()
 				synctest.Wait()
 				require.Equal(t, c.status, (<-first.reply).status)
 				var holders []string
@@ -204,11 +206,11 @@ func TestAGrantForSomebodyGoneIsHandedOn(t *testing.T) {
 	for _, how := range []string{"disconnects", "is called off"} {
 		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := newGate()
-				b := startOn(t, store)
+				st := newGate()
+				b := startOn(t, st)
 				watch := b.watch()
 				held := b.create("robot-arm-1", "")
-				creator := "first #k3v9x2m4q7ab"
+				creator := "first #k3v5x2m4q7ab"
 				if how == "disconnects" {
 					creator = "first" // by a mark he may have found it
 				}
@@ -216,21 +218,21 @@ func TestAGrantForSomebodyGoneIsHandedOn(t *testing.T) {
 				synctest.Wait()
 				second := b.wait("robot-arm-1", "second", 30)
 				synctest.Wait()
-				store.stop(creator)
+				st.stop(creator)
 				go b.send(t.Context(), "DELETE", "/v1/locks/"+held.ID, "")
 				synctest.Wait()
 				switch how {
 				case "disconnects":
 					first.cancel()
 				case "is called off":
-					b.do(204, "DELETE", "/v1/waiting/k3v9x2m4q7ab", "")
+					b.do(204, "DELETE", "/v1/waiting/k3v5x2m4q7ab", "")
 					synctest.Wait()
 					require.Equal(t, 410, (<-first.reply).status)
 				}
 				synctest.Wait()
 				require.True(t, second.pending())
 				watch.take()
-				store.release()
+				st.release()
 				synctest.Wait()
 				require.Equal(t, "second", *second.granted(t).Creator)
 				require.Len(t, b.locks(), 1)
@@ -292,14 +294,14 @@ func TestQueueUnderChaos(t *testing.T) {
 }
 
 func chaos(t *testing.T, r *rand.Rand) {
-	store := newGate()
-	b := startOn(t, store)
+	st := newGate()
+	b := startOn(t, st)
 	var wg sync.WaitGroup
 	inside := make([]bool, 3)
 	var mu sync.Mutex
 	tokens := make([]uint64, 3)
 	for i := range 60 {
-		name, mark := r.IntN(3), fmt.Sprintf("mark-%d", i)
+		name, mark := r.IntN(3), fmt.Sprintf("k3v5x2m4qq%c%c", 'a'+i/26, 'a'+i%26)
 		begin, patience := time.Duration(r.IntN(3000))*time.Millisecond, time.Duration(r.IntN(4000))*time.Millisecond
 		patience += time.Duration(500+i) * time.Microsecond // never ends at the instant of a grant
 		work := time.Duration(r.IntN(300)) * time.Millisecond
@@ -347,14 +349,14 @@ func chaos(t *testing.T, r *rand.Rand) {
 
 // gate is a store whose Create can be stopped for one creator.
 type gate struct {
-	server.Store
+	store.Store
 	mu      sync.Mutex
 	creator string
 	open    chan struct{}
 	err     error // that it then ends with
 }
 
-func newGate() *gate { return &gate{Store: server.NewMemoryStore()} }
+func newGate() *gate { return &gate{Store: twoSteps{memstore.New()}} }
 
 // stop has the next Create of that creator wait until release.
 func (g *gate) stop(creator string) {
@@ -365,14 +367,14 @@ func (g *gate) stop(creator string) {
 
 func (g *gate) release() { close(g.open) }
 
-func (g *gate) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+func (g *gate) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
 	g.mu.Lock()
 	stopped := g.open != nil && in.Creator != nil && *in.Creator == g.creator
 	g.mu.Unlock()
 	if stopped {
 		<-g.open
 		if g.err != nil {
-			return server.Lock{}, g.err
+			return store.Lock{}, g.err
 		}
 	}
 	return g.Store.Create(ctx, in)

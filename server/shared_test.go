@@ -11,26 +11,28 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // shared is one server's view of a store that several servers use: it tells the others what it does. It can go deaf, as when a
 // connection for notifications breaks.
 type shared struct {
-	server.Store
+	store.Store
 	bus *bus
 }
 
 type bus struct {
 	mu   sync.Mutex
-	ears map[*shared]func(server.Event)
+	ears map[*shared]func(store.Event)
 	deaf chan struct{} // closed: whoever listens gets an error
 }
 
 func newBus() *bus {
-	return &bus{ears: map[*shared]func(server.Event){}, deaf: make(chan struct{})}
+	return &bus{ears: map[*shared]func(store.Event){}, deaf: make(chan struct{})}
 }
 
-func (s *shared) tell(e server.Event) {
+func (s *shared) tell(e store.Event) {
 	s.bus.mu.Lock()
 	defer s.bus.mu.Unlock()
 	for other, hear := range s.bus.ears {
@@ -40,56 +42,56 @@ func (s *shared) tell(e server.Event) {
 	}
 }
 
-func (s *shared) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+func (s *shared) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
 	lock, err := s.Store.Create(ctx, in)
 	if err == nil {
-		s.tell(server.Event{Kind: server.EventCreated, Lock: lock})
+		s.tell(store.Event{Kind: store.EventCreated, Lock: lock})
 	}
 	return lock, err
 }
 
-func (s *shared) Update(ctx context.Context, id string, c server.Change) (server.Lock, error) {
+func (s *shared) Update(ctx context.Context, id string, c store.Change) (store.Lock, error) {
 	lock, err := s.Store.Update(ctx, id, c)
 	if err == nil {
-		s.tell(server.Event{Kind: server.EventUpdated, Lock: lock})
+		s.tell(store.Event{Kind: store.EventUpdated, Lock: lock})
 	}
 	return lock, err
 }
 
-func (s *shared) Delete(ctx context.Context, id string) (server.Lock, error) {
+func (s *shared) Delete(ctx context.Context, id string) (store.Lock, error) {
 	lock, err := s.Store.Delete(ctx, id)
 	if err == nil {
-		s.tell(server.Event{Kind: server.EventDeleted, Lock: lock})
+		s.tell(store.Event{Kind: store.EventDeleted, Lock: lock})
 	}
 	return lock, err
 }
 
-func (s *shared) CallOff(ctx context.Context, mark string, keep time.Duration) ([]server.Lock, error) {
+func (s *shared) CallOff(ctx context.Context, mark string, keep time.Duration) ([]store.Lock, error) {
 	locks, err := s.Store.CallOff(ctx, mark, keep)
 	if err == nil {
-		s.tell(server.Event{Kind: server.EventCalledOff, Mark: mark})
+		s.tell(store.Event{Kind: store.EventCalledOff, Mark: mark})
 		s.tellDeleted(locks)
 	}
 	return locks, err
 }
 
-func (s *shared) Sweep(ctx context.Context, grace time.Duration) ([]server.Lock, time.Duration, error) {
+func (s *shared) Sweep(ctx context.Context, grace time.Duration) ([]store.Lock, time.Duration, error) {
 	locks, next, err := s.Store.Sweep(ctx, grace)
 	s.tellDeleted(locks)
 	return locks, next, err
 }
 
-func (s *shared) tellDeleted(locks []server.Lock) {
+func (s *shared) tellDeleted(locks []store.Lock) {
 	for _, lock := range locks {
-		s.tell(server.Event{Kind: server.EventDeleted, Lock: lock})
+		s.tell(store.Event{Kind: store.EventDeleted, Lock: lock})
 	}
 }
 
-func (s *shared) Watch(ctx context.Context, hear func(server.Event)) error {
+func (s *shared) Watch(ctx context.Context, hear func(store.Event)) error {
 	s.bus.mu.Lock()
 	s.bus.ears[s] = hear
 	deaf := s.bus.deaf
-	hear(server.Event{Kind: server.EventMissed})
+	hear(store.Event{Kind: store.EventMissed})
 	s.bus.mu.Unlock()
 	defer func() {
 		s.bus.mu.Lock()
@@ -114,8 +116,8 @@ func (b *bus) interrupt() {
 
 func startTwo(t *testing.T, opts ...server.Option) (a, b *backend, bus *bus) {
 	bus = newBus()
-	store := server.NewMemoryStore()
-	a, b = startOn(t, &shared{store, bus}, opts...), startOn(t, &shared{store, bus}, opts...)
+	st := memstore.New()
+	a, b = startOn(t, &shared{st, bus}, opts...), startOn(t, &shared{st, bus}, opts...)
 	synctest.Wait()
 	return a, b, bus
 }
@@ -178,10 +180,10 @@ func TestANameIsFree(t *testing.T) {
 		held := a.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "waiter", 30)
 		synctest.Wait()
-		_, err := a.store.(*shared).Store.Delete(t.Context(), held.ID) // unheard
+		_, err := a.st.(*shared).Store.Delete(t.Context(), held.ID) // unheard
 		require.NoError(t, err)
 		watch := b.watch()
-		(&shared{bus: bus}).tell(server.Event{Kind: server.EventFree, Lock: server.Lock{Name: "robot-arm-1"}})
+		(&shared{bus: bus}).tell(store.Event{Kind: store.EventFree, Lock: store.Lock{Name: "robot-arm-1"}})
 		synctest.Wait()
 		w.granted(t)
 		for _, message := range watch.take() {
@@ -193,8 +195,8 @@ func TestANameIsFree(t *testing.T) {
 // TestWhoJoinsLooks: where news are lost for good, a name is still offered when somebody joins the line a second later.
 func TestWhoJoinsLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := server.NewMemoryStore()
-		a, b := startOn(t, store), startOn(t, store) // that don't know of each other
+		st := memstore.New()
+		a, b := startOn(t, st), startOn(t, st) // that don't know of each other
 		held := a.create("robot-arm-1", "")
 		first := b.wait("robot-arm-1", "first", 30)
 		synctest.Wait()

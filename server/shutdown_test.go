@@ -44,11 +44,11 @@ func TestShutdown(t *testing.T) {
 			require.Equal(t, "0", r.header.Get("Retry-After"))
 			require.JSONEq(t, `{"status":503,"message":"the server is shutting down"}`, r.body)
 		}
-		locks, err := b.store.List(t.Context())
+		locks, err := b.st.List(t.Context())
 		require.NoError(t, err)
 		require.Len(t, locks, 1, "the store stays as it is")
 		time.Sleep(time.Hour)
-		locks, _ = b.store.List(t.Context())
+		locks, _ = b.st.List(t.Context())
 		require.Len(t, locks, 1, "nobody sweeps any more")
 		require.NoError(t, b.srv.Shutdown(t.Context()), "again")
 	})
@@ -74,9 +74,9 @@ func TestShutdownClosesConnections(t *testing.T) {
 // TestShutdownWaitsForWorkUnderWay, and only as long as it is told to.
 func TestShutdownWaitsForWorkUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newGate()
-		b := startOn(t, store)
-		store.stop("slow")
+		st := newGate()
+		b := startOn(t, st)
+		st.stop("slow")
 		made := make(chan reply, 1)
 		go func() { made <- b.send(context.Background(), "POST", "/v1/locks", createBody("robot-arm-1", "slow")) }()
 		synctest.Wait()
@@ -93,7 +93,7 @@ func TestShutdownWaitsForWorkUnderWay(t *testing.T) {
 		go func() { done <- b.srv.Shutdown(context.Background()) }()
 		synctest.Wait()
 		require.Empty(t, done)
-		store.release()
+		st.release()
 		synctest.Wait()
 		require.NoError(t, <-done)
 		require.Equal(t, 201, (<-made).status, "what was begun is finished")
@@ -139,7 +139,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 					require.Equal(t, 503, r.status)
 				}
 			}
-			locks, err := b.store.List(t.Context())
+			locks, err := b.st.List(t.Context())
 			require.NoError(t, err)
 			require.Len(t, locks, made)
 		})

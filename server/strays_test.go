@@ -11,7 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // doubtful is a store that does not know whether it has made a lock: it comes to be after a while.
@@ -20,18 +21,18 @@ type doubtful struct {
 	after time.Duration
 }
 
-func (d *doubtful) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+func (d *doubtful) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
 	err := d.check()
 	if err == nil {
 		return d.Store.Create(ctx, in)
 	}
-	if !errors.Is(err, server.ErrNotDone) {
+	if !errors.Is(err, store.ErrNotDone) {
 		go func() {
 			time.Sleep(d.after)
 			_, _ = d.Store.Create(ctx, in)
 		}()
 	}
-	return server.Lock{}, err
+	return store.Lock{}, err
 }
 
 // TestACreateInDoubtLeavesNothing: who was told 503 and tries again does not find a lock of his own in the way. A lock with a
@@ -50,12 +51,12 @@ func TestACreateInDoubtLeavesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := &doubtful{newFaulty(), c.after}
-				b := startOn(t, store)
-				store.fail(server.ErrUnavailable, nil)
+				st := &doubtful{newFaulty(), c.after}
+				b := startOn(t, st)
+				st.fail(store.ErrUnavailable, nil)
 				b.do(503, "POST", "/v1/locks", createBody("robot-arm-1", c.creator))
 				time.Sleep(8 * time.Second)
-				store.fail(nil, nil)
+				st.fail(nil, nil)
 				time.Sleep(2 * time.Second)
 				if c.after > 10*time.Second {
 					require.Empty(t, b.locks())
@@ -74,15 +75,15 @@ func TestACreateInDoubtLeavesNothing(t *testing.T) {
 // TestACreateInDoubtIsNotLostAmongOthers: however many creates have not even been sent while the store was gone.
 func TestACreateInDoubtIsNotLostAmongOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &doubtful{newFaulty(), 8 * time.Second}
-		b := startOn(t, store)
-		store.fail(fmt.Errorf("no connection: %w: %w", server.ErrUnavailable, server.ErrNotDone), nil)
+		st := &doubtful{newFaulty(), 8 * time.Second}
+		b := startOn(t, st)
+		st.fail(fmt.Errorf("no connection: %w: %w", store.ErrUnavailable, store.ErrNotDone), nil)
 		for range 2000 {
 			b.do(503, "POST", "/v1/locks", createBody("robot-arm-1", ""))
 		}
-		store.fail(server.ErrUnavailable, nil)
+		st.fail(store.ErrUnavailable, nil)
 		b.do(503, "POST", "/v1/locks", createBody("robot-arm-1", ""))
-		store.fail(nil, nil)
+		st.fail(nil, nil)
 		time.Sleep(10 * time.Second)
 		require.Empty(t, b.locks())
 	})
@@ -91,11 +92,11 @@ func TestACreateInDoubtIsNotLostAmongOthers(t *testing.T) {
 // TestTheEndOfAStrayIsHeard at once, also where nobody asks for anything meanwhile: who waits for the name waits for that.
 func TestTheEndOfAStrayIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &doubtful{newFaulty(), 3 * time.Second}
-		b := startOn(t, store)
-		store.fail(server.ErrUnavailable, nil)
+		st := &doubtful{newFaulty(), 3 * time.Second}
+		b := startOn(t, st)
+		st.fail(store.ErrUnavailable, nil)
 		b.do(503, "POST", "/v1/locks", createBody("robot-arm-1", ""))
-		store.fail(nil, nil)
+		st.fail(nil, nil)
 		watch := b.watch()
 		time.Sleep(5 * time.Second)
 		require.Contains(t, strings.Join(watch.take(), ""), "deleted")
@@ -105,12 +106,12 @@ func TestTheEndOfAStrayIsHeard(t *testing.T) {
 // adrift is a store that does not know whether it has handed a lock over: it comes about after a while.
 type adrift struct {
 	*faulty
-	memory *server.MemoryStore
+	memory *memstore.Store
 	after  time.Duration
 	takes  time.Duration // to say that it does not know
 }
 
-func (a *adrift) HandOver(ctx context.Context, id string, next server.NewLock) (server.Handover, error) {
+func (a *adrift) HandOver(ctx context.Context, id string, next store.NewLock) (store.Handover, error) {
 	err := a.check()
 	if err == nil {
 		return a.memory.HandOver(ctx, id, next)
@@ -120,7 +121,7 @@ func (a *adrift) HandOver(ctx context.Context, id string, next server.NewLock) (
 		_, _ = a.memory.HandOver(ctx, id, next)
 	}()
 	time.Sleep(a.takes)
-	return server.Handover{}, err
+	return store.Handover{}, err
 }
 
 // TestAWaiterInDoubtLeavesNothing: whose wait is over before it is known whether he was granted the lock. One with a mark is told that
@@ -144,14 +145,14 @@ func TestAWaiterInDoubtLeavesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				memory := server.NewMemoryStore()
-				store := &adrift{&faulty{Store: memory}, memory, c.after, c.takes}
-				b := startOn(t, store)
+				memory := memstore.New()
+				st := &adrift{&faulty{Store: memory}, memory, c.after, c.takes}
+				b := startOn(t, st)
 				held := b.create("robot-arm-1", "")
 				w := b.wait("robot-arm-1", c.creator, 5)
 				synctest.Wait()
-				store.fail(server.ErrUnavailable, nil)
-				time.AfterFunc(c.outage, func() { store.fail(nil, nil) })
+				st.fail(store.ErrUnavailable, nil)
+				time.AfterFunc(c.outage, func() { st.fail(nil, nil) })
 				b.do(503, "DELETE", "/v1/locks/"+held.ID, "")
 				time.Sleep(20 * time.Second)
 				require.Equal(t, c.status, (<-w.reply).status)
@@ -170,15 +171,15 @@ func TestAWaiterInDoubtLeavesNothing(t *testing.T) {
 func TestAHandOverThatComesAboutLate(t *testing.T) {
 	for _, creator := range []string{"", marked} {
 		synctest.Test(t, func(t *testing.T) {
-			memory := server.NewMemoryStore()
-			store := &adrift{&faulty{Store: memory}, memory, 4 * time.Second, 0}
-			b := startOn(t, store)
+			memory := memstore.New()
+			st := &adrift{&faulty{Store: memory}, memory, 4 * time.Second, 0}
+			b := startOn(t, st)
 			held := b.create("robot-arm-1", "")
 			w := b.wait("robot-arm-1", creator, 30)
 			synctest.Wait()
-			store.fail(server.ErrUnavailable, nil)
+			st.fail(store.ErrUnavailable, nil)
 			b.do(503, "DELETE", "/v1/locks/"+held.ID, "")
-			store.fail(nil, nil)
+			st.fail(nil, nil)
 			b.delete(held.ID)
 			synctest.Wait()
 			granted := w.granted(t)

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestTimes runs at two settings of the store's clock: what the API says depends on that clock alone.
@@ -18,7 +20,7 @@ func TestTimes(t *testing.T) {
 	for _, offset := range []time.Duration{0, 7 * time.Hour, -7 * time.Hour} {
 		t.Run(offset.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := startOn(t, server.NewMemoryStore(server.WithClockOffset(offset)))
+				b := startOn(t, memstore.New(memstore.WithClockOffset(offset)))
 				now := func() time.Time { return time.Now().Add(offset).UTC().Truncate(time.Microsecond) }
 
 				made := b.create("robot-arm-1", "")
@@ -68,16 +70,16 @@ func TestExpiresAtInAnyForm(t *testing.T) {
 	b := start(t)
 	id := b.create("robot-arm-1", "").ID
 	for sent, want := range map[string]string{
-		"2099-12-31T12:34:56Z":                   "2099-12-31T12:34:56.000000Z",
-		"2099-12-31T12:34:56.789000+00:00":       "2099-12-31T12:34:56.789000Z",
-		"2099-12-31T12:34:56.789-00:00":          "2099-12-31T12:34:56.789000Z",
-		"2099-12-31T12:34:56.1+05:30":            "2099-12-31T07:04:56.100000Z",
-		"2099-12-31t12:34:56z":                   "2099-12-31T12:34:56.000000Z",
-		"2099-12-31 12:34:56-07:00":              "2099-12-31T19:34:56.000000Z",
+		"2099-12-31T12:34:56Z":                   "2099-12-31T12:34:56Z",
+		"2099-12-31T12:34:56.789000+00:00":       "2099-12-31T12:34:56.789Z",
+		"2099-12-31T12:34:56.789-00:00":          "2099-12-31T12:34:56.789Z",
+		"2099-12-31T12:34:56.1+05:30":            "2099-12-31T07:04:56.1Z",
+		"2099-12-31t12:34:56z":                   "2099-12-31T12:34:56Z",
+		"2099-12-31 12:34:56-07:00":              "2099-12-31T19:34:56Z",
 		"2099-12-31T12:34:56.123456789Z":         "2099-12-31T12:34:56.123456Z",
 		"2099-12-31T12:34:56.123456789012+01:00": "2099-12-31T11:34:56.123456Z",
-		"2099-12-31T23:59:60Z":                   "2100-01-01T00:00:00.000000Z",
-		"2099-12-31T23:59:60.5Z":                 "2100-01-01T00:00:00.500000Z",
+		"2099-12-31T23:59:60Z":                   "2100-01-01T00:00:00Z",
+		"2099-12-31T23:59:60.5Z":                 "2100-01-01T00:00:00.5Z",
 		"9999-12-31T23:59:59.999999Z":            "9999-12-31T23:59:59.999999Z",
 	} {
 		r := b.do(200, "PUT", "/v1/locks/"+id, fmt.Sprintf(`{"creator":null,"expires_at":%q}`, sent))
@@ -106,7 +108,7 @@ func TestSweep(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := startOn(t, server.NewMemoryStore(server.WithClockOffset(c.clock)), c.opts...)
+				b := startOn(t, memstore.New(memstore.WithClockOffset(c.clock)), c.opts...)
 				made := b.create("robot-arm-1", "")
 				path := "/v1/locks/" + made.ID
 				w := b.watch()
@@ -163,10 +165,10 @@ func TestSweepIsAboutTime(t *testing.T) {
 // TestTheClockIsSet: the store's clock jumps ahead while the sweeper sleeps.
 func TestTheClockIsSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &steppingStore{Store: server.NewMemoryStore()}
-		b := startOn(t, store)
+		st := &steppingStore{Store: memstore.New()}
+		b := startOn(t, st)
 		b.create("robot-arm-1", "")
-		store.ahead.Store(true)
+		st.ahead.Store(true)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		require.Empty(t, b.locks())
@@ -175,11 +177,11 @@ func TestTheClockIsSet(t *testing.T) {
 
 // steppingStore has all locks due once it is ahead.
 type steppingStore struct {
-	server.Store
+	store.Store
 	ahead atomic.Bool
 }
 
-func (s *steppingStore) Sweep(ctx context.Context, grace time.Duration) ([]server.Lock, time.Duration, error) {
+func (s *steppingStore) Sweep(ctx context.Context, grace time.Duration) ([]store.Lock, time.Duration, error) {
 	if s.ahead.Load() {
 		grace = -time.Hour
 	}

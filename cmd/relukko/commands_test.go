@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
-	"gitlab.com/relukko/relukko-go/server"
 )
 
 // locked is a backend with some locks.
@@ -130,7 +130,7 @@ func TestWatch(t *testing.T) {
 func TestWatchOfAnOlderBackend(t *testing.T) {
 	t.Parallel()
 	s, _ := locked(t, "arm")
-	s.Without(server.AllExtensions()...)
+	s.Reconfigure(originalapi.Backend())
 	p, j := launch(t, of(s), []string{"watch"}), launch(t, of(s), []string{"watch", "--json"})
 	p.stderr.await(t, "relukko: watching "+s.URL)
 	j.stderr.await(t, "relukko: watching "+s.URL)

@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
-	"gitlab.com/relukko/relukko-go/server"
 )
 
 // family is a command with grandchildren, some of them no children of its own
@@ -39,14 +39,14 @@ func traced(t testing.TB, sleep string) (command []string, pipe *os.File) {
 
 func TestADeletedLockEndsTheCommand(t *testing.T) {
 	t.Parallel()
-	for name, without := range map[string][]server.Extension{
+	for name, without := range map[string][]httpapi.Extension{
 		"our backend":        nil,
-		"without extensions": server.AllExtensions(),
+		"without extensions": httpapi.AllExtensions(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
-			s.Without(without...)
+			s.Reconfigure(httpapi.Without(without...))
 			p := firstHeartbeat(t, s, func() *process {
 				return launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
 			})

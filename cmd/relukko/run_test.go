@@ -17,8 +17,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 func TestTheCommandKnowsItsLock(t *testing.T) {
@@ -26,19 +27,19 @@ func TestTheCommandKnowsItsLock(t *testing.T) {
 	const script = `printf '%s|%s|%s' "$RELUKKO_LOCK_ID" "$RELUKKO_LOCK_NAME" "$RELUKKO_FENCING_TOKEN"; "$0" ls --json`
 	for name, row := range map[string]struct {
 		args    []string
-		without []server.Extension
+		without []httpapi.Extension
 		names   string
 		tokens  int
 	}{
 		"one":               {args: []string{"a b"}, names: "a b", tokens: 1},
 		"several, in order": {args: []string{"--lock", "b", "--lock", "a", "c", "--lock", "b"}, names: "a\nb\nc", tokens: 3},
 		"by --lock alone":   {args: []string{"--lock", "b"}, names: "b", tokens: 1},
-		"no tokens":         {args: []string{"a", "--lock", "b"}, without: server.AllExtensions(), names: "a\nb"},
+		"no tokens":         {args: []string{"a", "--lock", "b"}, without: httpapi.AllExtensions(), names: "a\nb"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
-			s.Without(row.without...)
+			s.Reconfigure(httpapi.Without(row.without...))
 			status, stdout, stderr := run(t, append(of(s), "RELUKKO_LOCK_NAME=inherited", "RELUKKO_FENCING_TOKEN=7"),
 				append(append([]string{"run"}, row.args...), "--", "sh", "-c", script, program)...)
 			require.Zero(t, status, stderr)
@@ -212,7 +213,7 @@ func TestALockLostBeforeTheCommandBeginsIsTakenAgain(t *testing.T) {
 }
 
 // lockOf is the one of that name.
-func lockOf(t testing.TB, s *relukkotest.Server, name string) server.Lock {
+func lockOf(t testing.TB, s *relukkotest.Server, name string) store.Lock {
 	t.Helper()
 	for _, lock := range s.Locks() {
 		if lock.Name == name {
@@ -220,7 +221,7 @@ func lockOf(t testing.TB, s *relukkotest.Server, name string) server.Lock {
 		}
 	}
 	require.Fail(t, "no lock "+name)
-	return server.Lock{}
+	return store.Lock{}
 }
 
 // Without a terminal there is a line when it begins to wait, and one when it has

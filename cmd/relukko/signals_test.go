@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
-	"gitlab.com/relukko/relukko-go/server"
 )
 
 // Signals to relukko run are the command's, and when it ends the lock is free.
@@ -132,14 +132,14 @@ func TestIgnoredSignalsStayIgnored(t *testing.T) {
 // is by then.
 func TestInterruptedWhileItWaits(t *testing.T) {
 	t.Parallel()
-	extensions := map[string][]server.Extension{"our backend": nil, "without extensions": server.AllExtensions()}
+	extensions := map[string][]httpapi.Extension{"our backend": nil, "without extensions": httpapi.AllExtensions()}
 	for backend, without := range extensions {
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 			for _, command := range []string{"run", "acquire"} {
 				t.Run(strings.Join([]string{backend, command, sig.String()}, " "), func(t *testing.T) {
 					t.Parallel()
 					s := relukkotest.NewServer(t)
-					s.Without(without...)
+					s.Reconfigure(httpapi.Without(without...))
 					args := map[string][]string{"run": {"run", "arm", "--", "true"}, "acquire": {"acquire", "arm"}}[command]
 
 					// The request has been carried out, and the answer is under way.

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"gitlab.com/relukko/relukko-go/relukkotest"
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,7 +57,7 @@ func locked(t testing.TB, names ...string) (s *relukkotest.Server, ids map[strin
 }
 
 // lockOf returns the lock of that name.
-func lockOf(t testing.TB, s *relukkotest.Server, name string) server.Lock {
+func lockOf(t testing.TB, s *relukkotest.Server, name string) store.Lock {
 	t.Helper()
 	for _, lock := range s.Locks() {
 		if lock.Name == name {

@@ -15,6 +15,8 @@ import (
 
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestSlowAndIdleConnectionsAreCut has callers who never finish their headers,
@@ -50,7 +52,7 @@ func TestSlowAndIdleConnectionsAreCut(t *testing.T) {
 				var network faultnet.Memory
 				listener, err := network.Listen("backend")
 				require.NoError(t, err)
-				store := server.NewMemoryStore()
+				store := memstore.New()
 				log := slog.New(slog.DiscardHandler)
 				s := newService(server.New(store, server.WithAPIKeys("key"), server.WithLogger(log)), io.NopCloser(nil), nil, log)
 				ctx, end := context.WithCancel(t.Context())
@@ -75,13 +77,13 @@ func TestSlowAndIdleConnectionsAreCut(t *testing.T) {
 // deadStore is one that does not answer: its Close takes as long as the test,
 // its Delete a while.
 type deadStore struct {
-	server.Store
+	store.Store
 	gone chan struct{}
 }
 
-func (d *deadStore) Delete(context.Context, string) (server.Lock, error) {
+func (d *deadStore) Delete(context.Context, string) (store.Lock, error) {
 	time.Sleep(4 * time.Second)
-	return server.Lock{}, server.ErrUnavailable
+	return store.Lock{}, store.ErrUnavailable
 }
 
 func (d *deadStore) Close() error {
@@ -96,7 +98,7 @@ func TestServeEndsInTimeWhenTheStoreDoesNotAnswer(t *testing.T) {
 		var network faultnet.Memory
 		listener, err := network.Listen("backend")
 		require.NoError(t, err)
-		store := &deadStore{server.NewMemoryStore(), make(chan struct{})}
+		store := &deadStore{memstore.New(), make(chan struct{})}
 		defer close(store.gone)
 		log := slog.New(slog.DiscardHandler)
 		s := newService(server.New(store, server.WithAPIKeys("key"), server.WithLogger(log)), store, nil, log)

@@ -14,9 +14,10 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 
 // closingStore is a store that must be closed.
 type closingStore interface {
-	server.Store
+	store.Store
 	io.Closer
 }
 
@@ -91,18 +92,18 @@ func openStore(
 ) (closingStore, error) {
 	switch {
 	case spec == memoryStore:
-		return inMemory{server.NewMemoryStore()}, nil
+		return inMemory{memstore.New()}, nil
 	case !isPostgres(spec):
-		return boltstore.Open(strings.TrimPrefix(spec, boltPrefix), boltstore.WithLogger(log))
+		return boltstore.Open(strings.TrimPrefix(spec, boltPrefix), log)
 	}
 	end := time.Now().Add(wait)
 	waits := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(100*time.Millisecond), backoff.WithMaxInterval(2*time.Second))
 	for waiting := false; ; waiting = true {
-		store, err := pgstore.Open(ctx, spec, pgstore.WithLogger(log))
+		opened, err := pgstore.Open(ctx, spec, log)
 		pause := min(waits.NextBackOff(), time.Until(end))
-		if err == nil || !errors.Is(err, server.ErrUnavailable) || pause <= 0 {
-			return store, err
+		if err == nil || !errors.Is(err, store.ErrUnavailable) || pause <= 0 {
+			return opened, err
 		}
 		if !waiting {
 			log.Warn("the store is not available, retrying", "store", showStore(spec),
@@ -128,6 +129,6 @@ func databaseError(err error) string {
 	return plain(err)
 }
 
-type inMemory struct{ *server.MemoryStore }
+type inMemory struct{ *memstore.Store }
 
 func (inMemory) Close() error { return nil }

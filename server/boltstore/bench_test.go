@@ -74,7 +74,7 @@ func BenchmarkOpen(b *testing.B) {
 			wg.Wait()
 			require.NoError(b, s.Close())
 			for b.Loop() {
-				s, err := boltstore.Open(path)
+				s, err := boltstore.OpenWith(path)
 				require.NoError(b, err)
 				require.NoError(b, s.Close())
 			}

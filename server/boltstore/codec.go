@@ -6,11 +6,12 @@ import (
 	"hash/crc32"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/internal/lockset"
 )
 
-// What is on disk: three buckets. Every value but the format begins with a CRC-32C over the bucket's name, the key and
-// the rest of the value; numbers in keys are big-endian, so that keys sort like them.
+// The file has three buckets. Each value but the format begins with a CRC-32C of the bucket's
+// name, the key and the rest of the value. Numbers in keys are big-endian, so that keys sort like
+// them.
 const (
 	bucketStore = "relukko"    // "format" → formatVersion in decimal, "state" → summary
 	bucketLocks = "locks"      // fencing token → record
@@ -28,34 +29,19 @@ var (
 	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// record is a lock as it is on disk. Nobody changes a record: when its lock changes there is a new one.
-type record struct {
-	server.Lock
-	mark string
-	sum  uint32 // its checksum on disk
-}
-
-// tombstone is a mark that was called off.
-type tombstone struct {
-	number uint64 // rising in the order of calling off
-	mark   string
-	until  time.Time
-	sum    uint32
-}
-
-// summary is what the store has to remember beside locks and marks, and how it knows on opening that it has found all
-// of them.
+// summary is what the store remembers beside locks and marks, and how it knows on opening that it
+// has found all of them.
 type summary struct {
 	token  uint64 // the last fencing token given out
 	number uint64 // of the last tombstone
-	nLocks uint64 // how many there are
+	nLocks uint64
 	nMarks uint64
 	sum    uint64 // of the checksums of all locks and tombstones
 }
 
 func numberKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// seal answers the value for a body, and its checksum.
+// seal returns the value for a body, and its checksum.
 func seal(bucket string, key, body []byte) (value []byte, sum uint32) {
 	sum = checksum(bucket, key, body)
 	value = make([]byte, 0, 4+len(body))
@@ -63,7 +49,7 @@ func seal(bucket string, key, body []byte) (value []byte, sum uint32) {
 	return append(value, body...), sum
 }
 
-// unseal answers the body of a value that is what seal made of it.
+// unseal returns the body of a value that seal made.
 func unseal(bucket string, key, value []byte) (body []byte, sum uint32, err error) {
 	if len(value) < 4 {
 		return nil, 0, errCut
@@ -81,10 +67,8 @@ func checksum(bucket string, key, body []byte) uint32 {
 	return crc32.Update(sum, castagnoli, body)
 }
 
-func (r *record) key() []byte { return numberKey(r.FencingToken) }
-
-// encode answers the record's value and sets its checksum.
-func (r *record) encode(key []byte) (value []byte) {
+// encodeRecord returns the record's value and sets its checksum.
+func encodeRecord(key []byte, r *lockset.Record) (value []byte) {
 	b := make([]byte, 0, 192)
 	b = appendText(b, r.ID)
 	b = appendText(b, r.Name)
@@ -95,21 +79,21 @@ func (r *record) encode(key []byte) (value []byte) {
 		b = appendText(b, *r.Creator)
 	}
 	b = appendText(b, r.IP)
-	b = appendText(b, r.mark)
+	b = appendText(b, r.Mark)
 	b = appendMoment(b, r.ExpiresAt)
 	b = appendMoment(b, r.CreatedAt)
 	b = appendMoment(b, r.UpdatedAt)
-	value, r.sum = seal(bucketLocks, key, b)
+	value, r.Sum = seal(bucketLocks, key, b)
 	return value
 }
 
-func decodeRecord(key, value []byte) (*record, error) {
+func decodeRecord(key, value []byte) (*lockset.Record, error) {
 	body, sum, err := unseal(bucketLocks, key, value)
 	if err != nil {
 		return nil, err
 	}
 	d := decoder{rest: body}
-	r := &record{sum: sum}
+	r := &lockset.Record{Sum: sum}
 	r.FencingToken = (&decoder{rest: key}).number()
 	r.ID = d.text()
 	r.Name = d.text()
@@ -118,28 +102,28 @@ func decodeRecord(key, value []byte) (*record, error) {
 		r.Creator = &creator
 	}
 	r.IP = d.text()
-	r.mark = d.text()
+	r.Mark = d.text()
 	r.ExpiresAt = d.moment()
 	r.CreatedAt = d.moment()
 	r.UpdatedAt = d.moment()
 	return r, d.end()
 }
 
-// encode answers the tombstone's value and sets its checksum.
-func (t *tombstone) encode(key []byte) (value []byte) {
-	value, t.sum = seal(bucketMarks, key, appendText(appendMoment(nil, t.until), t.mark))
+// encodeTombstone returns the tombstone's value and sets its checksum.
+func encodeTombstone(key []byte, t *lockset.Tombstone) (value []byte) {
+	value, t.Sum = seal(bucketMarks, key, appendText(appendMoment(nil, t.Until), t.Mark))
 	return value
 }
 
-func decodeTombstone(key, value []byte) (*tombstone, error) {
+func decodeTombstone(key, value []byte) (*lockset.Tombstone, error) {
 	body, sum, err := unseal(bucketMarks, key, value)
 	if err != nil {
 		return nil, err
 	}
 	d := decoder{rest: body}
-	t := &tombstone{number: (&decoder{rest: key}).number(), sum: sum}
-	t.until = d.moment()
-	t.mark = d.text()
+	t := &lockset.Tombstone{Number: (&decoder{rest: key}).number(), Sum: sum}
+	t.Until = d.moment()
+	t.Mark = d.text()
 	return t, d.end()
 }
 
@@ -168,12 +152,12 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// appendMoment writes a time in microseconds since 1970, which all times of a store are whole numbers of.
+// appendMoment appends a time in microseconds since 1970.
 func appendMoment(b []byte, t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(t.UnixMicro()))
 }
 
-// decoder reads a body piece by piece. After an error everything is zero.
+// decoder reads a body piece by piece. After an error it returns zeros.
 type decoder struct {
 	rest []byte
 	err  error

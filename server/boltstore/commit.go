@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -9,18 +10,22 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/internal/lockset"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
-	patience = 4 * time.Second // for a transaction; a caller who gives up after 5 s still gets an answer
-	retry    = time.Second     // between attempts to recover while nobody asks for anything
+	patience = 4 * time.Second // for a transaction, less than the 5 s that clients wait
+	retry    = time.Second     // between attempts to recover while there are no requests
 
 	maxBatch  = 1024   // requests in one transaction
 	maxQueued = 10_000 // requests that wait for the disk; more are refused
 )
 
-// request is something that may change the state. The committer runs do, then answers whether what came of it is durable.
+var errDisk = fmt.Errorf("the disk has not responded for %v", patience)
+
+// request is something that may change the state. The committer runs do, then sends on err whether
+// what it decided is durable.
 type request struct {
 	do    func(*state)
 	stage atomic.Int32
@@ -28,33 +33,74 @@ type request struct {
 }
 
 const (
-	queued   = iota // may still be withdrawn
-	begun           // nobody knows how it ends until it is
-	answered        // err has been sent
-	left            // nobody waits for the answer any more
+	queued    = iota // may still be withdrawn
+	begun            // its outcome is open
+	answered         // err has been sent
+	abandoned        // nobody waits for the outcome any more
 )
 
-// committer makes requests durable: all that are there at once, in one transaction. While that is under way the
-// next ones gather. Nobody waits for company: a request that comes alone is committed alone.
+// committer makes requests durable: all that are queued, in one transaction. Requests that come
+// during a transaction share the next one. A request that comes alone is committed alone.
 type committer struct {
+	config
+	disk      *disk
+	view      view
+	surprises surprises
+
 	bell    chan struct{} // there is something to do
-	ended   chan struct{} // closed when the committer is done, err says how the file was closed
+	ended   chan struct{} // closed when the committer has ended; err is how the file was closed
 	err     error
 	started time.Time
-	busy    atomic.Int64 // when the transaction under way began, since started; 0: none is
+	busy    atomic.Int64 // when the transaction under way began, since started; 0: none
 	failing atomic.Bool  // the last transaction has failed
-	doubt   error        // why the state is not known, when it is not; the committer's own
+	unknown error        // why the state is not known; only the committer uses it
 
 	mu     sync.Mutex
 	queue  []*request
 	closed bool
 }
 
-// submit has the committer run do, and returns nil once everything that do changed, and everything on which it was
-// decided, is durable. ErrUnavailable: it may come about or not. When ctx ends before it is begun, it is not.
-func (s *Store) submit(ctx context.Context, do func(*state)) error {
+// start starts the committer on the state that is on the disk.
+func (c *committer) start(w *state) {
+	c.bell = make(chan struct{}, 1)
+	c.ended = make(chan struct{})
+	c.started = time.Now()
+	c.surprises.changed = make(chan struct{})
+	c.view.show(w)
+	go c.commit(w)
+}
+
+// close returns once all requests are done and the file is closed. It reports false if it was
+// called before.
+func (c *committer) close() (bool, error) {
+	c.mu.Lock()
+	first := !c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if !first {
+		return false, nil
+	}
+	c.view.close(c.errClosed())
+	c.ring()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-c.ended:
+		return true, c.err
+	case <-timer.C:
+		return true, fmt.Errorf("not closed yet: %w", errDisk)
+	}
+}
+
+// clock returns the store's time.
+func (c *committer) clock() time.Time { return lockset.Now(c.now()) }
+
+// submit has the committer run do. It returns nil once everything that do changed, and everything
+// on which it was decided, is durable. On ErrUnavailable the outcome is unknown. When ctx ends
+// before do has begun, it is not run.
+func (c *committer) submit(ctx context.Context, do func(*state)) error {
 	r := &request{do: do, err: make(chan error, 1)}
-	if err := s.enqueue(r); err != nil {
+	if err := c.enqueue(r); err != nil {
 		return err
 	}
 	timer := time.NewTimer(patience)
@@ -63,8 +109,8 @@ func (s *Store) submit(ctx context.Context, do func(*state)) error {
 	case err := <-r.err:
 		return err
 	case <-ctx.Done():
-		if r.stage.CompareAndSwap(queued, left) {
-			return fmt.Errorf("relukko: store %s: %w", s.disk.path, context.Cause(ctx))
+		if r.stage.CompareAndSwap(queued, abandoned) {
+			return fmt.Errorf("relukko: store %s: %w", c.disk.path, context.Cause(ctx))
 		}
 		select {
 		case err := <-r.err:
@@ -73,24 +119,23 @@ func (s *Store) submit(ctx context.Context, do func(*state)) error {
 		}
 	case <-timer.C:
 	}
-	if r.stage.CompareAndSwap(queued, left) || r.stage.CompareAndSwap(begun, left) {
-		return s.unavailable(fmt.Errorf("the disk has not answered for %v", patience))
+	if r.stage.CompareAndSwap(queued, abandoned) || r.stage.CompareAndSwap(begun, abandoned) {
+		return c.unavailable(errDisk)
 	}
 	return <-r.err
 }
 
-func (s *Store) enqueue(r *request) error {
-	if s.committer.stuck() {
-		return s.unavailable(fmt.Errorf("the disk has not answered for %v", patience))
+func (c *committer) enqueue(r *request) error {
+	if c.stuck() {
+		return c.unavailable(errDisk)
 	}
-	c := &s.committer
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
-		return s.errClosed()
+		return c.errClosed()
 	case len(c.queue) >= maxQueued:
-		return s.unavailable(fmt.Errorf("%d requests are waiting for the disk", len(c.queue)))
+		return c.unavailable(fmt.Errorf("%d requests are waiting for the disk", len(c.queue)))
 	}
 	c.queue = append(c.queue, r)
 	c.ring()
@@ -104,7 +149,7 @@ func (c *committer) ring() {
 	}
 }
 
-// take answers the next requests, and whether more are to be expected.
+// take returns the next requests, and whether more are to be expected.
 func (c *committer) take() (batch []*request, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,7 +163,7 @@ func (c *committer) take() (batch []*request, open bool) {
 	return batch, !c.closed || len(c.queue) > 0
 }
 
-// stuck tells whether the transaction under way takes longer than anybody waits.
+// stuck reports whether the transaction under way has taken longer than any caller waits.
 func (c *committer) stuck() bool {
 	began := c.busy.Load()
 	return began != 0 && time.Since(c.started)-time.Duration(began) > patience
@@ -131,8 +176,7 @@ func (c *committer) atWork() (done func()) {
 }
 
 // commit is the committer's goroutine. It alone changes the state, the file and the view.
-func (s *Store) commit(w *state) {
-	c := &s.committer
+func (c *committer) commit(w *state) {
 	defer close(c.ended)
 	debug.SetPanicOnFault(true) // a disk that fails under the memory map must not end the process
 	var again <-chan time.Time
@@ -141,26 +185,26 @@ func (s *Store) commit(w *state) {
 		case <-c.bell:
 		case <-again:
 		}
-		runtime.Gosched() // who is just about to ask comes along; when nobody is, this is nothing
+		runtime.Gosched() // callers that are about to submit join the batch
 		batch, open := c.take()
 		if w == nil {
-			w = s.recover()
+			w = c.recover()
 		}
-		w = s.run(w, batch)
+		w = c.run(w, batch)
 		again = nil
 		if w == nil {
 			again = time.After(retry)
 		}
 		if !open {
-			c.err = s.disk.close()
+			c.err = c.disk.close()
 			return
 		}
 	}
 }
 
-// run decides on a batch of requests and makes what comes of it durable. It answers the state as it then is, or nil
-// when that is not known.
-func (s *Store) run(w *state, batch []*request) *state {
+// run decides on a batch of requests and makes the result durable. It returns the new state, or
+// nil when that is not known.
+func (c *committer) run(w *state, batch []*request) *state {
 	ready := batch[:0]
 	for _, r := range batch {
 		if r.stage.CompareAndSwap(queued, begun) {
@@ -171,42 +215,42 @@ func (s *Store) run(w *state, batch []*request) *state {
 		return w
 	}
 	if w == nil {
-		s.answer(ready, s.unavailable(s.committer.doubt))
+		c.answer(ready, c.unavailable(c.unknown))
 		return nil
 	}
-	if err := s.decide(w, ready); err != nil {
-		s.answer(ready, s.unavailable(err))
-		return s.recover()
+	if err := c.decide(w, ready); err != nil {
+		c.answer(ready, c.unavailable(err))
+		return c.recover()
 	}
 	if len(w.changes) == 0 && !w.touched {
-		s.answer(ready, nil)
+		c.answer(ready, nil)
 		return w
 	}
-	w.forget(s.clock())
-	done := s.committer.atWork()
-	err := s.disk.write(w.changes, &w.summary)
+	w.ForgetMarks(c.clock(), forgetBatch)
+	done := c.atWork()
+	err := c.disk.write(w.changes, w.summary())
 	done()
 	if err != nil {
-		s.failed(err)
-		// Whoever asked for something that came to nothing must not be told what it was decided on either.
-		s.answer(ready, s.unavailable(err))
-		return s.recover()
+		c.failed(err)
+		// Also the requests that changed nothing: they were decided on changes that may be lost.
+		c.answer(ready, c.unavailable(err))
+		return c.recover()
 	}
-	s.view.apply(w.changes)
+	c.view.apply(w.changes)
 	clear(w.changes)
 	w.changes, w.touched = w.changes[:0], false
-	s.works()
-	if s.answer(ready, nil) {
-		s.surprise()
+	c.works()
+	if c.answer(ready, nil) {
+		c.surprises.add()
 	}
 	return w
 }
 
-// decide runs the requests on the state. After a panic the state is no good any more, but what is on disk is.
-func (s *Store) decide(w *state, batch []*request) (err error) {
+// decide runs the requests on the state. After a panic the state is of no use, but the disk is.
+func (c *committer) decide(w *state, batch []*request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic", "store", s.disk.path, "panic", p, "stack", string(debug.Stack()))
+			c.log.Error("panic", "store", c.disk.path, "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
@@ -216,51 +260,48 @@ func (s *Store) decide(w *state, batch []*request) (err error) {
 	return nil
 }
 
-// answer answers all requests of a batch, and tells whether somebody has left and will not hear that his came about.
-func (s *Store) answer(batch []*request, err error) (unheard bool) {
+// answer ends all requests of a batch, and reports whether a caller has left without its outcome.
+func (c *committer) answer(batch []*request, err error) (missed bool) {
 	for _, r := range batch {
 		if r.stage.CompareAndSwap(begun, answered) {
 			r.err <- err
 		} else {
-			unheard = true
+			missed = true
 		}
 	}
-	return unheard
+	return missed
 }
 
-// recover answers the state as it is on disk after a write has failed, and shows it to everybody; nil when the disk
-// fails still.
-func (s *Store) recover() *state {
-	defer s.committer.atWork()()
-	w, cameAbout, err := s.disk.recover()
+// recover returns the state that is on disk after a write has failed, and shows it; nil while the
+// disk still fails.
+func (c *committer) recover() *state {
+	defer c.atWork()()
+	w, committed, err := c.disk.recover()
 	if err != nil {
-		s.committer.doubt = err
+		c.unknown = err
 		return nil
 	}
-	w.token = max(w.token, s.floor)
-	s.view.show(w)
-	if cameAbout {
-		s.surprise()
+	c.view.show(w)
+	if committed {
+		c.surprises.add()
 	}
 	return w
 }
 
-func (s *Store) failed(err error) {
-	if !s.committer.failing.Swap(true) {
-		s.log.Error("the store can't be written", "store", s.disk.path, "error", err)
+func (c *committer) failed(err error) {
+	if !c.failing.Swap(true) {
+		c.log.Error("the store can't be written", "store", c.disk.path, "error", err)
 	}
 }
 
-func (s *Store) works() {
-	if s.committer.failing.Load() && s.committer.failing.Swap(false) {
-		s.log.Info("the store can be written again", "store", s.disk.path)
+func (c *committer) works() {
+	if c.failing.Load() && c.failing.Swap(false) {
+		c.log.Info("the store can be written again", "store", c.disk.path)
 	}
 }
 
-func (s *Store) unavailable(err error) error {
-	return fmt.Errorf("%w: %s: %w", server.ErrUnavailable, s.disk.path, err)
+func (c *committer) unavailable(err error) error {
+	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, c.disk.path, err)
 }
 
-func (s *Store) errClosed() error {
-	return fmt.Errorf("%w: %s is closed", server.ErrUnavailable, s.disk.path)
-}
+func (c *committer) errClosed() error { return c.unavailable(errors.New("it is closed")) }

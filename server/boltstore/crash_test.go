@@ -15,8 +15,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -36,11 +36,11 @@ type step struct {
 }
 
 // told is a lock without its JSON form, which is for clients.
-type told server.Lock
+type told store.Lock
 
 // work is the child: it creates, updates and deletes until it is killed.
 func work(path string) error {
-	s, err := boltstore.Open(path, boltstore.WithClock(longAgo)) // tokens must rise without its help
+	s, err := boltstore.OpenWith(path, boltstore.WithClock(longAgo)) // tokens must rise without its help
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func toil(s *boltstore.Store, worker int, tell func(step)) error {
 			in.Mark = in.ID[:13]
 			st.Op, st.New, st.Mark = "create", in.ID, in.Mark
 			tell(st)
-			var lock server.Lock
+			var lock store.Lock
 			lock, err = s.Create(ctx, in)
 			st.Lock = (*told)(&lock)
 			marks[lock.ID] = in.Mark
@@ -91,8 +91,8 @@ func toil(s *boltstore.Store, worker int, tell func(step)) error {
 		default:
 			st.Op, st.New = "update", newID()
 			tell(st)
-			var lock server.Lock
-			lock, err = s.Update(ctx, held.ID, server.Change{Creator: &st.New, Extend: time.Second})
+			var lock store.Lock
+			lock, err = s.Update(ctx, held.ID, store.Change{Creator: &st.New, Extend: time.Second})
 			st.Lock = (*told)(&lock)
 		}
 		if err != nil {
@@ -184,7 +184,7 @@ func (l *ledger) check(s *boltstore.Store) {
 		in := newLock("for a straggler")
 		in.Mark = mark
 		_, err := s.Create(l.t.Context(), in)
-		require.ErrorIs(l.t, err, server.ErrCalledOff)
+		require.ErrorIs(l.t, err, store.ErrCalledOff)
 	}
 	fresh := create(l.t, s, "another name")
 	require.Greater(l.t, fresh.FencingToken, l.highest)
@@ -215,7 +215,7 @@ func TestKill9(t *testing.T) {
 		require.Empty(t, stderr.String())
 		ambiguous += len(l.underWay)
 
-		s, err := boltstore.Open(path, boltstore.WithClock(longAgo))
+		s, err := boltstore.OpenWith(path, boltstore.WithClock(longAgo))
 		require.NoError(t, err)
 		l.check(s)
 		require.NoError(t, s.Close())
@@ -245,7 +245,7 @@ func TestKill9AtTheStart(t *testing.T) {
 		} else {
 			require.Empty(t, heard)
 		}
-		s, err := boltstore.Open(path)
+		s, err := boltstore.OpenWith(path)
 		require.NoError(t, err)
 		create(t, s, "robot-arm-1")
 		require.NoError(t, s.Close())

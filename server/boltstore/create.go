@@ -4,17 +4,52 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
 
-// createFile makes an empty store at path, unless there is something by then. The file appears at its place only once
-// it is whole and durable, and never takes the place of another: a crash leaves no half of a store, at worst a file
-// path.new-… that nobody needs, and of two processes that start at once one makes it.
+type config struct {
+	log  *slog.Logger
+	now  func() time.Time
+	link func(old, new string) error
+}
+
+func newConfig(log *slog.Logger) config {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return config{log: log, now: time.Now, link: os.Link}
+}
+
+// checkFile makes sure that a file that may be a store is at path: it makes one if there is none.
+func (c *config) checkFile(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = c.createFile(path); err == nil {
+			info, err = os.Stat(path)
+		}
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("relukko: store %s: %w", path, err)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("relukko: store %s: it is not a file", path)
+	case info.Size() == 0:
+		return fmt.Errorf("relukko: store %s: it is empty, and may be a store that has lost "+
+			"its content: restore it from a backup, or delete it to start without any locks", path)
+	}
+	return nil
+}
+
+// createFile makes an empty store at path, unless a file is there by then. The file appears only
+// once it is whole and durable, and never replaces another: a crash leaves at worst an unused file
+// path.new-…, and of two processes that start together one makes the store.
 func (c *config) createFile(path string) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -31,7 +66,7 @@ func (c *config) createFile(path string) error {
 	if err := c.writeEmpty(draft.Name()); err != nil {
 		return err
 	}
-	// The directories have to last as long as the file. Those above that can't be opened were not made here.
+	// The directories must be durable too. One that cannot be opened was not made here.
 	for at := dir; ; at = filepath.Dir(at) {
 		if err := syncDir(at); err != nil && (at == dir || !errors.Is(err, fs.ErrPermission)) {
 			return err
@@ -56,27 +91,23 @@ func (c *config) writeEmpty(path string) error {
 	if err != nil {
 		return err
 	}
-	first := summary{token: c.firstToken()}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range []string{bucketStore, bucketLocks, bucketMarks} {
 			if _, err := tx.CreateBucket([]byte(name)); err != nil {
 				return err
 			}
 		}
-		store := tx.Bucket([]byte(bucketStore))
-		if err := store.Put([]byte(keyFormat), []byte(strconv.Itoa(formatVersion))); err != nil {
+		b := tx.Bucket([]byte(bucketStore))
+		if err := b.Put([]byte(keyFormat), []byte(strconv.Itoa(formatVersion))); err != nil {
 			return err
 		}
-		return store.Put([]byte(keyState), first.encode())
+		return b.Put([]byte(keyState), new(summary).encode())
 	})
 	return errors.Join(err, db.Close())
 }
 
-// firstToken answers a fencing token that is higher than those of stores that were there before and are lost, when the
-// clock is right.
-func (c *config) firstToken() uint64 { return uint64(max(c.now().UnixMicro(), 0)) }
-
-// copyNew copies a small file to a path where there is none. A crash in between leaves a file that Open refuses.
+// copyNew copies a small file to a path where there is none. A crash leaves a file that Open
+// refuses.
 func copyNew(from, to string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {
@@ -99,7 +130,7 @@ func copyNew(from, to string) error {
 
 // syncDir makes the entries of a directory durable.
 func syncDir(dir string) error {
-	if runtime.GOOS == "windows" { // which knows no such thing
+	if runtime.GOOS == "windows" { // it cannot sync directories
 		return nil
 	}
 	d, err := os.Open(dir)

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	bolt "go.etcd.io/bbolt"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestADamagedFileIsRefused, and left as it is. Every byte that is in use is: one that is changed makes Open fail, or
@@ -37,7 +37,7 @@ func TestADamagedFileIsRefused(t *testing.T) {
 	check := func(what string, image []byte, meta bool) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(damaged, image, 0o600))
-		s, err := boltstore.Open(damaged, boltstore.WithClock(longAgo))
+		s, err := boltstore.OpenWith(damaged, boltstore.WithClock(longAgo))
 		if err != nil {
 			refused++
 			require.ErrorContains(t, err, "relukko: store "+damaged+": ", what)
@@ -114,13 +114,13 @@ func TestALostWriteIsNoticed(t *testing.T) {
 
 	s = open(t, path)
 	lease := time.Hour
-	_, err := s.Update(t.Context(), lock.ID, server.Change{Lease: &lease})
+	_, err := s.Update(t.Context(), lock.ID, store.Change{Lease: &lease})
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 	edit(func(locks *bolt.Bucket) error { return locks.Put(key, old) })
-	_, err = boltstore.Open(path)
+	_, err = boltstore.OpenWith(path)
 	require.ErrorContains(t, err, "it is damaged (the sum over all 7 locks and 2 marks is wrong)")
 	edit(func(locks *bolt.Bucket) error { return locks.Delete(key) })
-	_, err = boltstore.Open(path)
+	_, err = boltstore.OpenWith(path)
 	require.ErrorContains(t, err, "it is damaged (there are 6 locks and 2 marks, where 7 and 2 should be)")
 }

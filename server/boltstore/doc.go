@@ -1,100 +1,88 @@
-// Package boltstore keeps the locks of one Relukko server in one file, by go.etcd.io/bbolt. It is the default store
-// of relukko serve: nothing else has to be installed or running.
+// Package boltstore keeps the locks of one Relukko server in one file, with go.etcd.io/bbolt. It is
+// the default store of relukko serve: nothing else has to be installed or running.
 //
-// # What is promised
+// # Guarantees
 //
-// A lock acknowledged is a lock kept. What a method has answered is on the disk by then, synced, and is there after
-// kill -9 at any instant, a crash of the machine and a loss of power: created locks with their times and marks,
-// deletions, marks that were called off. What was under way happened whole or not at all. Two things have to be true
-// for that: the disk does what it is told by fsync (some consumer disks and some network file systems don't), and the
-// file lies on a local file system, where the operating system's file locks work.
+// A lock acknowledged is a lock kept. What a method has returned is on the disk and synced, and
+// survives kill -9 at any instant, a crash of the machine and a loss of power: created locks with
+// their times and marks, deletions, marks that were called off. A call under way at that instant
+// happens whole or not at all. This needs a disk that obeys fsync, which some consumer disks and
+// network file systems do not, and a local file system with working file locks.
 //
-// Nobody sees what a crash could take back; see below.
+// No call returns what a crash could take back; see below.
 //
-// Fencing tokens come from one counter for all names, which goes on where it was: a token is never given out twice
-// and is greater than all before it, also when its name has had no lock for years. The counter of a new file starts
-// from the clock, in microseconds, and is advanced to the clock when the file is opened: so tokens go on rising also
-// when a backup is restored or the file is lost, while the clock is right.
+// Each fencing token is greater than all that the file has given out, also for a name without a
+// lock for years, and at least the clock in microseconds since 1970, so that tokens go on rising
+// when a backup is restored or the file is lost.
 //
-// One process at a time. A second one that opens the file is refused within a second, with a message. A file that is
-// moved, deleted or replaced while in use is noticed: nothing more is acknowledged until it is back.
+// One process can use the file at a time. A second one gets an error within a second. If the file
+// is moved, deleted or replaced while in use, nothing more is acknowledged until it is back.
 //
-// A file that is not a store, or damaged, is refused and left as it is: each page is checked when the file is opened,
-// each lock bears a checksum, and a sum over all shows when one is missing.
+// A file that is damaged or not a store is refused and left as it is: Open checks each page and the
+// checksum of each lock, and a sum over all of them shows whether one is missing.
 //
 // # When the disk fails
 //
-// A request whose write fails (the disk is full, an I/O error) is answered with server.ErrUnavailable and may have
-// happened or not; so are those that shared its transaction. The store then finds out what is on the disk, and goes
-// on from that: by itself, as soon as the disk works again. What can be read meanwhile is what was acknowledged last.
-// A disk that does not answer at all holds up nobody for more than 4 s; what was begun by then may still come about
-// later. Watch then tells the server that something happened which nobody was told about, so that it looks for names
-// that have come free.
+// A call whose write fails, because the disk is full for example, returns
+// [gitlab.com/relukko/relukko-go/server/store.ErrUnavailable], and its outcome is unknown. So do the
+// calls that shared its transaction. The store then reads what is on the disk and goes on from
+// that, as soon as the disk works again. Until then reads show what was acknowledged last. No call
+// waits longer than 4 s for a disk that does not respond; its transaction may be committed later.
+// Watch then says EventMissed, so that the server looks for names that have come free.
 //
 // # When the clock is set
 //
-// Expiry is by the wall clock, because nothing else goes on through a restart. A clock that is set back by an hour,
-// whether the store is open or not, lets the locks that are there live for an hour longer; their holders lose
-// nothing. Set forward, it lets them expire that much earlier, while their holders still count on them: so start a
-// machine without a clock of its own only once it has got the time. Marks that were called off are refused longer or
-// shorter in the same way. Nothing else depends on the clock: tokens rise, names are exclusive, and List is in the
-// order of creation.
+// Locks expire by the wall clock, because no other clock survives a restart. A clock set back by an
+// hour lets the locks live an hour longer; their holders lose nothing. A clock set forward lets
+// them expire that much earlier, while their holders rely on them: on a machine without a battery
+// clock, start the server after the time is set. Called-off marks are refused longer or shorter in
+// the same way. Nothing else depends on the clock.
 //
-// # What it costs
+// # Cost
 //
-// A change, also a delete that hands its name on, costs one transaction, that is two syncs, one after the other: bbolt
-// writes new pages, syncs them, then the page that makes them valid, and syncs that. Requests that come while a
-// transaction is under way share the next one, up to 1024 of them. Nobody waits for company: a lone request begins its
-// transaction at once. Reads, creates of a name that is held, and requests for a lock that is gone never touch the
-// disk. So one client that creates and deletes, which is four syncs a round, gets somewhat less than a quarter of what
-// the disk can do, and many clients together nearly as many times more as they are, until the processor is busy. For
-// example, where BenchmarkSync does 9300 syncs/s, 102 µs each:
-//
-//	clients   rounds/s   median of a create or delete   transactions a round
-//	1            1,770                         276 µs   2
-//	16          21,000                         341 µs   0.14
-//	64          44,000                         562 µs   0.044
-//
-// All locks are in memory too (about 0.5 kB a lock); opening reads the whole file (100,000 locks: 0.13 s). The file
-// does not shrink; space that locks and marks have left is used again. Of the marks that were called off the last
-// 100,000 are remembered.
+// A change, also a delete that hands the name on, costs one transaction, which is two syncs. Calls
+// that come during a transaction share the next one, up to 1024 of them; a call that comes alone
+// starts its transaction immediately. Reads, creates of a held name and calls for a lock that is
+// gone do not touch the disk. All locks are in memory too, at about 0.5 kB each. The file does not
+// shrink, but reuses its space. The last 100,000 called-off marks are remembered. Measurements are
+// in docs/performance.md.
 //
 // # The file
 //
-// A bbolt file with three buckets. Numbers in keys and values are big-endian. A value, but for the format, begins
-// with a CRC-32C over the bucket's name, the key and what follows.
+// A bbolt file with three buckets. Numbers in keys and values are big-endian. Each value but the
+// format begins with a CRC-32C of the bucket's name, the key and the rest of the value.
 //
 //	relukko     format → 1, in decimal
-//	            state  → the last fencing token, the number of the last mark, how many locks and marks there
-//	                     are, and the sum of all their checksums, 64 bits each
+//	            state  → the last fencing token, the number of the last mark, the numbers of locks
+//	                     and marks, and the sum of their checksums, 64 bits each
 //	locks       fencing token → id, name, creator, ip, mark, expires_at, created_at, updated_at
 //	called off  number → until, mark
 //
-// Texts have their length in front, as a varint; the creator has a byte before that, 0 for null. Times are in
-// microseconds since 1970. Indexes are not on disk: they are made when the file is opened. Whoever changes any of
-// this gives the format a higher number; a file with a number that is higher than known is refused.
+// A text begins with its length, as a varint; before the creator is a byte that is 0 for null.
+// Times are in microseconds since 1970. Indexes are built when the file is opened. A change to any
+// of this needs a new format number; Open refuses a file with a greater number than it knows.
 //
-// # Why nobody sees what a crash could take back
+// # Why no call returns what a crash could take back
 //
-// There are two copies of the state in memory. One is the committer's, a single goroutine: it runs the requests of a
-// batch on it, one after the other, so that each is decided on what those before it did. That is the order of all
-// things. The other copy, the view, is what all reads are answered from; it changes after the transaction of a batch
-// is synced, all at once, and before anybody of that batch is answered. Hence:
+// There are two copies of the state in memory. One belongs to the committer, a goroutine that runs
+// the requests of a batch one after the other, each on the result of those before it. The other,
+// the view, serves all reads. It changes after a batch is synced, all at once, and before the calls
+// of that batch return. Therefore:
 //
-//   - A Get, List or Holder shows what is durable. It is never behind what was acknowledged before it was asked.
-//   - An answer that was decided on another request of the same batch (a 409 by a lock that was created an instant
-//     before, a "gone" because of a delete) is given after the sync that both share. If that fails, neither is told
-//     anything but ErrUnavailable.
-//   - A refusal straight from the view (held, called off, gone) is right at that instant in the order of durable
-//     things. A delete of that lock may be on its way to the disk; it has not happened yet, and nobody was told that
-//     it has. The other way round, a name that is free in the view proves nothing: such a create goes to the
+//   - Get, List and Holder return what is durable, and at least what was acknowledged before.
+//   - A result that was decided on another request of its batch, such as ErrHeld because of a lock
+//     created an instant before, is returned after the sync that both share. If that fails, both
+//     calls return ErrUnavailable.
+//   - A refusal by the view (held, called off, gone) is right at that instant in the order of
+//     durable changes. A name that is free in the view proves nothing, so such a create goes to the
 //     committer.
-//   - bbolt's own read transactions are not used for any answer: they see a transaction between the write of its last
-//     page and the sync of it, when a loss of power can still take it back.
-//   - After a write that has failed it is not known whether it came about. The view keeps showing the state before. A
-//     request of the failed batch that did come about will seem to have happened later, when the store finds out or
-//     after a crash: which is in order, because it was answered with ErrUnavailable, and nothing was decided in
-//     between; before the next batch is, the store settles which of the two states it is (see disk.recover).
-//   - A process that dies between write and sync leaves pages in the kernel's memory, which the next process reads as
-//     if they were on the disk. So opening writes the last page once more and syncs it, before anything is shown.
+//   - The read transactions of bbolt serve no call: they see a transaction between the write and
+//     the sync of its last page, when a loss of power could still take it back.
+//   - After a write has failed, the view shows the state before it. A request of that batch that
+//     was committed all the same seems to happen later, when the store finds out or restarts. That
+//     is correct, because it returned ErrUnavailable and nothing was decided in between: the store
+//     settles which state it is before it decides on the next batch, see disk.recover.
+//   - A process that dies between write and sync leaves pages in the kernel's memory, which the next
+//     process reads as if they were on the disk. So Open writes the last page again and syncs it
+//     before it shows anything.
 package boltstore

@@ -4,13 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"reflect"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/internal/lockset"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
+
+// Option sets up a Store.
+type Option func(*config)
+
+// OpenWith is Open with options.
+func OpenWith(path string, opts ...Option) (*Store, error) {
+	c := newConfig(nil)
+	for _, o := range opts {
+		o(&c)
+	}
+	return open(path, c)
+}
+
+// WithLogger has the store log to l.
+func WithLogger(l *slog.Logger) Option { return func(c *config) { c.log = l } }
 
 // WithClock has the store read the time from now.
 func WithClock(now func() time.Time) Option { return func(c *config) { c.now = now } }
@@ -19,7 +36,7 @@ func WithClock(now func() time.Time) Option { return func(c *config) { c.now = n
 func WithLink(link func(old, new string) error) Option { return func(c *config) { c.link = link } }
 
 // MaxTombstones is how many marks are remembered.
-const MaxTombstones = maxTombstones
+const MaxTombstones = lockset.MaxTombstones
 
 // WriteFunc is (*os.File).WriteAt.
 type WriteFunc = func(page []byte, at int64) (int, error)
@@ -62,7 +79,7 @@ func (s *Store) Transactions() (n uint64) {
 
 // Content is everything that a store has to remember.
 type Content struct {
-	Locks []server.Lock
+	Locks []store.Lock
 	Marks map[string]time.Time // called off until
 	Token uint64
 }
@@ -70,16 +87,12 @@ type Content struct {
 // Content answers what the committer decides on.
 func (s *Store) Content() (c Content) {
 	s.alone(func(w *state) {
-		c.Token = w.token
+		c.Token = w.Token
 		c.Marks = map[string]time.Time{}
-		for mark, t := range w.off {
-			c.Marks[mark] = t.until
+		for mark, t := range w.Marks.Latest() {
+			c.Marks[mark] = t.Until
 		}
-		v := view{byID: map[string]*record{}}
-		for id, i := range w.byID {
-			v.byID[id] = i.record
-		}
-		c.Locks, _ = v.list()
+		c.Locks = lockset.List(w.Records())
 	})
 	return c
 }
@@ -91,7 +104,7 @@ func (s *Store) Shown() (c Content) {
 	defer s.view.mu.RUnlock()
 	c.Marks = map[string]time.Time{}
 	for mark, t := range maps.All(s.view.off) {
-		c.Marks[mark] = t.until
+		c.Marks[mark] = t.Until
 	}
 	return c
 }
@@ -99,8 +112,8 @@ func (s *Store) Shown() (c Content) {
 // Spoil has a request break the state and panic. It answers the request's error.
 func (s *Store) Spoil() error {
 	return s.submit(context.Background(), func(w *state) {
-		clear(w.byName)
-		w.token--
+		w.Set = lockset.Set{}
+		w.Token--
 		panic("a bug")
 	})
 }
@@ -118,7 +131,7 @@ func (s *Store) CallOffMany(name string, n int, keep time.Duration) {
 	for from := 0; from < n; from += atOnce {
 		s.alone(func(w *state) {
 			for i := from; i < min(from+atOnce, n); i++ {
-				w.callOff(fmt.Sprint(name, " ", i), keep, s.clock())
+				w.CallOff(fmt.Sprint(name, " ", i), keep, s.clock())
 			}
 		})
 	}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestTheDiskIsFull: the kernel lets the file grow no more. What needs no more room still works, and all of it when
@@ -43,7 +43,7 @@ func TestTheDiskIsFull(t *testing.T) {
 			continue
 		}
 		failed++
-		require.ErrorIs(t, err, server.ErrUnavailable)
+		require.ErrorIs(t, err, store.ErrUnavailable)
 		require.ErrorContains(t, err, "file too large") // as the kernel says it
 	}
 	limit(before.Cur) // the test itself writes files
@@ -64,8 +64,8 @@ func TestTheDiskIsFull(t *testing.T) {
 	limit(0) // nothing can be written at all
 	for range 3 {
 		_, err := s.Create(t.Context(), newLock("fresh"))
-		require.ErrorIs(t, err, server.ErrUnavailable)
-		require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable)
 	}
 	limit(before.Cur)
 	require.NoError(t, s.Ping(t.Context()))
@@ -100,20 +100,20 @@ func TestASyncFails(t *testing.T) {
 		return n, err
 	})
 	_, err = s.Delete(t.Context(), there.ID)
-	require.ErrorIs(t, err, server.ErrUnavailable)
+	require.ErrorIs(t, err, store.ErrUnavailable)
 	require.ErrorIs(t, err, syscall.EINVAL)
 	_, err = s.Create(t.Context(), newLock("fresh"))
-	require.ErrorIs(t, err, server.ErrUnavailable)
+	require.ErrorIs(t, err, store.ErrUnavailable)
 	got, err := s.Get(t.Context(), there.ID)
 	require.NoError(t, err)
 	require.Equal(t, there, got)
-	_, err = boltstore.Open(path)
+	_, err = boltstore.OpenWith(path)
 	require.ErrorContains(t, err, "another process has it open")
 
 	require.NoError(t, syscall.Dup3(saved, fd, 0))
 	require.NoError(t, s.Ping(t.Context()))
 	_, err = s.Get(t.Context(), there.ID)
-	require.ErrorIs(t, err, server.ErrGone)
+	require.ErrorIs(t, err, store.ErrGone)
 	create(t, s, "there")
 	requireConsistent(t, s, path)
 }
@@ -128,13 +128,13 @@ func TestTheFileIsCutShort(t *testing.T) {
 	require.NoError(t, os.Truncate(path, 2*s.PageSize()))
 	for range 2 {
 		_, err := s.Create(t.Context(), newLock("fresh"))
-		require.ErrorIs(t, err, server.ErrUnavailable)
+		require.ErrorIs(t, err, store.ErrUnavailable)
 	}
-	require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+	require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable)
 	require.Equal(t, want, s.Shown())
 	require.NoError(t, s.Close())
 	for range 2 {
-		_, err := boltstore.Open(path)
+		_, err := boltstore.OpenWith(path)
 		require.ErrorContains(t, err, "it is damaged")
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 var errDisk = errors.New("the disk is on fire")
@@ -68,7 +68,7 @@ func TestAFailedWrite(t *testing.T) {
 				for ; ; n++ {
 					victim := create(t, s, "victim")
 					lease := -time.Hour
-					victim, err := s.Update(t.Context(), victim.ID, server.Change{Lease: &lease})
+					victim, err := s.Update(t.Context(), victim.ID, store.Change{Lease: &lease})
 					require.NoError(t, err)
 					before := s.Content()
 
@@ -79,7 +79,7 @@ func TestAFailedWrite(t *testing.T) {
 						_, err = s.Create(t.Context(), fresh)
 					case "update":
 						lease = time.Hour
-						_, err = s.Update(t.Context(), victim.ID, server.Change{Lease: &lease})
+						_, err = s.Update(t.Context(), victim.ID, store.Change{Lease: &lease})
 					case "delete":
 						_, err = s.Delete(t.Context(), victim.ID)
 					case "call off":
@@ -94,7 +94,7 @@ func TestAFailedWrite(t *testing.T) {
 						require.NoError(t, err)
 						break // the whole transaction was tried
 					}
-					require.ErrorIs(t, err, server.ErrUnavailable)
+					require.ErrorIs(t, err, store.ErrUnavailable)
 					require.ErrorIs(t, err, errDisk)
 					require.ErrorContains(t, err, path)
 
@@ -111,7 +111,7 @@ func TestAFailedWrite(t *testing.T) {
 					remove(t, s, again.ID)
 					for _, id := range []string{victim.ID, fresh.ID} {
 						_, err = s.Delete(t.Context(), id)
-						require.True(t, err == nil || errors.Is(err, server.ErrGone), "%v", err)
+						require.True(t, err == nil || errors.Is(err, store.ErrGone), "%v", err)
 					}
 					requireConsistent(t, s, path)
 				}
@@ -159,10 +159,10 @@ func TestABatchFailsAsAWhole(t *testing.T) {
 		require.NoError(t, <-begun)
 		for _, done := range batch {
 			err := <-done
-			require.ErrorIs(t, err, server.ErrUnavailable)
+			require.ErrorIs(t, err, store.ErrUnavailable)
 			require.ErrorIs(t, err, errDisk)
-			require.NotErrorIs(t, err, server.ErrHeld)
-			require.NotErrorIs(t, err, server.ErrGone)
+			require.NotErrorIs(t, err, store.ErrHeld)
+			require.NotErrorIs(t, err, store.ErrGone)
 		}
 		require.Len(t, s.Content().Locks, len(before.Locks)+1)
 		requireConsistent(t, s, path)
@@ -176,9 +176,9 @@ func TestADiskThatStaysBroken(t *testing.T) {
 		var log strings.Builder
 		s := open(t, path, boltstore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		there := create(t, s, "there")
-		heard := make(chan server.Event, 10)
+		heard := make(chan store.Event, 10)
 		ctx, cancel := context.WithCancel(t.Context())
-		watched := later(func() error { return s.Watch(ctx, func(e server.Event) { heard <- e }) })
+		watched := later(func() error { return s.Watch(ctx, func(e store.Event) { heard <- e }) })
 
 		var repaired atomic.Bool
 		landed := false
@@ -201,11 +201,11 @@ func TestADiskThatStaysBroken(t *testing.T) {
 		for range 3 {
 			time.Sleep(time.Minute)
 			_, err = s.Create(t.Context(), newLock("fresh"))
-			require.ErrorIs(t, err, server.ErrUnavailable)
+			require.ErrorIs(t, err, store.ErrUnavailable)
 			require.ErrorIs(t, err, errDisk)
 			_, _, err = s.Sweep(t.Context(), 0)
-			require.ErrorIs(t, err, server.ErrUnavailable, "not known whether something is due")
-			require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+			require.ErrorIs(t, err, store.ErrUnavailable, "not known whether something is due")
+			require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable)
 			got, err := s.Get(t.Context(), there.ID)
 			require.NoError(t, err)
 			require.Equal(t, there, got, "not deleted, as far as is known")
@@ -213,9 +213,9 @@ func TestADiskThatStaysBroken(t *testing.T) {
 		require.Empty(t, heard)
 
 		repaired.Store(true)
-		require.Equal(t, server.EventMissed, (<-heard).Kind, "within a second, by itself")
+		require.Equal(t, store.EventMissed, (<-heard).Kind, "within a second, by itself")
 		_, err = s.Get(t.Context(), there.ID)
-		require.ErrorIs(t, err, server.ErrGone, "it was deleted")
+		require.ErrorIs(t, err, store.ErrGone, "it was deleted")
 		require.NoError(t, s.Ping(t.Context()))
 		create(t, s, "there")
 		requireConsistent(t, s, path)
@@ -235,15 +235,15 @@ func TestATransactionThatPanics(t *testing.T) {
 	s.HookWrites(func([]byte, int64, boltstore.WriteFunc) (int, error) { panic("page 7 is haunted") })
 	for _, hint := range []string{"", "; restart to use it again"} {
 		_, err := s.Create(t.Context(), newLock("fresh"))
-		require.ErrorIs(t, err, server.ErrUnavailable)
+		require.ErrorIs(t, err, store.ErrUnavailable)
 		require.ErrorContains(t, err, path+": page 7 is haunted"+hint)
 	}
-	require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+	require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable)
 	got, err := s.Get(t.Context(), there.ID)
 	require.NoError(t, err)
 	require.Equal(t, there, got)
 	require.NoError(t, s.Close())
-	require.Equal(t, []server.Lock{there}, contentOf(t, path).Locks)
+	require.Equal(t, []store.Lock{there}, contentOf(t, path).Locks)
 	create(t, open(t, path), "fresh")
 }
 
@@ -254,11 +254,11 @@ func TestARequestThatPanics(t *testing.T) {
 	s := open(t, path, boltstore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	there := create(t, s, "there")
 	err := s.Spoil()
-	require.ErrorIs(t, err, server.ErrUnavailable)
+	require.ErrorIs(t, err, store.ErrUnavailable)
 	require.ErrorContains(t, err, "a bug")
 	requireConsistent(t, s, path)
 	holder, err := s.Create(t.Context(), newLock("there"))
-	require.ErrorIs(t, err, server.ErrHeld)
+	require.ErrorIs(t, err, store.ErrHeld)
 	require.Equal(t, there, holder)
 	require.Greater(t, create(t, s, "fresh").FencingToken, there.FencingToken)
 	require.NoError(t, s.Close())
@@ -277,9 +277,9 @@ func TestTheFileIsMovedAway(t *testing.T) {
 		require.NoError(t, os.Rename(path, path+".bak"))
 		away()
 		_, err := s.Create(t.Context(), newLock(name))
-		require.ErrorIs(t, err, server.ErrUnavailable)
+		require.ErrorIs(t, err, store.ErrUnavailable)
 		require.ErrorContains(t, err, "moved, deleted or replaced while in use: put it back, or restart")
-		require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+		require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable)
 		_, err = s.Get(t.Context(), there.ID)
 		require.NoError(t, err)
 		require.NoError(t, os.Rename(path+".bak", path))
@@ -288,6 +288,6 @@ func TestTheFileIsMovedAway(t *testing.T) {
 	}
 	require.Len(t, contentOf(t, path).Locks, 3)
 	require.NoError(t, os.Remove(path))
-	require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable, "also without a failed write before")
+	require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable, "also without a failed write before")
 	require.NoError(t, s.Close())
 }

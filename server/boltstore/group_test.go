@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // gate holds up writes to a file.
@@ -130,13 +130,13 @@ func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 			synctest.Wait()
 			locks, err := s.List(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, []server.Lock{there}, locks)
+			require.Equal(t, []store.Lock{there}, locks)
 			_, err = s.Get(t.Context(), fresh.ID)
-			require.ErrorIs(t, err, server.ErrGone)
+			require.ErrorIs(t, err, store.ErrGone)
 			_, err = s.Holder(t.Context(), "fresh")
-			require.ErrorIs(t, err, server.ErrGone)
+			require.ErrorIs(t, err, store.ErrGone)
 			holder, err := s.Create(t.Context(), newLock("there"))
-			require.ErrorIs(t, err, server.ErrHeld)
+			require.ErrorIs(t, err, store.ErrHeld)
 			require.Equal(t, there, holder)
 			requireNotYet(t, gone)
 			requireNotYet(t, off)
@@ -152,7 +152,7 @@ func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, there, there2)
 		holder, err := s.Create(t.Context(), newLock("fresh"))
-		require.ErrorIs(t, err, server.ErrHeld)
+		require.ErrorIs(t, err, store.ErrHeld)
 		require.Equal(t, fresh.ID, holder.ID)
 		requireNotYet(t, gone)
 		requireNotYet(t, off)
@@ -161,9 +161,9 @@ func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 		close(g.pass)
 		require.NoError(t, <-gone)
 		require.NoError(t, <-off)
-		require.ErrorIs(t, <-clash, server.ErrHeld)
+		require.ErrorIs(t, <-clash, store.ErrHeld)
 		if err := <-straggler; err != nil { // whichever was first
-			require.ErrorIs(t, err, server.ErrCalledOff)
+			require.ErrorIs(t, err, store.ErrCalledOff)
 		}
 	})
 }
@@ -174,9 +174,9 @@ func TestADiskThatDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, newPath(t))
 		there := create(t, s, "there")
-		heard := make(chan server.Event, 10)
+		heard := make(chan store.Event, 10)
 		ctx, cancel := context.WithCancel(t.Context())
-		watched := later(func() error { return s.Watch(ctx, func(e server.Event) { heard <- e }) })
+		watched := later(func() error { return s.Watch(ctx, func(e store.Event) { heard <- e }) })
 		g := hold(s, false)
 
 		const wait = 4 * time.Second
@@ -190,25 +190,25 @@ func TestADiskThatDoesNotAnswer(t *testing.T) {
 		giveUp()
 		require.ErrorIs(t, <-left, context.Canceled, "it was not begun, so he need not wait")
 		require.NoError(t, s.Ping(t.Context()), "it may just be slow")
-		require.ErrorIs(t, <-begun, server.ErrUnavailable)
-		require.ErrorIs(t, <-queued, server.ErrUnavailable)
+		require.ErrorIs(t, <-begun, store.ErrUnavailable)
+		require.ErrorIs(t, <-queued, store.ErrUnavailable)
 		require.Equal(t, wait, time.Since(start))
 
 		time.Sleep(time.Millisecond)
 		start = time.Now()
 		_, err := s.Create(t.Context(), newLock("refused"))
-		require.ErrorIs(t, err, server.ErrUnavailable)
-		require.ErrorContains(t, err, "the disk has not answered for 4s")
-		require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		require.ErrorContains(t, err, "the disk has not responded for 4s")
+		require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable)
 		locks, err := s.List(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, []server.Lock{there}, locks)
+		require.Equal(t, []store.Lock{there}, locks)
 		require.Zero(t, time.Since(start))
 
 		synctest.Wait()
 		require.Empty(t, heard)
 		close(g.pass)
-		require.Equal(t, server.EventMissed, (<-heard).Kind)
+		require.Equal(t, store.EventMissed, (<-heard).Kind)
 		require.NoError(t, s.Ping(t.Context()))
 		_, err = s.Holder(t.Context(), "begun")
 		require.NoError(t, err, "it can be seen by the time that Watch tells")
@@ -240,7 +240,7 @@ func TestTooManyAreWaiting(t *testing.T) {
 		refused := 0
 		for _, done := range pending {
 			if err := <-done; err != nil {
-				require.ErrorIs(t, err, server.ErrUnavailable)
+				require.ErrorIs(t, err, store.ErrUnavailable)
 				require.ErrorContains(t, err, "10000 requests are waiting for the disk")
 				refused++
 			}
@@ -262,14 +262,14 @@ func TestCloseAnswersEverybody(t *testing.T) {
 				return err
 			}))
 		}
-		watched := later(func() error { return s.Watch(context.Background(), func(server.Event) {}) })
+		watched := later(func() error { return s.Watch(context.Background(), func(store.Event) {}) })
 		<-g.reached
 		synctest.Wait()
 		closed := later(s.Close)
 		synctest.Wait()
 		requireNotYet(t, closed)
 		_, err := s.Create(t.Context(), newLock("late"))
-		require.ErrorIs(t, err, server.ErrUnavailable)
+		require.ErrorIs(t, err, store.ErrUnavailable)
 		close(g.pass)
 		require.NoError(t, <-closed)
 		for _, done := range pending {
@@ -289,9 +289,9 @@ func TestCloseWithADiskThatDoesNotAnswer(t *testing.T) {
 		begun := later(func() error { _, err := s.Create(context.Background(), newLock("begun")); return err })
 		<-g.reached
 		start := time.Now()
-		require.ErrorContains(t, s.Close(), "not closed yet: the disk has not answered for 4s")
+		require.ErrorContains(t, s.Close(), "not closed yet: the disk has not responded for 4s")
 		require.Equal(t, 4*time.Second, time.Since(start))
-		require.ErrorIs(t, <-begun, server.ErrUnavailable)
+		require.ErrorIs(t, <-begun, store.ErrUnavailable)
 		close(g.pass)
 		synctest.Wait()
 		require.Len(t, contentOf(t, path).Locks, 1)

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "relukko", "locks.db") }
@@ -20,14 +20,14 @@ func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "relukko",
 // open opens a store that is closed when the test ends, if it is not closed by then.
 func open(t testing.TB, path string, opts ...boltstore.Option) *boltstore.Store {
 	t.Helper()
-	s, err := boltstore.Open(path, opts...)
+	s, err := boltstore.OpenWith(path, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
 }
 
-func newLock(name string) server.NewLock {
-	return server.NewLock{ID: newID(), Name: name, IP: "192.0.2.7", TTL: 10 * time.Minute}
+func newLock(name string) store.NewLock {
+	return store.NewLock{ID: newID(), Name: name, IP: "192.0.2.7", TTL: 10 * time.Minute}
 }
 
 func newID() string {
@@ -37,7 +37,7 @@ func newID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-func create(t testing.TB, s *boltstore.Store, name string) server.Lock {
+func create(t testing.TB, s *boltstore.Store, name string) store.Lock {
 	t.Helper()
 	in := newLock(name)
 	creator := "bench-7 #" + in.ID[:8]
@@ -66,7 +66,7 @@ func populate(t testing.TB, s *boltstore.Store, n int) {
 		lock := create(t, s, fmt.Sprint("robot-arm-", i))
 		switch i % 5 {
 		case 1:
-			_, err := s.Update(t.Context(), lock.ID, server.Change{Extend: time.Hour})
+			_, err := s.Update(t.Context(), lock.ID, store.Change{Extend: time.Hour})
 			require.NoError(t, err)
 		case 3:
 			remove(t, s, lock.ID)
@@ -88,7 +88,7 @@ func contentOfImage(t testing.TB, image []byte) boltstore.Content {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "copy.db")
 	require.NoError(t, os.WriteFile(path, image, 0o600))
-	s, err := boltstore.Open(path, boltstore.WithClock(longAgo))
+	s, err := boltstore.OpenWith(path, boltstore.WithClock(longAgo))
 	require.NoError(t, err)
 	defer s.Close()
 	return s.Content()

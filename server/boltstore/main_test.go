@@ -44,7 +44,7 @@ func child(t *testing.T, job, arg string) *exec.Cmd {
 }
 
 func openAndClose(path string) error {
-	s, err := boltstore.Open(path)
+	s, err := boltstore.OpenWith(path)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func TestOneOfManyMakesTheFile(t *testing.T) {
 		var wg sync.WaitGroup
 		stores, errs := make([]*boltstore.Store, 8), make([]error, 8)
 		for i := range stores {
-			wg.Go(func() { stores[i], errs[i] = boltstore.Open(path) })
+			wg.Go(func() { stores[i], errs[i] = boltstore.OpenWith(path) })
 		}
 		wg.Wait()
 		opened := 0
@@ -87,7 +87,7 @@ func TestWithoutHardLinks(t *testing.T) {
 		require.NoError(t, os.WriteFile(new, []byte("not yet whole"), 0o600))
 		return errors.ErrUnsupported
 	})
-	_, err := boltstore.Open(path, late)
+	_, err := boltstore.OpenWith(path, late)
 	require.ErrorContains(t, err, "it is not a relukko store, or damaged")
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -105,7 +105,7 @@ func TestASecondProcessIsRefused(t *testing.T) {
 	require.Contains(t, string(out), "relukko: store "+path+": another process has it open: stop that one, or give each a file of its own")
 
 	start := time.Now()
-	_, err = boltstore.Open(path)
+	_, err = boltstore.OpenWith(path)
 	require.ErrorContains(t, err, "another process has it open")
 	require.Less(t, time.Since(start), time.Second)
 	create(t, s, "robot-arm-2")
@@ -119,7 +119,7 @@ func TestASuccessorWaitsALittle(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
 	opened := later(func() error {
-		next, err := boltstore.Open(path)
+		next, err := boltstore.OpenWith(path)
 		if err == nil {
 			err = next.Close()
 		}
@@ -188,7 +188,7 @@ func TestWhatIsNoStoreIsLeftAlone(t *testing.T) {
 			c.make(t, path)
 			before, _ := os.ReadFile(path)
 			for range 2 { // nothing of the first attempt is left
-				_, err := boltstore.Open(path)
+				_, err := boltstore.OpenWith(path)
 				require.ErrorContains(t, err, c.want)
 				require.ErrorContains(t, err, path)
 				require.ErrorContains(t, err, "relukko: store ")
@@ -218,7 +218,7 @@ func makeBolt(t *testing.T, path, bucket, key, value string) {
 func TestADirectoryThatCannotBeMade(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	_, err := boltstore.Open(filepath.Join(file, "locks.db"))
+	_, err := boltstore.OpenWith(filepath.Join(file, "locks.db"))
 	require.ErrorContains(t, err, "relukko: store "+fmt.Sprint(file, "/locks.db"))
 	require.ErrorContains(t, err, "not a directory")
 }

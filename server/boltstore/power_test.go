@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const sector = 512 // what a disk writes whole or not at all
@@ -111,7 +111,7 @@ func TestPowerLoss(t *testing.T) {
 			in.Mark = fmt.Sprint("mark ", i)
 			_, err = s.Create(t.Context(), in)
 		case i%3 == 1:
-			_, err = s.Update(t.Context(), some.ID, server.Change{Extend: time.Second})
+			_, err = s.Update(t.Context(), some.ID, store.Change{Extend: time.Second})
 		case i%6 == 2:
 			_, err = s.Delete(t.Context(), some.ID)
 		default:
@@ -154,7 +154,7 @@ func TestAPageThatTheKernelGivesUp(t *testing.T) {
 		require.ErrorIs(t, err, errDisk)
 		before := s.Content()
 		_, err = s.Get(t.Context(), victim.ID)
-		require.ErrorIs(t, err, server.ErrGone, "it came about, for all to see")
+		require.ErrorIs(t, err, store.ErrGone, "it came about, for all to see")
 		p.acknowledged()
 		create(t, s, fmt.Sprint("new ", i))
 		after := s.Content()

@@ -19,21 +19,21 @@ import (
 type backend struct {
 	t      *testing.T
 	server *server.Server
-	store  *boltstore.Store
+	st     *boltstore.Store
 	broken atomic.Bool
 }
 
 func startBackend(t *testing.T) *backend {
-	b := &backend{t: t, store: open(t, newPath(t))}
-	b.store.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
+	b := &backend{t: t, st: open(t, newPath(t))}
+	b.st.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
 		n, err := write(page, at)
-		if b.broken.Load() && at < 2*b.store.PageSize() {
+		if b.broken.Load() && at < 2*b.st.PageSize() {
 			b.broken.Store(false) // it works again at once
 			return n, errDisk
 		}
 		return n, err
 	})
-	b.server = server.New(b.store, server.WithAPIKeys("key"), server.WithGrace(0))
+	b.server = server.New(b.st, server.WithAPIKeys("key"), server.WithGrace(0))
 	return b
 }
 

@@ -5,174 +5,151 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
+	"path/filepath"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// Store is a server.Store in a file. Make one with Open.
-type Store struct {
-	config
-	view      view
-	committer committer
-	disk      *disk
-	surprises surprises
-	floor     uint64 // all tokens that are given out from now on are higher
+// Store is a [store.Store] in a file. Make one with Open.
+type Store struct{ committer }
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens the store in the file at path. Where there is nothing it makes the file (0600) and its
+// directory (0700). The store logs to log, at error when the file cannot be written any more and at
+// info when it can again; with nil it is silent.
+//
+// Open returns an error, and leaves the file as it is, when
+//   - another process has it open, after waiting for less than a second;
+//   - it is not a store, or one of a later version;
+//   - it is damaged: every page, lock and mark is checked;
+//   - it is empty, for an empty file may be one that has lost its content.
+func Open(path string, log *slog.Logger) (*Store, error) {
+	return open(path, newConfig(log))
 }
 
-var _ server.HandOverStore = (*Store)(nil)
-
-// Option sets up a Store.
-type Option func(*config)
-
-type config struct {
-	log  *slog.Logger
-	now  func() time.Time
-	link func(old, new string) error
+func open(path string, c config) (*Store, error) {
+	path, err := filepath.Abs(path) // the working directory may change
+	if err != nil {
+		return nil, fmt.Errorf("relukko: store: %w", err)
+	}
+	if err := c.checkFile(path); err != nil {
+		return nil, err
+	}
+	d, err := openDisk(path)
+	if err != nil {
+		return nil, err
+	}
+	w, err := d.admit()
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	s := &Store{committer{config: c, disk: d}}
+	s.start(w)
+	return s, nil
 }
 
-// WithLogger has the store log to l when its file can't be written any more, at error, and when it can again, at info. By
-// default it is silent. Each request that fails says why in its error, too.
-func WithLogger(l *slog.Logger) Option {
-	return func(c *config) { c.log = l }
-}
-
-func start(c config, d *disk, w *state) *Store {
-	s := &Store{config: c, disk: d, committer: committer{
-		bell:    make(chan struct{}, 1),
-		ended:   make(chan struct{}),
-		started: time.Now(),
-	}}
-	s.surprises.news = make(chan struct{})
-	s.floor = c.firstToken() // the file may be an old backup
-	w.token = max(w.token, s.floor)
-	s.view.show(w)
-	go s.commit(w)
-	return s
-}
-
-// Close ends the store: what was asked for before is still carried out and answered, later requests are refused with
-// ErrUnavailable. When it returns nil, another process can open the file. It waits for a disk that does not
-// answer for 4 s, then returns an error; the file is closed when the disk answers. Only the first Close does anything.
+// Close ends the store. Earlier calls are carried out, later ones return [store.ErrUnavailable].
+// When Close returns nil, another process can open the file. It waits at most 4 s for the disk,
+// then returns an error; the file is closed when the disk responds. Later calls do nothing.
 func (s *Store) Close() error {
-	c := &s.committer
-	c.mu.Lock()
-	first := !c.closed
-	c.closed = true
-	c.mu.Unlock()
-	if !first {
-		return nil
+	if first, err := s.close(); first && err != nil {
+		return fmt.Errorf("relukko: store %s: %w", s.disk.path, err)
 	}
-	s.view.close(s.errClosed())
-	c.ring()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-c.ended:
-		if c.err != nil {
-			return fmt.Errorf("relukko: store %s: %w", s.disk.path, c.err)
-		}
-		return nil
-	case <-timer.C:
-		return fmt.Errorf("relukko: store %s: not closed yet: the disk has not answered for %v", s.disk.path, patience)
-	}
+	return nil
 }
 
-// clock answers the time as the store counts it.
-func (s *Store) clock() time.Time { return s.now().UTC().Truncate(time.Microsecond) }
-
-// Create implements server.Store. It refuses without going to the disk when the name is held.
-func (s *Store) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+// Create implements [store.Store]. Where the name is held it returns without going to the disk.
+func (s *Store) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
 	if holder, err := s.view.refusal(&in, s.clock); err != nil {
 		return holder, err
 	}
-	var lock server.Lock
-	var refused error
-	if err := s.submit(ctx, func(w *state) { lock, refused = w.create(in, s.clock()) }); err != nil {
-		return server.Lock{}, err
-	}
-	return lock, refused
+	return s.submitForLock(ctx, func(w *state) (store.Lock, error) { return w.Create(in, s.clock()) })
 }
 
-// Get implements server.Store. It does not wait for the disk.
-func (s *Store) Get(_ context.Context, id string) (server.Lock, error) { return s.view.get(id) }
+// Get implements [store.Store]. It does not wait for the disk.
+func (s *Store) Get(_ context.Context, id string) (store.Lock, error) { return s.view.get(id) }
 
-// Holder implements server.Store. It does not wait for the disk.
-func (s *Store) Holder(_ context.Context, name string) (server.Lock, error) {
+// Holder implements [store.Store]. It does not wait for the disk.
+func (s *Store) Holder(_ context.Context, name string) (store.Lock, error) {
 	return s.view.holder(name)
 }
 
-// List implements server.Store. It does not wait for the disk.
-func (s *Store) List(context.Context) ([]server.Lock, error) { return s.view.list() }
+// List implements [store.Store]. It does not wait for the disk.
+func (s *Store) List(context.Context) ([]store.Lock, error) { return s.view.list() }
 
-// Update implements server.Store.
-func (s *Store) Update(ctx context.Context, id string, change server.Change) (server.Lock, error) {
+// Update implements [store.Store].
+func (s *Store) Update(ctx context.Context, id string, change store.Change) (store.Lock, error) {
 	if _, err := s.view.get(id); err != nil {
-		return server.Lock{}, err
+		return store.Lock{}, err
 	}
-	var lock server.Lock
-	var refused error
-	if err := s.submit(ctx, func(w *state) { lock, refused = w.update(id, change, s.clock()) }); err != nil {
-		return server.Lock{}, err
-	}
-	return lock, refused
-}
-
-// Delete implements server.Store.
-func (s *Store) Delete(ctx context.Context, id string) (server.Lock, error) {
-	if _, err := s.view.get(id); err != nil {
-		return server.Lock{}, err
-	}
-	var lock server.Lock
-	var refused error
-	if err := s.submit(ctx, func(w *state) { lock, refused = w.delete(id) }); err != nil {
-		return server.Lock{}, err
-	}
-	return lock, refused
-}
-
-// HandOver implements server.HandOverStore, in one transaction.
-func (s *Store) HandOver(ctx context.Context, id string, next server.NewLock) (server.Handover, error) {
-	var both server.Handover
-	err := s.submit(ctx, func(w *state) {
-		both.Deleted, both.DeleteErr = w.delete(id)
-		both.Created, both.CreateErr = w.create(next, s.clock())
+	return s.submitForLock(ctx, func(w *state) (store.Lock, error) {
+		return w.Update(id, change, s.clock())
 	})
-	if err != nil {
-		return server.Handover{}, err
-	}
-	return both, nil
 }
 
-// CallOff implements server.Store. It remembers the last 100,000 marks.
-func (s *Store) CallOff(ctx context.Context, mark string, keep time.Duration) ([]server.Lock, error) {
-	var locks []server.Lock
-	if err := s.submit(ctx, func(w *state) { locks = w.callOff(mark, keep, s.clock()) }); err != nil {
+// Delete implements [store.Store].
+func (s *Store) Delete(ctx context.Context, id string) (store.Lock, error) {
+	if _, err := s.view.get(id); err != nil {
+		return store.Lock{}, err
+	}
+	return s.submitForLock(ctx, func(w *state) (store.Lock, error) { return w.Delete(id) })
+}
+
+// submitForLock is submit for a decision that is a lock or an error.
+func (s *Store) submitForLock(
+	ctx context.Context, do func(*state) (store.Lock, error),
+) (store.Lock, error) {
+	var lock store.Lock
+	var refused error
+	if err := s.submit(ctx, func(w *state) { lock, refused = do(w) }); err != nil {
+		return store.Lock{}, err
+	}
+	return lock, refused
+}
+
+// HandOver implements [store.Store], in one transaction.
+func (s *Store) HandOver(
+	ctx context.Context, id string, next store.NewLock,
+) (h store.Handover, _ error) {
+	if err := s.submit(ctx, func(w *state) { h = w.HandOver(id, next, s.clock()) }); err != nil {
+		return store.Handover{}, err
+	}
+	return h, nil
+}
+
+// CallOff implements [store.Store]. It remembers the last 100,000 marks.
+func (s *Store) CallOff(
+	ctx context.Context, mark string, keep time.Duration,
+) (locks []store.Lock, _ error) {
+	err := s.submit(ctx, func(w *state) { locks = w.CallOff(mark, keep, s.clock()) })
+	if err != nil {
 		return nil, err
 	}
 	return locks, nil
 }
 
-// Sweep implements server.Store. It goes to the disk only when something is due.
-func (s *Store) Sweep(ctx context.Context, grace time.Duration) ([]server.Lock, time.Duration, error) {
-	var swept []server.Lock
-	var next time.Duration
-	if err := s.submit(ctx, func(w *state) { swept, next = w.sweep(grace, s.clock()) }); err != nil {
+// Sweep implements [store.Store]. It goes to the disk only when something is due.
+func (s *Store) Sweep(
+	ctx context.Context, grace time.Duration,
+) (swept []store.Lock, next time.Duration, _ error) {
+	err := s.submit(ctx, func(w *state) { swept, next = w.Sweep(grace, s.clock()) })
+	if err != nil {
 		return nil, 0, err
 	}
 	return swept, next, nil
 }
 
-// Ping implements server.Store. After a write that has failed it makes another one, to find out.
+// Ping implements [store.Store]. After a write that has failed it tries another one.
 func (s *Store) Ping(ctx context.Context) error {
 	switch err := s.view.open(); {
 	case err != nil:
 		return err
-	case s.committer.failing.Load():
+	case s.failing.Load():
 		return s.submit(ctx, (*state).touch)
-	case s.committer.stuck():
-		return s.unavailable(errors.New("the disk does not answer"))
+	case s.stuck():
+		return s.unavailable(errors.New("the disk does not respond"))
 	}
 	if err := s.disk.inPlace(); err != nil {
 		return s.unavailable(err)
@@ -180,44 +157,22 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Watch implements server.Store. No other server can share the file; but a request that was answered with ErrUnavailable
-// may come about later, unheard by who made it, and then Watch says EventMissed.
-func (s *Store) Watch(ctx context.Context, hear func(server.Event)) error {
+// Watch implements [store.Store]. No other server shares the file, but a call that returned
+// ErrUnavailable may take effect later; then Watch says EventMissed.
+func (s *Store) Watch(ctx context.Context, hear func(store.Event)) error {
 	for seen := 0; ; {
-		n, news := s.surprises.look()
+		n, changed := s.surprises.look()
 		if n != seen {
 			seen = n
-			hear(server.Event{Kind: server.EventMissed})
+			hear(store.Event{Kind: store.EventMissed})
 			continue
 		}
 		select {
-		case <-news:
-		case <-s.committer.ended:
+		case <-changed:
+		case <-s.ended:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-}
-
-// surprises counts how often something may have come about unheard.
-type surprises struct {
-	mu   sync.Mutex
-	n    int
-	news chan struct{} // closed with the next one
-}
-
-func (u *surprises) look() (n int, news <-chan struct{}) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.n, u.news
-}
-
-func (s *Store) surprise() {
-	u := &s.surprises
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.n++
-	close(u.news)
-	u.news = make(chan struct{})
 }

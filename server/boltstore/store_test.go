@@ -8,14 +8,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) server.Store { return open(t, newPath(t)) })
-	storetest.RunHandOver(t, func(t *testing.T) server.HandOverStore { return open(t, newPath(t)) })
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, newPath(t)) })
 }
 
 // TestEverythingIsThereAfterARestart: to the last digit.
@@ -29,14 +28,14 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 	_, err := s.Create(t.Context(), in)
 	require.NoError(t, err)
 	far := time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
-	_, err = s.Update(t.Context(), in.ID, server.Change{ExpiresAt: &far})
+	_, err = s.Update(t.Context(), in.ID, store.Change{ExpiresAt: &far})
 	require.NoError(t, err)
 	in = newLock("no creator")
 	in.Creator = nil
 	_, err = s.Create(t.Context(), in)
 	require.NoError(t, err)
 	early := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
-	_, err = s.Update(t.Context(), in.ID, server.Change{ExpiresAt: &early})
+	_, err = s.Update(t.Context(), in.ID, store.Change{ExpiresAt: &early})
 	require.NoError(t, err)
 
 	want := s.Content()
@@ -54,14 +53,14 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, lock, got)
 		holder, err := s.Create(t.Context(), newLock(lock.Name))
-		require.ErrorIs(t, err, server.ErrHeld)
+		require.ErrorIs(t, err, store.ErrHeld)
 		require.Equal(t, lock, holder)
 	}
 	for mark := range want.Marks {
 		in := newLock("free")
 		in.Mark = mark
 		_, err := s.Create(t.Context(), in)
-		require.ErrorIs(t, err, server.ErrCalledOff)
+		require.ErrorIs(t, err, store.ErrCalledOff)
 	}
 	mark := locks[0].ID[:8]
 	off, err := s.CallOff(t.Context(), mark, time.Hour)
@@ -127,7 +126,7 @@ func TestAMarkThatIsCalledOffTwice(t *testing.T) {
 	refused := func() {
 		t.Helper()
 		_, err := s.Create(t.Context(), in)
-		require.ErrorIs(t, err, server.ErrCalledOff)
+		require.ErrorIs(t, err, store.ErrCalledOff)
 		require.Equal(t, s.Content().Marks, s.Shown().Marks)
 		require.Contains(t, s.Shown().Marks, "mark")
 	}
@@ -160,13 +159,13 @@ func TestTheClockIsSetBack(t *testing.T) {
 	second := create(t, s, "robot-arm-2")
 	locks, err := s.List(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []server.Lock{first, second}, locks, "in the order of creation")
+	require.Equal(t, []store.Lock{first, second}, locks, "in the order of creation")
 	_, err = s.Create(t.Context(), newLock("robot-arm-1"))
-	require.ErrorIs(t, err, server.ErrHeld)
+	require.ErrorIs(t, err, store.ErrHeld)
 	in := newLock("robot-arm-3")
 	in.Mark = "mark"
 	_, err = s.Create(t.Context(), in)
-	require.ErrorIs(t, err, server.ErrCalledOff)
+	require.ErrorIs(t, err, store.ErrCalledOff)
 
 	_, next, err := s.Sweep(t.Context(), 0)
 	require.NoError(t, err)
@@ -174,11 +173,11 @@ func TestTheClockIsSetBack(t *testing.T) {
 	now = now.Add(next)
 	swept, next, err := s.Sweep(t.Context(), 0)
 	require.NoError(t, err)
-	require.Equal(t, []server.Lock{second}, swept)
+	require.Equal(t, []store.Lock{second}, swept)
 	require.Equal(t, time.Hour, next, "by which the first lives longer")
 
 	lease := time.Minute
-	renewed, err := s.Update(t.Context(), first.ID, server.Change{Lease: &lease})
+	renewed, err := s.Update(t.Context(), first.ID, store.Change{Lease: &lease})
 	require.NoError(t, err)
 	require.Equal(t, now.Add(time.Minute), renewed.ExpiresAt, "a heartbeat puts it right")
 }
@@ -224,15 +223,15 @@ func TestReadingCostsNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Ping(t.Context()))
 	_, err = s.Create(t.Context(), newLock(lock.Name))
-	require.ErrorIs(t, err, server.ErrHeld)
+	require.ErrorIs(t, err, store.ErrHeld)
 	in := newLock("robot-arm-2")
 	in.Mark = "mark"
 	_, err = s.Create(t.Context(), in)
-	require.ErrorIs(t, err, server.ErrCalledOff)
+	require.ErrorIs(t, err, store.ErrCalledOff)
 	_, err = s.Delete(t.Context(), newID())
-	require.ErrorIs(t, err, server.ErrGone)
-	_, err = s.Update(t.Context(), newID(), server.Change{})
-	require.ErrorIs(t, err, server.ErrGone)
+	require.ErrorIs(t, err, store.ErrGone)
+	_, err = s.Update(t.Context(), newID(), store.Change{})
+	require.ErrorIs(t, err, store.ErrGone)
 	_, _, err = s.Sweep(t.Context(), time.Hour)
 	require.NoError(t, err)
 	require.Equal(t, before, s.Transactions())
@@ -249,17 +248,17 @@ func TestAClosedStore(t *testing.T) {
 		"Get":     func() error { _, err := s.Get(t.Context(), lock.ID); return err },
 		"Holder":  func() error { _, err := s.Holder(t.Context(), lock.Name); return err },
 		"List":    func() error { _, err := s.List(t.Context()); return err },
-		"Update":  func() error { _, err := s.Update(t.Context(), lock.ID, server.Change{}); return err },
+		"Update":  func() error { _, err := s.Update(t.Context(), lock.ID, store.Change{}); return err },
 		"Delete":  func() error { _, err := s.Delete(t.Context(), lock.ID); return err },
 		"CallOff": func() error { _, err := s.CallOff(t.Context(), "mark", time.Hour); return err },
 		"Sweep":   func() error { _, _, err := s.Sweep(t.Context(), 0); return err },
 		"Ping":    func() error { return s.Ping(t.Context()) },
 	} {
 		err := call()
-		require.ErrorIs(t, err, server.ErrUnavailable, name)
+		require.ErrorIs(t, err, store.ErrUnavailable, name)
 		require.ErrorContains(t, err, "is closed", name)
 	}
-	require.NoError(t, s.Watch(t.Context(), func(server.Event) { t.Error("nothing has happened") }))
+	require.NoError(t, s.Watch(t.Context(), func(store.Event) { t.Error("nothing has happened") }))
 }
 
 // TestAnIDIsTakenOnce: an id that is used twice would leave a lock that nobody can reach.

@@ -4,5 +4,5 @@ package boltstore
 
 import "os"
 
-// unlock gives up the lock by which bbolt has a file to itself: here that takes no more than closing it.
+// unlock releases bbolt's lock on a file: here closing it is enough.
 func unlock(*os.File) error { return nil }

@@ -7,5 +7,5 @@ import (
 	"syscall"
 )
 
-// unlock gives up the lock by which bbolt has a file to itself.
+// unlock releases bbolt's lock on a file.
 func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }

@@ -7,11 +7,11 @@ import (
 	"io"
 )
 
-// bbolt trusts its file: a page number that is wrong makes it fault, loop or hand out the same page twice. So Open first
-// walks the whole tree by itself, in the file's own terms, before anything is written. What a page is about is checked
-// afterwards, by the checksums of the values and the summary.
-//
-// Numbers in the file are in the order of the machine that wrote it.
+// bbolt trusts its file: a wrong page number makes it fault, loop or use a page twice. So Open
+// first walks the whole tree by itself. The content of the pages is checked afterwards, by the
+// checksums of the values and the summary.
+
+// order is the byte order of the file: that of the machine that wrote it.
 var order = binary.NativeEndian
 
 const (
@@ -37,8 +37,8 @@ type walker struct {
 	seen     map[uint64]bool // pages in use
 }
 
-// verify answers an error unless the tree of the transaction txid is whole: every page is in the file, of the right
-// kind, used once and not free; keys are in order and inside of their pages.
+// verify returns an error unless the tree of the transaction txid is whole: every page is in the
+// file, of the right kind, used once and not free; keys are in order and inside their pages.
 func verify(file io.ReaderAt, size int64, pageSize int, txid uint64) error {
 	meta := make([]byte, pageHeader+64)
 	if _, err := file.ReadAt(meta, int64(txid%2)*int64(pageSize)); err != nil {
@@ -48,7 +48,8 @@ func verify(file io.ReaderAt, size int64, pageSize int, txid uint64) error {
 	root, freelist, pages := order.Uint64(meta[16:]), order.Uint64(meta[32:]), order.Uint64(meta[40:])
 	w := &walker{file, uint64(pageSize), pages, make(map[uint64]bool)}
 	if pages > uint64(size)/w.pageSize {
-		return fmt.Errorf("the file is cut short: it has %d bytes, %d pages of %d bytes should be there", size, pages, pageSize)
+		return fmt.Errorf("the file is cut short: it has %d bytes, not %d pages of %d bytes",
+			size, pages, pageSize)
 	}
 	if err := w.tree(root, nil, nil, 0); err != nil {
 		return err
@@ -59,7 +60,7 @@ func verify(file io.ReaderAt, size int64, pageSize int, txid uint64) error {
 	return w.freelist(freelist)
 }
 
-// page answers the number's page with its overflow pages.
+// page returns the page with that number and its overflow pages.
 func (w *walker) page(id uint64) (page []byte, flags uint16, count int, err error) {
 	if id < 2 || id >= w.pages {
 		return nil, 0, 0, fmt.Errorf("page %d does not exist", id)
@@ -85,7 +86,7 @@ func (w *walker) page(id uint64) (page []byte, flags uint16, count int, err erro
 	return page, order.Uint16(page[8:]), int(order.Uint16(page[10:])), nil
 }
 
-// tree walks the pages from id on, whose keys are not below low and, unless that is nil, below high.
+// tree walks the pages from id on. Their keys are at least low and, unless high is nil, below high.
 func (w *walker) tree(id uint64, low, high []byte, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("page %d lies too deep", id)
@@ -111,7 +112,8 @@ func (w *walker) tree(id uint64, low, high []byte, depth int) error {
 			return fmt.Errorf("page %d is too small for its elements", id)
 		}
 		children[i] = order.Uint64(e[8:])
-		if keys[i] = piece(page, at+uint64(order.Uint32(e)), uint64(order.Uint32(e[4:]))); keys[i] == nil {
+		keys[i] = piece(page, at+uint64(order.Uint32(e)), uint64(order.Uint32(e[4:])))
+		if keys[i] == nil {
 			return fmt.Errorf("page %d has a key outside of it", id)
 		}
 	}
@@ -191,13 +193,14 @@ func (w *walker) freelist(id uint64) error {
 	return nil
 }
 
-// element answers the head of the i-th element of a page, and where it is; nil when that is not inside.
+// element returns the head of the i-th element of a page and its position; nil when that is not
+// inside the page.
 func element(page []byte, i int) (head []byte, at uint64) {
 	at = pageHeader + uint64(i)*elementSize
 	return piece(page, at, elementSize), at
 }
 
-// piece answers size bytes of a page; nil when they are not all inside.
+// piece returns size bytes of a page; nil when they are not all inside.
 func piece(page []byte, from, size uint64) []byte {
 	if from > uint64(len(page)) || size > uint64(len(page))-from {
 		return nil

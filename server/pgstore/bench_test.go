@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 
@@ -58,7 +58,7 @@ func BenchmarkHandoff(b *testing.B) {
 func watch(b *testing.B, s *pgstore.Store) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = s.Watch(ctx, func(server.Event) {}) })
+	wg.Go(func() { _ = s.Watch(ctx, func(store.Event) {}) })
 	b.Cleanup(func() {
 		cancel()
 		wg.Wait()
@@ -74,9 +74,9 @@ func storeRounds(b *testing.B, clients, servers int) {
 		watch(b, open(b, url))
 		require.Eventually(b, s.Heeded, soon, time.Millisecond)
 	}
-	creator := "user@host/42 #k3v9x2m4q7ab"
+	creator := "user@host/42 #k3v5x2m4q7ab"
 	round := func(client int) (create, remove time.Duration) {
-		in := server.NewLock{ID: newID(), Name: fmt.Sprint("lock-", client), Creator: &creator, IP: "192.0.2.7", TTL: time.Minute}
+		in := store.NewLock{ID: newID(), Name: fmt.Sprint("lock-", client), Creator: &creator, IP: "192.0.2.7", TTL: time.Minute}
 		in.Mark = fmt.Sprint("mark-", client)
 		began := time.Now()
 		if _, err := s.Create(context.Background(), in); err != nil {

@@ -13,21 +13,21 @@ import (
 )
 
 const (
-	maxConns       = 16
 	connectTimeout = 2 * time.Second
 	closeTimeout   = 2 * time.Second // for a connection to close whose other end does not answer
 	pingTimeout    = 500 * time.Millisecond
 )
 
-// session sets up a connection, whatever the database's or the role's own settings are.
+// session sets up a connection, whatever the settings of the database and the role are.
 //
-//   - A lock acknowledged is a lock kept, by the synchronous replicas too; a stricter setting is left.
-//   - What the functions do after they got a lock must see what was committed before.
-//   - Nobody waits for long, nor is waited for, when this program is not there any more to say so.
-//   - The tables are small and change quickly: a plan made while they are empty must do when they no longer are. Plain
-//     index scans also clear away dead entries as they go.
+//   - A lock acknowledged is a lock kept, by synchronous replicas too. A stricter setting stays.
+//   - What the functions read after taking a lock must include what was committed before.
+//   - No transaction waits for long, or makes others wait, after this program has died.
+//   - The tables are small and change quickly. A plan made while they are empty must be good when
+//     they are not. Plain index scans also remove dead entries as they go.
 const session = `SELECT
-	set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
+	set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+		WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
 	set_config('default_transaction_isolation', 'read committed', false),
 	set_config('lock_timeout', '2s', false),
 	set_config('statement_timeout', '5s', false),
@@ -38,14 +38,15 @@ const session = `SELECT
 	set_config('jit', 'off', false),
 	set_config('client_encoding', 'UTF8', false)`
 
-// prepare sets up config for the pool, and answers the same for connections beside it.
+// prepare sets up config for the pool, and returns the same for connections beside it.
 func prepare(config *pgxpool.Config) (dial func() *pgx.ConnConfig) {
 	conn := config.ConnConfig
 	if conn.ConnectTimeout == 0 {
 		conn.ConnectTimeout = connectTimeout
 	}
 	if conn.ValidateConnect == nil {
-		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite // a standby is of no use
+		// A standby is of no use.
+		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	if conn.RuntimeParams["application_name"] == "" {
 		conn.RuntimeParams["application_name"] = "relukko"
@@ -67,9 +68,10 @@ func prepare(config *pgxpool.Config) (dial func() *pgx.ConnConfig) {
 
 var errNoCancel = errors.New("a statement is given up, never cancelled")
 
-// neverCancel has the driver, when it gives up a statement, close the connection without asking PostgreSQL to cancel what
-// it is at. A commit that waits for a synchronous replica would, when cancelled, become visible to all although the replica does
-// not have it. PostgreSQL's own time-outs end what hangs; they leave commits alone.
+// neverCancel makes the driver close the connection when it gives up a statement, without asking
+// PostgreSQL to cancel it. A cancelled commit that waits for a synchronous replica would become
+// visible although the replica does not have it. PostgreSQL's own time-outs end what hangs, apart
+// from commits.
 func neverCancel(config *pgx.ConnConfig) {
 	var dialer net.Dialer
 	var connected atomic.Bool
@@ -90,8 +92,9 @@ func neverCancel(config *pgx.ConnConfig) {
 	}
 }
 
-// hastyConn shortens the time that the driver waits for the other end to close. Otherwise each connection of a network gone
-// dark would hold its place in the pool for 15 s. Deadlines that lie in the future have no other purpose in the driver.
+// hastyConn shortens the time that the driver waits for the other end to close. Otherwise each
+// connection over a broken network would hold its place in the pool for 15 s. The driver uses
+// deadlines in the future for nothing else.
 type hastyConn struct{ net.Conn }
 
 func (c hastyConn) SetDeadline(t time.Time) error {
@@ -99,4 +102,18 @@ func (c hastyConn) SetDeadline(t time.Time) error {
 		t = latest
 	}
 	return c.Conn.SetDeadline(t)
+}
+
+// closeConn closes a connection, which may be nil.
+func closeConn(conn *pgx.Conn) {
+	if conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = conn.Close(ctx)
+	select {
+	case <-conn.PgConn().CleanupDone():
+	case <-ctx.Done():
+	}
 }

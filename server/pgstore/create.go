@@ -8,53 +8,55 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// Create implements server.Store. A name that is free is left to whoever has waited for it longest, on any server: a create that
-// has queued is then answered ErrHeld, one that has not waits until the other has taken the name, or has had time enough to.
-func (s *Store) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+// Create implements [store.Store]. A free name is left to the waiter of any server that has waited
+// longest. A create that has waited less then returns ErrHeld; one that has not waited at all
+// retries until that waiter has the name, or has had its time.
+func (s *Store) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
 	id, ok := parseID(in.ID)
 	if !ok {
-		return server.Lock{}, fmt.Errorf("relukko: lock %q: %q is no UUID", in.Name, in.ID)
+		return store.Lock{}, fmt.Errorf("relukko: lock %q: %q is not a UUID", in.Name, in.ID)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	leaving, stop := context.WithTimeout(ctx, callTimeout/2) // so that the last try has its time
+	leaving, stop := context.WithTimeout(ctx, callTimeout/2) // the last try needs time as well
 	defer stop()
 	for pause := 2 * time.Millisecond; ; pause *= 2 {
 		lock, outcome, leave, err := s.create(ctx, id, in)
 		switch {
 		case violates(err, codeUnique, nameConstraint):
-			continue // somebody has got round create_lock
-		case inDoubt(err):
-			// The commit may have gone through, only its answer is lost.
+			continue // another create was faster
+		case unknownOutcome(err):
 			if lock, ok = s.findCreated(id, in.Name); !ok {
-				return server.Lock{}, err
+				return store.Lock{}, err
 			}
 		case err != nil:
-			return server.Lock{}, err
+			return store.Lock{}, err
 		case outcome == calledOff:
-			return server.Lock{}, server.ErrCalledOff
+			return store.Lock{}, store.ErrCalledOff
 		case outcome == held:
-			s.lookout.held(in, lock)
-			return lock, server.ErrHeld
+			s.tracker.held(in, lock)
+			return lock, store.ErrHeld
 		case outcome == left && in.Waited > 0:
-			s.lookout.left(in.Name, leave)
-			return server.Lock{}, server.ErrHeld
+			s.tracker.left(in.Name, leave)
+			return store.Lock{}, store.ErrHeld
 		case outcome == left:
 			if !sleep(leaving, min(pause, leave)) {
-				return server.Lock{}, server.ErrHeld
+				return store.Lock{}, store.ErrHeld
 			}
 			continue
 		}
-		s.lookout.made(in.Name)
-		s.tell(server.EventCreated, lock)
+		s.tracker.made(in.Name)
+		s.tell(store.EventCreated, lock)
 		return lock, nil
 	}
 }
 
-func (s *Store) create(ctx context.Context, id pgtype.UUID, in server.NewLock) (lock server.Lock, outcome int, leave time.Duration, err error) {
+func (s *Store) create(ctx context.Context, id pgtype.UUID, in store.NewLock) (
+	lock store.Lock, outcome int, leave time.Duration, err error,
+) {
 	var c creation
 	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, createSQL, s.createArgs(id, in)...).Scan(c.fields()...)
@@ -65,20 +67,20 @@ func (s *Store) create(ctx context.Context, id pgtype.UUID, in server.NewLock) (
 	return lock, c.outcome, c.until(), err
 }
 
-// createArgs are the arguments of createSQL.
-func (s *Store) createArgs(id pgtype.UUID, in server.NewLock) []any {
+// createArgs returns the arguments of createSQL.
+func (s *Store) createArgs(id pgtype.UUID, in store.NewLock) []any {
 	return []any{id, in.Name, in.Creator, in.IP, in.TTL, markOf(in), in.Waited, s.id}
 }
 
-// markOf answers nil where there is no mark.
-func markOf(in server.NewLock) *string {
+// markOf returns the mark, or nil if there is none.
+func markOf(in store.NewLock) *string {
 	if in.Mark == "" {
 		return nil
 	}
 	return &in.Mark
 }
 
-// creation takes what createSQL answers.
+// creation is a row that createSQL returns.
 type creation struct {
 	outcome int
 	leave   *time.Duration
@@ -87,7 +89,7 @@ type creation struct {
 
 func (c *creation) fields() []any { return append([]any{&c.outcome, &c.leave}, c.row.fields()...) }
 
-// until answers for how long the name is left to another server.
+// until returns how long the name is left to another server.
 func (c *creation) until() time.Duration {
 	if c.leave == nil {
 		return 0
@@ -95,23 +97,12 @@ func (c *creation) until() time.Duration {
 	return *c.leave
 }
 
-// findCreated answers the lock that a create has made whose answer was lost.
-func (s *Store) findCreated(id pgtype.UUID, name string) (server.Lock, bool) {
+// findCreated returns the lock of a create whose outcome is unknown.
+func (s *Store) findCreated(id pgtype.UUID, name string) (store.Lock, bool) {
 	var r row
-	err := s.call(context.Background(), findTimeout, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, findSQL, id, name).Scan(r.fields()...)
-	})
+	err := s.call(context.Background(), findTimeout,
+		func(ctx context.Context, conn *pgx.Conn) error {
+			return conn.QueryRow(ctx, findSQL, id, name).Scan(r.fields()...)
+		})
 	return r.lock(), err == nil
-}
-
-// sleep answers false when ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

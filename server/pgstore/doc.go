@@ -43,7 +43,7 @@
 //
 // # When PostgreSQL is gone
 //
-// Calls answer [server.ErrUnavailable], which servers answer with 503: at once where connections are refused, else after two seconds
+// Calls answer [store.ErrUnavailable], which servers answer with 503: at once where connections are refused, else after two seconds
 // (three for a create whose answer was lost, and for a list). Nothing needs to be restarted; connections are made anew when it is back. A create
 // whose answer was lost is looked up by its id. What says ErrUnavailable all the same may have happened, or yet happen; of creates
 // in that doubt the server deletes what came of them (see [server.Store]).
@@ -80,7 +80,7 @@
 //
 //	GRANT USAGE ON SCHEMA relukko_go TO relukko;
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA relukko_go TO relukko;
-//	GRANT USAGE ON ALL SEQUENCES IN SCHEMA relukko_go TO relukko;
+//	GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA relukko_go TO relukko;
 //
 // and EXECUTE on the functions, which everybody has by default. The tables are small and change all the time. Transactions that
 // stay open for hours anywhere in the same database keep autovacuum from clearing up behind them; let it run.

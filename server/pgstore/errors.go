@@ -11,16 +11,17 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/puddle/v2"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// SQLSTATEs, and classes of them, that say that the database can't do now what it could do at another time.
+// transient has the SQLSTATEs, and classes of them, that say that the database may be able to do it
+// later.
 var transient = []string{
 	"08",    // connection exceptions
 	"53",    // insufficient resources: connections, memory, disk
 	"57",    // operator intervention: shutting down, starting up, a time-out
 	"40",    // rolled back: deadlock and the like
-	"55P03", // a lock was not to be had in time
+	"55P03", // a lock was not free in time
 	"25006", // read-only: this one is not the primary any more
 }
 
@@ -32,8 +33,11 @@ const (
 	timeConstraint = "locks_expires_at_in_range"
 )
 
-// errReadOnly is what a standby would say to a change.
-var errReadOnly = &pgconn.PgError{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: codeReadOnly, Message: "the database takes no changes"}
+// errReadOnly is what a standby returns for a change.
+var errReadOnly = &pgconn.PgError{
+	Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: codeReadOnly,
+	Message: "the database takes no changes",
+}
 
 // notSentError is an error from before anything was sent.
 type notSentError struct{ err error }
@@ -41,16 +45,16 @@ type notSentError struct{ err error }
 func (e *notSentError) Error() string { return e.err.Error() }
 func (e *notSentError) Unwrap() error { return e.err }
 
-// Is says that it is server.ErrNotDone, too.
-func (e *notSentError) Is(target error) bool { return target == server.ErrNotDone }
+// Is reports whether target is store.ErrNotDone.
+func (e *notSentError) Is(target error) bool { return target == store.ErrNotDone }
 
-// classify makes a server.ErrUnavailable of what may be gone when tried again. Other errors stay what they are.
+// classify returns an error that is store.ErrUnavailable for what may succeed later.
 func classify(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case unavailable(err):
-		return fmt.Errorf("%w: PostgreSQL: %w", server.ErrUnavailable, err)
+		return fmt.Errorf("%w: PostgreSQL: %w", store.ErrUnavailable, err)
 	default:
 		return fmt.Errorf("relukko: PostgreSQL: %w", err)
 	}
@@ -74,17 +78,18 @@ func unavailable(err error) bool {
 		errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, puddle.ErrClosedPool)
 }
 
-// inDoubt tells whether a statement that ended with err may have been carried out all the same.
-func inDoubt(err error) bool {
+// unknownOutcome reports whether a statement that ended with err may have been carried out.
+func unknownOutcome(err error) bool {
 	var notSent *notSentError
 	if errors.As(err, &notSent) || pgconn.SafeToRetry(err) || !unavailable(err) {
 		return false
 	}
 	var pg *pgconn.PgError
-	return !errors.As(err, &pg) || pg.SeverityUnlocalized != "ERROR" // an ERROR rolls back; a FATAL may come after the commit
+	// An ERROR rolls back. A FATAL may come after the commit.
+	return !errors.As(err, &pg) || pg.SeverityUnlocalized != "ERROR"
 }
 
-// violates tells whether err is that the constraint does not hold.
+// violates reports whether err is a violation of the constraint.
 func violates(err error, code, constraint string) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == code && pg.ConstraintName == constraint

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -16,17 +16,18 @@ const (
 	maxPayload = 7999         // bytes that a notification may have
 )
 
-// kinds are the kinds of events as they travel. They are for ever: programs of several versions talk to each other.
-var kinds = map[server.EventKind]string{
-	server.EventCreated:   "created",
-	server.EventUpdated:   "updated",
-	server.EventDeleted:   "deleted",
-	server.EventCalledOff: "called off",
-	server.EventMissed:    "missed",
-	server.EventFree:      "free",
+// kinds are the kinds of events in notifications. They must not change: programs of several
+// versions talk to each other.
+var kinds = map[store.EventKind]string{
+	store.EventCreated:   "created",
+	store.EventUpdated:   "updated",
+	store.EventDeleted:   "deleted",
+	store.EventCalledOff: "called off",
+	store.EventMissed:    "missed",
+	store.EventFree:      "free",
 }
 
-// message is an event as it travels, one line of JSON. Times are microseconds since 1970.
+// message is an event in a notification, one line of JSON. Times are in microseconds since 1970.
 type message struct {
 	Kind    string  `json:"k"`
 	ID      string  `json:"i,omitempty"`
@@ -40,12 +41,13 @@ type message struct {
 	Mark    string  `json:"m,omitempty"`
 }
 
-func encode(e server.Event) []byte {
+func encode(e store.Event) []byte {
 	l := &e.Lock
 	m := message{Kind: kinds[e.Kind], Name: l.Name, Mark: e.Mark}
 	if l.ID != "" {
 		m.ID, m.Creator, m.IP, m.Token = l.ID, l.Creator, l.IP, l.FencingToken
-		m.Expires, m.Created, m.Updated = l.ExpiresAt.UnixMicro(), l.CreatedAt.UnixMicro(), l.UpdatedAt.UnixMicro()
+		m.Expires, m.Created = l.ExpiresAt.UnixMicro(), l.CreatedAt.UnixMicro()
+		m.Updated = l.UpdatedAt.UnixMicro()
 	}
 	var line bytes.Buffer
 	enc := json.NewEncoder(&line)
@@ -54,40 +56,41 @@ func encode(e server.Event) []byte {
 	return bytes.TrimSuffix(line.Bytes(), []byte("\n"))
 }
 
-// decode answers the zero Event for a kind that it does not know: that of a later version, which has to make do without us.
-func decode(line string) (server.Event, error) {
+// decode returns the zero Event for a kind that it does not know, which a later version may send.
+func decode(line string) (store.Event, error) {
 	var m message
 	if err := json.Unmarshal([]byte(line), &m); err != nil {
-		return server.Event{}, err
+		return store.Event{}, err
 	}
 	for kind, text := range kinds {
 		if text != m.Kind {
 			continue
 		}
-		e := server.Event{Kind: kind, Lock: server.Lock{Name: m.Name}, Mark: m.Mark}
+		e := store.Event{Kind: kind, Lock: store.Lock{Name: m.Name}, Mark: m.Mark}
 		if m.ID != "" {
-			e.Lock = server.Lock{
+			e.Lock = store.Lock{
 				ID: m.ID, Name: m.Name, Creator: m.Creator, IP: m.IP, FencingToken: m.Token,
-				ExpiresAt: fromMicro(m.Expires), CreatedAt: fromMicro(m.Created), UpdatedAt: fromMicro(m.Updated),
+				ExpiresAt: fromMicro(m.Expires), CreatedAt: fromMicro(m.Created),
+				UpdatedAt: fromMicro(m.Updated),
 			}
 		}
 		return e, nil
 	}
-	return server.Event{}, nil
+	return store.Event{}, nil
 }
 
 func fromMicro(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
-// pack puts events into as few payloads as hold them. Each begins with a line that says who sends it. An event that is too large
-// for any becomes an EventMissed.
-func pack(sender int64, events []server.Event) []string {
+// pack puts events into as few payloads as hold them. Each begins with a line that names the
+// sender. An event that is too large becomes an EventMissed.
+func pack(sender int64, events []store.Event) []string {
 	head := strconv.AppendInt(nil, sender, 16)
 	var payloads []string
 	payload := bytes.NewBuffer(bytes.Clone(head))
 	for _, e := range events {
 		line := encode(e)
 		if len(head)+1+len(line) > maxPayload {
-			line = encode(server.Event{Kind: server.EventMissed})
+			line = encode(store.Event{Kind: store.EventMissed})
 		}
 		if payload.Len()+1+len(line) > maxPayload {
 			payloads = append(payloads, payload.String())
@@ -102,8 +105,8 @@ func pack(sender int64, events []server.Event) []string {
 
 var errPayload = errors.New("relukko: not understood")
 
-// unpack answers who sent a payload, and its events; with an error also those that were understood.
-func unpack(payload string) (sender int64, events []server.Event, err error) {
+// unpack returns the sender of a payload, and its events; with an error, those it understood.
+func unpack(payload string) (sender int64, events []store.Event, err error) {
 	head, rest, _ := strings.Cut(payload, "\n")
 	if sender, err = strconv.ParseInt(head, 16, 64); err != nil {
 		return 0, nil, errPayload

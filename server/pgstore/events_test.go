@@ -7,15 +7,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // largest is an event about the largest lock that the server lets through.
-func largest() server.Event {
+func largest() store.Event {
 	creator := strings.Repeat(`"`, 1024)
 	at := time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
-	return server.Event{Kind: server.EventUpdated, Lock: server.Lock{
+	return store.Event{Kind: store.EventUpdated, Lock: store.Lock{
 		ID: newID(), Name: strings.Repeat(`\`, 255), Creator: &creator, IP: "2001:db8:1234:5678:9abc:def0:1234:5678%interface-0",
 		ExpiresAt: at, CreatedAt: at, UpdatedAt: at, FencingToken: 1<<63 - 1,
 	}}
@@ -24,11 +24,11 @@ func largest() server.Event {
 // TestPayloadsHoldWhatIsToBeTold: each as much as PostgreSQL takes, nothing lost.
 func TestPayloadsHoldWhatIsToBeTold(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 3, 100} {
-		var events []server.Event
+		var events []store.Event
 		for range n {
-			events = append(events, largest(), server.Event{Kind: server.EventCalledOff, Mark: "k3v9x2m4q7ab"})
+			events = append(events, largest(), store.Event{Kind: store.EventCalledOff, Mark: "k3v5x2m4q7ab"})
 		}
-		var got []server.Event
+		var got []store.Event
 		payloads := pgstore.Pack(-42, events)
 		for _, payload := range payloads {
 			require.LessOrEqual(t, len(payload), pgstore.MaxPayload)
@@ -43,7 +43,7 @@ func TestPayloadsHoldWhatIsToBeTold(t *testing.T) {
 }
 
 func FuzzUnpack(f *testing.F) {
-	for _, payload := range append(pgstore.Pack(1, []server.Event{largest()}), "", "\n", "-3e\n{", "zz\n{}", "1\n\n{}\n[]\nnull") {
+	for _, payload := range append(pgstore.Pack(1, []store.Event{largest()}), "", "\n", "-3e\n{", "zz\n{}", "1\n\n{}\n[]\nnull") {
 		f.Add(payload)
 	}
 	f.Fuzz(func(t *testing.T, payload string) {
@@ -51,7 +51,7 @@ func FuzzUnpack(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var again []server.Event
+		var again []store.Event
 		for _, p := range pgstore.Pack(sender, events) {
 			_, some, err := pgstore.Unpack(p)
 			require.NoError(t, err)

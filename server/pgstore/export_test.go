@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const MaxPayload = maxPayload
@@ -19,9 +19,9 @@ var (
 
 // Listens tells whether notifications are heard right now.
 func (s *Store) Listens() bool {
-	s.lookout.mu.Lock()
-	defer s.lookout.mu.Unlock()
-	return !s.lookout.deaf
+	s.tracker.mu.Lock()
+	defer s.tracker.mu.Unlock()
+	return !s.tracker.unheard
 }
 
 // Heeded tells whether the store thinks that somebody listens to it.
@@ -41,7 +41,7 @@ func (s *Store) WithConn(ctx context.Context, f func(context.Context, *pgx.Conn)
 }
 
 // Tell notifies the other servers of anything.
-func (s *Store) Tell(e server.Event) { s.notifier.add(e) }
+func (s *Store) Tell(e store.Event) { s.notifier.add(e) }
 
 // Statements are those that must not read more rows than they are about, with arguments.
 func Statements(name string, id pgtype.UUID) map[string][]any {

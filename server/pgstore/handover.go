@@ -7,44 +7,52 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// handOverLocksSQL takes what create_lock takes, in the same order, before the row of the lock to be deleted is locked: a
-// CallOff that has a mark waits for rows, so whoever has a row must not wait for a mark.
+// handOverLocksSQL takes the advisory locks of create_lock, in the same order, before the row of
+// the lock to be deleted is locked. A CallOff that holds a mark waits for rows, so a transaction
+// that holds a row must not wait for a mark.
 const handOverLocksSQL = `SELECT
-	CASE WHEN $1::text IS NOT NULL THEN pg_advisory_xact_lock_shared(1919708011, hashtext($1::text)) END,
+	CASE WHEN $1::text IS NOT NULL
+		THEN pg_advisory_xact_lock_shared(1919708011, hashtext($1::text)) END,
 	pg_advisory_xact_lock(1919708012, hashtext($2::text))`
 
-// HandOver implements server.HandOverStore, in one round trip and one commit. The name goes to whoever has waited for it
-// longest: if he queues on another server, next is answered ErrHeld, and the other server hears of the deletion.
-func (s *Store) HandOver(ctx context.Context, id string, next server.NewLock) (both server.Handover, err error) {
+// HandOver implements [store.Store], in one round trip and one commit. The name goes to the waiter
+// that has waited longest. If that is one of another server, the create reports ErrHeld, and the
+// other server hears of the deletion.
+func (s *Store) HandOver(ctx context.Context, id string, next store.NewLock) (
+	both store.Handover, err error,
+) {
 	old, ok := parseID(id)
 	its, fine := parseID(next.ID)
 	if !ok || !fine {
-		return both, fmt.Errorf("relukko: lock %q: %q or %q is no UUID", next.Name, id, next.ID)
+		return both, fmt.Errorf("relukko: lock %q: %q or %q is not a UUID",
+			next.Name, id, next.ID)
 	}
 	var deleted row
 	var created creation
 	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
-		all := new(pgx.Batch) // in one transaction, with one answer
+		all := new(pgx.Batch) // in one transaction
 		all.Queue(handOverLocksSQL, markOf(next), next.Name)
 		all.Queue(deleteSQL, old).QueryRow(func(row pgx.Row) error {
 			err := row.Scan(deleted.fields()...)
 			if errors.Is(err, pgx.ErrNoRows) {
-				both.DeleteErr = server.ErrGone
+				both.DeleteErr = store.ErrGone
 				return nil
 			}
 			return err
 		})
-		all.Queue(createSQL, s.createArgs(its, next)...).QueryRow(func(row pgx.Row) error { return row.Scan(created.fields()...) })
+		all.Queue(createSQL, s.createArgs(its, next)...).QueryRow(func(row pgx.Row) error {
+			return row.Scan(created.fields()...)
+		})
 		return conn.SendBatch(ctx, all).Close()
 	})
 	if err != nil {
-		if inDoubt(err) {
-			s.lookout.doubt(id, next.Name)
+		if unknownOutcome(err) {
+			s.tracker.outcomeUnknown(id, next.Name)
 		}
-		return server.Handover{}, err
+		return store.Handover{}, err
 	}
 	if both.DeleteErr == nil {
 		both.Deleted = deleted.lock()
@@ -53,16 +61,16 @@ func (s *Store) HandOver(ctx context.Context, id string, next server.NewLock) (b
 	both.Created = created.lock()
 	switch created.outcome {
 	case made:
-		s.lookout.made(next.Name)
-		s.tell(server.EventCreated, both.Created)
+		s.tracker.made(next.Name)
+		s.tell(store.EventCreated, both.Created)
 	case calledOff:
-		both.CreateErr = server.ErrCalledOff
+		both.CreateErr = store.ErrCalledOff
 	case held:
-		s.lookout.held(next, both.Created)
-		both.CreateErr = server.ErrHeld
+		s.tracker.held(next, both.Created)
+		both.CreateErr = store.ErrHeld
 	case left:
-		s.lookout.left(next.Name, created.until())
-		both.CreateErr = server.ErrHeld
+		s.tracker.left(next.Name, created.until())
+		both.CreateErr = store.ErrHeld
 	}
 	return both, nil
 }

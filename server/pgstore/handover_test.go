@@ -7,10 +7,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-func queuedLock(name string) server.NewLock {
+func queuedLock(name string) store.NewLock {
 	in := newLock(name)
 	in.Waited = time.Second
 	return in
@@ -22,7 +22,7 @@ func TestAHandOverIsHeardElsewhere(t *testing.T) {
 	s, other := open(t, url), open(t, url)
 	ear := listen(t, other)
 	held := create(t, s, newLock("robot-arm-1"))
-	require.Equal(t, held, ear.until(server.EventCreated).Lock)
+	require.Equal(t, held, ear.until(store.EventCreated).Lock)
 	sql(t, url, `CREATE TABLE relukko_go.transactions AS SELECT txid_current() AS id, ''::text AS what WHERE false;
 		CREATE FUNCTION relukko_go.note() RETURNS trigger LANGUAGE plpgsql AS
 			$$ BEGIN INSERT INTO relukko_go.transactions VALUES (txid_current(), TG_OP); RETURN NULL; END $$;
@@ -32,10 +32,10 @@ func TestAHandOverIsHeardElsewhere(t *testing.T) {
 	require.Equal(t, held, both.Deleted)
 	require.NoError(t, both.CreateErr)
 	deleted := ear.next()
-	require.Equal(t, server.EventDeleted, deleted.Kind)
+	require.Equal(t, store.EventDeleted, deleted.Kind)
 	require.Equal(t, held, deleted.Lock)
 	created := ear.next()
-	require.Equal(t, server.EventCreated, created.Kind)
+	require.Equal(t, store.EventCreated, created.Kind)
 	require.Equal(t, both.Created, created.Lock)
 	var seen string
 	query(t, url, &seen, `SELECT string_agg(what, ', ' ORDER BY what) || ' in ' || count(DISTINCT id) FROM relukko_go.transactions`)
@@ -51,14 +51,14 @@ func TestAHandOverLeavesTheNameToWhoWaitedLonger(t *testing.T) {
 	elder := queuedLock("robot-arm-1")
 	elder.Waited = 10 * time.Second
 	_, err := other.Create(t.Context(), elder)
-	require.ErrorIs(t, err, server.ErrHeld)
+	require.ErrorIs(t, err, store.ErrHeld)
 	both, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
 	require.NoError(t, err)
 	require.NoError(t, both.DeleteErr)
 	require.Equal(t, held, both.Deleted)
-	require.Equal(t, server.ErrHeld, both.CreateErr)
+	require.Equal(t, store.ErrHeld, both.CreateErr)
 	require.Zero(t, both.Created)
-	require.Equal(t, held, ear.until(server.EventDeleted).Lock)
+	require.Equal(t, held, ear.until(store.EventDeleted).Lock)
 	made := create(t, other, elder)
 
 	both, err = other.HandOver(t.Context(), made.ID, queuedLock("robot-arm-1"))
@@ -76,11 +76,11 @@ func TestAHandOverThatIsNotCommitted(t *testing.T) {
 		CREATE CONSTRAINT TRIGGER refused AFTER INSERT ON relukko_go.locks DEFERRABLE INITIALLY DEFERRED
 			FOR EACH ROW EXECUTE FUNCTION relukko_go.refuse()`)
 	_, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
-	require.ErrorIs(t, err, server.ErrUnavailable)
+	require.ErrorIs(t, err, store.ErrUnavailable)
 	require.ErrorContains(t, err, "not today")
 	locks, err := s.List(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []server.Lock{held}, locks)
+	require.Equal(t, []store.Lock{held}, locks)
 	sql(t, url, `DROP TRIGGER refused ON relukko_go.locks`)
 	both, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
 	require.NoError(t, err)
@@ -93,7 +93,7 @@ func TestTheAnswerToAHandOverIsLost(t *testing.T) {
 	url := postgres.Database(t)
 	p := through(t, url)
 	n := startNode(t, p.url)
-	require.Eventually(t, n.store.Listens, soon, time.Millisecond)
+	require.Eventually(t, n.st.Listens, soon, time.Millisecond)
 	held := n.create(t.Context(), "robot-arm-1", 0)
 	line := []<-chan answer{n.queue(t.Context(), "robot-arm-1"), n.queue(t.Context(), "robot-arm-1")}
 	next := func() {
@@ -118,7 +118,7 @@ func TestTheAnswerToAHandOverIsLost(t *testing.T) {
 	n.delete(held.ID)
 	n.delete(receive(t, line[0]).ID)
 	n.delete(receive(t, line[1]).ID)
-	locks, err := n.store.List(t.Context())
+	locks, err := n.st.List(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, locks, "none that nobody knows of")
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -20,27 +20,29 @@ const (
 
 var (
 	errClosed = errors.New("relukko: the store is closed")
-	errNoEcho = errors.New("relukko: notifications are sent but do not arrive: is there a pooler in transaction mode?")
+	errNoEcho = errors.New("relukko: notifications are sent but do not arrive: " +
+		"is there a pooler in transaction mode?")
 )
 
-// Watch implements server.Store. When the connection breaks it is made anew, for as long as it takes; meanwhile the store looks
-// for locks that are gone more often. There must be no more than one Watch at a time.
-func (s *Store) Watch(ctx context.Context, hear func(server.Event)) error {
+// Watch implements [store.Store]. When its connection breaks, it connects again, for as long as
+// that takes; meanwhile the store checks more often whether locks are gone. There must be only one
+// Watch at a time.
+func (s *Store) Watch(ctx context.Context, hear func(store.Event)) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.closed, cancel)()
 
-	events := make(chan server.Event, 64)
-	say := func(e server.Event) {
+	events := make(chan store.Event, 64)
+	say := func(e store.Event) {
 		select {
 		case events <- e:
 		case <-ctx.Done():
 		}
 	}
 	wg.Go(func() { s.listen(ctx, say) })
-	wg.Go(func() { s.look(ctx, say) })
+	wg.Go(func() { s.poll(ctx, say) })
 	for {
 		select {
 		case e := <-events:
@@ -54,8 +56,8 @@ func (s *Store) Watch(ctx context.Context, hear func(server.Event)) error {
 	}
 }
 
-// listen says what the other servers notify of, until ctx ends.
-func (s *Store) listen(ctx context.Context, say func(server.Event)) {
+// listen says what the other servers notify, until ctx ends.
+func (s *Store) listen(ctx context.Context, say func(store.Event)) {
 	for failures := 0; ; failures++ {
 		heard, err := s.listenOnce(ctx, say)
 		if ctx.Err() != nil {
@@ -63,10 +65,11 @@ func (s *Store) listen(ctx context.Context, say func(server.Event)) {
 		}
 		if heard {
 			failures = 0
-			s.pool.Reset() // what ended this connection has most likely ended the idle ones too
+			s.pool.Reset() // the idle connections are probably broken as well
 		}
 		if failures == 0 {
-			s.log.Warn("other servers on the same database can't be heard now, their news are looked up", "error", err)
+			s.log.Warn("other servers on the same database can't be heard now, polling instead",
+				"error", err)
 		}
 		if !sleep(ctx, backoff(failures)) {
 			return
@@ -74,18 +77,18 @@ func (s *Store) listen(ctx context.Context, say func(server.Event)) {
 	}
 }
 
-// listenOnce listens on one connection until that breaks, and tells whether it got to the point of hearing anything.
-func (s *Store) listenOnce(ctx context.Context, say func(server.Event)) (heard bool, err error) {
+// listenOnce listens on one connection until that breaks. It reports whether it began to hear.
+func (s *Store) listenOnce(ctx context.Context, say func(store.Event)) (heard bool, err error) {
 	conn, err := s.beginToListen(ctx)
 	defer closeConn(conn)
 	if err != nil {
 		return false, err
 	}
-	s.lookout.setDeaf(false)
-	defer s.lookout.setDeaf(true)
-	defer s.notifier.heeded.Store(true) // for all that is known
+	s.tracker.setUnheard(false)
+	defer s.tracker.setUnheard(true)
+	defer s.notifier.heeded.Store(true) // as it is not known any more
 	s.log.Info("other servers on the same database are heard")
-	say(server.Event{Kind: server.EventMissed})
+	say(store.Event{Kind: store.EventMissed})
 	for {
 		n, err := s.nextNotification(ctx, conn)
 		if err != nil {
@@ -97,18 +100,18 @@ func (s *Store) listenOnce(ctx context.Context, say func(server.Event)) (heard b
 		}
 		s.notifier.heed()
 		if err != nil {
-			events = append(events, server.Event{Kind: server.EventMissed})
+			events = append(events, store.Event{Kind: store.EventMissed})
 		}
 		for _, e := range events {
-			if e.Kind == server.EventDeleted {
-				s.lookout.free(e.Lock)
+			if e.Kind == store.EventDeleted {
+				s.tracker.free(e.Lock)
 			}
 			say(e)
 		}
 	}
 }
 
-// beginToListen answers a connection that is known to hear notifications.
+// beginToListen returns a connection that is known to hear notifications.
 func (s *Store) beginToListen(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, setUpTimeout)
 	defer cancel()
@@ -119,14 +122,16 @@ func (s *Store) beginToListen(ctx context.Context) (*pgx.Conn, error) {
 	if _, err := conn.Exec(ctx, `LISTEN `+channel); err != nil {
 		return conn, err
 	}
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock_shared($1, $2)`, advisoryClass, presenceKey); err != nil {
+	const presenceSQL = `SELECT pg_advisory_lock_shared($1, $2)`
+	if _, err := conn.Exec(ctx, presenceSQL, advisoryClass, presenceKey); err != nil {
 		return conn, err
 	}
 	if err := s.countOthers(ctx, conn); err != nil {
 		return conn, err
 	}
-	// A pooler may have let another session listen than the one that is asked next. To the others it says that we are here.
-	if _, err := conn.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, pack(s.id, nil)[0]); err != nil {
+	// Behind a pooler another session may be the one that listens. The notification also tells the
+	// others that this server listens.
+	if _, err := conn.Exec(ctx, notifySQL, channel, pack(s.id, nil)); err != nil {
 		return conn, err
 	}
 	ctx, cancel = context.WithTimeout(ctx, testTimeout)
@@ -143,10 +148,11 @@ func (s *Store) beginToListen(ctx context.Context) (*pgx.Conn, error) {
 	}
 }
 
-// countOthers finds out whether other servers listen, so that there is something to be told to somebody. Each has a share of
-// one advisory lock, for as long as its session lives. One that comes later makes itself heard.
+// countOthers finds out whether other servers listen, and notifications make sense. Each holds a
+// share of one advisory lock while its session lives. One that comes later sends a notification.
 func (s *Store) countOthers(ctx context.Context, conn *pgx.Conn) error {
-	const sql = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND pid <> pg_backend_pid()
+	const sql = `SELECT count(*) FROM pg_locks
+		WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND pid <> pg_backend_pid()
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 	var others int
 	err := conn.QueryRow(ctx, sql, advisoryClass, presenceKey).Scan(&others)
@@ -156,8 +162,10 @@ func (s *Store) countOthers(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// nextNotification waits for one, and makes sure that the connection is alive while none comes.
-func (s *Store) nextNotification(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) {
+// nextNotification waits for a notification, and tests the connection while none comes.
+func (s *Store) nextNotification(
+	ctx context.Context, conn *pgx.Conn,
+) (*pgconn.Notification, error) {
 	for {
 		quiet, cancel := context.WithTimeout(ctx, quietFor)
 		n, err := conn.WaitForNotification(quiet)

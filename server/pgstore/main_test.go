@@ -2,6 +2,7 @@ package pgstore_test
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -11,8 +12,8 @@ import (
 	"go.uber.org/goleak"
 
 	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 
@@ -30,16 +31,20 @@ func TestStore(t *testing.T) {
 		sql(t, url, `TRUNCATE relukko_go.locks, relukko_go.called_off, relukko_go.waiting`) // much faster than another database
 		return open(t, url)
 	}
-	storetest.Run(t, func(t *testing.T) server.Store { return another(t) })
-	storetest.RunHandOver(t, func(t *testing.T) server.HandOverStore { return another(t) })
+	storetest.Run(t, func(t *testing.T) store.Store { return another(t) })
 }
 
-func open(t testing.TB, url string, opts ...pgstore.Option) *pgstore.Store {
+func open(t testing.TB, url string) *pgstore.Store {
+	t.Helper()
+	return openWithLog(t, url, nil)
+}
+
+func openWithLog(t testing.TB, url string, log *slog.Logger) *pgstore.Store {
 	t.Helper()
 	if _, measured := t.(*testing.B); !measured {
 		url += "&pool_max_conns=5" // each is a process that has to be started; and so they are waited for, too
 	}
-	s, err := pgstore.Open(context.Background(), url, opts...)
+	s, err := pgstore.Open(context.Background(), url, log)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
@@ -66,11 +71,11 @@ func empty(t testing.TB) string {
 	return url
 }
 
-func newLock(name string) server.NewLock {
-	return server.NewLock{ID: newID(), Name: name, IP: "192.0.2.7", TTL: time.Minute}
+func newLock(name string) store.NewLock {
+	return store.NewLock{ID: newID(), Name: name, IP: "192.0.2.7", TTL: time.Minute}
 }
 
-func create(t testing.TB, s *pgstore.Store, in server.NewLock) server.Lock {
+func create(t testing.TB, s *pgstore.Store, in store.NewLock) store.Lock {
 	t.Helper()
 	lock, err := s.Create(context.Background(), in)
 	require.NoError(t, err)
@@ -96,37 +101,37 @@ func sql(t testing.TB, url, statement string, args ...any) {
 // ear hears what a store's Watch says.
 type ear struct {
 	t      testing.TB
-	events chan server.Event
+	events chan store.Event
 }
 
 // listen begins to watch, and returns when the store hears the others.
 func listen(t testing.TB, s *pgstore.Store) *ear {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &ear{t, make(chan server.Event, 1000)}
+	e := &ear{t, make(chan store.Event, 1000)}
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = s.Watch(ctx, func(event server.Event) { e.events <- event }) })
+	wg.Go(func() { _ = s.Watch(ctx, func(event store.Event) { e.events <- event }) })
 	t.Cleanup(func() {
 		cancel()
 		wg.Wait()
 	})
-	require.Equal(t, server.EventMissed, e.next().Kind)
+	require.Equal(t, store.EventMissed, e.next().Kind)
 	return e
 }
 
-func (e *ear) next() server.Event {
+func (e *ear) next() store.Event {
 	e.t.Helper()
 	select {
 	case event := <-e.events:
 		return event
 	case <-time.After(soon):
 		require.Fail(e.t, "nothing is heard")
-		return server.Event{}
+		return store.Event{}
 	}
 }
 
 // until answers the next event of that kind.
-func (e *ear) until(kind server.EventKind) server.Event {
+func (e *ear) until(kind store.EventKind) store.Event {
 	e.t.Helper()
 	for {
 		if event := e.next(); event.Kind == kind {

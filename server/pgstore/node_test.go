@@ -17,10 +17,10 @@ import (
 
 // node is a server on a store of its own, one of several on one database.
 type node struct {
-	t     testing.TB
-	url   string
-	store *pgstore.Store
-	srv   *server.Server
+	t   testing.TB
+	url string
+	st  *pgstore.Store
+	srv *server.Server
 }
 
 // startNodes starts servers that hear each other.
@@ -36,15 +36,15 @@ func startNodesOn(t testing.TB, url string, n int, opts ...server.Option) (nodes
 		nodes = append(nodes, startNode(t, url, opts...))
 	}
 	for _, n := range nodes {
-		require.Eventually(t, func() bool { return n.store.Listens() && n.store.Heeded() == (len(nodes) > 1) }, soon, time.Millisecond)
+		require.Eventually(t, func() bool { return n.st.Listens() && n.st.Heeded() == (len(nodes) > 1) }, soon, time.Millisecond)
 	}
 	return nodes
 }
 
 func startNode(t testing.TB, url string, opts ...server.Option) *node {
 	t.Helper()
-	n := &node{t: t, url: url, store: open(t, url)}
-	n.srv = server.New(n.store, append([]server.Option{server.WithAPIKeys("key"), server.WithGrace(0)}, opts...)...)
+	n := &node{t: t, url: url, st: open(t, url)}
+	n.srv = server.New(n.st, append([]server.Option{server.WithAPIKeys("key"), server.WithGrace(0)}, opts...)...)
 	t.Cleanup(func() { require.NoError(t, n.srv.Shutdown(context.Background())) })
 	return n
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestAReleaseWakesAWaiterElsewhere within a round trip or two.
@@ -163,7 +163,7 @@ func TestAServerThatEndsHasNoTurn(t *testing.T) {
 	in := newLock("robot-arm-1")
 	in.Waited = time.Second
 	_, err := ending.Create(t.Context(), in)
-	require.ErrorIs(t, err, server.ErrHeld)
+	require.ErrorIs(t, err, store.ErrHeld)
 	require.NoError(t, ending.Close())
 	remove(t, s, held.ID)
 	in = newLock("robot-arm-1")
@@ -194,7 +194,7 @@ func TestADeadServerHasATurn(t *testing.T) {
 
 	// What nobody asks for is swept.
 	sql(t, url, `INSERT INTO relukko_go.waiting VALUES ('robot-arm-2', 1, clock_timestamp(), clock_timestamp())`)
-	_, _, err := n.store.Sweep(t.Context(), 0)
+	_, _, err := n.st.Sweep(t.Context(), 0)
 	require.NoError(t, err)
 	query(t, url, &left, `SELECT count(*) FROM relukko_go.waiting`)
 	require.Zero(t, left)
@@ -203,7 +203,7 @@ func TestADeadServerHasATurn(t *testing.T) {
 // TestATurnIsTaken in the order of waiting; that of one server does not depend on who asks first.
 func TestATurnIsTaken(t *testing.T) {
 	stores, _ := openThree(t)
-	waited := func(d time.Duration) server.NewLock {
+	waited := func(d time.Duration) store.NewLock {
 		in := newLock("robot-arm-1")
 		in.Waited = d
 		return in
@@ -211,17 +211,17 @@ func TestATurnIsTaken(t *testing.T) {
 	held := create(t, stores[0], newLock("robot-arm-1"))
 	for i, d := range []time.Duration{2 * time.Second, 9 * time.Second, 5 * time.Second} {
 		_, err := stores[i].Create(t.Context(), waited(d))
-		require.ErrorIs(t, err, server.ErrHeld)
+		require.ErrorIs(t, err, store.ErrHeld)
 	}
 	remove(t, stores[0], held.ID)
 	for _, i := range []int{0, 2, 0} {
 		_, err := stores[i].Create(t.Context(), waited([]time.Duration{2 * time.Second, 0, 5 * time.Second}[i]))
-		require.ErrorIs(t, err, server.ErrHeld, "it is the turn of the second")
+		require.ErrorIs(t, err, store.ErrHeld, "it is the turn of the second")
 	}
 	held = create(t, stores[1], waited(9*time.Second))
 	remove(t, stores[1], held.ID)
 	_, err := stores[1].Create(t.Context(), waited(time.Second))
-	require.ErrorIs(t, err, server.ErrHeld, "its next in line has not waited as long")
+	require.ErrorIs(t, err, store.ErrHeld, "its next in line has not waited as long")
 	held = create(t, stores[2], waited(5*time.Second))
 	remove(t, stores[2], held.ID)
 	held = create(t, stores[0], waited(2*time.Second))

@@ -13,18 +13,18 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // calls are all that a server may ask of a store.
-func calls(s server.HandOverStore) map[string]func(context.Context) error {
+func calls(s store.Store) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"create": func(ctx context.Context) error { _, err := s.Create(ctx, newLock("call")); return err },
 		"get":    func(ctx context.Context) error { _, err := s.Get(ctx, newID()); return err },
 		"holder": func(ctx context.Context) error { _, err := s.Holder(ctx, "call"); return err },
 		"list":   func(ctx context.Context) error { _, err := s.List(ctx); return err },
-		"update": func(ctx context.Context) error { _, err := s.Update(ctx, newID(), server.Change{}); return err },
+		"update": func(ctx context.Context) error { _, err := s.Update(ctx, newID(), store.Change{}); return err },
 		"delete": func(ctx context.Context) error { _, err := s.Delete(ctx, newID()); return err },
 		"hand over": func(ctx context.Context) error {
 			both, err := s.HandOver(ctx, newID(), newLock("call"))
@@ -40,14 +40,14 @@ func calls(s server.HandOverStore) map[string]func(context.Context) error {
 }
 
 // requireUnavailable makes each call once, all at once, and requires that all say ErrUnavailable within the time.
-func requireUnavailable(t *testing.T, s server.HandOverStore, within time.Duration) {
+func requireUnavailable(t *testing.T, s store.Store, within time.Duration) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for name, call := range calls(s) {
 		wg.Go(func() {
 			began := time.Now()
 			err := call(context.Background())
-			if took := time.Since(began); !errors.Is(err, server.ErrUnavailable) || took > within {
+			if took := time.Since(began); !errors.Is(err, store.ErrUnavailable) || took > within {
 				t.Errorf("%s after %v: %v", name, took, err)
 			}
 		})
@@ -56,13 +56,13 @@ func requireUnavailable(t *testing.T, s server.HandOverStore, within time.Durati
 }
 
 // requireNormal waits until the store works again.
-func requireNormal(t *testing.T, s server.HandOverStore) {
+func requireNormal(t *testing.T, s store.Store) {
 	t.Helper()
 	began := time.Now()
 	require.Eventually(t, func() bool { return s.Ping(context.Background()) == nil }, soon, time.Millisecond)
 	for name, call := range calls(s) {
 		err := call(context.Background())
-		if err != nil && !errors.Is(err, server.ErrGone) && !errors.Is(err, server.ErrHeld) {
+		if err != nil && !errors.Is(err, store.ErrGone) && !errors.Is(err, store.ErrHeld) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -72,10 +72,10 @@ func requireNormal(t *testing.T, s server.HandOverStore) {
 // ledger is what clients were told.
 type ledger struct {
 	mu      sync.Mutex
-	there   map[string]server.Lock // acknowledged as created
-	deleted map[string]bool        // acknowledged as deleted
-	unsure  map[string]bool        // somebody tried to delete, and was not told
-	tokens  map[string]uint64      // the highest of each name
+	there   map[string]store.Lock // acknowledged as created
+	deleted map[string]bool       // acknowledged as deleted
+	unsure  map[string]bool       // somebody tried to delete, and was not told
+	tokens  map[string]uint64     // the highest of each name
 }
 
 // client creates and deletes until ctx ends, and notes what it is told.
@@ -99,16 +99,16 @@ func (l *ledger) client(ctx context.Context, t *testing.T, s *pgstore.Store, nam
 				l.unsure[lock.ID] = true
 			}
 			l.mu.Unlock()
-		} else if errors.Is(err, server.ErrHeld) { // by one whose delete, or create, was not answered
+		} else if errors.Is(err, store.ErrHeld) { // by one whose delete, or create, was not answered
 			_, err = s.Delete(context.Background(), lock.ID)
-			if err == nil || errors.Is(err, server.ErrGone) {
+			if err == nil || errors.Is(err, store.ErrGone) {
 				err = nil
 				l.mu.Lock()
 				l.deleted[lock.ID] = true
 				l.mu.Unlock()
 			}
 		}
-		if err != nil && !errors.Is(err, server.ErrUnavailable) {
+		if err != nil && !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("neither done nor unavailable: %v", err)
 		}
 		if took := time.Since(began); took > 6*time.Second {
@@ -122,7 +122,7 @@ func TestTheDatabaseIsGone(t *testing.T) {
 	url := empty(t)
 	stores := []*pgstore.Store{open(t, url), open(t, url)}
 	ear := listen(t, stores[0])
-	l := &ledger{there: map[string]server.Lock{}, deleted: map[string]bool{}, unsure: map[string]bool{}, tokens: map[string]uint64{}}
+	l := &ledger{there: map[string]store.Lock{}, deleted: map[string]bool{}, unsure: map[string]bool{}, tokens: map[string]uint64{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -142,7 +142,7 @@ func TestTheDatabaseIsGone(t *testing.T) {
 		requireUnavailable(t, stores[0], time.Second) // nobody is there: that is known at once
 		postgres.Start(t)
 		requireNormal(t, stores[0])
-		for ear.next().Kind != server.EventMissed {
+		for ear.next().Kind != store.EventMissed {
 		}
 	}
 	cancel()
@@ -150,7 +150,7 @@ func TestTheDatabaseIsGone(t *testing.T) {
 
 	locks, err := stores[0].List(t.Context())
 	require.NoError(t, err)
-	have := map[string]server.Lock{}
+	have := map[string]store.Lock{}
 	for _, lock := range locks {
 		have[lock.ID] = lock
 		require.False(t, l.deleted[lock.ID], "acknowledged as deleted, and back")
@@ -178,7 +178,7 @@ func TestTheNetworkIsDark(t *testing.T) {
 	requireNormal(t, s)
 	require.Eventually(t, s.Listens, soon, time.Millisecond)
 	other := open(t, url)
-	require.Equal(t, create(t, other, newLock("robot-arm-1")), ear.until(server.EventCreated).Lock)
+	require.Equal(t, create(t, other, newLock("robot-arm-1")), ear.until(store.EventCreated).Lock)
 }
 
 // TestTheAnswerIsLost to a create that was carried out: the store finds that out. What it cannot find out it says.
@@ -194,14 +194,14 @@ func TestTheAnswerIsLost(t *testing.T) {
 		got, err := other.Get(t.Context(), lock.ID)
 		require.NoError(t, err)
 		require.Equal(t, got, lock)
-		for ear.until(server.EventCreated).Lock.ID != lock.ID { // others hear of it
+		for ear.until(store.EventCreated).Lock.ID != lock.ID { // others hear of it
 		}
 
 		p.CutNext(raw(t, lock.ID))
 		_, err = s.Delete(t.Context(), lock.ID)
-		require.ErrorIs(t, err, server.ErrUnavailable)
+		require.ErrorIs(t, err, store.ErrUnavailable)
 		_, err = other.Get(t.Context(), lock.ID)
-		require.ErrorIs(t, err, server.ErrGone)
+		require.ErrorIs(t, err, store.ErrGone)
 	}
 }
 
@@ -218,7 +218,7 @@ func TestTheAnswerToADeleteIsLost(t *testing.T) {
 	url := postgres.Database(t)
 	p := through(t, url)
 	deleter, other := startNode(t, p.url), startNode(t, url)
-	require.Eventually(t, func() bool { return deleter.store.Listens() && other.store.Listens() }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { return deleter.st.Listens() && other.st.Listens() }, soon, time.Millisecond)
 	for _, n := range []*node{deleter, other} {
 		for lost := false; !lost; {
 			held := deleter.create(t.Context(), "robot-arm-1", 0)
@@ -245,9 +245,9 @@ func TestTheDatabaseTakesNoChanges(t *testing.T) {
 	t.Cleanup(func() { set("off") })
 	set("on")
 	require.Eventually(t, func() bool { return s.Ping(t.Context()) != nil }, soon, time.Millisecond)
-	require.ErrorIs(t, s.Ping(t.Context()), server.ErrUnavailable)
+	require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable)
 	_, err := s.Create(t.Context(), newLock("robot-arm-1"))
-	require.ErrorIs(t, err, server.ErrUnavailable)
+	require.ErrorIs(t, err, store.ErrUnavailable)
 	set("off")
 	requireNormal(t, s)
 	create(t, s, newLock("robot-arm-1"))
@@ -258,27 +258,27 @@ func TestOtherErrors(t *testing.T) {
 	url := empty(t)
 	s := open(t, url)
 	create(t, s, newLock("robot-arm-1"))
-	_, err := s.Create(t.Context(), server.NewLock{ID: "no UUID", Name: "robot-arm-2", TTL: time.Minute})
+	_, err := s.Create(t.Context(), store.NewLock{ID: "no UUID", Name: "robot-arm-2", TTL: time.Minute})
 	require.ErrorContains(t, err, "UUID")
 	_, err = s.Get(t.Context(), "no UUID")
-	require.ErrorIs(t, err, server.ErrGone)
+	require.ErrorIs(t, err, store.ErrGone)
 	_, err = s.Holder(t.Context(), "not\x00text")
 	require.Error(t, err)
-	require.NotErrorIs(t, err, server.ErrUnavailable)
+	require.NotErrorIs(t, err, store.ErrUnavailable)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, call := range calls(s) {
 		err := call(ctx)
 		require.ErrorIs(t, err, context.Canceled, name)
-		require.NotErrorIs(t, err, server.ErrUnavailable, name)
+		require.NotErrorIs(t, err, store.ErrUnavailable, name)
 	}
 
 	sql(t, url, `ALTER TABLE relukko_go.locks RENAME TO mislaid`)
 	for name, call := range calls(s) {
 		if err := call(t.Context()); name != "ping" {
 			require.Error(t, err, name)
-			require.NotErrorIs(t, err, server.ErrUnavailable, name)
+			require.NotErrorIs(t, err, store.ErrUnavailable, name)
 		}
 	}
 	sql(t, url, `ALTER TABLE relukko_go.mislaid RENAME TO locks`)
@@ -303,7 +303,7 @@ func TestALockInTheDatabaseHangs(t *testing.T) {
 		wg.Go(func() {
 			began := time.Now()
 			_, err := s.Create(context.Background(), newLock("stuck"))
-			if took := time.Since(began); !errors.Is(err, server.ErrUnavailable) || took > 3500*time.Millisecond {
+			if took := time.Since(began); !errors.Is(err, store.ErrUnavailable) || took > 3500*time.Millisecond {
 				t.Errorf("after %v: %v", took, err)
 			}
 			slow.Add(1)
@@ -328,17 +328,17 @@ func TestTheReplicaIsGone(t *testing.T) {
 		sql(t, url, `SELECT pg_reload_conf()`)
 	}
 	t.Cleanup(func() { set("''") })
-	var in server.NewLock
+	var in store.NewLock
 	set("'one_that_is_gone'")
 	for err := error(nil); err == nil; { // the setting takes a moment
 		in = newLock("robot-arm-" + newID())
 		_, err = s.Create(t.Context(), in)
 		if err != nil {
-			require.ErrorIs(t, err, server.ErrUnavailable)
+			require.ErrorIs(t, err, store.ErrUnavailable)
 		}
 	}
 	_, err := other.Get(t.Context(), in.ID)
-	require.ErrorIs(t, err, server.ErrGone)
+	require.ErrorIs(t, err, store.ErrGone)
 	set("''")
 	require.Eventually(t, func() bool {
 		lock, err := other.Holder(t.Context(), in.Name)
@@ -353,6 +353,6 @@ func TestWhatWasNotSentIsNotDone(t *testing.T) {
 	postgres.Stop(t)
 	requireUnavailable(t, s, time.Second)
 	_, err := s.Create(t.Context(), newLock("while it is gone"))
-	require.ErrorIs(t, err, server.ErrUnavailable)
-	require.ErrorIs(t, err, server.ErrNotDone)
+	require.ErrorIs(t, err, store.ErrUnavailable)
+	require.ErrorIs(t, err, store.ErrNotDone)
 }

@@ -13,18 +13,19 @@ import (
 //go:embed schema.sql
 var version1 string
 
-// versions bring the schema from nothing to version 1, from there to version 2 and so on.
+// versions[n] brings the schema from version n to n+1; version 0 is none.
 var versions = []string{version1}
 
-// advisoryClass is the first of the two numbers of our advisory locks; schema.sql uses the two that follow it.
+// advisoryClass is the first of the two numbers of an advisory lock. schema.sql uses those that
+// follow it.
 const (
 	advisoryClass = 1919708010
-	migrationKey  = 0 // held by who migrates
-	presenceKey   = 1 // shared by who listens
+	migrationKey  = 0 // held by the server that migrates
+	presenceKey   = 1 // shared by the servers that listen
 )
 
-// migrate brings the schema up to date: in one transaction, one program at a time. A schema that is up to date it does not touch,
-// so then the role needs no right to create anything.
+// migrate brings the schema up to date, in one transaction, one program at a time. If it is up to
+// date already, the role needs no right to create anything.
 func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -36,43 +37,45 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 		return err
 	}
 	if encoding != "UTF8" {
-		return fmt.Errorf("the database's encoding is %s, which does not have all characters that names may have: "+
+		return fmt.Errorf("the database's encoding is %s, which lacks characters that names may have: "+
 			"create one WITH ENCODING 'UTF8' TEMPLATE template0", encoding)
 	}
 	if done, err := upToDate(ctx, conn); done || err != nil {
 		return err
 	}
-	// Who comes first may take longer than others would wait for any other lock. It is the session's, not the
-	// transaction's: a transaction that had begun before it got the lock could take for missing what another has made since.
+	// The first server may take longer than the others would wait for any other lock. The lock is the
+	// session's: a transaction that began before it got the lock might not see what the first made.
 	for _, prepare := range []string{`SET lock_timeout = 0`, `SET statement_timeout = 0`} {
 		if _, err := conn.Exec(ctx, prepare); err != nil {
 			return err
 		}
 	}
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1, $2)`, advisoryClass, migrationKey); err != nil {
+	const lockSQL = `SELECT pg_advisory_lock($1, $2)`
+	if _, err := conn.Exec(ctx, lockSQL, advisoryClass, migrationKey); err != nil {
 		return err
 	}
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return upgrade(ctx, tx) })
 }
 
-// upToDate tells whether the schema is what this program needs. A newer one may not be, so it is an error.
+// upToDate reports whether the schema is what this program needs. A newer one is an error.
 func upToDate(ctx context.Context, conn interface {
 	QueryRow(context.Context, string, ...any) pgx.Row
 }) (bool, error) {
 	have, err := currentVersion(ctx, conn)
 	if have > len(versions) {
-		err = fmt.Errorf("the schema relukko_go has version %d, this program knows %d at most: it is older than another that "+
-			"has used the database, start a newer one", have, len(versions))
+		err = fmt.Errorf("the schema relukko_go has version %d, this program knows %d at most: it is "+
+			"older than another that has used the database, start a newer one", have, len(versions))
 	}
 	return have == len(versions), err
 }
 
-// currentVersion answers 0 when there is no schema, or an empty one.
+// currentVersion returns 0 if there is no schema, or an empty one.
 func currentVersion(ctx context.Context, conn interface {
 	QueryRow(context.Context, string, ...any) pgx.Row
 }) (have int, err error) {
 	var there bool
-	if err = conn.QueryRow(ctx, `SELECT to_regclass('relukko_go.version') IS NOT NULL`).Scan(&there); err != nil || !there {
+	const sql = `SELECT to_regclass('relukko_go.version') IS NOT NULL`
+	if err = conn.QueryRow(ctx, sql).Scan(&there); err != nil || !there {
 		return 0, err
 	}
 	err = conn.QueryRow(ctx, `SELECT version FROM relukko_go.version`).Scan(&have)
@@ -88,9 +91,12 @@ func upgrade(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if have == 0 {
-		// IF NOT EXISTS would ask for the right to create a schema even where there is one.
-		const begin = `DO $$ BEGIN IF to_regnamespace('relukko_go') IS NULL THEN CREATE SCHEMA relukko_go; END IF; END $$;
-			CREATE TABLE relukko_go.version (version integer NOT NULL); INSERT INTO relukko_go.version VALUES (0)`
+		// IF NOT EXISTS would need the right to create a schema even if it exists.
+		const begin = `DO $$ BEGIN
+				IF to_regnamespace('relukko_go') IS NULL THEN CREATE SCHEMA relukko_go; END IF;
+			END $$;
+			CREATE TABLE relukko_go.version (version integer NOT NULL);
+			INSERT INTO relukko_go.version VALUES (0)`
 		if _, err := tx.Exec(ctx, begin); err != nil {
 			return hint(err)
 		}
@@ -104,12 +110,13 @@ func upgrade(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// hint says what to do where the role may not create the schema.
+// hint says what to do if the role may not create the schema.
 func hint(err error) error {
 	const insufficientPrivilege = "42501"
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == insufficientPrivilege {
-		return fmt.Errorf("%w: GRANT CREATE ON DATABASE to the role, or CREATE SCHEMA relukko_go AUTHORIZATION it", err)
+		return fmt.Errorf("%w: GRANT CREATE ON DATABASE to the role, "+
+			"or CREATE SCHEMA relukko_go AUTHORIZATION it", err)
 	}
 	return err
 }

@@ -1,5 +1,5 @@
--- Version 1. All that the program has in the database is in the schema relukko_go. Programs of several versions may be
--- running on it at once, so a later version adds to this and takes nothing away that this version uses.
+-- Version 1. All that the program has in the database is in the schema relukko_go. Programs of
+-- several versions may use it at once, so a later version removes nothing that this one uses.
 
 CREATE TABLE relukko_go.locks (
     id         uuid        PRIMARY KEY,
@@ -8,7 +8,8 @@ CREATE TABLE relukko_go.locks (
     ip         text        NOT NULL,
     -- RFC 3339 has years of four digits
     expires_at timestamptz NOT NULL CONSTRAINT locks_expires_at_in_range
-               CHECK (expires_at >= '0001-01-01 00:00:00+00' AND expires_at < '10000-01-01 00:00:00+00'),
+               CHECK (expires_at >= '0001-01-01 00:00:00+00'
+                      AND expires_at < '10000-01-01 00:00:00+00'),
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     token      bigint      NOT NULL,
@@ -17,40 +18,44 @@ CREATE TABLE relukko_go.locks (
 CREATE INDEX locks_due ON relukko_go.locks (expires_at);
 CREATE INDEX locks_mark ON relukko_go.locks (mark) WHERE mark IS NOT NULL;
 
--- Numbers are drawn one by one: a cache would let a session give out an old one late.
+-- The last fencing token. A cache would let a session give out an old one late.
 CREATE SEQUENCE relukko_go.tokens CACHE 1;
 
--- Marks that were called off, for as long as a straggler may come.
+-- Marks that were called off, for as long as a late create may come.
 CREATE TABLE relukko_go.called_off (
     mark  text        COLLATE "C" PRIMARY KEY,
     until timestamptz NOT NULL
 );
 CREATE INDEX called_off_until ON relukko_go.called_off (until);
 
--- For whom servers have a line: since when the head of a server's line waits for the name. A hint for the order, no
--- more: who is lost here, as after a crash, is noted again with his next try.
+-- Since when the first waiter of a server waits for a name. It is only a hint for the order: what
+-- is lost here, as after a crash, is noted again with the waiter's next try.
 CREATE UNLOGGED TABLE relukko_go.waiting (
     name   text        COLLATE "C",
     server bigint,
     since  timestamptz NOT NULL,
-    until  timestamptz NOT NULL, -- no longer can he be waiting
-    turn   timestamptz,          -- the name is free and his to take until then
+    until  timestamptz NOT NULL, -- the waiter cannot wait longer
+    turn   timestamptz,          -- the name is free and reserved for it until then
     PRIMARY KEY (name, server)
 );
 
--- note_waiting notes that the head of a server's line waits for the name, and answers since when by the note.
+-- note_waiting notes that the first waiter of a server waits for the name, and returns since when.
 --
--- Two tries by the same waiter reckon out slightly different beginnings, and an order that wavers could
--- have two servers leave the name to each other; so the first one stands. A second later, it is another waiter.
-CREATE FUNCTION relukko_go.note_waiting(the_name text, the_server bigint, its_since timestamptz, t timestamptz) RETURNS timestamptz
+-- Two tries of one waiter compute slightly different beginnings. If the order changed with them,
+-- two servers could leave the name to each other; so the first note stands. A beginning more than a
+-- second later is that of another waiter.
+CREATE FUNCTION relukko_go.note_waiting(
+    the_name text, the_server bigint, its_since timestamptz, t timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql AS $$
 DECLARE
     noted relukko_go.waiting;
 BEGIN
-    SELECT w.* INTO noted FROM relukko_go.waiting w WHERE w.name = the_name AND w.server = the_server;
+    SELECT w.* INTO noted FROM relukko_go.waiting w
+        WHERE w.name = the_name AND w.server = the_server;
     IF NOT FOUND THEN
         -- a waiter queues for 30 s at most
-        INSERT INTO relukko_go.waiting VALUES (the_name, the_server, its_since, t + interval '40 seconds', NULL);
+        INSERT INTO relukko_go.waiting
+            VALUES (the_name, the_server, its_since, t + interval '40 seconds', NULL);
         RETURN its_since;
     END IF;
     IF its_since > noted.since + interval '1 second' THEN
@@ -63,25 +68,29 @@ BEGIN
     RETURN noted.since;
 END $$;
 
--- others_turn answers NULL when the name, which is free, goes to this server, and else how long to leave it to the
--- one who has waited longest. A create that did not wait is behind all that do.
-CREATE FUNCTION relukko_go.others_turn(the_name text, the_server bigint, waited interval, t timestamptz) RETURNS interval
+-- others_turn returns NULL if the name, which is free, goes to this server, and otherwise how long
+-- to leave it to the longest waiter. A create that did not wait comes after all that did.
+CREATE FUNCTION relukko_go.others_turn(
+    the_name text, the_server bigint, waited interval, t timestamptz) RETURNS interval
 LANGUAGE plpgsql AS $$
 DECLARE
     mine  timestamptz := t;
     other relukko_go.waiting;
 BEGIN
-    DELETE FROM relukko_go.waiting w WHERE w.name = the_name AND w.server <> the_server AND (w.until <= t OR w.turn <= t);
+    DELETE FROM relukko_go.waiting w
+        WHERE w.name = the_name AND w.server <> the_server AND (w.until <= t OR w.turn <= t);
     IF waited > interval '0' THEN
         mine := relukko_go.note_waiting(the_name, the_server, t - waited, t);
     END IF;
     SELECT w.* INTO other FROM relukko_go.waiting w
-        WHERE w.name = the_name AND w.server <> the_server AND (w.since, w.server) < (mine, the_server)
+        WHERE w.name = the_name AND w.server <> the_server
+            AND (w.since, w.server) < (mine, the_server)
         ORDER BY w.since, w.server LIMIT 1;
     IF FOUND THEN
         IF other.turn IS NULL THEN
             other.turn := t + interval '500 milliseconds';
-            UPDATE relukko_go.waiting w SET turn = other.turn WHERE w.name = the_name AND w.server = other.server;
+            UPDATE relukko_go.waiting w SET turn = other.turn
+                WHERE w.name = the_name AND w.server = other.server;
         END IF;
         RETURN other.turn - t;
     END IF;
@@ -90,17 +99,39 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- create_lock makes a lock. The outcome is 0: made; 1: held, by that lock; 2: called off; 3: free, but left to
--- somebody who waits on another server for as long as it says.
+-- next_token returns max(the last token + 1, microseconds since 1970). So tokens go on rising when
+-- the schema was dropped, an old backup was restored, or the locks have moved here from another
+-- store.
 --
--- Creates of one name happen one after the other: each holds the name's advisory lock until it has committed, and
--- draws its token under it. So tokens rise in the order in which the locks come to be, which a sequence alone does not
--- give: a number drawn before the unique index has decided can come in late. Names whose hashes are equal
--- wait for each other, no more. CallOff excludes the creates of its mark in the same way; marks are locked before names, by all.
--- The function must be volatile, under READ COMMITTED: then what follows the locks sees all that was committed
--- before they were had.
+-- The sequence has the last token. Its reading and writing are one step under an advisory lock,
+-- which is not held until the commit, as a lock on a row would be. All is one expression, so that a
+-- time-out cannot come between the lock and its release.
+CREATE FUNCTION relukko_go.next_token(t timestamptz) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    micros bigint := extract(epoch FROM t) * 1000000;
+    locked text;
+    token  bigint;
+    opened boolean;
+BEGIN
+    SELECT pg_advisory_lock(1919708013, 0)::text,
+        setval('relukko_go.tokens', greatest(nextval('relukko_go.tokens'), micros)),
+        pg_advisory_unlock(1919708013, 0)
+        INTO locked, token, opened;
+    RETURN token;
+END $$;
+
+-- create_lock makes a lock. The outcome is 0: made; 1: held, by that lock; 2: called off; 3: free,
+-- but left for that long to a waiter of another server.
+--
+-- Creates of one name happen one after the other: each holds the name's advisory lock until it has
+-- committed, and takes its token under it. So tokens rise in the order in which the locks come to
+-- be. Names with equal hashes wait for each other, which does no harm. CallOff excludes the creates
+-- of its mark in the same way; all lock marks before names. The function must be volatile, under
+-- READ COMMITTED, so that it sees all that was committed before it got the locks.
 CREATE FUNCTION relukko_go.create_lock(
-    its_id uuid, its_name text, its_creator text, its_ip text, ttl interval, its_mark text, waited interval, the_server bigint,
+    its_id uuid, its_name text, its_creator text, its_ip text, ttl interval, its_mark text,
+    waited interval, the_server bigint,
     OUT outcome integer, OUT leave interval, OUT lock relukko_go.locks)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -135,14 +166,15 @@ BEGIN
         END IF;
     END IF;
     INSERT INTO relukko_go.locks
-        VALUES (its_id, its_name, its_creator, its_ip, t + ttl, t, t, nextval('relukko_go.tokens'), its_mark)
+        VALUES (its_id, its_name, its_creator, its_ip, t + ttl, t, t, relukko_go.next_token(t),
+            its_mark)
         RETURNING * INTO lock;
     outcome := 0;
 END $$;
 
--- find_created answers the lock with that id once the create that was to make it is no longer under way. The row is
--- locked not for its own sake: a transaction that has written waits for the synchronous replicas, one that has only read does
--- not, and would tell of a lock that they may not have yet.
+-- find_created returns the lock with that id once the create that was to make it has ended. It
+-- locks the row because only a transaction that has written waits for the synchronous replicas;
+-- otherwise it could return a lock that they do not have yet.
 CREATE FUNCTION relukko_go.find_created(its_id uuid, its_name text) RETURNS SETOF relukko_go.locks
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -150,7 +182,7 @@ BEGIN
     RETURN QUERY SELECT l.* FROM relukko_go.locks l WHERE l.id = its_id FOR UPDATE;
 END $$;
 
--- call_off has create_lock refuse the mark from now on, and deletes the locks that were made with it.
+-- call_off makes create_lock refuse the mark, and deletes the locks that were made with it.
 CREATE FUNCTION relukko_go.call_off(its_mark text, keep interval) RETURNS SETOF relukko_go.locks
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -160,8 +192,8 @@ BEGIN
     RETURN QUERY DELETE FROM relukko_go.locks l WHERE l.mark = its_mark RETURNING l.*;
 END $$;
 
--- sweep deletes locks whose grace is over, at most so many. What another one is sweeping or renewing at this instant
--- is left to him: no lock is swept twice, and nobody waits.
+-- sweep deletes locks whose grace is over, at most so many. It skips locks that another transaction
+-- is sweeping or renewing: no lock is swept twice, and no sweep waits.
 CREATE FUNCTION relukko_go.sweep(grace interval, at_most integer) RETURNS SETOF relukko_go.locks
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -173,9 +205,12 @@ BEGIN
                 ORDER BY l.expires_at LIMIT at_most FOR UPDATE SKIP LOCKED)
         DELETE FROM relukko_go.locks l USING due WHERE l.id = due.id RETURNING l.*;
     WITH due AS MATERIALIZED (
-        SELECT c.mark FROM relukko_go.called_off c WHERE c.until <= t ORDER BY c.until LIMIT at_most FOR UPDATE SKIP LOCKED)
+        SELECT c.mark FROM relukko_go.called_off c WHERE c.until <= t
+            ORDER BY c.until LIMIT at_most FOR UPDATE SKIP LOCKED)
     DELETE FROM relukko_go.called_off c USING due WHERE c.mark = due.mark;
     WITH due AS MATERIALIZED (
-        SELECT w.name, w.server FROM relukko_go.waiting w WHERE w.until <= t LIMIT at_most FOR UPDATE SKIP LOCKED)
-    DELETE FROM relukko_go.waiting w USING due WHERE w.name = due.name AND w.server = due.server;
+        SELECT w.name, w.server FROM relukko_go.waiting w WHERE w.until <= t
+            LIMIT at_most FOR UPDATE SKIP LOCKED)
+    DELETE FROM relukko_go.waiting w USING due
+        WHERE w.name = due.name AND w.server = due.server;
 END $$;

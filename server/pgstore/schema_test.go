@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestSeveralStartAtOnce on an empty database.
@@ -17,13 +17,13 @@ func TestSeveralStartAtOnce(t *testing.T) {
 	url := postgres.Database(t)
 	var stores [8]*pgstore.Store
 	concurrently(len(stores), func(i int) {
-		s, err := pgstore.Open(context.Background(), url)
+		s, err := pgstore.Open(context.Background(), url, nil)
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		stores[i] = s
-		if _, err := s.Create(context.Background(), newLock("robot-arm-1")); err != nil && err != server.ErrHeld {
+		if _, err := s.Create(context.Background(), newLock("robot-arm-1")); err != nil && err != store.ErrHeld {
 			t.Error(err)
 		}
 	})
@@ -75,10 +75,10 @@ func TestASchemaThatWillNotDo(t *testing.T) {
 			if test.asUser {
 				url = asUser(url)
 			}
-			s, err := pgstore.Open(t.Context(), url)
+			s, err := pgstore.Open(t.Context(), url, nil)
 			if test.want != "" {
 				require.ErrorContains(t, err, test.want)
-				require.NotErrorIs(t, err, server.ErrUnavailable, "trying again does not help")
+				require.NotErrorIs(t, err, store.ErrUnavailable, "trying again does not help")
 				return
 			}
 			require.NoError(t, err)
@@ -95,12 +95,12 @@ func TestASchemaThatWillNotDo(t *testing.T) {
 // grantAll has the superuser create the schema, and gives the limited role the rights that the docs name.
 func grantAll(t *testing.T) func(url string) {
 	return func(url string) {
-		s, err := pgstore.Open(t.Context(), url)
+		s, err := pgstore.Open(t.Context(), url, nil)
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
 		sql(t, url, `GRANT USAGE ON SCHEMA relukko_go TO limited`)
 		sql(t, url, `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA relukko_go TO limited`)
-		sql(t, url, `GRANT USAGE ON ALL SEQUENCES IN SCHEMA relukko_go TO limited`)
+		sql(t, url, `GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA relukko_go TO limited`)
 	}
 }
 
@@ -117,14 +117,14 @@ func TestADatabaseThatWillNotDo(t *testing.T) {
 		"nobody there":     {"postgres://user:s3cret@127.0.0.1:1/db", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := pgstore.Open(t.Context(), test.url)
+			_, err := pgstore.Open(t.Context(), test.url, nil)
 			require.Error(t, err)
-			require.Equal(t, test.unavailable, errors.Is(err, server.ErrUnavailable), "%v", err)
+			require.Equal(t, test.unavailable, errors.Is(err, store.ErrUnavailable), "%v", err)
 			require.NotContains(t, err.Error(), "s3cret")
 		})
 	}
 	latin := strings.Replace(url, "///", "///latin_", 1)
 	sql(t, url, `CREATE DATABASE latin_`+strings.SplitN(strings.SplitN(url, "///", 2)[1], "?", 2)[0]+` ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0`)
-	_, err := pgstore.Open(t.Context(), latin)
+	_, err := pgstore.Open(t.Context(), latin, nil)
 	require.ErrorContains(t, err, "LATIN1")
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestOneHoldsAndTokensRise among many who contend for a name through several servers.
@@ -26,7 +26,7 @@ func TestOneHoldsAndTokensRise(t *testing.T) {
 		s := stores[i%len(stores)]
 		for made := 0; made < each; {
 			lock, err := s.Create(context.Background(), newLock("contended"))
-			if errors.Is(err, server.ErrHeld) {
+			if errors.Is(err, store.ErrHeld) {
 				continue
 			}
 			if err != nil {
@@ -61,7 +61,7 @@ func TestNamesWithOneHash(t *testing.T) {
 		name := names[i%2]
 		for made := 0; made < 5; {
 			lock, err := stores[i%3].Create(context.Background(), newLock(name))
-			if errors.Is(err, server.ErrHeld) {
+			if errors.Is(err, store.ErrHeld) {
 				if lock.Name != name {
 					t.Errorf("%q is held by %q", name, lock.Name)
 				}
@@ -101,13 +101,13 @@ func TestALockIsSweptOnce(t *testing.T) {
 		if i >= 6 { // renew while the others sweep
 			for range 50 {
 				lease := time.Hour
-				lock, err := s.Update(context.Background(), all[rand.N(locks)].ID, server.Change{Lease: &lease})
+				lock, err := s.Update(context.Background(), all[rand.N(locks)].ID, store.Change{Lease: &lease})
 				if err == nil {
 					mu.Lock()
 					swept[lock.ID] += 100
 					mu.Unlock()
 					renewed.Add(1)
-				} else if !errors.Is(err, server.ErrGone) {
+				} else if !errors.Is(err, store.ErrGone) {
 					t.Error(err)
 				}
 			}
@@ -159,7 +159,7 @@ func TestCallOffAcrossServers(t *testing.T) {
 			in := newLock(fmt.Sprint("lock ", i%2))
 			in.Mark = mark
 			_, err := stores[i%3].Create(context.Background(), in)
-			if err != nil && !errors.Is(err, server.ErrCalledOff) && !errors.Is(err, server.ErrHeld) {
+			if err != nil && !errors.Is(err, store.ErrCalledOff) && !errors.Is(err, store.ErrHeld) {
 				t.Error(err)
 			}
 		})
@@ -201,13 +201,13 @@ func TestEverythingAtOnce(t *testing.T) {
 				ids.Delete(gone)
 			case 4:
 				lease := rand.N(20 * time.Millisecond)
-				_, err = s.Update(ctx, id(), server.Change{Lease: &lease})
+				_, err = s.Update(ctx, id(), store.Change{Lease: &lease})
 			case 5:
 				_, _, err = s.Sweep(ctx, 0)
 			case 6:
 				_, err = s.CallOff(ctx, fmt.Sprint("mark-", rand.N(50)), 10*time.Millisecond)
 			}
-			if err != nil && !errors.Is(err, server.ErrHeld) && !errors.Is(err, server.ErrGone) && !errors.Is(err, server.ErrCalledOff) {
+			if err != nil && !errors.Is(err, store.ErrHeld) && !errors.Is(err, store.ErrGone) && !errors.Is(err, store.ErrCalledOff) {
 				t.Error(op, time.Since(began), err)
 			}
 		}

@@ -10,63 +10,32 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// RunHandOver checks what a store that newStore makes does beyond server.Store, as Run does.
-func RunHandOver(t *testing.T, newStore func(t *testing.T) server.HandOverStore) {
-	for _, test := range []struct {
-		name string
-		run  func(t *testing.T, s handOverStore)
-	}{
-		{"DeletesAndCreates", handOverDeletesAndCreates},
-		{"ALockThatIsGone", handOverOfALockThatIsGone},
-		{"ACalledOffHead", handOverToACalledOffMark},
-		{"AskedForTwice", handOverAskedForTwice},
-		{"TwoRace", twoHandOversRace},
-		{"NobodyComesBetween", nobodyComesBetween},
-		{"AndSweepAtOnce", handOverAndSweepAtOnce},
-		{"AndDeleteAtOnce", handOverAndDeleteAtOnce},
-		{"AndCallOffOfTheNextAtOnce", func(t *testing.T, s handOverStore) { handOverAndCallOffAtOnce(t, s, false, true) }},
-		{"AndCallOffOfTheLastAtOnce", func(t *testing.T, s handOverStore) { handOverAndCallOffAtOnce(t, s, true, false) }},
-		{"AndCallOffOfBothAtOnce", func(t *testing.T, s handOverStore) { handOverAndCallOffAtOnce(t, s, true, true) }},
-		{"IsNoNewsToWhoDidIt", handOverIsNoNews},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			s := newStore(t)
-			test.run(t, handOverStore{store{s, t}, s})
-		})
-	}
-}
-
-type handOverStore struct {
-	store
-	hands server.HandOverStore
-}
-
-// queuedLock is a lock to be created for whoever has queued.
-func queuedLock(name string) server.NewLock {
+// queuedLock is a lock to be created for a waiter.
+func queuedLock(name string) store.NewLock {
 	in := newLock(name)
 	in.TTL, in.Waited = time.Minute, 2*time.Second
 	return in
 }
 
-func (s handOverStore) handOver(id string, next server.NewLock) server.Handover {
+func (s tested) handOver(id string, next store.NewLock) store.Handover {
 	s.t.Helper()
-	both, err := s.hands.HandOver(s.t.Context(), id, next)
+	both, err := s.HandOver(s.t.Context(), id, next)
 	require.NoError(s.t, err)
 	return both
 }
 
-func (s handOverStore) requireOnly(want ...server.Lock) {
+func (s tested) requireOnly(want ...store.Lock) {
 	s.t.Helper()
 	locks, err := s.List(s.t.Context())
 	require.NoError(s.t, err)
-	require.Equal(s.t, append([]server.Lock{}, want...), locks)
+	require.Equal(s.t, append([]store.Lock{}, want...), locks)
 	for _, lock := range want {
-		for _, read := range []func() (server.Lock, error){
-			func() (server.Lock, error) { return s.Holder(s.t.Context(), lock.Name) },
-			func() (server.Lock, error) { return s.Get(s.t.Context(), lock.ID) },
+		for _, read := range []func() (store.Lock, error){
+			func() (store.Lock, error) { return s.Holder(s.t.Context(), lock.Name) },
+			func() (store.Lock, error) { return s.Get(s.t.Context(), lock.ID) },
 		} {
 			got, err := read()
 			require.NoError(s.t, err)
@@ -75,13 +44,13 @@ func (s handOverStore) requireOnly(want ...server.Lock) {
 	}
 }
 
-func handOverDeletesAndCreates(t *testing.T, s handOverStore) {
+func handOverDeletesAndCreates(t *testing.T, s tested) {
 	other := s.create(newLock("robot-arm-2"))
 	held := s.create(newLock("robot-arm-1"))
 	for i := range 10 {
-		held = s.update(held.ID, server.Change{Creator: ptr("renamed")})
+		held = s.update(held.ID, store.Change{Creator: ptr("renamed")})
 		next := queuedLock("robot-arm-1")
-		next.Creator, next.Mark = ptr("bench-7 #k3v9x2m4q7ab"), "k3v9x2m4q7ab"
+		next.Creator, next.Mark = ptr("bench-7 #k3v5x2m4q7ab"), "k3v5x2m4q7ab"
 		both := s.handOver(held.ID, next)
 		require.NoError(t, both.DeleteErr)
 		require.NoError(t, both.CreateErr)
@@ -93,73 +62,73 @@ func handOverDeletesAndCreates(t *testing.T, s handOverStore) {
 		require.Equal(t, got.CreatedAt, got.UpdatedAt)
 		require.Greater(t, got.FencingToken, held.FencingToken, "round %d", i)
 		_, err := s.Get(t.Context(), held.ID)
-		require.ErrorIs(t, err, server.ErrGone)
+		require.ErrorIs(t, err, store.ErrGone)
 		held = got
 		s.requireOnly(other, held)
 	}
-	locks, err := s.CallOff(t.Context(), "k3v9x2m4q7ab", time.Hour)
+	locks, err := s.CallOff(t.Context(), "k3v5x2m4q7ab", time.Hour)
 	require.NoError(t, err)
-	require.Equal(t, []server.Lock{held}, locks, "its mark stays with it")
+	require.Equal(t, []store.Lock{held}, locks, "its mark stays with it")
 }
 
-func handOverOfALockThatIsGone(t *testing.T, s handOverStore) {
+func handOverOfALockThatIsGone(t *testing.T, s tested) {
 	gone := s.create(newLock("robot-arm-1"))
 	s.delete(gone.ID)
 	both := s.handOver(gone.ID, queuedLock("robot-arm-1"))
-	require.Equal(t, server.ErrGone, both.DeleteErr)
+	require.Equal(t, store.ErrGone, both.DeleteErr)
 	require.Zero(t, both.Deleted)
 	require.NoError(t, both.CreateErr, "the name is free")
 	s.requireOnly(both.Created)
 
 	holder := both.Created
 	both = s.handOver(gone.ID, queuedLock("robot-arm-1"))
-	require.Equal(t, server.ErrGone, both.DeleteErr)
-	require.Equal(t, server.ErrHeld, both.CreateErr, "by another")
+	require.Equal(t, store.ErrGone, both.DeleteErr)
+	require.Equal(t, store.ErrHeld, both.CreateErr, "by another")
 	require.Equal(t, holder, both.Created)
 	s.requireOnly(holder)
 }
 
-func handOverToACalledOffMark(t *testing.T, s handOverStore) {
+func handOverToACalledOffMark(t *testing.T, s tested) {
 	held := s.create(newLock("robot-arm-1"))
 	next := queuedLock("robot-arm-1")
-	next.Mark = "k3v9x2m4q7ab"
+	next.Mark = "k3v5x2m4q7ab"
 	_, err := s.CallOff(t.Context(), next.Mark, time.Hour)
 	require.NoError(t, err)
 	both := s.handOver(held.ID, next)
 	require.NoError(t, both.DeleteErr)
 	require.Equal(t, held, both.Deleted)
-	require.Equal(t, server.ErrCalledOff, both.CreateErr)
+	require.Equal(t, store.ErrCalledOff, both.CreateErr)
 	require.Zero(t, both.Created)
 	s.requireOnly()
 	s.create(newLock("robot-arm-1"))
 }
 
 // handOverAskedForTwice: who does not know whether it came about finds the lock that it made.
-func handOverAskedForTwice(t *testing.T, s handOverStore) {
+func handOverAskedForTwice(t *testing.T, s tested) {
 	held := s.create(newLock("robot-arm-1"))
 	next := queuedLock("robot-arm-1")
 	made := s.handOver(held.ID, next).Created
 	both := s.handOver(held.ID, next)
-	require.Equal(t, server.ErrGone, both.DeleteErr)
-	require.Equal(t, server.ErrHeld, both.CreateErr)
+	require.Equal(t, store.ErrGone, both.DeleteErr)
+	require.Equal(t, store.ErrHeld, both.CreateErr)
 	require.Equal(t, made, both.Created)
 	holder, err := s.Create(t.Context(), next)
-	require.ErrorIs(t, err, server.ErrHeld)
+	require.ErrorIs(t, err, store.ErrHeld)
 	require.Equal(t, made, holder)
 	s.requireOnly(made)
 }
 
-func twoHandOversRace(t *testing.T, s handOverStore) {
+func twoHandOversRace(t *testing.T, s tested) {
 	for round := range 20 {
 		held := s.create(newLock("robot-arm-1"))
-		var results [8]server.Handover
+		var results [8]store.Handover
 		concurrently(len(results), func(i int) {
 			var err error
-			if results[i], err = s.hands.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
+			if results[i], err = s.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
 				t.Error(err)
 			}
 		})
-		var winner server.Lock
+		var winner store.Lock
 		for _, r := range results {
 			if r.DeleteErr == nil {
 				require.NoError(t, r.CreateErr)
@@ -169,7 +138,7 @@ func twoHandOversRace(t *testing.T, s handOverStore) {
 		}
 		for _, r := range results {
 			if r.DeleteErr != nil {
-				require.Equal(t, server.Handover{DeleteErr: server.ErrGone, CreateErr: server.ErrHeld, Created: winner}, r)
+				require.Equal(t, store.Handover{DeleteErr: store.ErrGone, CreateErr: store.ErrHeld, Created: winner}, r)
 			}
 		}
 		s.requireOnly(winner)
@@ -178,13 +147,13 @@ func twoHandOversRace(t *testing.T, s handOverStore) {
 }
 
 // nobodyComesBetween: others try all the time, and never find the name free.
-func nobodyComesBetween(t *testing.T, s handOverStore) {
+func nobodyComesBetween(t *testing.T, s tested) {
 	held := s.create(newLock("robot-arm-1"))
 	var done atomic.Bool
 	concurrently(4, func(i int) {
 		if i > 0 {
 			for !done.Load() {
-				if _, err := s.Create(context.Background(), newLock("robot-arm-1")); !errors.Is(err, server.ErrHeld) {
+				if _, err := s.Create(context.Background(), newLock("robot-arm-1")); !errors.Is(err, store.ErrHeld) {
 					t.Errorf("the name was free: %v", err)
 				}
 				if _, err := s.Holder(context.Background(), "robot-arm-1"); err != nil {
@@ -195,7 +164,7 @@ func nobodyComesBetween(t *testing.T, s handOverStore) {
 		}
 		defer done.Store(true)
 		for range 50 {
-			both, err := s.hands.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1"))
+			both, err := s.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1"))
 			if err != nil || both.DeleteErr != nil || both.CreateErr != nil || both.Created.FencingToken <= held.FencingToken {
 				t.Errorf("%v %+v", err, both)
 				return
@@ -207,16 +176,16 @@ func nobodyComesBetween(t *testing.T, s handOverStore) {
 }
 
 // handOverAndSweepAtOnce: one of them takes the expired lock, and the next one has the name.
-func handOverAndSweepAtOnce(t *testing.T, s handOverStore) {
+func handOverAndSweepAtOnce(t *testing.T, s tested) {
 	for range 20 {
 		expired := s.create(newLock("robot-arm-1"))
 		expired = s.expire(expired.ID, time.Hour)
-		var both server.Handover
-		var swept []server.Lock
+		var both store.Handover
+		var swept []store.Lock
 		concurrently(2, func(i int) {
 			var err error
 			if i == 0 {
-				both, err = s.hands.HandOver(context.Background(), expired.ID, queuedLock("robot-arm-1"))
+				both, err = s.HandOver(context.Background(), expired.ID, queuedLock("robot-arm-1"))
 			} else {
 				swept, _, err = s.Sweep(context.Background(), time.Minute)
 			}
@@ -229,17 +198,17 @@ func handOverAndSweepAtOnce(t *testing.T, s handOverStore) {
 			require.Equal(t, expired, both.Deleted)
 			require.Empty(t, swept)
 		} else {
-			require.Equal(t, []server.Lock{expired}, swept)
+			require.Equal(t, []store.Lock{expired}, swept)
 		}
 		s.requireOnly(both.Created)
 		s.delete(both.Created.ID)
 	}
 }
 
-func handOverAndDeleteAtOnce(t *testing.T, s handOverStore) {
+func handOverAndDeleteAtOnce(t *testing.T, s tested) {
 	for range 20 {
 		held := s.create(newLock("robot-arm-1"))
-		var both server.Handover
+		var both store.Handover
 		var deleteErr error
 		concurrently(2, func(i int) {
 			if i == 1 {
@@ -247,7 +216,7 @@ func handOverAndDeleteAtOnce(t *testing.T, s handOverStore) {
 				return
 			}
 			var err error
-			if both, err = s.hands.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
+			if both, err = s.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
 				t.Error(err)
 			}
 		})
@@ -259,7 +228,7 @@ func handOverAndDeleteAtOnce(t *testing.T, s handOverStore) {
 }
 
 // handOverAndCallOffAtOnce: whichever comes first, no lock is left that bears the mark, and neither waits for the other for ever.
-func handOverAndCallOffAtOnce(t *testing.T, s handOverStore, last, next bool) {
+func handOverAndCallOffAtOnce(t *testing.T, s tested, last, next bool) {
 	for round := range 30 {
 		mark := fmt.Sprint("mark-", round)
 		before, after := newLock("robot-arm-1"), queuedLock("robot-arm-1")
@@ -270,12 +239,12 @@ func handOverAndCallOffAtOnce(t *testing.T, s handOverStore, last, next bool) {
 			after.Mark = mark
 		}
 		held := s.create(before)
-		var both server.Handover
-		var called []server.Lock
+		var both store.Handover
+		var called []store.Lock
 		concurrently(2, func(i int) {
 			var err error
 			if i == 0 {
-				both, err = s.hands.HandOver(context.Background(), held.ID, after)
+				both, err = s.HandOver(context.Background(), held.ID, after)
 			} else {
 				called, err = s.CallOff(context.Background(), mark, time.Hour)
 			}
@@ -295,17 +264,17 @@ func handOverAndCallOffAtOnce(t *testing.T, s handOverStore, last, next bool) {
 }
 
 // handOverIsNoNews to the one who did it.
-func handOverIsNoNews(t *testing.T, s handOverStore) {
+func handOverIsNoNews(t *testing.T, s tested) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	heard := make(chan server.Event, 100)
-	go func() { ended <- s.Watch(ctx, func(e server.Event) { heard <- e }) }()
+	heard := make(chan store.Event, 100)
+	go func() { ended <- s.Watch(ctx, func(e store.Event) { heard <- e }) }()
 	held := s.create(newLock("robot-arm-1"))
 	s.handOver(held.ID, queuedLock("robot-arm-1"))
 	cancel()
 	<-ended
 	close(heard)
 	for e := range heard {
-		require.Equal(t, server.EventMissed, e.Kind)
+		require.Equal(t, store.EventMissed, e.Kind)
 	}
 }

@@ -1,7 +1,7 @@
-// Package storetest says in tests what a server.Store has to do. Every store runs the same suite:
+// Package storetest has the tests that every [store.Store] passes:
 //
 //	func TestStore(t *testing.T) {
-//		storetest.Run(t, func(t *testing.T) server.Store { return server.NewMemoryStore() })
+//		storetest.Run(t, func(t *testing.T) store.Store { return memstore.New() })
 //	}
 package storetest
 
@@ -15,15 +15,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// Run checks the store that newStore makes. It is called once a test and must answer an empty store of that
-// test's own, closed by t.Cleanup. The tests depend on no particular clock; they wait for at most a few milliseconds of it.
-func Run(t *testing.T, newStore func(t *testing.T) server.Store) {
+// Run tests the stores that newStore makes. Each test calls it once; it returns an empty store
+// that t.Cleanup closes. The tests depend on no particular clock.
+func Run(t *testing.T, newStore func(t *testing.T) store.Store) {
 	for _, test := range []struct {
 		name string
-		run  func(t *testing.T, s store)
+		run  func(t *testing.T, s tested)
 	}{
 		{"CreateAnswersTheLock", createAnswersTheLock},
 		{"ANameHasOneLock", aNameHasOneLock},
@@ -46,19 +46,31 @@ func Run(t *testing.T, newStore func(t *testing.T) server.Store) {
 		{"CallOffAndCreateAtOnce", callOffAndCreateAtOnce},
 		{"TheStoreOutlivesItsCallers", theStoreOutlivesItsCallers},
 		{"PingAnswers", pingAnswers},
+		{"HandOverDeletesAndCreates", handOverDeletesAndCreates},
+		{"HandOverALockThatIsGone", handOverOfALockThatIsGone},
+		{"HandOverACalledOffHead", handOverToACalledOffMark},
+		{"HandOverAskedForTwice", handOverAskedForTwice},
+		{"HandOverTwoRace", twoHandOversRace},
+		{"HandOverNobodyComesBetween", nobodyComesBetween},
+		{"HandOverAndSweepAtOnce", handOverAndSweepAtOnce},
+		{"HandOverAndDeleteAtOnce", handOverAndDeleteAtOnce},
+		{"HandOverAndCallOffOfTheNextAtOnce", func(t *testing.T, s tested) { handOverAndCallOffAtOnce(t, s, false, true) }},
+		{"HandOverAndCallOffOfTheLastAtOnce", func(t *testing.T, s tested) { handOverAndCallOffAtOnce(t, s, true, false) }},
+		{"HandOverAndCallOffOfBothAtOnce", func(t *testing.T, s tested) { handOverAndCallOffAtOnce(t, s, true, true) }},
+		{"HandOverIsNoNewsToWhoDidIt", handOverIsNoNews},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, store{newStore(t), t}) })
+		t.Run(test.name, func(t *testing.T) { test.run(t, tested{newStore(t), t}) })
 	}
 }
 
-// store adds what every test says often.
-type store struct {
-	server.Store
+// tested is a store with what most tests do with it.
+type tested struct {
+	store.Store
 	t *testing.T
 }
 
-func newLock(name string) server.NewLock {
-	return server.NewLock{ID: newID(), Name: name, IP: "192.0.2.7", TTL: 10 * time.Minute}
+func newLock(name string) store.NewLock {
+	return store.NewLock{ID: newID(), Name: name, IP: "192.0.2.7", TTL: 10 * time.Minute}
 }
 
 func newID() string {
@@ -68,21 +80,21 @@ func newID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-func (s store) create(in server.NewLock) server.Lock {
+func (s tested) create(in store.NewLock) store.Lock {
 	s.t.Helper()
 	lock, err := s.Create(s.t.Context(), in)
 	require.NoError(s.t, err)
 	return lock
 }
 
-func (s store) update(id string, change server.Change) server.Lock {
+func (s tested) update(id string, change store.Change) store.Lock {
 	s.t.Helper()
 	lock, err := s.Update(s.t.Context(), id, change)
 	require.NoError(s.t, err)
 	return lock
 }
 
-func (s store) delete(id string) server.Lock {
+func (s tested) delete(id string) store.Lock {
 	s.t.Helper()
 	lock, err := s.Delete(s.t.Context(), id)
 	require.NoError(s.t, err)
@@ -90,23 +102,23 @@ func (s store) delete(id string) server.Lock {
 }
 
 // expire sets the lock's expiry to ago before the store's now.
-func (s store) expire(id string, ago time.Duration) server.Lock {
+func (s tested) expire(id string, ago time.Duration) store.Lock {
 	lease := -ago
-	return s.update(id, server.Change{Lease: &lease})
+	return s.update(id, store.Change{Lease: &lease})
 }
 
-func (s store) requireGone(lock server.Lock) {
+func (s tested) requireGone(lock store.Lock) {
 	s.t.Helper()
 	_, err := s.Get(s.t.Context(), lock.ID)
-	require.ErrorIs(s.t, err, server.ErrGone)
+	require.ErrorIs(s.t, err, store.ErrGone)
 	_, err = s.Holder(s.t.Context(), lock.Name)
-	require.ErrorIs(s.t, err, server.ErrGone)
+	require.ErrorIs(s.t, err, store.ErrGone)
 }
 
 func ptr[T any](v T) *T { return &v }
 
-func createAnswersTheLock(t *testing.T, s store) {
-	for _, creator := range []*string{nil, ptr(""), ptr("bench-7 ✓ #k3v9x2m4q7ab")} {
+func createAnswersTheLock(t *testing.T, s tested) {
+	for _, creator := range []*string{nil, ptr(""), ptr("bench-7 ✓ #k3v5x2m4q7ab")} {
 		in := newLock("robot-arm-1 " + fmt.Sprint(creator != nil, creator != nil && *creator == ""))
 		in.Creator = creator
 		lock := s.create(in)
@@ -124,10 +136,10 @@ func createAnswersTheLock(t *testing.T, s store) {
 	}
 }
 
-func aNameHasOneLock(t *testing.T, s store) {
+func aNameHasOneLock(t *testing.T, s tested) {
 	first := s.create(newLock("robot-arm-1"))
 	holder, err := s.Create(t.Context(), newLock("robot-arm-1"))
-	require.ErrorIs(t, err, server.ErrHeld)
+	require.ErrorIs(t, err, store.ErrHeld)
 	require.Equal(t, first, holder)
 	holder, err = s.Holder(t.Context(), "robot-arm-1")
 	require.NoError(t, err)
@@ -135,7 +147,7 @@ func aNameHasOneLock(t *testing.T, s store) {
 
 	expired := s.expire(first.ID, time.Hour)
 	holder, err = s.Create(t.Context(), newLock("robot-arm-1"))
-	require.ErrorIs(t, err, server.ErrHeld, "an expired lock holds its name until it is swept")
+	require.ErrorIs(t, err, store.ErrHeld, "an expired lock holds its name until it is swept")
 	require.Equal(t, expired, holder)
 
 	s.delete(first.ID)
@@ -143,7 +155,7 @@ func aNameHasOneLock(t *testing.T, s store) {
 	require.NotEqual(t, first.ID, second.ID)
 }
 
-func oneOfManyCreatesWins(t *testing.T, s store) {
+func oneOfManyCreatesWins(t *testing.T, s tested) {
 	for round := range 20 {
 		var wins, losses sync.Map
 		concurrently(8, func(i int) {
@@ -155,12 +167,12 @@ func oneOfManyCreatesWins(t *testing.T, s store) {
 			}
 		})
 		losses.Range(func(_, err any) bool {
-			require.ErrorIs(t, err.(error), server.ErrHeld)
+			require.ErrorIs(t, err.(error), store.ErrHeld)
 			return true
 		})
-		var won []server.Lock
+		var won []store.Lock
 		wins.Range(func(_, lock any) bool {
-			won = append(won, lock.(server.Lock))
+			won = append(won, lock.(store.Lock))
 			return true
 		})
 		require.Len(t, won, 1, "round %d", round)
@@ -176,13 +188,13 @@ func concurrently(n int, f func(i int)) {
 	wg.Wait()
 }
 
-func namesAreExact(t *testing.T, s store) {
+func namesAreExact(t *testing.T, s tested) {
 	long := make([]byte, 255)
 	for i := range long {
 		long[i] = 'x'
 	}
 	names := []string{"a", "A", " a", "a ", "ä", "a\u0308", "%", "_", "a'b\"c\\d", "<&>", "🤖", string(long), string(long[1:])}
-	made := map[string]server.Lock{}
+	made := map[string]store.Lock{}
 	for _, name := range names {
 		made[name] = s.create(newLock(name))
 	}
@@ -193,7 +205,7 @@ func namesAreExact(t *testing.T, s store) {
 	}
 }
 
-func readTwiceIsEqual(t *testing.T, s store) {
+func readTwiceIsEqual(t *testing.T, s tested) {
 	in := newLock("robot-arm-1")
 	in.Creator = ptr("bench-7")
 	in.TTL = time.Minute + 123456789*time.Nanosecond
@@ -205,98 +217,98 @@ func readTwiceIsEqual(t *testing.T, s store) {
 		require.Equal(t, want, got)
 		locks, err := s.List(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, []server.Lock{want}, locks)
+		require.Equal(t, []store.Lock{want}, locks)
 	}
 	check()
-	want = s.update(want.ID, server.Change{Lease: ptr(time.Minute + 123456789*time.Nanosecond)})
+	want = s.update(want.ID, store.Change{Lease: ptr(time.Minute + 123456789*time.Nanosecond)})
 	check()
-	want = s.update(want.ID, server.Change{Extend: 987654321 * time.Nanosecond})
+	want = s.update(want.ID, store.Change{Extend: 987654321 * time.Nanosecond})
 	check()
-	want = s.update(want.ID, server.Change{ExpiresAt: ptr(time.Date(2099, 12, 31, 12, 34, 56, 789012000, time.UTC))})
+	want = s.update(want.ID, store.Change{ExpiresAt: ptr(time.Date(2099, 12, 31, 12, 34, 56, 789012000, time.UTC))})
 	check()
 }
 
-func goneIsGone(t *testing.T, s store) {
+func goneIsGone(t *testing.T, s tested) {
 	lock := s.create(newLock("robot-arm-1"))
 	s.delete(lock.ID)
 	s.requireGone(lock)
 	_, err := s.Delete(t.Context(), lock.ID)
-	require.ErrorIs(t, err, server.ErrGone)
-	_, err = s.Update(t.Context(), lock.ID, server.Change{Creator: ptr("x")})
-	require.ErrorIs(t, err, server.ErrGone)
-	_, err = s.Update(t.Context(), newID(), server.Change{})
-	require.ErrorIs(t, err, server.ErrGone)
+	require.ErrorIs(t, err, store.ErrGone)
+	_, err = s.Update(t.Context(), lock.ID, store.Change{Creator: ptr("x")})
+	require.ErrorIs(t, err, store.ErrGone)
+	_, err = s.Update(t.Context(), newID(), store.Change{})
+	require.ErrorIs(t, err, store.ErrGone)
 	locks, err := s.List(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, locks)
 }
 
-func updateChangesWhatItIsAskedTo(t *testing.T, s store) {
+func updateChangesWhatItIsAskedTo(t *testing.T, s tested) {
 	in := newLock("robot-arm-1")
 	in.Creator = ptr("bench-7")
 	made := s.create(in)
 
-	got := s.update(made.ID, server.Change{})
+	got := s.update(made.ID, store.Change{})
 	require.False(t, got.UpdatedAt.Before(made.UpdatedAt))
 	made.UpdatedAt = got.UpdatedAt
 	require.Equal(t, made, got, "nothing but updated_at")
 
-	got = s.update(made.ID, server.Change{Creator: ptr("bench-8")})
+	got = s.update(made.ID, store.Change{Creator: ptr("bench-8")})
 	made.UpdatedAt, made.Creator = got.UpdatedAt, ptr("bench-8")
 	require.Equal(t, made, got)
 
 	at := time.Date(2099, 12, 31, 12, 34, 56, 789000000, time.UTC)
-	got = s.update(made.ID, server.Change{ExpiresAt: &at})
+	got = s.update(made.ID, store.Change{ExpiresAt: &at})
 	made.UpdatedAt, made.ExpiresAt = got.UpdatedAt, at
 	require.Equal(t, made, got)
 
-	got = s.update(made.ID, server.Change{Extend: -90 * time.Second})
+	got = s.update(made.ID, store.Change{Extend: -90 * time.Second})
 	made.UpdatedAt, made.ExpiresAt = got.UpdatedAt, at.Add(-90*time.Second)
 	require.Equal(t, made, got)
 
 	past := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
-	got = s.update(made.ID, server.Change{ExpiresAt: &past, Creator: ptr("")})
+	got = s.update(made.ID, store.Change{ExpiresAt: &past, Creator: ptr("")})
 	made.UpdatedAt, made.ExpiresAt, made.Creator = got.UpdatedAt, past, ptr("")
 	require.Equal(t, made, got)
 }
 
-func aLeaseCountsFromUpdatedAt(t *testing.T, s store) {
+func aLeaseCountsFromUpdatedAt(t *testing.T, s tested) {
 	lock := s.create(newLock("robot-arm-1"))
 	for _, lease := range []time.Duration{time.Minute, 250 * time.Millisecond, 0, -time.Hour} {
-		got := s.update(lock.ID, server.Change{Lease: &lease})
+		got := s.update(lock.ID, store.Change{Lease: &lease})
 		require.Equal(t, lease, got.ExpiresAt.Sub(got.UpdatedAt))
 		require.False(t, got.UpdatedAt.Before(lock.UpdatedAt))
 		lock = got
 	}
 }
 
-func timesStayInRange(t *testing.T, s store) {
+func timesStayInRange(t *testing.T, s tested) {
 	lock := s.create(newLock("robot-arm-1"))
 	for _, at := range []time.Time{
 		time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC),
 		time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC),
 	} {
-		lock = s.update(lock.ID, server.Change{ExpiresAt: &at})
+		lock = s.update(lock.ID, store.Change{ExpiresAt: &at})
 		require.Equal(t, at, lock.ExpiresAt)
 		beyond := time.Microsecond
 		if at.Year() == 1 {
 			beyond = -beyond
 		}
-		_, err := s.Update(t.Context(), lock.ID, server.Change{Extend: beyond, Creator: ptr("must not stay")})
-		require.ErrorIs(t, err, server.ErrOutOfRange)
+		_, err := s.Update(t.Context(), lock.ID, store.Change{Extend: beyond, Creator: ptr("must not stay")})
+		require.ErrorIs(t, err, store.ErrOutOfRange)
 		got, err := s.Get(t.Context(), lock.ID)
 		require.NoError(t, err)
 		require.Equal(t, lock, got, "whole or not at all")
 	}
 }
 
-func deleteAnswersTheLockAsItWas(t *testing.T, s store) {
+func deleteAnswersTheLockAsItWas(t *testing.T, s tested) {
 	lock := s.create(newLock("robot-arm-1"))
-	lock = s.update(lock.ID, server.Change{Creator: ptr("bench-8")})
+	lock = s.update(lock.ID, store.Change{Creator: ptr("bench-8")})
 	require.Equal(t, lock, s.delete(lock.ID))
 }
 
-func oneOfManyDeletesWins(t *testing.T, s store) {
+func oneOfManyDeletesWins(t *testing.T, s tested) {
 	for range 20 {
 		lock := s.create(newLock("robot-arm-1"))
 		errs := make([]error, 8)
@@ -306,20 +318,23 @@ func oneOfManyDeletesWins(t *testing.T, s store) {
 			if err == nil {
 				won++
 			} else {
-				require.ErrorIs(t, err, server.ErrGone)
+				require.ErrorIs(t, err, store.ErrGone)
 			}
 		}
 		require.Equal(t, 1, won)
 	}
 }
 
-func fencingTokensRise(t *testing.T, s store) {
+func fencingTokensRise(t *testing.T, s tested) {
 	last := map[string]uint64{}
+	first := s.create(newLock("robot-arm-3"))
+	require.GreaterOrEqual(t, first.FencingToken, uint64(first.CreatedAt.UnixMicro()),
+		"as for every store before this one")
 	for i := range 30 {
 		name := []string{"robot-arm-1", "robot-arm-2"}[i%2]
 		lock := s.create(newLock(name))
 		require.Greater(t, lock.FencingToken, last[name])
-		require.Equal(t, lock.FencingToken, s.update(lock.ID, server.Change{}).FencingToken)
+		require.Equal(t, lock.FencingToken, s.update(lock.ID, store.Change{}).FencingToken)
 		last[name] = lock.FencingToken
 		if i%3 == 0 {
 			s.expire(lock.ID, time.Hour)
@@ -354,11 +369,11 @@ func fencingTokensRise(t *testing.T, s store) {
 	})
 }
 
-func listIsOldestFirst(t *testing.T, s store) {
+func listIsOldestFirst(t *testing.T, s tested) {
 	locks, err := s.List(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, locks)
-	var want []server.Lock
+	var want []store.Lock
 	for i := range 20 {
 		want = append(want, s.create(newLock(fmt.Sprint("lock ", (i*7)%20))))
 	}

@@ -9,11 +9,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // sweepAll sweeps until the store says that nothing is due any more.
-func (s store) sweepAll(grace time.Duration) (all []server.Lock, next time.Duration) {
+func (s tested) sweepAll(grace time.Duration) (all []store.Lock, next time.Duration) {
 	s.t.Helper()
 	for range 1000 {
 		swept, next, err := s.Sweep(s.t.Context(), grace)
@@ -27,8 +27,8 @@ func (s store) sweepAll(grace time.Duration) (all []server.Lock, next time.Durat
 	return nil, 0
 }
 
-func sweepTakesWhatExpiredLongEnoughAgo(t *testing.T, s store) {
-	var locks []server.Lock
+func sweepTakesWhatExpiredLongEnoughAgo(t *testing.T, s tested) {
+	var locks []store.Lock
 	for i := range 4 {
 		locks = append(locks, s.create(newLock(fmt.Sprint("lock ", i))))
 	}
@@ -37,13 +37,13 @@ func sweepTakesWhatExpiredLongEnoughAgo(t *testing.T, s store) {
 	s.expire(locks[2].ID, -time.Minute)
 
 	swept, _ := s.sweepAll(3 * time.Minute)
-	require.Equal(t, []server.Lock{old}, swept, "answered as it was")
+	require.Equal(t, []store.Lock{old}, swept, "answered as it was")
 	s.requireGone(old)
 	for _, lock := range locks[1:] {
 		_, err := s.Get(t.Context(), lock.ID)
 		require.NoError(t, err)
 	}
-	renewed := s.update(locks[1].ID, server.Change{Lease: ptr(time.Minute)})
+	renewed := s.update(locks[1].ID, store.Change{Lease: ptr(time.Minute)})
 	swept, _ = s.sweepAll(0)
 	require.Empty(t, swept, "renewed in its grace")
 	s.expire(renewed.ID, 0)
@@ -53,7 +53,7 @@ func sweepTakesWhatExpiredLongEnoughAgo(t *testing.T, s store) {
 	s.create(newLock(renewed.Name))
 }
 
-func sweepSaysWhenToComeAgain(t *testing.T, s store) {
+func sweepSaysWhenToComeAgain(t *testing.T, s tested) {
 	_, next := s.sweepAll(0)
 	require.Positive(t, next)
 
@@ -61,12 +61,12 @@ func sweepSaysWhenToComeAgain(t *testing.T, s store) {
 	_, next = s.sweepAll(time.Minute)
 	require.LessOrEqual(t, next, 11*time.Minute)
 
-	s.update(lock.ID, server.Change{Lease: ptr(time.Minute)})
+	s.update(lock.ID, store.Change{Lease: ptr(time.Minute)})
 	_, next = s.sweepAll(0)
 	require.LessOrEqual(t, next, time.Minute)
 }
 
-func sweepTakesAllInTheEnd(t *testing.T, s store) {
+func sweepTakesAllInTheEnd(t *testing.T, s tested) {
 	const n = 600 // more than one sweep takes
 	for i := range n {
 		lock := s.create(newLock(fmt.Sprint("lock ", i)))
@@ -79,42 +79,42 @@ func sweepTakesAllInTheEnd(t *testing.T, s store) {
 	require.Empty(t, locks)
 }
 
-func callOffDeletesAndRefuses(t *testing.T, s store) {
-	marked := func(name, mark string) server.NewLock {
+func callOffDeletesAndRefuses(t *testing.T, s tested) {
+	marked := func(name, mark string) store.NewLock {
 		in := newLock(name)
 		in.Mark, in.Creator = mark, ptr("bench-7 #"+mark)
 		return in
 	}
 	kept := s.create(marked("robot-arm-2", "other"))
 	unmarked := s.create(newLock("robot-arm-3"))
-	lock := s.create(marked("robot-arm-1", "k3v9x2m4q7ab"))
-	lock = s.update(lock.ID, server.Change{Creator: ptr("renamed")})
+	lock := s.create(marked("robot-arm-1", "k3v5x2m4q7ab"))
+	lock = s.update(lock.ID, store.Change{Creator: ptr("renamed")})
 
-	off, err := s.CallOff(t.Context(), "k3v9x2m4q7ab", time.Hour)
+	off, err := s.CallOff(t.Context(), "k3v5x2m4q7ab", time.Hour)
 	require.NoError(t, err)
-	require.Equal(t, []server.Lock{lock}, off, "answered as it was, also when its creator was changed")
+	require.Equal(t, []store.Lock{lock}, off, "answered as it was, also when its creator was changed")
 	s.requireGone(lock)
 
-	off, err = s.CallOff(t.Context(), "k3v9x2m4q7ab", time.Hour)
+	off, err = s.CallOff(t.Context(), "k3v5x2m4q7ab", time.Hour)
 	require.NoError(t, err)
 	require.Empty(t, off)
 
 	for _, name := range []string{"robot-arm-1", "robot-arm-2"} { // free, and held
-		_, err = s.Create(t.Context(), marked(name, "k3v9x2m4q7ab"))
-		require.ErrorIs(t, err, server.ErrCalledOff)
+		_, err = s.Create(t.Context(), marked(name, "k3v5x2m4q7ab"))
+		require.ErrorIs(t, err, store.ErrCalledOff)
 	}
 	_, err = s.Holder(t.Context(), "robot-arm-1")
-	require.ErrorIs(t, err, server.ErrGone)
+	require.ErrorIs(t, err, store.ErrGone)
 
 	s.create(marked("robot-arm-1", "K3V9X2M4Q7AB")) // marks are exact
-	for _, want := range []server.Lock{kept, unmarked} {
+	for _, want := range []store.Lock{kept, unmarked} {
 		got, err := s.Get(t.Context(), want.ID)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
 }
 
-func aCalledOffMarkIsForgotten(t *testing.T, s store) {
+func aCalledOffMarkIsForgotten(t *testing.T, s tested) {
 	in := newLock("robot-arm-1")
 	in.Mark = "short"
 	_, err := s.CallOff(t.Context(), in.Mark, 0)
@@ -126,7 +126,7 @@ func aCalledOffMarkIsForgotten(t *testing.T, s store) {
 	_, err = s.CallOff(t.Context(), "another", time.Hour)
 	require.NoError(t, err)
 	for in.ID = newID(); ; {
-		if _, err = s.Create(t.Context(), in); !errors.Is(err, server.ErrCalledOff) {
+		if _, err = s.Create(t.Context(), in); !errors.Is(err, store.ErrCalledOff) {
 			break
 		}
 	}
@@ -134,13 +134,13 @@ func aCalledOffMarkIsForgotten(t *testing.T, s store) {
 }
 
 // callOffAndCreateAtOnce: whichever comes first, no lock is left.
-func callOffAndCreateAtOnce(t *testing.T, s store) {
+func callOffAndCreateAtOnce(t *testing.T, s tested) {
 	for round := range 50 {
 		in := newLock("robot-arm-1")
 		in.Mark = fmt.Sprint("mark-", round)
 		concurrently(2, func(i int) {
 			if i == 0 {
-				if _, err := s.Create(context.Background(), in); err != nil && !errors.Is(err, server.ErrCalledOff) {
+				if _, err := s.Create(context.Background(), in); err != nil && !errors.Is(err, store.ErrCalledOff) {
 					t.Error(err)
 				}
 			} else if _, err := s.CallOff(context.Background(), in.Mark, time.Hour); err != nil {
@@ -154,21 +154,21 @@ func callOffAndCreateAtOnce(t *testing.T, s store) {
 }
 
 // theStoreOutlivesItsCallers: Watch ends with its context, and tells nobody of what he did himself.
-func theStoreOutlivesItsCallers(t *testing.T, s store) {
+func theStoreOutlivesItsCallers(t *testing.T, s tested) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	heard := make(chan server.Event, 100)
-	go func() { ended <- s.Watch(ctx, func(e server.Event) { heard <- e }) }()
+	heard := make(chan store.Event, 100)
+	go func() { ended <- s.Watch(ctx, func(e store.Event) { heard <- e }) }()
 	s.delete(s.create(newLock("robot-arm-1")).ID)
 	cancel()
 	<-ended
 	s.delete(s.create(newLock("robot-arm-1")).ID)
 	close(heard)
 	for e := range heard {
-		require.Equal(t, server.EventMissed, e.Kind)
+		require.Equal(t, store.EventMissed, e.Kind)
 	}
 }
 
-func pingAnswers(t *testing.T, s store) {
+func pingAnswers(t *testing.T, s tested) {
 	require.NoError(t, s.Ping(t.Context()))
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // Causes of a removal.
@@ -46,8 +46,7 @@ type removal struct {
 	by    int
 }
 
-// takenAway reports whether the lock was removed, or made to expire, by nobody
-// of ours.
+// takenAway reports whether the lock was removed, or made to expire, from outside.
 func (l *lockRecord) takenAway() bool {
 	switch {
 	case l.removed == nil:
@@ -63,20 +62,20 @@ type calledOff struct {
 	mark string
 }
 
-// store is a memory store that keeps account of what is done to it, in the
-// order in which that takes effect.
-type store struct {
-	server.Store
+// store is a memory store that records all changes in the order in which they take
+// effect.
+type recorded struct {
+	store.Store
 	world *world
 }
 
-func (s *store) begin() (done func()) {
+func (s *recorded) begin() (done func()) {
 	s.world.mu.Lock()
 	return s.world.mu.Unlock
 }
 
-// by is the client whose request this is; -1 for what is no client's.
-func (s *store) by(ctx context.Context) int {
+// by returns the client whose request this is; -1 where it is none's.
+func (s *recorded) by(ctx context.Context) int {
 	addr, ok := ctx.Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok {
 		return -1
@@ -84,24 +83,24 @@ func (s *store) by(ctx context.Context) int {
 	return s.world.links[addr.String()]
 }
 
-func (s *store) local(l *server.Lock) time.Duration {
+func (s *recorded) local(l *store.Lock) time.Duration {
 	return l.ExpiresAt.Add(-s.world.plan.offset).Sub(s.world.start)
 }
 
-func creatorOf(l *server.Lock) string {
+func creatorOf(l *store.Lock) string {
 	if l.Creator == nil {
 		return ""
 	}
 	return *l.Creator
 }
 
-// markOf is the mark at the end of a creator.
+// markOf returns the mark at the end of a creator.
 func markOf(creator string) string {
 	_, mark, _ := strings.Cut(creator, " #")
 	return mark
 }
 
-func (s *store) Create(ctx context.Context, in server.NewLock) (server.Lock, error) {
+func (s *recorded) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
 	defer s.begin()()
 	l, err := s.Store.Create(ctx, in)
 	if err == nil {
@@ -110,12 +109,14 @@ func (s *store) Create(ctx context.Context, in server.NewLock) (server.Lock, err
 	return l, err
 }
 
-// created notes a creation. The caller holds the record's mutex.
-func (s *store) created(l *server.Lock, in server.NewLock, by int) {
+// created records a creation. The caller holds the record's mutex.
+func (s *recorded) created(l *store.Lock, in store.NewLock, by int) {
 	r := s.world.record
-	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name, creatorOf(l), in.TTL, l.FencingToken)
+	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name,
+		creatorOf(l), in.TTL, l.FencingToken)
 	rec := &lockRecord{
-		id: l.ID, name: l.Name, creator: creatorOf(l), mark: markOf(creatorOf(l)), token: l.FencingToken,
+		id: l.ID, name: l.Name, creator: creatorOf(l), mark: markOf(
+			creatorOf(l)), token: l.FencingToken,
 		by: by, created: m, length: in.TTL, unmarked: in.Mark == "",
 		leases: []leaseRecord{{m, s.local(l), 0, in.TTL}},
 	}
@@ -123,14 +124,15 @@ func (s *store) created(l *server.Lock, in server.NewLock, by int) {
 	r.order = append(r.order, rec)
 }
 
-func (s *store) Update(ctx context.Context, id string, change server.Change) (server.Lock, error) {
+func (s *recorded) Update(ctx context.Context, id string, change store.Change) (store.Lock, error) {
 	defer s.begin()()
 	l, err := s.Store.Update(ctx, id, change)
 	if err != nil {
 		return l, err
 	}
 	r, by := s.world.record, s.by(ctx)
-	lease := leaseRecord{r.noteLocked("backend", "lock %s of %s expires at %v (%s)", brief(id), l.Name, s.local(&l), whom(by)), s.local(&l), by, 0}
+	lease := leaseRecord{r.noteLocked("backend", "lock %s of %s expires at %v (%s)", brief(id),
+		l.Name, s.local(&l), whom(by)), s.local(&l), by, 0}
 	if change.Lease != nil {
 		lease.length = *change.Lease
 	}
@@ -145,7 +147,7 @@ func whom(by int) string {
 	return "c" + string(rune('0'+by))
 }
 
-func (s *store) Delete(ctx context.Context, id string) (server.Lock, error) {
+func (s *recorded) Delete(ctx context.Context, id string) (store.Lock, error) {
 	defer s.begin()()
 	l, err := s.Store.Delete(ctx, id)
 	if err == nil {
@@ -154,8 +156,8 @@ func (s *store) Delete(ctx context.Context, id string) (server.Lock, error) {
 	return l, err
 }
 
-// deleted notes a deletion. The caller holds the record's mutex.
-func (s *store) deleted(ctx context.Context, l *server.Lock) {
+// deleted records a deletion. The caller holds the record's mutex.
+func (s *recorded) deleted(ctx context.Context, l *store.Lock) {
 	by, cause := s.by(ctx), released
 	switch {
 	case ctx == context.Background(): // nobody's request
@@ -166,9 +168,10 @@ func (s *store) deleted(ctx context.Context, l *server.Lock) {
 	s.removed(l, cause, by)
 }
 
-func (s *store) HandOver(ctx context.Context, id string, next server.NewLock) (server.Handover, error) {
+func (s *recorded) HandOver(ctx context.Context, id string, next store.NewLock) (
+	store.Handover, error) {
 	defer s.begin()()
-	both, err := s.Store.(server.HandOverStore).HandOver(ctx, id, next)
+	both, err := s.Store.HandOver(ctx, id, next)
 	if err != nil {
 		return both, err
 	}
@@ -181,14 +184,15 @@ func (s *store) HandOver(ctx context.Context, id string, next server.NewLock) (s
 	return both, nil
 }
 
-// removed notes a removal. The caller holds the record's mutex.
-func (s *store) removed(l *server.Lock, cause string, by int) {
+// removed records a removal. The caller holds the record's mutex.
+func (s *recorded) removed(l *store.Lock, cause string, by int) {
 	r := s.world.record
 	m := r.noteLocked("backend", "lock %s of %s %s (%s)", brief(l.ID), l.Name, cause, whom(by))
 	r.locks[l.ID].removed = &removal{m, cause, by}
 }
 
-func (s *store) CallOff(ctx context.Context, mark string, keep time.Duration) ([]server.Lock, error) {
+func (s *recorded) CallOff(ctx context.Context, mark string, keep time.Duration) (
+	[]store.Lock, error) {
 	defer s.begin()()
 	locks, err := s.Store.CallOff(ctx, mark, keep)
 	m := s.world.record.noteLocked("backend", "mark %s called off (%s)", mark, whom(s.by(ctx)))
@@ -199,7 +203,8 @@ func (s *store) CallOff(ctx context.Context, mark string, keep time.Duration) ([
 	return locks, err
 }
 
-func (s *store) Sweep(ctx context.Context, grace time.Duration) ([]server.Lock, time.Duration, error) {
+func (s *recorded) Sweep(ctx context.Context, grace time.Duration) (
+	[]store.Lock, time.Duration, error) {
 	defer s.begin()()
 	locks, next, err := s.Store.Sweep(ctx, grace)
 	for i := range locks {
@@ -208,8 +213,8 @@ func (s *store) Sweep(ctx context.Context, grace time.Duration) ([]server.Lock, 
 	return locks, next, err
 }
 
-// forget notes that the store's locks are no more.
-func (s *store) forget() {
+// forget records that the store has lost its locks.
+func (s *recorded) forget() {
 	defer s.begin()()
 	r := s.world.record
 	r.losses = append(r.losses, r.noteLocked("backend", "all locks are lost"))
@@ -220,7 +225,7 @@ func (s *store) forget() {
 	}
 }
 
-// brief is enough of an id to tell it from others.
+// brief returns enough of an id to distinguish it.
 func brief(id string) string {
 	if len(id) > 8 {
 		return id[:8]

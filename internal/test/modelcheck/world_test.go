@@ -12,8 +12,12 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 const (
@@ -34,7 +38,7 @@ type world struct {
 	over    atomic.Bool // the plan's faults
 }
 
-// run carries the plan out. It is called in a bubble.
+// run runs the plan. It is called in a bubble.
 func (w *world) run(t *testing.T) {
 	p := w.plan
 	w.record = newRecord()
@@ -46,20 +50,20 @@ func (w *world) run(t *testing.T) {
 		relukkotest.InMemory(),
 		relukkotest.ClockOffset(p.offset),
 		relukkotest.Backend(server.WithGrace(p.grace)),
-		relukkotest.Store(func() server.Store {
-			s := &store{Store: server.NewMemoryStore(server.WithClockOffset(p.offset)), world: w}
+		relukkotest.Store(func() store.Store {
+			s := &recorded{Store: memstore.New(memstore.WithClockOffset(p.offset)), world: w}
 			if made {
 				s.forget()
 			}
 			made = true
 			return s
 		}))
-	w.server.Without(p.without...)
+	w.server.Reconfigure(httpapi.Without(p.without...))
 	if p.gone != 404 {
-		w.server.GoneStatus(p.gone)
+		w.server.Reconfigure(httpapi.GoneStatus(p.gone))
 	}
 	if p.shape != "" {
-		w.server.DeletedShape(relukkotest.DeletedShapes()[p.shape])
+		w.server.Reconfigure(httpapi.DeletedShape(originalapi.DeletedShapes()[p.shape]))
 	}
 	w.server.RefuseWebSockets(p.mute)
 	w.connect()
@@ -113,8 +117,7 @@ func (w *world) connect() {
 	}
 }
 
-// install sets up the faults that are about requests, each to be in force when
-// its time has come.
+// install sets up the faults of requests; each begins at its instant.
 func (w *world) install() {
 	var slow []*fault
 	for i := range w.plan.faults {
@@ -128,7 +131,8 @@ func (w *world) install() {
 			}
 			w.server.AnswerNext(-1, match, a)
 		case "false page":
-			w.server.AnswerNext(-1, match, relukkotest.Answer{Status: f.status, Body: "<html>nobody at home"})
+			w.server.AnswerNext(-1, match,
+				relukkotest.Answer{Status: f.status, Body: "<html>nobody at home"})
 		case "cut":
 			w.server.CutNext(-1, match)
 		case "slow":
@@ -153,23 +157,25 @@ func (w *world) install() {
 func (w *world) concerns(f *fault, r *http.Request) bool {
 	what := kindOf(r)
 	at := time.Since(w.start)
-	return what != "" && (f.requests == ofAny || f.requests == what) && at >= f.at && at < f.at+f.for_ &&
+	return what != "" && (f.requests == ofAny || f.requests == what) && at >= f.at &&
+		at < f.at+f.for_ &&
 		(f.link < 0 || f.link == w.from(r))
 }
 
-// from is the client whose request this is.
+// from returns the client whose request this is.
 func (w *world) from(r *http.Request) int {
 	return w.links[r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()]
 }
 
-// latency is a function of the seed, the request and the instant, and thus the
-// same in each run, as far as the run is.
+// latency is a function of the seed, the request and the instant: it is the same in
+// each run that is the same so far.
 func (w *world) latency(r *http.Request) (before, after time.Duration) {
 	if w.plan.latency == 0 {
 		return 0, 0
 	}
 	h := fnv.New64a()
-	h.Write([]byte{byte(w.plan.seed), byte(w.plan.seed >> 8), byte(w.plan.seed >> 16), byte(w.from(r))})
+	h.Write([]byte{byte(w.plan.seed), byte(w.plan.seed >> 8), byte(w.plan.seed >> 16),
+		byte(w.from(r))})
 	h.Write([]byte(r.Method + kindOf(r) + time.Since(w.start).String()))
 	x := h.Sum64()
 	half := uint64(w.plan.latency / 2)
@@ -180,7 +186,7 @@ func (w *world) latency(r *http.Request) (before, after time.Duration) {
 	return before, after
 }
 
-// happen waits for a fault's time and has it happen.
+// happen waits for a fault's instant and carries it out.
 func (w *world) happen(f *fault) {
 	time.Sleep(f.at)
 	t := &trouble{fault: *f, to: never}
@@ -192,6 +198,16 @@ func (w *world) happen(f *fault) {
 	if f.link >= 0 {
 		links = links[f.link : f.link+1]
 	}
+	w.begin(f, links)
+	time.Sleep(f.for_)
+	w.end(f, links)
+	to := w.note("fault", "%v is over", f)
+	w.mu.Lock()
+	t.to = to
+	w.mu.Unlock()
+}
+
+func (w *world) begin(f *fault, links []*relukkotest.Link) {
 	switch f.kind {
 	case "delete":
 		w.server.Delete(f.name)
@@ -210,14 +226,16 @@ func (w *world) happen(f *fault) {
 			l.Cut()
 		}
 	case "replace":
-		w.server.Without(f.without...)
+		w.server.Reconfigure(httpapi.Without(f.without...))
 	case "drop sockets":
 		w.server.DropWebSockets()
 	case "refuse sockets":
 		w.server.RefuseWebSockets(true)
 		w.server.DropWebSockets()
 	}
-	time.Sleep(f.for_)
+}
+
+func (w *world) end(f *fault, links []*relukkotest.Link) {
 	switch f.kind {
 	case "down":
 		w.server.Start(f.keepLocks)
@@ -230,10 +248,6 @@ func (w *world) happen(f *fault) {
 	case "slow":
 		time.Sleep(f.delay) // what was delayed arrives
 	}
-	to := w.note("fault", "%v is over", f)
-	w.mu.Lock()
-	t.to = to
-	w.mu.Unlock()
 }
 
 // close closes a client.

@@ -1,0 +1,73 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"sync/atomic"
+
+	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// api is what all request handlers need.
+type api struct {
+	Config
+	keys      atomic.Pointer[[][sha256.Size]byte] // hashes of the API keys
+	engine    *engine.Engine
+	broadcast broadcast
+
+	stopped context.Context // ends when Shutdown begins
+	cut     context.Context // ends when Shutdown does not wait for slow watchers any more
+}
+
+// onWire returns the lock as it goes over the wire.
+func (a *api) onWire(l *store.Lock) wire.Lock {
+	out := wire.Lock{
+		ID: l.ID, Name: l.Name, Creator: l.Creator, IP: l.IP,
+		ExpiresAt: l.ExpiresAt, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
+	}
+	if a.has(ExtFencingToken) {
+		out.FencingToken = l.FencingToken
+	}
+	return out
+}
+
+// publish tells the watchers of an event.
+func (a *api) publish(e store.Event) {
+	if a.broadcast.watchers.Load() == 0 {
+		return
+	}
+	if message := a.message(e); message != nil {
+		a.broadcast.publish(message)
+	}
+}
+
+// message returns the event in JSON; nil if the watchers are not told of it.
+func (a *api) message(e store.Event) []byte {
+	l := a.onWire(&e.Lock)
+	switch {
+	case e.Kind == store.EventMissed: // watchers look again, as after the deletion of any lock
+		return wire.AppendBroadcast(nil, wire.EventDeleted, nil)
+	case e.Kind == store.EventDeleted && a.deletedShape != nil:
+		message, err := json.Marshal(map[string]any{"deleted": a.deletedShape(l)})
+		if err != nil {
+			a.Log.Error("DeletedShape returned something that is not JSON", "error", err)
+			return nil
+		}
+		return message
+	case a.has(ExtBroadcastContent):
+		return wire.AppendBroadcast(make([]byte, 0, 512), eventKinds[e.Kind], &l)
+	case e.Kind == store.EventDeleted:
+		return wire.AppendBroadcast(nil, wire.EventDeleted, nil)
+	default:
+		return nil
+	}
+}
+
+var eventKinds = map[store.EventKind]wire.EventKind{
+	store.EventCreated: wire.EventCreated,
+	store.EventUpdated: wire.EventUpdated,
+	store.EventDeleted: wire.EventDeleted,
+}

@@ -1,0 +1,94 @@
+package httpapi
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// clientAddress returns the client's address without the port. Where the peer is a trusted proxy,
+// that is the nearest hop that is not, by X-Forwarded-For or, without that, by Forwarded (RFC 7239).
+func (c *Config) clientAddress(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	if len(c.TrustedProxies) == 0 {
+		return host
+	}
+	hop, err := netip.ParseAddr(host)
+	if err != nil || !c.trusts(hop) {
+		return host
+	}
+	hops := forwardedFor(r.Header)
+	for i := len(hops) - 1; i >= 0; i-- {
+		next, ok := parseHop(hops[i])
+		if !ok {
+			break // hidden or unknown
+		}
+		if hop = next; !c.trusts(hop) {
+			break
+		}
+	}
+	return hop.Unmap().WithZone("").String()
+}
+
+func (c *Config) trusts(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	for _, proxy := range c.TrustedProxies {
+		if proxy.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// forwardedFor returns the hops of a request, the client first.
+func forwardedFor(h http.Header) (hops []string) {
+	if values := h.Values("X-Forwarded-For"); len(values) > 0 {
+		return strings.Split(strings.Join(values, ","), ",")
+	}
+	for element := range splitQuoted(strings.Join(h.Values("Forwarded"), ","), ',') {
+		hop := "" // an element without one hides it
+		for pair := range splitQuoted(element, ';') {
+			name, value, _ := strings.Cut(pair, "=")
+			if strings.EqualFold(strings.TrimSpace(name), "for") {
+				hop = strings.Trim(value, " \t\"")
+			}
+		}
+		hops = append(hops, hop)
+	}
+	return hops
+}
+
+// splitQuoted yields the parts of s between separators outside of quoted strings.
+func splitQuoted(s string, separator byte) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		quoted, from := false, 0
+		for i := 0; i < len(s); i++ {
+			switch {
+			case quoted && s[i] == '\\':
+				i++
+			case s[i] == '"':
+				quoted = !quoted
+			case !quoted && s[i] == separator:
+				if !yield(s[from:i]) {
+					return
+				}
+				from = i + 1
+			}
+		}
+		yield(s[from:])
+	}
+}
+
+// parseHop parses an address with or without a port; an IPv6 address may be in brackets.
+func parseHop(s string) (netip.Addr, bool) {
+	s = strings.TrimSpace(s)
+	if addr, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		return addr, true
+	}
+	at, err := netip.ParseAddrPort(s)
+	return at.Addr(), err == nil
+}

@@ -1,0 +1,153 @@
+// Package httpapi serves the Relukko API over HTTP: routes, requests, responses, and the broadcast
+// over WebSockets. Package engine decides; this package knows no store.
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"log/slog"
+	"net/http"
+	"path"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// bodyTimeout bounds the time until a request's body has arrived.
+const bodyTimeout = 10 * time.Second
+
+// Handler is the backend as an http.Handler. Make one with New, end it with Shutdown.
+type Handler struct {
+	api
+	mux          *http.ServeMux
+	stop, cutOff context.CancelFunc
+
+	// active counts the requests under way, and the open handler as one, so that it reaches 0 once.
+	active     atomic.Int64
+	closing    atomic.Bool
+	drained    chan struct{}
+	background sync.WaitGroup
+}
+
+// New starts a backend on the store.
+func New(s store.Store, c Config) *Handler {
+	h := &Handler{api: api{Config: c}, drained: make(chan struct{})}
+	h.SetKeys(c.Keys)
+	h.broadcast.init()
+	h.mux = h.routes()
+	h.stopped, h.stop = context.WithCancel(context.Background())
+	h.cut, h.cutOff = context.WithCancel(context.Background())
+	h.active.Store(1)
+	h.background.Go(func() { h.broadcast.run(h.stopped) })
+	h.engine = engine.New(h.stopped, s, engine.Config{
+		Grace: c.Grace, MaxWaiters: c.MaxWaiters, Log: c.Log, NewID: wire.NewID,
+		Publish: h.publish, Flush: func() { h.broadcast.flush(nil) },
+	})
+	return h
+}
+
+// SetKeys replaces the keys of the Config for requests that arrive from now on.
+func (h *Handler) SetKeys(hashes [][sha256.Size]byte) { h.keys.Store(&hashes) }
+
+// Shutdown ends the backend. New requests and queued creates get 503 with Retry-After: 0, watchers
+// a going-away close. It returns nil when nothing runs any more, or ctx's error when ctx ends
+// first; then it cuts off what is left.
+func (h *Handler) Shutdown(ctx context.Context) error {
+	if !h.closing.Swap(true) {
+		h.stop()
+		h.leave()
+	}
+	defer time.AfterFunc(closeTimeout, h.cutOff).Stop() // watchers that do not take their close
+	done := make(chan struct{})
+	go func() {
+		<-h.drained
+		h.engine.Wait()
+		h.background.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		h.cutOff()
+		return nil
+	case <-ctx.Done():
+		h.cutOff()
+		return ctx.Err()
+	}
+}
+
+// enter counts a request in. It reports false once the handler is closing.
+func (h *Handler) enter() bool {
+	for !h.closing.Load() {
+		n := h.active.Load()
+		if n > 0 && h.active.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *Handler) leave() {
+	if h.active.Add(-1) == 0 {
+		close(h.drained)
+	}
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rec := &recorder{ResponseWriter: w}
+	if h.Log.Enabled(r.Context(), slog.LevelDebug) {
+		defer h.logAccess(rec, r, time.Now())
+	}
+	if r.ContentLength != 0 {
+		// Also for requests that are refused unread, because net/http reads on before it answers.
+		// It lifts the deadline at the end of the body.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+	if !h.enter() {
+		h.refuseClosing(rec, r)
+		return
+	}
+	defer h.leave()
+	defer h.broadcast.flush(rec)
+	defer h.recovered(rec, r)
+	if !clean(r.URL.Path) { // the mux would redirect it
+		h.notFound(rec, r)
+		return
+	}
+	h.mux.ServeHTTP(rec, r)
+}
+
+// recovered answers a request whose handler panicked.
+func (h *Handler) recovered(rec *recorder, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	h.Log.Error("panic", "method", r.Method, "path", r.URL.Path,
+		"panic", p, "stack", string(debug.Stack()))
+	if rec.status != 0 {
+		panic(http.ErrAbortHandler) // half an answer must not pass for a whole one
+	}
+	writeError(rec, http.StatusInternalServerError, "internal error")
+}
+
+func (h *Handler) logAccess(rec *recorder, r *http.Request, start time.Time) {
+	h.Log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", rec.status,
+		"ip", h.clientAddress(r), "duration", time.Since(start))
+}
+
+// clean reports whether the mux takes the path as it is.
+func clean(p string) bool {
+	cleaned := path.Clean(p)
+	return p == cleaned ||
+		len(p) == len(cleaned)+1 && strings.HasSuffix(p, "/") && p[:len(cleaned)] == cleaned
+}

@@ -1,0 +1,192 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+const (
+	defaultTTL = 5 * time.Minute  // of keep_alive and add_to_expire_at without seconds
+	queueSlack = 10 * time.Second // for an answer to be written, after the wait in a queue
+)
+
+func (a *api) health(w http.ResponseWriter, r *http.Request) {
+	if err := a.engine.Ping(r.Context()); err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, []byte(`{"status":200,"message":"up"}`))
+}
+
+// create makes a lock. It queues for a held name if the client prefers to wait.
+func (a *api) create(w http.ResponseWriter, r *http.Request) {
+	a.offer(w)
+	name, creator, err := readCreate(w, r)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	in := store.NewLock{ID: wire.NewID(), Name: name, Creator: creator, IP: a.clientAddress(r)}
+	if creator != nil && a.has(ExtCallOff) {
+		_, in.Mark, _ = wire.CutMark(*creator)
+	}
+	var prefer wire.Preferences
+	if a.has(ExtWait) {
+		prefer = wire.ParsePrefer(r.Header[wire.HeaderPrefer])
+	}
+	lock, queued, err := a.engine.Acquire(r.Context(), in, prefer.Wait, func() {
+		// The time-outs of an http.Server are meant for slow clients, not for waiting ones.
+		control := http.NewResponseController(w)
+		_ = control.SetReadDeadline(time.Time{})
+		_ = control.SetWriteDeadline(time.Now().Add(prefer.Wait + queueSlack))
+	})
+	if queued && (err == nil || isHeld(err)) {
+		w.Header()[wire.HeaderPreferenceApplied] = []string{prefer.Applied()}
+	}
+	switch {
+	case err == nil:
+		a.writeLock(w, http.StatusCreated, &lock)
+	case isHeld(err):
+		a.writeConflict(w, name, &lock)
+	default:
+		a.fail(w, r, err)
+	}
+}
+
+func (a *api) list(w http.ResponseWriter, r *http.Request) {
+	locks, err := a.find(r)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	withWaiters := a.wantsWaiters(r)
+	var waiters map[string]int
+	if withWaiters {
+		waiters = a.engine.AllWaiters()
+	}
+	b := make([]byte, 0, 2+400*len(locks))
+	b = append(b, '[')
+	for i := range locks {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		l := a.onWire(&locks[i])
+		l.HasWaiters, l.Waiters = withWaiters, waiters[l.Name]
+		b = wire.AppendLock(b, &l)
+	}
+	writeJSON(w, http.StatusOK, append(b, ']'))
+}
+
+// find returns all locks, or those with the name that the query asks for.
+func (a *api) find(r *http.Request) ([]store.Lock, error) {
+	names, ok := r.URL.Query()["lock_name"]
+	if !ok {
+		return a.engine.List(r.Context())
+	}
+	lock, err := a.engine.Holder(r.Context(), names[0])
+	switch {
+	case err == nil:
+		return []store.Lock{lock}, nil
+	case errors.Is(err, store.ErrGone):
+		return nil, nil
+	default:
+		return nil, err
+	}
+}
+
+func (a *api) get(w http.ResponseWriter, r *http.Request) {
+	id, ok := a.pathID(w, r)
+	if !ok {
+		return
+	}
+	lock, err := a.engine.Get(r.Context(), id)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	l := a.onWire(&lock)
+	if a.wantsWaiters(r) {
+		l.HasWaiters, l.Waiters = true, a.engine.Waiters(l.Name)
+	}
+	writeJSON(w, http.StatusOK, wire.AppendLock(make([]byte, 0, 512), &l))
+}
+
+func (a *api) update(w http.ResponseWriter, r *http.Request) {
+	a.change(w, r, readUpdate)
+}
+
+func (a *api) keepAlive(w http.ResponseWriter, r *http.Request) {
+	a.change(w, r, func(w http.ResponseWriter, r *http.Request) (store.Change, error) {
+		lease, err := readSeconds(w, r)
+		return store.Change{Lease: &lease}, err
+	})
+}
+
+func (a *api) addToExpiry(w http.ResponseWriter, r *http.Request) {
+	a.change(w, r, func(w http.ResponseWriter, r *http.Request) (store.Change, error) {
+		extend, err := readSeconds(w, r)
+		return store.Change{Extend: extend}, err
+	})
+}
+
+// change changes the lock in the path as the body says.
+func (a *api) change(
+	w http.ResponseWriter, r *http.Request,
+	read func(http.ResponseWriter, *http.Request) (store.Change, error),
+) {
+	id, ok := a.pathID(w, r)
+	if !ok {
+		return
+	}
+	change, err := read(w, r)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	lock, err := a.engine.Update(r.Context(), id, change)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.writeLock(w, http.StatusOK, &lock)
+}
+
+func (a *api) delete(w http.ResponseWriter, r *http.Request) {
+	id, ok := a.pathID(w, r)
+	if !ok {
+		return
+	}
+	lock, err := a.engine.Release(r.Context(), id)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.writeLock(w, http.StatusOK, &lock)
+}
+
+// callOff undoes the create with a mark.
+func (a *api) callOff(w http.ResponseWriter, r *http.Request) {
+	mark := r.PathValue("mark")
+	if !wire.ValidMark(mark) {
+		writeError(w, http.StatusBadRequest, "a mark is 12 letters a to z and digits 2 to 7")
+		return
+	}
+	if err := a.engine.CallOff(r.Context(), mark); err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// pathID returns the id in the path. One that is not a UUID is gone like any other.
+func (a *api) pathID(w http.ResponseWriter, r *http.Request) (string, bool) {
+	id, ok := wire.ParseID(r.PathValue("id"))
+	if !ok {
+		writeError(w, a.gone, "there is no such lock: the id is not a UUID")
+	}
+	return id, ok
+}

@@ -1,0 +1,181 @@
+// Package lockset has the data structures that keep locks in memory: what a store decides on, and
+// the indexes and tombstones that the server's queues use as well.
+package lockset
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// sweepBatch is the number of locks that one Sweep deletes at most, so that no call waits long.
+const sweepBatch = 256
+
+// A State decides about the locks of one store. It reads no clock and is not safe for concurrent
+// use. Make one with NewState.
+type State struct {
+	Set
+	Marks   Tombstones
+	Token   uint64 // the last fencing token given out
+	journal Journal
+}
+
+// A Journal is told of each change to a State, in order.
+type Journal interface {
+	PutLock(r *Record)     // r is new, or replaces the record with its id
+	DropLock(r *Record)    // r was removed
+	PutMark(t *Tombstone)  // t is new
+	DropMark(t *Tombstone) // t was removed
+}
+
+// NewState returns an empty state that tells j of its changes. J may be nil.
+func NewState(j Journal) *State {
+	if j == nil {
+		j = noJournal{}
+	}
+	return &State{Set: newSet(), journal: j}
+}
+
+// Now returns t as stores have it: in UTC and in whole microseconds.
+func Now(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// inRange reports whether RFC 3339, whose years have four digits, can express t.
+func inRange(t time.Time) bool { return 1 <= t.Year() && t.Year() <= 9999 }
+
+// Create is store.Store's Create. The fencing token is max(the last one + 1, microseconds since
+// 1970), so that tokens go on rising when an old backup is restored or locks come from another store.
+func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
+	if in.Mark != "" && s.Marks.Has(in.Mark, now) {
+		return store.Lock{}, store.ErrCalledOff
+	}
+	if holder := s.ByName(in.Name); holder != nil {
+		return holder.Lock, store.ErrHeld
+	}
+	if s.ByID(in.ID) != nil {
+		return store.Lock{}, fmt.Errorf("relukko: lock %q: its id %s is taken already", in.Name, in.ID)
+	}
+	s.Token = max(s.Token+1, uint64(max(now.UnixMicro(), 0)))
+	r := &Record{
+		Lock: store.Lock{
+			ID: in.ID, Name: in.Name, Creator: in.Creator, IP: in.IP,
+			ExpiresAt: now.Add(in.TTL.Truncate(time.Microsecond)), CreatedAt: now, UpdatedAt: now,
+			FencingToken: s.Token,
+		},
+		Mark: in.Mark,
+	}
+	s.journal.PutLock(r)
+	s.Insert(r)
+	return r.Lock, nil
+}
+
+// Update is store.Store's Update.
+func (s *State) Update(id string, change store.Change, now time.Time) (store.Lock, error) {
+	old := s.ByID(id)
+	if old == nil {
+		return store.Lock{}, store.ErrGone
+	}
+	r := &Record{Lock: old.Lock, Mark: old.Mark}
+	switch {
+	case change.ExpiresAt != nil:
+		r.ExpiresAt = *change.ExpiresAt
+	case change.Lease != nil:
+		r.ExpiresAt = now.Add(*change.Lease)
+	default:
+		r.ExpiresAt = r.ExpiresAt.Add(change.Extend)
+	}
+	r.ExpiresAt = Now(r.ExpiresAt)
+	if !inRange(r.ExpiresAt) {
+		return store.Lock{}, store.ErrOutOfRange
+	}
+	if change.Creator != nil {
+		r.Creator = change.Creator
+	}
+	r.UpdatedAt = now
+	s.journal.PutLock(r)
+	s.replace(r)
+	return r.Lock, nil
+}
+
+// Delete is store.Store's Delete.
+func (s *State) Delete(id string) (store.Lock, error) {
+	r := s.ByID(id)
+	if r == nil {
+		return store.Lock{}, store.ErrGone
+	}
+	s.delete(r)
+	return r.Lock, nil
+}
+
+// HandOver is store.Store's HandOver.
+func (s *State) HandOver(id string, next store.NewLock, now time.Time) (h store.Handover) {
+	h.Deleted, h.DeleteErr = s.Delete(id)
+	h.Created, h.CreateErr = s.Create(next, now)
+	return h
+}
+
+// CallOff is store.Store's CallOff. It remembers the last MaxTombstones marks.
+func (s *State) CallOff(mark string, keep time.Duration, now time.Time) (locks []store.Lock) {
+	if keep > 0 {
+		t := &Tombstone{Mark: mark, Until: Now(now.Add(keep))}
+		s.Marks.Add(t)
+		s.journal.PutMark(t)
+		s.ForgetMarks(now, 0)
+	}
+	for _, r := range s.marked(mark) {
+		s.delete(r)
+		locks = append(locks, r.Lock)
+	}
+	return locks
+}
+
+// ForgetMarks drops at most so many tombstones whose time has run out.
+func (s *State) ForgetMarks(now time.Time, atMost int) {
+	for _, t := range s.Marks.Forget(now, atMost) {
+		s.journal.DropMark(t)
+	}
+}
+
+// Sweep is store.Store's Sweep.
+func (s *State) Sweep(grace time.Duration, now time.Time) ([]store.Lock, time.Duration) {
+	var swept []store.Lock
+	for r := s.first(); r != nil; r = s.first() {
+		if left := r.ExpiresAt.Add(grace).Sub(now); left > 0 {
+			return swept, left
+		}
+		if len(swept) == sweepBatch {
+			return swept, 0
+		}
+		s.delete(r)
+		swept = append(swept, r.Lock)
+	}
+	return swept, store.Never
+}
+
+func (s *State) delete(r *Record) {
+	s.journal.DropLock(r)
+	s.remove(r)
+}
+
+// List returns the locks of the records in the order of their creation, whatever the clock did.
+func List(records []*Record) []store.Lock {
+	locks := make([]store.Lock, len(records))
+	for i, r := range records {
+		locks[i] = r.Lock
+	}
+	slices.SortFunc(locks, func(a, b store.Lock) int {
+		if a.FencingToken < b.FencingToken {
+			return -1
+		}
+		return 1
+	})
+	return locks
+}
+
+type noJournal struct{}
+
+func (noJournal) PutLock(*Record)     {}
+func (noJournal) DropLock(*Record)    {}
+func (noJournal) PutMark(*Tombstone)  {}
+func (noJournal) DropMark(*Tombstone) {}

@@ -1,0 +1,124 @@
+// Package memstore keeps the locks of one Relukko server in memory: for tests, and where losing
+// them with the process does no harm.
+package memstore
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/lockset"
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// Store is a [store.Store] in memory. One server only can use it. Make one with New.
+type Store struct {
+	now func() time.Time
+
+	mu    sync.Mutex
+	state *lockset.State
+}
+
+var _ store.Store = (*Store)(nil)
+
+// An Option sets up a Store.
+type Option func(*Store)
+
+// WithClockOffset makes the store's clock differ from the machine's by d.
+func WithClockOffset(d time.Duration) Option {
+	return func(s *Store) { s.now = func() time.Time { return time.Now().Add(d) } }
+}
+
+// New returns an empty store.
+func New(opts ...Option) *Store {
+	s := &Store{now: time.Now, state: lockset.NewState(nil)}
+	for _, o := range opts {
+		o(s)
+	}
+	return s
+}
+
+func (s *Store) lock() (state *lockset.State, now time.Time, unlock func()) {
+	s.mu.Lock()
+	return s.state, lockset.Now(s.now()), s.mu.Unlock
+}
+
+// Create implements [store.Store].
+func (s *Store) Create(_ context.Context, in store.NewLock) (store.Lock, error) {
+	state, now, unlock := s.lock()
+	defer unlock()
+	return state.Create(in, now)
+}
+
+// Get implements [store.Store].
+func (s *Store) Get(_ context.Context, id string) (store.Lock, error) {
+	state, _, unlock := s.lock()
+	defer unlock()
+	return found(state.ByID(id))
+}
+
+// Holder implements [store.Store].
+func (s *Store) Holder(_ context.Context, name string) (store.Lock, error) {
+	state, _, unlock := s.lock()
+	defer unlock()
+	return found(state.ByName(name))
+}
+
+func found(r *lockset.Record) (store.Lock, error) {
+	if r == nil {
+		return store.Lock{}, store.ErrGone
+	}
+	return r.Lock, nil
+}
+
+// List implements [store.Store].
+func (s *Store) List(context.Context) ([]store.Lock, error) {
+	state, _, unlock := s.lock()
+	records := state.Records()
+	unlock()
+	return lockset.List(records), nil
+}
+
+// Update implements [store.Store].
+func (s *Store) Update(_ context.Context, id string, change store.Change) (store.Lock, error) {
+	state, now, unlock := s.lock()
+	defer unlock()
+	return state.Update(id, change, now)
+}
+
+// Delete implements [store.Store].
+func (s *Store) Delete(_ context.Context, id string) (store.Lock, error) {
+	state, _, unlock := s.lock()
+	defer unlock()
+	return state.Delete(id)
+}
+
+// HandOver implements [store.Store].
+func (s *Store) HandOver(_ context.Context, id string, next store.NewLock) (store.Handover, error) {
+	state, now, unlock := s.lock()
+	defer unlock()
+	return state.HandOver(id, next, now), nil
+}
+
+// CallOff implements [store.Store]. It remembers the last 100,000 marks.
+func (s *Store) CallOff(_ context.Context, mark string, keep time.Duration) ([]store.Lock, error) {
+	state, now, unlock := s.lock()
+	defer unlock()
+	return state.CallOff(mark, keep, now), nil
+}
+
+// Sweep implements [store.Store].
+func (s *Store) Sweep(_ context.Context, grace time.Duration) ([]store.Lock, time.Duration, error) {
+	state, now, unlock := s.lock()
+	defer unlock()
+	state.ForgetMarks(now, math.MaxInt)
+	swept, next := state.Sweep(grace, now)
+	return swept, next, nil
+}
+
+// Watch implements [store.Store]. It returns nil: no other server shares the store.
+func (s *Store) Watch(context.Context, func(store.Event)) error { return nil }
+
+// Ping implements [store.Store].
+func (s *Store) Ping(context.Context) error { return nil }

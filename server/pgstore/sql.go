@@ -1,0 +1,80 @@
+package pgstore
+
+import (
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+const (
+	fields   = `id, name, creator, ip, expires_at, created_at, updated_at, token`
+	ofResult = `(lock).id, (lock).name, (lock).creator, (lock).ip, (lock).expires_at, ` +
+		`(lock).created_at, (lock).updated_at, (lock).token`
+
+	createSQL = `SELECT outcome, leave, ` + ofResult +
+		` FROM relukko_go.create_lock($1, $2, $3, $4, $5, $6, $7, $8)`
+	findSQL    = `SELECT ` + fields + ` FROM relukko_go.find_created($1, $2)`
+	getSQL     = `SELECT ` + fields + ` FROM relukko_go.locks WHERE id = $1`
+	holderSQL  = `SELECT ` + fields + ` FROM relukko_go.locks WHERE name = $1`
+	listSQL    = `SELECT ` + fields + ` FROM relukko_go.locks ORDER BY token`
+	deleteSQL  = `DELETE FROM relukko_go.locks WHERE id = $1 RETURNING ` + fields
+	callOffSQL = `SELECT ` + fields + ` FROM relukko_go.call_off($1, $2)`
+	sweepSQL   = `SELECT ` + fields + ` FROM relukko_go.sweep($1, $2)`
+
+	updateSQL = `UPDATE relukko_go.locks l SET
+	creator = coalesce($2, l.creator), updated_at = clock.now,
+	expires_at = coalesce($3, clock.now + $4, l.expires_at + $5)
+	FROM (SELECT clock_timestamp() AS now) clock WHERE l.id = $1 RETURNING ` + fields
+
+	// At most sweepPause, because thousands of years do not fit a time.Duration. The subquery uses
+	// the index; a join would read all locks.
+	nextSQL = `SELECT
+	least((SELECT min(l.expires_at) FROM relukko_go.locks l) + $1, clock.now + $2) - clock.now
+	FROM (SELECT clock_timestamp() AS now) clock`
+)
+
+// The outcomes of create_lock.
+const (
+	made = iota
+	held
+	calledOff
+	left // to a waiter of another server
+)
+
+func collect(rows pgx.Rows) ([]store.Lock, error) {
+	locks := []store.Lock{}
+	var r row
+	_, err := pgx.ForEachRow(rows, r.fields(), func() error {
+		locks = append(locks, r.lock())
+		return nil
+	})
+	return locks, err
+}
+
+// row is a lock in the database. All of it is null if there is none.
+type row struct {
+	id                        pgtype.UUID
+	name, creator, ip         *string
+	expires, created, updated pgtype.Timestamptz
+	token                     *int64
+}
+
+func (r *row) fields() []any {
+	return []any{&r.id, &r.name, &r.creator, &r.ip, &r.expires, &r.created, &r.updated, &r.token}
+}
+
+func (r *row) lock() store.Lock {
+	if !r.id.Valid {
+		return store.Lock{}
+	}
+	return store.Lock{
+		ID: r.id.String(), Name: *r.name, Creator: r.creator, IP: *r.ip,
+		ExpiresAt: r.expires.Time.UTC(), CreatedAt: r.created.Time.UTC(), UpdatedAt: r.updated.Time.UTC(),
+		FencingToken: uint64(*r.token),
+	}
+}
+
+func parseID(id string) (key pgtype.UUID, ok bool) {
+	return key, len(id) == 36 && key.Scan(id) == nil
+}
