@@ -37,7 +37,8 @@ func TestAShellAsTheCommand(t *testing.T) {
 	s := relukkotest.NewServer(t)
 	c := shell(t, s)
 	hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-	c.types("PS1='inside> ' $relukko run --kill-after 0.3 arm -- bash --norc --noprofile --noediting -i\n")
+	c.types("PS1='inside> ' $relukko run --kill-after 0.3 arm -- " +
+		"bash --norc --noprofile --noediting -i\n")
 	c.await("inside> ")
 	require.NoError(t, hold.Await(t.Context(), 1))
 	hold.Release()
@@ -74,12 +75,17 @@ func TestAShellAsTheCommand(t *testing.T) {
 // The command of a relukko run within another one has a group of its own, too.
 func TestALossReachesTheInnerCommand(t *testing.T) {
 	t.Parallel()
-	for name, sleep := range map[string]string{"heeds SIGTERM": "sleep 100", "ignores SIGTERM": `trap "" TERM; sleep 100`} {
+	for name, sleep := range map[string]string{
+		"heeds SIGTERM":   "sleep 100",
+		"ignores SIGTERM": `trap "" TERM; sleep 100`,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
 			hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-			p := launch(t, of(s), append([]string{"run", "--kill-after", "300ms", "outer", "--", program, "run", "inner", "--"}, family(sleep)...))
+			outer := []string{"run", "--kill-after", "300ms", "outer", "--"}
+			inner := append([]string{program, "run", "inner", "--"}, family(sleep)...)
+			p := launch(t, of(s), append(outer, inner...))
 			require.Equal(t, "ready", p.line())
 			require.NoError(t, hold.Await(t.Context(), 2))
 			hold.Release()

@@ -54,7 +54,8 @@ func TestLsWithWaiters(t *testing.T) {
 func TestAcquireAndRelease(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	id := strings.TrimSpace(succeeds(t, s, "acquire", "staging", "--for", "2h", "--creator", "job 7"))
+	id := strings.TrimSpace(succeeds(t, s, "acquire", "staging", "--for", "2h", "--creator",
+		"job 7"))
 	lock := lockOf(t, s, "staging")
 	require.Equal(t, id, lock.ID)
 	require.WithinDuration(t, time.Now().Add(2*time.Hour), lock.ExpiresAt, patience)
@@ -88,7 +89,8 @@ func TestAcquireAndRelease(t *testing.T) {
 func TestAcquireAsksForItsTime(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	s.AnswerNext(-1, relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"), relukkotest.Answer{Status: 403})
+	s.AnswerNext(-1, relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"),
+		relukkotest.Answer{Status: 403})
 	status, stdout, stderr := run(t, of(s), "acquire", "staging")
 	require.Equal(t, 69, status, stderr)
 	require.Empty(t, stdout)
@@ -103,7 +105,8 @@ func TestWatch(t *testing.T) {
 	j.stderr.await(t, "relukko: watching "+s.URL)
 	lock, err := s.Client().Create(t.Context(), "arm", "Ada")
 	require.NoError(t, err)
-	require.Regexp(t, `^\d\d:\d\d:\d\d  created  arm  Ada, expires in (10m|9m59s)  `+lock.ID+`$`, p.line())
+	require.Regexp(t, `^\d\d:\d\d:\d\d  created  arm  Ada, expires in (10m|9m59s)  `+lock.ID+`$`,
+		p.line())
 	require.True(t, s.Delete("arm"))
 	require.Regexp(t, `^\d\d:\d\d:\d\d  deleted  arm  Ada  `+lock.ID+`$`, p.line())
 

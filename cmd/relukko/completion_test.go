@@ -72,12 +72,16 @@ func TestCompletionInTheShells(t *testing.T) {
 			t.Parallel()
 			s, _ := locked(t, "robot-arm-1", "robot-arm-2", "dongle", "col:on")
 			for typed, offers := range map[string]string{
-				"relukko get don":        "dongle\theld by Ada@bench/7\n",
-				"relukko get col:":       "col:on\theld by Ada@bench/7\n",
-				"relukko run --lock rob": "robot-arm-1\theld by Ada@bench/7\nrobot-arm-2\theld by Ada@bench/7\n",
-				"relukko compl":          "completion\tPrint a script that has a shell complete what is typed\n",
+				"relukko get don":  "dongle\theld by Ada@bench/7\n",
+				"relukko get col:": "col:on\theld by Ada@bench/7\n",
+				"relukko run --lock rob": "robot-arm-1\theld by Ada@bench/7\n" +
+					"robot-arm-2\theld by Ada@bench/7\n",
+				"relukko compl": "completion\tPrint a completion script for a shell\n",
 			} {
-				cmd := exec.Command(path, "--no-config", "-c", `set PATH $argv[2] $PATH; relukko completion fish | source; complete -C $argv[1]`, typed, filepath.Dir(program))
+				cmd := exec.Command(path, "--no-config", "-c",
+					`set PATH $argv[2] $PATH; relukko completion fish | source
+					complete -C $argv[1]`,
+					typed, filepath.Dir(program))
 				cmd.Env = environment(t, of(s)...)
 				out, err := cmd.CombinedOutput()
 				require.NoError(t, err, "%s", out)

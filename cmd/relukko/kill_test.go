@@ -26,8 +26,9 @@ import (
 
 // ledger is what one client was told of its locks. Nobody else uses its names.
 type ledger struct {
-	held    map[string]string // name to id: acknowledged, and no delete was sent since
-	open    map[string]string // the same: found there, may go yet, as a request of a killed server can still be on its way
+	held map[string]string // name to id: acknowledged, and no delete was sent since
+	// open is the same: found there, but a request to a killed server can still end it.
+	open    map[string]string
 	deleted map[string]bool   // by id: acknowledged
 	tokens  map[string]uint64 // by name: the largest so far
 	acks    int
@@ -35,7 +36,8 @@ type ledger struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{held: map[string]string{}, open: map[string]string{}, deleted: map[string]bool{}, tokens: map[string]uint64{}}
+	return &ledger{held: map[string]string{}, open: map[string]string{}, deleted: map[string]bool{},
+		tokens: map[string]uint64{}}
 }
 
 // work creates and deletes locks until there were enough or a request fails,
@@ -148,7 +150,8 @@ func TestWhatWasAcknowledgedSurvivesTheDatabasesEnd(t *testing.T) {
 	const kills, clients = 3, 4
 	database := pgtest.Cluster{Fsync: true}
 	t.Cleanup(func() { require.NoError(t, database.Close()) })
-	s := serveWith(t, []string{envKey + "=kill-test"}, "--store", database.Database(t), "--grace", "1h")
+	s := serveWith(t, []string{envKey + "=kill-test"}, "--store", database.Database(t), "--grace",
+		"1h")
 	c := s.client()
 	ledgers := make([]*ledger, clients)
 	for who := range ledgers {
@@ -181,7 +184,8 @@ func TestWhatWasAcknowledgedSurvivesTheDatabasesEnd(t *testing.T) {
 		up := time.Now()
 		require.NoError(t, g.Wait())
 		cancel()
-		eventually(t, "it serves again", func() bool { return s.get("/healthchecker") == http.StatusOK })
+		eventually(t, "it serves again",
+			func() bool { return s.get("/healthchecker") == http.StatusOK })
 		t.Log(acks()-before, "acknowledgements; up again", time.Since(up), "after the database")
 	}
 	for who, l := range ledgers {
@@ -238,7 +242,8 @@ func (r *register) leave() {
 // chaos is how long servers are killed at random.
 //
 //	go test ./cmd/relukko -run KilledAtRandom -v -chaos 30s
-var chaos = flag.Duration("chaos", 3*time.Second, "how long TestServersOverOneDatabaseAreKilledAtRandom kills servers")
+var chaos = flag.Duration("chaos", 3*time.Second,
+	"how long TestServersOverOneDatabaseAreKilledAtRandom kills servers")
 
 func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
 	t.Parallel()
@@ -292,7 +297,8 @@ func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
 	require.NoError(t, g.Wait())
 	require.Empty(t, r.faults)
 	require.NotZero(t, kills)
-	t.Log(r.count(), "stays and", kills, "kills in", time.Since(began), "the longest time with nobody inside:", r.idle, "never two inside, all tokens rising")
+	t.Log(r.count(), "stays and", kills, "kills in", time.Since(began),
+		"the longest time with nobody inside:", r.idle, "never two inside, all tokens rising")
 }
 
 func (r *register) count() int {

@@ -21,7 +21,8 @@ import (
 // any more, that says "ready" when all of them are there. sleep is what each of
 // them does.
 func family(sleep string) []string {
-	return []string{"sh", "-c", fmt.Sprintf(`(%[1]s) & (%[1]s & (%[1]s) &) ; echo ready; %[1]s`, sleep)}
+	return []string{"sh", "-c",
+		fmt.Sprintf(`(%[1]s) & (%[1]s & (%[1]s) &) ; echo ready; %[1]s`, sleep)}
 }
 
 // traced is family with a pipe that only these have, and that so ends with them.
@@ -48,14 +49,16 @@ func TestADeletedLockEndsTheCommand(t *testing.T) {
 			s := relukkotest.NewServer(t)
 			s.Reconfigure(httpapi.Without(without...))
 			p := firstHeartbeat(t, s, func() *process {
-				return launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
+				return launch(t, of(s),
+					append([]string{"run", "arm", "--"}, family("sleep 100")...))
 			})
 			require.Equal(t, "ready", p.line())
 			deleted := time.Now()
 			require.True(t, s.Delete("arm"))
 			require.Equal(t, 76, p.awaitEnd())
 			require.Less(t, p.awaitAllGone().Sub(deleted), time.Second)
-			require.Equal(t, "relukko: lock \"arm\" was lost: somebody deleted it, or it expired. The command was stopped\n", p.stderr.String())
+			require.Equal(t, "relukko: lock \"arm\" was lost: somebody deleted it, or it expired. "+
+				"The command was stopped\n", p.stderr.String())
 			require.Empty(t, s.Locks())
 		})
 	}
@@ -66,7 +69,9 @@ func TestOneOfSeveralLocksDeleted(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s), append([]string{"run", "--lock", "a", "--lock", "b", "--lock", "c", "--"}, family("sleep 100")...))
+		return launch(t, of(s),
+			append([]string{"run", "--lock", "a", "--lock", "b", "--lock", "c", "--"},
+				family("sleep 100")...))
 	})
 	require.Equal(t, "ready", p.line())
 	require.True(t, s.Delete("b"))
@@ -82,7 +87,9 @@ func TestWhoIgnoresSIGTERMIsKilled(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s), append([]string{"run", "--kill-after", "300ms", "arm", "--"}, family(`trap "" TERM; sleep 100`)...))
+		return launch(t, of(s),
+			append([]string{"run", "--kill-after", "300ms", "arm", "--"},
+				family(`trap "" TERM; sleep 100`)...))
 	})
 	require.Equal(t, "ready", p.line())
 	deleted := time.Now()
@@ -99,7 +106,8 @@ func TestTheRestOfTheGroupHasItsTime(t *testing.T) {
 	s := relukkotest.NewServer(t)
 	p := firstHeartbeat(t, s, func() *process {
 		return launch(t, of(s), []string{"run", "arm", "--", "sh", "-c",
-			`sh -c 'trap "sleep 0.3; echo tidied up; exit" TERM; echo ready; while :; do sleep 0.02; done' & wait`})
+			`sh -c 'trap "sleep 0.3; echo tidied up; exit" TERM
+				echo ready; while :; do sleep 0.02; done' & wait`})
 	})
 	require.Equal(t, "ready", p.line())
 	require.True(t, s.Delete("arm"))
@@ -126,7 +134,8 @@ func TestInTheDarkAllIsGoneBeforeTheLeaseEnds(t *testing.T) {
 			s := relukkotest.NewServer(t)
 			renewed := s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
 			command, pipe := traced(t, row.sleep)
-			p := launch(t, of(s), append([]string{"run", "--ttl", row.ttl, "arm", "--"}, command...))
+			p := launch(t, of(s),
+				append([]string{"run", "--ttl", row.ttl, "arm", "--"}, command...))
 			require.Equal(t, "ready", p.line())
 			require.NoError(t, renewed.Await(t.Context(), 1))
 			renewed.Release()
@@ -136,9 +145,11 @@ func TestInTheDarkAllIsGoneBeforeTheLeaseEnds(t *testing.T) {
 			expires := lockOf(t, s, "arm").ExpiresAt
 
 			gone := awaitEOF(t, pipe)
-			require.True(t, gone.Before(expires.Add(row.late)), "%v after the lease", gone.Sub(expires))
+			require.True(t, gone.Before(expires.Add(row.late)), "%v after the lease",
+				gone.Sub(expires))
 			require.Equal(t, 76, p.awaitEnd())
-			require.Contains(t, p.stderr.String(), `lock "arm" was lost: it was not renewed in time`)
+			require.Contains(t, p.stderr.String(),
+				`lock "arm" was lost: it was not renewed in time`)
 			s.ComeBack()
 			second.Release()
 		})
@@ -148,11 +159,14 @@ func TestInTheDarkAllIsGoneBeforeTheLeaseEnds(t *testing.T) {
 func TestARenewalThatIsRefused(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	s.AnswerNext(-1, relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"), relukkotest.Answer{Status: http.StatusForbidden})
+	s.AnswerNext(-1, relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"),
+		relukkotest.Answer{Status: http.StatusForbidden})
 	p := launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
 	require.Equal(t, 76, p.awaitEnd())
 	p.awaitAllGone()
-	require.Regexp(t, `lock "arm" was lost: it was not renewed: http://127.0.0.1:\d+ refuses the API key`, p.stderr.String())
+	require.Regexp(t,
+		`lock "arm" was lost: it was not renewed: http://127.0.0.1:\d+ refuses the API key`,
+		p.stderr.String())
 	require.Empty(t, s.Locks(), "what is still there is given back")
 }
 
@@ -162,7 +176,8 @@ func TestAShortOutage(t *testing.T) {
 	s := relukkotest.NewServer(t)
 	input, end := openInput(t)
 	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s), []string{"run", "--ttl", "4s", "arm", "--", "sh", "-c", "echo ready; cat"}, input)
+		return launch(t, of(s),
+			[]string{"run", "--ttl", "4s", "arm", "--", "sh", "-c", "echo ready; cat"}, input)
 	})
 	require.Equal(t, "ready", p.line())
 	s.Stop()
@@ -170,7 +185,8 @@ func TestAShortOutage(t *testing.T) {
 	<-outage.C
 	s.Start(true)
 	n := s.Requests("PUT", "/v1/locks/{id}/keep_alive")
-	eventually(t, "it is renewed", func() bool { return s.Requests("PUT", "/v1/locks/{id}/keep_alive") > n })
+	eventually(t, "it is renewed",
+		func() bool { return s.Requests("PUT", "/v1/locks/{id}/keep_alive") > n })
 	end.Close()
 	require.Zero(t, p.awaitEnd())
 	require.Empty(t, p.stderr.String())

@@ -58,7 +58,8 @@ func TestMain(m *testing.M) {
 // this process was told to ignore (by nohup, or a shell's &): what is ignored is
 // inherited, what is caught is not.
 func dontIgnoreSignals() {
-	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT,
+		syscall.SIGTERM} {
 		if signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)
 		}
@@ -86,7 +87,8 @@ func environment(t testing.TB, more ...string) []string {
 	var env []string
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, "RELUKKO_") && !strings.HasPrefix(name, "XDG_") && !strings.HasSuffix(name, "_CA_BUNDLE") && name != "DATABASE_URL" && name != "HOME" {
+		if !strings.HasPrefix(name, "RELUKKO_") && !strings.HasPrefix(name, "XDG_") &&
+			!strings.HasSuffix(name, "_CA_BUNDLE") && name != "DATABASE_URL" && name != "HOME" {
 			env = append(env, kv)
 		}
 	}

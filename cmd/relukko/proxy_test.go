@@ -34,7 +34,8 @@ func TestAProxyIsNamed(t *testing.T) {
 			t.Parallel()
 			env := []string{envURL + "=" + row.url, envKey + "=k",
 				"HTTP_PROXY=" + row.proxy, "HTTPS_PROXY=" + row.proxy}
-			for _, args := range [][]string{{"ls", "--timeout", "2s"}, {"run", "--no-wait", "x", "--", "true"}} {
+			for _, args := range [][]string{{"ls", "--timeout", "2s"},
+				{"run", "--no-wait", "x", "--", "true"}} {
 				status, _, stderr := run(t, env, args...)
 				require.Equal(t, 69, status, stderr)
 				require.Contains(t, stderr, "no answer from "+row.url)

@@ -29,20 +29,27 @@ func TestSignalsEndTheCommandAndFreeTheLock(t *testing.T) {
 		command string
 		status  int
 	}{
-		"SIGINT":           {signal: syscall.SIGINT, command: plain, status: 130},
-		"SIGTERM":          {signal: syscall.SIGTERM, command: plain, status: 143},
-		"SIGHUP":           {signal: syscall.SIGHUP, command: plain, status: 129},
-		"SIGQUIT":          {signal: syscall.SIGQUIT, command: plain, status: 131},
-		"SIGTERM, handled": {signal: syscall.SIGTERM, command: `(sleep 100) & trap "exit 7" TERM; read l; echo $l; while :; do :; done`, status: 7},
-		"SIGINT, handled":  {signal: syscall.SIGINT, command: `trap "exit 8" INT; read l; echo $l; while :; do :; done`, status: 8},
-		"SIGTERM, grandchildren don't care": {signal: syscall.SIGTERM, args: []string{"--kill-after", "0.2"}, status: 143,
+		"SIGINT":  {signal: syscall.SIGINT, command: plain, status: 130},
+		"SIGTERM": {signal: syscall.SIGTERM, command: plain, status: 143},
+		"SIGHUP":  {signal: syscall.SIGHUP, command: plain, status: 129},
+		"SIGQUIT": {signal: syscall.SIGQUIT, command: plain, status: 131},
+		"SIGTERM, handled": {signal: syscall.SIGTERM,
+			command: `(sleep 100) & trap "exit 7" TERM; read l; echo $l; while :; do :; done`,
+			status:  7},
+		"SIGINT, handled": {signal: syscall.SIGINT,
+			command: `trap "exit 8" INT; read l; echo $l; while :; do :; done`,
+			status:  8},
+		"SIGTERM, grandchildren don't care": {signal: syscall.SIGTERM,
+			args: []string{"--kill-after", "0.2"}, status: 143,
 			command: `(trap "" TERM; sleep 100) & exec cat`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
 			input, keys := openInput(t)
-			p := launch(t, of(s), append(append([]string{"run"}, row.args...), "arm", "--", "sh", "-c", row.command), input)
+			p := launch(t, of(s),
+				append(append([]string{"run"}, row.args...), "arm", "--", "sh", "-c",
+					row.command), input)
 			_, err := io.WriteString(keys, "ready\n")
 			require.NoError(t, err)
 			require.Equal(t, "ready", p.line())
@@ -91,7 +98,9 @@ func TestOtherSignalsArePassedOn(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	p := launch(t, of(s), []string{"run", "arm", "--", "sh", "-c",
-		`trap "echo usr1" USR1; trap "echo usr2; kill -0 \$child && echo its child lives; kill \$child; exit 6" USR2; sleep 100 & child=$!; echo ready; while :; do wait; done`})
+		`trap "echo usr1" USR1
+		trap "echo usr2; kill -0 \$child && echo its child lives; kill \$child; exit 6" USR2
+		sleep 100 & child=$!; echo ready; while :; do wait; done`})
 	require.Equal(t, "ready", p.line())
 	p.signal(syscall.SIGUSR1)
 	require.Equal(t, "usr1", p.line())
@@ -105,7 +114,9 @@ func TestOtherSignalsArePassedOn(t *testing.T) {
 func TestSIGKILLOfRunKillsTheCommand(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	p := launch(t, of(s), []string{"run", "arm", "--", "sh", "-c", `trap "" TERM INT HUP; echo ready; exec sleep 100`})
+	p := launch(t, of(s),
+		[]string{"run", "arm", "--", "sh", "-c",
+			`trap "" TERM INT HUP; echo ready; exec sleep 100`})
 	require.Equal(t, "ready", p.line())
 	p.signal(syscall.SIGKILL)
 	require.Equal(t, 137, p.awaitEnd())
@@ -117,7 +128,8 @@ func TestSIGKILLOfRunKillsTheCommand(t *testing.T) {
 func TestIgnoredSignalsStayIgnored(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	script := `trap "" HUP; exec "$0" run arm -- sh -c 'echo ready; kill -HUP $$; kill -HUP $PPID; cat'`
+	script := `trap "" HUP
+		exec "$0" run arm -- sh -c 'echo ready; kill -HUP $$; kill -HUP $PPID; cat'`
 	input, end := openInput(t)
 	p := launch(t, of(s), nil, input, func(c *exec.Cmd) {
 		c.Path, c.Args = "/bin/sh", []string{"sh", "-c", script, program}
@@ -132,37 +144,43 @@ func TestIgnoredSignalsStayIgnored(t *testing.T) {
 // is by then.
 func TestInterruptedWhileItWaits(t *testing.T) {
 	t.Parallel()
-	extensions := map[string][]httpapi.Extension{"our backend": nil, "without extensions": httpapi.AllExtensions()}
+	extensions := map[string][]httpapi.Extension{
+		"our backend": nil, "without extensions": httpapi.AllExtensions(),
+	}
 	for backend, without := range extensions {
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 			for _, command := range []string{"run", "acquire"} {
-				t.Run(strings.Join([]string{backend, command, sig.String()}, " "), func(t *testing.T) {
-					t.Parallel()
-					s := relukkotest.NewServer(t)
-					s.Reconfigure(httpapi.Without(without...))
-					args := map[string][]string{"run": {"run", "arm", "--", "true"}, "acquire": {"acquire", "arm"}}[command]
+				t.Run(strings.Join([]string{backend, command, sig.String()}, " "),
+					func(t *testing.T) {
+						t.Parallel()
+						s := relukkotest.NewServer(t)
+						s.Reconfigure(httpapi.Without(without...))
+						args := map[string][]string{
+							"run": {"run", "arm", "--", "true"}, "acquire": {"acquire", "arm"},
+						}[command]
 
-					// The request has been carried out, and the answer is under way.
-					answer := s.HoldReplies(relukkotest.On("POST", "/v1/locks/"))
-					p := launch(t, of(s), args)
-					require.NoError(t, answer.Await(t.Context(), 1))
-					require.Len(t, s.Locks(), 1)
-					p.signal(sig)
-					eventually(t, "it is called off", func() bool { return s.Requests("DELETE", "/v1/waiting/") > 0 })
-					answer.Release()
-					require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
-					require.Empty(t, s.Locks())
+						// The request has been carried out, and the answer is under way.
+						answer := s.HoldReplies(relukkotest.On("POST", "/v1/locks/"))
+						p := launch(t, of(s), args)
+						require.NoError(t, answer.Await(t.Context(), 1))
+						require.Len(t, s.Locks(), 1)
+						p.signal(sig)
+						eventually(t, "it is called off",
+							func() bool { return s.Requests("DELETE", "/v1/waiting/") > 0 })
+						answer.Release()
+						require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
+						require.Empty(t, s.Locks())
 
-					// Somebody has the lock.
-					_, err := s.Client().Create(t.Context(), "arm", "Ada")
-					require.NoError(t, err)
-					p = launch(t, of(s), args)
-					p.stderr.await(t, "waiting for lock")
-					p.signal(sig)
-					require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
-					require.True(t, s.Delete("arm"))
-					require.Empty(t, s.Locks(), "nobody is in line any more")
-				})
+						// Somebody has the lock.
+						_, err := s.Client().Create(t.Context(), "arm", "Ada")
+						require.NoError(t, err)
+						p = launch(t, of(s), args)
+						p.stderr.await(t, "waiting for lock")
+						p.signal(sig)
+						require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
+						require.True(t, s.Delete("arm"))
+						require.Empty(t, s.Locks(), "nobody is in line any more")
+					})
 			}
 		}
 	}
@@ -202,14 +220,17 @@ func TestAcquireToNobody(t *testing.T) {
 func TestTheKeyStaysSecret(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	s.AnswerNext(-1, relukkotest.On("POST", "/v1/locks/"), relukkotest.Answer{Status: http.StatusTeapot, Body: s.APIKey})
+	s.AnswerNext(-1, relukkotest.On("POST", "/v1/locks/"),
+		relukkotest.Answer{Status: http.StatusTeapot, Body: s.APIKey})
 	file := writeFile(t, "key", s.APIKey+"\n")
-	status, stdout, stderr := run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file, "run", "arm", "--", "env")
+	status, stdout, stderr := run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file,
+		"run", "arm", "--", "env")
 	require.Equal(t, 69, status)
 	require.NotContains(t, stdout+stderr, s.APIKey)
 
 	s.Heal()
-	status, stdout, stderr = run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file, "run", "arm", "--", "env")
+	status, stdout, stderr = run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file,
+		"run", "arm", "--", "env")
 	require.Zero(t, status, stderr)
 	require.NotContains(t, stdout+stderr, s.APIKey, "the command's environment is as it was")
 }

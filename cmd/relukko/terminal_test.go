@@ -119,7 +119,9 @@ func TestTheCommandSeesTheTerminal(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	c := open(t, s, program, "run", "arm", "--", "sh", "-c",
-		`test -t 0 && test -t 1 && test -t 2 && stty size && set -- $(cut -d" " -f5,8 /proc/$$/stat) && test $1 = $2 && echo in front; read line; echo "got $line"; exit 3`)
+		`test -t 0 && test -t 1 && test -t 2 && stty size &&
+			set -- $(cut -d" " -f5,8 /proc/$$/stat) && test $1 = $2 && echo in front
+		read line; echo "got $line"; exit 3`)
 	c.await("24 200\r\nin front\r\n")
 	c.types("this\n")
 	c.await("got this")
@@ -131,7 +133,8 @@ func TestJobControl(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	c := shell(t, s)
-	c.types(`$relukko run arm -- sh -c 'echo begun; while read l; do echo "got $l"; done; echo over; exit 5'` + "\n")
+	c.types(`$relukko run arm -- sh -c 'echo begun; while read l; do echo "got $l"; done; ` +
+		`echo over; exit 5'` + "\n")
 	c.await("begun")
 	c.types("one\n")
 	c.await("got one")
@@ -184,17 +187,20 @@ func TestInAPipeline(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	c := shell(t, s)
-	c.types(`$relukko run arm -- echo piped | sh -c 'read l; echo key?; read k < /dev/tty; echo "$l, $k"'` + "\n")
+	c.types(`$relukko run arm -- echo piped | ` +
+		`sh -c 'read l; echo key?; read k < /dev/tty; echo "$l, $k"'` + "\n")
 	c.await("key?")
 	c.types("a\n")
 	c.await("piped, a")
 	c.await(">> ")
-	c.types(`$relukko run arm -- sh -c 'echo key? >&2; read k < /dev/tty; echo "k=$k"' | cat` + "\n")
+	c.types(`$relukko run arm -- sh -c 'echo key? >&2; read k < /dev/tty; echo "k=$k"' | cat` +
+		"\n")
 	c.await("key?")
 	c.types("b\n")
 	c.await("k=b")
 	c.await(">> ")
-	c.types(`$relukko run arm -- sh -c 'trap "echo goes on >&2" CONT; echo begun >&2; while :; do :; done' | cat` + "\n")
+	c.types(`$relukko run arm -- sh -c 'trap "echo goes on >&2" CONT; ` +
+		`echo begun >&2; while :; do :; done' | cat` + "\n")
 	c.await("begun")
 	c.types(ctrlZ)
 	c.await("Stopped")
@@ -215,12 +221,14 @@ func TestInACommandSubstitution(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	c := shell(t, s)
-	c.types(`x=$($relukko run arm -- sh -c 'echo key? >&2; read k; echo "k=$k"'); echo "[$x]"` + "\n")
+	c.types(`x=$($relukko run arm -- sh -c 'echo key? >&2; read k; echo "k=$k"'); echo "[$x]"` +
+		"\n")
 	c.await("key?")
 	c.types("a\n")
 	c.await("[k=a]")
 	c.await(">> ")
-	c.types(`x=$($relukko run arm -- sh -c 'echo 1? >&2; read k; echo 2? >&2; read l; echo "$k$l"')` + "\n")
+	c.types(`x=$($relukko run arm -- ` +
+		`sh -c 'echo 1? >&2; read k; echo 2? >&2; read l; echo "$k$l"')` + "\n")
 	c.await("1?")
 	c.types("a\n")
 	c.await("2?")
@@ -249,7 +257,9 @@ func TestJobControlOfOneInAnother(t *testing.T) {
 		{"it has the terminal", ""},
 		{"in a pipeline", "echo begun | "},
 	} {
-		c.types(row.before + `$relukko run arm -- $relukko run camera -- sh -c 'trap "echo goes on" CONT; echo begun; while :; do :; done'` + "\n")
+		c.types(row.before +
+			`$relukko run arm -- $relukko run camera -- ` +
+			`sh -c 'trap "echo goes on" CONT; echo begun; while :; do :; done'` + "\n")
 		c.await("begun")
 		c.types(ctrlZ)
 		c.await("Stopped")
@@ -267,7 +277,8 @@ func TestJobControlOfOneInAnother(t *testing.T) {
 func TestCtrlZWithoutAShell(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	c := open(t, s, program, "run", "arm", "--", "sh", "-c", `echo ready; while read l; do echo "got $l"; done`)
+	c := open(t, s, program, "run", "arm", "--", "sh", "-c",
+		`echo ready; while read l; do echo "got $l"; done`)
 	c.await("ready")
 	c.types(ctrlZ)
 	c.types("this\n")
@@ -282,7 +293,8 @@ func TestTheLockIsLostWhileStopped(t *testing.T) {
 	s := relukkotest.NewServer(t)
 	c := shell(t, s)
 	renewed := s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-	c.types(`$relukko run --ttl 1s arm -- sh -c 'trap "echo it acted" CONT TERM; echo begun; while :; do read l; echo it read; done'` + "\n")
+	c.types(`$relukko run --ttl 1s arm -- sh -c 'trap "echo it acted" CONT TERM; echo begun; ` +
+		`while :; do read l; echo it read; done'` + "\n")
 	c.await("begun")
 	require.NoError(t, renewed.Await(t.Context(), 1)) // from here on the lease is a second
 	renewed.Release()
@@ -303,16 +315,17 @@ func TestTheLockIsLostWhileStopped(t *testing.T) {
 // waits for the lock, does not go on with what is next.
 func TestCtrlCEndsTheScriptToo(t *testing.T) {
 	t.Parallel()
-	for name, row := range map[string]struct{ script, await string }{
-		"while it runs":  {`for i in 1 2 3; do "$relukko" run arm -- sh -c 'echo begun; exec sleep 100'; echo went on; done`, "begun"},
-		"while it waits": {`for i in 1 2 3; do "$relukko" run held -- echo done; echo went on; done`, "waiting for lock"},
+	for name, row := range map[string]struct{ run, await string }{
+		"while it runs":  {`arm -- sh -c 'echo begun; exec sleep 100'`, "begun"},
+		"while it waits": {`held -- echo done`, "waiting for lock"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
 			_, err := s.Client().Create(t.Context(), "held", "Ada")
 			require.NoError(t, err)
-			c := open(t, s, "bash", "-c", row.script)
+			c := open(t, s, "bash", "-c",
+				`for i in 1 2 3; do "$relukko" run `+row.run+`; echo went on; done`)
 			c.await(row.await)
 			c.types(ctrlC)
 			ws := c.end()
@@ -329,7 +342,9 @@ func TestTheTerminalIsAsItWas(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-	c := open(t, s, "bash", "-c", `"$relukko" run arm -- sh -c 'stty raw -echo; echo begun; exec sleep 100'; echo status=$?; stty -a`)
+	c := open(t, s, "bash", "-c",
+		`"$relukko" run arm -- sh -c 'stty raw -echo; echo begun; exec sleep 100'
+		echo status=$?; stty -a`)
 	c.await("begun")
 	require.NoError(t, hold.Await(t.Context(), 1))
 	hold.Release()
