@@ -30,8 +30,8 @@ func processesWith(t testing.TB, argument string) []string {
 	return found
 }
 
-// A shell puts its jobs into groups of their own. When the lock is lost they are
-// gone as well, and the terminal is that of the shell outside again.
+// A shell puts its jobs into groups of their own. A loss ends them too, and the outer
+// shell gets the terminal back.
 func TestAShellAsTheCommand(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -72,7 +72,7 @@ func TestAShellAsTheCommand(t *testing.T) {
 	c.await("status=76")
 }
 
-// The command of a relukko run within another one has a group of its own, too.
+// The command of an inner relukko run has a group of its own.
 func TestALossReachesTheInnerCommand(t *testing.T) {
 	t.Parallel()
 	for name, sleep := range map[string]string{
@@ -96,7 +96,7 @@ func TestALossReachesTheInnerCommand(t *testing.T) {
 	}
 }
 
-// A script that becomes relukko run by exec keeps the children that it had.
+// A script that becomes relukko run by exec keeps its children.
 func TestChildrenFromBeforeAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)

@@ -42,7 +42,7 @@ func shellWithCompletion(t testing.TB, s *relukkotest.Server, name string) *cons
 	return c
 }
 
-// The scripts at work, where the shells are there.
+// The scripts work in the shells that are installed.
 func TestCompletionInTheShells(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"bash", "zsh"} {
@@ -91,8 +91,8 @@ func TestCompletionInTheShells(t *testing.T) {
 	}
 }
 
-// What others name their locks is never carried out by a shell, not even where
-// TAB is pressed again after it has put what two names have in common on the line.
+// A shell never executes the names of locks, not even when TAB is pressed again after
+// it has completed what two names have in common.
 func TestCompletionDoesNotCarryOutNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"bash", "zsh"} {

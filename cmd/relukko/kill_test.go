@@ -24,7 +24,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
-// ledger is what one client was told of its locks. Nobody else uses its names.
+// ledger records what one client knows of its locks. No other client uses its names.
 type ledger struct {
 	held map[string]string // name to id: acknowledged, and no delete was sent since
 	// open is the same: found there, but a request to a killed server can still end it.
@@ -40,8 +40,8 @@ func newLedger() *ledger {
 		tokens: map[string]uint64{}}
 }
 
-// work creates and deletes locks until there were enough or a request fails,
-// which is when the server or its database was killed.
+// work creates and deletes locks until enough is set or a request fails because the
+// server or its database was killed.
 func (l *ledger) work(ctx context.Context, c *api.Client, who int) error {
 	for !l.enough.Load() {
 		name := fmt.Sprint("lock-", who, "-", rand.IntN(5))
@@ -70,8 +70,8 @@ func (l *ledger) work(ctx context.Context, c *api.Client, who int) error {
 	return nil
 }
 
-// compare holds what the backend has against what was acknowledged, and notes
-// what was left open.
+// compare checks the locks of the backend against what was acknowledged, and records
+// those with an unknown outcome.
 func (l *ledger) compare(t *testing.T, c *api.Client, who int) {
 	t.Helper()
 	locks, err := c.List(t.Context())
@@ -143,8 +143,7 @@ func TestWhatWasAcknowledgedSurvivesKills(t *testing.T) {
 	}
 }
 
-// TestWhatWasAcknowledgedSurvivesTheDatabasesEnd: the database is killed, not
-// the server, which serves again by itself when the database is back.
+// The database is killed, not the server, which serves again when it is back.
 func TestWhatWasAcknowledgedSurvivesTheDatabasesEnd(t *testing.T) {
 	t.Parallel()
 	const kills, clients = 3, 4
@@ -195,7 +194,7 @@ func TestWhatWasAcknowledgedSurvivesTheDatabasesEnd(t *testing.T) {
 	s.stop()
 }
 
-// get returns the status of the answer.
+// get returns the status of a GET.
 func (s *serving) get(path string) int {
 	s.t.Helper()
 	resp, err := http.Get(s.url + path)
@@ -205,8 +204,8 @@ func (s *serving) get(path string) int {
 	return resp.StatusCode
 }
 
-// register is something that is guarded: it refuses tokens that do not rise,
-// and notices company.
+// register is a guarded resource: it refuses tokens that do not rise and detects two
+// holders at a time.
 type register struct {
 	mu     sync.Mutex
 	inside int
@@ -214,7 +213,7 @@ type register struct {
 	faults []string
 	stays  int
 	left   time.Time
-	idle   time.Duration // the longest time with nobody inside
+	idle   time.Duration // the longest time with no holder
 }
 
 func (r *register) enter(token uint64) {
@@ -288,7 +287,7 @@ func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
 		i := rand.IntN(servers)
 		at := strings.TrimPrefix(running[i].url, "http://")
 		before := r.count()
-		eventually(t, "somebody gets in", func() bool { return r.count() > before+50 })
+		eventually(t, "a client holds it", func() bool { return r.count() > before+50 })
 		running[i].signal(syscall.SIGKILL)
 		running[i].awaitEnd()
 		running[i] = serveWith(t, env, append([]string{"--addr", at}, args...)...)
@@ -298,7 +297,7 @@ func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
 	require.Empty(t, r.faults)
 	require.NotZero(t, kills)
 	t.Log(r.count(), "stays and", kills, "kills in", time.Since(began),
-		"the longest time with nobody inside:", r.idle, "never two inside, all tokens rising")
+		"the longest time with no holder:", r.idle, "never two holders, all tokens rising")
 }
 
 func (r *register) count() int {

@@ -17,15 +17,14 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// family is a command with grandchildren, some of them no children of its own
-// any more, that says "ready" when all of them are there. sleep is what each of
-// them does.
+// family returns a command with grandchildren, some of them orphans, that prints
+// "ready" when all have started. Each of them executes sleep.
 func family(sleep string) []string {
 	return []string{"sh", "-c",
 		fmt.Sprintf(`(%[1]s) & (%[1]s & (%[1]s) &) ; echo ready; %[1]s`, sleep)}
 }
 
-// traced is family with a pipe that only these have, and that so ends with them.
+// traced returns a family and a pipe that ends when the family does.
 func traced(t testing.TB, sleep string) (command []string, pipe *os.File) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "pipe")
@@ -64,7 +63,7 @@ func TestADeletedLockEndsTheCommand(t *testing.T) {
 	}
 }
 
-// One of several is enough, and the others are released.
+// The loss of one of several locks ends the command. The others are released.
 func TestOneOfSeveralLocksDeleted(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -81,9 +80,9 @@ func TestOneOfSeveralLocksDeleted(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-// Who ignores SIGTERM is killed --kill-after later, and not only the command
-// itself: the lock may have gone to somebody else.
-func TestWhoIgnoresSIGTERMIsKilled(t *testing.T) {
+// A command that ignores SIGTERM is killed --kill-after later, and the processes that
+// it started too: there may be a next holder.
+func TestACommandThatIgnoresSIGTERMIsKilled(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	p := firstHeartbeat(t, s, func() *process {
@@ -100,8 +99,8 @@ func TestWhoIgnoresSIGTERMIsKilled(t *testing.T) {
 	require.Less(t, took, 1300*time.Millisecond)
 }
 
-// The command may be gone before its group is: that one has its time, too.
-func TestTheRestOfTheGroupHasItsTime(t *testing.T) {
+// The rest of the group has --kill-after to end, also when the command has ended.
+func TestTheRestOfTheGroupHasTimeToEnd(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	p := firstHeartbeat(t, s, func() *process {
@@ -115,10 +114,9 @@ func TestTheRestOfTheGroupHasItsTime(t *testing.T) {
 	require.Equal(t, 76, p.awaitEnd())
 }
 
-// In the dark nobody says that the lock is lost. By the time that the backend
-// lets it expire everything is gone, whatever it thinks of SIGTERM. Of a lease of
-// a second only the last 50 ms are left after SIGKILL: there it is asked no more
-// than that a busy machine can give.
+// When the backend goes dark, the command has ended by the time that the lock expires
+// there, even if it ignores SIGTERM. Of a lease of 1 s only 50 ms are left after SIGKILL:
+// a busy machine may take longer.
 func TestInTheDarkAllIsGoneBeforeTheLeaseEnds(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -192,7 +190,7 @@ func TestAShortOutage(t *testing.T) {
 	require.Empty(t, p.stderr.String())
 }
 
-// A loss that only the release finds out is told all the same.
+// A loss that only the release detects is reported too.
 func TestALossFoundAtTheEnd(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)

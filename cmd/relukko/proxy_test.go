@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a proxy does is not reported as the backend's failure: it is named.
+// The failure of a proxy is not reported as that of the backend.
 func TestAProxyIsNamed(t *testing.T) {
 	t.Parallel()
 	forbids := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -32,8 +32,8 @@ func asRoot(t testing.TB) string {
 	return path
 }
 
-// A command that has become another user's cannot be signalled. It is said that it
-// goes on, not that it was stopped.
+// A command that has become another user's cannot be signalled. The message says that
+// it still runs.
 func TestACommandOfAnotherUserSurvivesALoss(t *testing.T) {
 	t.Parallel()
 	root := asRoot(t)

@@ -60,8 +60,8 @@ func TestTheCommandKnowsItsLock(t *testing.T) {
 	}
 }
 
-// In a guarded command that guards another one, the inner one sees the inner
-// lock, and each variable once: programs differ in which of two they take.
+// The command of an inner relukko run gets the variables of the inner lock, each once:
+// programs differ in which of two values they take.
 func TestGuardedCommandsWithinOneAnother(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -153,7 +153,7 @@ func TestTwoHundredCount(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-// Who wants the same locks in another order never waits for who waits for him.
+// Commands that want the same locks in different orders never wait for each other.
 func TestSeveralLocksDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -173,7 +173,7 @@ func TestSeveralLocksDoNotDeadlock(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-func TestSeveralLocksAreTakenAllOrNone(t *testing.T) {
+func TestSeveralLocksAreAcquiredAllOrNone(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		args   []string
@@ -198,8 +198,8 @@ func TestSeveralLocksAreTakenAllOrNone(t *testing.T) {
 	}
 }
 
-// One that is deleted while the next is waited for is taken again.
-func TestALockLostBeforeTheCommandBeginsIsTakenAgain(t *testing.T) {
+// A lock that is deleted during the wait for the next is acquired again.
+func TestALockLostBeforeTheCommandBeginsIsAcquiredAgain(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	_, err := s.Client().Create(t.Context(), "b", "Ada")
@@ -209,7 +209,7 @@ func TestALockLostBeforeTheCommandBeginsIsTakenAgain(t *testing.T) {
 	})
 	before := lockOf(t, s, "a").ID
 	require.True(t, s.Delete("a"))
-	eventually(t, "a is taken again", func() bool {
+	eventually(t, "a is acquired again", func() bool {
 		for _, lock := range s.Locks() {
 			if lock.Name == "a" && lock.ID != before {
 				return true
@@ -222,7 +222,7 @@ func TestALockLostBeforeTheCommandBeginsIsTakenAgain(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-// lockOf is the one of that name.
+// lockOf returns the lock of that name.
 func lockOf(t testing.TB, s *relukkotest.Server, name string) store.Lock {
 	t.Helper()
 	for _, lock := range s.Locks() {
@@ -234,9 +234,8 @@ func lockOf(t testing.TB, s *relukkotest.Server, name string) store.Lock {
 	return store.Lock{}
 }
 
-// Without a terminal there is a line when it begins to wait, and one when it has
-// the lock.
-func TestWhatIsWaitedForIsTold(t *testing.T) {
+// Without a terminal there is a line when the wait begins and one when it ends.
+func TestTheWaitIsShown(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	_, err := s.Client().Create(t.Context(), "arm", "Ada #k3v9x2m4q7ab")
@@ -251,7 +250,7 @@ func TestWhatIsWaitedForIsTold(t *testing.T) {
 		stderr)
 }
 
-func TestABackendThatIsDownIsWaitedOut(t *testing.T) {
+func TestABackendThatIsDownIsRetried(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	s.Stop()
@@ -261,7 +260,7 @@ func TestABackendThatIsDownIsWaitedOut(t *testing.T) {
 	require.Zero(t, p.awaitEnd(), p.stderr)
 }
 
-// Without a terminal, too, it is always the present holder that is shown.
+// Without a terminal, too, the present holder is shown.
 func TestAChangeOfHolderIsShown(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -282,7 +281,7 @@ func TestAChangeOfHolderIsShown(t *testing.T) {
 	require.Zero(t, c.awaitEnd(), c.stderr)
 }
 
-// What was not released is said, and does not change the exit status.
+// A failed release is reported and does not change the exit status.
 func TestALockThatIsNotReleased(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -295,7 +294,7 @@ func TestALockThatIsNotReleased(t *testing.T) {
 	require.Contains(t, stderr, "It expires by itself; `relukko rm arm` frees it sooner\n")
 }
 
-// Trust mode asks nobody.
+// Trust mode sends no request.
 func TestTrustMode(t *testing.T) {
 	t.Parallel()
 	status, stdout, stderr := run(t,

@@ -22,7 +22,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
-// serving is a relukko serve.
+// serving is a running relukko serve.
 type serving struct {
 	*process
 	url, key, store string
@@ -60,7 +60,7 @@ func (s *serving) client() *api.Client {
 	return c
 }
 
-// stop ends it in an orderly way.
+// stop ends it by SIGTERM.
 func (s *serving) stop() {
 	s.t.Helper()
 	s.signal(syscall.SIGTERM)
@@ -71,7 +71,7 @@ func (s *serving) stop() {
 
 func boltAt(t testing.TB) string { return "bolt:" + filepath.Join(t.TempDir(), "locks.db") }
 
-// One command and a curl: that is all it takes.
+// One command and curl are all that it takes.
 func TestServeOutOfTheBox(t *testing.T) {
 	t.Parallel()
 	s := serveWith(t, nil)
@@ -193,7 +193,7 @@ func TestServeElsewhere(t *testing.T) {
 	}
 }
 
-// Keys can be rotated: both are good for a while.
+// Keys can be replaced one after the other: all of them are accepted.
 func TestServeWithSeveralKeys(t *testing.T) {
 	t.Parallel()
 	file := writeFile(t, "keys", "of the file\nold,older\n")
@@ -279,13 +279,13 @@ func TestServeLogs(t *testing.T) {
 		record{Level: "DEBUG", Msg: "request", Path: "/v1/locks/", Status: 200})
 	require.Equal(t, "ended", records[len(records)-1].Msg)
 
-	// The first lines are said whatever the level.
+	// The first lines are printed at any level.
 	quiet := serveWith(t, nil, "--store", "memory", "--log-level", "error")
 	quiet.stop()
 	require.Equal(t, 3, strings.Count(quiet.stderr.String(), "\n"), quiet.stderr)
 }
 
-// A database that starts after the server is waited for.
+// The server waits for a database that starts later.
 func TestServeWaitsForPostgreSQL(t *testing.T) {
 	t.Parallel()
 	database := pgtest.Cluster{}
@@ -306,7 +306,7 @@ func TestServeWaitsForPostgreSQL(t *testing.T) {
 	s.signal(syscall.SIGTERM)
 	require.Zero(t, s.awaitEnd(), s.stderr)
 
-	// What waiting does not mend is not waited for.
+	// It does not wait where that does not help.
 	began := time.Now()
 	status, _, stderr := run(t, []string{envKey + "=k"}, "serve", "--addr", "127.0.0.1:0",
 		"--store", regexp.MustCompile(`/[a-z0-9_]+(\?|$)`).ReplaceAllString(url, "/nodb$1"))
@@ -315,8 +315,7 @@ func TestServeWaitsForPostgreSQL(t *testing.T) {
 	require.Less(t, time.Since(began), 10*time.Second)
 }
 
-// Who reads the log can go away, as when it is piped to something that ends: the
-// locks are served on, whatever is to be logged.
+// The reader of the log may end, as a program that it is piped to. The server goes on.
 func TestServeWhoseLogNobodyReads(t *testing.T) {
 	t.Parallel()
 	log, broken, err := os.Pipe()
@@ -337,7 +336,7 @@ func TestServeWhoseLogNobodyReads(t *testing.T) {
 	require.Zero(t, s.awaitEnd())
 }
 
-// What was acknowledged is there when it is started anew, however it ended.
+// What was acknowledged survives a restart and a kill.
 func TestServeKeepsTheLocks(t *testing.T) {
 	t.Parallel()
 	for name, store := range stores(t) {
@@ -372,7 +371,7 @@ func TestServeKeepsTheLocks(t *testing.T) {
 	}
 }
 
-// stores are those that last.
+// stores are the durable ones.
 func stores(t testing.TB) map[string]func(testing.TB) string {
 	return map[string]func(testing.TB) string{
 		"bbolt":      boltAt,
@@ -391,7 +390,7 @@ func TestServeSweeps(t *testing.T) {
 	require.Zero(t, status, stderr)
 }
 
-// Commands do on each store what they do in memory.
+// Commands work on each store.
 func TestRunOnEachStore(t *testing.T) {
 	t.Parallel()
 	for name, store := range stores(t) {

@@ -51,8 +51,8 @@ func TestShutdown(t *testing.T) {
 			_, err := s.client().Create(t.Context(), "arm", "Ada")
 			require.NoError(t, err)
 
-			// One in line by hand, some by the program, a watcher, one who says
-			// nothing, one in the middle of what he says.
+			// Waiters by HTTP and by the program, a watcher, a connection without a
+			// request and one with half of it.
 			body := `{"lock_name":"arm","creator":"by hand"}`
 			byHand := s.dial(s.request("POST /v1/locks/ HTTP/1.1") +
 				fmt.Sprintf("Prefer: wait=30\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
@@ -60,7 +60,7 @@ func TestShutdown(t *testing.T) {
 			for range 3 {
 				waiters = append(waiters, launch(t, s.env(), []string{"run", "arm", "--", "true"}))
 			}
-			eventually(t, "all are in line", func() bool {
+			eventually(t, "all wait", func() bool {
 				lock, err := s.client().List(t.Context())
 				return err == nil && lock[0].Waiters == 4
 			})
@@ -86,7 +86,7 @@ func TestShutdown(t *testing.T) {
 			_, err = net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 			require.ErrorIs(t, err, syscall.ECONNREFUSED)
 
-			// Where it comes back, those who waited go on waiting, and get it.
+			// When the server is back, the waiters go on waiting, and get the lock.
 			s = serveWith(t, key, "--store", db, "--addr", strings.TrimPrefix(s.url, "http://"))
 			status, _, stderr := run(t, s.env(), "rm", "arm")
 			require.Zero(t, status, stderr)
@@ -98,8 +98,8 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// Requests under way are answered.
-func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
+// Requests that have begun are answered.
+func TestShutdownAnswersRequestsThatHaveBegun(t *testing.T) {
 	t.Parallel()
 	s := serveWith(t, nil, "--store", boltAt(t), "--log-level", "debug")
 	body := `{"lock_name":"arm","creator":"Ada"}`
@@ -142,11 +142,11 @@ func TestASecondSignalEndsServeAtOnce(t *testing.T) {
 	}
 }
 
-// Who dawdles with his headers is thrown out, and who sends too many at once.
-func TestServeThrowsDawdlersOut(t *testing.T) {
+// Slow headers and headers that are too large end a connection.
+func TestServeLimitsHeaders(t *testing.T) {
 	t.Parallel()
 	s := serveWith(t, nil, "--store", "memory")
-	dawdler := s.dial("GET /v1/locks HTTP/1.1\r\nX-Slow: lo")
+	slow := s.dial("GET /v1/locks HTTP/1.1\r\nX-Slow: lo")
 	began := time.Now()
 
 	much := s.dial("GET /healthchecker HTTP/1.1\r\nHost: relukko\r\nX-Much: " +
@@ -155,7 +155,7 @@ func TestServeThrowsDawdlersOut(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, answer.StatusCode)
 
-	_, err = dawdler.Read(make([]byte, 1))
+	_, err = slow.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 	require.InDelta(t, 10, time.Since(began).Seconds(), 2)
 	s.stop()

@@ -17,11 +17,11 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// Signals to relukko run are the command's, and when it ends the lock is free.
+// Signals to relukko run are passed on. When the command has ended the lock is free.
 func TestSignalsEndTheCommandAndFreeTheLock(t *testing.T) {
 	t.Parallel()
-	// A shell can lose a signal that comes while it starts a command, so these
-	// do not say that they are ready before they are.
+	// A shell can lose a signal that comes while it starts a command, so these print
+	// that they are ready when all have started.
 	const plain = `(sleep 100) & (sleep 100 & (sleep 100) &); exec cat`
 	for name, row := range map[string]struct {
 		signal  syscall.Signal
@@ -62,7 +62,7 @@ func TestSignalsEndTheCommandAndFreeTheLock(t *testing.T) {
 	}
 }
 
-// What a command leaves behind is left alone, unless a signal has ended it.
+// Processes that a command leaves behind go on, unless a signal ended the command.
 func TestWhatACommandLeavesBehind(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -110,7 +110,7 @@ func TestOtherSignalsArePassedOn(t *testing.T) {
 	require.Equal(t, 6, p.awaitEnd())
 }
 
-// After SIGKILL nobody releases the lock, but the command does not go on.
+// After SIGKILL the lock is not released, but the command does not go on.
 func TestSIGKILLOfRunKillsTheCommand(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -124,7 +124,7 @@ func TestSIGKILLOfRunKillsTheCommand(t *testing.T) {
 	require.Len(t, s.Locks(), 1, "it expires")
 }
 
-// A signal that whoever started relukko has had it ignore stays ignored.
+// A signal that is ignored when relukko starts stays ignored.
 func TestIgnoredSignalsStayIgnored(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -140,8 +140,7 @@ func TestIgnoredSignalsStayIgnored(t *testing.T) {
 	require.Zero(t, p.awaitEnd(), p.stderr)
 }
 
-// Who is interrupted while it waits leaves no lock behind, wherever its request
-// is by then.
+// An interrupted wait leaves no lock behind, wherever its request is.
 func TestInterruptedWhileItWaits(t *testing.T) {
 	t.Parallel()
 	extensions := map[string][]httpapi.Extension{
@@ -171,7 +170,7 @@ func TestInterruptedWhileItWaits(t *testing.T) {
 						require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
 						require.Empty(t, s.Locks())
 
-						// Somebody has the lock.
+						// The lock is held.
 						_, err := s.Client().Create(t.Context(), "arm", "Ada")
 						require.NoError(t, err)
 						p = launch(t, of(s), args)
@@ -179,15 +178,15 @@ func TestInterruptedWhileItWaits(t *testing.T) {
 						p.signal(sig)
 						require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
 						require.True(t, s.Delete("arm"))
-						require.Empty(t, s.Locks(), "nobody is in line any more")
+						require.Empty(t, s.Locks(), "nothing waits any more")
 					})
 			}
 		}
 	}
 }
 
-// A second signal ends the wait for a backend that does not answer.
-func TestASecondSignalEndsTheCleaningUp(t *testing.T) {
+// A second signal ends the cleanup when the backend does not answer.
+func TestASecondSignalEndsTheCleanup(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	release := s.Hold(relukkotest.On("DELETE", "/v1/locks/"))
@@ -202,8 +201,8 @@ func TestASecondSignalEndsTheCleaningUp(t *testing.T) {
 	release.Release()
 }
 
-// An id that could not be printed is a lock that nobody could release.
-func TestAcquireToNobody(t *testing.T) {
+// A lock whose id could not be printed is released: nothing else could release it.
+func TestAcquireWithoutAReader(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	nobody, broken, err := os.Pipe()
@@ -216,7 +215,7 @@ func TestAcquireToNobody(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-// Keys are nowhere to be seen.
+// The key is never printed, and the command does not get it.
 func TestTheKeyStaysSecret(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)

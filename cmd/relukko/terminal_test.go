@@ -18,13 +18,13 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// console is a terminal with somebody who types, and a program that it controls.
+// console is a terminal, its keyboard, and a program that it controls.
 type console struct {
 	t      testing.TB
 	keys   *os.File
 	screen *lines
 	cmd    *exec.Cmd
-	closed chan struct{} // nobody has the terminal open any more
+	closed chan struct{} // no process has the terminal open
 }
 
 func open(t testing.TB, s *relukkotest.Server, name string, args ...string) *console {
@@ -54,7 +54,7 @@ func open(t testing.TB, s *relukkotest.Server, name string, args ...string) *con
 	return c
 }
 
-// shell is an interactive one that echoes nothing.
+// shell starts an interactive shell without echo.
 func shell(t testing.TB, s *relukkotest.Server) *console {
 	t.Helper()
 	c := open(t, s, "bash", "--norc", "--noprofile", "--noediting", "-i")
@@ -98,8 +98,8 @@ func (c *console) end() syscall.WaitStatus {
 	return c.cmd.ProcessState.Sys().(syscall.WaitStatus)
 }
 
-// awaitStop waits until the shell tells of a job that was stopped in the
-// background, which it does when it is spoken to.
+// awaitStop waits until the shell reports that a job in the background was stopped, which
+// it does before a prompt.
 func (c *console) awaitStop() {
 	c.t.Helper()
 	eventually(c.t, "it stops", func() bool {
@@ -182,7 +182,7 @@ func TestInTheBackground(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-// In a pipeline the terminal is for whoever asks for it.
+// In a pipeline a process gets the terminal when it reads from it.
 func TestInAPipeline(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -247,8 +247,8 @@ func TestInACommandSubstitution(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-// One relukko run in another: Ctrl-Z gets through to the shell, and fg back to
-// the command, whether it has the terminal or not.
+// With one relukko run in another, Ctrl-Z reaches the shell and fg the command, whether it
+// has the terminal or not.
 func TestJobControlOfOneInAnother(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -273,7 +273,7 @@ func TestJobControlOfOneInAnother(t *testing.T) {
 	}
 }
 
-// Where no shell is above us Ctrl-Z does nothing, as it would without us.
+// Without a shell, Ctrl-Z does nothing, as without relukko run.
 func TestCtrlZWithoutAShell(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -287,7 +287,7 @@ func TestCtrlZWithoutAShell(t *testing.T) {
 	require.Zero(t, c.end().ExitStatus())
 }
 
-// What was stopped for longer than its lease must not do anything any more.
+// A command that was stopped for longer than the lease does nothing any more.
 func TestTheLockIsLostWhileStopped(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -337,7 +337,7 @@ func TestCtrlCEndsTheScriptToo(t *testing.T) {
 	}
 }
 
-// What a command that was killed has done to the terminal is undone.
+// The modes of the terminal are restored after a command was killed.
 func TestTheTerminalIsAsItWas(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -355,7 +355,7 @@ func TestTheTerminalIsAsItWas(t *testing.T) {
 	require.Contains(t, c.screen.String(), " echo ")
 }
 
-func TestTheLineThatTellsWhatIsWaitedFor(t *testing.T) {
+func TestTheWaitingLine(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	lock, err := s.Client().Create(t.Context(), "arm", "Ada")

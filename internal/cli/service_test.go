@@ -19,8 +19,7 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// TestSlowAndIdleConnectionsAreCut has callers who never finish their headers,
-// or ask nothing, cost a connection for a while only.
+// Clients that never finish their headers, or ask nothing, are cut off.
 func TestSlowAndIdleConnectionsAreCut(t *testing.T) {
 	for name, c := range map[string]struct {
 		talk func(net.Conn)
