@@ -37,13 +37,13 @@ func succeeds(t testing.TB, s *relukkotest.Server, args ...string) (stdout strin
 	return stdout
 }
 
-// Waiters are told where the backend tells.
+// The number of waiters is shown where the backend reports it.
 func TestLsWithWaiters(t *testing.T) {
 	t.Parallel()
 	s, _ := locked(t, "arm")
 	p := launch(t, of(s), []string{"run", "arm", "--", "true"})
 	p.stderr.await(t, "waiting for lock")
-	eventually(t, "it is in line", func() bool {
+	eventually(t, "it waits", func() bool {
 		return strings.Contains(succeeds(t, s, "ls"), "  1        ")
 	})
 	require.Regexp(t, `waiters +1`, succeeds(t, s, "get", "arm"))
@@ -54,7 +54,8 @@ func TestLsWithWaiters(t *testing.T) {
 func TestAcquireAndRelease(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	id := strings.TrimSpace(succeeds(t, s, "acquire", "staging", "--for", "2h", "--creator", "job 7"))
+	id := strings.TrimSpace(succeeds(t, s, "acquire", "staging", "--for", "2h", "--creator",
+		"job 7"))
 	lock := lockOf(t, s, "staging")
 	require.Equal(t, id, lock.ID)
 	require.WithinDuration(t, time.Now().Add(2*time.Hour), lock.ExpiresAt, patience)
@@ -74,7 +75,7 @@ func TestAcquireAndRelease(t *testing.T) {
 	require.NotEqual(t, id, next.ID)
 	require.WithinDuration(t, time.Now().Add(time.Hour), next.ExpiresAt, patience)
 
-	// The first one again would be somebody else's.
+	// The id of the first lock does not release the second.
 	status, _, stderr = run(t, of(s), "release", id)
 	require.Equal(t, 76, status)
 	require.Contains(t, stderr, "was lost: it had expired, or somebody had deleted it")
@@ -88,7 +89,8 @@ func TestAcquireAndRelease(t *testing.T) {
 func TestAcquireAsksForItsTime(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	s.AnswerNext(-1, relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"), relukkotest.Answer{Status: 403})
+	s.AnswerNext(-1, relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"),
+		relukkotest.Answer{Status: 403})
 	status, stdout, stderr := run(t, of(s), "acquire", "staging")
 	require.Equal(t, 69, status, stderr)
 	require.Empty(t, stdout)
@@ -103,7 +105,8 @@ func TestWatch(t *testing.T) {
 	j.stderr.await(t, "relukko: watching "+s.URL)
 	lock, err := s.Client().Create(t.Context(), "arm", "Ada")
 	require.NoError(t, err)
-	require.Regexp(t, `^\d\d:\d\d:\d\d  created  arm  Ada, expires in (10m|9m59s)  `+lock.ID+`$`, p.line())
+	require.Regexp(t, `^\d\d:\d\d:\d\d  created  arm  Ada, expires in (10m|9m59s)  `+lock.ID+`$`,
+		p.line())
 	require.True(t, s.Delete("arm"))
 	require.Regexp(t, `^\d\d:\d\d:\d\d  deleted  arm  Ada  `+lock.ID+`$`, p.line())
 
@@ -143,7 +146,7 @@ func TestWatchOfAnOlderBackend(t *testing.T) {
 	p.stderr.await(t, "relukko: no events from "+s.URL+" at the moment, retrying")
 }
 
-// Who stops reading ends a watch with its next line, as a pipe does to all.
+// A watch ends with the first line that nothing reads, as any program in a pipeline.
 func TestWatchEndsWhenNobodyReads(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)

@@ -42,7 +42,7 @@ func shellWithCompletion(t testing.TB, s *relukkotest.Server, name string) *cons
 	return c
 }
 
-// The scripts at work, where the shells are there.
+// The scripts work in the shells that are installed.
 func TestCompletionInTheShells(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"bash", "zsh"} {
@@ -72,12 +72,16 @@ func TestCompletionInTheShells(t *testing.T) {
 			t.Parallel()
 			s, _ := locked(t, "robot-arm-1", "robot-arm-2", "dongle", "col:on")
 			for typed, offers := range map[string]string{
-				"relukko get don":        "dongle\theld by Ada@bench/7\n",
-				"relukko get col:":       "col:on\theld by Ada@bench/7\n",
-				"relukko run --lock rob": "robot-arm-1\theld by Ada@bench/7\nrobot-arm-2\theld by Ada@bench/7\n",
-				"relukko compl":          "completion\tPrint a script that has a shell complete what is typed\n",
+				"relukko get don":  "dongle\theld by Ada@bench/7\n",
+				"relukko get col:": "col:on\theld by Ada@bench/7\n",
+				"relukko run --lock rob": "robot-arm-1\theld by Ada@bench/7\n" +
+					"robot-arm-2\theld by Ada@bench/7\n",
+				"relukko compl": "completion\tPrint a completion script for a shell\n",
 			} {
-				cmd := exec.Command(path, "--no-config", "-c", `set PATH $argv[2] $PATH; relukko completion fish | source; complete -C $argv[1]`, typed, filepath.Dir(program))
+				cmd := exec.Command(path, "--no-config", "-c",
+					`set PATH $argv[2] $PATH; relukko completion fish | source
+					complete -C $argv[1]`,
+					typed, filepath.Dir(program))
 				cmd.Env = environment(t, of(s)...)
 				out, err := cmd.CombinedOutput()
 				require.NoError(t, err, "%s", out)
@@ -87,8 +91,8 @@ func TestCompletionInTheShells(t *testing.T) {
 	}
 }
 
-// What others name their locks is never carried out by a shell, not even where
-// TAB is pressed again after it has put what two names have in common on the line.
+// A shell never executes the names of locks, not even when TAB is pressed again after
+// it has completed what two names have in common.
 func TestCompletionDoesNotCarryOutNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"bash", "zsh"} {

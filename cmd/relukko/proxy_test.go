@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a proxy does is not reported as the backend's failure: it is named.
+// The failure of a proxy is not reported as that of the backend.
 func TestAProxyIsNamed(t *testing.T) {
 	t.Parallel()
 	forbids := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -34,7 +34,8 @@ func TestAProxyIsNamed(t *testing.T) {
 			t.Parallel()
 			env := []string{envURL + "=" + row.url, envKey + "=k",
 				"HTTP_PROXY=" + row.proxy, "HTTPS_PROXY=" + row.proxy}
-			for _, args := range [][]string{{"ls", "--timeout", "2s"}, {"run", "--no-wait", "x", "--", "true"}} {
+			for _, args := range [][]string{{"ls", "--timeout", "2s"},
+				{"run", "--no-wait", "x", "--", "true"}} {
 				status, _, stderr := run(t, env, args...)
 				require.Equal(t, 69, status, stderr)
 				require.Contains(t, stderr, "no answer from "+row.url)

@@ -32,8 +32,8 @@ func asRoot(t testing.TB) string {
 	return path
 }
 
-// A command that has become another user's cannot be signalled. It is said that it
-// goes on, not that it was stopped.
+// A command that has become another user's cannot be signalled. The message says that
+// it still runs.
 func TestACommandOfAnotherUserSurvivesALoss(t *testing.T) {
 	t.Parallel()
 	root := asRoot(t)
@@ -47,7 +47,8 @@ func TestACommandOfAnotherUserSurvivesALoss(t *testing.T) {
 	require.NoError(t, os.WriteFile(readable, content, 0o755))
 	p := firstHeartbeat(t, s, func() *process {
 		return launch(t, of(s), []string{"run", "--kill-after", "200ms", "arm", "--",
-			root, "--reuid", "0", "--regid", "0", "--clear-groups", "sh", "-c", "echo $$; exec sleep 100"},
+			root, "--reuid", "0", "--regid", "0", "--clear-groups",
+			"sh", "-c", "echo $$; exec sleep 100"},
 			func(c *exec.Cmd) {
 				c.Path, c.Dir = readable, "/"
 				c.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
@@ -56,7 +57,8 @@ func TestACommandOfAnotherUserSurvivesALoss(t *testing.T) {
 	pid := p.line()
 	t.Cleanup(func() { exec.Command("kill", "-KILL", pid).Run() })
 	p.signal(syscall.SIGUSR1)
-	p.stderr.await(t, "the command did not get a signal (user defined signal 1): operation not permitted")
+	p.stderr.await(t,
+		"the command did not get a signal (user defined signal 1): operation not permitted")
 	require.True(t, s.Delete("arm"))
 	require.Equal(t, 76, p.awaitEnd(), p.stderr)
 	p.stderr.await(t, "did not get a signal (terminated)")

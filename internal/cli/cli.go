@@ -46,9 +46,9 @@ backend.
 The backend is the one that --url or RELUKKO_BASE_URL names, by default
 http://localhost:3000. The API key comes from RELUKKO_API_KEY or from the file
 that --api-key-file names, never from the command line, which everybody on the
-machine can read. Where there are several, for a server, clients use the first.
-REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE name a file or a
-directory of CA certificates that are trusted besides those of the system. When
+machine can read. Of several keys, as a server has them, clients use the first.
+REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE name a file or a directory of CA
+certificates that are trusted besides those of the system. When
 RELUKKO_TRUST_ME_IT_IS_LOCKED is set, nothing is locked: no request is made and
 every lock is granted immediately.
 

@@ -23,8 +23,10 @@ func TestLs(t *testing.T) {
 	out := strings.Split(succeeds(t, s, "ls"), "\n")
 	require.Len(t, out, 4)
 	require.Regexp(t, `^NAME         HOLDER       IP         AGE  EXPIRES +WAITERS  ID$`, out[0])
-	require.Regexp(t, `^dongle       Ada@bench/7  127.0.0.1  \ds   expired 1\ds ago  -        `+ids["dongle"]+`$`, out[1])
-	require.Regexp(t, `^robot-arm-1  Ada@bench/7  127.0.0.1  \ds   in 9m\d\ds +-        `+ids["robot-arm-1"]+`$`, out[2])
+	require.Regexp(t, `^dongle       Ada@bench/7  127.0.0.1  \ds   expired 1\ds ago  -        `+
+		ids["dongle"]+`$`, out[1])
+	require.Regexp(t, `^robot-arm-1  Ada@bench/7  127.0.0.1  \ds   in 9m\d\ds +-        `+
+		ids["robot-arm-1"]+`$`, out[2])
 
 	var locks []api.Lock
 	require.NoError(t, json.Unmarshal([]byte(succeeds(t, s, "ls", "--json")), &locks))
@@ -47,13 +49,15 @@ func TestLsOfNone(t *testing.T) {
 func TestGet(t *testing.T) {
 	t.Parallel()
 	s, ids := locked(t, "arm")
-	for _, by := range []string{"arm", ids["arm"], ids["arm"][:4], strings.ToUpper(ids["arm"][:13])} {
+	for _, by := range []string{"arm", ids["arm"], ids["arm"][:4],
+		strings.ToUpper(ids["arm"][:13])} {
 		var lock api.Lock
 		require.NoError(t, json.Unmarshal([]byte(succeeds(t, s, "get", by, "--json")), &lock), by)
 		require.Equal(t, ids["arm"], lock.ID, by)
 	}
 	out := succeeds(t, s, "get", "arm")
-	for _, line := range []string{`name +arm`, `id +` + ids["arm"], `creator +Ada@bench/7 #k3v9x2m4q7ab`, `ip +127.0.0.1`,
+	for _, line := range []string{`name +arm`, `id +` + ids["arm"],
+		`creator +Ada@bench/7 #k3v9x2m4q7ab`, `ip +127.0.0.1`,
 		`created +20\d\d-.*, \ds ago`, `expires +20\d\d-.*, in 9m\d\ds`, `fencing token +\d+`} {
 		require.Regexp(t, `(?m)^`+line+`$`, out)
 	}
@@ -71,15 +75,17 @@ func TestMatch(t *testing.T) {
 		"arm":   "arm",
 		"950da": "arm",
 		"17ac":  "17ac", // the name goes before a part of an id
+		"17ac7": "dongle",
 		// but no other lock's name before an id
 		"950daa20-a814-451e-9407-ec496cf9c136": "arm",
 		"950DAA20-a814-451e-9407-ec496cf9c136": "arm",
 		"44444444-a814-451e-9407-ec496cf9c136": "950daa20-a814-451e-9407-ec496cf9c136",
-		"17ac7":                                "dongle",
-		"950d":                                 "2 locks have an id that begins with \"950d\":\n  950daa20-a814-451e-9407-ec496cf9c136  arm\n  950dbb20-a814-451e-9407-ec496cf9c136  17ac\nGive more of it.",
-		"17a":                                  `there is no lock "17a". Of an id, give at least 4 characters`,
-		"":                                     `there is no lock "", and none whose id begins with that`,
-		"a814-451":                             `there is no lock "a814-451", and none whose id begins with that`,
+		"950d": "2 locks have an id that begins with \"950d\":\n" +
+			"  950daa20-a814-451e-9407-ec496cf9c136  arm\n" +
+			"  950dbb20-a814-451e-9407-ec496cf9c136  17ac\nGive more of it.",
+		"17a":      `there is no lock "17a". Of an id, give at least 4 characters`,
+		"":         `there is no lock "", and none whose id begins with that`,
+		"a814-451": `there is no lock "a814-451", and none whose id begins with that`,
 	} {
 		lock, err := match(locks, arg)
 		if err != nil {
@@ -97,7 +103,8 @@ func TestRm(t *testing.T) {
 
 	status, stdout, stderr := run(t, of(s), "rm", "b", "nothing", ids["c"])
 	require.Equal(t, 1, status)
-	require.Equal(t, "relukko: there is no lock \"nothing\", and none whose id begins with that\n", stderr)
+	require.Equal(t, "relukko: there is no lock \"nothing\", and none whose id begins with that\n",
+		stderr)
 	require.Contains(t, stdout, "deleted b")
 	require.Contains(t, stdout, "deleted c")
 	require.Len(t, s.Locks(), 1)
@@ -116,16 +123,19 @@ func TestExtend(t *testing.T) {
 	t.Parallel()
 	s, _ := locked(t, "arm")
 	succeeds(t, s, "extend", "arm", "--for", "30m")
-	require.WithinDuration(t, time.Now().Add(30*time.Minute), lockOf(t, s, "arm").ExpiresAt, patience)
+	require.WithinDuration(t, time.Now().Add(30*time.Minute), lockOf(t, s, "arm").ExpiresAt,
+		patience)
 	succeeds(t, s, "extend", "arm", "--add", "2d")
-	require.WithinDuration(t, time.Now().Add(48*time.Hour+30*time.Minute), lockOf(t, s, "arm").ExpiresAt, patience)
+	require.WithinDuration(t, time.Now().Add(48*time.Hour+30*time.Minute),
+		lockOf(t, s, "arm").ExpiresAt, patience)
 
 	// Adding is not retried, so its outcome can be unknown.
 	before := lockOf(t, s, "arm").ExpiresAt
 	s.CutNext(1, relukkotest.On("PUT", "/v1/locks/{id}/add_to_expire_at"))
 	status, _, stderr := run(t, of(s), "extend", "arm", "--add", "1h")
 	require.Equal(t, 69, status)
-	require.Contains(t, stderr, "The lock may have been extended nevertheless: see relukko get "+lockOf(t, s, "arm").ID)
+	require.Contains(t, stderr,
+		"The lock may have been extended nevertheless: see relukko get "+lockOf(t, s, "arm").ID)
 	require.Equal(t, before.Add(time.Hour), lockOf(t, s, "arm").ExpiresAt, "once")
 }
 
@@ -151,7 +161,8 @@ func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 func TestSet(t *testing.T) {
 	t.Parallel()
 	s, _ := locked(t, "arm")
-	out := succeeds(t, s, "set", "arm", "--creator", "Bob", "--expires-at", "2099-12-31T12:34:56+02:00")
+	out := succeeds(t, s, "set", "arm", "--creator", "Bob", "--expires-at",
+		"2099-12-31T12:34:56+02:00")
 	require.Regexp(t, `creator +Bob`, out)
 	lock := lockOf(t, s, "arm")
 	require.Equal(t, "Bob", *lock.Creator)
@@ -197,7 +208,8 @@ func TestKeyFile(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	file := writeFile(t, "keys", "\n"+s.APIKey+"\r\nold\n")
-	status, _, stderr := run(t, []string{"RELUKKO_BASE_URL=" + s.URL, "RELUKKO_API_KEY=wrong"}, "ls", "--api-key-file", file)
+	status, _, stderr := run(t, []string{"RELUKKO_BASE_URL=" + s.URL, "RELUKKO_API_KEY=wrong"},
+		"ls", "--api-key-file", file)
 	require.Zero(t, status, stderr)
 	require.NoError(t, os.WriteFile(file, []byte(" \n,\n"), 0o600))
 	status, _, stderr = run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "ls", "--api-key-file", file)

@@ -54,7 +54,8 @@ const ownWords = `    if declare -F _get_comp_words_by_ref >/dev/null 2>&1; then
     words=()
     for ((i = 0; i < ${#COMP_WORDS[@]}; i++)); do
         word=${COMP_WORDS[i]}
-        if ((i > 0)) && [[ ${line} != [[:blank:]]* ]] && [[ ${word} == [=:]* || ${COMP_WORDS[i-1]} == *[=:] ]]; then
+        if ((i > 0)) && [[ ${line} != [[:blank:]]* ]] &&
+            [[ ${word} == [=:]* || ${COMP_WORDS[i-1]} == *[=:] ]]; then
             words[${#words[@]}-1]+=${word}
         else
             words+=("${word}")

@@ -25,7 +25,8 @@ func TestCompletion(t *testing.T) {
 		{"ls|", ":4\n"},
 		{"serve|--log-format|", "text\njson\n:4\n"},
 	} {
-		status, stdout, _ := run(t, of(s), append([]string{cobra.ShellCompRequestCmd}, strings.Split(row.typed, "|")...)...)
+		status, stdout, _ := run(t, of(s),
+			append([]string{cobra.ShellCompRequestCmd}, strings.Split(row.typed, "|")...)...)
 		require.Zero(t, status)
 		require.Equal(t, row.offered, stdout, row.typed)
 	}
@@ -42,9 +43,11 @@ func TestCompletion(t *testing.T) {
 // What a shell would evaluate, or take for something else, is not offered.
 func TestCompletionOffersHarmlessNamesOnly(t *testing.T) {
 	t.Parallel()
-	harmful := []string{"x$(id)", "x`id`", "x;id", "x|y", "x&y", "x'y", `x"y`, `x\y`, "x*", "x?", "x[y]", "x{y}", "x<y", "x>y", "x(y)", "!x", "#x", "-x", "~x", "_activeHelp_ x"}
+	harmful := []string{"x$(id)", "x`id`", "x;id", "x|y", "x&y", "x'y", `x"y`, `x\y`, "x*", "x?",
+		"x[y]", "x{y}", "x<y", "x>y", "x(y)", "!x", "#x", "-x", "~x", "_activeHelp_ x"}
 	s, _ := locked(t, append(harmful, "Ü 猫", "host:/dev/tty@3,4%5=6+7")...)
 	status, stdout, _ := run(t, of(s), cobra.ShellCompNoDescRequestCmd, "get", "")
 	require.Zero(t, status)
-	require.ElementsMatch(t, []string{"Ü 猫", "host:/dev/tty@3,4%5=6+7", ":4"}, strings.Split(strings.TrimSpace(stdout), "\n"))
+	require.ElementsMatch(t, []string{"Ü 猫", "host:/dev/tty@3,4%5=6+7", ":4"},
+		strings.Split(strings.TrimSpace(stdout), "\n"))
 }

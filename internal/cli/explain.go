@@ -102,7 +102,8 @@ func unreachable(err error, base string) *failure {
 			base, printable(certificate.Err.Error()))
 		f.advice = "Set REQUESTS_CA_BUNDLE to a file with the certificate of its CA"
 	case proxy != "":
-		f.text = fmt.Sprintf("no answer from %s through the proxy %s: %s", base, proxy, network(err))
+		f.text = fmt.Sprintf("no answer from %s through the proxy %s: %s",
+			base, proxy, network(err))
 		f.advice = checkProxy
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.text = fmt.Sprintf("no Relukko backend at %s: connection refused", base)

@@ -14,8 +14,8 @@ import (
 const minPrefix = 4
 
 // byNameOrID is for help texts.
-const byNameOrID = `NAME|ID is the name of the lock, its id, or the beginning of its id, at least
-four characters.`
+const byNameOrID = `NAME|ID is the name of the lock, its id, or the beginning of its id (at least
+four characters).`
 
 // find returns the lock that arg names: by its id, its name, or the beginning of
 // its id where no other lock's begins with it. A whole id goes before a name, so

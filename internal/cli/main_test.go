@@ -39,7 +39,7 @@ func succeeds(t testing.TB, s *relukkotest.Server, args ...string) (stdout strin
 	return stdout
 }
 
-// of is the environment of a client of s.
+// of returns the environment of a client of s.
 func of(s *relukkotest.Server) []string {
 	return []string{envURL + "=" + s.URL, envKey + "=" + s.APIKey}
 }

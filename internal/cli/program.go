@@ -48,6 +48,6 @@ func (p *program) warn(format string, args ...any) {
 	fmt.Fprintf(p.Stderr, "relukko: %s\n", fmt.Sprintf(format, args...))
 }
 
-// ignoreBrokenPipes has output that nobody reads fail instead of ending the
-// program, which may hold a lock. It does not affect what the program starts.
+// ignoreBrokenPipes makes a write to a broken pipe fail instead of ending the program,
+// which may hold a lock. It does not affect what the program starts.
 func ignoreBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }

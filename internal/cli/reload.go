@@ -59,7 +59,7 @@ func (r *reloader) reload(everything bool) {
 		}
 		s.stamp = stamp
 		if err := s.load(); err != nil {
-			r.log.Warn("could not reload the "+s.what+", the previous ones stay in use", "error", err)
+			r.log.Warn("could not reload the "+s.what+", the previous stay in use", "error", err)
 			continue
 		}
 		r.log.Info("reloaded the " + s.what)

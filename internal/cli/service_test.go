@@ -19,8 +19,7 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// TestSlowAndIdleConnectionsAreCut has callers who never finish their headers,
-// or ask nothing, cost a connection for a while only.
+// Clients that never finish their headers, or ask nothing, are cut off.
 func TestSlowAndIdleConnectionsAreCut(t *testing.T) {
 	for name, c := range map[string]struct {
 		talk func(net.Conn)
@@ -54,7 +53,8 @@ func TestSlowAndIdleConnectionsAreCut(t *testing.T) {
 				require.NoError(t, err)
 				store := memstore.New()
 				log := slog.New(slog.DiscardHandler)
-				s := newService(server.New(store, server.WithAPIKeys("key"), server.WithLogger(log)), io.NopCloser(nil), nil, log)
+				s := newService(server.New(store, server.WithAPIKeys("key"),
+					server.WithLogger(log)), io.NopCloser(nil), nil, log)
 				ctx, end := context.WithCancel(t.Context())
 				ended := make(chan error)
 				go func() { ended <- s.run(ctx, listener) }()
@@ -101,7 +101,8 @@ func TestServeEndsInTimeWhenTheStoreDoesNotAnswer(t *testing.T) {
 		store := &deadStore{memstore.New(), make(chan struct{})}
 		defer close(store.gone)
 		log := slog.New(slog.DiscardHandler)
-		s := newService(server.New(store, server.WithAPIKeys("key"), server.WithLogger(log)), store, nil, log)
+		s := newService(server.New(store, server.WithAPIKeys("key"), server.WithLogger(log)), store,
+			nil, log)
 		ctx, end := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- s.run(ctx, listener) }()
@@ -109,7 +110,9 @@ func TestServeEndsInTimeWhenTheStoreDoesNotAnswer(t *testing.T) {
 		conn, err := network.DialContext(ctx, "", "backend")
 		require.NoError(t, err)
 		defer conn.Close()
-		io.WriteString(conn, "DELETE /v1/locks/950daa20-a814-451e-9407-ec496cf9c136 HTTP/1.1\r\nHost: x\r\nX-API-KEY: key\r\n\r\n")
+		io.WriteString(conn,
+			"DELETE /v1/locks/950daa20-a814-451e-9407-ec496cf9c136 HTTP/1.1\r\n"+
+				"Host: x\r\nX-API-KEY: key\r\n\r\n")
 		synctest.Wait()
 		began := time.Now()
 		end()

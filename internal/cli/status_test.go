@@ -24,8 +24,9 @@ func TestExitStatusAndError(t *testing.T) {
 		says   string // on stderr
 	}{
 		"ls: nobody there": {env: []string{envURL + "=http://127.0.0.1:1"},
-			args: "ls --timeout 0.5", status: 69, says: "no Relukko backend at http://127.0.0.1:1: " +
-				"connection refused. Start one with `relukko serve`, or set RELUKKO_BASE_URL"},
+			args: "ls --timeout 0.5", status: 69,
+			says: "no Relukko backend at http://127.0.0.1:1: connection refused. " +
+				"Start one with `relukko serve`, or set RELUKKO_BASE_URL"},
 		"ls: the wrong key": {env: wrongKey, args: "ls", status: 69, says: " refuses the API key " +
 			"(403 Forbidden: wrong or missing X-API-KEY). Set RELUKKO_API_KEY to a key"},
 		"watch: the wrong key": {env: wrongKey, args: "watch", status: 69, says: "RELUKKO_API_KEY"},
@@ -48,7 +49,8 @@ func TestExitStatusAndError(t *testing.T) {
 			says: "--ttl: give whole seconds"},
 		"half a second of holding": {args: "acquire x --for 0.5", status: 64,
 			says: "--for: give whole seconds"},
-		"a negative wait": {args: "run --wait -1s x -- true", status: 64, says: "cannot be negative"},
+		"a negative wait": {args: "run --wait -1s x -- true", status: 64,
+			says: "cannot be negative"},
 		"an unknown flag": {args: "ls --colour", status: 64, says: "unknown flag: --colour"},
 		"an unknown command": {args: "lock", status: 64,
 			says: `unknown command "lock"`},
@@ -60,25 +62,29 @@ func TestExitStatusAndError(t *testing.T) {
 			says: "an argument is missing: relukko acquire NAME\n"},
 		"nothing to remove": {args: "rm", status: 64,
 			says: "an argument is missing: relukko rm NAME|ID…\n"},
-		"extend by nothing":  {args: "extend held", status: 64, says: "[for add]"},
-		"extend by 0":        {args: "extend held --add 0", status: 64, says: "use relukko rm"},
-		"extend in two ways": {args: "extend held --for 1m --add 1m", status: 64, says: "[for add]"},
-		"set nothing":        {args: "set held", status: 64, says: "creator expires-at"},
+		"extend by nothing": {args: "extend held", status: 64, says: "[for add]"},
+		"extend by 0":       {args: "extend held --add 0", status: 64, says: "use relukko rm"},
+		"extend in two ways": {args: "extend held --for 1m --add 1m", status: 64,
+			says: "[for add]"},
+		"set nothing": {args: "set held", status: 64, says: "creator expires-at"},
 		"set no time": {args: "set held --expires-at tomorrow", status: 64,
 			says: `"tomorrow" is not a time like`},
-		"no key":      {env: []string{envKey + "="}, args: "ls", status: 64, says: "--api-key-file"},
+		"no key": {env: []string{envKey + "="}, args: "ls", status: 64,
+			says: "--api-key-file"},
 		"no key file": {args: "--api-key-file /nowhere ls", status: 64, says: "/nowhere"},
 		"no scheme": {args: "--url localhost:3000 ls", status: 64,
-			says: `--url: "localhost:3000" has no scheme: write http://localhost:3000, or https://`},
-		"no scheme, environment": {env: []string{envURL + "=127.0.0.1:3901"}, args: "ls", status: 64,
-			says: `RELUKKO_BASE_URL: "127.0.0.1:3901" has no scheme: write http://127.0.0.1:3901`},
+			says: `--url: "localhost:3000" has no scheme: write http://localhost:3000`},
+		"no scheme, environment": {env: []string{envURL + "=127.0.0.1:3901"}, args: "ls",
+			status: 64,
+			says:   `RELUKKO_BASE_URL: "127.0.0.1:3901" has no scheme: write http://127.0`},
 		"no URL": {args: "--url ftp://x ls", status: 64,
 			says: `--url: base URL "ftp://x": it must begin with http:// or https://`},
 		"a shell that is unknown": {args: "completion tcsh", status: 64, says: "tcsh"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			status, stdout, stderr := run(t, append(row.env, of(s)...), strings.Split(row.args, " ")...)
+			status, stdout, stderr := run(t, append(row.env, of(s)...),
+				strings.Split(row.args, " ")...)
 			require.Equal(t, row.status, status, stderr)
 			require.Empty(t, stdout)
 			require.Contains(t, stderr, row.says)

@@ -18,14 +18,16 @@ import (
 func TestDurations(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Duration{
-		"90s": 90 * time.Second, "1h30m": 90 * time.Minute, "2d": 48 * time.Hour, "1d12h": 36 * time.Hour,
+		"90s": 90 * time.Second, "1h30m": 90 * time.Minute,
+		"2d": 48 * time.Hour, "1d12h": 36 * time.Hour,
 		"10": 10 * time.Second, "0.5": 500 * time.Millisecond, "0": 0,
 	} {
 		got, err := parseDuration(text)
 		require.NoError(t, err, text)
 		require.Equal(t, want, got, text)
 	}
-	for _, text := range []string{"", "-1s", "-1", "soon", "1y", "d", "1.5d", "99999d", "1d-1h", "NaN", "inf", "1e400", "106751d24h"} {
+	for _, text := range []string{"", "-1s", "-1", "soon", "1y", "d", "1.5d", "99999d", "1d-1h",
+		"NaN", "inf", "1e400", "106751d24h"} {
 		_, err := parseDuration(text)
 		require.Error(t, err, text)
 	}
@@ -34,8 +36,9 @@ func TestDurations(t *testing.T) {
 func TestShort(t *testing.T) {
 	t.Parallel()
 	for want, d := range map[string]time.Duration{
-		"0s": 0, "140ms": 142 * time.Millisecond, "9s": 9 * time.Second, "12s": 12345 * time.Millisecond, "1m": time.Minute,
-		"3m07s": 187 * time.Second, "1h": time.Hour, "1h30m": 90 * time.Minute, "2d": 48 * time.Hour, "2d03h": 51 * time.Hour,
+		"0s": 0, "140ms": 142 * time.Millisecond, "9s": 9 * time.Second,
+		"12s": 12345 * time.Millisecond, "1m": time.Minute, "3m07s": 187 * time.Second,
+		"1h": time.Hour, "1h30m": 90 * time.Minute, "2d": 48 * time.Hour, "2d03h": 51 * time.Hour,
 		"-3m07s": -187 * time.Second,
 	} {
 		require.Equal(t, want, short(d))
@@ -56,7 +59,8 @@ func TestTimes(t *testing.T) {
 		require.NoError(t, err, text)
 		require.True(t, got.Equal(want), "%s: %v", text, got)
 	}
-	for _, text := range []string{"", "tomorrow", "18:00", "2031-05-01", "1930000000", "2031-05-01 18", "2031-13-01 18:00", "2031-05-01 18:00 Z"} {
+	for _, text := range []string{"", "tomorrow", "18:00", "2031-05-01", "1930000000",
+		"2031-05-01 18", "2031-13-01 18:00", "2031-05-01 18:00 Z"} {
 		_, err := parseTime(text)
 		require.Error(t, err, text)
 	}
@@ -105,20 +109,31 @@ func TestStoreSpec(t *testing.T) {
 		env        []string
 		flag, want string
 	}{
-		"home":                 {env: []string{home}, want: "bolt:/home/ada/.local/state/relukko/locks.db"},
-		"state directory":      {env: []string{home, state}, want: "bolt:/var/state/relukko/locks.db"},
-		"not absolute":         {env: []string{home, "XDG_STATE_HOME=x"}, want: "bolt:/home/ada/.local/state/relukko/locks.db"},
-		"neither":              {want: "error: there is no directory for the locks"},
-		"memory":               {flag: "memory", want: "memory"},
-		"bolt":                 {flag: "bolt:x", want: "bolt:x"},
-		"PostgreSQL":           {env: []string{"DATABASE_URL=postgresql://db/x"}, want: "postgresql://db/x"},
-		"the flag wins":        {env: []string{"DATABASE_URL=postgresql://db/x"}, flag: "bolt:x", want: "bolt:x"},
-		"another database":     {env: []string{"DATABASE_URL=mysql://u:secret@db/x"}, want: "error: DATABASE_URL does not begin with postgres://"},
-		"bolt without a path":  {flag: "bolt:", want: "error: --store is none of bolt:PATH, memory, postgres://…"},
-		"bolt without a colon": {flag: "bolt", want: "error: --store is none of bolt:PATH, memory, postgres://…"},
-		"another kind":         {flag: "sqlite:x", want: "error: --store is none of bolt:PATH, memory, postgres://…"},
-		"a name":               {flag: "x", want: "error: --store is none of bolt:PATH, memory, postgres://…"},
-		"a path":               {flag: "/x", want: "error: --store is none of bolt:PATH, memory, postgres://…"},
+		"home": {env: []string{home},
+			want: "bolt:/home/ada/.local/state/relukko/locks.db"},
+		"state directory": {env: []string{home, state},
+			want: "bolt:/var/state/relukko/locks.db"},
+		"not absolute": {env: []string{home, "XDG_STATE_HOME=x"},
+			want: "bolt:/home/ada/.local/state/relukko/locks.db"},
+		"neither": {want: "error: there is no directory for the locks"},
+		"memory":  {flag: "memory", want: "memory"},
+		"bolt":    {flag: "bolt:x", want: "bolt:x"},
+		"PostgreSQL": {env: []string{"DATABASE_URL=postgresql://db/x"},
+			want: "postgresql://db/x"},
+		"the flag wins": {env: []string{"DATABASE_URL=postgresql://db/x"}, flag: "bolt:x",
+			want: "bolt:x"},
+		"another database": {env: []string{"DATABASE_URL=mysql://u:secret@db/x"},
+			want: "error: DATABASE_URL does not begin with postgres://"},
+		"bolt without a path": {flag: "bolt:",
+			want: "error: --store is none of bolt:PATH, memory, postgres://…"},
+		"bolt without a colon": {flag: "bolt",
+			want: "error: --store is none of bolt:PATH, memory, postgres://…"},
+		"another kind": {flag: "sqlite:x",
+			want: "error: --store is none of bolt:PATH, memory, postgres://…"},
+		"a name": {flag: "x",
+			want: "error: --store is none of bolt:PATH, memory, postgres://…"},
+		"a path": {flag: "/x",
+			want: "error: --store is none of bolt:PATH, memory, postgres://…"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec, err := with(row.env...).storeSpec(row.flag)
@@ -157,15 +172,20 @@ func TestUnreachable(t *testing.T) {
 	const base = "http://relukko.example"
 	for want, err := range map[string]error{
 		"no Relukko backend at " + base + ": relukko.example: no such host. " +
-			"Check --url or RELUKKO_BASE_URL": &net.DNSError{Name: "relukko.example", Err: "no such host"},
-		"no answer from " + base + " in time. Is the address right, and is the network up?": context.DeadlineExceeded,
-		"no answer from " + base + ": cut":                                                  errors.New("relukko: cut"),
+			"Check --url or RELUKKO_BASE_URL": &net.DNSError{Name: "relukko.example",
+			Err: "no such host"},
+		"no answer from " + base +
+			" in time. Is the address right, and is the network up?": context.DeadlineExceeded,
+		"no answer from " + base +
+			": cut": errors.New("relukko: cut"),
 		"no answer from " + base + `: lock "x": not acquired: cut`: errors.New(
 			`relukko: lock "x": not acquired: relukko: cut`),
 		"the certificate of " + base + " is for another address: x509: certificate is valid for " +
-			"other.example, not relukko.example. Use an address that the certificate has in --url " +
-			"or RELUKKO_BASE_URL": &tls.CertificateVerificationError{Err: x509.HostnameError{
-			Certificate: &x509.Certificate{DNSNames: []string{"other.example"}}, Host: "relukko.example"}},
+			"other.example, not relukko.example. Use an address that the certificate has " +
+			"in --url or RELUKKO_BASE_URL": &tls.CertificateVerificationError{
+			Err: x509.HostnameError{
+				Certificate: &x509.Certificate{DNSNames: []string{"other.example"}},
+				Host:        "relukko.example"}},
 	} {
 		f := explain(err, base)
 		require.Equal(t, statusUnavailable, f.status)
@@ -175,8 +195,10 @@ func TestUnreachable(t *testing.T) {
 
 func TestPlainIsOneLine(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, "PostgreSQL: failed to connect to `user=u`: 127.0.0.1: refused 127.0.0.2: \ufffd[2Jrefused",
-		plain(errors.New("relukko: PostgreSQL: failed to connect to `user=u`:\n\t127.0.0.1: refused\n\t127.0.0.2: \x1b[2Jrefused")))
+	require.Equal(t,
+		"PostgreSQL: failed to connect to `user=u`: 127.0.0.1: refused 127.0.0.2: \ufffd[2Jrefused",
+		plain(errors.New("relukko: PostgreSQL: failed to connect to `user=u`:\n"+
+			"\t127.0.0.1: refused\n\t127.0.0.2: \x1b[2Jrefused")))
 }
 
 // A time-out says what went wrong before it.

@@ -11,7 +11,7 @@ func newVersion(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use:               "version",
 		Short:             "Print the version",
-		Long:              "Print the version, the commit that it was built from, and the Go version.",
+		Long:              "Print the version, the commit that it was built from, and that of Go.",
 		Example:           examples("relukko version"),
 		Args:              arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,

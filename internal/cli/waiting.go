@@ -128,7 +128,11 @@ func (w *waiting) show(now time.Time) {
 			line += w.holder.ID
 		}
 	}
-	if since := now.Sub(w.printedAt); since < redrawEvery || line == w.printed && since < repeatEvery {
+	least := redrawEvery
+	if line == w.printed {
+		least = repeatEvery
+	}
+	if now.Sub(w.printedAt) < least {
 		return
 	}
 	w.printed, w.printedAt = line, now

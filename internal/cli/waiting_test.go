@@ -54,12 +54,14 @@ func TestLinesWithoutATerminal(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		got := strings.Split(strings.TrimSpace(lines()), "\n")
 		require.Len(t, got, 5)
-		require.Equal(t, `relukko: waiting for lock "arm", held by C for 2m01s, waiting for 2m01s`, got[0])
+		require.Equal(t, `relukko: waiting for lock "arm", held by C for 2m01s, waiting for 2m01s`,
+			got[0])
 
 		time.Sleep(redrawEvery)
 		slog.New(w).Info("retrying", "error", errors.New("cut off"))
 		slog.New(w).Info("retrying", "error", errors.New("cut off"))
-		require.Equal(t, "relukko: no answer from "+base+": cut off, retrying, waiting for 10m02s\n",
+		require.Equal(t,
+			"relukko: no answer from "+base+": cut off, retrying, waiting for 10m02s\n",
 			lines())
 		time.Sleep(redrawEvery)
 		onWait(held("2", "C", 0))

@@ -27,7 +27,8 @@ func start(c *Command, tty *terminal) (*child, error) {
 	}
 	dieWithParent(attr)
 	ch := &child{
-		changes: make(chan syscall.WaitStatus, 16), alone: adoptOrphans(), undelivered: c.OnUndelivered,
+		changes: make(chan syscall.WaitStatus, 16), alone: adoptOrphans(),
+		undelivered: c.OnUndelivered,
 	}
 	started := make(chan error)
 	go func() {

@@ -36,7 +36,7 @@ func (s stopper) stop(sig syscall.Signal) bool {
 	case <-s.continued:
 	default:
 	}
-	// The others of the group first: a signal that is caught stops nobody.
+	// First the others of the group, without us: the signal is ignored here.
 	signal.Ignore(syscall.SIGTSTP)
 	_ = syscall.Kill(0, syscall.SIGTSTP)
 	signal.Notify(s.signals, syscall.SIGTSTP)

@@ -183,6 +183,9 @@ func (w *world) checkLease(s *session, rec *lockRecord) {
 				break
 			}
 		}
+		if until <= s.begin.at {
+			continue // renewed by the Lock that found it, before there was a session
+		}
 		if limit := lease.expires - margin + tick; until > limit {
 			w.wrong("the lease that lock %s got at %v ends at %v: "+
 				"the contexts of %s should have been done at %v, not at %v",
@@ -493,7 +496,8 @@ func (w *world) checkTryError(t *try) {
 			w.wrong("%s: Lock returned %v", t.who, t.err)
 		}
 	case errors.Is(t.err, api.ErrRefused):
-		if !w.refused(t.client, ofCreate, t.call.at, t.ret.at) {
+		if !w.refused(t.client, ofCreate, t.call.at, t.ret.at) &&
+			!w.refused(t.client, ofRenew, t.call.at, t.ret.at) { // of a lock that was found
 			w.wrong("%s: nothing was refused: %v", t.who, t.err)
 		}
 	case w.quiet(t.client, t.call.at-time.Second, t.ret.at):
