@@ -30,11 +30,6 @@ func (s *Server) Reconfigure(opts ...server.Option) {
 	s.mu.Unlock()
 }
 
-func (s *Server) newBackend() *server.Server {
-	opts := append([]server.Option{server.WithAPIKeys(s.APIKey)}, s.options...)
-	return server.New(s.st, opts...)
-}
-
 // Locks returns the locks that there are, also while the backend is stopped.
 func (s *Server) Locks() []store.Lock {
 	s.t.Helper()

@@ -9,13 +9,6 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
-// An Answer is what a fault says instead of the backend.
-type Answer struct {
-	Status int
-	Header http.Header
-	Body   string // empty: the backend's own {"status": …, "message": …}
-}
-
 // FailNext answers the next n requests with this status and the backend's own
 // kind of body, without carrying them out. The header is in pairs:
 //
@@ -106,17 +99,6 @@ func (s *Server) Heal() {
 	for _, l := range links {
 		l.ComeBack()
 	}
-}
-
-// A fault is something that happens to the next requests that match.
-type fault struct {
-	match Match
-	left  int // requests it will happen to; below 0: no end
-
-	// one of
-	answer          *Answer
-	cut             bool
-	hold, holdReply *Hold
 }
 
 func (s *Server) add(f *fault) {

@@ -10,32 +10,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
-	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
-
-// A Link is one way to a backend, with an address and a darkness of its own:
-// with a Link for each client, one can lose sight of the backend while the
-// others go on. A [Server] is a Link itself; [Server.NewLink] makes more.
-type Link struct {
-	URL string // of the backend, by this way
-
-	server  *Server
-	faults  faultnet.Faults
-	address string // host:port
-}
-
-// GoDark makes all bytes of this link vanish, in both directions: nothing
-// closes, nothing fails, nothing answers. Who connects meanwhile is heard by nobody.
-func (l *Link) GoDark() { l.faults.SetDark(true) }
-
-// ComeBack ends the dark. Connections on which nothing was sent in the dark
-// work again. What was sent on the others is lost for good, and they stay
-// silent: their clients have to connect anew.
-func (l *Link) ComeBack() { l.faults.SetDark(false) }
-
-// Cut resets all connections of this link. In the dark the clients do not
-// hear of it.
-func (l *Link) Cut() { l.faults.Cut() }
 
 // Client returns a client of the backend by this link. When the test ends all
 // faults are taken back and the client is closed; what it then still has under

@@ -5,10 +5,6 @@ import (
 	"strings"
 )
 
-// A Match says which requests a fault is for. A nil Match is for every request
-// but the opening of WebSockets.
-type Match func(*http.Request) bool
-
 // On matches the requests with this method whose path begins with pathPrefix;
 // an empty string matches any. Both may be written as net/http's ServeMux has
 // them: {id} stands for a lock's id, {mark} for a mark, and {$} at the end
@@ -86,9 +82,5 @@ func (s *Server) OpenWebSockets() int {
 	defer s.mu.Unlock()
 	return len(s.sockets)
 }
-
-// endpoint is what requests are counted by. Its path has its variable part
-// named, so that the account does not grow with the number of locks.
-type endpoint struct{ method, path string }
 
 func isWebSocket(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/ws/") }

@@ -7,7 +7,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server"
@@ -15,18 +14,6 @@ import (
 
 // maxBody is more than the backend takes.
 const maxBody = 8 << 20
-
-// A run is the time between a start of the backend and its stop.
-type run struct {
-	server  *Server
-	http    http.Server
-	stopped chan struct{}  // closed when the stop begins
-	serving sync.WaitGroup // what listens, and the requests under way
-
-	// The mutex of server guards the rest.
-	backend  *server.Server
-	stopping bool
-}
 
 func newRun(s *Server, backend *server.Server) *run {
 	r := &run{server: s, backend: backend, stopped: make(chan struct{})}
@@ -57,6 +44,11 @@ func (run *run) stop() {
 	run.http.Close()
 	shutDown(backend)
 	run.serving.Wait()
+}
+
+func (s *Server) newBackend() *server.Server {
+	opts := append([]server.Option{server.WithAPIKeys(s.APIKey)}, s.options...)
+	return server.New(s.st, opts...)
 }
 
 // shutDown ends a backend at once.

@@ -4,9 +4,6 @@ import (
 	"crypto/rand"
 	"io"
 	"net"
-	"net/http"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,38 +12,6 @@ import (
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
-
-// A Server is a backend in the test's process, with faults to inject. All
-// methods may be called at any time, by any goroutine.
-type Server struct {
-	// The way to the backend that all share who were not given another.
-	Link
-
-	APIKey string // the one key that the backend knows
-
-	t           testing.TB
-	memory      *faultnet.Memory // nil on loopback
-	newStore    func() store.Store
-	clockOffset time.Duration
-
-	// changing has an element while somebody starts, stops or replaces the
-	// backend. It is no mutex because that takes time, which would stand still
-	// in a bubble with a goroutine that waits for a mutex.
-	changing  chan struct{}
-	addresses int // in memory: how many links have got theirs
-
-	mu            sync.Mutex // never held while something waits
-	st            store.Store
-	options       []server.Option
-	links         []*Link
-	run           *run // nil while stopped
-	faults        []*fault
-	latency       func(*http.Request) (before, after time.Duration)
-	refuseSockets bool
-	requests      map[endpoint]int
-	opened        int
-	sockets       map[net.Conn]struct{}
-}
 
 // An Option sets up a [Server].
 type Option func(*Server)
@@ -109,12 +74,6 @@ func (s *Server) end() {
 		l.faults.Close()
 	}
 	s.closeStore()
-}
-
-func (s *Server) allLinks() []*Link {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.links)
 }
 
 func (s *Server) closeStore() {
