@@ -12,10 +12,9 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 )
 
-// Client returns a client of the backend by this link. When the test ends all
-// faults are taken back and the client is closed; what it then still has under
-// way after 15 s fails the test. That can happen where the backend is stopped:
-// what a client has to clean up waits for a [Server.Start].
+// Client returns a client of the backend over this link. When the test ends, all
+// faults end and the client is closed. If it still has work under way after
+// 15 s, the test fails; that can happen while the backend is stopped.
 func (l *Link) Client(opts ...api.Option) *api.Client {
 	t := l.server.t
 	t.Helper()
@@ -42,8 +41,8 @@ func (l *Link) Client(opts ...api.Option) *api.Client {
 	return c
 }
 
-// HTTPClient returns a client whose requests go to the backend by this link
-// where they are for its URL. It shares no connections with others, and sends no API key.
+// HTTPClient returns a client that reaches the backend's URL over this link. It
+// shares no connections with others, and sends no API key.
 func (l *Link) HTTPClient() *http.Client {
 	transport := &http.Transport{
 		DialContext:         l.dial,
@@ -82,7 +81,7 @@ func (l *Link) open() (net.Listener, error) {
 		if tries == 100 {
 			return nil, err
 		}
-		time.Sleep(10 * time.Millisecond) // somebody else has the port, perhaps not for long
+		time.Sleep(10 * time.Millisecond) // another program has the port, perhaps not for long
 	}
 }
 
@@ -91,8 +90,8 @@ func (s *Server) newAddress() string {
 		s.addresses++
 		return fmt.Sprintf("relukko-%d.test:80", s.addresses-1)
 	}
-	// Below the ports that systems give to whoever asks for none in
-	// particular, so that nobody gets it while the backend is stopped.
+	// Below the ports that systems assign, so that no other program gets it while
+	// the backend is stopped.
 	return fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(15000))
 }
 

@@ -5,10 +5,9 @@ import (
 	"strings"
 )
 
-// On matches the requests with this method whose path begins with pathPrefix;
-// an empty string matches any. Both may be written as net/http's ServeMux has
-// them: {id} stands for a lock's id, {mark} for a mark, and {$} at the end
-// says that the path ends there.
+// On matches requests with this method whose path begins with pathPrefix; an
+// empty string matches any. As in patterns of [http.ServeMux], {id} stands for a
+// lock's id, {mark} for a mark, and {$} for the end of the path.
 //
 //	On("POST", "/v1/locks/")                 // create
 //	On("GET", "/v1/locks/{$}")               // list
@@ -33,7 +32,7 @@ func covers(method, pathPrefix, requestMethod, path string) bool {
 	return strings.HasPrefix(path, pathPrefix) || strings.HasPrefix(pattern, pathPrefix)
 }
 
-// route is path with its variable part named.
+// route returns the path with the name of its variable part in place of it.
 func route(path string) string {
 	if path == "/v1/locks" {
 		return "/v1/locks/"
@@ -54,9 +53,9 @@ func route(path string) string {
 	return path
 }
 
-// Requests returns how many requests with this method and path have arrived,
-// those included that were answered by a fault; see [On] for how both are
-// written. Requests that were lost in the dark did not arrive.
+// Requests returns how many requests with this method and path, as for [On], have
+// arrived. It counts those that a fault answered, but not those lost on a dark
+// link.
 func (s *Server) Requests(method, pathPrefix string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +68,7 @@ func (s *Server) Requests(method, pathPrefix string) int {
 	return n
 }
 
-// WebSockets returns how many WebSockets were opened so far.
+// WebSockets returns how many WebSockets have been opened.
 func (s *Server) WebSockets() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

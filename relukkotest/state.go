@@ -16,21 +16,21 @@ import (
 // A Server is a backend in the test's process, with faults to inject. All
 // methods may be called at any time, by any goroutine.
 type Server struct {
-	// The way to the backend that all share who were not given another.
+	// The link of all clients that were not given another one.
 	Link
 
-	APIKey string // the one key that the backend knows
+	APIKey string // the backend's only key
 
 	t           testing.TB
 	memory      *faultnet.Memory // nil on loopback
 	newStore    func() store.Store
 	clockOffset time.Duration
 
-	// changing has an element while somebody starts, stops or replaces the
-	// backend. It is no mutex because that takes time, which would stand still
-	// in a bubble with a goroutine that waits for a mutex.
+	// changing has an element while the backend is started, stopped or replaced.
+	// It is not a mutex, because time stands still in a synctest bubble with a
+	// goroutine that waits for a mutex.
 	changing  chan struct{}
-	addresses int // in memory: how many links have got theirs
+	addresses int // in memory: how many links have an address
 
 	mu            sync.Mutex // never held while something waits
 	st            store.Store
@@ -45,11 +45,11 @@ type Server struct {
 	sockets       map[net.Conn]struct{}
 }
 
-// A Link is one way to a backend, with an address and a darkness of its own:
-// with a Link for each client, one can lose sight of the backend while the
-// others go on. A [Server] is a Link itself; [Server.NewLink] makes more.
+// A Link is a network between clients and a backend, with an address of its
+// own. With a Link for each client, one can lose its connection while the others
+// go on. A [Server] is a Link itself; [Server.NewLink] makes more.
 type Link struct {
-	URL string // of the backend, by this way
+	URL string // of the backend, over this link
 
 	server  *Server
 	faults  faultnet.Faults
@@ -61,7 +61,7 @@ type run struct {
 	server  *Server
 	http    http.Server
 	stopped chan struct{}  // closed when the stop begins
-	serving sync.WaitGroup // what listens, and the requests under way
+	serving sync.WaitGroup // listeners, and requests under way
 
 	// The mutex of server guards the rest.
 	backend  *server.Server
@@ -71,7 +71,7 @@ type run struct {
 // A fault is something that happens to the next requests that match.
 type fault struct {
 	match Match
-	left  int // requests it will happen to; below 0: no end
+	left  int // how many requests; below 0: no limit
 
 	// one of
 	answer          *Answer
@@ -79,19 +79,19 @@ type fault struct {
 	hold, holdReply *Hold
 }
 
-// An Answer is what a fault says instead of the backend.
+// An Answer is the response that a fault gives instead of the backend.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   string // empty: the backend's own {"status": …, "message": …}
 }
 
-// A Match says which requests a fault is for. A nil Match is for every request
-// but the opening of WebSockets.
+// A Match reports whether a fault is for a request. A nil Match is for every
+// request except the opening of WebSockets.
 type Match func(*http.Request) bool
 
-// endpoint is what requests are counted by. Its path has its variable part
-// named, so that the account does not grow with the number of locks.
+// endpoint is what requests are counted by. The id or mark in its path is
+// replaced by its name, so that the number of endpoints is limited.
 type endpoint struct{ method, path string }
 
 func (s *Server) allLinks() []*Link {
