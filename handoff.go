@@ -4,16 +4,10 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"gitlab.com/relukko/relukko-go/api"
-)
-
-const (
-	maxHandoff  = 100 * time.Millisecond // from one acquisition, then others get their turn
-	maxHandoffs = 10_000
 )
 
 // WithHandoff sets that Unlock hands the held lock over to the next goroutine

@@ -15,6 +15,9 @@ import (
 const (
 	releaseTimeout = 10 * time.Second // for Unlock to wait for an answer
 	usualGrace     = 3 * time.Minute  // that the backend may keep a lock after its lease
+
+	maxHandoff  = 100 * time.Millisecond // from one acquisition, then others get their turn
+	maxHandoffs = 10_000
 )
 
 // lease is a lock that this process holds, and the time for which it may count
