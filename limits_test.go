@@ -38,7 +38,7 @@ import (
 //	go test -count=1 -v -run 'TestManyLocks|TestManySections' -held 10000 -hold 1m -sections 10000 .
 var (
 	heldLocks = flag.Int("held", 2000, "how many locks TestManyLocksHeldAtOnce holds at once")
-	sections  = flag.Int("sections", 2000, "how many critical sections TestManySectionsLeaveNothing passes through")
+	sections  = flag.Int("sections", 2000, "how many critical sections TestManySectionsLeaveNothingBehind passes through")
 	holdFor   = flag.Duration("hold", 2*time.Second, "for how long TestManyLocksHeldAtOnce holds them")
 )
 
@@ -139,7 +139,7 @@ func (u usage) per(n int, before usage) string {
 
 // One section after the other, with failures of all kinds in between: memory,
 // goroutines and files are in the end what they were.
-func TestManySectionsLeaveNothing(t *testing.T) {
+func TestManySectionsLeaveNothingBehind(t *testing.T) {
 	// What has expired, and what is remembered for a while, is forgotten then.
 	const settle = time.Hour
 

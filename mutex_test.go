@@ -36,7 +36,7 @@ func TestUncontendedIsTwoRequestsAndNoWebSocket(t *testing.T) {
 
 func TestClientsExcludeEachOther(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
-		var in inside
+		var in occupants
 		var g errgroup.Group
 		for i := range 4 {
 			c := s.Client()
@@ -239,7 +239,7 @@ func TestLocker(t *testing.T) {
 	})
 }
 
-func TestUnusableNamesAndOptionsAreToldByEveryLock(t *testing.T) {
+func TestUnusableNamesAndOptions(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		for _, row := range []struct {
@@ -269,7 +269,7 @@ func TestUnusableNamesAndOptionsAreToldByEveryLock(t *testing.T) {
 	})
 }
 
-func TestAClosedClientLocksNothing(t *testing.T) {
+func TestLockAfterShutdown(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		require.NoError(t, c.Shutdown(t.Context()))
@@ -279,7 +279,7 @@ func TestAClosedClientLocksNothing(t *testing.T) {
 	})
 }
 
-func TestAMissingClientIsToldByEveryLock(t *testing.T) {
+func TestNilClient(t *testing.T) {
 	m := relukko.NewMutex(nil, "arm")
 	_, err := m.Lock(t.Context())
 	require.ErrorContains(t, err, `relukko: lock "arm": the client is nil`)
@@ -307,7 +307,7 @@ func TestTrustMode(t *testing.T) {
 	})
 }
 
-func TestFencingTokensRise(t *testing.T) {
+func TestFencingTokensIncrease(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		var last uint64
 		for i := range 20 {
@@ -324,7 +324,7 @@ func TestFencingTokensRise(t *testing.T) {
 	})
 }
 
-func TestCreatorTellsWhoAndBearsAFreshMark(t *testing.T) {
+func TestCreatorHasAFreshMark(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		marks := map[string]bool{}
 		for i := range 100 {

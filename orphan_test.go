@@ -142,7 +142,7 @@ func TestNoOrphansOnLoopback(t *testing.T) {
 	}
 }
 
-func TestACancelledCreateThatIsCarriedOutLateLeavesNothing(t *testing.T) {
+func TestNoOrphansWhenACancelledCreateTakesEffectLate(t *testing.T) {
 	for _, without := range [][]httpapi.Extension{nil, {httpapi.ExtCallOff}, httpapi.AllExtensions()} {
 		for name, park := range map[string]func(*relukkotest.Server) *relukkotest.Hold{
 			"before": func(s *relukkotest.Server) *relukkotest.Hold { return s.Hold(create) },
@@ -169,7 +169,7 @@ func TestACancelledCreateThatIsCarriedOutLateLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestACreateWhoseConnectionBrokeIsLookedForAgain(t *testing.T) {
+func TestNoOrphansWhenTheConnectionBreaks(t *testing.T) {
 	for _, late := range []time.Duration{0, 500 * time.Millisecond, 3 * time.Second} {
 		bubble(t, fmt.Sprint("carried out ", late, " later"), func(t *testing.T, s *relukkotest.Server) {
 			original(s)
@@ -190,7 +190,7 @@ func TestACreateWhoseConnectionBrokeIsLookedForAgain(t *testing.T) {
 	}
 }
 
-func TestAProxyThatKnowsNoBackendDoesNotEndACleanup(t *testing.T) {
+func TestNoOrphansWhenAProxyAnswersTheCleanup(t *testing.T) {
 	for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
 		bubble(t, fmt.Sprint("without ", without), func(t *testing.T, s *relukkotest.Server) {
 			s.Reconfigure(httpapi.Without(without...))
@@ -216,7 +216,7 @@ func TestAProxyThatKnowsNoBackendDoesNotEndACleanup(t *testing.T) {
 	}
 }
 
-func TestNoOrphansBehindAGatewayThatKnowsNoMarks(t *testing.T) {
+func TestNoOrphansBehindAGatewayThatCannotCancel(t *testing.T) {
 	for _, status := range []int{400, 403, 404, 500, 503} {
 		for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
 			bubble(t, fmt.Sprint(status, " without ", without), func(t *testing.T, s *relukkotest.Server) {
@@ -241,7 +241,7 @@ func TestNoOrphansBehindAGatewayThatKnowsNoMarks(t *testing.T) {
 	}
 }
 
-func TestNonsenseForACreateLeavesNothing(t *testing.T) {
+func TestNoOrphansWhenAProxyReplacesTheReply(t *testing.T) {
 	for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
 		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
 			s := relukkotest.NewServer(t)
@@ -269,7 +269,7 @@ func TestNonsenseForACreateLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAStragglerAfterUnlockLeavesNothing(t *testing.T) {
+func TestNoOrphansWhenACreateTakesEffectAfterUnlock(t *testing.T) {
 	for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
 		bubble(t, fmt.Sprint("without ", without), func(t *testing.T, s *relukkotest.Server) {
 			s.Reconfigure(httpapi.Without(without...))

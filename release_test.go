@@ -88,7 +88,7 @@ func TestUnlockTellsTheTruth(t *testing.T) {
 	}
 }
 
-func TestUnlockOfALostLockFreesTheNameOnceTheBackendIsBack(t *testing.T) {
+func TestUnlockReleasesALostLockInTheBackground(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
 		held := lock(t, m)
@@ -104,7 +104,7 @@ func TestUnlockOfALostLockFreesTheNameOnceTheBackendIsBack(t *testing.T) {
 	})
 }
 
-func TestUnlockReleasesNobodyElsesLock(t *testing.T) {
+func TestUnlockNeverReleasesAnotherLock(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		require.ErrorIs(t, m.Unlock(t.Context()), relukko.ErrNotLocked)
@@ -123,7 +123,7 @@ func TestUnlockReleasesNobodyElsesLock(t *testing.T) {
 	})
 }
 
-func TestCloseWaitsForHoldersAndSaysWhatItAbandons(t *testing.T) {
+func TestShutdownWaitsForHolders(t *testing.T) {
 	bubble(t, "waits", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		m := relukko.NewMutex(c, "arm", relukko.WithTTL(3*time.Second))
@@ -165,7 +165,7 @@ func TestCloseWaitsForHoldersAndSaysWhatItAbandons(t *testing.T) {
 		err := c.Shutdown(ctx)
 		require.ErrorContains(t, err, `lock "arm"`)
 		require.Equal(t, 5*time.Second, time.Since(start))
-		lostFor(t, held, relukko.LossUnreachable)
+		requireLost(t, held, relukko.LossUnreachable)
 		require.ErrorContains(t, context.Cause(held), "closed")
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 		require.Len(t, s.Locks(), 1, "it expires by itself")
@@ -175,8 +175,8 @@ func TestCloseWaitsForHoldersAndSaysWhatItAbandons(t *testing.T) {
 
 // A lock that was never renewed is there for 10 min, though nobody counts on
 // it for so long once a renewal was sent.
-func TestReleaseIsTriedForAsLongAsTheLockMayBeThere(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
+func TestReleaseIsRetriedWhileTheLockMayExist(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
 		held := lock(t, m)
 		s.FailNext(-1, 503)
@@ -191,13 +191,13 @@ func TestReleaseIsTriedForAsLongAsTheLockMayBeThere(t *testing.T) {
 	})
 }
 
-func TestALostLockIsGivenBackForAsLongAsItMayBeThere(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
+func TestReleaseOfALostLockIsRetriedWhileItMayExist(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
 		held := lock(t, m)
 		s.FailNext(-1, 503)
 		<-held.Done()
-		lostFor(t, held, relukko.LossUnreachable)
+		requireLost(t, held, relukko.LossUnreachable)
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 		time.Sleep(5 * time.Minute)
 		require.Len(t, s.Locks(), 1)

@@ -128,7 +128,7 @@ func TestOddLeases(t *testing.T) {
 				require.NoError(t, m.Unlock(held))
 				return
 			}
-			lost := lostFor(t, held, relukko.LossUnreachable)
+			lost := requireLost(t, held, relukko.LossUnreachable)
 			require.LessOrEqual(t, h.renewals.Load(), int64(2))
 			require.ErrorContains(t, lost, "with a lease of")
 			require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
@@ -155,7 +155,7 @@ func TestOddLeases(t *testing.T) {
 				return
 			}
 			<-held.Done()
-			lostFor(t, held, relukko.LossUnreachable)
+			requireLost(t, held, relukko.LossUnreachable)
 			require.LessOrEqual(t, h.renewals.Load(), int64(100))
 			m.Unlock(held)
 		})
@@ -164,7 +164,7 @@ func TestOddLeases(t *testing.T) {
 
 // Who asks to be left alone for ever is asked no more, and holds up nobody for
 // longer than he said he would wait.
-func TestRetryAfterForEver(t *testing.T) {
+func TestEndlessRetryAfter(t *testing.T) {
 	busy := func(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", "1000000000000000000")
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -187,7 +187,7 @@ func TestRetryAfterForEver(t *testing.T) {
 	h.against(t, "a renewal", func(t *testing.T, m *relukko.Mutex) {
 		held := lock(t, m)
 		<-held.Done()
-		lostFor(t, held, relukko.LossUnreachable)
+		requireLost(t, held, relukko.LossUnreachable)
 		require.LessOrEqual(t, h.renewals.Load(), int64(20), "it tries on while there is time")
 		m.Unlock(held)
 	})
@@ -222,7 +222,7 @@ func TestFloodOfBroadcasts(t *testing.T) {
 }
 
 // A backend, or a proxy before it, says that creates may wait and answers at once.
-func TestABackendThatDoesNotWaitAsItSays(t *testing.T) {
+func TestBackendThatDoesNotWait(t *testing.T) {
 	h := &hostile{create: func(w http.ResponseWriter) {
 		w.Header().Set("Relukko-Wait", "30")
 		held409(w)
@@ -239,7 +239,7 @@ func TestABackendThatDoesNotWaitAsItSays(t *testing.T) {
 
 // Printed by reflection, through all that they reach, a client, a mutex and a
 // session show no key.
-func TestNothingReachesTheKey(t *testing.T) {
+func TestTheKeyStaysSecretFromReflection(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		m := relukko.NewMutex(c, "arm")

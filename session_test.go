@@ -19,7 +19,7 @@ import (
 )
 
 func TestDeletionIsKnownWithinARoundTrip(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
 		lost := make(chan error, 2)
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(9*time.Second),
 			relukko.WithOnLost(func(err *relukko.LostError) { lost <- err }))
@@ -32,12 +32,12 @@ func TestDeletionIsKnownWithinARoundTrip(t *testing.T) {
 		require.True(t, s.Delete("arm"))
 		start := time.Now()
 		<-held.Done()
-		if mute {
+		if noPush {
 			require.LessOrEqual(t, time.Since(start), 3*time.Second, "by the next heartbeat")
 		} else {
 			require.LessOrEqual(t, time.Since(start), time.Millisecond)
 		}
-		e := lostFor(t, held, relukko.LossDeleted)
+		e := requireLost(t, held, relukko.LossDeleted)
 		require.Equal(t, id, e.ID)
 		require.Equal(t, "arm", e.Name)
 		require.Equal(t, error(e), <-lost)
@@ -62,11 +62,11 @@ func TestDeletionIsKnownWithin100msOnLoopback(t *testing.T) {
 	require.True(t, s.Delete("arm"))
 	<-held.Done()
 	require.Less(t, time.Since(start), 100*time.Millisecond)
-	lostFor(t, held, relukko.LossDeleted)
+	requireLost(t, held, relukko.LossDeleted)
 	require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 }
 
-func TestDeletionWhileTheSocketIsDownIsKnownAfterTheReconnect(t *testing.T) {
+func TestDeletionIsKnownAfterAReconnect(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
@@ -77,12 +77,12 @@ func TestDeletionWhileTheSocketIsDownIsKnownAfterTheReconnect(t *testing.T) {
 		s.Delete("arm")
 		s.RefuseWebSockets(false)
 		time.Sleep(14 * time.Second) // the next heartbeat is due only after that
-		lostFor(t, held, relukko.LossDeleted)
+		requireLost(t, held, relukko.LossDeleted)
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 	})
 }
 
-func TestABroadcastIsOnlyAHint(t *testing.T) {
+func TestBroadcastIsOnlyAHint(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
 		s.Reconfigure(httpapi.DeletedShape(func(wire.Lock) any { return session(t, heldNow).Info().ID }))
@@ -132,7 +132,7 @@ func TestTheCauseIsTold(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		s.Delete("arm")
 		<-held.Done()
-		lost := lostFor(t, held, relukko.LossDeleted)
+		lost := requireLost(t, held, relukko.LossDeleted)
 		require.Equal(t, error(lost), context.Cause(session(t, held).CleanupContext()))
 		require.Equal(t, error(lost), session(t, held).Err())
 		require.Contains(t, lost.Error(), `lock "arm"`)
@@ -187,7 +187,7 @@ func TestCancellingTheParentStopsTheWorkNeverTheLock(t *testing.T) {
 	})
 }
 
-func TestFromContextKnowsTheInnermost(t *testing.T) {
+func TestFromContextReturnsTheInnermost(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		arm, leg := relukko.NewMutex(c, "arm"), relukko.NewMutex(c, "leg")
@@ -214,7 +214,7 @@ func TestLossOfTheOuterLockEndsTheInnerContext(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		s.Delete("arm")
 		<-inner.Done()
-		require.Equal(t, "arm", lostFor(t, inner, relukko.LossDeleted).Name)
+		require.Equal(t, "arm", requireLost(t, inner, relukko.LossDeleted).Name)
 		require.NoError(t, session(t, inner).Err(), "leg is still held")
 		require.NoError(t, leg.Unlock(inner))
 		require.ErrorIs(t, arm.Unlock(inner), relukko.ErrLockLost)

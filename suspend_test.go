@@ -49,7 +49,7 @@ func suspends(t *testing.T, name string, f func(t *testing.T, m machine, mutex *
 	})
 }
 
-func TestWithinASecondOfWakingTheBackendHasBeenAsked(t *testing.T) {
+func TestLeaseIsRenewedWithinASecondOfWaking(t *testing.T) {
 	for i := range 40 {
 		rnd := rand.New(rand.NewPCG(uint64(i), 3))
 		before := time.Duration(rnd.Int64N(int64(90 * time.Second)))
@@ -78,7 +78,7 @@ func TestWithinASecondOfWakingTheBackendHasBeenAsked(t *testing.T) {
 	}
 }
 
-func TestSuspendsInARow(t *testing.T) {
+func TestRepeatedSuspends(t *testing.T) {
 	suspends(t, "each shorter than the lease", func(t *testing.T, m machine, mutex *relukko.Mutex) {
 		held := lock(t, mutex)
 		time.Sleep(5 * time.Second)
@@ -127,7 +127,7 @@ func TestSuspendDuringARenewal(t *testing.T) {
 		time.Sleep(time.Second + time.Millisecond)
 		require.Greater(t, m.s.Requests("PUT", renewals), asked, "an answer from before the suspend is not waited for")
 		time.Sleep(time.Second)
-		lostFor(t, held, relukko.LossUnreachable)
+		requireLost(t, held, relukko.LossUnreachable)
 		m.s.Heal()
 		require.ErrorIs(t, mutex.Unlock(held), relukko.ErrLockLost)
 	})
@@ -251,7 +251,7 @@ func TestSuspendDuringUnlock(t *testing.T) {
 
 // A wall clock that is set forward counts as a suspend, since nobody can tell
 // them apart. One that is set back changes nothing.
-func TestTheWallClockIsSet(t *testing.T) {
+func TestWallClockStep(t *testing.T) {
 	for _, row := range []struct {
 		by   time.Duration
 		asks bool // the backend, within a second
@@ -275,7 +275,7 @@ func TestTheWallClockIsSet(t *testing.T) {
 			m.ahead.Add(int64(row.by))
 			time.Sleep(1001 * time.Millisecond)
 			if row.lost {
-				lostFor(t, held, relukko.LossUnreachable)
+				requireLost(t, held, relukko.LossUnreachable)
 				require.ErrorIs(t, mutex.Unlock(held), relukko.ErrLockLost)
 				return
 			}
@@ -296,7 +296,7 @@ func TestTheWallClockIsSet(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		m.suspend(10 * time.Minute)
 		time.Sleep(1001 * time.Millisecond)
-		lostFor(t, held, relukko.LossDeleted)
+		requireLost(t, held, relukko.LossDeleted)
 		require.ErrorIs(t, mutex.Unlock(held), relukko.ErrLockLost)
 	})
 }

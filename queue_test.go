@@ -21,7 +21,7 @@ func pausing(d time.Duration) relukko.Option {
 	return relukko.WithBackOff(func() backoff.BackOff { return backoff.NewConstantBackOff(d) })
 }
 
-func TestNoMissedWakeUpBehindOneWhoPauses(t *testing.T) {
+func TestNoMissedWakeUpWhenTheHeadOfTheQueueBacksOff(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
 		holder := relukko.NewMutex(s.NewLink().Client(), "arm")
@@ -34,16 +34,16 @@ func TestNoMissedWakeUpBehindOneWhoPauses(t *testing.T) {
 			first <- err
 		}()
 		synctest.Wait()
-		had := waits(t, relukko.NewMutex(c, "arm"))
+		acquired := lockAsync(t, relukko.NewMutex(c, "arm"))
 		time.Sleep(time.Second)
 		s.AnswerNext(1, create, relukkotest.Answer{Status: 503})
 		time.Sleep(time.Minute) // the first one has looked, and pauses
 		start := time.Now()
 		require.NoError(t, holder.Unlock(held))
 		select {
-		case at := <-had:
+		case at := <-acquired:
 			require.LessOrEqual(t, at.Sub(start), 2*time.Millisecond)
-			<-had
+			<-acquired
 		case <-time.After(10 * time.Minute):
 			t.Error("the release was missed")
 		}
@@ -52,9 +52,9 @@ func TestNoMissedWakeUpBehindOneWhoPauses(t *testing.T) {
 	})
 }
 
-// TestNothingHangsInSilenceBehindOthers: one's own minute counts, whoever stands
+// TestNothingHangsInSilenceInTheQueue: one's own minute counts, whoever stands
 // before.
-func TestNothingHangsInSilenceBehindOthers(t *testing.T) {
+func TestNothingHangsInSilenceInTheQueue(t *testing.T) {
 	for name, fault := range map[string]func(*relukkotest.Server){
 		"stopped": (*relukkotest.Server).Stop,
 		"dark":    (*relukkotest.Server).GoDark,
@@ -124,8 +124,8 @@ func TestNothingHangsInSilenceBehindOthers(t *testing.T) {
 	}
 }
 
-// TestWithOnWaitTellsAllWhoStandInLine: only the first one asks, all are told.
-func TestWithOnWaitTellsAllWhoStandInLine(t *testing.T) {
+// TestWithOnWaitReportsToTheWholeQueue: only the first one asks, all are told.
+func TestWithOnWaitReportsToTheWholeQueue(t *testing.T) {
 	for _, b := range backends {
 		bubble(t, b.name, func(t *testing.T, s *relukkotest.Server) {
 			if b.setUp != nil {
