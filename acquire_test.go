@@ -111,7 +111,7 @@ func TestNoMissedWakeUpAfterALateCreate(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		first := lockAsync(t, relukko.NewMutex(c, "arm"))
 		time.Sleep(time.Second)
-		s.Cut() // no client waits for the first create any longer, but it is still on its way
+		s.Cut() // the client gives up the first create, which is still in flight
 		time.Sleep(time.Minute)
 		s.Latency(func(*http.Request) (before, after time.Duration) {
 			return 50 * time.Millisecond, 0

@@ -186,7 +186,7 @@ func TestWithHandoffALossEndsOneSession(t *testing.T) {
 }
 
 func TestWithHandoffReleasesWhatIsNotTakenOver(t *testing.T) {
-	bubble(t, "the only waiter gives up during the Unlock", func(t *testing.T, s *relukkotest.Server) {
+	bubble(t, "the waiter gives up in the Unlock", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		m := relukko.NewMutex(c, "arm", relukko.WithHandoff())
 		for range 2000 {

@@ -26,7 +26,8 @@ type herd struct {
 }
 
 // run runs the herd for a while, and returns how long each Lock waited.
-func (h herd) run(t *testing.T, s *relukkotest.Server, during time.Duration) (waits []time.Duration) {
+func (h herd) run(t *testing.T, s *relukkotest.Server, during time.Duration) []time.Duration {
+	var waits []time.Duration
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithTimeout(t.Context(), during)

@@ -16,7 +16,7 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// pausing is a back-off of one who has all the time in the world.
+// pausing sets a back-off that pauses for d each time, and never stops.
 func pausing(d time.Duration) relukko.Option {
 	return relukko.WithBackOff(func() backoff.BackOff { return backoff.NewConstantBackOff(d) })
 }
@@ -37,7 +37,7 @@ func TestNoMissedWakeUpWhenTheHeadOfTheQueueBacksOff(t *testing.T) {
 		acquired := lockAsync(t, relukko.NewMutex(c, "arm"))
 		time.Sleep(time.Second)
 		s.AnswerNext(1, create, relukkotest.Answer{Status: 503})
-		time.Sleep(time.Minute) // the first one has looked, and pauses
+		time.Sleep(time.Minute) // the first one has sent a request, and pauses
 		start := time.Now()
 		require.NoError(t, holder.Unlock(held))
 		select {
@@ -52,14 +52,14 @@ func TestNoMissedWakeUpWhenTheHeadOfTheQueueBacksOff(t *testing.T) {
 	})
 }
 
-// TestNothingHangsInSilenceInTheQueue: one's own minute counts, whoever stands
-// before.
+// TestNothingHangsInSilenceInTheQueue requires that each waiter gives up after a minute without an
+// answer, whatever is ahead of it in the queue.
 func TestNothingHangsInSilenceInTheQueue(t *testing.T) {
 	for name, fault := range map[string]func(*relukkotest.Server){
 		"stopped": (*relukkotest.Server).Stop,
 		"dark":    (*relukkotest.Server).GoDark,
 	} {
-		bubble(t, name+"/one with more patience", func(t *testing.T, s *relukkotest.Server) {
+		bubble(t, name+"/after one that never gives up", func(t *testing.T, s *relukkotest.Server) {
 			original(s)
 			holder := relukko.NewMutex(s.NewLink().Client(), "arm")
 			held := lock(t, holder)
@@ -88,10 +88,11 @@ func TestNothingHangsInSilenceInTheQueue(t *testing.T) {
 			require.Error(t, <-first)
 			s.Start(true)
 			s.Heal()
-			holder.Unlock(held) // it may have been lost in that minute, too
+			holder.Unlock(held) // perhaps lost in that minute
 		})
 		for _, shared := range []bool{false, true} {
-			bubble(t, fmt.Sprintf("%s/many with as much, of one Mutex: %v", name, shared), func(t *testing.T, s *relukkotest.Server) {
+			name := fmt.Sprintf("%s/50 waiters, one Mutex: %v", name, shared)
+			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
 				original(s)
 				holder := relukko.NewMutex(s.NewLink().Client(), "arm")
 				held := lock(t, holder)
@@ -117,14 +118,15 @@ func TestNothingHangsInSilenceInTheQueue(t *testing.T) {
 				require.LessOrEqual(t, time.Since(start), 66*time.Second)
 				s.Start(true)
 				s.Heal()
-				holder.Unlock(held) // it may have been lost in that minute, too
+				holder.Unlock(held) // perhaps lost in that minute
 				require.NoError(t, m.Unlock(lock(t, m)))
 			})
 		}
 	}
 }
 
-// TestWithOnWaitReportsToTheWholeQueue: only the first one asks, all are told.
+// TestWithOnWaitReportsToTheWholeQueue requires that each waiter learns the holder, although only
+// the head of the queue sends requests.
 func TestWithOnWaitReportsToTheWholeQueue(t *testing.T) {
 	for _, b := range backends {
 		bubble(t, b.name, func(t *testing.T, s *relukkotest.Server) {
@@ -132,7 +134,8 @@ func TestWithOnWaitReportsToTheWholeQueue(t *testing.T) {
 				b.setUp(s)
 			}
 			others := s.NewLink().Client()
-			one, other := relukko.NewMutex(others, "arm", relukko.WithCreator("one")), relukko.NewMutex(others, "arm", relukko.WithCreator("other"))
+			one := relukko.NewMutex(others, "arm", relukko.WithCreator("one"))
+			other := relukko.NewMutex(others, "arm", relukko.WithCreator("other"))
 			held := lock(t, one)
 			c := s.Client()
 			ctx, cancel := context.WithCancel(t.Context())
@@ -140,22 +143,22 @@ func TestWithOnWaitReportsToTheWholeQueue(t *testing.T) {
 			told := make([]string, 3)
 			errs := make(chan error)
 			for i := range told {
-				m := relukko.NewMutex(c, "arm", pausing(time.Second), relukko.WithOnWait(func(w relukko.Waiting) {
-					holder := w.Holder
+				onWait := func(w relukko.Waiting) {
 					mu.Lock()
 					defer mu.Unlock()
-					told[i] = "" // nobody can tell
-					if holder != nil {
-						told[i], _, _ = strings.Cut(holder.Creator, " #")
+					told[i] = "" // unknown
+					if w.Holder != nil {
+						told[i], _, _ = strings.Cut(w.Holder.Creator, " #")
 					}
-				}))
+				}
+				m := relukko.NewMutex(c, "arm", pausing(time.Second), relukko.WithOnWait(onWait))
 				go func() {
 					_, err := m.Lock(ctx)
 					errs <- err
 				}()
 			}
 			time.Sleep(time.Second)
-			s.GoDark() // for those who wait
+			s.GoDark() // for the waiters
 			time.Sleep(time.Second)
 			s.Delete("arm")
 			require.Error(t, one.Unlock(held))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,7 +34,7 @@ func TestDeletionIsKnownWithinARoundTrip(t *testing.T) {
 		start := time.Now()
 		<-held.Done()
 		if noPush {
-			require.LessOrEqual(t, time.Since(start), 3*time.Second, "by the next heartbeat")
+			require.LessOrEqual(t, time.Since(start), 3*time.Second, "at the next heartbeat")
 		} else {
 			require.LessOrEqual(t, time.Since(start), time.Millisecond)
 		}
@@ -44,10 +45,10 @@ func TestDeletionIsKnownWithinARoundTrip(t *testing.T) {
 
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 		time.Sleep(time.Minute)
-		require.NoError(t, otherHeld.Err(), "the other lock is none of this")
+		require.NoError(t, otherHeld.Err(), "the other lock is not affected")
 		require.NoError(t, other.Unlock(otherHeld))
 		synctest.Wait()
-		require.Empty(t, lost, "a loss is told once")
+		require.Empty(t, lost, "a loss is reported once")
 	})
 }
 
@@ -57,7 +58,9 @@ func TestDeletionIsKnownWithin100msOnLoopback(t *testing.T) {
 	held := lock(t, m)
 	sess := session(t, held)
 	first := sess.Info()
-	require.Eventually(t, func() bool { return sess.Info() != first && s.OpenWebSockets() == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return sess.Info() != first && s.OpenWebSockets() == 1
+	}, 5*time.Second, time.Millisecond)
 	start := time.Now()
 	require.True(t, s.Delete("arm"))
 	<-held.Done()
@@ -85,22 +88,22 @@ func TestDeletionIsKnownAfterAReconnect(t *testing.T) {
 func TestBroadcastIsOnlyAHint(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
-		s.Reconfigure(httpapi.DeletedShape(func(wire.Lock) any { return session(t, heldNow).Info().ID }))
+		var id atomic.Value // of arm
+		s.Reconfigure(httpapi.DeletedShape(func(wire.Lock) any { return id.Load() }))
 		m := relukko.NewMutex(s.Client(), "arm")
-		heldNow = lock(t, m)
+		held := lock(t, m)
+		id.Store(session(t, held).Info().ID)
 		time.Sleep(2 * time.Second)
 		other := relukko.NewMutex(s.Client(), "leg")
 		for range 20 {
 			lock(t, other)
-			require.NoError(t, other.Unlock(t.Context())) // is broadcast as the deletion of arm
+			require.NoError(t, other.Unlock(t.Context())) // the event says that arm was deleted
 		}
 		time.Sleep(time.Minute)
-		require.NoError(t, heldNow.Err())
-		require.NoError(t, m.Unlock(heldNow))
+		require.NoError(t, held.Err())
+		require.NoError(t, m.Unlock(held))
 	})
 }
-
-var heldNow context.Context
 
 func TestTheCauseIsTold(t *testing.T) {
 	errWhy := errors.New("the bench is needed elsewhere")
@@ -145,10 +148,12 @@ func TestTheCauseIsTold(t *testing.T) {
 		defer m.Unlock(t.Context())
 		parent, cancel := context.WithCancelCause(t.Context())
 		cancel(errWhy)
-		for _, f := range []func(context.Context) (context.Context, error){m.Lock, m.TryLock} {
+		for _, acquire := range []func(context.Context) (context.Context, error){
+			m.Lock, m.TryLock,
+		} {
 			for _, ctx := range []context.Context{parent, t.Context()} {
 				limited, cancel := context.WithTimeout(ctx, time.Second)
-				failed, err := f(limited)
+				failed, err := acquire(limited)
 				cancel()
 				require.Error(t, err)
 				require.Error(t, failed.Err())
@@ -198,8 +203,8 @@ func TestFromContextReturnsTheInnermost(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "leg", session(t, inner).Info().Name)
 		require.Equal(t, "arm", session(t, outer).Info().Name)
-		require.NoError(t, arm.Unlock(inner), "arm's session is in there too")
-		require.ErrorIs(t, leg.Unlock(outer), nil, "outer carries no session of leg")
+		require.NoError(t, arm.Unlock(inner), "inner also has arm's session")
+		require.ErrorIs(t, leg.Unlock(outer), nil, "outer has no session of leg")
 		require.Equal(t, relukko.ErrUnlocked, context.Cause(inner))
 	})
 }
@@ -240,7 +245,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			m.Unlock(held)
 		}
 		synctest.Wait()
-		require.Zero(t, s.OpenWebSockets(), "nobody needs one now")
+		require.Zero(t, s.OpenWebSockets(), "no lock needs one now")
 		require.NoError(t, c.Shutdown(t.Context()))
 		h.CloseIdleConnections()
 		goleak.VerifyNone(t, before)
