@@ -115,26 +115,30 @@ func (t *transport) url(path string) *url.URL {
 	return &u
 }
 
-// request makes the request of one attempt.
-func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Request {
-	req := http.Request{Method: k.method, Header: a.sent.plain}
+// urlOf returns the URL of k. A transport that is not our own may write to it.
+func (t *transport) urlOf(k *call) *url.URL {
 	switch {
 	case k.kind == isLock:
-		req.URL = t.url("/v1/locks/" + k.id + k.path)
+		return t.url("/v1/locks/" + k.id + k.path)
 	case k.kind == isHealth:
-		req.URL = t.url("/healthchecker")
+		return t.url("/healthchecker")
 	case k.kind == isCallOff:
-		req.URL = t.url("/v1/waiting/" + k.name)
-	case k.kind == isList && k.name != "":
-		u := t.locks
-		u.RawQuery = url.Values{"lock_name": {k.name}}.Encode()
-		req.URL = &u
-	case t.own:
-		req.URL = &t.locks
-	default:
-		u := t.locks
-		req.URL = &u
+		return t.url("/v1/waiting/" + k.name)
 	}
+	searches := k.kind == isList && k.name != ""
+	if t.own && !searches {
+		return &t.locks
+	}
+	u := t.locks
+	if searches {
+		u.RawQuery = url.Values{"lock_name": {k.name}}.Encode()
+	}
+	return &u
+}
+
+// request makes the request of one attempt.
+func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Request {
+	req := http.Request{Method: k.method, URL: t.urlOf(k), Header: a.sent.plain}
 	if k.method == http.MethodGet && (k.kind == isList || k.kind == isLock && k.path == "") {
 		u := *req.URL
 		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&waiters=1", "&")

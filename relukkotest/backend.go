@@ -30,12 +30,7 @@ func (s *Server) Reconfigure(opts ...server.Option) {
 	s.mu.Unlock()
 }
 
-func (s *Server) newBackend() *server.Server {
-	opts := append([]server.Option{server.WithAPIKeys(s.APIKey)}, s.options...)
-	return server.New(s.st, opts...)
-}
-
-// Locks returns the locks that there are, also while the backend is stopped.
+// Locks returns all locks, also while the backend is stopped.
 func (s *Server) Locks() []store.Lock {
 	s.t.Helper()
 	s.mu.Lock()
@@ -48,35 +43,34 @@ func (s *Server) Locks() []store.Lock {
 	return locks
 }
 
-// Delete deletes the lock of this name as another client would, one that no
-// fault concerns. It reports whether it did: false where there is no such
-// lock, or the backend is stopped.
+// Delete deletes the lock of this name as another client would; faults do not
+// apply. It reports false if there is no such lock or the backend is stopped.
 func (s *Server) Delete(name string) bool {
 	s.t.Helper()
 	return s.onLock(http.MethodDelete, name, "")
 }
 
-// Expire makes the lock of this name expire now, as another client would. Its
-// lease is over, but unless it is renewed the backend deletes it only after
-// the grace; see [Server.ExpireIn]. It reports whether it did: false where
-// there is no such lock, or the backend is stopped.
+// Expire makes the lock of this name expire now, as another client would. Unless
+// it is renewed, the backend deletes it after the grace; see [Server.ExpireIn].
+// It reports false if there is no such lock or the backend is stopped.
 func (s *Server) Expire(name string) bool {
 	s.t.Helper()
 	return s.ExpireIn(name, 0)
 }
 
 // ExpireIn makes the lock of this name expire in d, as another client would.
-// Below 0 it has expired already; when that is longer ago than the grace (3
-// min, unless [Backend] sets another), the backend deletes it within a second.
-// It reports whether it did: false where there is no such lock, or the backend
-// is stopped.
+// Below 0 it has expired already; if that is longer ago than the grace (3 min
+// unless [Backend] sets another), the backend deletes it within a second. It
+// reports false if there is no such lock or the backend is stopped.
 func (s *Server) ExpireIn(name string, d time.Duration) bool {
 	s.t.Helper()
 	at := time.Now().Add(s.clockOffset + d).UTC()
-	return s.onLock(http.MethodPut, name, `{"creator": null, "expires_at": "`+at.Format(time.RFC3339Nano)+`"}`)
+	body := `{"creator": null, "expires_at": "` + at.Format(time.RFC3339Nano) + `"}`
+	return s.onLock(http.MethodPut, name, body)
 }
 
-// onLock sends a request about the lock of this name past the network and its faults.
+// onLock sends a request about the lock of this name without the network and its
+// faults.
 func (s *Server) onLock(method, name, body string) bool {
 	s.t.Helper()
 	s.mu.Lock()

@@ -9,24 +9,18 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
-// An Answer is what a fault says instead of the backend.
-type Answer struct {
-	Status int
-	Header http.Header
-	Body   string // empty: the backend's own {"status": …, "message": …}
-}
-
-// FailNext answers the next n requests with this status and the backend's own
-// kind of body, without carrying them out. The header is in pairs:
+// FailNext answers the next n requests with this status and a body as the
+// backend's own, without carrying them out. The header is in pairs:
 //
 //	s.FailNext(3, http.StatusServiceUnavailable, "Retry-After", "2")
 //
-// As with all faults, n below 0 means until [Server.Heal].
+// As for all faults, n below 0 means all requests until [Server.Heal].
 func (s *Server) FailNext(n, status int, header ...string) {
 	s.t.Helper()
 	a := Answer{Status: status, Header: make(http.Header)}
 	if len(header)%2 != 0 {
-		s.t.Fatalf("relukkotest: FailNext needs names and values of header fields in pairs, not %q", header)
+		s.t.Fatalf("relukkotest: FailNext: not pairs of names and values of header fields: %q",
+			header)
 	}
 	for i := 0; i < len(header); i += 2 {
 		a.Header.Add(header[i], header[i+1])
@@ -39,41 +33,40 @@ func (s *Server) AnswerNext(n int, match Match, a Answer) {
 	s.add(&fault{match: match, left: n, answer: &a})
 }
 
-// CutNext carries out the next n matching requests, then cuts their
-// connections without a byte of an answer.
+// CutNext carries out the next n matching requests, then cuts their connections
+// without a byte of a response.
 func (s *Server) CutNext(n int, match Match) {
 	s.add(&fault{match: match, left: n, cut: true})
 }
 
 // Hold parks all matching requests before they are carried out, until the Hold
-// is released. The caller of a parked request can give up, but not take it
-// back: released, it is carried out all the same, late. A [Server.Stop] drops it.
+// is released. A client that gives up a parked request does not take it back: it
+// is carried out later all the same. [Server.Stop] drops it.
 func (s *Server) Hold(match Match) *Hold {
 	h := newHold()
 	s.add(&fault{match: match, left: -1, hold: h})
 	return h
 }
 
-// HoldReplies parks all matching requests after they were carried out, until
-// the Hold is released and they are answered.
+// HoldReplies parks all matching requests after they were carried out, and
+// answers them when the Hold is released.
 func (s *Server) HoldReplies(match Match) *Hold {
 	h := newHold()
 	s.add(&fault{match: match, left: -1, holdReply: h})
 	return h
 }
 
-// Latency delays every request by what f says: before it is carried out, and
-// its answer after it. A caller that gives up during the first does not take
-// the request back. f may be called by many goroutines at a time; nil takes
-// the latency away.
+// Latency delays every request by what f returns: before it is carried out, and
+// after that. A client that gives up before does not take the request back. F
+// must be safe for concurrent use; nil ends the latency.
 func (s *Server) Latency(f func(*http.Request) (before, after time.Duration)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.latency = f
 }
 
-// RefuseWebSockets refuses new WebSockets with 404, as a backend without them, or a
-// proxy that does not know them, does.
+// RefuseWebSockets sets whether new WebSockets are refused with 404, as by a
+// backend or a proxy without them.
 func (s *Server) RefuseWebSockets(refuse bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,8 +82,8 @@ func (s *Server) DropWebSockets() {
 	}
 }
 
-// Heal takes back all faults: it brings the light back, releases what is held,
-// and lets WebSockets in. It neither starts a stopped backend nor changes its extensions.
+// Heal ends all faults: links come back, held requests are released, WebSockets
+// are admitted. It neither starts a stopped backend nor changes its options.
 func (s *Server) Heal() {
 	s.mu.Lock()
 	faults, links := s.faults, s.links
@@ -108,24 +101,13 @@ func (s *Server) Heal() {
 	}
 }
 
-// A fault is something that happens to the next requests that match.
-type fault struct {
-	match Match
-	left  int // requests it will happen to; below 0: no end
-
-	// one of
-	answer          *Answer
-	cut             bool
-	hold, holdReply *Hold
-}
-
 func (s *Server) add(f *fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, f)
 }
 
-// fate is what will happen to one request.
+// fate is what happens to one request.
 type fate struct {
 	before, after   time.Duration
 	answer          *Answer
@@ -133,8 +115,8 @@ type fate struct {
 	hold, holdReply *Hold
 }
 
-// decide uses up what will happen to r: of each kind of fault the oldest that
-// matches. A request that is answered by a fault is neither held nor cut.
+// decide returns what happens to r, and counts it: of each kind of fault the
+// oldest that matches. A request that a fault answers is neither held nor cut.
 func (s *Server) decide(r *http.Request) fate {
 	s.mu.Lock()
 	var is fate

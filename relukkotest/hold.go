@@ -17,7 +17,7 @@ func newHold() *Hold {
 	return &Hold{changed: make(chan struct{}), released: make(chan struct{})}
 }
 
-// Release lets go what is parked, and parks nothing any more.
+// Release ends the hold: what is parked goes on, and nothing is parked any more.
 func (h *Hold) Release() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -33,8 +33,8 @@ func (h *Hold) Parked() int {
 	return h.parked
 }
 
-// Await waits until at least n requests are parked at a time, or until ctx
-// ends, whose cause it then returns.
+// Await returns nil once at least n requests are parked at a time, or the cause
+// of ctx when that ends.
 func (h *Hold) Await(ctx context.Context, n int) error {
 	for {
 		h.mu.Lock()
@@ -51,7 +51,7 @@ func (h *Hold) Await(ctx context.Context, n int) error {
 	}
 }
 
-// isReleased is false for nil, which holds nothing.
+// isReleased reports false for nil.
 func (h *Hold) isReleased() bool {
 	if h == nil {
 		return false
@@ -64,7 +64,7 @@ func (h *Hold) isReleased() bool {
 	}
 }
 
-// park waits for the release; it returns false when stopped is closed before.
+// park waits for the release. It reports false if stopped is closed before.
 func (h *Hold) park(stopped <-chan struct{}) bool {
 	h.count(+1)
 	defer h.count(-1)

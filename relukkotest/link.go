@@ -10,37 +10,11 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
-	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
-// A Link is one way to a backend, with an address and a darkness of its own:
-// with a Link for each client, one can lose sight of the backend while the
-// others go on. A [Server] is a Link itself; [Server.NewLink] makes more.
-type Link struct {
-	URL string // of the backend, by this way
-
-	server  *Server
-	faults  faultnet.Faults
-	address string // host:port
-}
-
-// GoDark makes all bytes of this link vanish, in both directions: nothing
-// closes, nothing fails, nothing answers. Who connects meanwhile is heard by nobody.
-func (l *Link) GoDark() { l.faults.SetDark(true) }
-
-// ComeBack ends the dark. Connections on which nothing was sent in the dark
-// work again. What was sent on the others is lost for good, and they stay
-// silent: their clients have to connect anew.
-func (l *Link) ComeBack() { l.faults.SetDark(false) }
-
-// Cut resets all connections of this link. In the dark the clients do not
-// hear of it.
-func (l *Link) Cut() { l.faults.Cut() }
-
-// Client returns a client of the backend by this link. When the test ends all
-// faults are taken back and the client is closed; what it then still has under
-// way after 15 s fails the test. That can happen where the backend is stopped:
-// what a client has to clean up waits for a [Server.Start].
+// Client returns a client of the backend over this link. When the test ends, all
+// faults end and the client is closed. If it still has work under way after
+// 15 s, the test fails; that can happen while the backend is stopped.
 func (l *Link) Client(opts ...api.Option) *api.Client {
 	t := l.server.t
 	t.Helper()
@@ -67,8 +41,8 @@ func (l *Link) Client(opts ...api.Option) *api.Client {
 	return c
 }
 
-// HTTPClient returns a client whose requests go to the backend by this link
-// where they are for its URL. It shares no connections with others, and sends no API key.
+// HTTPClient returns a client that reaches the backend's URL over this link. It
+// shares no connections with others, and sends no API key.
 func (l *Link) HTTPClient() *http.Client {
 	transport := &http.Transport{
 		DialContext:         l.dial,
@@ -107,7 +81,7 @@ func (l *Link) open() (net.Listener, error) {
 		if tries == 100 {
 			return nil, err
 		}
-		time.Sleep(10 * time.Millisecond) // somebody else has the port, perhaps not for long
+		time.Sleep(10 * time.Millisecond) // another program has the port, perhaps not for long
 	}
 }
 
@@ -116,8 +90,8 @@ func (s *Server) newAddress() string {
 		s.addresses++
 		return fmt.Sprintf("relukko-%d.test:80", s.addresses-1)
 	}
-	// Below the ports that systems give to whoever asks for none in
-	// particular, so that nobody gets it while the backend is stopped.
+	// Below the ports that systems assign, so that no other program gets it while
+	// the backend is stopped.
 	return fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(15000))
 }
 

@@ -34,15 +34,15 @@ type lockOptions struct {
 
 // Name sets the name of the lock: that of the thing that tests must not use at
 // the same time. The default is made of the package that calls [Lock] and the
-// name of the test, so that a test excludes nobody but itself, run elsewhere.
+// name of the test, so that a test excludes only itself, run elsewhere.
 func Name(name string) LockOption { return func(o *lockOptions) { o.name = name } }
 
-// Wait sets how long to wait for the lock at most; 10 min by default. With 0
+// Wait sets how long to wait for the lock at most. The default is 10 min. With 0
 // the test is skipped unless the lock is free.
 func Wait(d time.Duration) LockOption { return func(o *lockOptions) { o.wait = d } }
 
-// MutexOptions sets options of the [relukko.Mutex] behind [Lock]. WithOnWait
-// has no effect: Lock logs itself whom it waits for.
+// MutexOptions sets options of the [relukko.Mutex] that [Lock] uses. WithOnWait
+// has no effect: Lock logs the holder itself.
 func MutexOptions(opts ...relukko.Option) LockOption {
 	return func(o *lockOptions) { o.mutex = append(o.mutex, opts...) }
 }
@@ -51,17 +51,17 @@ func MutexOptions(opts ...relukko.Option) LockOption {
 // keeps it until the test, its subtests and those of its Cleanup functions that
 // are registered later have ended.
 //
-// While somebody else has the lock it waits, for 10 min or what [Wait] says,
-// but always so that 30 s are left before the test binary's own time-out
-// (go test -timeout). Somebody who keeps the lock for longer is not a failure
-// of this test: it is skipped, with the holder in the message. The test fails
-// at once when the backend refuses. When the backend cannot be reached it fails
-// after a minute, or when its time to wait is over, if that is sooner.
+// While another client has the lock it waits, for 10 min or what [Wait] sets, but
+// so that 30 s are left before the time-out of the test binary (go test
+// -timeout). If the lock is not free by then, the test is skipped, with the
+// holder in the message. If the backend refuses, the test fails immediately. If
+// the backend cannot be reached, it fails after a minute, or when its time to
+// wait is over.
 //
-// The context that Lock returns is derived from t.Context and is done as soon
-// as the lock is lost, which also fails the test: give it to everything that
-// uses what the lock stands for. Cleanup functions, for which t.Context is
-// over, find a context that ends with the lock by [relukko.FromContext].
+// The context that Lock returns is derived from t.Context. It is done as soon as
+// the lock is lost, which also fails the test. Pass it to everything that uses
+// what the lock protects. Cleanup functions, for which t.Context is done, get a
+// context that ends with the lock by [relukko.FromContext].
 //
 //	func TestCalibration(t *testing.T) {
 //		ctx := relukkotest.Lock(t, client, relukkotest.Name("robot-arm-1"))
@@ -80,13 +80,14 @@ func Lock(t testing.TB, c *api.Client, opts ...LockOption) context.Context {
 		o.name = testLockName(runtime.FuncForPC(pc).Name(), t.Name())
 	}
 	log := &waitLog{t: t, name: o.name}
-	m := relukko.NewMutex(c, o.name, append(o.mutex, relukko.WithOnWait(func(w relukko.Waiting) { log.holder(w.Holder) }))...)
+	onWait := relukko.WithOnWait(func(w relukko.Waiting) { log.holder(w.Holder) })
+	m := relukko.NewMutex(c, o.name, append(o.mutex, onWait)...)
 
 	held, err := lockWithin(t, m, o.wait)
 	log.end()
 	switch {
 	case errors.Is(err, relukko.ErrLocked):
-		t.Skipf("relukkotest: skipped, somebody else has the lock: %v", err)
+		t.Skipf("relukkotest: skipped, another client has the lock: %v", err)
 	case err != nil:
 		t.Fatalf("relukkotest: %v", err)
 	}
@@ -105,11 +106,15 @@ func lockWithin(t testing.TB, m *relukko.Mutex, wait time.Duration) (context.Con
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(nil) })
-	timer := time.AfterFunc(wait, func() { cancel(fmt.Errorf("waited for %v", wait.Round(time.Millisecond))) })
+	timer := time.AfterFunc(wait, func() {
+		cancel(fmt.Errorf("waited for %v", wait.Round(time.Millisecond)))
+	})
 
 	held, err := lock(ctx)
 	if !timer.Stop() && err == nil { // it came at the very end, and its context is over
-		err = errors.Join(fmt.Errorf("relukko: lock %q: %w, until it came too late: %w", m.Name(), relukko.ErrLocked, context.Cause(ctx)), m.Unlock(held))
+		late := fmt.Errorf("relukko: lock %q: %w, until it came too late: %w",
+			m.Name(), relukko.ErrLocked, context.Cause(ctx))
+		err = errors.Join(late, m.Unlock(held))
 	}
 	return held, err
 }
@@ -123,7 +128,7 @@ func unlockAtTheEnd(t testing.TB, m *relukko.Mutex, held context.Context) {
 	stop := context.AfterFunc(session.CleanupContext(), func() { lost(session.Err()) })
 	t.Cleanup(func() {
 		if !stop() {
-			lost(session.Err()) // waits for the one that is under way: nothing is logged when the test is over
+			lost(session.Err()) // waits until the log is written: it must not be later
 		}
 		if err := m.Unlock(held); err != nil {
 			lost(err)
@@ -131,7 +136,7 @@ func unlockAtTheEnd(t testing.TB, m *relukko.Mutex, held context.Context) {
 	})
 }
 
-// testDeadline is when the test binary will be killed.
+// testDeadline returns when the test binary will be killed.
 func testDeadline(t testing.TB) (deadline time.Time, ok bool) {
 	d, ok := t.(interface{ Deadline() (time.Time, bool) })
 	if !ok {
@@ -146,15 +151,15 @@ func testDeadline(t testing.TB) (deadline time.Time, ok bool) {
 	return d.Deadline()
 }
 
-// testLockName makes a lock's name of a package and a test, given the full
-// name of a function of that package.
+// testLockName returns the name of a lock for a test, given the full name of a
+// function of its package.
 func testLockName(function, test string) string {
 	slash := strings.LastIndexByte(function, '/') + 1
 	pkg := function
 	if dot := strings.IndexByte(function[slash:], '.'); dot >= 0 {
 		pkg = function[:slash+dot]
 	}
-	if plain, err := url.PathUnescape(pkg); err == nil { // a dot in the last element is written as %2e
+	if plain, err := url.PathUnescape(pkg); err == nil { // %2e is a dot in the last element
 		pkg = plain
 	}
 	name := strings.TrimSuffix(pkg, "_test") + "." + test
@@ -165,7 +170,7 @@ func testLockName(function, test string) string {
 	return strings.ToValidUTF8(name[:maxName-len(sum)], "") + sum
 }
 
-// waitLog tells in the test's log whom it waits for.
+// waitLog logs who holds the lock.
 type waitLog struct {
 	t    testing.TB
 	name string

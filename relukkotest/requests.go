@@ -5,14 +5,9 @@ import (
 	"strings"
 )
 
-// A Match says which requests a fault is for. A nil Match is for every request
-// but the opening of WebSockets.
-type Match func(*http.Request) bool
-
-// On matches the requests with this method whose path begins with pathPrefix;
-// an empty string matches any. Both may be written as net/http's ServeMux has
-// them: {id} stands for a lock's id, {mark} for a mark, and {$} at the end
-// says that the path ends there.
+// On matches requests with this method whose path begins with pathPrefix; an
+// empty string matches any. As in patterns of [http.ServeMux], {id} stands for a
+// lock's id, {mark} for a mark, and {$} for the end of the path.
 //
 //	On("POST", "/v1/locks/")                 // create
 //	On("GET", "/v1/locks/{$}")               // list
@@ -37,7 +32,7 @@ func covers(method, pathPrefix, requestMethod, path string) bool {
 	return strings.HasPrefix(path, pathPrefix) || strings.HasPrefix(pattern, pathPrefix)
 }
 
-// route is path with its variable part named.
+// route returns the path with the name of its variable part in place of it.
 func route(path string) string {
 	if path == "/v1/locks" {
 		return "/v1/locks/"
@@ -58,9 +53,9 @@ func route(path string) string {
 	return path
 }
 
-// Requests returns how many requests with this method and path have arrived,
-// those included that were answered by a fault; see [On] for how both are
-// written. Requests that were lost in the dark did not arrive.
+// Requests returns how many requests with this method and path, as for [On], have
+// arrived. It counts those that a fault answered, but not those lost on a dark
+// link.
 func (s *Server) Requests(method, pathPrefix string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +68,7 @@ func (s *Server) Requests(method, pathPrefix string) int {
 	return n
 }
 
-// WebSockets returns how many WebSockets were opened so far.
+// WebSockets returns how many WebSockets have been opened.
 func (s *Server) WebSockets() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,9 +81,5 @@ func (s *Server) OpenWebSockets() int {
 	defer s.mu.Unlock()
 	return len(s.sockets)
 }
-
-// endpoint is what requests are counted by. Its path has its variable part
-// named, so that the account does not grow with the number of locks.
-type endpoint struct{ method, path string }
 
 func isWebSocket(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/ws/") }

@@ -7,26 +7,13 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server"
 )
 
-// maxBody is more than the backend takes.
+// maxBody is more than the backend reads.
 const maxBody = 8 << 20
-
-// A run is the time between a start of the backend and its stop.
-type run struct {
-	server  *Server
-	http    http.Server
-	stopped chan struct{}  // closed when the stop begins
-	serving sync.WaitGroup // what listens, and the requests under way
-
-	// The mutex of server guards the rest.
-	backend  *server.Server
-	stopping bool
-}
 
 func newRun(s *Server, backend *server.Server) *run {
 	r := &run{server: s, backend: backend, stopped: make(chan struct{})}
@@ -43,7 +30,7 @@ func (run *run) listen(l net.Listener) {
 	run.serving.Go(func() { run.http.Serve(l) })
 }
 
-// stop returns when nothing of the run is left.
+// stop ends the run.
 func (run *run) stop() {
 	run.server.mu.Lock()
 	run.stopping = true
@@ -59,16 +46,20 @@ func (run *run) stop() {
 	run.serving.Wait()
 }
 
-// shutDown ends a backend at once.
+func (s *Server) newBackend() *server.Server {
+	opts := append([]server.Option{server.WithAPIKeys(s.APIKey)}, s.options...)
+	return server.New(s.st, opts...)
+}
+
+// shutDown ends a backend.
 func shutDown(backend *server.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	backend.Shutdown(ctx)
 }
 
-// ServeHTTP lets the faults have their way with the request, and hands it to
-// the backend in between. It panics with [http.ErrAbortHandler] to cut the
-// connection.
+// ServeHTTP applies the faults to the request, and passes it to the backend. It
+// panics with [http.ErrAbortHandler] to cut the connection.
 func (run *run) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !run.enter(r) {
 		panic(http.ErrAbortHandler)
@@ -99,7 +90,7 @@ func (run *run) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// enter counts the request; it returns false once the backend is being stopped.
+// enter counts the request. It reports false once the backend is being stopped.
 func (run *run) enter(r *http.Request) bool {
 	s := run.server
 	s.mu.Lock()
@@ -119,13 +110,12 @@ func (run *run) carryOut(w http.ResponseWriter, r *http.Request) {
 	backend.ServeHTTP(w, r)
 }
 
-// delay keeps the request waiting, and returns it as it is to be carried out. A
-// caller that left meanwhile cannot take back what it has sent: it is carried
-// out as behind a proxy that does not notice. But who is there and goes on to
-// wait for a lock can leave later, as without a delay.
+// delay delays the request, and returns it as it is to be carried out: if its
+// client has left meanwhile, as if a proxy had not noticed. A client that is
+// still there and waits for a lock can leave later, as without a delay.
 func (run *run) delay(r *http.Request, is fate) *http.Request {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
-	if err != nil { // it has not sent all of it
+	if err != nil { // the client has not sent all of it
 		panic(http.ErrAbortHandler)
 	}
 	if !run.sleep(is.before) || is.hold != nil && !is.hold.park(run.stopped) {
@@ -140,7 +130,7 @@ func (run *run) delay(r *http.Request, is fate) *http.Request {
 	return r
 }
 
-// sleep waits for d; it returns false when the backend is stopped before.
+// sleep waits for d. It reports false if the backend is stopped before.
 func (run *run) sleep(d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -155,7 +145,7 @@ func (run *run) sleep(d time.Duration) bool {
 	}
 }
 
-// serveWebSocket keeps an account of the WebSocket, so that it can be dropped.
+// serveWebSocket records the WebSocket, so that it can be dropped.
 func (run *run) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	s := run.server
 	s.mu.Lock()
@@ -177,7 +167,7 @@ func (run *run) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 // connKey is the key of a request's connection in its context.
 type connKey struct{}
 
-// upgrade sees a WebSocket open before the caller does.
+// upgrade notices that a WebSocket opens, before the client does.
 type upgrade struct {
 	http.ResponseWriter
 	server *Server
@@ -197,7 +187,7 @@ func (u *upgrade) WriteHeader(status int) {
 // Unwrap lets the WebSocket take over the connection.
 func (u *upgrade) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
-// reply is an answer that is not sent yet.
+// reply is a response that is not sent yet.
 type reply struct {
 	header http.Header
 	status int
@@ -223,7 +213,7 @@ func (r *reply) send(w http.ResponseWriter) {
 	for name, values := range r.header {
 		w.Header()[name] = values
 	}
-	if r.status != 0 { // else the backend had nothing to say, to a caller who has left
+	if r.status != 0 { // otherwise the client has left
 		w.WriteHeader(r.status)
 	}
 	w.Write(r.body.Bytes())

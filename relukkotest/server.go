@@ -4,9 +4,6 @@ import (
 	"crypto/rand"
 	"io"
 	"net"
-	"net/http"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,68 +13,35 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// A Server is a backend in the test's process, with faults to inject. All
-// methods may be called at any time, by any goroutine.
-type Server struct {
-	// The way to the backend that all share who were not given another.
-	Link
-
-	APIKey string // the one key that the backend knows
-
-	t           testing.TB
-	memory      *faultnet.Memory // nil on loopback
-	newStore    func() store.Store
-	clockOffset time.Duration
-
-	// changing has an element while somebody starts, stops or replaces the
-	// backend. It is no mutex because that takes time, which would stand still
-	// in a bubble with a goroutine that waits for a mutex.
-	changing  chan struct{}
-	addresses int // in memory: how many links have got theirs
-
-	mu            sync.Mutex // never held while something waits
-	st            store.Store
-	options       []server.Option
-	links         []*Link
-	run           *run // nil while stopped
-	faults        []*fault
-	latency       func(*http.Request) (before, after time.Duration)
-	refuseSockets bool
-	requests      map[endpoint]int
-	opened        int
-	sockets       map[net.Conn]struct{}
-}
-
 // An Option sets up a [Server].
 type Option func(*Server)
 
-// InMemory has the server use a network inside the process. It works in a
-// testing/synctest bubble, where loopback does not. The clients that
-// [Link.Client] and [Link.HTTPClient] return know the way; others do not.
+// InMemory makes the server use a network inside the process. It works in a
+// [testing/synctest] bubble, where loopback does not. Only the clients that
+// [Link.Client] and [Link.HTTPClient] return can use it.
 func InMemory() Option {
 	return func(s *Server) { s.memory = new(faultnet.Memory) }
 }
 
-// ClockOffset has the backend's clock differ from the test's by d. It is for
-// the store in memory.
+// ClockOffset makes the clock of the memory store differ from the test's by d.
 func ClockOffset(d time.Duration) Option {
 	return func(s *Server) { s.clockOffset = d }
 }
 
-// Store has the locks kept by what newStore returns, instead of in memory. It
-// is called at the start, and whenever the locks are to be lost. A store that
-// has a Close method is closed when it is given up.
+// Store makes the backend keep its locks in what newStore returns, instead of in
+// memory. NewStore is called at the start and whenever the locks are to be lost.
+// A store with a Close method is closed in the end.
 func Store(newStore func() store.Store) Option {
 	return func(s *Server) { s.newStore = newStore }
 }
 
-// Backend sets up the backend itself: its grace, for example.
+// Backend sets options of the backend, such as its grace.
 func Backend(opts ...server.Option) Option {
 	return func(s *Server) { s.options = append(s.options, opts...) }
 }
 
-// NewServer starts a backend, which ends with the test: on loopback, or in
-// memory with the option [InMemory].
+// NewServer starts a backend on loopback, or in memory with [InMemory]. It ends
+// with the test.
 func NewServer(t testing.TB, opts ...Option) *Server {
 	t.Helper()
 	s := &Server{
@@ -101,7 +65,7 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 	return s
 }
 
-// end leaves nothing behind.
+// end ends the backend, and its network.
 func (s *Server) end() {
 	s.Heal()
 	s.Stop()
@@ -109,12 +73,6 @@ func (s *Server) end() {
 		l.faults.Close()
 	}
 	s.closeStore()
-}
-
-func (s *Server) allLinks() []*Link {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.links)
 }
 
 func (s *Server) closeStore() {
@@ -125,7 +83,7 @@ func (s *Server) closeStore() {
 	}
 }
 
-// NewLink opens another way to the same backend.
+// NewLink returns another link to the same backend.
 func (s *Server) NewLink() *Link {
 	s.t.Helper()
 	defer s.change()()
@@ -145,16 +103,16 @@ func (s *Server) NewLink() *Link {
 	return l
 }
 
-// Stop ends the backend's process, so to speak: connections are cut, requests
-// under way get no answer, new ones are refused. A client in the dark does not
-// hear of it.
+// Stop stops the backend as if its process ended: connections are cut, requests
+// under way get no response, new ones are refused. A client on a dark link does
+// not notice.
 func (s *Server) Stop() {
 	defer s.change()()
 	s.stop()
 }
 
 // Start starts the backend on the address that it had, with the locks that it
-// had or without any. A backend that runs is stopped first.
+// had or without any. A running backend is stopped first.
 func (s *Server) Start(keepLocks bool) {
 	s.t.Helper()
 	defer s.change()()
@@ -171,8 +129,8 @@ func (s *Server) Start(keepLocks bool) {
 	}
 }
 
-// change waits until nobody else starts, stops or replaces the backend, and
-// keeps others from it until the function that it returns is called.
+// change waits until no other goroutine starts, stops or replaces the backend,
+// and excludes them until done is called.
 func (s *Server) change() (done func()) {
 	s.changing <- struct{}{}
 	return func() { <-s.changing }

@@ -137,3 +137,19 @@ func (e *Engine) holder(ctx context.Context, name string) store.Lock {
 	holder, _ := e.store.Holder(ctx, name)
 	return holder
 }
+
+// takeBack deletes a lock that its client does not know, and hands its name on.
+func (e *Engine) takeBack(in *store.NewLock) {
+	if e.undo(in) {
+		e.offer(in.Name)
+	}
+}
+
+// takeBackUnknown does the same for a lock that may exist or come to exist. It reports whether the
+// lock does not exist now.
+func (e *Engine) takeBackUnknown(in *store.NewLock) (gone bool) {
+	if gone = e.undoUnknown(in); gone {
+		e.offer(in.Name)
+	}
+	return gone
+}

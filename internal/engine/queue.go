@@ -15,6 +15,16 @@ import (
 // that an event was lost. A more recent offer would only be work for the store.
 const offerAgain = time.Second
 
+// The errors of an Acquire beside those of the store.
+var (
+	// ErrFull: too many creates are waiting.
+	ErrFull = errors.New("relukko: too many creates are waiting")
+	// ErrClientGone: the context ended first. Nothing was done.
+	ErrClientGone = errors.New("relukko: the client is gone")
+	// ErrClosing: the engine stopped while the create was waiting. Nothing was done.
+	ErrClosing = errors.New("relukko: the server is shutting down")
+)
+
 // errLate: the time of a waiter was up while it was being offered the name, and it did not get it.
 var errLate = errors.New("relukko: the wait is over")
 

@@ -56,7 +56,13 @@ func (e *Engine) handOver(ctx context.Context, id string, head *waiter) (store.L
 	return both.Deleted, err
 }
 
-// offerAll offers names in the background of a request.
+// deleted records a lock that is gone, and hands its name on.
+func (e *Engine) deleted(lock *store.Lock) {
+	e.publish(store.EventDeleted, lock)
+	e.offer(lock.Name)
+}
+
+// offerAll offers names.
 func (e *Engine) offerAll(names ...string) {
 	for _, name := range names {
 		e.offer(name)

@@ -2,52 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"math"
-	"sync/atomic"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
-
-// maxSweepPause bounds the time between two looks at the store while it has locks, because clocks
-// are set and machines sleep. A look costs little when nothing is due.
-const maxSweepPause = time.Second
-
-// sweeper knows when the next lock is due.
-type sweeper struct {
-	start time.Time
-	at    atomic.Int64 // since start, in nanoseconds
-	bell  chan struct{}
-}
-
-func (sw *sweeper) init() {
-	sw.start = time.Now()
-	sw.bell = make(chan struct{}, 1)
-}
-
-// expect makes sure that the lock, which was created or changed just now, is swept in time.
-func (sw *sweeper) expect(lock *store.Lock, grace time.Duration) {
-	left := lock.ExpiresAt.Sub(lock.UpdatedAt) // by the store's clock
-	sw.within(min(left, maxSweepPause) + grace)
-}
-
-// within makes sure that the store is swept d from now at the latest.
-func (sw *sweeper) within(d time.Duration) {
-	at := int64(time.Since(sw.start) + min(max(d, 0), maxSweepPause))
-	for {
-		old := sw.at.Load()
-		if at >= old {
-			return
-		}
-		if sw.at.CompareAndSwap(old, at) {
-			break
-		}
-	}
-	select {
-	case sw.bell <- struct{}{}:
-	default:
-	}
-}
 
 // sweep deletes expired locks after their grace until the engine stops.
 func (e *Engine) sweep() {
@@ -96,4 +56,21 @@ func (e *Engine) sweepOnce() (time.Duration, error) {
 	}
 	e.Flush()
 	return next, nil
+}
+
+// deleteOrphans reports whether it has to be called again.
+func (e *Engine) deleteOrphans() (again bool) {
+	ids := e.orphans.all()
+	for _, id := range ids {
+		lock, err := e.remove(context.Background(), id)
+		switch {
+		case err == nil:
+			e.Log.Info("deleted a lock that its client does not know", "lock", lock.Name, "id", id)
+			e.deleted(&lock)
+		case !errors.Is(err, store.ErrGone):
+			return true
+		}
+		e.orphans.looked(id, err == nil)
+	}
+	return len(ids) > 0
 }

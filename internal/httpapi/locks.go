@@ -9,10 +9,8 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-const (
-	defaultTTL = 5 * time.Minute  // of keep_alive and add_to_expire_at without seconds
-	queueSlack = 10 * time.Second // for an answer to be written, after the wait in a queue
-)
+// queueSlack is the time for a response to be written, after the wait in a queue.
+const queueSlack = 10 * time.Second
 
 func (a *api) health(w http.ResponseWriter, r *http.Request) {
 	if err := a.engine.Ping(r.Context()); err != nil {

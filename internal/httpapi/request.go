@@ -11,7 +11,10 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-const maxBody = 64 << 10
+const (
+	maxBody    = 64 << 10
+	defaultTTL = 5 * time.Minute // of keep_alive and add_to_expire_at without seconds
+)
 
 // requestError is an error in a request that has a status of its own.
 type requestError struct {

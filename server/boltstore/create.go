@@ -14,6 +14,10 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
+// lockWait is how long opening waits for another process to close the file, such as a server
+// that is being restarted.
+const lockWait = 700 * time.Millisecond
+
 type config struct {
 	log  *slog.Logger
 	now  func() time.Time

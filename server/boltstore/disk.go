@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"syscall"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -31,10 +30,6 @@ type disk struct {
 
 	writeAt func(page []byte, at int64) (int, error) // of file, for affirm
 }
-
-// lockWait is how long openDisk waits for another process to close the file, such as a server
-// that is being restarted.
-const lockWait = 700 * time.Millisecond
 
 // openDisk opens the file for this process alone. It writes nothing.
 func openDisk(path string) (_ *disk, err error) {

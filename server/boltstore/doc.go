@@ -24,8 +24,8 @@
 // # When the disk fails
 //
 // A call whose write fails, because the disk is full for example, returns
-// [gitlab.com/relukko/relukko-go/server/store.ErrUnavailable], and its outcome is unknown. So do the
-// calls that shared its transaction. The store then reads what is on the disk and goes on from
+// [gitlab.com/relukko/relukko-go/server/store.ErrUnavailable], and its outcome is unknown. So do
+// the calls that shared its transaction. The store then reads what is on the disk and goes on from
 // that, as soon as the disk works again. Until then reads show what was acknowledged last. No call
 // waits longer than 4 s for a disk that does not respond; its transaction may be committed later.
 // Watch then says EventMissed, so that the server looks for names that have come free.

@@ -1,97 +1,103 @@
-// Package pgstore keeps the locks of Relukko servers in PostgreSQL (12 or later). Any number of servers on one database are
-// one backend: clients may talk to any of them, and to another at any time.
+// Package pgstore keeps the locks of Relukko servers in PostgreSQL, version 12 or later. Any number
+// of servers on one database are one backend: clients may talk to any of them, and to another at
+// any time.
 //
-//	store, err := pgstore.Open(ctx, "postgres://relukko:secret@db.example/relukko?sslmode=verify-full")
+//	s, err := pgstore.Open(ctx, "postgres://relukko:secret@db.example/relukko", nil)
 //	if err != nil { … }
-//	srv := server.New(store, server.WithAPIKeys(key))
+//	srv := server.New(s, server.WithAPIKeys(key))
 //	…
 //	srv.Shutdown(ctx)
-//	store.Close()
+//	s.Close()
 //
-// # What is promised
+// # Guarantees
 //
-//   - A name has one lock: a unique index sees to it, whatever the servers do.
-//   - A lock acknowledged is a lock kept, and a deleted one stays deleted: every answer waits for PostgreSQL's commit, with
-//     synchronous_commit at least on, whatever the database's own setting is.
-//   - Fencing tokens rise in the order in which the locks of a name come to be, through whichever server. They come from one
-//     sequence, drawn while no other create of that name can be under way.
-//   - The clock of the database alone decides when a lock expires. Those of the servers do not matter.
-//   - An expired lock is swept once, by one of the servers, and all hear of it. Any server that is left does it when others die.
+//   - A name has one lock. A unique index ensures that, whatever the servers do.
+//   - A lock acknowledged is a lock kept, and a deleted one stays deleted: every call waits for the
+//     commit, with synchronous_commit at least on, whatever the setting of the database is.
+//   - Each fencing token is greater than all before it, through whichever server, and at least the
+//     microseconds since 1970 by the database's clock. So tokens go on rising when the schema was
+//     dropped or a backup restored.
+//   - Only the database's clock decides when a lock expires.
+//   - An expired lock is swept once, by one of the servers, and all hear of it. Any server that is
+//     left does it when the others die.
 //   - A create that was called off through one server is refused by all.
 //
-// # Who is next
+// # Order
 //
-// Waiters on one server are served first in, first out. Across servers, a name that comes free goes to the one who has waited for it
-// longest, by the database's clock, of those who are at the head of their server's line and have tried for the
-// name there. So a waiter who moves up to the head may be overtaken once by a younger one elsewhere, before he is known; from then on
-// only by those who came before him. Nobody starves: neither those who come later, nor a long line on another server, nor creates
-// that do not wait at all can pass him again and again.
+// Waiters on one server are served first come first served. Across servers, a free name goes to the
+// one that has waited longest, by the database's clock, of the first waiters of the servers that
+// have tried for the name. So a waiter that becomes the first of its server may be overtaken once
+// by a younger one elsewhere; after that, only those that came before it are served first. No
+// waiter starves.
 //
-// A server has half a second to take its turn. If it does not, because it has died or is cut off, the next one has his, so
-// each waiter that a killed server had at the head of a line may leave that name idle for half a second, once. A server whose
-// waiter has given up says so within some 50 ms; until then a create that does not wait is kept waiting, not refused.
+// A server has half a second to take its turn. If it does not, because it died or is cut off, the
+// next one has it. So each waiter that was the first of a killed server can leave the name idle for
+// half a second, once. A server whose waiter has given up says so within 50 ms; until then a create
+// that does not wait is delayed, not refused.
 //
 // # How servers hear of each other
 //
-// What happens through one server is told to the others by NOTIFY, on a connection of its own and after the commit, so that
-// transactions never queue for PostgreSQL's one lock on notifications. A waiter on another server has a released lock within a
-// millisecond or two beyond the round trips. A server that is alone on the database tells nobody.
+// A server tells the others of its changes with NOTIFY, after the commit and on a connection of its
+// own, so that transactions do not queue for PostgreSQL's lock on notifications. A waiter on
+// another server gets a released lock within a millisecond or two beyond the round trips. A server
+// that is alone notifies nobody.
 //
-// Lost notifications cost latency, nothing else: when a server dies between its commit and the NOTIFY, the others see within a second
-// that a lock is gone that stands in a waiter's way. When the connection on which a server listens breaks, it looks for
-// such locks five times a second until it listens again. That a connection has gone dark is noticed within five seconds.
+// A lost notification costs only latency. When a server dies between its commit and the NOTIFY, the
+// others notice within a second that a lock in the way of a waiter is gone. When the connection on
+// which a server listens breaks, it checks for such locks five times a second until it listens
+// again. It notices within 5 s that a connection has gone silent.
 //
-// # When PostgreSQL is gone
+// # When PostgreSQL is unavailable
 //
-// Calls answer [store.ErrUnavailable], which servers answer with 503: at once where connections are refused, else after two seconds
-// (three for a create whose answer was lost, and for a list). Nothing needs to be restarted; connections are made anew when it is back. A create
-// whose answer was lost is looked up by its id. What says ErrUnavailable all the same may have happened, or yet happen; of creates
-// in that doubt the server deletes what came of them (see [server.Store]).
+// Calls return [gitlab.com/relukko/relukko-go/server/store.ErrUnavailable]: immediately if
+// connections are refused, otherwise after 2 s, or 3 s for a list and for a create with an unknown
+// outcome, which is looked up by its id. The store reconnects by itself. A call that returns
+// ErrUnavailable may have had its effect, or may have it later.
+//
+// # Connections
+//
+// A store opens up to 16 connections (pool_max_conns in the URL) and two more, but no more than the
+// limits of the role, the database and the server allow; it needs at least two. When PostgreSQL
+// refuses another connection all the same, because other programs use them, calls wait for a free
+// one.
 //
 // # Failover
 //
-// The promises above survive a failover only onto a synchronous replica: set synchronous_standby_names. Onto an
-// asynchronous one, or from a backup, acknowledged locks are lost, so that two can hold one name, deleted ones are back, and fencing
-// tokens repeat. After such an event, before any server is started, have the tokens go on above all that can have been given out:
+// These guarantees survive a failover only onto a synchronous replica: set
+// synchronous_standby_names. With an asynchronous one, or a backup, acknowledged locks are lost, so
+// that two clients can hold one name, and deleted ones are back. The clock of the replica should
+// not differ from the primary's by more than the leases can bear. A store connects only to a
+// database that takes changes (target_session_attrs=read-write unless the URL says otherwise), so
+// the URL can name all hosts: postgres://db1,db2/relukko.
 //
-//	SELECT setval('relukko_go.tokens', nextval('relukko_go.tokens') + 1000000000)
-//
-// The replica's clock should not differ from the primary's by more than the leases can bear. A store connects to a database that
-// takes changes only (target_session_attrs=read-write unless the URL says otherwise), so the URL can name all hosts:
-// postgres://db1,db2/relukko.
-//
-// While a synchronous replica is missing, commits hang, and calls answer ErrUnavailable. The store never cancels a commit that
-// hangs: PostgreSQL would then show the lock to all, although no replica has it. Each hanging commit keeps its connection in the
-// database until the replica is back or has been taken off the list.
+// While a synchronous replica is missing, commits hang, and calls return ErrUnavailable. The store
+// never cancels such a commit: PostgreSQL would then show the lock although no replica has it. Each
+// hanging commit keeps its connection in the database until the replica is back or is taken off the
+// list.
 //
 // # Poolers
 //
-// PgBouncer and the like must be in session mode, or better be left out: a store keeps few connections. In transaction mode LISTEN
-// is lost, which the store notices and logs: then waiters on other servers depend on the look that is taken
-// five times a second. Worse, the settings of a session, above all synchronous_commit, would reach one connection and the transaction
-// another. Do not do it.
+// PgBouncer and the like must be in session mode; better, leave them out, because a store keeps few
+// connections. In other modes LISTEN does not work, and the settings of a session, above all
+// synchronous_commit, apply to other connections than the transactions. Open finds out and returns
+// an error.
 //
 // # The schema
 //
-// Everything is in the schema relukko_go; nothing else in the database is touched, in particular no table of the original
-// Relukko. Open creates the schema and brings it up to date, one server at a time. A program refuses a schema that is newer than it
-// knows. The database's encoding must be UTF8. The role needs CREATE on the database, or a schema relukko_go that it
-// owns; where somebody else has created everything, it needs no more than
+// Everything is in the schema relukko_go. Nothing else in the database is touched, in particular no
+// table of the original Relukko. Open creates the schema and brings it up to date, one server at a
+// time. It refuses a schema that is newer than it knows. The database's encoding must be UTF8. The
+// role needs CREATE on the database, or a schema relukko_go that it owns. If another role has
+// created everything, it needs only
 //
 //	GRANT USAGE ON SCHEMA relukko_go TO relukko;
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA relukko_go TO relukko;
 //	GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA relukko_go TO relukko;
 //
-// and EXECUTE on the functions, which everybody has by default. The tables are small and change all the time. Transactions that
-// stay open for hours anywhere in the same database keep autovacuum from clearing up behind them; let it run.
+// and EXECUTE on the functions, which every role has by default. The tables are small and change
+// all the time. A transaction that stays open for hours in the same database keeps autovacuum from
+// removing dead rows; leave autovacuum on.
 //
-// # What it costs
-//
-// A create, an update and a delete are one statement and one commit each, a delete that hands the name on to the head of its own
-// server's line is one round trip and one commit with it. What that allows on a given machine is told by
-//
-//	go test -run '^$' -bench Rounds -benchtime 5s ./server/pgstore
-//
-// which measures the store beside pgbench with an INSERT and a DELETE on a table with the same indexes, on a PostgreSQL with its default
-// settings, started for the purpose. A store opens up to 16 connections (pool_max_conns in the URL) and two more.
+// A create, an update and a delete are one statement and one commit each; so is a delete that hands
+// the name on to the first waiter of its own server. Measurements are in docs/performance.md.
 package pgstore

@@ -26,11 +26,12 @@ var transient = []string{
 }
 
 const (
-	codeReadOnly   = "25006"
-	codeUnique     = "23505"
-	codeCheck      = "23514"
-	nameConstraint = "locks_name"
-	timeConstraint = "locks_expires_at_in_range"
+	codeReadOnly     = "25006"
+	codeTooManyConns = "53300"
+	codeUnique       = "23505"
+	codeCheck        = "23514"
+	nameConstraint   = "locks_name"
+	timeConstraint   = "locks_expires_at_in_range"
 )
 
 // errReadOnly is what a standby returns for a change.
@@ -87,6 +88,12 @@ func unknownOutcome(err error) bool {
 	var pg *pgconn.PgError
 	// An ERROR rolls back. A FATAL may come after the commit.
 	return !errors.As(err, &pg) || pg.SeverityUnlocalized != "ERROR"
+}
+
+// hasCode reports whether err has that SQLSTATE.
+func hasCode(err error, code string) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == code
 }
 
 // violates reports whether err is a violation of the constraint.

@@ -20,8 +20,7 @@ const (
 
 var (
 	errClosed = errors.New("relukko: the store is closed")
-	errNoEcho = errors.New("relukko: notifications are sent but do not arrive: " +
-		"is there a pooler in transaction mode?")
+	errNoEcho = errors.New("relukko: notifications are sent but do not arrive")
 )
 
 // Watch implements [store.Store]. When its connection breaks, it connects again, for as long as
@@ -67,6 +66,7 @@ func (s *Store) listen(ctx context.Context, say func(store.Event)) {
 			failures = 0
 			s.pool.Reset() // the idle connections are probably broken as well
 		}
+		s.makeRoom(err)
 		if failures == 0 {
 			s.log.Warn("other servers on the same database can't be heard now, polling instead",
 				"error", err)

@@ -96,7 +96,7 @@ func (n *node) queue(ctx context.Context, name string) <-chan answer {
 // waiters answers how many are in line for the name, which is held.
 func (n *node) waiters(name string) int {
 	rec := httptest.NewRecorder()
-	req := httptest.NewRequest("GET", "/v1/locks", nil)
+	req := httptest.NewRequest("GET", "/v1/locks?waiters=1", nil)
 	req.Header.Set("X-API-KEY", "key")
 	n.srv.ServeHTTP(rec, req)
 	var locks []struct {

@@ -108,6 +108,7 @@ func (n *notifier) deliver(conn **pgx.Conn) {
 		}
 		closeConn(*conn)
 		*conn = nil
+		n.db.makeRoom(err)
 		if !unavailable(err) {
 			n.db.log.Error("can't notify other servers on the same database", "error", err)
 			return

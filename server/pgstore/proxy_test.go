@@ -1,7 +1,10 @@
 package pgstore_test
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
+	"io"
 	"net"
 	"net/url"
 	"sync"
@@ -18,8 +21,9 @@ type proxy struct {
 	faultnet.Faults
 	url string
 
-	mu  sync.Mutex
-	cut string
+	mu   sync.Mutex
+	cut  string
+	mute bool
 }
 
 // through starts a proxy to the database.
@@ -81,6 +85,11 @@ func (p *proxy) carry(client net.Conn) {
 			}
 		}
 	})
+	if p.muted() {
+		passOnAllButNotifications(client, db)
+		client.Close()
+		return
+	}
 	for b := make([]byte, 64<<10); ; {
 		n, err := db.Read(b)
 		if err == nil && !doomed.Load() {
@@ -108,4 +117,39 @@ func (p *proxy) cuts(request []byte) bool {
 	}
 	p.cut = ""
 	return true
+}
+
+// Mute makes new connections pass on no notifications, as those of a pooler in transaction mode.
+func (p *proxy) Mute() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mute = true
+}
+
+func (p *proxy) muted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mute
+}
+
+// passOnAllButNotifications copies PostgreSQL's messages: a byte that says what it is, four with the
+// length of the rest.
+func passOnAllButNotifications(client io.Writer, db io.Reader) {
+	r := bufio.NewReader(db)
+	for {
+		head, err := r.Peek(5)
+		if err != nil {
+			return
+		}
+		message := make([]byte, 1+binary.BigEndian.Uint32(head[1:]))
+		if _, err := io.ReadFull(r, message); err != nil {
+			return
+		}
+		if message[0] == 'A' {
+			continue
+		}
+		if _, err := client.Write(message); err != nil {
+			return
+		}
+	}
 }

@@ -26,12 +26,7 @@ const (
 
 // migrate brings the schema up to date, in one transaction, one program at a time. If it is up to
 // date already, the role needs no right to create anything.
-func migrate(ctx context.Context, config *pgx.ConnConfig) error {
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return err
-	}
-	defer closeConn(conn)
+func migrate(ctx context.Context, conn *pgx.Conn) error {
 	var encoding string
 	if err := conn.QueryRow(ctx, `SHOW server_encoding`).Scan(&encoding); err != nil {
 		return err
