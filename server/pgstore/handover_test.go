@@ -42,7 +42,8 @@ func TestAHandOverIsHeardElsewhere(t *testing.T) {
 	require.Equal(t, "DELETE, INSERT in 1", seen)
 }
 
-// TestAHandOverLeavesTheNameToWhoWaitedLonger on another server: the lock is deleted, and he has the name.
+// TestAHandOverLeavesTheNameToWhoWaitedLonger on another server: the lock is deleted, and it has
+// the name.
 func TestAHandOverLeavesTheNameToWhoWaitedLonger(t *testing.T) {
 	url := empty(t)
 	s, other := open(t, url), open(t, url)
@@ -87,7 +88,8 @@ func TestAHandOverThatIsNotCommitted(t *testing.T) {
 	require.NoError(t, both.CreateErr)
 }
 
-// TestTheAnswerToAHandOverIsLost down a line of which nobody but its first has tried for the name: each has it nevertheless, soon.
+// TestTheAnswerToAHandOverIsLost down a line of which nobody but its first has tried for the name:
+// each has it nevertheless, soon.
 func TestTheAnswerToAHandOverIsLost(t *testing.T) {
 	t.Parallel() // it waits, for the most part
 	url := postgres.Database(t)
@@ -95,7 +97,8 @@ func TestTheAnswerToAHandOverIsLost(t *testing.T) {
 	n := startNode(t, p.url)
 	require.Eventually(t, n.st.Listens, soon, time.Millisecond)
 	held := n.create(t.Context(), "robot-arm-1", 0)
-	line := []<-chan answer{n.queue(t.Context(), "robot-arm-1"), n.queue(t.Context(), "robot-arm-1")}
+	line := []<-chan answer{n.queue(t.Context(), "robot-arm-1"),
+		n.queue(t.Context(), "robot-arm-1")}
 	next := func() {
 		got := receive(t, line[0])
 		line = append(line, n.queue(t.Context(), "robot-arm-1"))
@@ -107,7 +110,8 @@ func TestTheAnswerToAHandOverIsLost(t *testing.T) {
 		n.delete(held.ID)
 		next()
 		p.CutNext(raw(t, held.ID))
-		switch status := n.do(context.Background(), "DELETE", "/v1/locks/"+held.ID, "", "").Status; status {
+		switch status := n.do(context.Background(), "DELETE", "/v1/locks/"+held.ID, "",
+			"").Status; status {
 		case 503:
 			lost++
 		default: // it was another call about this lock

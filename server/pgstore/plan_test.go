@@ -28,8 +28,8 @@ func (n planNode) most() float64 {
 	return most
 }
 
-// TestStatementsReadWhatTheyAreAbout, however many locks there are: also the one that each server asks every second when
-// the next lock is due.
+// TestStatementsReadWhatTheyAreAbout, however many locks there are: also the one that each server
+// asks every second when the next lock is due.
 func TestStatementsReadWhatTheyAreAbout(t *testing.T) {
 	url := empty(t)
 	s := open(t, url)
@@ -40,7 +40,8 @@ func TestStatementsReadWhatTheyAreAbout(t *testing.T) {
 	for statement, args := range pgstore.Statements(lock.Name, id) {
 		var text string
 		require.NoError(t, s.WithConn(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
-			return conn.QueryRow(ctx, `EXPLAIN (ANALYZE, FORMAT JSON) `+statement, args...).Scan(&text)
+			return conn.QueryRow(ctx, `EXPLAIN (ANALYZE, FORMAT JSON) `+statement, args...).Scan(
+				&text)
 		}))
 		var explained []struct{ Plan planNode }
 		require.NoError(t, json.Unmarshal([]byte(text), &explained))

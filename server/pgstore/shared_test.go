@@ -101,7 +101,8 @@ func TestALockIsSweptOnce(t *testing.T) {
 		if i >= 6 { // renew while the others sweep
 			for range 50 {
 				lease := time.Hour
-				lock, err := s.Update(context.Background(), all[rand.N(locks)].ID, store.Change{Lease: &lease})
+				lock, err := s.Update(
+					context.Background(), all[rand.N(locks)].ID, store.Change{Lease: &lease})
 				if err == nil {
 					mu.Lock()
 					swept[lock.ID] += 100
@@ -144,14 +145,16 @@ func TestALockIsSweptOnce(t *testing.T) {
 	require.Equal(t, locks, len(left)+len(swept))
 }
 
-// TestCallOffAcrossServers: whichever comes first, no lock of the mark is left, and none comes later.
+// TestCallOffAcrossServers: whichever comes first, no lock of the mark is left, and none comes
+// later.
 func TestCallOffAcrossServers(t *testing.T) {
 	stores, _ := openThree(t)
 	for round := range 50 {
 		mark := fmt.Sprint("mark-", round)
 		concurrently(6, func(i int) {
 			if i == 0 {
-				if _, err := stores[round%3].CallOff(context.Background(), mark, time.Hour); err != nil {
+				if _, err := stores[round%3].CallOff(
+					context.Background(), mark, time.Hour); err != nil {
 					t.Error(err)
 				}
 				return
@@ -191,7 +194,8 @@ func TestEverythingAtOnce(t *testing.T) {
 			switch op {
 			case 0, 1:
 				in := newLock(name())
-				in.Mark, in.Waited = fmt.Sprint("mark-", rand.N(50)), rand.N(2*time.Second)*time.Duration(rand.N(2))
+				in.Mark, in.Waited = fmt.Sprint("mark-", rand.N(50)), rand.N(
+					2*time.Second)*time.Duration(rand.N(2))
 				if _, err = s.Create(ctx, in); err == nil {
 					ids.Store(in.ID, true)
 				}
@@ -207,7 +211,8 @@ func TestEverythingAtOnce(t *testing.T) {
 			case 6:
 				_, err = s.CallOff(ctx, fmt.Sprint("mark-", rand.N(50)), 10*time.Millisecond)
 			}
-			if err != nil && !errors.Is(err, store.ErrHeld) && !errors.Is(err, store.ErrGone) && !errors.Is(err, store.ErrCalledOff) {
+			if err != nil && !errors.Is(err, store.ErrHeld) && !errors.Is(err, store.ErrGone) &&
+				!errors.Is(err, store.ErrCalledOff) {
 				t.Error(op, time.Since(began), err)
 			}
 		}
@@ -223,7 +228,8 @@ func TestTheSettingsOfOthers(t *testing.T) {
 	sql(t, url, `ALTER DATABASE `+config.Database+` SET default_transaction_isolation = 'serializable'`)
 	sql(t, url, `ALTER DATABASE `+config.Database+` SET client_encoding = 'LATIN1'`)
 	s := open(t, url)
-	for name, want := range map[string]string{"synchronous_commit": "on", "transaction_isolation": "read committed"} {
+	for name, want := range map[string]string{"synchronous_commit": "on",
+		"transaction_isolation": "read committed"} {
 		value, err := s.Setting(name)
 		require.NoError(t, err)
 		require.Equal(t, want, value)
