@@ -21,9 +21,8 @@ func (l *lease) release(ctx context.Context) error {
 		return loss
 	}
 	began := time.Now()
-	limited, cancel := context.WithTimeout(l.m.tasks.Context(ctx), releaseTimeout)
-	defer cancel()
-	err := l.m.driver.Release(limited, l.grant)
+	tasks := l.m.tasks.Context(ctx)
+	answered, err := l.m.driver.Release(tasks, l.grant, releaseTimeout)
 	switch {
 	case err == nil:
 		l.m.silence.Heard()
@@ -34,21 +33,18 @@ func (l *lease) release(ctx context.Context) error {
 		loss := l.loss(LossDeleted, err)
 		l.m.lost(loss)
 		return loss
-	case limited.Err() == nil:
+	case answered:
 		l.m.tasks.End(l)
 		return &NotReleasedError{Name: l.m.name, ID: l.grant.Lock.ID, Err: err}
 	}
-	// The error of the attempt is not passed on as such: it speaks of a time
-	// limit that is not the caller's.
+	// The error is not passed on as such: it speaks of a time limit that is not
+	// the caller's.
 	failed := &NotReleasedError{Name: l.m.name, ID: l.grant.Lock.ID, Until: l.latestEnd()}
-	took := time.Since(began).Round(time.Millisecond)
-	switch {
-	case l.m.tasks.Context(ctx).Err() != nil:
+	failed.Err = fmt.Errorf("no answer within %v: %v", time.Since(began).Round(time.Millisecond), err)
+	if tasks.Err() != nil {
 		failed.Until, failed.Err = time.Time{}, fmt.Errorf("%w before the backend answered: %v", api.ErrClosed, err)
-	case time.Now().After(failed.Until):
-		failed.Until, failed.Err = time.Time{}, fmt.Errorf("no answer within %v: %v", took, err)
-	default:
-		failed.Err = fmt.Errorf("no answer within %v: %v", took, err)
+	} else if time.Now().After(failed.Until) {
+		failed.Until = time.Time{}
 	}
 	go l.releaseInBackground(ctx, l.latestEnd())
 	return failed
@@ -57,9 +53,8 @@ func (l *lease) release(ctx context.Context) error {
 // releaseInBackground goes on with a release until then.
 func (l *lease) releaseInBackground(values context.Context, until time.Time) {
 	defer l.done()
-	ctx, cancel := context.WithDeadline(l.m.tasks.Context(values), until)
-	defer cancel()
-	if err := l.m.driver.Release(ctx, l.grant); err != nil && !errors.Is(err, api.ErrGone) {
+	_, err := l.m.driver.Release(l.m.tasks.Context(values), l.grant, time.Until(until))
+	if err != nil && !errors.Is(err, api.ErrGone) {
 		l.m.log.Warn("lock not released, it expires by itself", "lock", l.m.name, "id", l.grant.Lock.ID, "error", err)
 	}
 }

@@ -14,7 +14,8 @@ import (
 // Its errors are *Error and *failure.
 func (c *Client) attempt(ctx context.Context, k *call, a *attempt) error {
 	err := c.request(ctx, k, a)
-	if e, ok := err.(*Error); !ok || !e.refusesKey() || k.kind == isHealth || !c.transport().keys.change() {
+	e, ok := err.(*Error)
+	if !ok || !e.refusesKey() || k.kind == isHealth || !c.transport().keys.change() {
 		return err
 	}
 	again := c.request(ctx, k, &attempt{fresh: a.fresh, old: a.sent})
@@ -40,10 +41,10 @@ func (c *Client) request(ctx context.Context, k *call, a *attempt) error {
 		return nil
 	}
 	if e, ok := err.(*Error); ok {
-		e.MaybeDone = k.method != http.MethodGet && a.repeated(t)
+		e.MaybeDone = k.method != http.MethodGet && a.repeated()
 		return e
 	}
-	f := &failure{op: k.op(), notSent: a.notSent(t)}
+	f := &failure{op: k.op(), notSent: a.notSent(t.own)}
 	switch {
 	case ctx.Err() != nil:
 		f.err = over(ctx)
@@ -64,8 +65,10 @@ func (c *Client) request(ctx context.Context, k *call, a *attempt) error {
 
 // bound returns the context of one attempt of k, and the time that it may take;
 // 0 where ctx alone decides.
-func (t *transport) bound(ctx context.Context, k *call) (context.Context, context.CancelFunc, time.Duration) {
-	allowed, _ := k.limits()
+func (t *transport) bound(
+	ctx context.Context, k *call,
+) (bounded context.Context, cancel context.CancelFunc, allowed time.Duration) {
+	allowed, _ = k.limits()
 	if _, ok := ctx.Deadline(); ok && k.unhurried {
 		allowed = 0
 	}
@@ -73,10 +76,10 @@ func (t *transport) bound(ctx context.Context, k *call) (context.Context, contex
 		allowed = t.limit + k.wait
 	}
 	if allowed == 0 {
-		bounded, cancel := context.WithCancel(ctx)
+		bounded, cancel = context.WithCancel(ctx)
 		return bounded, cancel, 0
 	}
-	bounded, cancel := context.WithTimeout(ctx, allowed)
+	bounded, cancel = context.WithTimeout(ctx, allowed)
 	return bounded, cancel, allowed
 }
 
@@ -84,9 +87,12 @@ func (t *transport) bound(ctx context.Context, k *call) (context.Context, contex
 // keeps it from getting a whole answer.
 func (c *Client) exchange(ctx context.Context, k *call, a *attempt) error {
 	t := c.transport()
-	creds, err := t.keys.get(ctx, k, a.old)
-	if err != nil {
-		return err
+	creds := t.keys.none
+	if k.kind != isHealth {
+		var err error
+		if creds, err = t.keys.get(ctx, a.old); err != nil {
+			return err
+		}
 	}
 	a.sent = creds
 	resp, err := t.send(t.request(ctx, k, a), k.fresh || a.fresh)

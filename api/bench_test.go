@@ -12,8 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const benchLock = `{"id":"950daa20-a814-451e-9407-ec496cf9c136","lock_name":"robot-arm-1","creator":"bench-7","ip":"10.89.0.6",` +
-	`"expires_at":"2024-10-31T20:14:43.9313Z","created_at":"2024-10-31T20:04:43.9313Z","updated_at":"2024-10-31T20:04:43.9313Z"}`
+const benchLock = `{"id":"950daa20-a814-451e-9407-ec496cf9c136","lock_name":"robot-arm-1",` +
+	`"creator":"bench-7","ip":"10.89.0.6","expires_at":"2024-10-31T20:14:43.9313Z",` +
+	`"created_at":"2024-10-31T20:04:43.9313Z","updated_at":"2024-10-31T20:04:43.9313Z"}`
 
 func benchServer(b *testing.B) string {
 	created, deleted := []byte(benchLock), []byte(benchLock)
@@ -75,7 +76,8 @@ func BenchmarkPostDelete(b *testing.B) {
 		}
 		b.ReportAllocs()
 		for b.Loop() {
-			body, _ := json.Marshal(map[string]string{"lock_name": "robot-arm-1", "creator": "bench-7"})
+			body, _ := json.Marshal(map[string]string{"lock_name": "robot-arm-1",
+				"creator": "bench-7"})
 			do(http.MethodPost, url+"/v1/locks/", body)
 			do(http.MethodDelete, url+"/v1/locks/950daa20-a814-451e-9407-ec496cf9c136", nil)
 		}

@@ -37,11 +37,10 @@ const (
 // A CallOption changes one call of a Client's method.
 type CallOption func(*call)
 
-// Wait lets a backend that has a queue keep a create for up to d (in whole
-// seconds, rounded up, at most 30 s) while the name is held, and answer when
-// its turn comes. Any other backend answers immediately, see [Client.MaxWait].
-// Zero and less: do not wait. It has no effect on other calls than
-// [Client.Create].
+// Wait makes a [Client.Create] queue on the backend while the name is held, for
+// up to d: in whole seconds, rounded up, at most 30 s. A backend without a queue
+// answers immediately, see [Client.MaxWait]. With d of zero or less the create
+// does not wait. On other calls Wait has no effect.
 func Wait(d time.Duration) CallOption {
 	return func(k *call) {
 		if k.kind == isCreate {
@@ -51,14 +50,14 @@ func Wait(d time.Duration) CallOption {
 	}
 }
 
-// Once makes one attempt, without a retry. Where the context has a deadline the
-// attempt may take that long, instead of 5 s (60 s for lists).
+// Once makes one attempt and no retry. Where the context has a deadline, the
+// attempt may take until then, and not 5 s (60 s for List and Find) at most.
 func Once() CallOption {
 	return func(k *call) { k.once, k.unhurried = true, true }
 }
 
-// FreshConn makes each attempt over a connection of its own, which is closed
-// afterwards: for when the kept ones may be dead. They stay open.
+// FreshConn makes each attempt over a new connection, which is closed
+// afterwards: for when the kept connections may be dead. Those stay open.
 func FreshConn() CallOption {
 	return func(k *call) { k.fresh = true }
 }
@@ -137,18 +136,13 @@ type attempt struct {
 }
 
 // notSent reports whether there certainly never was a connection, so that no
-// byte can have been written. A transport that was given may not tell of its
-// connections at all.
-func (a *attempt) notSent(t *transport) bool {
-	switch {
-	case a.sent == nil:
-		return true
-	case !t.traced:
-		return false
-	}
-	return (t.own || a.asked.Load()) && a.conns.Load() == 0
+// byte can have been written. A transport that is not our own may not tell of
+// its connections at all.
+func (a *attempt) notSent(own bool) bool {
+	return a.sent == nil || (own || a.asked.Load()) && a.conns.Load() == 0
 }
 
 // repeated reports whether the request may have been carried out more than
-// once, so that an answer may be about its own effect.
-func (a *attempt) repeated(t *transport) bool { return !t.traced || a.conns.Load() > 1 }
+// once, so that an answer may be about its own effect. A transport that tells
+// of no connection may do anything.
+func (a *attempt) repeated() bool { return a.conns.Load() != 1 }

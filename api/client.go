@@ -82,9 +82,9 @@ func newClient(urlName, baseURL, keyName, apiKey string, conf config) (*Client, 
 // Watch returns immediately, with a Watch that lasts until [Watch.Close], until
 // ctx ends, or until the client closes. All Watches of a client share one
 // WebSocket, which is opened for the first and closed with the last. It is
-// checked by pings and opened again, with backoff, when it breaks. A backend
-// without one (an answer like 404: an old backend, a proxy that lets none
-// through, HTTP/2) is asked again at most a minute later.
+// checked by pings and opened again, with backoff, when it breaks. Where the
+// answer is that there is none (an old backend, a proxy that lets none through,
+// HTTP/2), the client tries again once a minute.
 //
 // The events are hints: they can be late or lost, and only asking the backend
 // decides. The error is [ErrNoWatch] for a client that does not watch, or
@@ -96,16 +96,15 @@ func (c *Client) Watch(ctx context.Context) (*Watch, error) {
 	return c.watches.watch(ctx)
 }
 
-// MaxWait returns how long the backend lets a create wait for its turn, as its
-// last answer to a create said: something to hand to [Wait]. It is 0 where the
-// backend has no queue, or was never asked.
+// MaxWait returns how long the backend lets a create queue, as its last answer
+// to a create said: the longest useful argument of [Wait]. It is 0 where the
+// backend has no queue, and before the first create.
 func (c *Client) MaxWait() time.Duration { return time.Duration(c.maxWait.Load()) }
 
 // CanCallOff reports whether the backend can call creates off, as its last
-// answer to a create said (in the header Relukko-Call-Off, which our own
-// backend adds). Where it can, a create may be broken off at any time, since
-// [Client.CallOff] undoes what it did or will do. [Client.CallOff] may be tried
-// in any case.
+// answer to a create said (in the header Relukko-Call-Off, which package server
+// adds). Where it can, a create may be cancelled at any time, since
+// [Client.CallOff] undoes what it did or will do.
 func (c *Client) CanCallOff() bool { return c.callOff.Load() }
 
 // Trusted reports whether the client is in trust mode, see [New].

@@ -76,7 +76,8 @@ func TestBaseURL(t *testing.T) {
 }
 
 func TestAPIKey(t *testing.T) {
-	for _, key := range []string{"s3cret\n", "s3cret\r\nX: y", " s3cret", "s3cret ", "s3c\x00ret", "s3c\tret", "s3cret\x7f", "\u00a0s3cret"} {
+	for _, key := range []string{"s3cret\n", "s3cret\r\nX: y", " s3cret", "s3cret ", "s3c\x00ret",
+		"s3c\tret", "s3cret\x7f", "\u00a0s3cret"} {
 		_, err := New("http://h", key)
 		require.ErrorContains(t, err, "relukko: API key: it ", "%q", key)
 		require.NotContains(t, err.Error(), "s3c")
@@ -111,7 +112,8 @@ func TestUserInfoIsBasicAuthentication(t *testing.T) {
 		password.Store(pw)
 		answer(200, "[]")(w, r)
 	})
-	for _, opts := range [][]Option{nil, {WithHTTPClient(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}})}} {
+	for _, opts := range [][]Option{nil,
+		{WithHTTPClient(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}})}} {
 		c := client(t, strings.Replace(u, "http://", "http://ci:p%2Fw@", 1), opts...)
 		_, err := c.List(t.Context())
 		require.NoError(t, err)
@@ -131,7 +133,9 @@ func TestTheKeyStaysSecret(t *testing.T) {
 		require.NotContains(t, s, "hunter2")
 		require.NotContains(t, s, base64.StdEncoding.EncodeToString([]byte("ci:hunter2")))
 	}
-	withUser := func(u string) string { return strings.Replace(u, "http://", "http://ci:hunter2@", 1) }
+	withUser := func(u string) string {
+		return strings.Replace(u, "http://", "http://ci:hunter2@", 1)
+	}
 
 	t.Run("printed", func(t *testing.T) {
 		c := client(t, withUser(serve(t, answer(200, "[]"))), WithLogger(logger))
@@ -221,7 +225,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 }
 
 func TestFromEnv(t *testing.T) {
-	for _, name := range []string{envBaseURL, envAPIKey, envTrust, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} {
+	for _, name := range []string{envBaseURL, envAPIKey, envTrust, "REQUESTS_CA_BUNDLE",
+		"CURL_CA_BUNDLE"} {
 		t.Setenv(name, "")
 	}
 	_, err := FromEnv()
@@ -248,7 +253,8 @@ func TestFromEnv(t *testing.T) {
 
 	t.Setenv(envBaseURL, "nonsense")
 	_, err = FromEnv()
-	require.EqualError(t, err, `relukko: RELUKKO_BASE_URL "nonsense": it must begin with http:// or https://`)
+	require.EqualError(t, err,
+		`relukko: RELUKKO_BASE_URL "nonsense": it must begin with http:// or https://`)
 
 	t.Setenv(envBaseURL, "")
 	t.Setenv(envAPIKey, testKey+"\n")
@@ -265,11 +271,13 @@ func TestTrustMode(t *testing.T) {
 	t.Setenv(envTrust, "yes")
 	t.Setenv("REQUESTS_CA_BUNDLE", "/nowhere")
 	var log bytes.Buffer
-	c, err := FromEnv(WithLogger(slog.New(slog.NewTextHandler(&log, nil))), WithHTTPClient(&http.Client{Transport: forbidden{t}}))
+	c, err := FromEnv(WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
+		WithHTTPClient(&http.Client{Transport: forbidden{t}}))
 	require.NoError(t, err)
 	require.True(t, c.Trusted())
-	const want = `{"id":"00000000-0000-0000-0000-000000000000","lock_name":"WE TRUST YOU","creator":"Dummy Dummy","ip":"0.0.0.0",` +
-		`"expires_at":"1970-01-01T00:00:00Z","created_at":"1970-01-01T00:00:00Z","updated_at":"1970-01-01T00:00:00Z"}`
+	const want = `{"id":"00000000-0000-0000-0000-000000000000","lock_name":"WE TRUST YOU",` +
+		`"creator":"Dummy Dummy","ip":"0.0.0.0","expires_at":"1970-01-01T00:00:00Z",` +
+		`"created_at":"1970-01-01T00:00:00Z","updated_at":"1970-01-01T00:00:00Z"}`
 	same := func(l Lock, err error) {
 		t.Helper()
 		require.NoError(t, err)

@@ -47,7 +47,8 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	c.watches.close()
 	c.transport().close()
 	if len(left) > 0 {
-		c.closeErr = fmt.Errorf("relukko: closed with %d unfinished: %s", len(left), strings.Join(left, "; "))
+		c.closeErr = fmt.Errorf("relukko: closed with %d unfinished: %s",
+			len(left), strings.Join(left, "; "))
 	}
 	c.giveUp() // patience has served
 	close(c.closed)

@@ -157,7 +157,8 @@ func TestCloseEndsDials(t *testing.T) {
 	c, err := New("http://backend", testKey)
 	require.NoError(t, err)
 	dialing, ended := make(chan struct{}), make(chan struct{})
-	c.transport().client.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+	c.transport().client.Transport.(*http.Transport).DialContext = func(ctx context.Context, _,
+		_ string) (net.Conn, error) {
 		close(dialing)
 		<-ctx.Done()
 		close(ended)

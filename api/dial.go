@@ -8,12 +8,18 @@ import (
 	"time"
 )
 
-// stagger is how long a connection to one address has to itself before the next
-// address is tried beside it (RFC 8305).
-const stagger = 250 * time.Millisecond
+const (
+	// dialTime is longer than an attempt: a connection that comes late serves
+	// the next one.
+	dialTime = 30 * time.Second
 
-// dialer connects to a name's addresses beside each other, so that one which
-// does not answer costs a quarter of a second and not all the time there is.
+	// stagger is how long a connection to one address has to itself before the
+	// next address is tried beside it (RFC 8305).
+	stagger = 250 * time.Millisecond
+)
+
+// dialer connects to a name's addresses in parallel, so that one which does not
+// answer costs a quarter of a second and not all the time there is.
 type dialer struct {
 	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	connect func(ctx context.Context, network, address string) (net.Conn, error)

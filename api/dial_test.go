@@ -99,14 +99,19 @@ func TestDialing(t *testing.T) {
 		{"one", four[:1], map[string]time.Duration{"10.0.0.1": 5 * ms}, nil, four[:1], 5 * ms, ""},
 		{"the families take turns", four, map[string]time.Duration{"fd00::2": 5 * ms}, nil,
 			[]string{"10.0.0.1", "fd00::1", "10.0.0.2", "fd00::2"}, 755 * ms, ""},
-		{"the first is dark", four[:2], map[string]time.Duration{"10.0.0.2": 5 * ms}, nil, four[:2], 255 * ms, ""},
-		{"the first is slow", four[:2], map[string]time.Duration{"10.0.0.1": 300 * ms, "10.0.0.2": 100 * ms}, nil,
+		{"the first is dark", four[:2], map[string]time.Duration{"10.0.0.2": 5 * ms}, nil, four[:2],
+			255 * ms, ""},
+		{"the first is slow", four[:2], map[string]time.Duration{"10.0.0.1": 300 * ms,
+			"10.0.0.2": 100 * ms}, nil,
 			four[:2], 300 * ms, ""},
-		{"the second is faster", four[:2], map[string]time.Duration{"10.0.0.1": 400 * ms, "10.0.0.2": 100 * ms}, nil,
+		{"the second is faster", four[:2], map[string]time.Duration{"10.0.0.1": 400 * ms,
+			"10.0.0.2": 100 * ms}, nil,
 			four[:2], 350 * ms, ""},
-		{"both get through, deaf", four[:2], map[string]time.Duration{"10.0.0.1": 400 * ms, "10.0.0.2": 100 * ms}, nil,
+		{"both get through, deaf", four[:2], map[string]time.Duration{"10.0.0.1": 400 * ms,
+			"10.0.0.2": 100 * ms}, nil,
 			four[:2], 400 * ms, ""},
-		{"the first refuses", four[:2], map[string]time.Duration{"10.0.0.1": 5 * ms, "10.0.0.2": 5 * ms},
+		{"the first refuses", four[:2], map[string]time.Duration{"10.0.0.1": 5 * ms,
+			"10.0.0.2": 5 * ms},
 			four[:1], four[:2], 10 * ms, ""},
 		{"all refuse", four[:2], map[string]time.Duration{"10.0.0.1": 5 * ms, "10.0.0.2": 5 * ms},
 			four[:2], four[:2], 10 * ms, "10.0.0.1 refuses"},
@@ -181,7 +186,8 @@ func TestANameWithADarkAddress(t *testing.T) {
 	c := client(t, url)
 	d := newDialer()
 	d.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
-		return []netip.Addr{netip.MustParseAddr("10.255.255.1"), netip.MustParseAddr("127.0.0.1")}, nil
+		return []netip.Addr{netip.MustParseAddr("10.255.255.1"), netip.MustParseAddr("127.0.0.1")},
+			nil
 	}
 	connect := d.connect
 	d.connect = func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -14,6 +14,8 @@ import (
 	"time"
 )
 
+const maxMessage = 256 // bytes of a message that end up in an error
+
 // What a failed call was, by kind.
 var (
 	// ErrGone: there is no such lock any more, as the backend itself said; or,
@@ -22,7 +24,7 @@ var (
 	// ErrHeld: another client holds the name.
 	ErrHeld = errors.New("relukko: the lock is held")
 	// ErrRefused: the request or the API key is wrong, as the backend itself
-	// said; the same request will not succeed later.
+	// said. The same request will not succeed later.
 	ErrRefused = errors.New("relukko: refused")
 	// ErrClosed: the client is closed, or is closing.
 	ErrClosed = errors.New("relukko: client closed")
@@ -51,7 +53,8 @@ type Error struct {
 	// that is not the backend's, and says nothing about locks and keys.
 	Own bool
 
-	// RetryAfter is how long the backend asked to be left alone; 0 where it did not ask.
+	// RetryAfter is how long the backend asked to wait before the next request; 0
+	// where it did not ask.
 	RetryAfter time.Duration
 
 	// MaybeDone: this same call may already have done what was asked. An earlier
@@ -139,7 +142,8 @@ func transientStatus(status int) bool {
 // failedStatus reports whether the request may or may not have been carried out.
 func failedStatus(status int) bool {
 	switch status {
-	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
 	return false
@@ -180,17 +184,31 @@ func over(ctx context.Context) error {
 	return err
 }
 
-// after adds to err, as text only, what had gone wrong before.
-func after(err, last error) error {
-	text := last.Error()
-	switch last := last.(type) {
+// LastAttempt returns how the last attempt of a call failed when the end of its
+// context ended the call after that; nil where no attempt had failed. errors.Is
+// does not find it in err.
+func LastAttempt(err error) error {
+	if e, ok := errors.AsType[*endedError](err); ok {
+		return e.last
+	}
+	return nil
+}
+
+// endedError is the end of a context after an attempt had failed with last.
+type endedError struct{ err, last error }
+
+func (e *endedError) Error() string {
+	text := e.last.Error()
+	switch last := e.last.(type) {
 	case *failure:
 		text = last.err.Error()
 	case *Error:
 		text = last.answer()
 	}
-	return fmt.Errorf("%w (before that: %s)", err, text)
+	return fmt.Sprintf("%v (before that: %s)", e.err, text)
 }
+
+func (e *endedError) Unwrap() error { return e.err }
 
 // attemptTimeout is one attempt that took too long. It is no
 // context.DeadlineExceeded, which would be the caller's own.
@@ -239,7 +257,7 @@ func explain(err error) error {
 		return fmt.Errorf("the connection ended before an answer came: %w", err)
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return fmt.Errorf("the other side does not speak TLS (http:// instead of https://?): %w", err)
+		return fmt.Errorf("the other side does not speak TLS (is it http://?): %w", err)
 	}
 	if remedy := remedy(err); remedy != "" {
 		return fmt.Errorf("%w (%s)", err, remedy)
@@ -255,7 +273,8 @@ func remedy(err error) string {
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return "the base URL must name the backend as its certificate does"
 	}
-	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
+	if ok && invalid.Reason == x509.Expired {
 		return "the backend needs a new certificate, or this machine's clock is wrong"
 	}
 	return ""

@@ -53,8 +53,11 @@ func TestFailuresAreToldApart(t *testing.T) {
 			defer l.Close()
 			return "http://" + l.Addr().String()
 		}, nil, 0, transient | notSent, "connection refused"},
-		{"no such host", func(*testing.T) string { return "http://backend" }, []Option{WithHTTPClient(dialing(t, func(context.Context) (net.Conn, error) {
-			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "backend"}}
+		{"no such host", func(*testing.T) string {
+			return "http://backend"
+		}, []Option{WithHTTPClient(dialing(t, func(context.Context) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host",
+				Name: "backend"}}
 		}))}, 0, transient | notSent, "no such host"},
 		{"reset within the request", func(t *testing.T) string {
 			return raw(t, func(conn net.Conn) {
@@ -62,12 +65,20 @@ func TestFailuresAreToldApart(t *testing.T) {
 				conn.(*net.TCPConn).SetLinger(0)
 			})
 		}, nil, 0, transient, ""},
-		{"closed after the request was read", afterRequest(""), nil, 0, transient, "the connection ended before an answer came: EOF"},
+		{"closed after the request was read", afterRequest(""), nil, 0, transient,
+			"the connection ended before an answer came: EOF"},
 		{"headers cut", afterRequest("HTTP/1.1 200 OK\r\nContent-Le"), nil, 0, transient, "broken"},
-		{"body cut", afterRequest("HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n" + testLock[:50]), nil, 0, transient, "the answer (200) broke off: unexpected EOF"},
-		{"chunked body cut", afterRequest("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{\"id\""), nil, 0, transient, "broke off"},
-		{"error body of a 404 cut", afterRequest("HTTP/1.1 404 Not Found\r\nContent-Length: 300\r\n\r\n" + goneBody), nil, 0, transient, "the answer (404) broke off"},
-		{"error body of a 409 cut", afterRequest("HTTP/1.1 409 Conflict\r\nContent-Length: 300\r\n\r\nno"), nil, 409, notSent | held, "409 Conflict: no"},
+		{"body cut", afterRequest("HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n" + testLock[:50]),
+			nil, 0, transient, "the answer (200) broke off: unexpected EOF"},
+		{"chunked body cut", afterRequest(
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{\"id\""), nil, 0,
+			transient, "broke off"},
+		{"error body of a 404 cut",
+			afterRequest("HTTP/1.1 404 Not Found\r\nContent-Length: 300\r\n\r\n" + goneBody), nil,
+			0, transient, "the answer (404) broke off"},
+		{"error body of a 409 cut",
+			afterRequest("HTTP/1.1 409 Conflict\r\nContent-Length: 300\r\n\r\nno"), nil, 409,
+			notSent | held, "409 Conflict: no"},
 		{"not HTTP", afterRequest("220 mail ready\r\n"), nil, 0, transient, "malformed"},
 		{"TLS, unknown CA", func(t *testing.T) string {
 			s := httptest.NewUnstartedServer(answer(200, testLock))
@@ -80,24 +91,34 @@ func TestFailuresAreToldApart(t *testing.T) {
 			return strings.Replace(serve(t, answer(200, testLock)), "http:", "https:", 1)
 		}, nil, 0, transient | notSent, "does not speak TLS"},
 		{"TLS, closed in the handshake", func(t *testing.T) string {
-			return strings.Replace(raw(t, func(conn net.Conn) { conn.Read(make([]byte, 10)) }), "http:", "https:", 1)
+			return strings.Replace(raw(t, func(conn net.Conn) {
+				conn.Read(make([]byte, 10))
+			}), "http:", "https:", 1)
 		}, nil, 0, transient | notSent, ""},
-		{"400", answers(400, `{"status":400,"message":"lock_name is too long"}`), nil, 400, notSent | refused, "400 Bad Request: lock_name is too long"},
+		{"400", answers(400, `{"status":400,"message":"lock_name is too long"}`), nil, 400,
+			notSent | refused, "400 Bad Request: lock_name is too long"},
 		{"400 of a proxy", answers(400, "<html>400</html>"), nil, 400, notSent, "400 Bad Request"},
 		{"401", answers(401, ""), nil, 401, notSent, "401 Unauthorized"},
-		{"401 of its own", answers(401, `{"status":401,"message":"no key"}`), nil, 401, notSent | refused, "no key"},
+		{"401 of its own", answers(401, `{"status":401,"message":"no key"}`), nil, 401,
+			notSent | refused, "no key"},
 		{"403", answers(403, "wrong key"), nil, 403, notSent, "wrong key"},
-		{"403 of its own", answers(403, `{"status":403,"message":"wrong key"}`), nil, 403, notSent | refused, "wrong key"},
+		{"403 of its own", answers(403, `{"status":403,"message":"wrong key"}`), nil, 403,
+			notSent | refused, "wrong key"},
 		{"404", answers(404, goneBody), nil, 404, notSent | gone, "no such lock"},
-		{"404 in another form", answers(404, `{"message":"x","status":4.04e2}`), nil, 404, notSent | gone, ""},
+		{"404 in another form", answers(404, `{"message":"x","status":4.04e2}`), nil, 404,
+			notSent | gone, ""},
 		{"404 that says 422", answers(404, `{"message":"x","status":422}`), nil, 404, notSent, ""},
 		{"422", answers(422, `{"status":422,"message":"gone"}`), nil, 422, notSent | gone, ""},
 		{"404 of a proxy", answers(404, "<html>404</html>"), nil, 404, notSent, "<html>404</html>"},
 		{"404 empty", answers(404, ""), nil, 404, notSent, "404 Not Found"},
-		{"404 with a third member", answers(404, `{"status":404,"message":"x","path":"/"}`), nil, 404, notSent, ""},
-		{"404 with a status as text", answers(404, `{"status":"404","message":"x"}`), nil, 404, notSent, ""},
-		{"404 with another status", answers(404, `{"status":500,"message":"x"}`), nil, 404, notSent, ""},
-		{"404 without a message", answers(404, `{"status":404,"message":null}`), nil, 404, notSent, ""},
+		{"404 with a third member", answers(404, `{"status":404,"message":"x","path":"/"}`), nil,
+			404, notSent, ""},
+		{"404 with a status as text", answers(404, `{"status":"404","message":"x"}`), nil, 404,
+			notSent, ""},
+		{"404 with another status", answers(404, `{"status":500,"message":"x"}`), nil, 404, notSent,
+			""},
+		{"404 without a message", answers(404, `{"status":404,"message":null}`), nil, 404, notSent,
+			""},
 		{"404 in a list", answers(404, `[`+goneBody+`]`), nil, 404, notSent, ""},
 		{"410", answers(410, ""), nil, 410, notSent, ""},
 		{"409", answers(409, `{"status":409,"message":"held"}`), nil, 409, notSent | held, "held"},
@@ -108,16 +129,22 @@ func TestFailuresAreToldApart(t *testing.T) {
 		{"502", answers(502, "<html>"), nil, 502, transient, "<html>"},
 		{"503", answers(503, ""), nil, 503, transient, ""},
 		{"504", answers(504, ""), nil, 504, transient, ""},
-		{"301", answers(301, "", "Location", "https://u:pw@other/?a=b"), nil, 301, no, "https://other/?a=b"},
+		{"301", answers(301, "", "Location", "https://u:pw@other/?a=b"), nil, 301, no,
+			"https://other/?a=b"},
 		{"307 to itself", answers(307, "", "Location", "/login"), nil, 307, no, "/login"},
 		{"302 to nowhere", answers(302, "", "Location", ":%%"), nil, 302, no, "redirects"},
 		{"304", answers(304, ""), nil, 304, no, "redirects"},
-		{"101", afterRequest("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"), nil, 101, no, "another protocol"},
-		{"200 with HTML", answers(200, "<html>"), nil, 200, no, "the answer is not a lock: it is not JSON"},
+		{"101", afterRequest(
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"), nil,
+			101, no, "another protocol"},
+		{"200 with HTML", answers(200, "<html>"), nil, 200, no,
+			"the answer is not a lock: it is not JSON"},
 		{"200 empty", answers(200, ""), nil, 200, no, "the answer is not a lock: it is empty"},
 		{"204", answers(204, ""), nil, 204, no, "empty"},
-		{"200 with another lock", answers(200, strings.Replace(testLock, "950d", "950e", 1)), nil, 200, no, "another lock"},
-		{"200 with an error", answers(200, goneBody), nil, 200, no, "its id is not a UUID: missing"},
+		{"200 with another lock", answers(200, strings.Replace(testLock, "950d", "950e", 1)), nil,
+			200, no, "another lock"},
+		{"200 with an error", answers(200, goneBody), nil, 200, no,
+			"its id is not a UUID: missing"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,7 +153,8 @@ func TestFailuresAreToldApart(t *testing.T) {
 			_, err := c.AddToExpiry(t.Context(), testID, time.Second)
 			require.Error(t, err)
 			require.ErrorContains(t, err, tt.says)
-			require.True(t, strings.HasPrefix(err.Error(), "relukko: add to expiry of lock "+testID+": "), err.Error())
+			require.True(t, strings.HasPrefix(err.Error(),
+				"relukko: add to expiry of lock "+testID+": "), err.Error())
 			e, ok := errors.AsType[*Error](err)
 			require.Equal(t, tt.status != 0, ok)
 			if ok {
@@ -136,8 +164,10 @@ func TestFailuresAreToldApart(t *testing.T) {
 			}
 			got := no
 			for flag, is := range map[int]bool{
-				transient: Transient(err), notSent: NoEffect(err), gone: errors.Is(err, ErrGone), held: errors.Is(err, ErrHeld),
-				refused: errors.Is(err, ErrRefused), canceled: errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded),
+				transient: Transient(err), notSent: NoEffect(err), gone: errors.Is(err, ErrGone),
+				held:    errors.Is(err, ErrHeld),
+				refused: errors.Is(err, ErrRefused), canceled: errors.Is(err, context.Canceled) ||
+					errors.Is(err, context.DeadlineExceeded),
 			} {
 				if is {
 					got |= flag
@@ -150,7 +180,10 @@ func TestFailuresAreToldApart(t *testing.T) {
 
 // dialing connects by dial. What it has under way in the end is ended.
 func dialing(t *testing.T, dial func(context.Context) (net.Conn, error)) *http.Client {
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
+	transport := new(http.Transport)
+	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dial(ctx)
+	}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
@@ -197,7 +230,8 @@ func TestMaybeDone(t *testing.T) {
 		{"after a 500", []http.HandlerFunc{answer(500, ""), answer(404, goneBody)}, true},
 		{"after a 503", []http.HandlerFunc{answer(503, ""), answer(404, goneBody)}, true},
 		{"after a 429", []http.HandlerFunc{answer(429, ""), answer(404, goneBody)}, false},
-		{"after a 500 and a 429", []http.HandlerFunc{answer(500, ""), answer(429, ""), answer(403, "")}, true},
+		{"after a 500 and a 429", []http.HandlerFunc{answer(500, ""), answer(429, ""),
+			answer(403, "")}, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -307,6 +341,9 @@ type repeating struct{ next http.RoundTripper }
 func (r repeating) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := r.next.RoundTrip(req)
 	if err != nil && req.Context().Err() == nil {
+		if req.GetBody != nil {
+			req.Body, _ = req.GetBody()
+		}
 		resp, err = r.next.RoundTrip(req)
 	}
 	return resp, err
@@ -319,28 +356,53 @@ func (r repeating) CloseIdleConnections() { r.next.(*http.Transport).CloseIdleCo
 // out, whatever its last answer says.
 func TestRequestsThatWereRepeated(t *testing.T) {
 	cut := func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }
-	transport := &http.Transport{DisableKeepAlives: true}
-	through := WithHTTPClient(&http.Client{Transport: repeating{transport}})
+	traced := repeating{&http.Transport{DisableKeepAlives: true}}
 	held := answer(409, `{"status":409,"message":"held"}`)
-	for _, first := range []http.HandlerFunc{cut, answer(404, goneBody)} {
-		s := &script{handlers: []http.HandlerFunc{first, answer(404, goneBody)}}
-		_, err := client(t, serve(t, s.serve), through).Delete(t.Context(), testID)
-		require.ErrorIs(t, err, ErrGone)
-		e, _ := errors.AsType[*Error](err)
-		require.True(t, e.MaybeDone)
-		require.False(t, NoEffect(err))
+	for _, c := range []struct {
+		name      string
+		transport http.RoundTripper
+		first     http.HandlerFunc // nil: none
+		maybeDone bool
+	}{
+		{"by a wrapper", traced, cut, true},
+		{"not by a wrapper", traced, nil, false},
+		{"unseen", untraced{traced.next}, nil, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			through := WithHTTPClient(&http.Client{Transport: c.transport})
+			url := func(last http.HandlerFunc) string {
+				s := &script{handlers: []http.HandlerFunc{last}}
+				if c.first != nil {
+					s.handlers = []http.HandlerFunc{c.first, last}
+				}
+				return serve(t, s.serve)
+			}
+			_, err := client(t, url(answer(404, goneBody)), through).Delete(t.Context(), testID)
+			require.ErrorIs(t, err, ErrGone)
+			e, _ := errors.AsType[*Error](err)
+			require.Equal(t, c.maybeDone, e.MaybeDone)
+			require.Equal(t, !c.maybeDone, NoEffect(err))
 
-		s = &script{handlers: []http.HandlerFunc{first, held}}
-		s.handlers[0] = held
-		_, err = client(t, serve(t, s.serve), through).Create(t.Context(), testName, "")
-		require.ErrorIs(t, err, ErrHeld)
-		require.False(t, NoEffect(err))
+			_, err = client(t, url(held), through).Create(t.Context(), testName, "")
+			require.ErrorIs(t, err, ErrHeld)
+			require.Equal(t, !c.maybeDone, NoEffect(err))
+
+			_, err = client(t, "http://127.0.0.1:1", through).Create(t.Context(), testName, "")
+			require.True(t, Transient(err))
+			require.Equal(t, c.transport == traced, NoEffect(err))
+			_, err = client(t, "http://127.0.0.1:1", through).Create(t.Context(), "", "")
+			require.True(t, NoEffect(err), "nothing was handed to it")
+		})
 	}
-	_, err := client(t, "http://127.0.0.1:1", through).Create(t.Context(), testName, "")
-	require.True(t, Transient(err))
-	require.False(t, NoEffect(err), "nobody knows how often it dialed")
-	_, err = client(t, "http://127.0.0.1:1", through).Create(t.Context(), "", "")
-	require.True(t, NoEffect(err), "nothing was handed to it")
+}
+
+// untraced is a RoundTripper that tells of no connections.
+type untraced struct{ next http.RoundTripper }
+
+func (u untraced) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	context.AfterFunc(req.Context(), cancel)
+	return u.next.RoundTrip(req.WithContext(ctx))
 }
 
 // net/http itself repeats a request when a kept connection turns out closed.

@@ -50,14 +50,17 @@ func FuzzErrorBody(f *testing.F) {
 
 // A base URL that is accepted leads to requests of that host, below that path.
 func FuzzBaseURL(f *testing.F) {
-	for _, s := range []string{"http://localhost:3000", "https://u:p@ci.example/relukko/", "http://[::1]/a%2Fb/", "http://h?x", "//h", "http://h:99999", "http://a@b@c", "http://h/%zz", "http://h/../.."} {
+	for _, s := range []string{"http://localhost:3000", "https://u:p@ci.example/relukko/",
+		"http://[::1]/a%2Fb/", "http://h?x", "//h", "http://h:99999", "http://a@b@c",
+		"http://h/%zz", "http://h/../.."} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		base, err := parseBase(s)
 		if err != nil {
 			require.Less(t, len(err.Error()), 2*maxMessage+100)
-			if _, password, ok := strings.Cut(s, ":"); ok && strings.Contains(s, "@") && len(password) > 8 {
+			if _, password, ok := strings.Cut(s, ":"); ok && strings.Contains(s, "@") &&
+				len(password) > 8 {
 				require.NotContains(t, err.Error(), password)
 			}
 			return

@@ -34,22 +34,27 @@ func (w within) RoundTrip(r *http.Request) (*http.Response, error) {
 func FuzzRoundTrip(f *testing.F) {
 	f.Add("robot-arm-1", "bench-7 #k3v5x2m4q7ab", int64(60e9), int64(0))
 	f.Add("a \"name\" \\ with / <everything> & \u2028\u00e4\U0001f916", "", int64(1), int64(-1))
-	f.Add(strings.Repeat("x", 255), strings.Repeat("y", 256), int64(math.MaxInt64), int64(math.MinInt64))
+	f.Add(strings.Repeat("x", 255), strings.Repeat("y", 256), int64(math.MaxInt64),
+		int64(math.MinInt64))
 	f.Add(strings.Repeat("x", 256), "c", int64(1500), int64(999))
 	f.Add("bad \xff", "bad \x00", int64(3_155_760_001e9), int64(-9_000_000_000e9))
 	f.Add("leg", "yy\xdcyy", int64(1), int64(1))
 	f.Add("\u0085", "\u2028", int64(-5), int64(5))
 	backend := server.New(memstore.New(), server.WithAPIKeys("key"))
-	c, err := api.New("http://backend", "key", api.WithHTTPClient(&http.Client{Transport: within{backend}}), api.WithoutWatch())
+	c, err := api.New("http://backend", "key",
+		api.WithHTTPClient(&http.Client{Transport: within{backend}}), api.WithoutWatch())
 	require.NoError(f, err)
 	f.Cleanup(func() {
 		require.NoError(f, c.Shutdown(context.Background()))
 		require.NoError(f, backend.Shutdown(context.Background()))
 	})
 	f.Fuzz(func(t *testing.T, name, creator string, lease, expires int64) {
-		plain := func(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl) }
+		plain := func(s string) bool {
+			return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+		}
 		l, err := c.Create(t.Context(), name, creator)
-		fits := plain(name) && 1 <= len(name) && len(name) <= 255 && plain(creator) && len(creator) <= 1024
+		fits := plain(name) && 1 <= len(name) && len(name) <= 255 && plain(creator) &&
+			len(creator) <= 1024
 		require.Equal(t, fits, err == nil, "%q %q: %v", name, creator, err)
 		if err != nil {
 			if _, ok := errors.AsType[*api.Error](err); ok {
@@ -87,7 +92,8 @@ func FuzzRoundTrip(f *testing.F) {
 		kept, err := c.KeepAlive(t.Context(), l.ID, time.Duration(lease))
 		if e, ok := errors.AsType[*api.Error](err); ok {
 			require.Equal(t, 400, e.Status)
-			require.Greater(t, math.Abs(time.Duration(lease).Seconds()), 100*365*24*time.Hour.Seconds())
+			require.Greater(t, math.Abs(time.Duration(lease).Seconds()),
+				100*365*24*time.Hour.Seconds())
 		}
 		if err == nil && lease > 0 {
 			off := kept.ExpiresAt.Sub(kept.UpdatedAt) - time.Duration(lease)

@@ -49,13 +49,19 @@ func TestHostileAnswers(t *testing.T) {
 		{"endless status line", forever("HTTP/1.1 200 ", "OK"), "exceeded"},
 		{"endless early answers", forever("", "HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n"), ""},
 		{"endless body", forever("HTTP/1.1 200 OK\r\n\r\n", testLock), "too long"},
-		{"endless chunks", forever("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk), "too long"},
+		{"endless chunks", forever("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk),
+			"too long"},
 		{"endless space", forever("HTTP/1.1 200 OK\r\n\r\n", "    "), "too long"},
 		{"endless error", forever("HTTP/1.1 418 Tea\r\n\r\n", "tea"), "418"},
 		{"endless 404", forever("HTTP/1.1 404 Not Found\r\n\r\n", goneBody), "404"},
-		{"an announced petabyte", forever("HTTP/1.1 200 OK\r\nContent-Length: 1125899906842624\r\n\r\n", "{"), "too long"},
-		{"endless trailers", forever("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n0\r\n", "A: a\r\n"), ""},
-		{"endless chunk extension", forever("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", "aaaa"), ""},
+		{"an announced petabyte",
+			forever("HTTP/1.1 200 OK\r\nContent-Length: 1125899906842624\r\n\r\n", "{"),
+			"too long"},
+		{"endless trailers", forever(
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n0\r\n", "A: a\r\n"),
+			""},
+		{"endless chunk extension",
+			forever("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", "aaaa"), ""},
 		{"40 MB", forever("HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\n", " "), "too long"},
 	}
 	for _, tt := range tests {
@@ -84,7 +90,8 @@ func TestPackedAnswers(t *testing.T) {
 	url := serve(t, answer(200, packed.String(), "Content-Encoding", "gzip"))
 	_, err := client(t, url).Get(t.Context(), testID)
 	require.ErrorContains(t, err, "not JSON", "our own asks for nothing packed")
-	c := client(t, url, WithHTTPClient(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}))
+	transport := &http.Transport{DisableKeepAlives: true}
+	c := client(t, url, WithHTTPClient(&http.Client{Transport: transport}))
 	before := allocated()
 	_, err = c.Get(t.Context(), testID)
 	require.ErrorContains(t, err, "too long")
@@ -125,9 +132,13 @@ func TestLargeLists(t *testing.T) {
 // An answer that is cut at any byte is an error, and a create or delete that
 // was cut is never taken for one that was not sent.
 func TestAnswersCutAtEachByte(t *testing.T) {
-	whole := "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nRelukko-Wait: 30\r\nContent-Length: " + fmt.Sprint(len(testLock)) + "\r\n\r\n" + testLock
-	chunked := fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(testLock), testLock)
-	conflict := fmt.Sprintf("HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%s", len(goneBody), goneBody)
+	whole := "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n" +
+		"Relukko-Wait: 30\r\nContent-Length: " + fmt.Sprint(len(testLock)) + "\r\n\r\n" + testLock
+	chunked := fmt.Sprintf(
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n",
+		len(testLock), testLock)
+	conflict := fmt.Sprintf("HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%s", len(goneBody),
+		goneBody)
 	for _, full := range []string{whole, chunked, conflict} {
 		var cut int
 		c := client(t, raw(t, func(conn net.Conn) {
@@ -158,7 +169,9 @@ func TestHostileFrames(t *testing.T) {
 		mu.Lock()
 		handshakes++
 		mu.Unlock()
-		_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n",
+		_, err = fmt.Fprintf(conn,
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+
+				"Upgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n",
 			acceptKey(req.Header.Get("Sec-WebSocket-Key")))
 		return err
 	}
@@ -196,7 +209,8 @@ func TestHostileFrames(t *testing.T) {
 				return
 			}
 			message := `{"deleted":true}`
-			piece := strings.Repeat("\x81"+string(rune(len(message)))+message+"\x89\x00\x01\x00\x80\x00", 100)
+			frames := "\x81" + string(rune(len(message))) + message + "\x89\x00\x01\x00\x80\x00"
+			piece := strings.Repeat(frames, 100)
 			var err error
 			for err == nil {
 				_, err = io.WriteString(conn, piece)

@@ -71,14 +71,10 @@ func (ks *keys) set(key string) *credentials {
 // change reports whether there may be other keys than the present one.
 func (ks *keys) change() bool { return ks.ask != nil }
 
-// get returns the credentials for k. Where refused is not nil they are others,
+// get returns the credentials to use. Where refused is not nil they are others,
 // or the error is errSameKey.
-func (ks *keys) get(ctx context.Context, k *call, refused *credentials) (*credentials, error) {
-	now := ks.now.Load()
-	switch {
-	case k.kind == isHealth:
-		return ks.none, nil
-	case now != nil && refused == nil:
+func (ks *keys) get(ctx context.Context, refused *credentials) (*credentials, error) {
+	if now := ks.now.Load(); now != nil && refused == nil {
 		return now, nil
 	}
 	got, err := ks.renew(ctx, refused)

@@ -153,7 +153,9 @@ func TestKeyFuncsThatFail(t *testing.T) {
 	require.ErrorIs(t, err, l.err)
 	require.True(t, Transient(err))
 	require.True(t, NoEffect(err))
-	time.AfterFunc(100*time.Millisecond, func() { l.set(func() { l.key, l.err = "next-key", nil }) })
+	time.AfterFunc(100*time.Millisecond, func() {
+		l.set(func() { l.key, l.err = "next-key", nil })
+	})
 	_, err = c.Delete(t.Context(), testID)
 	require.NoError(t, err)
 }
@@ -214,7 +216,8 @@ func TestChangedKeysStaySecret(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	n := 0
 	c := client(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
-		answer(403, `{"status":403,"message":"key-number-1, key-number-12 and `+r.Header.Get("X-Api-Key")+`"}`)(w, r)
+		said := "key-number-1, key-number-12 and " + r.Header.Get("X-Api-Key")
+		answer(403, `{"status":403,"message":"`+said+`"}`)(w, r)
 	}), WithLogger(logger), WithoutWatch(), WithAPIKeyFunc(func() (string, error) {
 		n++
 		return "key-number-" + strconv.Itoa(n), nil

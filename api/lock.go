@@ -13,7 +13,7 @@ type Lock struct {
 	ID        string    `json:"id"` // a UUID in lower case, never used again
 	Name      string    `json:"lock_name"`
 	Creator   string    `json:"creator"` // "" where it has none
-	IP        string    `json:"ip"`      // the creator's, as the backend saw it; "" where it does not say
+	IP        string    `json:"ip"`      // the creator's, as the backend saw it; "": not said
 	ExpiresAt time.Time `json:"expires_at"`
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`

@@ -18,21 +18,24 @@ var (
 	errName    = errors.New("a lock's name is valid UTF-8 and not empty")
 	errCreator = errors.New("a creator is valid UTF-8")
 	errID      = errors.New("a lock's id is a UUID")
-	errMark    = errors.New("a mark is 12 letters a to z and digits 2 to 7")
+	errMark    = errors.New("a mark is 12 letters a to z and digits")
 )
 
 func validName(name string) bool { return name != "" && utf8.ValidString(name) }
 
-// Create asks for the lock name, once: the request is never repeated, neither
-// here nor by net/http once a byte of it was written. creator says who asks;
-// "" for nobody. On success the lock is new, lives for 10 minutes (60 s where
-// it came from a queue) unless it is kept alive, and is the caller's to delete.
+// Create creates the lock name, in one attempt: the request is never repeated,
+// neither here nor by net/http once a byte of it was written. creator says who
+// asks; "" for nobody. On success the lock is new, expires after 10 minutes
+// (60 s where it came from a queue) unless it is kept alive, and is the caller's
+// to delete.
 //
 // The error is [ErrHeld] when another client holds the name, with the holder in
 // [Error].Holder where the backend says. After an error for which [NoEffect] is
 // false the lock may exist all the same: look for it by its name and creator
 // or, when creator ends in a mark, see [Client.CallOff].
-func (c *Client) Create(ctx context.Context, name, creator string, opts ...CallOption) (Lock, error) {
+func (c *Client) Create(
+	ctx context.Context, name, creator string, opts ...CallOption,
+) (Lock, error) {
 	k := &call{
 		verb: "create lock", name: name, kind: isCreate, method: http.MethodPost, once: true,
 	}
@@ -60,8 +63,8 @@ func (c *Client) Get(ctx context.Context, id string, opts ...CallOption) (Lock, 
 	return c.one(ctx, &call{verb: "get lock", method: http.MethodGet}, id, opts)
 }
 
-// List returns all locks, in the backend's order. Locks that have expired stay
-// in it until the backend sweeps them. No locks: an empty slice, not nil.
+// List returns all locks, in the backend's order, also those that have expired
+// and that the backend has not swept yet. Without locks it is empty, not nil.
 func (c *Client) List(ctx context.Context, opts ...CallOption) ([]Lock, error) {
 	k := &call{verb: "list locks", kind: isList, method: http.MethodGet}
 	k.apply(opts)
@@ -72,8 +75,8 @@ func (c *Client) List(ctx context.Context, opts ...CallOption) ([]Lock, error) {
 }
 
 // Find returns the lock that holds name; [ErrGone] when there is none. Like the
-// locks of List it may have expired. A backend that cannot search sends all
-// locks, of which Find picks that one.
+// locks of List it may have expired. It costs as much as List where the backend
+// cannot search by name.
 func (c *Client) Find(ctx context.Context, name string, opts ...CallOption) (Lock, error) {
 	k := &call{verb: "find lock", name: name, kind: isList, method: http.MethodGet}
 	if !validName(name) {
@@ -98,7 +101,9 @@ type Update struct {
 
 // Update changes the lock id and returns it as it is then; [ErrGone] when
 // there is none. An expiry in the past ends the lock at the backend's next sweep.
-func (c *Client) Update(ctx context.Context, id string, u Update, opts ...CallOption) (Lock, error) {
+func (c *Client) Update(
+	ctx context.Context, id string, u Update, opts ...CallOption,
+) (Lock, error) {
 	k := &call{verb: "update lock", method: http.MethodPut}
 	if u.Creator != nil && !utf8.ValidString(*u.Creator) {
 		k.bad = errCreator
@@ -108,7 +113,7 @@ func (c *Client) Update(ctx context.Context, id string, u Update, opts ...CallOp
 			k.bad = fmt.Errorf("RFC 3339 has no year %d", y)
 		}
 	}
-	k.body = wire.AppendUpdate(k.buffer[:0], wire.Update{Creator: u.Creator, ExpiresAt: u.ExpiresAt})
+	k.body = wire.AppendUpdate(k.buffer[:0], wire.Update(u))
 	return c.one(ctx, k, id, opts)
 }
 
@@ -136,7 +141,8 @@ func (c *Client) AddToExpiry(
 	ctx context.Context, id string, d time.Duration, opts ...CallOption,
 ) (Lock, error) {
 	k := &call{
-		verb: "add to expiry of lock", path: "/add_to_expire_at", method: http.MethodPut, once: true,
+		verb: "add to expiry of lock", path: "/add_to_expire_at",
+		method: http.MethodPut, once: true,
 	}
 	return c.lengthen(ctx, k, id, d, opts)
 }
@@ -146,11 +152,10 @@ func (c *Client) Health(ctx context.Context) error {
 	return c.do(ctx, &call{verb: "pass the health check", kind: isHealth, method: http.MethodGet})
 }
 
-// CallOff withdraws the create whose creator ends in " #" and mark: it leaves
-// the backend's queue, the lock that it made is deleted, and if it arrives only
-// later it is refused. nil means that all this is so. A backend that cannot do
-// this gives an *[Error] (404 or 405, mostly). A mark is 12 letters a to z and
-// digits 2 to 7.
+// CallOff withdraws the create whose creator ends in " #" and mark, which is 12
+// letters a to z and digits. After nil the create is in no queue, the lock that
+// it made is deleted, and if it arrives only later it is refused. The answer of a
+// backend that cannot do this is an *[Error], mostly 404 or 405.
 func (c *Client) CallOff(ctx context.Context, mark string, opts ...CallOption) error {
 	k := &call{verb: "call off create", name: mark, kind: isCallOff, method: http.MethodDelete}
 	if !wire.ValidMark(mark) {

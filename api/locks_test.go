@@ -24,37 +24,77 @@ func TestRequests(t *testing.T) {
 		method, path, body    string
 		prefer, noContentType string
 	}{
-		{name: "create", do: func(c *Client) (Lock, error) { return c.Create(t.Context(), testName, "bench-7") },
-			method: "POST", path: "/relukko/v1/locks/", body: `{"lock_name":"robot-arm-1","creator":"bench-7"}`},
-		{name: "create for nobody", do: func(c *Client) (Lock, error) { return c.Create(t.Context(), testName, "") },
-			method: "POST", path: "/relukko/v1/locks/", body: `{"lock_name":"robot-arm-1","creator":null}`},
-		{name: "create, waiting", do: func(c *Client) (Lock, error) { return c.Create(t.Context(), testName, "", Wait(30*time.Second)) },
-			method: "POST", path: "/relukko/v1/locks/", body: `{"lock_name":"robot-arm-1","creator":null}`, prefer: "wait=30"},
-		{name: "create, waiting a little", do: func(c *Client) (Lock, error) { return c.Create(t.Context(), testName, "", Wait(1)) },
-			method: "POST", path: "/relukko/v1/locks/", body: `{"lock_name":"robot-arm-1","creator":null}`, prefer: "wait=1"},
-		{name: "create, waiting long", do: func(c *Client) (Lock, error) { return c.Create(t.Context(), testName, "", Wait(1<<63-1)) },
-			method: "POST", path: "/relukko/v1/locks/", body: `{"lock_name":"robot-arm-1","creator":null}`, prefer: "wait=30"},
-		{name: "create, waiting less than nothing", do: func(c *Client) (Lock, error) { return c.Create(t.Context(), testName, "", Wait(-1<<63)) },
-			method: "POST", path: "/relukko/v1/locks/", body: `{"lock_name":"robot-arm-1","creator":null}`},
-		{name: "get", do: func(c *Client) (Lock, error) { return c.Get(t.Context(), testID) }, method: "GET", path: one},
-		{name: "get in capitals", do: func(c *Client) (Lock, error) { return c.Get(t.Context(), strings.ToUpper(testID)) }, method: "GET", path: one},
-		{name: "delete", do: func(c *Client) (Lock, error) { return c.Delete(t.Context(), testID) }, method: "DELETE", path: one},
-		{name: "update", do: func(c *Client) (Lock, error) { return c.Update(t.Context(), testID, Update{}) },
+		{name: "create", do: func(c *Client) (Lock, error) {
+			return c.Create(t.Context(), testName, "bench-7")
+		},
+			method: "POST", path: "/relukko/v1/locks/",
+			body: `{"lock_name":"robot-arm-1","creator":"bench-7"}`},
+		{name: "create for nobody", do: func(c *Client) (Lock, error) {
+			return c.Create(t.Context(), testName, "")
+		},
+			method: "POST", path: "/relukko/v1/locks/",
+			body: `{"lock_name":"robot-arm-1","creator":null}`},
+		{name: "create, waiting", do: func(c *Client) (Lock, error) {
+			return c.Create(t.Context(), testName, "", Wait(30*time.Second))
+		},
+			method: "POST", path: "/relukko/v1/locks/",
+			body: `{"lock_name":"robot-arm-1","creator":null}`, prefer: "wait=30"},
+		{name: "create, waiting a little", do: func(c *Client) (Lock, error) {
+			return c.Create(t.Context(), testName, "", Wait(1))
+		},
+			method: "POST", path: "/relukko/v1/locks/",
+			body: `{"lock_name":"robot-arm-1","creator":null}`, prefer: "wait=1"},
+		{name: "create, waiting long", do: func(c *Client) (Lock, error) {
+			return c.Create(t.Context(), testName, "", Wait(1<<63-1))
+		},
+			method: "POST", path: "/relukko/v1/locks/",
+			body: `{"lock_name":"robot-arm-1","creator":null}`, prefer: "wait=30"},
+		{name: "create, waiting less than nothing", do: func(c *Client) (Lock, error) {
+			return c.Create(t.Context(), testName, "", Wait(-1<<63))
+		},
+			method: "POST", path: "/relukko/v1/locks/",
+			body: `{"lock_name":"robot-arm-1","creator":null}`},
+		{name: "get", do: func(c *Client) (Lock, error) {
+			return c.Get(t.Context(), testID)
+		}, method: "GET", path: one},
+		{name: "get in capitals", do: func(c *Client) (Lock, error) {
+			return c.Get(t.Context(), strings.ToUpper(testID))
+		}, method: "GET", path: one},
+		{name: "delete", do: func(c *Client) (Lock, error) {
+			return c.Delete(t.Context(), testID)
+		}, method: "DELETE", path: one},
+		{name: "update", do: func(c *Client) (Lock, error) {
+			return c.Update(t.Context(), testID, Update{})
+		},
 			method: "PUT", path: one, body: `{"creator":null,"expires_at":null}`},
-		{name: "update creator", do: func(c *Client) (Lock, error) { return c.Update(t.Context(), testID, Update{Creator: &me}) },
-			method: "PUT", path: one, body: `{"creator":"me \"\u0026 \u003cyou\u003e ä\n","expires_at":null}`},
+		{name: "update creator", do: func(c *Client) (Lock, error) {
+			return c.Update(t.Context(), testID, Update{Creator: &me})
+		},
+			method: "PUT", path: one,
+			body: `{"creator":"me \"\u0026 \u003cyou\u003e ä\n","expires_at":null}`},
 		{name: "update all", do: func(c *Client) (Lock, error) {
 			return c.Update(t.Context(), testID, Update{Creator: &nobody, ExpiresAt: &at})
-		}, method: "PUT", path: one, body: `{"creator":"","expires_at":"2099-12-31T12:34:56.789Z"}`},
-		{name: "keep alive", do: func(c *Client) (Lock, error) { return c.KeepAlive(t.Context(), testID, time.Minute) },
+		}, method: "PUT", path: one,
+			body: `{"creator":"","expires_at":"2099-12-31T12:34:56.789Z"}`},
+		{name: "keep alive", do: func(c *Client) (Lock, error) {
+			return c.KeepAlive(t.Context(), testID, time.Minute)
+		},
 			method: "PUT", path: one + "/keep_alive", body: `{"seconds":60}`},
-		{name: "keep alive as the backend does", do: func(c *Client) (Lock, error) { return c.KeepAlive(t.Context(), testID, 0) },
+		{name: "keep alive as the backend does", do: func(c *Client) (Lock, error) {
+			return c.KeepAlive(t.Context(), testID, 0)
+		},
 			method: "PUT", path: one + "/keep_alive", body: `{"seconds":300}`},
-		{name: "keep alive by fractions", do: func(c *Client) (Lock, error) { return c.KeepAlive(t.Context(), testID, 1500*time.Millisecond) },
+		{name: "keep alive by fractions", do: func(c *Client) (Lock, error) {
+			return c.KeepAlive(t.Context(), testID, 1500*time.Millisecond)
+		},
 			method: "PUT", path: one + "/keep_alive", body: `{"seconds":1.5}`},
-		{name: "keep alive for ever", do: func(c *Client) (Lock, error) { return c.KeepAlive(t.Context(), testID, 1<<63-1) },
+		{name: "keep alive for ever", do: func(c *Client) (Lock, error) {
+			return c.KeepAlive(t.Context(), testID, 1<<63-1)
+		},
 			method: "PUT", path: one + "/keep_alive", body: `{"seconds":9223372036.854776}`},
-		{name: "add to expiry", do: func(c *Client) (Lock, error) { return c.AddToExpiry(t.Context(), testID, time.Hour) },
+		{name: "add to expiry", do: func(c *Client) (Lock, error) {
+			return c.AddToExpiry(t.Context(), testID, time.Hour)
+		},
 			method: "PUT", path: one + "/add_to_expire_at", body: `{"seconds":3600}`},
 	}
 	for _, tt := range tests {
@@ -67,8 +107,11 @@ func TestRequests(t *testing.T) {
 				if tt.body != "" {
 					contentType = "application/json"
 				}
-				got := []string{r.Method, r.URL.Path, string(body), r.Header.Get("Prefer"), r.Header.Get("X-API-KEY"), r.Header.Get("Content-Type"), r.Header.Get("Accept-Encoding"), r.Header.Get("Idempotency-Key")}
-				want := []string{tt.method, tt.path, tt.body, tt.prefer, testKey, contentType, "", ""}
+				got := []string{r.Method, r.URL.Path, string(body), r.Header.Get("Prefer"),
+					r.Header.Get("X-API-KEY"), r.Header.Get("Content-Type"),
+					r.Header.Get("Accept-Encoding"), r.Header.Get("Idempotency-Key")}
+				want := []string{tt.method, tt.path, tt.body, tt.prefer, testKey, contentType, "",
+					""}
 				if fmt.Sprint(got) != fmt.Sprint(want) || r.ContentLength != int64(len(tt.body)) {
 					answer(400, fmt.Sprintf("%q", got))(w, r)
 					return
@@ -103,8 +146,10 @@ func TestListHealthCallOff(t *testing.T) {
 	require.Equal(t, []Lock{theLock(), theLock()}, locks)
 	require.NoError(t, c.Health(t.Context()))
 	require.NoError(t, c.CallOff(t.Context(), "k3v5x2m4q7ab"))
-	require.EqualError(t, c.CallOff(t.Context(), "otherotherot"), "relukko: call off create otherotherot: 404 Not Found: not found")
-	require.ErrorContains(t, c.CallOff(t.Context(), "catchallaaaa"), "200 OK", "only 204 says that it is called off")
+	require.EqualError(t, c.CallOff(t.Context(), "otherotherot"),
+		"relukko: call off create otherotherot: 404 Not Found: not found")
+	require.ErrorContains(t, c.CallOff(t.Context(), "catchallaaaa"), "200 OK",
+		"only 204 says that it is called off")
 
 	c = client(t, serve(t, answer(200, "[]")))
 	locks, err = c.List(t.Context())
@@ -115,25 +160,58 @@ func TestListHealthCallOff(t *testing.T) {
 
 // What cannot be asked is refused before anything is sent.
 func TestArgumentsAreChecked(t *testing.T) {
-	c := client(t, serve(t, func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") }))
+	c := client(t, serve(t, func(http.ResponseWriter, *http.Request) {
+		t.Error("a request was sent")
+	}))
 	ctx := t.Context()
 	late := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 	tests := []struct {
 		says string
 		err  func() error
 	}{
-		{`get lock "../healthchecker": a lock's id is a UUID`, func() error { _, err := c.Get(ctx, "../healthchecker"); return err }},
-		{`delete lock "": a lock's id is a UUID`, func() error { _, err := c.Delete(ctx, ""); return err }},
-		{`update lock "` + testID + `0"`, func() error { _, err := c.Update(ctx, testID+"0", Update{}); return err }},
-		{`keep alive lock "950daa20-a814-451e-9407-ec496cf9c13g"`, func() error { _, err := c.KeepAlive(ctx, "950daa20-a814-451e-9407-ec496cf9c13g", 0); return err }},
-		{`keep alive lock "950daa20_a814-451e-9407-ec496cf9c136"`, func() error { _, err := c.KeepAlive(ctx, "950daa20_a814-451e-9407-ec496cf9c136", 0); return err }},
-		{"keep alive lock " + testID + ": -1s is negative", func() error { _, err := c.KeepAlive(ctx, testID, -time.Second); return err }},
-		{"add to expiry of lock " + testID + ": -1s is negative", func() error { _, err := c.AddToExpiry(ctx, testID, -time.Second); return err }},
-		{"year 10000", func() error { _, err := c.Update(ctx, testID, Update{ExpiresAt: &late}); return err }},
+		{`get lock "../healthchecker": a lock's id is a UUID`, func() error {
+			_, err := c.Get(ctx, "../healthchecker")
+			return err
+		}},
+		{`delete lock "": a lock's id is a UUID`, func() error {
+			_, err := c.Delete(ctx, "")
+			return err
+		}},
+		{`update lock "` + testID + `0"`, func() error {
+			_, err := c.Update(ctx, testID+"0", Update{})
+			return err
+		}},
+		{`keep alive lock "950daa20-a814-451e-9407-ec496cf9c13g"`, func() error {
+			_, err := c.KeepAlive(ctx, "950daa20-a814-451e-9407-ec496cf9c13g", 0)
+			return err
+		}},
+		{`keep alive lock "950daa20_a814-451e-9407-ec496cf9c136"`, func() error {
+			_, err := c.KeepAlive(ctx, "950daa20_a814-451e-9407-ec496cf9c136", 0)
+			return err
+		}},
+		{"keep alive lock " + testID + ": -1s is negative", func() error {
+			_, err := c.KeepAlive(ctx, testID, -time.Second)
+			return err
+		}},
+		{"add to expiry of lock " + testID + ": -1s is negative", func() error {
+			_, err := c.AddToExpiry(ctx, testID, -time.Second)
+			return err
+		}},
+		{"year 10000", func() error {
+			_, err := c.Update(ctx, testID, Update{ExpiresAt: &late})
+			return err
+		}},
 		{"not empty", func() error { _, err := c.Create(ctx, "", ""); return err }},
 		{"UTF-8", func() error { _, err := c.Create(ctx, "a\xff", ""); return err }},
-		{"a creator is valid UTF-8", func() error { _, err := c.Create(ctx, "a", "b\xff"); return err }},
-		{"a creator is valid UTF-8", func() error { bad := "\xc3("; _, err := c.Update(ctx, testID, Update{Creator: &bad}); return err }},
+		{"a creator is valid UTF-8", func() error {
+			_, err := c.Create(ctx, "a", "b\xff")
+			return err
+		}},
+		{"a creator is valid UTF-8", func() error {
+			bad := "\xc3("
+			_, err := c.Update(ctx, testID, Update{Creator: &bad})
+			return err
+		}},
 		{"mark", func() error { return c.CallOff(ctx, "") }},
 		{"mark", func() error { return c.CallOff(ctx, "a/b") }},
 		{"mark", func() error { return c.CallOff(ctx, "..") }},
@@ -155,7 +233,8 @@ func TestAnswersToACreate(t *testing.T) {
 	for body, says := range map[string]string{
 		expired: "201 Created: the answer is a lock that expires before it was created",
 		same:    "expires before it was created",
-		strings.Replace(testLock, testName, "robot-arm-2", 1): `the answer is another lock: "robot-arm-2"`,
+		strings.Replace(testLock, testName, "robot-arm-2",
+			1): `the answer is another lock: "robot-arm-2"`,
 	} {
 		c := client(t, serve(t, answer(201, body)))
 		_, err := c.Create(t.Context(), testName, "")
@@ -172,7 +251,8 @@ func TestAnswersToACreate(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, locks, 1)
 
-	far := strings.NewReplacer("2024-10-31T20:14", "9999-10-31T20:14", "2024-10-31T20:04", "0000-10-31T20:04").Replace(testLock)
+	far := strings.NewReplacer("2024-10-31T20:14", "9999-10-31T20:14", "2024-10-31T20:04",
+		"0000-10-31T20:04").Replace(testLock)
 	l, err = client(t, serve(t, answer(201, far))).Create(t.Context(), testName, "")
 	require.NoError(t, err)
 	require.Positive(t, l.ExpiresAt.Sub(l.CreatedAt))
@@ -181,7 +261,9 @@ func TestAnswersToACreate(t *testing.T) {
 func TestAListWithSomethingElseInIt(t *testing.T) {
 	c := client(t, serve(t, answer(200, "["+testLock+`,{"id":"x"}]`)))
 	_, err := c.List(t.Context())
-	require.EqualError(t, err, `relukko: list locks: 200 OK: the answer is not a list of locks: element 1 is not a lock: its id is not a UUID: "x"`)
+	require.EqualError(t, err,
+		`relukko: list locks: 200 OK: the answer is not a list of locks: `+
+			`element 1 is not a lock: its id is not a UUID: "x"`)
 }
 
 // Every answer to a create says how long the backend lets one wait.
@@ -201,8 +283,10 @@ func TestMaxWait(t *testing.T) {
 		header string
 		want   time.Duration
 	}{
-		{201, "30", 30 * time.Second}, {409, "20", 20 * time.Second}, {409, "", 0}, {409, "3600", 30 * time.Second},
-		{201, "-1", 0}, {409, "7", 7 * time.Second}, {503, "x", 7 * time.Second}, {201, "99999999999999999999", 0}, {403, "1.5", 0}, {201, "2", 2 * time.Second},
+		{201, "30", 30 * time.Second}, {409, "20", 20 * time.Second}, {409, "", 0}, {409, "3600",
+			30 * time.Second},
+		{201, "-1", 0}, {409, "7", 7 * time.Second}, {503, "x", 7 * time.Second}, {201,
+			"99999999999999999999", 0}, {403, "1.5", 0}, {201, "2", 2 * time.Second},
 	} {
 		status.Store(tt.status)
 		header.Store(tt.header)

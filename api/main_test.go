@@ -26,8 +26,9 @@ const (
 	testKey  = "s3cr3t-key-0815"
 	otherID  = "11111111-2222-3333-4444-555555555555"
 	testName = "robot-arm-1"
-	testLock = `{"id":"950daa20-a814-451e-9407-ec496cf9c136","lock_name":"robot-arm-1","creator":"bench-7","ip":"10.89.0.6",` +
-		`"expires_at":"2024-10-31T20:14:43.9313Z","created_at":"2024-10-31T20:04:43.9313Z","updated_at":"2024-10-31T20:04:43.9313Z"}`
+	testLock = `{"id":"950daa20-a814-451e-9407-ec496cf9c136","lock_name":"robot-arm-1",` +
+		`"creator":"bench-7","ip":"10.89.0.6","expires_at":"2024-10-31T20:14:43.9313Z",` +
+		`"created_at":"2024-10-31T20:04:43.9313Z","updated_at":"2024-10-31T20:04:43.9313Z"}`
 	goneBody = `{"status":404,"message":"no such lock"}`
 )
 

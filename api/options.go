@@ -35,9 +35,12 @@ func newConfig(opts []Option) config {
 // CA variables of [FromEnv] do not change h. Over HTTP/2 there is no WebSocket,
 // see [Client.Watch].
 //
-// A Transport that is not an *http.Transport may repeat requests by itself,
-// unseen. So [NoEffect] reports false for every request that was handed to it,
-// and [FreshConn] only asks for the connection to be closed afterwards.
+// A Transport may repeat requests by itself. It is trusted not to have done so
+// where the hooks of net/http/httptrace are called for one connection a
+// request, as those of *http.Transport are, also below a wrapper. Otherwise
+// [NoEffect] reports false and [Error].MaybeDone is set. With a Transport that
+// is not an *http.Transport, [FreshConn] only asks for the connection to be
+// closed afterwards.
 func WithHTTPClient(h *http.Client) Option {
 	return func(c *config) { c.client = h }
 }

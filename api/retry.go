@@ -50,28 +50,34 @@ func (c *Client) retry(ctx context.Context, k *call, begin time.Time, err error)
 			return err
 		}
 		if stop := c.sleep(ctx, wait); stop != nil {
-			return &failure{op: k.op(), err: after(stop, err), notSent: !maybe}
+			return &failure{op: k.op(), err: &endedError{stop, err}, notSent: !maybe}
 		}
 		before := err
-		c.log.LogAttrs(ctx, slog.LevelDebug, "relukko: trying again",
+		c.log.LogAttrs(ctx, slog.LevelDebug, "relukko: retrying",
 			slog.Any("err", err), slog.Duration("after", wait))
 		// A kept connection that does not answer may not be the only one.
 		last = &attempt{fresh: last.reused.Load() && timedOut(err)}
 		if err = c.attempt(ctx, k, last); err == nil {
 			return nil
 		}
-		switch e := err.(type) {
-		case *Error:
-			e.MaybeDone = e.MaybeDone || maybe
-		case *failure:
-			e.notSent = e.notSent && !maybe
-			if !e.transient && ctx.Err() != nil {
-				e.err = after(e.err, before)
-			}
+		noteEarlier(err, maybe)
+		if f, ok := err.(*failure); ok && !f.transient && ctx.Err() != nil {
+			f.err = &endedError{f.err, before}
 		}
 		if !Transient(err) {
 			return err
 		}
+	}
+}
+
+// noteEarlier notes in the error of an attempt whether an earlier one may have
+// been carried out.
+func noteEarlier(err error, maybe bool) {
+	switch e := err.(type) {
+	case *Error:
+		e.MaybeDone = e.MaybeDone || maybe
+	case *failure:
+		e.notSent = e.notSent && !maybe
 	}
 }
 

@@ -85,10 +85,12 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 			answer(503, "", "Retry-After", " 7 "),
 			func(w http.ResponseWriter, r *http.Request) { // a clock 7 hours off
 				now := time.Now().Add(7 * time.Hour)
-				answer(503, "", "Date", date(now), "Retry-After", date(now.Add(7*time.Second)))(w, r)
+				answer(503, "", "Date", date(now), "Retry-After", date(now.Add(7*time.Second)))(w,
+					r)
 			},
 		} {
-			c, _ := inMemory(t, (&script{handlers: []http.HandlerFunc{h, answer(200, testLock)}}).serve)
+			c, _ := inMemory(t,
+				(&script{handlers: []http.HandlerFunc{h, answer(200, testLock)}}).serve)
 			begin := time.Now()
 			_, err := c.Get(t.Context(), testID)
 			require.NoError(t, err)
@@ -110,7 +112,8 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	now := "Thu, 31 Oct 2024 20:14:43 GMT"
 	for value, want := range map[string]time.Duration{
-		"": 0, "0": 0, "1": time.Second, "120": 2 * time.Minute, "-1": 0, "1.5": 0, "soon": 0, "+1": 0,
+		"": 0, "0": 0, "1": time.Second, "120": 2 * time.Minute, "-1": 0, "1.5": 0, "soon": 0,
+		"+1":                               0,
 		"9223372037":                       1<<63 - 1,
 		"99999999999999999999":             1<<63 - 1,
 		"Thu, 31 Oct 2024 20:14:53 GMT":    10 * time.Second,
@@ -118,17 +121,21 @@ func TestRetryAfter(t *testing.T) {
 		"Thu, 31 Oct 2024 20:14:33 GMT":    0,
 		"Fri, 31 Dec 9999 23:59:59 GMT":    1<<63 - 1,
 	} {
-		require.Equal(t, want, retryAfter(http.Header{"Retry-After": {value}, "Date": {now}}), value)
+		require.Equal(t, want, retryAfter(http.Header{"Retry-After": {value}, "Date": {now}}),
+			value)
 	}
 	later := time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
-	require.InDelta(t, time.Hour, retryAfter(http.Header{"Retry-After": {later}}), float64(2*time.Second))
+	require.InDelta(t, time.Hour, retryAfter(http.Header{"Retry-After": {later}}),
+		float64(2*time.Second))
 }
 
 // What must not be done twice is asked once.
 func TestCreateAndAddToExpiryAreNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, h := range []http.HandlerFunc{
-			answer(500, ""), answer(429, ""), silence, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+			answer(500, ""), answer(429, ""), silence, func(http.ResponseWriter, *http.Request) {
+				panic(http.ErrAbortHandler)
+			},
 		} {
 			s := &script{handlers: []http.HandlerFunc{h}}
 			c, _ := inMemory(t, s.serve)
@@ -161,15 +168,18 @@ func testNetHTTPReplaysNothing(t *testing.T) {
 			requests.Add(1)
 		}
 	})
-	for _, opts := range [][]Option{nil, {WithHTTPClient(&http.Client{Transport: &http.Transport{DialContext: m.DialContext}})}} {
+	for _, opts := range [][]Option{nil,
+		{WithHTTPClient(&http.Client{Transport: &http.Transport{DialContext: m.DialContext}})}} {
 		for _, do := range []func(*Client) error{
 			func(c *Client) error { _, err := c.Create(t.Context(), testName, ""); return err },
 			func(c *Client) error { _, err := c.AddToExpiry(t.Context(), testID, 0); return err },
 			func(c *Client) error {
-				return c.attempt(t.Context(), &call{kind: isLock, method: "DELETE", id: testID}, new(attempt))
+				return c.attempt(t.Context(), &call{kind: isLock, method: "DELETE", id: testID},
+					new(attempt))
 			},
 			func(c *Client) error {
-				return c.attempt(t.Context(), &call{kind: isLock, method: "PUT", id: testID, path: "/keep_alive", body: []byte(`{"seconds":60}`)}, new(attempt))
+				return c.attempt(t.Context(), &call{kind: isLock, method: "PUT", id: testID,
+					path: "/keep_alive", body: []byte(`{"seconds":60}`)}, new(attempt))
 			},
 		} {
 			requests.Store(0)
@@ -193,7 +203,10 @@ func TestTimeouts(t *testing.T) {
 			require.Error(t, err)
 			return time.Since(begin), err
 		}
-		d, err := took(func(ctx context.Context) error { _, err := c.Create(ctx, testName, ""); return err })
+		d, err := took(func(ctx context.Context) error {
+			_, err := c.Create(ctx, testName, "")
+			return err
+		})
 		require.Equal(t, 5*time.Second, d)
 		require.ErrorContains(t, err, "no answer within 5s")
 		require.NotErrorIs(t, err, context.DeadlineExceeded)
@@ -206,7 +219,10 @@ func TestTimeouts(t *testing.T) {
 		})
 		require.Equal(t, 35*time.Second, d)
 
-		d, _ = took(func(ctx context.Context) error { _, err := c.AddToExpiry(ctx, testID, 0); return err })
+		d, _ = took(func(ctx context.Context) error {
+			_, err := c.AddToExpiry(ctx, testID, 0)
+			return err
+		})
 		require.Equal(t, 5*time.Second, d)
 
 		d, err = took(func(ctx context.Context) error { _, err := c.List(ctx); return err })
@@ -224,7 +240,8 @@ func TestTimeouts(t *testing.T) {
 		require.False(t, Transient(err))
 
 		// The last word before the context ended is not lost.
-		c, _ = inMemory(t, (&script{handlers: []http.HandlerFunc{answer(503, "restarting"), silence}}).serve)
+		c, _ = inMemory(t, (&script{handlers: []http.HandlerFunc{answer(503, "restarting"),
+			silence}}).serve)
 		d, err = took(func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
@@ -233,7 +250,9 @@ func TestTimeouts(t *testing.T) {
 		})
 		require.Equal(t, time.Second, d)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.EqualError(t, err, "relukko: get lock "+testID+": context deadline exceeded (before that: 503 Service Unavailable: restarting)")
+		require.EqualError(t, err,
+			"relukko: get lock "+testID+": context deadline exceeded "+
+				"(before that: 503 Service Unavailable: restarting)")
 		require.False(t, Transient(err))
 
 		// A cancelled context ends the wait between two attempts.
@@ -246,7 +265,14 @@ func TestTimeouts(t *testing.T) {
 		})
 		require.Equal(t, 2*time.Second, d)
 		require.ErrorIs(t, err, context.Canceled)
-		require.ErrorContains(t, err, "context canceled: enough (before that: 503 Service Unavailable)")
+		require.ErrorContains(t, err,
+			"context canceled: enough (before that: 503 Service Unavailable)")
+		last, ok := errors.AsType[*Error](LastAttempt(err))
+		require.True(t, ok)
+		require.Equal(t, 503, last.Status)
+		_, ok = errors.AsType[*Error](err)
+		require.False(t, ok, "err itself is the end of the context")
+		require.NoError(t, LastAttempt(context.Canceled))
 	})
 }
 
@@ -255,8 +281,10 @@ func TestTimeoutsOfAGivenClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory() // nobody accepts
 		transport := &http.Transport{DialContext: m.DialContext}
-		for timeout, want := range map[time.Duration]time.Duration{0: 5 * time.Second, time.Second: time.Second, time.Minute: 5 * time.Second} {
-			c := client(t, "http://backend", WithHTTPClient(&http.Client{Transport: transport, Timeout: timeout}))
+		for timeout, want := range map[time.Duration]time.Duration{0: 5 * time.Second,
+			time.Second: time.Second, time.Minute: 5 * time.Second} {
+			c := client(t, "http://backend",
+				WithHTTPClient(&http.Client{Transport: transport, Timeout: timeout}))
 			begin := time.Now()
 			_, err := c.Create(t.Context(), testName, "")
 			require.ErrorContains(t, err, "no answer within "+want.String())
@@ -279,7 +307,9 @@ func TestTimeoutsOfAGivenClient(t *testing.T) {
 			transport.CloseIdleConnections()
 		}
 		// NoEffect is never said of a call one of whose attempts may have been read.
-		c, m := inMemory(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		c, m := inMemory(t, func(http.ResponseWriter, *http.Request) {
+			panic(http.ErrAbortHandler)
+		})
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		time.AfterFunc(10*time.Millisecond, func() { m.Close() })
@@ -302,7 +332,8 @@ func TestATimeoutOnAKeptConnection(t *testing.T) {
 			}
 			answer(200, testLock)(w, r)
 		}
-		s := &script{handlers: []http.HandlerFunc{together, together, silence, answer(200, testLock)}}
+		s := &script{handlers: []http.HandlerFunc{together, together, silence, answer(200,
+			testLock)}}
 		c, m := inMemory(t, s.serve)
 		var wg sync.WaitGroup
 		for range 2 {
@@ -315,7 +346,8 @@ func TestATimeoutOnAKeptConnection(t *testing.T) {
 		require.Equal(t, 2, m.dialed())
 		_, err := c.Get(t.Context(), testID)
 		require.NoError(t, err)
-		require.Equal(t, 3, m.dialed(), "the third request took a kept connection, its repetition a new one")
+		require.Equal(t, 3, m.dialed(),
+			"the third request took a kept connection, its repetition a new one")
 		_, err = c.Get(t.Context(), testID)
 		require.NoError(t, err)
 		require.Equal(t, 3, m.dialed(), "the other kept connection is still there")
@@ -332,7 +364,8 @@ func TestFailuresCloseNoKeptConnection(t *testing.T) {
 		go backend.Serve(m)
 		defer backend.Close()
 		hang := make(chan struct{})
-		transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		transport := &http.Transport{DialContext: func(ctx context.Context, network,
+			addr string) (net.Conn, error) {
 			select {
 			case <-hang:
 				<-ctx.Done()
@@ -417,7 +450,8 @@ func TestFreshConn(t *testing.T) {
 		require.Equal(t, 3, m.dialed(), "the kept connection is still there")
 	})
 	// Over our own transport, and one that cannot be copied.
-	for _, opts := range [][]Option{nil, {WithHTTPClient(&http.Client{Transport: repeating{&http.Transport{}}})}} {
+	for _, opts := range [][]Option{nil,
+		{WithHTTPClient(&http.Client{Transport: repeating{&http.Transport{}}})}} {
 		var closes atomic.Int32
 		c := client(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.Close {
@@ -454,7 +488,8 @@ func TestDripsEnd(t *testing.T) {
 			}
 		}
 		for _, first := range []string{
-			"", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nA: ", "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+			"", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nA: ", "HTTP/1.1 200 OK\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
 			"HTTP/1.1 404 Not Found\r\n\r\n", "HTTP/1.1 100 Continue\r\n",
 		} {
 			c, _ := inMemory(t, drip(first))

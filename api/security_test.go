@@ -85,7 +85,8 @@ func TestLeasesWithoutEnd(t *testing.T) {
 		"0000-01-01T00:00:00+23:59":      "9999-12-31T23:59:59-23:59",
 		"2024-10-31T20:04:43.9313+00:00": "9999-12-31T23:59:59Z",
 	} {
-		body := strings.NewReplacer("2024-10-31T20:14:43.9313Z", to, "2024-10-31T20:04:43.9313Z", from).Replace(testLock)
+		body := strings.NewReplacer("2024-10-31T20:14:43.9313Z", to, "2024-10-31T20:04:43.9313Z",
+			from).Replace(testLock)
 		l, err := client(t, serve(t, answer(200, body))).Get(t.Context(), testID)
 		require.NoError(t, err)
 		require.Positive(t, l.ExpiresAt.Sub(l.CreatedAt))
@@ -97,7 +98,8 @@ func TestLeasesWithoutEnd(t *testing.T) {
 
 // A backend that asks to be left alone for ever is, for as long as the call may take.
 func TestRetryAfterForEver(t *testing.T) {
-	for _, after := range []string{"1000000000000000000", "9223372036854775807", strings.Repeat("9", 400), "Fri, 31 Dec 9999 23:59:59 GMT"} {
+	for _, after := range []string{"1000000000000000000", "9223372036854775807", strings.Repeat("9",
+		400), "Fri, 31 Dec 9999 23:59:59 GMT"} {
 		var asked atomic.Int32
 		c := client(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
 			asked.Add(1)
@@ -123,13 +125,16 @@ func TestHostileHandshakes(t *testing.T) {
 			}
 		}
 	}
-	const upgraded = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ACCEPT\r\n"
+	const upgraded = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n" +
+		"Upgrade: websocket\r\nSec-WebSocket-Accept: ACCEPT\r\n"
+	const deflate = "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 	for name, f := range map[string]func(net.Conn, string){
-		"endless headers":       forever(upgraded, "A: a\r\n"),
-		"endless 404":           forever("HTTP/1.1 404 Not Found\r\n\r\n", "no"),
-		"endless 200":           forever("HTTP/1.1 200 OK\r\n\r\n", "yes"),
-		"a wrong accept":        forever(strings.Replace(upgraded, "ACCEPT", "YWJj", 1)+"\r\n", "\x81\x00"),
-		"compression":           forever(upgraded+"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n", "\xc1\x01a"),
+		"endless headers": forever(upgraded, "A: a\r\n"),
+		"endless 404":     forever("HTTP/1.1 404 Not Found\r\n\r\n", "no"),
+		"endless 200":     forever("HTTP/1.1 200 OK\r\n\r\n", "yes"),
+		"a wrong accept": forever(strings.Replace(upgraded, "ACCEPT", "YWJj", 1)+"\r\n",
+			"\x81\x00"),
+		"compression":           forever(upgraded+deflate, "\xc1\x01a"),
 		"garbage":               forever(upgraded+"\r\n", "\xde\xad\xbe\xef"),
 		"binary":                forever(upgraded+"\r\n", "\x82\x10{\"deleted\":true}"),
 		"pings":                 forever(upgraded+"\r\n", "\x89\x04ping"),
@@ -183,7 +188,9 @@ func TestTheKeyIsInNoGoroutineDump(t *testing.T) {
 		answer(503, testKey)(w, r)
 	})
 	defer close(release)
-	c, err := New(url, testKey, WithLogger(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	c, err := New(url, testKey,
+		WithLogger(slog.New(slog.NewTextHandler(log,
+			&slog.HandlerOptions{Level: slog.LevelDebug}))))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -213,7 +220,8 @@ func TestNoRedirectTellsTheKey(t *testing.T) {
 	var told atomic.Int32
 	other := serve(t, func(http.ResponseWriter, *http.Request) { told.Add(1) })
 	for _, status := range []int{300, 301, 302, 303, 307, 308} {
-		for _, to := range []string{other + "/v1/locks/", strings.Replace(other, "http", "ws", 1) + "/ws/broadcast", "//" + strings.TrimPrefix(other, "http://") + "/"} {
+		for _, to := range []string{other + "/v1/locks/", strings.Replace(other, "http", "ws", 1) +
+			"/ws/broadcast", "//" + strings.TrimPrefix(other, "http://") + "/"} {
 			here := serve(t, answer(status, "", "Location", to, "Refresh", "0; url="+other))
 			c := client(t, here)
 			for _, call := range []func() error{

@@ -18,7 +18,7 @@ const (
 	pingTime  = 5 * time.Second // until a connection that does not answer is given up
 
 	politeTime = 250 * time.Millisecond // for the other side to say goodbye too
-	healthyFor = time.Second            // a connection that lasted as long breaks the series of failures
+	healthyFor = time.Second            // a connection that lasted as long resets the backoff
 
 	maxMessageBytes = 1 << 20 // of one broadcast
 
@@ -124,7 +124,8 @@ func (s *socket) dial(ctx context.Context) (conn *connection, status int, err er
 	below := &lower{transport: client.Transport}
 	client.Transport = below
 	defer below.release()
-	ws, resp, err := websocket.Dial(bounded, t.url("/ws/broadcast").String(), &websocket.DialOptions{
+	url := t.url("/ws/broadcast").String()
+	ws, resp, err := websocket.Dial(bounded, url, &websocket.DialOptions{
 		HTTPClient: &client,
 		HTTPHeader: creds.plain,
 	})

@@ -32,8 +32,10 @@ type authority struct {
 
 func newAuthority(t *testing.T) *authority {
 	a := &authority{cert: &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageCertSign,
 	}}
 	var err error
 	a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -67,7 +69,8 @@ func (a *authority) serve(t *testing.T, change func(*x509.Certificate)) string {
 			conn.CloseNow()
 		}
 	}))
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der},
+		PrivateKey: key}}}
 	s.Config.ErrorLog = quiet
 	s.StartTLS()
 	t.Cleanup(s.Close)
@@ -90,7 +93,8 @@ func clearEnv(t *testing.T) {
 func TestCertificatesFromTheEnvironment(t *testing.T) {
 	ca := newAuthority(t)
 	url := ca.serve(t, nil)
-	file := write(t, filepath.Join(t.TempDir(), "ca.crt"), append([]byte("# a comment\n"), ca.pem...))
+	file := write(t, filepath.Join(t.TempDir(), "ca.crt"), append([]byte("# a comment\n"),
+		ca.pem...))
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "5d868fca.0"), ca.pem)
 	write(t, filepath.Join(dir, "README"), []byte("hashed names"))
@@ -141,7 +145,8 @@ func TestCertificatesFromTheEnvironment(t *testing.T) {
 
 func TestCertificatesThatCannotBeRead(t *testing.T) {
 	empty := t.TempDir()
-	junk := write(t, filepath.Join(t.TempDir(), "ca.pem"), []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	junk := write(t, filepath.Join(t.TempDir(), "ca.pem"),
+		[]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
 	for path, says := range map[string]string{
 		"/nowhere/ca.pem": "no such file",
 		empty:             "no PEM certificate in " + empty,
@@ -167,23 +172,29 @@ func TestCertificatesAreVerified(t *testing.T) {
 		{"another address", "not 127.0.0.1", "the base URL must name",
 			func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 2)} }, false},
 		{"a name only", "any IP SANs", "the base URL must name",
-			func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"localhost"} }, false},
+			func(c *x509.Certificate) {
+				c.IPAddresses, c.DNSNames = nil, []string{"localhost"}
+			}, false},
 		{"expired", "has expired", "needs a new certificate",
 			func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, false},
 		{"not yet valid", "is not yet valid", "this machine's clock",
 			func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }, false},
 		{"not for servers", "incompatible key u", "",
-			func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, false},
+			func(c *x509.Certificate) {
+				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+			}, false},
 		{"unknown authority", "signed by unknown authority", "REQUESTS_CA_BUNDLE", nil, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			clearEnv(t)
 			t.Setenv(envBaseURL, ca.serve(t, tt.change))
 			if !tt.distrust {
-				t.Setenv("REQUESTS_CA_BUNDLE", write(t, filepath.Join(t.TempDir(), "ca.crt"), ca.pem))
+				t.Setenv("REQUESTS_CA_BUNDLE", write(t, filepath.Join(t.TempDir(), "ca.crt"),
+					ca.pem))
 			}
 			log := new(lines)
-			c, err := FromEnv(WithLogger(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+			c, err := FromEnv(WithLogger(slog.New(slog.NewTextHandler(log,
+				&slog.HandlerOptions{Level: slog.LevelDebug}))))
 			require.NoError(t, err)
 			defer func() { require.NoError(t, c.Shutdown(context.Background())) }()
 			_, err = c.Get(t.Context(), testID)

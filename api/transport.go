@@ -18,12 +18,10 @@ import (
 )
 
 const (
-	dialTime       = 30 * time.Second // longer than an attempt: a late connection serves the next one
 	idleTime       = 60 * time.Second
 	maxIdle        = 1024     // connections: as many as a process has busy waiters
 	maxHeaderBytes = 64 << 10 // of an answer
 	keepBuffer     = 64 << 10 // larger read buffers are not kept
-	maxMessage     = 256      // bytes of a message that end up in an error
 )
 
 // transport carries requests to the backend. It knows the API key, so a Client
@@ -31,7 +29,6 @@ const (
 type transport struct {
 	client *http.Client  // over connections that are kept
 	own    bool          // it is ours: it changes no request, and is ours to close
-	traced bool          // it tells of each connection that a request gets
 	limit  time.Duration // of the http.Client that was given; 0 where it has none
 
 	aloneOnce sync.Once
@@ -51,7 +48,7 @@ func newTransport(base *url.URL, key string, conf config) *transport {
 	t.buffer.New = func() any { b := make([]byte, 0, 2048); return &b }
 
 	header := http.Header{"Accept": {"application/json"}, "User-Agent": {"relukko-go"}}
-	if u := base.User; u != nil { // sent as net/http would, and kept out of the URLs that errors name
+	if u := base.User; u != nil { // sent as net/http would, but not in URLs, which errors name
 		req := http.Request{Header: header}
 		password, _ := u.Password()
 		req.SetBasicAuth(u.Username(), password)
@@ -75,7 +72,6 @@ func newTransport(base *url.URL, key string, conf config) *transport {
 	client.CheckRedirect = func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}
-	_, t.traced = client.Transport.(*http.Transport)
 	t.client = client
 	return t
 }
@@ -119,26 +115,30 @@ func (t *transport) url(path string) *url.URL {
 	return &u
 }
 
-// request makes the request of one attempt.
-func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Request {
-	req := http.Request{Method: k.method, Header: a.sent.plain}
+// urlOf returns the URL of k. A transport that is not our own may write to it.
+func (t *transport) urlOf(k *call) *url.URL {
 	switch {
 	case k.kind == isLock:
-		req.URL = t.url("/v1/locks/" + k.id + k.path)
+		return t.url("/v1/locks/" + k.id + k.path)
 	case k.kind == isHealth:
-		req.URL = t.url("/healthchecker")
+		return t.url("/healthchecker")
 	case k.kind == isCallOff:
-		req.URL = t.url("/v1/waiting/" + k.name)
-	case k.kind == isList && k.name != "":
-		u := t.locks
-		u.RawQuery = url.Values{"lock_name": {k.name}}.Encode()
-		req.URL = &u
-	case t.own:
-		req.URL = &t.locks
-	default:
-		u := t.locks
-		req.URL = &u
+		return t.url("/v1/waiting/" + k.name)
 	}
+	searches := k.kind == isList && k.name != ""
+	if t.own && !searches {
+		return &t.locks
+	}
+	u := t.locks
+	if searches {
+		u.RawQuery = url.Values{"lock_name": {k.name}}.Encode()
+	}
+	return &u
+}
+
+// request makes the request of one attempt.
+func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Request {
+	req := http.Request{Method: k.method, URL: t.urlOf(k), Header: a.sent.plain}
 	if k.method == http.MethodGet && (k.kind == isList || k.kind == isLock && k.path == "") {
 		u := *req.URL
 		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&waiters=1", "&")
@@ -188,7 +188,7 @@ func (t *transport) close() {
 	if t.own {
 		t.client.CloseIdleConnections()
 	}
-	if alone := t.alone.Load(); alone != nil && t.traced {
+	if alone := t.alone.Load(); alone != nil && alone.Transport != t.client.Transport {
 		alone.CloseIdleConnections()
 	}
 }

@@ -23,5 +23,6 @@ func warnTrust(log *slog.Logger, base string) {
 	if log == nil {
 		log = slog.Default()
 	}
-	log.Warn("relukko: "+envTrust+" is set: NOTHING IS LOCKED, no request is made", "base_url", base)
+	log.Warn("relukko: "+envTrust+" is set: NOTHING IS LOCKED, no request is made",
+		"base_url", base)
 }

@@ -111,7 +111,8 @@ func (b *broadcaster) drop() {
 }
 
 // watching runs f in a bubble with a client of a broadcaster.
-func watching(t *testing.T, f func(t *testing.T, b *broadcaster, c *Client, m *memory), opts ...Option) {
+func watching(t *testing.T, f func(t *testing.T, b *broadcaster, c *Client, m *memory),
+	opts ...Option) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &broadcaster{}
 		t.Cleanup(b.wg.Wait)
@@ -179,7 +180,8 @@ func TestAllWatchesShareOneWebSocket(t *testing.T) {
 		b.say(t, websocket.MessageText, ``)
 		b.say(t, websocket.MessageText, `{"hello":"world"}`)
 		for _, w := range watches {
-			for _, want := range []Event{deleted, {Kind: EventDeleted, ID: testID}, {Kind: EventOther}} {
+			for _, want := range []Event{deleted, {Kind: EventDeleted, ID: testID},
+				{Kind: EventOther}} {
 				e, _ := next(t, w)
 				require.Equal(t, want, e)
 			}
@@ -196,7 +198,8 @@ func TestAllWatchesShareOneWebSocket(t *testing.T) {
 		synctest.Wait()
 		now, _ = b.connections()
 		require.Zero(t, now)
-		require.Equal(t, []websocket.StatusCode{websocket.StatusNormalClosure}, b.closes, "a polite end")
+		require.Equal(t, []websocket.StatusCode{websocket.StatusNormalClosure}, b.closes,
+			"a polite end")
 
 		w := watch(t, c) // and again
 		e, _ := next(t, w)
@@ -285,13 +288,15 @@ func TestReconnectsBackOff(t *testing.T) {
 		{"redirect", answer(302, "", "Location", "http://elsewhere/"), time.Minute},
 		{"another protocol", answer(101, ""), time.Minute},
 		{"wrong handshake", func(w http.ResponseWriter, r *http.Request) {
-			answer(101, "", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Accept", "x")(w, r)
+			answer(101, "", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Accept",
+				"x")(w, r)
 		}, time.Minute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var log bytes.Buffer
-			debug := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			debug := slog.New(slog.NewTextHandler(&log,
+				&slog.HandlerOptions{Level: slog.LevelDebug}))
 			watching(t, func(t *testing.T, b *broadcaster, c *Client, _ *memory) {
 				s := &script{handlers: []http.HandlerFunc{tt.other}}
 				b.other = s.serve
@@ -359,7 +364,8 @@ func TestPings(t *testing.T) {
 func TestCloseInTheDark(t *testing.T) {
 	watching(t, func(t *testing.T, b *broadcaster, c *Client, _ *memory) {
 		b.deaf = true
-		for _, after := range []time.Duration{0, time.Second, 12 * time.Second} { // the last one within a ping
+		// the last one within a ping
+		for _, after := range []time.Duration{0, time.Second, 12 * time.Second} {
 			w := watch(t, c)
 			e, _ := next(t, w)
 			require.Equal(t, connected, e)
@@ -375,7 +381,8 @@ func TestCloseInTheDark(t *testing.T) {
 		}
 		// Nor while it is still being opened.
 		for _, h := range []http.HandlerFunc{silence, func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(http.StatusSwitchingProtocols) // and nothing that looks like a handshake, then silence
+			// and nothing that looks like a handshake, then silence
+			w.WriteHeader(http.StatusSwitchingProtocols)
 			conn, _, err := w.(http.Hijacker).Hijack()
 			if err == nil {
 				io.Copy(io.Discard, conn)
@@ -387,7 +394,8 @@ func TestCloseInTheDark(t *testing.T) {
 			<-r.Context().Done()
 		}} {
 			b.set(func() { b.other = h })
-			for _, after := range []time.Duration{0, time.Second, 5 * time.Second, 7 * time.Second} {
+			for _, after := range []time.Duration{0, time.Second, 5 * time.Second,
+				7 * time.Second} {
 				w := watch(t, c)
 				time.Sleep(after)
 				begin := time.Now()
@@ -408,7 +416,8 @@ func TestASlowReceiverMissesEvents(t *testing.T) {
 		e, _ = next(t, fast)
 		require.Equal(t, connected, e)
 		for i := range 1000 {
-			b.say(t, websocket.MessageText, fmt.Sprintf(`{"deleted":"00000000-0000-0000-0000-%012d"}`, i))
+			b.say(t, websocket.MessageText,
+				fmt.Sprintf(`{"deleted":"00000000-0000-0000-0000-%012d"}`, i))
 			e, _ = next(t, fast)
 			require.Equal(t, fmt.Sprintf("00000000-0000-0000-0000-%012d", i), e.ID)
 		}
@@ -427,7 +436,8 @@ func TestASlowReceiverMissesEvents(t *testing.T) {
 			}
 		}
 		for i, e := range got[last+1:] {
-			require.Equal(t, fmt.Sprintf("00000000-0000-0000-0000-%012d", 1000-len(got[last+1:])+i), e.ID, "no gap behind it")
+			require.Equal(t, fmt.Sprintf("00000000-0000-0000-0000-%012d", 1000-len(got[last+1:])+i),
+				e.ID, "no gap behind it")
 		}
 		nothing(t, slow)
 
@@ -465,7 +475,8 @@ func TestAFloodIsCutOff(t *testing.T) {
 		require.Equal(t, deleted, e)
 
 		for _, conn := range b.conns() {
-			require.Error(t, conn.Write(t.Context(), websocket.MessageText, []byte(strings.Repeat(" ", 2*maxMessageBytes))))
+			require.Error(t, conn.Write(t.Context(), websocket.MessageText,
+				[]byte(strings.Repeat(" ", 2*maxMessageBytes))))
 		}
 		e, _ = next(t, w)
 		require.Equal(t, disconnected, e)
@@ -501,6 +512,7 @@ func TestAFloodIsCutOff(t *testing.T) {
 
 func TestEventKinds(t *testing.T) {
 	require.Equal(t, "connected disconnected created updated deleted other unknown unknown",
-		fmt.Sprint(EventConnected, EventDisconnected, EventCreated, EventUpdated, EventDeleted, EventOther, EventKind(0), EventKind(99)))
+		fmt.Sprint(EventConnected, EventDisconnected, EventCreated, EventUpdated, EventDeleted,
+			EventOther, EventKind(0), EventKind(99)))
 	require.Equal(t, "unknown", EventKind(-1).String())
 }

@@ -11,23 +11,23 @@ import (
 
 const locksPath = "/v1/locks/"
 
-// bareClient asks a Relukko server with nothing but net/http: what a round costs
-// at least.
+// bareClient uses a Relukko server with nothing but net/http: the minimum that a
+// round costs.
 type bareClient struct {
 	client *http.Client
 	url    string
 	key    string
-	prefer string // of creates; empty: nothing
+	prefer string // of creates; empty: none
 	body   []byte
 }
 
 func (s *relukkoService) bare(name string) *bareClient {
 	body, err := json.Marshal(map[string]string{"lock_name": name, "creator": "bare"})
 	if err != nil {
-		panic(err) // two strings
+		panic(err) // cannot happen with two strings
 	}
 	return &bareClient{
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: herdSize}}, // else most connections are used once
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: herdSize}},
 		url:    s.url + locksPath,
 		key:    s.key,
 		body:   body,
@@ -43,7 +43,7 @@ func (b *bareClient) round(ctx context.Context) error {
 	return b.remove(ctx, id)
 }
 
-// create creates a lock and answers its id.
+// create creates a lock and returns its id.
 func (b *bareClient) create(ctx context.Context) (string, error) {
 	answer, err := b.ask(ctx, http.MethodPost, b.url, bytes.NewReader(b.body))
 	if err != nil {

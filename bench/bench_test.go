@@ -12,7 +12,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain lets the test binary be the processes that it starts, as the program does.
+// TestMain makes the test binary act as the processes that it starts, as the program does.
 func TestMain(m *testing.M) {
 	if asked, err := actAs(os.Args[1:]); asked {
 		exit(err)
@@ -20,18 +20,22 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// TestOurOwn measures Relukko, on a real server, in every scenario, each as
-// short as can be: all figures are there, and nobody was inside twice.
+// TestOurOwn measures Relukko, on a real server, in every scenario and as shortly
+// as possible: all figures are there, and no two holders overlapped.
 func TestOurOwn(t *testing.T) {
 	s, err := newSite()
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.close()) }()
-	p := plan{peers: []peer{relukkoMemory, absent("nobody", "nobody has it")}, scenarios: scenarios, runs: 1,
-		d: 50 * time.Millisecond, idle: 50 * time.Millisecond, progress: io.Discard}
+	p := plan{
+		peers:     []peer{relukkoMemory, absent("nobody", "nobody has it")},
+		scenarios: scenarios, runs: 1,
+		d: 50 * time.Millisecond, idle: 50 * time.Millisecond, progress: io.Discard,
+	}
 	r, err := p.run(t.Context(), s)
 	require.NoError(t, err)
 	require.Empty(t, r.failures)
-	metrics := []string{uncontended, bare, allocations, handoffMedian, handoffLate, changes, spread, longest, acquisitions,
+	metrics := []string{uncontended, bare, allocations, handoffMedian, handoffLate, changes, spread,
+		longest, acquisitions,
 		handedOn, handedOnRival, rivalLongest, idleRequests}
 	for _, metric := range metrics {
 		require.Len(t, r.values("memory", metric), 1, metric)
@@ -46,13 +50,13 @@ func TestOurOwn(t *testing.T) {
 	require.NotContains(t, report.String(), "etcd")
 }
 
-// noLock lets everybody in.
+// noLock excludes nothing.
 type noLock struct{}
 
 func (noLock) lock(ctx context.Context) error { return ctx.Err() }
 func (noLock) unlock() error                  { return nil }
 
-// TestOverlap: a lock that excludes nobody is found out.
+// TestOverlap checks that a lock that does not exclude is detected.
 func TestOverlap(t *testing.T) {
 	path := t.TempDir() + "/section"
 	section, err := newSection(path)
@@ -108,7 +112,8 @@ func TestStatistics(t *testing.T) {
 	require.Zero(t, median(nil))
 	require.Equal(t, 2, quantile([]int{3, 1, 2}, 0.5))
 	require.Equal(t, 3, quantile([]int{3, 1, 2}, 0.99))
-	for v, text := range map[float64]string{0: "0", 0.123: "0.12", 1.234: "1.23", 12.34: "12.3", 123.4: "123", 9999: "9999", 12345.6: "12,346"} {
+	for v, text := range map[float64]string{0: "0", 0.123: "0.12", 1.234: "1.23", 12.34: "12.3",
+		123.4: "123", 9999: "9999", 12345.6: "12,346"} {
 		require.Equal(t, text, number(v))
 	}
 }

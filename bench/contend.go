@@ -12,12 +12,21 @@ import (
 // endTimeout is how long goroutines have to end once they are told to.
 const endTimeout = 20 * time.Second
 
-// contention is what goroutines did that all wanted one lock, again and again.
+// contention is what goroutines did that compete for one lock.
 type contention struct {
 	rate    float64       // acquisitions a second
 	changes float64       // of owner, a second
 	spread  float64       // of the owners' shares, in %
-	longest time.Duration // wait, also one that has not ended
+	longest time.Duration // wait, including those that have not ended
+}
+
+// contest is the state that the goroutines share.
+type contest struct {
+	section          *section
+	start            time.Time
+	counting, ending atomic.Bool
+	last             atomic.Int64 // the last one inside
+	all              []contender
 }
 
 // contender is one of the goroutines.
@@ -25,51 +34,21 @@ type contender struct {
 	count   int64
 	changes int64
 	longest time.Duration
-	began   atomic.Int64 // to wait, in ns since the start; 0: it does not
+	began   atomic.Int64 // to wait, in ns since the start; 0: it does not wait
 }
 
-// contend has one goroutine for each locker lock and unlock for d, after a while
-// to warm up.
-func contend(ctx context.Context, s *section, lockers []locker, d time.Duration) (contention, error) {
+// contend lets one goroutine for each locker lock and unlock in a loop for d, after a warm-up.
+func contend(
+	ctx context.Context, s *section, lockers []locker, d time.Duration,
+) (contention, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var counting, ending atomic.Bool
-	var last atomic.Int64 // who was inside
-	all := make([]contender, len(lockers))
-	start := time.Now()
-	run := func(i int) error {
-		c, l, me := &all[i], lockers[i], int64(i+1)
-		for !ending.Load() {
-			began := time.Since(start)
-			c.began.Store(int64(began))
-			if err := l.lock(ctx); err != nil {
-				if ending.Load() {
-					return nil // it is why it was called off
-				}
-				return fmt.Errorf("lock: %w", err)
-			}
-			s.enter(me)
-			c.began.Store(0)
-			if counting.Load() {
-				c.longest = max(c.longest, time.Since(start)-began)
-				c.count++
-				if last.Load() != me {
-					c.changes++
-				}
-			}
-			last.Store(me)
-			s.leave(me)
-			if err := l.unlock(); err != nil {
-				return fmt.Errorf("unlock: %w", err)
-			}
-		}
-		return nil
-	}
+	c := &contest{section: s, start: time.Now(), all: make([]contender, len(lockers))}
 	var running sync.WaitGroup
 	failed := make(chan error, len(lockers))
 	for i := range lockers {
 		running.Go(func() {
-			if err := run(i); err != nil {
+			if err := c.run(ctx, i, lockers[i]); err != nil {
 				failed <- err
 				cancel(err)
 			}
@@ -77,18 +56,13 @@ func contend(ctx context.Context, s *section, lockers []locker, d time.Duration)
 	}
 
 	sleep(ctx, warmUp)
-	counting.Store(true)
+	c.counting.Store(true)
 	from := time.Now()
 	sleep(ctx, d)
-	counting.Store(false)
+	c.counting.Store(false)
 	took := time.Since(from).Seconds()
-	var waiting time.Duration // the longest wait that is still going on
-	for i := range all {
-		if began := all[i].began.Load(); began != 0 {
-			waiting = max(waiting, time.Since(start)-time.Duration(began))
-		}
-	}
-	ending.Store(true)
+	waiting := c.waiting()
+	c.ending.Store(true)
 	cancel(nil)
 	ended := make(chan struct{})
 	go func() {
@@ -105,20 +79,65 @@ func contend(ctx context.Context, s *section, lockers []locker, d time.Duration)
 		return contention{}, err
 	default:
 	}
+	return c.result(took, waiting), nil
+}
 
+// run is contender i.
+func (c *contest) run(ctx context.Context, i int, l locker) error {
+	own, me := &c.all[i], int64(i+1)
+	for !c.ending.Load() {
+		began := time.Since(c.start)
+		own.began.Store(int64(began))
+		if err := l.lock(ctx); err != nil {
+			if c.ending.Load() {
+				return nil // its context was cancelled
+			}
+			return fmt.Errorf("lock: %w", err)
+		}
+		c.section.enter(me)
+		own.began.Store(0)
+		if c.counting.Load() {
+			own.longest = max(own.longest, time.Since(c.start)-began)
+			own.count++
+			if c.last.Load() != me {
+				own.changes++
+			}
+		}
+		c.last.Store(me)
+		c.section.leave(me)
+		if err := l.unlock(); err != nil {
+			return fmt.Errorf("unlock: %w", err)
+		}
+	}
+	return nil
+}
+
+// waiting returns the longest wait that has not ended.
+func (c *contest) waiting() time.Duration {
+	var longest time.Duration
+	for i := range c.all {
+		if began := c.all[i].began.Load(); began != 0 {
+			longest = max(longest, time.Since(c.start)-time.Duration(began))
+		}
+	}
+	return longest
+}
+
+// result sums up the contenders, which have ended.
+func (c *contest) result(took float64, waiting time.Duration) contention {
 	var sum, changes, most int64
-	fewest := all[0].count
-	for i := range all {
-		c := &all[i]
-		sum, changes = sum+c.count, changes+c.changes
-		most, fewest = max(most, c.count), min(fewest, c.count)
-		waiting = max(waiting, c.longest)
+	fewest := c.all[0].count
+	for i := range c.all {
+		own := &c.all[i]
+		sum, changes = sum+own.count, changes+own.changes
+		most, fewest = max(most, own.count), min(fewest, own.count)
+		waiting = max(waiting, own.longest)
 	}
-	result := contention{rate: float64(sum) / took, changes: float64(changes) / took, longest: waiting}
+	r := contention{rate: float64(sum) / took, changes: float64(changes) / took, longest: waiting}
 	if sum > 0 {
-		result.spread = 100 * float64(most-fewest) * float64(len(all)) / float64(sum)
+		r.spread = 100 * float64(most-fewest) * float64(len(c.all)) / float64(sum)
 	}
-	return result, nil
+	return r
 }
 
 // sleep returns after d, or when ctx ends.

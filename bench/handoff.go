@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// The next one waits for at least so long before the lock is released, and up to
-// twice as long: pollers are met at any time of their pause, and a waiter who has
-// only just come is not what this is about.
+// The next waiter waits for at least this long before the lock is released, and up
+// to twice as long, so that pollers are met at any time of their pause, and never
+// a waiter that has just begun.
 const waitBefore = 120 * time.Millisecond
 
 const leastHandoffs = 5
 
-// measureHandoff has two clients pass a lock to and fro. One waits, the other
-// unlocks: that is where the time begins. It ends when the waiter's Lock returns.
+// measureHandoff passes a lock to and fro between two clients. The time runs from
+// before the holder's Unlock until the waiter's Lock has returned.
 func measureHandoff(ctx context.Context, m *measurement) (figures, error) {
 	var lockers []locker
 	for range 2 {
@@ -63,5 +63,6 @@ func measureHandoff(ctx context.Context, m *measurement) (figures, error) {
 		return nil, err
 	}
 	took = took[1:] // the first one may have paid for a connection
-	return figures{handoffMedian: micros(quantile(took, 0.5)), handoffLate: micros(quantile(took, 0.95))}, nil
+	return figures{handoffMedian: micros(quantile(took, 0.5)),
+		handoffLate: micros(quantile(took, 0.95))}, nil
 }

@@ -13,7 +13,7 @@ import (
 // herdSize is how many goroutines of one process want the lock.
 const herdSize = 100
 
-// measureHerd has the goroutines of one process contend.
+// measureHerd lets the goroutines of one process compete for the lock.
 func measureHerd(ctx context.Context, m *measurement) (figures, error) {
 	c, err := m.connect(ctx, false)
 	if err != nil {
@@ -27,7 +27,7 @@ func measureHerd(ctx context.Context, m *measurement) (figures, error) {
 	return figures{acquisitions: got.rate}, err
 }
 
-// measureHandingOn has them hand the lock on inside the process, first alone,
+// measureHandingOn lets them hand the lock on inside the process, first alone,
 // then while another process wants it too.
 func measureHandingOn(ctx context.Context, m *measurement) (figures, error) {
 	service, ok := m.service.(*relukkoService)
@@ -60,14 +60,14 @@ func measureHandingOn(ctx context.Context, m *measurement) (figures, error) {
 	}, nil
 }
 
-// rival is another process that wants the lock, too.
+// rival is another process that wants the lock too.
 type rival struct {
 	cmd    *exec.Cmd
 	end    func() (rivalReport, error)
 	report rivalReport
 }
 
-// rivalReport is what it says in the end.
+// rivalReport is what it prints in the end.
 type rivalReport struct {
 	Rounds   int
 	Longest  time.Duration // wait
@@ -80,7 +80,8 @@ func (m *measurement) startRival(ctx context.Context, s *relukkoService) (*rival
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, roleRival, s.url, m.lock, m.section.path, (warmUp + m.d).String())
+	cmd := exec.CommandContext(ctx, self, roleRival, s.url, m.lock, m.section.path,
+		(warmUp + m.d).String())
 	cmd.Env = append(os.Environ(), apiKeyEnv+"="+s.key)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -97,14 +98,14 @@ func (m *measurement) startRival(ctx context.Context, s *relukkoService) (*rival
 			return r.report, fmt.Errorf("the other process: %w", err)
 		}
 		if r.report.Rounds == 0 {
-			return r.report, errors.New("the other process never had the lock")
+			return r.report, errors.New("the other process never held the lock")
 		}
 		return r.report, nil
 	}
 	return r, nil
 }
 
-// beRival is that process.
+// beRival is main of that process.
 func beRival(args []string) error {
 	if len(args) != 4 {
 		return errors.New("usage: URL LOCK SECTION DURATION")

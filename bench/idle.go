@@ -9,10 +9,10 @@ import (
 
 const (
 	idleWaiters = 50
-	idleSettle  = 3 * time.Second // until all wait, and what it took is counted
+	idleSettle  = 3 * time.Second // until all wait and their first requests are over
 )
 
-// idler is one peer whose waiters do nothing but wait.
+// idler is one peer with waiters that only wait.
 type idler struct {
 	m       *measurement
 	before  float64
@@ -36,9 +36,9 @@ func (i *idler) failed() bool {
 	return i.err != nil
 }
 
-// measureIdle counts what 50 waiters, with a client each, ask of the server
-// while somebody holds the lock. There is hardly any load, but it takes long: so
-// it is done with all peers at once. It returns one answer for each.
+// measureIdle counts the requests of 50 waiters, with a client each, while the lock
+// is held. There is hardly any load, but it takes long, so all peers are measured
+// at the same time. It returns one idler for each.
 func measureIdle(ctx context.Context, all []*measurement, d time.Duration) []*idler {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -67,7 +67,7 @@ func measureIdle(ctx context.Context, all []*measurement, d time.Duration) []*id
 	return idlers
 }
 
-// begin has one client hold the lock and the others wait.
+// begin makes one client hold the lock and the others wait.
 func (i *idler) begin(ctx context.Context, waiting *sync.WaitGroup) error {
 	var lockers []locker
 	for range idleWaiters + 1 {
@@ -82,7 +82,8 @@ func (i *idler) begin(ctx context.Context, waiting *sync.WaitGroup) error {
 		lockers = append(lockers, l...)
 	}
 	holder, lockers := lockers[0], lockers[1:]
-	if err := holder.lock(context.WithoutCancel(ctx)); err != nil { // it holds until the waiters have gone
+	// The holder keeps it until the waiters have ended.
+	if err := holder.lock(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	var released sync.WaitGroup
@@ -92,7 +93,7 @@ func (i *idler) begin(ctx context.Context, waiting *sync.WaitGroup) error {
 			defer released.Done()
 			err := l.lock(ctx)
 			if err == nil {
-				i.m.section.overlaps.Add(1) // the holder had it still
+				i.m.section.overlaps.Add(1) // the holder still has it
 				err = l.unlock()
 			}
 			if err != nil && ctx.Err() == nil {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// machine describes what is measured on.
+// machine describes the machine that the bench runs on.
 func machine() string {
 	text := fmt.Sprintf("%d cores", runtime.NumCPU())
 	if model := processor(); model != "" {
@@ -22,8 +22,7 @@ func machine() string {
 	return text + ", shared by clients and servers; " + kernel + "; " + runtime.Version()
 }
 
-// load answers how busy the machine has been in the last minute, as far as the
-// system tells.
+// load returns the load average of the last minute, "?" where there is none.
 func load() string {
 	averages, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -36,14 +35,15 @@ func load() string {
 func processor() string {
 	info, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(info)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+		name, value, _ := strings.Cut(line, ":")
+		if strings.TrimSpace(name) == "model name" {
 			return strings.TrimSpace(value)
 		}
 	}
 	return ""
 }
 
-// moduleVersion answers the version of a module in this program.
+// moduleVersion returns the version of a module in this program.
 func moduleVersion(path string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

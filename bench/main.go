@@ -4,11 +4,12 @@
 //	go run .
 //	go run . -only memory,etcd -scenario handoff -runs 1 -d 1s
 //
-// README.md says what is measured, and how.
+// README.md describes what is measured, and how.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -24,12 +25,16 @@ func main() {
 		exit(err)
 	}
 	var p plan
-	only := flag.String("only", "", "measure these `peers` only, separated by commas: "+strings.Join(names(peers), ", "))
-	chosen := flag.String("scenario", "", "measure these `scenarios` only, separated by commas: "+strings.Join(scenarioNames(), ", "))
+	only := flag.String("only", "",
+		"measure these `peers` only, separated by commas: "+strings.Join(names(peers), ", "))
+	chosen := flag.String("scenario", "",
+		"measure these `scenarios` only, separated by commas: "+strings.Join(scenarioNames(), ", "))
 	flag.IntVar(&p.runs, "runs", 3, "how often all is measured, in turns")
 	flag.DurationVar(&p.d, "d", 3*time.Second, "how long one measurement takes")
-	flag.DurationVar(&p.idle, "idle", 30*time.Second, "how long idle waiters are watched; waiting requests of Relukko take 30 s")
-	flag.StringVar(&p.profile, "profile", "", "`folder` for CPU profiles of this process, one for each measurement")
+	flag.DurationVar(&p.idle, "idle", 30*time.Second,
+		"how long idle waiters are watched; waiting requests of Relukko take 30 s")
+	flag.StringVar(&p.profile, "profile", "",
+		"`folder` for CPU profiles of this process, one for each measurement")
 	flag.Parse()
 
 	var err error
@@ -37,7 +42,8 @@ func main() {
 		p.scenarios, err = pick(scenarios, *chosen, func(s scenario) string { return s.name })
 	}
 	if err == nil && (flag.NArg() > 0 || p.runs < 1 || p.d <= 0 || p.idle <= 0) {
-		err = fmt.Errorf("usage: go run . [-only PEERS] [-scenario NAMES] [-runs N] [-d DURATION] [-idle DURATION] [-profile FOLDER]")
+		err = errors.New("usage: go run . [-only PEERS] [-scenario NAMES] [-runs N] " +
+			"[-d DURATION] [-idle DURATION] [-profile FOLDER]")
 	}
 	if err != nil {
 		exit(err)
@@ -66,7 +72,7 @@ func bench(p plan) error {
 	return nil
 }
 
-// pick answers those of all that are named in list, all where it is empty.
+// pick returns the elements that list names, or all where it is empty.
 func pick[T any](all []T, list string, name func(T) string) ([]T, error) {
 	if list == "" {
 		return all, nil

@@ -7,8 +7,8 @@ const (
 	ownersPerClient = 4
 )
 
-// measureOwners has 16 goroutines over 4 clients contend, each with a Mutex of
-// its own, so that every change of owner goes through the server.
+// measureOwners lets 16 goroutines over 4 clients compete, each with a Mutex of its
+// own, so that every change of owner goes through the server.
 func measureOwners(ctx context.Context, m *measurement) (figures, error) {
 	var lockers []locker
 	for range ownerClients {

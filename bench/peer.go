@@ -29,35 +29,35 @@ var peers = []peer{
 // service is a server that runs, in processes of its own, and the library to
 // reach it.
 type service interface {
-	// connect makes a client. Where counted is set, what it asks of the server
-	// is counted by requests, even if that takes a longer way.
+	// connect returns a new client. If counted is set, requests counts what it
+	// asks of the server, even if that takes a longer way.
 	connect(ctx context.Context, counted bool) (client, error)
 
-	// requests answers how many requests the server has had so far from clients.
+	// requests returns how many requests of clients the server has handled so far.
 	requests(ctx context.Context) (float64, error)
 
-	// version answers what is measured: the library, the server.
+	// version returns what is measured: the library, the server.
 	version() string
 
-	// close leaves nothing of it running.
+	// close ends all of its processes.
 	close() error
 }
 
-// client is what one process has of a service: its connections, its session.
+// client is one process's connections to a service, and its session.
 type client interface {
-	// lockers answers what n goroutines of the process use to lock name, in the
-	// way that the library's documentation says.
+	// lockers returns what n goroutines of the process use to lock name,
+	// according to the library's documentation.
 	lockers(ctx context.Context, name string, n int) ([]locker, error)
 	close() error
 }
 
-// locker is a lock in the hands of one goroutine.
+// locker is the lock as one goroutine uses it.
 type locker interface {
 	lock(ctx context.Context) error
 	unlock() error
 }
 
-// absentError says why a peer cannot be measured here, which is no failure.
+// absentError is the reason why a peer cannot be measured here; it is no failure.
 type absentError struct{ why string }
 
 func (e *absentError) Error() string { return e.why }
@@ -80,7 +80,7 @@ func names(peers []peer) []string {
 	return names
 }
 
-// each makes n lockers, one after the other.
+// each calls make n times, one after the other.
 func each(n int, make func() (locker, error)) ([]locker, error) {
 	var all []locker
 	for range n {

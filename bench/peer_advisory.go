@@ -14,7 +14,8 @@ import (
 // statements are prepared by pgx the first time.
 var advisory = peer{
 	name: "advisory", label: "pg_advisory_lock over pgx", store: "memory",
-	notes: []string{"The lock is that of a connection, which each goroutine must have for itself, and is gone with it; nobody is told."},
+	notes: []string{"The lock belongs to a connection, so each goroutine needs one, and it is " +
+		"lost with the connection; the holder is not told."},
 	start: func(s *site) (service, error) {
 		url, err := s.database("advisory")
 		if err != nil {
@@ -41,7 +42,9 @@ func (s *advisoryService) requests(ctx context.Context) (float64, error) {
 	}
 	defer conn.Close(ctx)
 	var n float64
-	err = conn.QueryRow(ctx, "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'advisory'").Scan(&n)
+	const query = "SELECT xact_commit + xact_rollback FROM pg_stat_database " +
+		"WHERE datname = 'advisory'"
+	err = conn.QueryRow(ctx, query).Scan(&n)
 	return n, err
 }
 
@@ -89,7 +92,8 @@ func (l *advisoryLocker) lock(ctx context.Context) error {
 
 func (l *advisoryLocker) unlock() error {
 	var held bool
-	if err := l.conn.QueryRow(context.Background(), "SELECT pg_advisory_unlock($1)", l.key).Scan(&held); err != nil {
+	row := l.conn.QueryRow(context.Background(), "SELECT pg_advisory_unlock($1)", l.key)
+	if err := row.Scan(&held); err != nil {
 		return err
 	}
 	if !held {

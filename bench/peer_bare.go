@@ -4,13 +4,13 @@ import (
 	"context"
 )
 
-// bareRelukko is our server asked with nothing but net/http: the floor for
-// Relukko. It renews nothing, notices no loss, and a request that breaks leaves a
-// lock behind.
+// bareRelukko uses our server with nothing but net/http: the floor for Relukko.
+// It renews nothing, notices no loss, and a broken request leaves its lock held.
 var bareRelukko = peer{
 	name: "bare", label: "bare POST+DELETE with net/http on Relukko, memory", store: "memory",
-	only:  []string{"uncontended", "handoff", "owners", "herd"},
-	notes: []string{"It is no lock to work with, only the floor: it is not renewed, a loss is not noticed, what a broken request did is not found out."},
+	only: []string{"uncontended", "handoff", "owners", "herd"},
+	notes: []string{"It is no lock to work with, only the floor: it is not renewed, a loss is " +
+		"not noticed, and a broken request leaves its lock held."},
 	start: func(s *site) (service, error) {
 		r, err := startRelukko(s, "memory")
 		return &bareService{r}, err

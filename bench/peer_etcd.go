@@ -19,15 +19,18 @@ import (
 	"go.uber.org/zap"
 )
 
-// etcd: one member, with the settings of its own program, on disk and with
-// fsync. A Mutex belongs to a session, and two goroutines that lock one name in
-// one session would both have it (the key is the name and the lease), so each
+// etcd is one member with the default settings of its own program, on disk and
+// with fsync. A Mutex belongs to a session, and two goroutines that lock one name
+// in one session would both hold it (the key is the name and the lease). So each
 // goroutine has a session on the process's client, with the default lease of 60 s.
 var etcd = peer{
 	name: "etcd", label: "etcd concurrency.Mutex", store: "disk",
-	notes: []string{"A waiter that has only just come may be served up to 100 ms late, because etcd catches new watches up ten times a " +
-		"second. The scenario handoff spares it that, the others don't.",
-		"Goroutines of one process have a session each: within one session they would not exclude each other."},
+	notes: []string{
+		"A new waiter may be served up to 100 ms late, because etcd catches new watches up ten " +
+			"times a second. The scenario handoff spares it that, the others don't.",
+		"Goroutines of one process have a session each: within one session they would not " +
+			"exclude each other.",
+	},
 	start: startEtcd,
 }
 
@@ -46,7 +49,8 @@ func startEtcd(s *site) (service, error) {
 		return nil, err
 	}
 	const ready = "etcd: http://"
-	process, line, err := start(command{args: []string{self, roleEtcd, dir}, stop: syscall.SIGTERM, ready: ready})
+	process, line, err := start(command{args: []string{self, roleEtcd, dir}, stop: syscall.SIGTERM,
+		ready: ready})
 	return &etcdService{process, strings.TrimPrefix(line, "etcd: ")}, err
 }
 
@@ -66,7 +70,8 @@ func serveEtcd(args []string) error {
 		}
 		ports[i] = port
 	}
-	clients, peers := url.URL{Scheme: "http", Host: "127.0.0.1:" + ports[0]}, url.URL{Scheme: "http", Host: "127.0.0.1:" + ports[1]}
+	clients, peers := url.URL{Scheme: "http",
+		Host: "127.0.0.1:" + ports[0]}, url.URL{Scheme: "http", Host: "127.0.0.1:" + ports[1]}
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{clients}, []url.URL{clients}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peers}, []url.URL{peers}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
@@ -84,12 +89,13 @@ func serveEtcd(args []string) error {
 }
 
 func (s *etcdService) connect(context.Context, bool) (client, error) {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.url}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.url}, DialTimeout: 5 * time.Second,
+		Logger: zap.NewNop()})
 	return &etcdClient{client: c}, err
 }
 
-// requests counts the messages that clients have sent: a lease is kept alive by
-// messages on a stream, and that is a request as much as any.
+// requests counts the messages that clients have sent, including those on a
+// stream that keep a lease alive.
 func (s *etcdService) requests(ctx context.Context) (float64, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/metrics", nil)
 	if err != nil {
@@ -119,7 +125,8 @@ func (s *etcdService) requests(ctx context.Context) (float64, error) {
 }
 
 func (s *etcdService) version() string {
-	return "etcd " + moduleVersion("go.etcd.io/etcd/server/v3") + ", client " + moduleVersion("go.etcd.io/etcd/client/v3")
+	return "etcd " + moduleVersion("go.etcd.io/etcd/server/v3") + ", client " +
+		moduleVersion("go.etcd.io/etcd/client/v3")
 }
 
 func (s *etcdService) close() error { return s.process.stop() }
@@ -140,8 +147,8 @@ func (c *etcdClient) lockers(_ context.Context, name string, n int) ([]locker, e
 	})
 }
 
-// close revokes no lease: a hundred of them take seconds, and nothing of the
-// name is left by then.
+// close revokes no lease: a hundred of them take seconds, and the name is free
+// without that.
 func (c *etcdClient) close() error {
 	for _, s := range c.sessions {
 		s.Orphan()

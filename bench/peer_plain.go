@@ -11,8 +11,8 @@ import (
 	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
-// relukkoPlain is Relukko without our extensions: a client of ours on a server
-// that offers no more than the original one does.
+// relukkoPlain is our client on a server that offers no more than the original
+// one: none of our extensions.
 var relukkoPlain = peer{
 	name: "plain", label: "Relukko, memory, without the extensions", store: "memory",
 	only: []string{"handoff", "idle"},

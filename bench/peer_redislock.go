@@ -35,7 +35,9 @@ type redislockClient struct {
 }
 
 func (c *redislockClient) lockers(_ context.Context, name string, n int) ([]locker, error) {
-	return each(n, func() (locker, error) { return &redislockLocker{from: c.from, name: name}, nil })
+	return each(n, func() (locker, error) {
+		return &redislockLocker{from: c.from, name: name}, nil
+	})
 }
 
 func (c *redislockClient) close() error { return c.redis.Close() }

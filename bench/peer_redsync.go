@@ -15,7 +15,8 @@ import (
 // it by itself, so it must be longer than any section here.
 const redisExpiry = 2 * time.Minute
 
-const noRenewal = "It does not renew by itself: who holds a lock for longer than its expiry has lost it, unless the program renews it. " +
+const noRenewal = "It does not renew by itself: a lock that is held for longer than its expiry " +
+	"is lost, unless the program renews it. " +
 	"Here the expiry is 2 min, longer than any section, so that its figures include no loss."
 
 // redSync has redsync's defaults, the pause of 50 to 250 ms between two tries
@@ -47,7 +48,8 @@ type redsyncClient struct {
 
 func (c *redsyncClient) lockers(_ context.Context, name string, n int) ([]locker, error) {
 	return each(n, func() (locker, error) {
-		return &redsyncLocker{c.from.NewMutex(name, redsync.WithExpiry(redisExpiry), redsync.WithTries(math.MaxInt))}, nil
+		return &redsyncLocker{c.from.NewMutex(
+			name, redsync.WithExpiry(redisExpiry), redsync.WithTries(math.MaxInt))}, nil
 	})
 }
 

@@ -19,8 +19,7 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 )
 
-// Relukko, with nothing set but the store: what `relukko serve` and
-// relukko.NewMutex do by themselves.
+// Relukko with its default settings, on each store.
 var (
 	relukkoMemory = peer{
 		name: "memory", label: "Relukko, memory", store: "memory",
@@ -57,7 +56,7 @@ type relukkoService struct {
 	key     string
 	store   string
 
-	// What is counted goes through a proxy in this process.
+	// A proxy in this process that counts requests.
 	proxy *httptest.Server
 	count atomic.Int64
 }
@@ -70,12 +69,13 @@ func startRelukko(s *site, store string) (*relukkoService, error) {
 	return newRelukkoService(store, program, "serve", "--addr", "127.0.0.1:0", "--store", store)
 }
 
-// newRelukkoService runs a command that is a Relukko server and says so in the
-// words of `relukko serve`.
+// newRelukkoService runs a command that is a Relukko server and prints its address
+// as `relukko serve` does.
 func newRelukkoService(store string, args ...string) (*relukkoService, error) {
 	s := &relukkoService{key: strings.ToLower(rand.Text()), store: store}
 	const listening = "listening on "
-	process, line, err := start(command{args: args, env: []string{apiKeyEnv + "=" + s.key}, stop: syscall.SIGTERM, ready: listening})
+	process, line, err := start(command{args: args, env: []string{apiKeyEnv + "=" + s.key},
+		stop: syscall.SIGTERM, ready: listening})
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func newRelukkoService(store string, args ...string) (*relukkoService, error) {
 	forward := &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		Transport: &http.Transport{MaxIdleConnsPerHost: 1000},
-		ErrorLog:  log.New(io.Discard, "", 0), // waiters who leave
+		ErrorLog:  log.New(io.Discard, "", 0), // clients that leave while they wait
 	}
 	s.proxy = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.count.Add(1)
@@ -122,12 +122,12 @@ func (s *relukkoService) close() error {
 
 type relukkoClient struct{ api *api.Client }
 
-// lockers share one Mutex: its doc says that goroutines may.
+// lockers share one Mutex, as its documentation advises.
 func (c *relukkoClient) lockers(_ context.Context, name string, n int) ([]locker, error) {
 	return share(relukko.NewMutex(c.api, name), n), nil
 }
 
-// handingOn has the lockers hand the held lock on inside the process.
+// handingOn returns lockers that hand the held lock on inside the process.
 func (c *relukkoClient) handingOn(name string, n int) []locker {
 	return share(relukko.NewMutex(c.api, name, relukko.WithHandoff()), n)
 }
@@ -152,5 +152,5 @@ func (l *relukkoLocker) lock(ctx context.Context) (err error) {
 	return err
 }
 
-// unlock fails also when the lock was lost inside.
+// unlock fails also when the lock was lost meanwhile.
 func (l *relukkoLocker) unlock() error { return l.mutex.Unlock(l.held) }

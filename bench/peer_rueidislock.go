@@ -10,11 +10,12 @@ import (
 
 // rueidisLock has the settings of its README: one key, because there is one
 // Redis, and NoLoopTracking for better performance. It renews by itself, and
-// waits to be told by Redis that the key has changed.
+// waits for a notification from Redis that the key has changed.
 var rueidisLock = peer{
 	name: "rueidislock", label: "rueidislock", store: "memory",
-	notes: []string{"After a try that Redis has not answered within 20 ms (TryNextAfter, the default) it tries again only when somebody " +
-		"else has changed the lock. On a busy machine all can so wait for a lock that nobody has; 0 or \"failed\" is that."},
+	notes: []string{"After an attempt that Redis has not answered within 20 ms (TryNextAfter, " +
+		"the default) it retries only when another client has changed the lock. On a busy " +
+		"machine all clients can then wait for a free lock; 0 or \"failed\" is that."},
 	start: func(s *site) (service, error) {
 		r, err := startRedis(s)
 		return &rueidisService{r}, err
@@ -39,7 +40,9 @@ func (s *rueidisService) version() string {
 type rueidisClient struct{ rueidislock.Locker }
 
 func (c *rueidisClient) lockers(_ context.Context, name string, n int) ([]locker, error) {
-	return each(n, func() (locker, error) { return &rueidisLocker{from: c.Locker, name: name}, nil })
+	return each(n, func() (locker, error) {
+		return &rueidisLocker{from: c.Locker, name: name}, nil
+	})
 }
 
 func (c *rueidisClient) close() error {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A measurement that takes so much longer than it should has a Lock in it that
-// does not return.
+// stuckAfter is how much longer than planned a measurement may take. After that
+// it has a Lock that does not return.
 const stuckAfter = 10 * time.Second
 
 var errStuck = errors.New("stuck: a Lock did not return")
@@ -50,15 +50,15 @@ type results struct {
 	failures []failure
 }
 
-// failure is a measurement that has found nothing.
+// failure is a measurement without a result.
 type failure struct {
 	key  // the metric is the scenario
 	text string
 }
 
-// run starts all servers, measures and stops them. In each run each scenario is
-// measured with one peer after the other, so that whatever slows the machine
-// down for a while slows all of them, and each run begins with another peer.
+// run starts all servers, measures and stops them. Each run measures each
+// scenario with one peer after the other, so that a slow phase of the machine
+// slows all of them, and begins with another peer than the run before.
 func (p plan) run(ctx context.Context, s *site) (r *results, err error) {
 	r = &results{plan: p, began: time.Now(), load: load()}
 	defer func() {
@@ -103,7 +103,7 @@ func (p plan) run(ctx context.Context, s *site) (r *results, err error) {
 	return r, nil
 }
 
-// present answers who takes part in a scenario, in the order of run n.
+// present returns the peers that take part in a scenario, in the order of run n.
 func (r *results) present(scenario string, n int) []row {
 	var present []row
 	for _, row := range r.rows {
@@ -123,7 +123,8 @@ func lockName(scenario string, row row, n int) string {
 }
 
 // one measures one peer in one scenario.
-func (r *results) one(ctx context.Context, s *site, scenario scenario, row row, n int, into map[key]float64) {
+func (r *results) one(ctx context.Context, s *site, scenario scenario, row row, n int,
+	into map[key]float64) {
 	name := lockName(scenario.name, row, n)
 	m, err := newMeasurement(s, row.service, name, r.d)
 	var f figures
@@ -141,7 +142,7 @@ func (r *results) one(ctx context.Context, s *site, scenario scenario, row row, 
 	r.take(scenario.name, row, n, f, err, into)
 }
 
-// idlers measures all of them at once.
+// idlers measures all peers at the same time.
 func (r *results) idlers(ctx context.Context, s *site, present []row, n int, into map[key]float64) {
 	var all []*measurement
 	for _, row := range present {
@@ -157,10 +158,12 @@ func (r *results) idlers(ctx context.Context, s *site, present []row, n int, int
 	}
 }
 
-// take notes what was found, or that it failed: then there is no figure.
-func (r *results) take(scenario string, row row, n int, f figures, err error, into map[key]float64) {
+// take records the figures of a measurement, or its failure.
+func (r *results) take(scenario string, row row, n int, f figures, err error,
+	into map[key]float64) {
 	if err != nil {
-		r.failures = append(r.failures, failure{key{row.name, scenario}, fmt.Sprintf("%s, %s, run %d: %v", row.name, scenario, n+1, err)})
+		r.failures = append(r.failures, failure{key{row.name, scenario},
+			fmt.Sprintf("%s, %s, run %d: %v", row.name, scenario, n+1, err)})
 		fmt.Fprintf(r.progress, "run %d  %-12s %-12s FAILED: %v\n", n+1, scenario, row.name, err)
 		return
 	}
@@ -171,7 +174,8 @@ func (r *results) take(scenario string, row row, n int, f figures, err error, in
 	}
 	slices.Sort(texts)
 	if len(texts) > 0 {
-		fmt.Fprintf(r.progress, "run %d  %-12s %-12s %s\n", n+1, scenario, row.name, strings.Join(texts, ", "))
+		fmt.Fprintf(r.progress, "run %d  %-12s %-12s %s\n", n+1, scenario, row.name,
+			strings.Join(texts, ", "))
 	}
 }
 
@@ -194,7 +198,7 @@ func (r *results) startProfile(name string) (end func()) {
 	}
 }
 
-// values answers what all runs found, of those that found something.
+// values returns the figures of all runs that have one.
 func (r *results) values(peer, metric string) []float64 {
 	var values []float64
 	for _, run := range r.runs {

@@ -17,8 +17,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// postgres is a PostgreSQL of our own, on loopback and on disk, with the
-// settings that it comes with but for the number of connections.
+// postgres is a private PostgreSQL, on loopback and on disk, with its default
+// settings except for the number of connections.
 type postgres struct {
 	process *process
 	port    string
@@ -26,14 +26,15 @@ type postgres struct {
 }
 
 const (
-	postgresUser        = "bench"
-	postgresConnections = 400 // 100 goroutines with a connection each, 50 idle waiters, and Relukko's own
+	postgresUser = "bench"
+	// 100 goroutines with a connection each, 50 idle waiters, and Relukko's own.
+	postgresConnections = 400
 	// Debian keeps PostgreSQL's programs outside of PATH.
 	debianPostgres = "/usr/lib/postgresql/*/bin"
 )
 
-// database makes an empty database in the server, which is started if it does
-// not run yet, and answers its URL.
+// database creates an empty database and returns its URL. It starts the server
+// if it does not run yet.
 func (s *site) database(name string) (string, error) {
 	if s.postgres == nil {
 		p, err := startPostgres(s)
@@ -56,7 +57,8 @@ func (s *site) database(name string) (string, error) {
 }
 
 func (p *postgres) url(database string) string {
-	return fmt.Sprintf("postgres://%s@127.0.0.1:%s/%s?sslmode=disable", postgresUser, p.port, database)
+	return fmt.Sprintf("postgres://%s@127.0.0.1:%s/%s?sslmode=disable", postgresUser, p.port,
+		database)
 }
 
 func startPostgres(s *site) (*postgres, error) {
@@ -73,11 +75,12 @@ func startPostgres(s *site) (*postgres, error) {
 		return nil, err
 	}
 	data := filepath.Join(dir, "data")
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "--pgdata="+data, "--username="+postgresUser,
-		"--auth=trust", "--encoding=UTF8", "--locale=C")
+	initdb := exec.Command(filepath.Join(bin, "initdb"), "--pgdata="+data,
+		"--username="+postgresUser, "--auth=trust", "--encoding=UTF8", "--locale=C")
 	initdb.Dir = dir
 	if owner != nil {
-		initdb.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(owner.uid), Gid: uint32(owner.gid)}}
+		credential := &syscall.Credential{Uid: uint32(owner.uid), Gid: uint32(owner.gid)}
+		initdb.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
 	}
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
@@ -87,8 +90,11 @@ func startPostgres(s *site) (*postgres, error) {
 		return nil, err
 	}
 	process, _, err := start(command{
-		args: []string{filepath.Join(bin, "postgres"), "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1",
-			"-c", "unix_socket_directories=", "-c", "max_connections=" + strconv.Itoa(postgresConnections)},
+		args: []string{
+			filepath.Join(bin, "postgres"), "-D", data, "-p", port,
+			"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
+			"-c", "max_connections=" + strconv.Itoa(postgresConnections),
+		},
 		stop:  syscall.SIGINT, // its fast shutdown
 		owner: owner,
 		ready: "database system is ready to accept connections",
@@ -96,10 +102,12 @@ func startPostgres(s *site) (*postgres, error) {
 	return &postgres{process: process, port: port}, err
 }
 
-// postgresPrograms answers the folder with initdb and postgres.
+// postgresPrograms returns the folder with initdb and postgres.
 func postgresPrograms() (string, error) {
 	found, _ := filepath.Glob(debianPostgres)
-	slices.SortFunc(found, func(a, b string) int { return cmp.Compare(postgresMajor(b), postgresMajor(a)) })
+	slices.SortFunc(found, func(a, b string) int {
+		return cmp.Compare(postgresMajor(b), postgresMajor(a))
+	})
 	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
 		found = append(found, strings.TrimSpace(string(out)))
 	}
@@ -116,8 +124,8 @@ func postgresMajor(bin string) int {
 	return version
 }
 
-// postgresOwner answers who runs PostgreSQL, which refuses to run as root; the
-// folder is his. nil: we do.
+// postgresOwner returns the user that runs PostgreSQL, which refuses to run as
+// root, and gives it the folder; nil where that is the current user.
 func postgresOwner(dir string) (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil

@@ -19,8 +19,8 @@ const (
 	stopTimeout  = 15 * time.Second
 )
 
-// process is a server's process. Between it and us is one of our own, the
-// keeper, that ends it when we end, however that happens.
+// process is a server's process. It is a child of one of our own processes, the
+// keeper, which ends it when this process ends, however that happens.
 type process struct {
 	keeper *exec.Cmd
 	line   io.Closer // to the keeper; when it breaks, the server is ended
@@ -30,16 +30,16 @@ type process struct {
 // command is a process to be started.
 type command struct {
 	args  []string
-	env   []string       // beside our own
-	stop  syscall.Signal // that makes it end in order
-	owner *account       // who runs it; nil: who runs us
-	ready string         // it works as soon as it prints a line with this
+	env   []string       // in addition to our own
+	stop  syscall.Signal // that ends it in an orderly way
+	owner *account       // that runs it; nil: the current user
+	ready string         // part of the line that it prints when it is ready
 }
 
 // account is a user of the system.
 type account struct{ uid, gid int }
 
-// start starts a process. It returns the line that said that it is ready.
+// start starts a process and returns its line with ready in it.
 func start(c command) (*process, string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -49,10 +49,12 @@ func start(c command) (*process, string, error) {
 	if owner == nil {
 		owner = &account{-1, -1}
 	}
-	keep := append([]string{roleKeep, strconv.Itoa(int(c.stop)), strconv.Itoa(owner.uid), strconv.Itoa(owner.gid)}, c.args...)
+	keep := append([]string{roleKeep, strconv.Itoa(int(c.stop)), strconv.Itoa(owner.uid),
+		strconv.Itoa(owner.gid)}, c.args...)
 	p := &process{keeper: exec.Command(self, keep...), lines: make(chan string, 1)}
 	p.keeper.Env = append(os.Environ(), c.env...)
-	p.keeper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the terminal's signals are for us
+	// The terminal's signals do not reach it.
+	p.keeper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if p.line, err = p.keeper.StdinPipe(); err != nil {
 		return nil, "", err
 	}
@@ -76,11 +78,12 @@ func start(c command) (*process, string, error) {
 		}
 		return nil, "", errors.Join(fmt.Errorf("%s ends at once: %s", c.args[0], line), p.stop())
 	case <-time.After(startTimeout):
-		return nil, "", errors.Join(fmt.Errorf("%s is not ready after %v", c.args[0], startTimeout), p.stop())
+		return nil, "", errors.Join(
+			fmt.Errorf("%s is not ready after %v", c.args[0], startTimeout), p.stop())
 	}
 }
 
-// read passes the first line with ready in it, or the last ones where there is none.
+// read passes on the first line with ready in it, or the last lines where there is none.
 func (p *process) read(out io.ReadCloser, ready string) {
 	defer close(p.lines)
 	defer out.Close()
@@ -112,7 +115,7 @@ func (p *process) stop() error {
 	return nil
 }
 
-// keep is the keeper: it runs a command until its standard input breaks.
+// keep is main of the keeper: it runs a command until its standard input ends.
 func keep(args []string) error {
 	if len(args) < 4 {
 		return errors.New("usage: keep SIGNAL UID GID COMMAND…")
@@ -130,7 +133,8 @@ func keep(args []string) error {
 	cmd := exec.Command(args[3], args[4:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if uid >= 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid),
+			Gid: uint32(gid)}}
 		cmd.Dir = "/"
 	}
 	if err := cmd.Start(); err != nil {
@@ -152,7 +156,7 @@ func keep(args []string) error {
 		return err
 	}
 	select {
-	case <-ended: // how is of no interest: it was asked to
+	case <-ended: // its status does not matter: it was told to end
 		return nil
 	case <-time.After(stopTimeout):
 		cmd.Process.Kill()

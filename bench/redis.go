@@ -12,9 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// redisServer is a Redis of one's own on loopback, without persistence: a lock
-// in it is gone when it crashes. Each library has one to itself, so that what it
-// asks can be counted.
+// redisServer is a private Redis on loopback, without persistence: a crash loses
+// its locks. Each library has its own, so that its requests can be counted.
 type redisServer struct {
 	process *process
 	addr    string
@@ -38,7 +37,8 @@ func startRedis(s *site) (*redisServer, error) {
 		return nil, err
 	}
 	process, _, err := start(command{
-		args:  []string{program, "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--appendonly", "no"},
+		args: []string{program, "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "",
+			"--appendonly", "no"},
 		stop:  syscall.SIGTERM,
 		ready: "Ready to accept connections",
 	})
@@ -73,7 +73,7 @@ func (r *redisServer) info(ctx context.Context, section, field string) (string, 
 			return value, nil
 		}
 	}
-	return "", fmt.Errorf("redis tells no %s", field)
+	return "", fmt.Errorf("redis reports no %s", field)
 }
 
 func (r *redisServer) close() error { return errors.Join(r.asker.Close(), r.process.stop()) }

@@ -24,19 +24,23 @@ type part struct{ metric, format string }
 var columns = []column{
 	{head: "uncontended Lock+Unlock p50, µs", scenario: "uncontended", metric: uncontended,
 		beside: []part{{bare, "bare POST+DELETE %s"}, {allocations, "%s allocations more"}}},
-	{head: "handoff p50, ms", scenario: "handoff", metric: handoffMedian, unit: 1000, beside: []part{{handoffLate, "p95 %s"}}},
+	{head: "handoff p50, ms", scenario: "handoff", metric: handoffMedian, unit: 1000,
+		beside: []part{{handoffLate, "p95 %s"}}},
 	{head: "16 goroutines, 4 clients: changes of owner/s", scenario: "owners", metric: changes,
 		beside: []part{{spread, "shares differ by %s %%"}, {longest, "longest wait %s ms"}}},
 	{head: "100 goroutines, one process: acquisitions/s", scenario: "herd", metric: acquisitions},
 	{head: "the same, handing on", scenario: "handing-on", metric: handedOn,
-		beside: []part{{handedOnRival, "with a rival %s"}, {rivalLongest, "who waits %s ms at most"}}},
+		beside: []part{{handedOnRival, "with a rival %s"},
+			{rivalLongest, "which waits %s ms at most"}}},
 	{head: "50 idle waiters: requests/s", scenario: "idle", metric: idleRequests},
 }
 
 // print prints the report, in Markdown.
 func (r *results) print(w io.Writer) {
-	fmt.Fprintf(w, "Measured on %s with `%s`, in %v: %s; load average before: %s. The median of %d runs, and the least and the most of them.\n\n",
-		r.began.Format(time.DateOnly), commandLine(), r.took.Round(time.Second), machine(), r.load, len(r.runs))
+	fmt.Fprintf(w, "Measured on %s with `%s`, in %v: %s; load average before: %s. "+
+		"The median of %d runs, and the least and the most of them.\n\n",
+		r.began.Format(time.DateOnly), commandLine(), r.took.Round(
+			time.Second), machine(), r.load, len(r.runs))
 	r.table(w)
 	r.notes(w)
 	r.verdicts(w)
@@ -76,7 +80,8 @@ func (r *results) table(w io.Writer) {
 func (r *results) cell(peer string, c column) string {
 	values := r.values(peer, c.metric)
 	if len(values) == 0 {
-		if slices.ContainsFunc(r.failures, func(f failure) bool { return f.key == key{peer, c.scenario} }) {
+		if slices.ContainsFunc(r.failures,
+			func(f failure) bool { return f.key == key{peer, c.scenario} }) {
 			return "failed"
 		}
 		return ""
@@ -94,7 +99,7 @@ func (r *results) cell(peer string, c column) string {
 	return text
 }
 
-// number shows three digits at least.
+// number formats v with at least three digits.
 func number(v float64) string {
 	switch size := math.Abs(v); {
 	case size >= 10_000:
@@ -110,7 +115,7 @@ func number(v float64) string {
 	}
 }
 
-// notes says what a reader must know to be fair.
+// notes prints what a reader must know to be fair.
 func (r *results) notes(w io.Writer) {
 	var versions, missing, inMemory []string
 	for _, row := range r.rows {
@@ -129,10 +134,11 @@ func (r *results) notes(w io.Writer) {
 		}
 	}
 	if len(inMemory) > 0 {
-		fmt.Fprintf(w, "- A crash of the server loses the locks of: %s. The others write each lock to the disk, and wait until it is there.\n",
+		fmt.Fprintf(w, "- A crash of the server loses the locks of: %s. "+
+			"The others write each lock to the disk before they reply.\n",
 			strings.Join(inMemory, "; "))
 	}
-	fmt.Fprintf(w, "- Nobody was inside together with somebody else, in any scenario, but where it says so.\n")
+	fmt.Fprintf(w, "- No two holders overlapped in any scenario, except where it says so.\n")
 	if len(versions) > 0 {
 		fmt.Fprintf(w, "- Versions: %s.\n", strings.Join(versions, "; "))
 	}

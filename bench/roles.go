@@ -8,8 +8,8 @@ const (
 	roleRival = "act-as-rival"
 )
 
-// actAs does what a process is for that was started with one of the roles. It
-// reports whether that was asked for.
+// actAs runs the process as one of the roles, if the arguments name one, and
+// reports whether they do.
 func actAs(args []string) (asked bool, err error) {
 	if len(args) == 0 {
 		return false, nil

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// What is measured. Times are in µs, but waits, which are in ms.
+// What is measured. Times are in µs, waits in ms.
 const (
 	uncontended    = "uncontended"     // Lock+Unlock, median
-	bare           = "bare"            // POST+DELETE with nothing but net/http on the same server, median
-	allocations    = "allocations"     // a Lock+Unlock, over those of bare
-	handoffMedian  = "handoff"         // from before one client's Unlock to the return of another's Lock
-	handoffLate    = "handoff p95"     //
+	bare           = "bare"            // POST+DELETE by net/http on the same server, median
+	allocations    = "allocations"     // of a Lock+Unlock, beyond those of bare
+	handoffMedian  = "handoff"         // from one client's Unlock to the return of another's Lock
+	handoffLate    = "handoff p95"     // the same
 	changes        = "changes"         // of owner, a second
-	spread         = "spread"          // of the owners' shares: most less fewest, in % of their mean
+	spread         = "spread"          // of owners' shares: most less fewest, in % of the mean
 	longest        = "longest"         // wait of one owner
 	acquisitions   = "acquisitions"    // a second, by goroutines of one process
 	handedOn       = "handed on"       // the same, with WithHandoff
@@ -31,8 +31,9 @@ type figures map[string]float64
 
 // scenario is one way to use locks.
 type scenario struct {
-	name    string
-	measure func(context.Context, *measurement) (figures, error) // nil: nothing to measure with this peer
+	name string
+	// Nil: nothing to measure with this peer.
+	measure func(context.Context, *measurement) (figures, error)
 }
 
 var scenarios = []scenario{

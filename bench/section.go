@@ -7,17 +7,17 @@ import (
 	"unsafe"
 )
 
-// section is a critical section that knows who is inside. It is in shared
-// memory, so that it sees also those who come from another process.
+// section is a critical section that detects two holders at one time. It is in
+// shared memory, so it detects those of other processes too.
 type section struct {
 	path string
 	mem  []byte
-	in   *atomic.Int64 // who; 0: nobody
+	in   *atomic.Int64 // the number of the holder that is inside; 0: none
 
-	overlaps atomic.Int64 // times that somebody came or went and it was not his alone
+	overlaps atomic.Int64 // entries and exits at which another holder was inside
 }
 
-// newSection makes a section in the file path, or opens one that exists.
+// newSection creates a section in the file path, or opens an existing one.
 func newSection(path string) (*section, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -28,7 +28,8 @@ func newSection(path string) (*section, error) {
 	if err := f.Truncate(int64(size)); err != nil {
 		return nil, err
 	}
-	mem, err := syscall.Mmap(int(f.Fd()), 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	mem, err := syscall.Mmap(int(f.Fd()), 0, size, syscall.PROT_READ|syscall.PROT_WRITE,
+		syscall.MAP_SHARED)
 	if err != nil {
 		return nil, err
 	}

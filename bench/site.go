@@ -9,12 +9,12 @@ import (
 	"path/filepath"
 )
 
-// site is where the servers of one bench live: a folder and what several of
-// them share. It is for one goroutine.
+// site is a folder for the servers of one bench, and what several of them share.
+// It must be used by one goroutine only.
 type site struct {
 	dir      string
 	relukko  string    // the program, once it is built
-	postgres *postgres // once it is asked for
+	postgres *postgres // once it was started
 }
 
 func newSite() (*site, error) {
@@ -22,7 +22,7 @@ func newSite() (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	// PostgreSQL may run as somebody else, who has a folder in it.
+	// PostgreSQL may run as another user, with a folder in this one.
 	return &site{dir: dir}, os.Chmod(dir, 0o711)
 }
 
@@ -34,24 +34,26 @@ func (s *site) close() error {
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
 
-// folder makes a folder for a server's data.
+// folder creates a folder for a server's data.
 func (s *site) folder(name string) (string, error) { return os.MkdirTemp(s.dir, name) }
 
-// program builds the command relukko, as a user has it.
+// program returns the path of the command relukko, which it builds the first time.
 func (s *site) program() (string, error) {
 	if s.relukko != "" {
 		return s.relukko, nil
 	}
 	path := filepath.Join(s.dir, "relukko")
-	out, err := exec.Command("go", "build", "-o", path, "gitlab.com/relukko/relukko-go/cmd/relukko").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", path,
+		"gitlab.com/relukko/relukko-go/cmd/relukko").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("building relukko, which works in the folder bench only: %w\n%s", err, out)
+		return "", fmt.Errorf("building relukko, which works in the folder bench only: %w\n%s", err,
+			out)
 	}
 	s.relukko = path
 	return path, nil
 }
 
-// freePort answers a port that nobody listens on just now.
+// freePort returns a port on which nothing listens at present.
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

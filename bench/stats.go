@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// quantile answers the value below which the share q of them lies; 0 where
-// there are none.
+// quantile returns the value below which the share q of the values lies; zero
+// where there are none.
 func quantile[T cmp.Ordered](values []T, q float64) T {
 	if len(values) == 0 {
 		var none T
@@ -17,7 +17,7 @@ func quantile[T cmp.Ordered](values []T, q float64) T {
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
 
-// median answers the middle one; of an even number, the mean of the two.
+// median returns the middle value; of an even number of values, the mean of two.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)

@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// target is something that Relukko must reach, in each run by itself, so that
-// only figures of the same minutes are compared. What counts is the median.
+// target is a figure, or a ratio of two, that Relukko must reach. Ratios are taken
+// within a run, so that only figures of the same minutes are compared; the median
+// of the runs decides.
 type target struct {
 	what    string
 	of      key
@@ -32,15 +33,21 @@ func first(keys []key) key {
 }
 
 var targets = []target{
-	most("uncontended, memory ÷ bare POST+DELETE", 1.10, key{"memory", uncontended}, key{"memory", bare}),
+	most("uncontended, memory ÷ bare POST+DELETE", 1.10, key{"memory", uncontended},
+		key{"memory", bare}),
 	most("uncontended, memory: allocations over bare", 20, key{"memory", allocations}),
 	most("uncontended, bbolt ÷ etcd", 1, key{"bolt", uncontended}, key{"etcd", uncontended}),
-	most("uncontended, PostgreSQL ÷ pglock", 1, key{"postgres", uncontended}, key{"pglock", uncontended}),
-	most("handoff, memory ÷ pg_advisory_lock", 1, key{"memory", handoffMedian}, key{"advisory", handoffMedian}),
-	most("handoff, memory ÷ rueidislock", 0.7, key{"memory", handoffMedian}, key{"rueidislock", handoffMedian}),
+	most("uncontended, PostgreSQL ÷ pglock", 1, key{"postgres", uncontended},
+		key{"pglock", uncontended}),
+	most("handoff, memory ÷ pg_advisory_lock", 1, key{"memory", handoffMedian},
+		key{"advisory", handoffMedian}),
+	most("handoff, memory ÷ rueidislock", 0.7, key{"memory", handoffMedian},
+		key{"rueidislock", handoffMedian}),
 	most("handoff, bbolt ÷ consul", 1, key{"bolt", handoffMedian}, key{"consul", handoffMedian}),
-	most("handoff, PostgreSQL ÷ consul", 1, key{"postgres", handoffMedian}, key{"consul", handoffMedian}),
-	least("changes of owner, memory ÷ pg_advisory_lock", 1, key{"memory", changes}, key{"advisory", changes}),
+	most("handoff, PostgreSQL ÷ consul", 1, key{"postgres", handoffMedian},
+		key{"consul", handoffMedian}),
+	least("changes of owner, memory ÷ pg_advisory_lock", 1, key{"memory", changes},
+		key{"advisory", changes}),
 	most("changes of owner, memory: shares differ by, %", 1, key{"memory", spread}),
 	most("changes of owner, memory: longest wait, ms", 50, key{"memory", longest}),
 	least("changes of owner, bbolt ÷ etcd", 5, key{"bolt", changes}, key{"etcd", changes}),
@@ -50,14 +57,15 @@ var targets = []target{
 	least("handing on, PostgreSQL: acquisitions/s", 100_000, key{"postgres", handedOn}),
 	most("handing on, memory: the rival's longest wait, ms", 150, key{"memory", rivalLongest}),
 	most("handing on, bbolt: the rival's longest wait, ms", 150, key{"bolt", rivalLongest}),
-	most("handing on, PostgreSQL: the rival's longest wait, ms", 150, key{"postgres", rivalLongest}),
+	most("handing on, PostgreSQL: the rival's longest wait, ms", 150,
+		key{"postgres", rivalLongest}),
 	most("idle waiters, memory: requests/s", 2.5, key{"memory", idleRequests}),
 	most("idle waiters, bbolt: requests/s", 2.5, key{"bolt", idleRequests}),
 	most("idle waiters, PostgreSQL: requests/s", 2.5, key{"postgres", idleRequests}),
 	most("idle waiters, without the extensions: requests/s", 15, key{"plain", idleRequests}),
 }
 
-// values answers what each run found, of those that found both figures.
+// values returns the value of each run that has the figures for it.
 func (t target) values(r *results) []float64 {
 	var values []float64
 	for _, run := range r.runs {
@@ -84,7 +92,7 @@ func (t target) met(v float64) bool {
 	return v <= t.limit
 }
 
-// verdicts says which targets are met. What was not measured is not listed.
+// verdicts prints which targets are met, of those that were measured.
 func (r *results) verdicts(w io.Writer) {
 	fmt.Fprintln(w, "| target | | measured | |")
 	fmt.Fprintln(w, "|---|---|---|---|")

@@ -11,8 +11,8 @@ const (
 	allocationCount = 200                    // rounds whose allocations are counted
 )
 
-// measureUncontended locks and unlocks what nobody else wants. Where the server
-// can be asked without the library, that is done in turns with it.
+// measureUncontended locks and unlocks a lock that nothing else wants. For our own
+// server it alternates with bare requests.
 func measureUncontended(ctx context.Context, m *measurement) (figures, error) {
 	c, err := m.connect(ctx, false)
 	if err != nil {
@@ -75,8 +75,8 @@ func timed(f func() error) (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// allocated answers how many allocations f costs, those of other goroutines
-// that work for it included.
+// allocated returns the number of allocations of one f, including those of other
+// goroutines that work for it.
 func allocated(f func() error) (float64, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

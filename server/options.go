@@ -17,13 +17,17 @@ type config = httpapi.Config
 // WithAPIKeys admits requests that carry one of these keys as X-API-KEY. It may be given several
 // times. Empty keys are ignored. Without any key every request but /healthchecker is refused.
 func WithAPIKeys(keys ...string) Option {
-	return func(c *config) {
-		for _, key := range keys {
-			if key != "" {
-				c.Keys = append(c.Keys, sha256.Sum256([]byte(key)))
-			}
+	return func(c *config) { c.Keys = append(c.Keys, hashed(keys)...) }
+}
+
+// hashed returns the hashes of the keys that are not empty.
+func hashed(keys []string) (hashes [][sha256.Size]byte) {
+	for _, key := range keys {
+		if key != "" {
+			hashes = append(hashes, sha256.Sum256([]byte(key)))
 		}
 	}
+	return hashes
 }
 
 // WithGrace sets how long an expired lock still holds its name before it is swept. The default is

@@ -23,6 +23,10 @@ func New(s store.Store, opts ...Option) *Server {
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
+// SetAPIKeys replaces the keys of [WithAPIKeys] for requests that arrive from now on. Empty keys
+// are ignored.
+func (s *Server) SetAPIKeys(keys ...string) { s.handler.SetKeys(hashed(keys)) }
+
 // Shutdown ends the server. New requests and waiting creates get 503 with Retry-After: 0, and
 // WebSockets a going-away close. It returns nil when nothing of the server runs any more, or the
 // error of ctx when that ends first; then it cuts off what is left.

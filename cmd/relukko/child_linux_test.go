@@ -30,14 +30,15 @@ func processesWith(t testing.TB, argument string) []string {
 	return found
 }
 
-// A shell puts its jobs into groups of their own. When the lock is lost they are
-// gone as well, and the terminal is that of the shell outside again.
+// A shell puts its jobs into groups of their own. A loss ends them too, and the outer
+// shell gets the terminal back.
 func TestAShellAsTheCommand(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	c := shell(t, s)
 	hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-	c.types("PS1='inside> ' $relukko run --kill-after 0.3 arm -- bash --norc --noprofile --noediting -i\n")
+	c.types("PS1='inside> ' $relukko run --kill-after 0.3 arm -- " +
+		"bash --norc --noprofile --noediting -i\n")
 	c.await("inside> ")
 	require.NoError(t, hold.Await(t.Context(), 1))
 	hold.Release()
@@ -71,15 +72,20 @@ func TestAShellAsTheCommand(t *testing.T) {
 	c.await("status=76")
 }
 
-// The command of a relukko run within another one has a group of its own, too.
+// The command of an inner relukko run has a group of its own.
 func TestALossReachesTheInnerCommand(t *testing.T) {
 	t.Parallel()
-	for name, sleep := range map[string]string{"heeds SIGTERM": "sleep 100", "ignores SIGTERM": `trap "" TERM; sleep 100`} {
+	for name, sleep := range map[string]string{
+		"heeds SIGTERM":   "sleep 100",
+		"ignores SIGTERM": `trap "" TERM; sleep 100`,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
 			hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-			p := launch(t, of(s), append([]string{"run", "--kill-after", "300ms", "outer", "--", program, "run", "inner", "--"}, family(sleep)...))
+			outer := []string{"run", "--kill-after", "300ms", "outer", "--"}
+			inner := append([]string{program, "run", "inner", "--"}, family(sleep)...)
+			p := launch(t, of(s), append(outer, inner...))
 			require.Equal(t, "ready", p.line())
 			require.NoError(t, hold.Await(t.Context(), 2))
 			hold.Release()
@@ -90,7 +96,7 @@ func TestALossReachesTheInnerCommand(t *testing.T) {
 	}
 }
 
-// A script that becomes relukko run by exec keeps the children that it had.
+// A script that becomes relukko run by exec keeps its children.
 func TestChildrenFromBeforeAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)

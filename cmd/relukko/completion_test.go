@@ -6,10 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/relukkotest"
@@ -28,47 +26,6 @@ func TestCompletionScripts(t *testing.T) {
 	}
 }
 
-func TestCompletion(t *testing.T) {
-	t.Parallel()
-	s, _ := locked(t, "robot-arm-1", "robot-arm-2", "dongle")
-	arms := "robot-arm-1\theld by Ada@bench/7\nrobot-arm-2\theld by Ada@bench/7\n:4\n"
-	for _, row := range []struct{ typed, offered string }{
-		{"get|ro", arms},
-		{"rm|dongle|ro", arms},
-		{"extend|ro", arms},
-		{"set|ro", arms},
-		{"run|ro", arms},
-		{"run|--lock|ro", arms},
-		{"acquire|ro", arms},
-		{"get|dongle|", ":4\n"},
-		{"run|dongle|--|ro", ":0\n"},
-		{"ls|", ":4\n"},
-		{"serve|--log-format|", "text\njson\n:4\n"},
-	} {
-		status, stdout, _ := run(t, of(s), append([]string{cobra.ShellCompRequestCmd}, strings.Split(row.typed, "|")...)...)
-		require.Zero(t, status)
-		require.Equal(t, row.offered, stdout, row.typed)
-	}
-
-	// A shell must not hang or be littered because of a backend.
-	hold := s.Hold(nil)
-	status, stdout, stderr := run(t, of(s), cobra.ShellCompRequestCmd, "get", "")
-	require.Zero(t, status)
-	require.Equal(t, ":4\n", stdout)
-	require.NotContains(t, stderr, "no answer")
-	hold.Release()
-}
-
-// What a shell would evaluate, or take for something else, is not offered.
-func TestCompletionOffersHarmlessNamesOnly(t *testing.T) {
-	t.Parallel()
-	harmful := []string{"x$(id)", "x`id`", "x;id", "x|y", "x&y", "x'y", `x"y`, `x\y`, "x*", "x?", "x[y]", "x{y}", "x<y", "x>y", "x(y)", "!x", "#x", "-x", "~x", "_activeHelp_ x"}
-	s, _ := locked(t, append(harmful, "Ü 猫", "host:/dev/tty@3,4%5=6+7")...)
-	status, stdout, _ := run(t, of(s), cobra.ShellCompNoDescRequestCmd, "get", "")
-	require.Zero(t, status)
-	require.ElementsMatch(t, []string{"Ü 猫", "host:/dev/tty@3,4%5=6+7", ":4"}, strings.Split(strings.TrimSpace(stdout), "\n"))
-}
-
 // shellWithCompletion is an interactive shell that completes.
 func shellWithCompletion(t testing.TB, s *relukkotest.Server, name string) *console {
 	t.Helper()
@@ -85,7 +42,7 @@ func shellWithCompletion(t testing.TB, s *relukkotest.Server, name string) *cons
 	return c
 }
 
-// The scripts at work, where the shells are there.
+// The scripts work in the shells that are installed.
 func TestCompletionInTheShells(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"bash", "zsh"} {
@@ -115,12 +72,16 @@ func TestCompletionInTheShells(t *testing.T) {
 			t.Parallel()
 			s, _ := locked(t, "robot-arm-1", "robot-arm-2", "dongle", "col:on")
 			for typed, offers := range map[string]string{
-				"relukko get don":        "dongle\theld by Ada@bench/7\n",
-				"relukko get col:":       "col:on\theld by Ada@bench/7\n",
-				"relukko run --lock rob": "robot-arm-1\theld by Ada@bench/7\nrobot-arm-2\theld by Ada@bench/7\n",
-				"relukko compl":          "completion\tPrint a script that has a shell complete what is typed\n",
+				"relukko get don":  "dongle\theld by Ada@bench/7\n",
+				"relukko get col:": "col:on\theld by Ada@bench/7\n",
+				"relukko run --lock rob": "robot-arm-1\theld by Ada@bench/7\n" +
+					"robot-arm-2\theld by Ada@bench/7\n",
+				"relukko compl": "completion\tPrint a completion script for a shell\n",
 			} {
-				cmd := exec.Command(path, "--no-config", "-c", `set PATH $argv[2] $PATH; relukko completion fish | source; complete -C $argv[1]`, typed, filepath.Dir(program))
+				cmd := exec.Command(path, "--no-config", "-c",
+					`set PATH $argv[2] $PATH; relukko completion fish | source
+					complete -C $argv[1]`,
+					typed, filepath.Dir(program))
 				cmd.Env = environment(t, of(s)...)
 				out, err := cmd.CombinedOutput()
 				require.NoError(t, err, "%s", out)
@@ -130,8 +91,8 @@ func TestCompletionInTheShells(t *testing.T) {
 	}
 }
 
-// What others name their locks is never carried out by a shell, not even where
-// TAB is pressed again after it has put what two names have in common on the line.
+// A shell never executes the names of locks, not even when TAB is pressed again after
+// it has completed what two names have in common.
 func TestCompletionDoesNotCarryOutNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"bash", "zsh"} {

@@ -24,10 +24,11 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
-// ledger is what one client was told of its locks. Nobody else uses its names.
+// ledger records what one client knows of its locks. No other client uses its names.
 type ledger struct {
-	held    map[string]string // name to id: acknowledged, and no delete was sent since
-	open    map[string]string // the same: found there, may go yet, as a request of a killed server can still be on its way
+	held map[string]string // name to id: acknowledged, and no delete was sent since
+	// open is the same: found there, but a request to a killed server can still end it.
+	open    map[string]string
 	deleted map[string]bool   // by id: acknowledged
 	tokens  map[string]uint64 // by name: the largest so far
 	acks    int
@@ -35,11 +36,12 @@ type ledger struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{held: map[string]string{}, open: map[string]string{}, deleted: map[string]bool{}, tokens: map[string]uint64{}}
+	return &ledger{held: map[string]string{}, open: map[string]string{}, deleted: map[string]bool{},
+		tokens: map[string]uint64{}}
 }
 
-// work creates and deletes locks until there were enough or a request fails,
-// which is when the server or its database was killed.
+// work creates and deletes locks until enough is set or a request fails because the
+// server or its database was killed.
 func (l *ledger) work(ctx context.Context, c *api.Client, who int) error {
 	for !l.enough.Load() {
 		name := fmt.Sprint("lock-", who, "-", rand.IntN(5))
@@ -68,8 +70,8 @@ func (l *ledger) work(ctx context.Context, c *api.Client, who int) error {
 	return nil
 }
 
-// compare holds what the backend has against what was acknowledged, and notes
-// what was left open.
+// compare checks the locks of the backend against what was acknowledged, and records
+// those with an unknown outcome.
 func (l *ledger) compare(t *testing.T, c *api.Client, who int) {
 	t.Helper()
 	locks, err := c.List(t.Context())
@@ -141,14 +143,14 @@ func TestWhatWasAcknowledgedSurvivesKills(t *testing.T) {
 	}
 }
 
-// TestWhatWasAcknowledgedSurvivesTheDatabasesEnd: the database is killed, not
-// the server, which serves again by itself when the database is back.
+// The database is killed, not the server, which serves again when it is back.
 func TestWhatWasAcknowledgedSurvivesTheDatabasesEnd(t *testing.T) {
 	t.Parallel()
 	const kills, clients = 3, 4
 	database := pgtest.Cluster{Fsync: true}
 	t.Cleanup(func() { require.NoError(t, database.Close()) })
-	s := serveWith(t, []string{envKey + "=kill-test"}, "--store", database.Database(t), "--grace", "1h")
+	s := serveWith(t, []string{envKey + "=kill-test"}, "--store", database.Database(t), "--grace",
+		"1h")
 	c := s.client()
 	ledgers := make([]*ledger, clients)
 	for who := range ledgers {
@@ -181,7 +183,8 @@ func TestWhatWasAcknowledgedSurvivesTheDatabasesEnd(t *testing.T) {
 		up := time.Now()
 		require.NoError(t, g.Wait())
 		cancel()
-		eventually(t, "it serves again", func() bool { return s.get("/healthchecker") == http.StatusOK })
+		eventually(t, "it serves again",
+			func() bool { return s.get("/healthchecker") == http.StatusOK })
 		t.Log(acks()-before, "acknowledgements; up again", time.Since(up), "after the database")
 	}
 	for who, l := range ledgers {
@@ -191,7 +194,7 @@ func TestWhatWasAcknowledgedSurvivesTheDatabasesEnd(t *testing.T) {
 	s.stop()
 }
 
-// get returns the status of the answer.
+// get returns the status of a GET.
 func (s *serving) get(path string) int {
 	s.t.Helper()
 	resp, err := http.Get(s.url + path)
@@ -201,8 +204,8 @@ func (s *serving) get(path string) int {
 	return resp.StatusCode
 }
 
-// register is something that is guarded: it refuses tokens that do not rise,
-// and notices company.
+// register is a guarded resource: it refuses tokens that do not rise and detects two
+// holders at a time.
 type register struct {
 	mu     sync.Mutex
 	inside int
@@ -210,7 +213,7 @@ type register struct {
 	faults []string
 	stays  int
 	left   time.Time
-	idle   time.Duration // the longest time with nobody inside
+	idle   time.Duration // the longest time with no holder
 }
 
 func (r *register) enter(token uint64) {
@@ -238,7 +241,8 @@ func (r *register) leave() {
 // chaos is how long servers are killed at random.
 //
 //	go test ./cmd/relukko -run KilledAtRandom -v -chaos 30s
-var chaos = flag.Duration("chaos", 3*time.Second, "how long TestServersOverOneDatabaseAreKilledAtRandom kills servers")
+var chaos = flag.Duration("chaos", 3*time.Second,
+	"how long TestServersOverOneDatabaseAreKilledAtRandom kills servers")
 
 func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
 	t.Parallel()
@@ -283,7 +287,7 @@ func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
 		i := rand.IntN(servers)
 		at := strings.TrimPrefix(running[i].url, "http://")
 		before := r.count()
-		eventually(t, "somebody gets in", func() bool { return r.count() > before+50 })
+		eventually(t, "a client holds it", func() bool { return r.count() > before+50 })
 		running[i].signal(syscall.SIGKILL)
 		running[i].awaitEnd()
 		running[i] = serveWith(t, env, append([]string{"--addr", at}, args...)...)
@@ -292,7 +296,8 @@ func TestServersOverOneDatabaseAreKilledAtRandom(t *testing.T) {
 	require.NoError(t, g.Wait())
 	require.Empty(t, r.faults)
 	require.NotZero(t, kills)
-	t.Log(r.count(), "stays and", kills, "kills in", time.Since(began), "the longest time with nobody inside:", r.idle, "never two inside, all tokens rising")
+	t.Log(r.count(), "stays and", kills, "kills in", time.Since(began),
+		"the longest time with no holder:", r.idle, "never two holders, all tokens rising")
 }
 
 func (r *register) count() int {

@@ -17,14 +17,14 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// family is a command with grandchildren, some of them no children of its own
-// any more, that says "ready" when all of them are there. sleep is what each of
-// them does.
+// family returns a command with grandchildren, some of them orphans, that prints
+// "ready" when all have started. Each of them executes sleep.
 func family(sleep string) []string {
-	return []string{"sh", "-c", fmt.Sprintf(`(%[1]s) & (%[1]s & (%[1]s) &) ; echo ready; %[1]s`, sleep)}
+	return []string{"sh", "-c",
+		fmt.Sprintf(`(%[1]s) & (%[1]s & (%[1]s) &) ; echo ready; %[1]s`, sleep)}
 }
 
-// traced is family with a pipe that only these have, and that so ends with them.
+// traced returns a family and a pipe that ends when the family does.
 func traced(t testing.TB, sleep string) (command []string, pipe *os.File) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "pipe")
@@ -48,25 +48,29 @@ func TestADeletedLockEndsTheCommand(t *testing.T) {
 			s := relukkotest.NewServer(t)
 			s.Reconfigure(httpapi.Without(without...))
 			p := firstHeartbeat(t, s, func() *process {
-				return launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
+				return launch(t, of(s),
+					append([]string{"run", "arm", "--"}, family("sleep 100")...))
 			})
 			require.Equal(t, "ready", p.line())
 			deleted := time.Now()
 			require.True(t, s.Delete("arm"))
 			require.Equal(t, 76, p.awaitEnd())
 			require.Less(t, p.awaitAllGone().Sub(deleted), time.Second)
-			require.Equal(t, "relukko: lock \"arm\" was lost: somebody deleted it, or it expired. The command was stopped\n", p.stderr.String())
+			require.Equal(t, "relukko: lock \"arm\" was lost: somebody deleted it, or it expired. "+
+				"The command was stopped\n", p.stderr.String())
 			require.Empty(t, s.Locks())
 		})
 	}
 }
 
-// One of several is enough, and the others are released.
+// The loss of one of several locks ends the command. The others are released.
 func TestOneOfSeveralLocksDeleted(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s), append([]string{"run", "--lock", "a", "--lock", "b", "--lock", "c", "--"}, family("sleep 100")...))
+		return launch(t, of(s),
+			append([]string{"run", "--lock", "a", "--lock", "b", "--lock", "c", "--"},
+				family("sleep 100")...))
 	})
 	require.Equal(t, "ready", p.line())
 	require.True(t, s.Delete("b"))
@@ -76,13 +80,15 @@ func TestOneOfSeveralLocksDeleted(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-// Who ignores SIGTERM is killed --kill-after later, and not only the command
-// itself: the lock may have gone to somebody else.
-func TestWhoIgnoresSIGTERMIsKilled(t *testing.T) {
+// A command that ignores SIGTERM is killed --kill-after later, and the processes that
+// it started too: there may be a next holder.
+func TestACommandThatIgnoresSIGTERMIsKilled(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s), append([]string{"run", "--kill-after", "300ms", "arm", "--"}, family(`trap "" TERM; sleep 100`)...))
+		return launch(t, of(s),
+			append([]string{"run", "--kill-after", "300ms", "arm", "--"},
+				family(`trap "" TERM; sleep 100`)...))
 	})
 	require.Equal(t, "ready", p.line())
 	deleted := time.Now()
@@ -93,13 +99,14 @@ func TestWhoIgnoresSIGTERMIsKilled(t *testing.T) {
 	require.Less(t, took, 1300*time.Millisecond)
 }
 
-// The command may be gone before its group is: that one has its time, too.
-func TestTheRestOfTheGroupHasItsTime(t *testing.T) {
+// The rest of the group has --kill-after to end, also when the command has ended.
+func TestTheRestOfTheGroupHasTimeToEnd(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	p := firstHeartbeat(t, s, func() *process {
 		return launch(t, of(s), []string{"run", "arm", "--", "sh", "-c",
-			`sh -c 'trap "sleep 0.3; echo tidied up; exit" TERM; echo ready; while :; do sleep 0.02; done' & wait`})
+			`sh -c 'trap "sleep 0.3; echo tidied up; exit" TERM
+				echo ready; while :; do sleep 0.02; done' & wait`})
 	})
 	require.Equal(t, "ready", p.line())
 	require.True(t, s.Delete("arm"))
@@ -107,10 +114,9 @@ func TestTheRestOfTheGroupHasItsTime(t *testing.T) {
 	require.Equal(t, 76, p.awaitEnd())
 }
 
-// In the dark nobody says that the lock is lost. By the time that the backend
-// lets it expire everything is gone, whatever it thinks of SIGTERM. Of a lease of
-// a second only the last 50 ms are left after SIGKILL: there it is asked no more
-// than that a busy machine can give.
+// When the backend goes dark, the command has ended by the time that the lock expires
+// there, even if it ignores SIGTERM. Of a lease of 1 s only 50 ms are left after SIGKILL:
+// a busy machine may take longer.
 func TestInTheDarkAllIsGoneBeforeTheLeaseEnds(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -126,7 +132,8 @@ func TestInTheDarkAllIsGoneBeforeTheLeaseEnds(t *testing.T) {
 			s := relukkotest.NewServer(t)
 			renewed := s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
 			command, pipe := traced(t, row.sleep)
-			p := launch(t, of(s), append([]string{"run", "--ttl", row.ttl, "arm", "--"}, command...))
+			p := launch(t, of(s),
+				append([]string{"run", "--ttl", row.ttl, "arm", "--"}, command...))
 			require.Equal(t, "ready", p.line())
 			require.NoError(t, renewed.Await(t.Context(), 1))
 			renewed.Release()
@@ -136,9 +143,11 @@ func TestInTheDarkAllIsGoneBeforeTheLeaseEnds(t *testing.T) {
 			expires := lockOf(t, s, "arm").ExpiresAt
 
 			gone := awaitEOF(t, pipe)
-			require.True(t, gone.Before(expires.Add(row.late)), "%v after the lease", gone.Sub(expires))
+			require.True(t, gone.Before(expires.Add(row.late)), "%v after the lease",
+				gone.Sub(expires))
 			require.Equal(t, 76, p.awaitEnd())
-			require.Contains(t, p.stderr.String(), `lock "arm" was lost: it was not renewed in time`)
+			require.Contains(t, p.stderr.String(),
+				`lock "arm" was lost: it was not renewed in time`)
 			s.ComeBack()
 			second.Release()
 		})
@@ -148,11 +157,14 @@ func TestInTheDarkAllIsGoneBeforeTheLeaseEnds(t *testing.T) {
 func TestARenewalThatIsRefused(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	s.AnswerNext(-1, relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"), relukkotest.Answer{Status: http.StatusForbidden})
+	s.AnswerNext(-1, relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"),
+		relukkotest.Answer{Status: http.StatusForbidden})
 	p := launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
 	require.Equal(t, 76, p.awaitEnd())
 	p.awaitAllGone()
-	require.Regexp(t, `lock "arm" was lost: it was not renewed, because http://127.0.0.1:\d+ refuses the API key`, p.stderr.String())
+	require.Regexp(t,
+		`lock "arm" was lost: it was not renewed: http://127.0.0.1:\d+ refuses the API key`,
+		p.stderr.String())
 	require.Empty(t, s.Locks(), "what is still there is given back")
 }
 
@@ -162,7 +174,8 @@ func TestAShortOutage(t *testing.T) {
 	s := relukkotest.NewServer(t)
 	input, end := openInput(t)
 	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s), []string{"run", "--ttl", "4s", "arm", "--", "sh", "-c", "echo ready; cat"}, input)
+		return launch(t, of(s),
+			[]string{"run", "--ttl", "4s", "arm", "--", "sh", "-c", "echo ready; cat"}, input)
 	})
 	require.Equal(t, "ready", p.line())
 	s.Stop()
@@ -170,13 +183,14 @@ func TestAShortOutage(t *testing.T) {
 	<-outage.C
 	s.Start(true)
 	n := s.Requests("PUT", "/v1/locks/{id}/keep_alive")
-	eventually(t, "it is renewed", func() bool { return s.Requests("PUT", "/v1/locks/{id}/keep_alive") > n })
+	eventually(t, "it is renewed",
+		func() bool { return s.Requests("PUT", "/v1/locks/{id}/keep_alive") > n })
 	end.Close()
 	require.Zero(t, p.awaitEnd())
 	require.Empty(t, p.stderr.String())
 }
 
-// A loss that only the release finds out is told all the same.
+// A loss that only the release detects is reported too.
 func TestALossFoundAtTheEnd(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)

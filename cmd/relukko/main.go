@@ -1,20 +1,26 @@
-// Command relukko guards programs with locks that hold across machines, shows
-// and mends the locks of a Relukko backend, and is such a backend.
+// Command relukko runs programs while they hold a lock that excludes others on
+// all machines. It shows and edits the locks of a Relukko backend, and it can be
+// that backend.
 //
 //	relukko serve                                # a backend
-//	relukko run robot-arm-1 -- ./calibrate.sh    # a program, guarded
+//	relukko run robot-arm-1 -- ./calibrate.sh    # a program that holds a lock
 //	relukko ls                                   # who holds what
 //
-// All commands are described in docs/cli.md, which is generated from them
-// (go generate ./cmd/relukko), and by relukko help.
+// docs/cli.md describes all commands. It is generated from them (go generate
+// ./cmd/relukko), as is the output of relukko help.
 package main
 
 import (
 	"os"
+
+	"gitlab.com/relukko/relukko-go/internal/cli"
 )
 
 //go:generate go run . docs ../../docs/cli.md
 
 func main() {
-	os.Exit(execute(os.Args[1:], os.Stderr))
+	os.Exit(cli.Run(cli.Invocation{
+		Args: os.Args[1:], Env: os.Environ(),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+	}))
 }

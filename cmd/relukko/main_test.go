@@ -27,7 +27,12 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// program is the real one, built once.
+const (
+	envURL = "RELUKKO_BASE_URL"
+	envKey = "RELUKKO_API_KEY"
+)
+
+// program is the path of the real binary.
 var program string
 
 var postgres pgtest.Cluster
@@ -49,19 +54,19 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// dontIgnoreSignals has the programs that the tests start end by signals which
-// this process was told to ignore (by nohup, or a shell's &): what is ignored is
-// inherited, what is caught is not.
+// dontIgnoreSignals catches the signals that this process ignores (because of nohup, or
+// a shell's &), so that the programs that the tests start do not inherit that.
 func dontIgnoreSignals() {
-	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT,
+		syscall.SIGTERM} {
 		if signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)
 		}
 	}
 }
 
-// parallel has more tests run at once than there are processors, unless
-// somebody said how many: they mostly wait for other processes.
+// parallel runs more tests at a time than there are processors, unless a flag says how
+// many: they mostly wait for other processes.
 func parallel() {
 	flag.Parse()
 	said := false
@@ -71,29 +76,29 @@ func parallel() {
 	}
 }
 
-// patience bounds what should take milliseconds on a machine that is busy.
+// patience bounds what takes milliseconds unless the machine is busy.
 const patience = 20 * time.Second
 
-// environment is that of the tests, without what the program would heed, plus
-// what is given.
+// environment returns that of the tests without what the program uses, plus more.
 func environment(t testing.TB, more ...string) []string {
 	t.Helper()
 	var env []string
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, "RELUKKO_") && !strings.HasPrefix(name, "XDG_") && !strings.HasSuffix(name, "_CA_BUNDLE") && name != "DATABASE_URL" && name != "HOME" {
+		if !strings.HasPrefix(name, "RELUKKO_") && !strings.HasPrefix(name, "XDG_") &&
+			!strings.HasSuffix(name, "_CA_BUNDLE") && name != "DATABASE_URL" && name != "HOME" {
 			env = append(env, kv)
 		}
 	}
 	return append(append(env, "HOME="+t.TempDir()), more...)
 }
 
-// of is the environment of a client of s.
+// of returns the environment of a client of s.
 func of(s *relukkotest.Server) []string {
 	return []string{"RELUKKO_BASE_URL=" + s.URL, "RELUKKO_API_KEY=" + s.APIKey}
 }
 
-// process is the program at work.
+// process is a running program.
 type process struct {
 	t      testing.TB
 	cmd    *exec.Cmd
@@ -117,9 +122,8 @@ func openInput(t testing.TB) (option, io.WriteCloser) {
 	return stdin(r), w
 }
 
-// breakPipe closes the reading end of a pipe and waits until writing to it
-// fails: a process that is being started has a copy of all that is open until
-// it executes its program.
+// breakPipe closes the reading end of a pipe and waits until writing to it fails: a
+// process that is being started has a copy of it until it executes its program.
 func breakPipe(t testing.TB, reading, writing *os.File) {
 	t.Helper()
 	require.NoError(t, reading.Close())
@@ -178,7 +182,7 @@ func run(t testing.TB, env []string, args ...string) (status int, stdout, stderr
 	return p.end()
 }
 
-// end waits for the end and returns how it ended and what it said.
+// end waits for the end and returns the exit status and the output.
 func (p *process) end() (status int, stdout, stderr string) {
 	p.t.Helper()
 	out := make(chan []byte, 1)
@@ -209,19 +213,19 @@ func (p *process) awaitEnd() int {
 	}
 	ws := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if ws.Signaled() {
-		return statusSignal + int(ws.Signal())
+		return 128 + int(ws.Signal())
 	}
 	return ws.ExitStatus()
 }
 
-// awaitAllGone waits until all that it has started is gone, too, and returns
-// when that was.
+// awaitAllGone waits until all processes that it started have ended, and returns when
+// that was.
 func (p *process) awaitAllGone() time.Time {
 	p.t.Helper()
 	return awaitEOF(p.t, p.alive)
 }
 
-// awaitEOF waits until nobody has the other end of a pipe any more.
+// awaitEOF waits until no process has the other end of a pipe.
 func awaitEOF(t testing.TB, pipe *os.File) time.Time {
 	t.Helper()
 	require.NoError(t, pipe.SetReadDeadline(time.Now().Add(patience)))
@@ -293,8 +297,8 @@ func writeFile(t testing.TB, name, content string) string {
 	return path
 }
 
-// firstHeartbeat returns when the first heartbeat of a lock has arrived: from
-// then on its deletion is known at once.
+// firstHeartbeat returns when the first heartbeat of a lock has arrived: from then on
+// its deletion is noticed immediately.
 func firstHeartbeat(t testing.TB, s *relukkotest.Server, start func() *process) *process {
 	t.Helper()
 	hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
@@ -306,7 +310,7 @@ func firstHeartbeat(t testing.TB, s *relukkotest.Server, start func() *process) 
 	return p
 }
 
-// eventually is for what another process does and does not tell.
+// eventually waits for what another process does without a sign.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, patience, 5*time.Millisecond, what)

@@ -24,23 +24,27 @@ import (
 
 func TestTheCommandKnowsItsLock(t *testing.T) {
 	t.Parallel()
-	const script = `printf '%s|%s|%s' "$RELUKKO_LOCK_ID" "$RELUKKO_LOCK_NAME" "$RELUKKO_FENCING_TOKEN"; "$0" ls --json`
+	const script = `printf '%s|%s|' "$RELUKKO_LOCK_ID" "$RELUKKO_LOCK_NAME"
+		printf %s "$RELUKKO_FENCING_TOKEN"; "$0" ls --json`
 	for name, row := range map[string]struct {
 		args    []string
 		without []httpapi.Extension
 		names   string
 		tokens  int
 	}{
-		"one":               {args: []string{"a b"}, names: "a b", tokens: 1},
-		"several, in order": {args: []string{"--lock", "b", "--lock", "a", "c", "--lock", "b"}, names: "a\nb\nc", tokens: 3},
-		"by --lock alone":   {args: []string{"--lock", "b"}, names: "b", tokens: 1},
-		"no tokens":         {args: []string{"a", "--lock", "b"}, without: httpapi.AllExtensions(), names: "a\nb"},
+		"one": {args: []string{"a b"}, names: "a b", tokens: 1},
+		"several, in order": {args: []string{"--lock", "b", "--lock", "a", "c", "--lock", "b"},
+			names: "a\nb\nc", tokens: 3},
+		"by --lock alone": {args: []string{"--lock", "b"}, names: "b", tokens: 1},
+		"no tokens": {args: []string{"a", "--lock", "b"}, without: httpapi.AllExtensions(),
+			names: "a\nb"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
 			s.Reconfigure(httpapi.Without(row.without...))
-			status, stdout, stderr := run(t, append(of(s), "RELUKKO_LOCK_NAME=inherited", "RELUKKO_FENCING_TOKEN=7"),
+			status, stdout, stderr := run(t,
+				append(of(s), "RELUKKO_LOCK_NAME=inherited", "RELUKKO_FENCING_TOKEN=7"),
 				append(append([]string{"run"}, row.args...), "--", "sh", "-c", script, program)...)
 			require.Zero(t, status, stderr)
 			require.Empty(t, stderr)
@@ -56,17 +60,42 @@ func TestTheCommandKnowsItsLock(t *testing.T) {
 	}
 }
 
-// In a guarded command that guards another one, the inner one sees the inner
-// lock, and each variable once: programs differ in which of two they take.
+// The command of an inner relukko run gets the variables of the inner lock, each once:
+// programs differ in which of two values they take.
 func TestGuardedCommandsWithinOneAnother(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	status, stdout, stderr := run(t, of(s), "run", "outer", "--", program, "run", "inner", "--", "env")
+	status, stdout, stderr := run(t, of(s), "run", "outer", "--", program, "run", "inner", "--",
+		"env")
 	require.Zero(t, status, stderr)
 	require.Equal(t, 1, strings.Count(stdout, "\nRELUKKO_LOCK_NAME="), stdout)
 	require.Contains(t, stdout, "\nRELUKKO_LOCK_NAME=inner\n")
 	require.Equal(t, 1, strings.Count(stdout, "\nRELUKKO_LOCK_ID="), stdout)
 	require.Equal(t, 1, strings.Count(stdout, "\nRELUKKO_FENCING_TOKEN="), stdout)
+}
+
+// A command that asks for the lock that it runs under would wait for itself.
+func TestTheSameLockWithinItself(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	for name, row := range map[string]struct {
+		inner  []string
+		status int
+		says   string
+	}{
+		"run": {inner: []string{"run", "b", "--", "true"}, status: 64,
+			says: `relukko: lock "b" is held by the relukko run that this command runs in`},
+		"acquire":      {inner: []string{"acquire", "a"}, status: 64, says: "use --nested\n"},
+		"another lock": {inner: []string{"run", "c", "--", "true"}},
+		"nested": {inner: []string{"run", "--nested", "--no-wait", "a", "--", "true"}, status: 75,
+			says: `lock "a" is held by`},
+	} {
+		args := append([]string{"run", "--lock", "a", "--lock", "b", "--", program}, row.inner...)
+		status, _, stderr := run(t, of(s), args...)
+		require.Equal(t, row.status, status, "%s: %s", name, stderr)
+		require.Contains(t, stderr, row.says, name)
+	}
+	require.Empty(t, s.Locks())
 }
 
 func TestInputAndOutputPassThrough(t *testing.T) {
@@ -90,7 +119,8 @@ func TestOtherDescriptorsPassThrough(t *testing.T) {
 	file, err := os.Create(filepath.Join(t.TempDir(), "f"))
 	require.NoError(t, err)
 	defer file.Close()
-	p := launch(t, of(s), []string{"run", "x", "--", "sh", "-c", "echo here >&4"}, func(c *exec.Cmd) { c.ExtraFiles = append(c.ExtraFiles, file) })
+	p := launch(t, of(s), []string{"run", "x", "--", "sh", "-c", "echo here >&4"},
+		func(c *exec.Cmd) { c.ExtraFiles = append(c.ExtraFiles, file) })
 	require.Zero(t, p.awaitEnd(), p.stderr)
 	content, err := os.ReadFile(file.Name())
 	require.NoError(t, err)
@@ -107,7 +137,8 @@ func TestTwoHundredCount(t *testing.T) {
 	turns := make(chan struct{}, atOnce)
 	for range runs {
 		turns <- struct{}{}
-		p := launch(t, of(s), []string{"run", "counter", "--", "sh", "-c", "n=$(cat f); echo $((n+1)) > f"}, in(dir))
+		p := launch(t, of(s),
+			[]string{"run", "counter", "--", "sh", "-c", "n=$(cat f); echo $((n+1)) > f"}, in(dir))
 		batch.Go(func() {
 			if status := p.awaitEnd(); status != 0 {
 				t.Errorf("exit status %d: %s", status, p.stderr)
@@ -122,7 +153,7 @@ func TestTwoHundredCount(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-// Who wants the same locks in another order never waits for who waits for him.
+// Commands that want the same locks in different orders never wait for each other.
 func TestSeveralLocksDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -130,7 +161,8 @@ func TestSeveralLocksDoNotDeadlock(t *testing.T) {
 	for i := range 20 {
 		names := []string{"a", "b", "c"}
 		rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
-		p := launch(t, of(s), []string{"run", "--lock", names[0], "--lock", names[1], names[2], "--", "true"})
+		p := launch(t, of(s),
+			[]string{"run", "--lock", names[0], "--lock", names[1], names[2], "--", "true"})
 		all.Go(func() {
 			if status := p.awaitEnd(); status != 0 {
 				t.Errorf("%d: exit status %d: %s", i, status, p.stderr)
@@ -141,7 +173,7 @@ func TestSeveralLocksDoNotDeadlock(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-func TestSeveralLocksAreTakenAllOrNone(t *testing.T) {
+func TestSeveralLocksAreAcquiredAllOrNone(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		args   []string
@@ -155,7 +187,9 @@ func TestSeveralLocksAreTakenAllOrNone(t *testing.T) {
 			s := relukkotest.NewServer(t)
 			_, err := s.Client().Create(t.Context(), "b", "Ada")
 			require.NoError(t, err)
-			status, _, stderr := run(t, of(s), append(append([]string{"run"}, row.args...), "--lock", "a", "--lock", "b", "--lock", "c", "--", "true")...)
+			status, _, stderr := run(t, of(s),
+				append(append([]string{"run"}, row.args...),
+					"--lock", "a", "--lock", "b", "--lock", "c", "--", "true")...)
 			require.Equal(t, row.status, status, stderr)
 			require.Contains(t, stderr, `lock "b"`)
 			require.Len(t, s.Locks(), 1, "b")
@@ -164,8 +198,8 @@ func TestSeveralLocksAreTakenAllOrNone(t *testing.T) {
 	}
 }
 
-// One that is deleted while the next is waited for is taken again.
-func TestALockLostBeforeTheCommandBeginsIsTakenAgain(t *testing.T) {
+// A lock that is deleted during the wait for the next is acquired again.
+func TestALockLostBeforeTheCommandBeginsIsAcquiredAgain(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	_, err := s.Client().Create(t.Context(), "b", "Ada")
@@ -175,7 +209,7 @@ func TestALockLostBeforeTheCommandBeginsIsTakenAgain(t *testing.T) {
 	})
 	before := lockOf(t, s, "a").ID
 	require.True(t, s.Delete("a"))
-	eventually(t, "a is taken again", func() bool {
+	eventually(t, "a is acquired again", func() bool {
 		for _, lock := range s.Locks() {
 			if lock.Name == "a" && lock.ID != before {
 				return true
@@ -188,7 +222,7 @@ func TestALockLostBeforeTheCommandBeginsIsTakenAgain(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-// lockOf is the one of that name.
+// lockOf returns the lock of that name.
 func lockOf(t testing.TB, s *relukkotest.Server, name string) store.Lock {
 	t.Helper()
 	for _, lock := range s.Locks() {
@@ -200,9 +234,8 @@ func lockOf(t testing.TB, s *relukkotest.Server, name string) store.Lock {
 	return store.Lock{}
 }
 
-// Without a terminal there is a line when it begins to wait, and one when it has
-// the lock.
-func TestWhatIsWaitedForIsTold(t *testing.T) {
+// Without a terminal there is a line when the wait begins and one when it ends.
+func TestTheWaitIsShown(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	_, err := s.Client().Create(t.Context(), "arm", "Ada #k3v9x2m4q7ab")
@@ -212,20 +245,43 @@ func TestWhatIsWaitedForIsTold(t *testing.T) {
 	require.True(t, s.Delete("arm"))
 	status, _, stderr := p.end()
 	require.Zero(t, status)
-	require.Regexp(t, `\Arelukko: waiting for lock "arm".*\nrelukko: have lock "arm" after [0-9a-z.]+\n\z`, stderr)
+	require.Regexp(t,
+		`\Arelukko: waiting for lock "arm".*\nrelukko: acquired lock "arm" after [0-9a-z.]+\n\z`,
+		stderr)
 }
 
-func TestABackendThatIsDownIsWaitedOut(t *testing.T) {
+func TestABackendThatIsDownIsRetried(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	s.Stop()
 	p := launch(t, of(s), []string{"run", "arm", "--", "true"})
-	p.stderr.await(t, "relukko: no Relukko backend at "+s.URL+": connection refused, trying again\n")
+	p.stderr.await(t, "relukko: no Relukko backend at "+s.URL+": connection refused, retrying\n")
 	s.Start(true)
 	require.Zero(t, p.awaitEnd(), p.stderr)
 }
 
-// What was not released is said, and does not change the exit status.
+// Without a terminal, too, the present holder is shown.
+func TestAChangeOfHolderIsShown(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	first, end := openInput(t)
+	a := launch(t, of(s),
+		[]string{"run", "--creator", "A", "arm", "--", "sh", "-c", "echo in; cat"}, first)
+	require.Equal(t, "in", a.line())
+	second, endOfB := openInput(t)
+	b := launch(t, of(s),
+		[]string{"run", "--creator", "B", "arm", "--", "sh", "-c", "echo in; cat"}, second)
+	b.stderr.await(t, "held by A")
+	c := launch(t, of(s), []string{"run", "arm", "--", "true"})
+	c.stderr.await(t, "held by A")
+	require.NoError(t, end.Close())
+	require.Equal(t, "in", b.line())
+	c.stderr.await(t, "held by B")
+	require.NoError(t, endOfB.Close())
+	require.Zero(t, c.awaitEnd(), c.stderr)
+}
+
+// A failed release is reported and does not change the exit status.
 func TestALockThatIsNotReleased(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -233,14 +289,16 @@ func TestALockThatIsNotReleased(t *testing.T) {
 	s.AnswerNext(-1, refuse, relukkotest.Answer{Status: 403})
 	status, _, stderr := run(t, of(s), "run", "arm", "--", "sh", "-c", "exit 5")
 	require.Equal(t, 5, status)
-	require.Contains(t, stderr, `relukko: lock "arm": not released`)
-	require.Contains(t, stderr, "relukko rm")
+	require.Regexp(t, `relukko: lock "arm" was not released: http://\S+ refuses the API key \(403`,
+		stderr)
+	require.Contains(t, stderr, "It expires by itself; `relukko rm arm` frees it sooner\n")
 }
 
-// Trust mode asks nobody.
+// Trust mode sends no request.
 func TestTrustMode(t *testing.T) {
 	t.Parallel()
-	status, stdout, stderr := run(t, []string{"RELUKKO_TRUST_ME_IT_IS_LOCKED=yes", "RELUKKO_BASE_URL=http://127.0.0.1:1"},
+	status, stdout, stderr := run(t,
+		[]string{"RELUKKO_TRUST_ME_IT_IS_LOCKED=yes", "RELUKKO_BASE_URL=http://127.0.0.1:1"},
 		"run", "arm", "--", "sh", "-c", `echo "$RELUKKO_LOCK_ID"; exit 4`)
 	require.Equal(t, 4, status, stderr)
 	require.Equal(t, "00000000-0000-0000-0000-000000000000\n", stdout)

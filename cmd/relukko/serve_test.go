@@ -19,9 +19,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
-// serving is a relukko serve.
+// serving is a running relukko serve.
 type serving struct {
 	*process
 	url, key, store string
@@ -59,7 +60,7 @@ func (s *serving) client() *api.Client {
 	return c
 }
 
-// stop ends it in an orderly way.
+// stop ends it by SIGTERM.
 func (s *serving) stop() {
 	s.t.Helper()
 	s.signal(syscall.SIGTERM)
@@ -70,7 +71,7 @@ func (s *serving) stop() {
 
 func boltAt(t testing.TB) string { return "bolt:" + filepath.Join(t.TempDir(), "locks.db") }
 
-// One command and a curl: that is all it takes.
+// One command and curl are all that it takes.
 func TestServeOutOfTheBox(t *testing.T) {
 	t.Parallel()
 	s := serveWith(t, nil)
@@ -78,7 +79,8 @@ func TestServeOutOfTheBox(t *testing.T) {
 	require.Regexp(t, `^[a-z2-7]{26}$`, s.key)
 	require.Equal(t, 1, strings.Count(s.stderr.String(), s.key))
 
-	req, err := http.NewRequest("POST", s.url+"/v1/locks/", strings.NewReader(`{"lock_name":"arm","creator":"curl"}`))
+	req, err := http.NewRequest("POST", s.url+"/v1/locks/",
+		strings.NewReader(`{"lock_name":"arm","creator":"curl"}`))
 	require.NoError(t, err)
 	req.Header.Set("X-API-KEY", s.key)
 	resp, err := http.DefaultClient.Do(req)
@@ -108,23 +110,44 @@ func TestServeRefusesToStart(t *testing.T) {
 		status int
 		says   string
 	}{
-		"no key, for all to reach":   {args: []string{"--addr", "0.0.0.0:0"}, status: 64, says: "can be reached by others, so set RELUKKO_API_KEY"},
-		"the same over IPv6":         {args: []string{"--addr", "[::]:0"}, status: 64, says: "can be reached by others, so set RELUKKO_API_KEY"},
-		"the same by environment":    {env: []string{"RELUKKO_BIND_ADDR=0.0.0.0:0"}, args: []string{"--addr", ""}, status: 64, says: "can be reached by others"},
-		"an empty list of keys":      {env: []string{envKey + "=,"}, status: 64, says: "RELUKKO_API_KEY is set, but there is no key in it"},
-		"no key file":                {args: []string{"--api-key-file", "/nowhere"}, status: 64, says: "/nowhere"},
-		"the port is taken":          {args: []string{"--addr", taken.Addr().String()}, status: 1, says: "address already in use"},
-		"no address":                 {args: []string{"--addr", "nowhere.invalid:0"}, status: 1, says: "nowhere.invalid"},
-		"the file is in use":         {args: []string{"--store", busy.store}, status: 1, says: "another process has it open"},
-		"no store of that kind":      {args: []string{"--store", "sqlite:x"}, status: 64, says: "none of bolt:PATH, memory, postgres://…"},
-		"no database":                {args: []string{"--store", "postgres://ada:hush@127.0.0.1:1/x"}, status: 1, says: "127.0.0.1"},
-		"no database by environment": {env: []string{"DATABASE_URL=postgres://ada:hush@127.0.0.1:1/x"}, status: 1, says: "127.0.0.1"},
-		"not a database":             {env: []string{"DATABASE_URL=mysql://ada:hush@127.0.0.1:1/x"}, status: 64, says: "DATABASE_URL"},
-		"a certificate, no key":      {args: []string{"--tls-cert", "x"}, status: 64, says: "tls-key"},
-		"no certificate":             {args: []string{"--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, status: 64, says: "/nowhere"},
-		"no log format":              {args: []string{"--log-format", "xml"}, status: 64, says: `--log-format: "xml" is neither text nor json`},
-		"no log level":               {args: []string{"--log-level", "loud"}, status: 64, says: `--log-level: "loud" is none of debug, info, warn, error`},
-		"a client's flag":            {args: []string{"--url", "http://localhost"}, status: 64, says: "--addr"},
+		"no key, for all to reach": {args: []string{"--addr", "0.0.0.0:0"}, status: 64,
+			says: "so set RELUKKO_API_KEY"},
+		"the same over IPv6": {args: []string{"--addr", "[::]:0"}, status: 64,
+			says: "so set RELUKKO_API_KEY"},
+		"the same by environment": {env: []string{"RELUKKO_BIND_ADDR=0.0.0.0:0"},
+			args: []string{"--addr", ""}, status: 64, says: "so set RELUKKO_API_KEY"},
+		"an empty list of keys": {env: []string{envKey + "=,"}, status: 64,
+			says: "RELUKKO_API_KEY is set, but there is no key in it"},
+		"no key file": {args: []string{"--api-key-file", "/nowhere"}, status: 64,
+			says: "/nowhere"},
+		"a port alone": {args: []string{"--addr", "3907"}, status: 64,
+			says: "write 127.0.0.1:3907"},
+		"the port is taken": {args: []string{"--addr", taken.Addr().String()}, status: 1,
+			says: "address already in use"},
+		"no address": {args: []string{"--addr", "nowhere.invalid:0"}, status: 1,
+			says: "nowhere.invalid"},
+		"the file is in use": {args: []string{"--store", busy.store}, status: 1,
+			says: "another process has it open"},
+		"no store of that kind": {args: []string{"--store", "sqlite:x"}, status: 64,
+			says: "none of bolt:PATH, memory, postgres://…"},
+		"no database": {args: []string{"--wait-for-store", "0",
+			"--store", "postgres://ada:hush@127.0.0.1:1/x"}, status: 1,
+			says: "store postgres://127.0.0.1:1/x: " +
+				"dial tcp 127.0.0.1:1: connect: connection refused\n"},
+		"no database by environment": {
+			env:  []string{"DATABASE_URL=postgres://ada:hush@127.0.0.1:1/x"},
+			args: []string{"--wait-for-store", "300ms"}, status: 1, says: "127.0.0.1"},
+		"not a database": {env: []string{"DATABASE_URL=mysql://ada:hush@127.0.0.1:1/x"},
+			status: 64, says: "DATABASE_URL"},
+		"a certificate, no key": {args: []string{"--tls-cert", "x"}, status: 64, says: "tls-key"},
+		"no certificate": {args: []string{"--tls-cert", "/nowhere", "--tls-key", "/nowhere"},
+			status: 64, says: "/nowhere"},
+		"no log format": {args: []string{"--log-format", "xml"}, status: 64,
+			says: `--log-format: "xml" is neither text nor json`},
+		"no log level": {args: []string{"--log-level", "loud"}, status: 64,
+			says: `--log-level: "loud" is none of debug, info, warn, error`},
+		"a client's flag": {args: []string{"--url", "http://localhost"}, status: 64,
+			says: "--addr"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -132,7 +155,8 @@ func TestServeRefusesToStart(t *testing.T) {
 			if row.status == 1 {
 				env = append([]string{key}, env...)
 			}
-			status, stdout, stderr := run(t, env, append([]string{"serve", "--addr", "127.0.0.1:0"}, row.args...)...)
+			status, stdout, stderr := run(t, env,
+				append([]string{"serve", "--addr", "127.0.0.1:0"}, row.args...)...)
 			require.Equal(t, row.status, status, stderr)
 			require.Contains(t, stderr, row.says)
 			require.NotContains(t, stderr, "hush")
@@ -143,7 +167,10 @@ func TestServeRefusesToStart(t *testing.T) {
 
 func TestServeElsewhere(t *testing.T) {
 	t.Parallel()
-	for name, addr := range map[string]string{"all addresses": "0.0.0.0:0", "all, IPv6": "[::]:0", "IPv6 loopback": "[::1]:0", "by name": "localhost:0"} {
+	for name, addr := range map[string]string{
+		"all addresses": "0.0.0.0:0", "all, IPv6": "[::]:0",
+		"IPv6 loopback": "[::1]:0", "by name": "localhost:0",
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := serveWith(t, []string{envKey + "=k"}, "--store", "memory", "--addr", addr)
@@ -156,12 +183,17 @@ func TestServeElsewhere(t *testing.T) {
 			}
 			status, _, stderr := run(t, nil, "health", "http://"+net.JoinHostPort(host, port))
 			require.Zero(t, status, stderr)
+			if name == "all addresses" {
+				_, err := net.Dial("tcp6", "[::1]:"+port)
+				require.Error(t, err, "0.0.0.0 is IPv4 only")
+				require.Contains(t, s.url, "http://0.0.0.0:")
+			}
 			s.stop()
 		})
 	}
 }
 
-// Keys can be rotated: both are good for a while.
+// Keys can be replaced one after the other: all of them are accepted.
 func TestServeWithSeveralKeys(t *testing.T) {
 	t.Parallel()
 	file := writeFile(t, "keys", "of the file\nold,older\n")
@@ -169,8 +201,10 @@ func TestServeWithSeveralKeys(t *testing.T) {
 		env, args []string
 		good, bad []string
 	}{
-		"environment": {env: []string{envKey + "=new, old"}, good: []string{"new", "old"}, bad: []string{"new, old", "older", ""}},
-		"file":        {env: []string{envKey + "=new"}, args: []string{"--api-key-file", file}, good: []string{"of the file", "old", "older"}, bad: []string{"new"}},
+		"environment": {env: []string{envKey + "=new, old"}, good: []string{"new", "old"},
+			bad: []string{"new, old", "older", ""}},
+		"file": {env: []string{envKey + "=new"}, args: []string{"--api-key-file", file},
+			good: []string{"of the file", "old", "older"}, bad: []string{"new"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -190,7 +224,9 @@ func TestServeWithSeveralKeys(t *testing.T) {
 				require.NoError(t, c.Shutdown(t.Context()))
 			}
 			s.stop()
-			require.Equal(t, len(row.bad), strings.Count(s.stderr.String(), `level=WARN msg="refused: wrong or missing X-API-KEY" ip=127.0.0.1`), s.stderr)
+			require.Equal(t, len(row.bad),
+				strings.Count(s.stderr.String(),
+					`level=WARN msg="refused: wrong or missing X-API-KEY" ip=127.0.0.1`), s.stderr)
 			for _, key := range append(row.good, row.bad...) {
 				if len(key) > 3 {
 					require.NotContains(t, s.stderr.String(), key)
@@ -200,9 +236,21 @@ func TestServeWithSeveralKeys(t *testing.T) {
 	}
 }
 
+// One environment file can be that of the server and of its clients.
+func TestOneEnvironmentForServerAndClients(t *testing.T) {
+	t.Parallel()
+	keys := []string{envKey + "=new, old"}
+	s := serveWith(t, keys, "--store", "memory")
+	status, _, stderr := run(t, append(keys, envURL+"="+s.url), "run", "arm", "--", "true")
+	require.Zero(t, status, stderr)
+	s.stop()
+}
+
 func TestServeLogs(t *testing.T) {
 	t.Parallel()
-	s := launch(t, nil, []string{"serve", "--addr", "127.0.0.1:0", "--store", "memory", "--log-format", "json", "--log-level", "debug"})
+	s := launch(t, nil,
+		[]string{"serve", "--addr", "127.0.0.1:0", "--store", "memory", "--log-format", "json",
+			"--log-level", "debug"})
 	type record struct {
 		Level, Msg, URL, Store, Path string
 		Status                       int
@@ -221,42 +269,74 @@ func TestServeLogs(t *testing.T) {
 	read()
 	require.Equal(t, "listening", records[0].Msg)
 	require.Equal(t, "memory", records[0].Store)
-	status, _, stderr := run(t, []string{envURL + "=" + records[0].URL, envKey + "=" + records[1].Key}, "ls")
+	status, _, stderr := run(t,
+		[]string{envURL + "=" + records[0].URL, envKey + "=" + records[1].Key}, "ls")
 	require.Zero(t, status, stderr)
 	s.signal(syscall.SIGINT)
 	require.Zero(t, s.awaitEnd())
 	read()
-	require.Contains(t, records, record{Level: "DEBUG", Msg: "request", Path: "/v1/locks/", Status: 200})
+	require.Contains(t, records,
+		record{Level: "DEBUG", Msg: "request", Path: "/v1/locks/", Status: 200})
 	require.Equal(t, "ended", records[len(records)-1].Msg)
 
-	// The first lines are said whatever the level.
+	// The first lines are printed at any level.
 	quiet := serveWith(t, nil, "--store", "memory", "--log-level", "error")
 	quiet.stop()
 	require.Equal(t, 3, strings.Count(quiet.stderr.String(), "\n"), quiet.stderr)
 }
 
-// Who reads the log can go away, as when it is piped to something that ends: the
-// locks are served on, whatever is to be logged.
+// The server waits for a database that starts later.
+func TestServeWaitsForPostgreSQL(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Cluster{}
+	t.Cleanup(func() { require.NoError(t, database.Close()) })
+	url := database.Database(t)
+	database.Kill(t)
+	args := []string{"serve", "--addr", "127.0.0.1:0", "--store", url}
+	s := launch(t, []string{envKey + "=k"}, args)
+	const waits = `level=WARN msg="the store is not available, retrying"`
+	s.stderr.await(t, waits)
+	interrupted := launch(t, []string{envKey + "=k"}, args)
+	interrupted.stderr.await(t, waits)
+	interrupted.signal(syscall.SIGTERM)
+	require.Zero(t, interrupted.awaitEnd(), interrupted.stderr)
+	database.Start(t)
+	said := s.stderr.await(t, "relukko: listening on")
+	require.Equal(t, 1, strings.Count(said, "WARN"), said)
+	s.signal(syscall.SIGTERM)
+	require.Zero(t, s.awaitEnd(), s.stderr)
+
+	// It does not wait where that does not help.
+	began := time.Now()
+	status, _, stderr := run(t, []string{envKey + "=k"}, "serve", "--addr", "127.0.0.1:0",
+		"--store", regexp.MustCompile(`/[a-z0-9_]+(\?|$)`).ReplaceAllString(url, "/nodb$1"))
+	require.Equal(t, 1, status, stderr)
+	require.Contains(t, stderr, `"nodb" does not exist`)
+	require.Less(t, time.Since(began), 10*time.Second)
+}
+
+// The reader of the log may end, as a program that it is piped to. The server goes on.
 func TestServeWhoseLogNobodyReads(t *testing.T) {
 	t.Parallel()
 	log, broken, err := os.Pipe()
 	require.NoError(t, err)
 	defer broken.Close()
-	s := launch(t, []string{envKey + "=k"}, []string{"serve", "--addr", "127.0.0.1:0", "--store", "memory"},
+	s := launch(t, []string{envKey + "=k"},
+		[]string{"serve", "--addr", "127.0.0.1:0", "--store", "memory"},
 		func(c *exec.Cmd) { c.Stderr = broken })
 	said, err := bufio.NewReader(log).ReadString('\n')
 	require.NoError(t, err)
 	url := envURL + "=" + firstLine.FindStringSubmatch(said)[1]
 	breakPipe(t, log, broken)
 	status, _, _ := run(t, []string{url, envKey + "=wrong"}, "ls") // which is logged
-	require.Equal(t, statusUnavailable, status)
+	require.Equal(t, 69, status)
 	status, _, stderr := run(t, []string{url, envKey + "=k"}, "run", "arm", "--", "true")
 	require.Zero(t, status, stderr)
 	s.signal(syscall.SIGTERM)
 	require.Zero(t, s.awaitEnd())
 }
 
-// What was acknowledged is there when it is started anew, however it ended.
+// What was acknowledged survives a restart and a kill.
 func TestServeKeepsTheLocks(t *testing.T) {
 	t.Parallel()
 	for name, store := range stores(t) {
@@ -291,7 +371,7 @@ func TestServeKeepsTheLocks(t *testing.T) {
 	}
 }
 
-// stores are those that last.
+// stores are the durable ones.
 func stores(t testing.TB) map[string]func(testing.TB) string {
 	return map[string]func(testing.TB) string{
 		"bbolt":      boltAt,
@@ -310,7 +390,7 @@ func TestServeSweeps(t *testing.T) {
 	require.Zero(t, status, stderr)
 }
 
-// Commands do on each store what they do in memory.
+// Commands work on each store.
 func TestRunOnEachStore(t *testing.T) {
 	t.Parallel()
 	for name, store := range stores(t) {
@@ -323,9 +403,11 @@ func TestRunOnEachStore(t *testing.T) {
 			if name == "PostgreSQL" {
 				other = serveWith(t, []string{envKey + "=" + one.key}, "--store", db)
 			}
-			holder := launch(t, one.env(), append([]string{"run", "--ttl", "3s", "arm", "--"}, family("sleep 100")...))
+			holder := launch(t, one.env(),
+				append([]string{"run", "--ttl", "3s", "arm", "--"}, family("sleep 100")...))
 			require.Equal(t, "ready", holder.line())
-			waiter := launch(t, other.env(), []string{"run", "arm", "--", "sh", "-c", "echo $RELUKKO_FENCING_TOKEN"})
+			waiter := launch(t, other.env(),
+				[]string{"run", "arm", "--", "sh", "-c", "echo $RELUKKO_FENCING_TOKEN"})
 			waiter.stderr.await(t, `waiting for lock "arm", held by`)
 			watcher := launch(t, other.env(), []string{"watch"})
 			watcher.stderr.await(t, "watching")

@@ -17,11 +17,11 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// Signals to relukko run are the command's, and when it ends the lock is free.
+// Signals to relukko run are passed on. When the command has ended the lock is free.
 func TestSignalsEndTheCommandAndFreeTheLock(t *testing.T) {
 	t.Parallel()
-	// A shell can lose a signal that comes while it starts a command, so these
-	// do not say that they are ready before they are.
+	// A shell can lose a signal that comes while it starts a command, so these print
+	// that they are ready when all have started.
 	const plain = `(sleep 100) & (sleep 100 & (sleep 100) &); exec cat`
 	for name, row := range map[string]struct {
 		signal  syscall.Signal
@@ -29,20 +29,27 @@ func TestSignalsEndTheCommandAndFreeTheLock(t *testing.T) {
 		command string
 		status  int
 	}{
-		"SIGINT":           {signal: syscall.SIGINT, command: plain, status: 130},
-		"SIGTERM":          {signal: syscall.SIGTERM, command: plain, status: 143},
-		"SIGHUP":           {signal: syscall.SIGHUP, command: plain, status: 129},
-		"SIGQUIT":          {signal: syscall.SIGQUIT, command: plain, status: 131},
-		"SIGTERM, handled": {signal: syscall.SIGTERM, command: `(sleep 100) & trap "exit 7" TERM; read l; echo $l; while :; do :; done`, status: 7},
-		"SIGINT, handled":  {signal: syscall.SIGINT, command: `trap "exit 8" INT; read l; echo $l; while :; do :; done`, status: 8},
-		"SIGTERM, grandchildren don't care": {signal: syscall.SIGTERM, args: []string{"--kill-after", "0.2"}, status: 143,
+		"SIGINT":  {signal: syscall.SIGINT, command: plain, status: 130},
+		"SIGTERM": {signal: syscall.SIGTERM, command: plain, status: 143},
+		"SIGHUP":  {signal: syscall.SIGHUP, command: plain, status: 129},
+		"SIGQUIT": {signal: syscall.SIGQUIT, command: plain, status: 131},
+		"SIGTERM, handled": {signal: syscall.SIGTERM,
+			command: `(sleep 100) & trap "exit 7" TERM; read l; echo $l; while :; do :; done`,
+			status:  7},
+		"SIGINT, handled": {signal: syscall.SIGINT,
+			command: `trap "exit 8" INT; read l; echo $l; while :; do :; done`,
+			status:  8},
+		"SIGTERM, grandchildren don't care": {signal: syscall.SIGTERM,
+			args: []string{"--kill-after", "0.2"}, status: 143,
 			command: `(trap "" TERM; sleep 100) & exec cat`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
 			input, keys := openInput(t)
-			p := launch(t, of(s), append(append([]string{"run"}, row.args...), "arm", "--", "sh", "-c", row.command), input)
+			p := launch(t, of(s),
+				append(append([]string{"run"}, row.args...), "arm", "--", "sh", "-c",
+					row.command), input)
 			_, err := io.WriteString(keys, "ready\n")
 			require.NoError(t, err)
 			require.Equal(t, "ready", p.line())
@@ -55,7 +62,7 @@ func TestSignalsEndTheCommandAndFreeTheLock(t *testing.T) {
 	}
 }
 
-// What a command leaves behind is left alone, unless a signal has ended it.
+// Processes that a command leaves behind go on, unless a signal ended the command.
 func TestWhatACommandLeavesBehind(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -91,7 +98,9 @@ func TestOtherSignalsArePassedOn(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	p := launch(t, of(s), []string{"run", "arm", "--", "sh", "-c",
-		`trap "echo usr1" USR1; trap "echo usr2; kill -0 \$child && echo its child lives; kill \$child; exit 6" USR2; sleep 100 & child=$!; echo ready; while :; do wait; done`})
+		`trap "echo usr1" USR1
+		trap "echo usr2; kill -0 \$child && echo its child lives; kill \$child; exit 6" USR2
+		sleep 100 & child=$!; echo ready; while :; do wait; done`})
 	require.Equal(t, "ready", p.line())
 	p.signal(syscall.SIGUSR1)
 	require.Equal(t, "usr1", p.line())
@@ -101,11 +110,13 @@ func TestOtherSignalsArePassedOn(t *testing.T) {
 	require.Equal(t, 6, p.awaitEnd())
 }
 
-// After SIGKILL nobody releases the lock, but the command does not go on.
+// After SIGKILL the lock is not released, but the command does not go on.
 func TestSIGKILLOfRunKillsTheCommand(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	p := launch(t, of(s), []string{"run", "arm", "--", "sh", "-c", `trap "" TERM INT HUP; echo ready; exec sleep 100`})
+	p := launch(t, of(s),
+		[]string{"run", "arm", "--", "sh", "-c",
+			`trap "" TERM INT HUP; echo ready; exec sleep 100`})
 	require.Equal(t, "ready", p.line())
 	p.signal(syscall.SIGKILL)
 	require.Equal(t, 137, p.awaitEnd())
@@ -113,11 +124,12 @@ func TestSIGKILLOfRunKillsTheCommand(t *testing.T) {
 	require.Len(t, s.Locks(), 1, "it expires")
 }
 
-// A signal that whoever started relukko has had it ignore stays ignored.
+// A signal that is ignored when relukko starts stays ignored.
 func TestIgnoredSignalsStayIgnored(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	script := `trap "" HUP; exec "$0" run arm -- sh -c 'echo ready; kill -HUP $$; kill -HUP $PPID; cat'`
+	script := `trap "" HUP
+		exec "$0" run arm -- sh -c 'echo ready; kill -HUP $$; kill -HUP $PPID; cat'`
 	input, end := openInput(t)
 	p := launch(t, of(s), nil, input, func(c *exec.Cmd) {
 		c.Path, c.Args = "/bin/sh", []string{"sh", "-c", script, program}
@@ -128,48 +140,53 @@ func TestIgnoredSignalsStayIgnored(t *testing.T) {
 	require.Zero(t, p.awaitEnd(), p.stderr)
 }
 
-// Who is interrupted while it waits leaves no lock behind, wherever its request
-// is by then.
+// An interrupted wait leaves no lock behind, wherever its request is.
 func TestInterruptedWhileItWaits(t *testing.T) {
 	t.Parallel()
-	extensions := map[string][]httpapi.Extension{"our backend": nil, "without extensions": httpapi.AllExtensions()}
+	extensions := map[string][]httpapi.Extension{
+		"our backend": nil, "without extensions": httpapi.AllExtensions(),
+	}
 	for backend, without := range extensions {
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 			for _, command := range []string{"run", "acquire"} {
-				t.Run(strings.Join([]string{backend, command, sig.String()}, " "), func(t *testing.T) {
-					t.Parallel()
-					s := relukkotest.NewServer(t)
-					s.Reconfigure(httpapi.Without(without...))
-					args := map[string][]string{"run": {"run", "arm", "--", "true"}, "acquire": {"acquire", "arm"}}[command]
+				t.Run(strings.Join([]string{backend, command, sig.String()}, " "),
+					func(t *testing.T) {
+						t.Parallel()
+						s := relukkotest.NewServer(t)
+						s.Reconfigure(httpapi.Without(without...))
+						args := map[string][]string{
+							"run": {"run", "arm", "--", "true"}, "acquire": {"acquire", "arm"},
+						}[command]
 
-					// The request has been carried out, and the answer is under way.
-					answer := s.HoldReplies(relukkotest.On("POST", "/v1/locks/"))
-					p := launch(t, of(s), args)
-					require.NoError(t, answer.Await(t.Context(), 1))
-					require.Len(t, s.Locks(), 1)
-					p.signal(sig)
-					eventually(t, "it is called off", func() bool { return s.Requests("DELETE", "/v1/waiting/") > 0 })
-					answer.Release()
-					require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
-					require.Empty(t, s.Locks())
+						// The request has been carried out, and the answer is under way.
+						answer := s.HoldReplies(relukkotest.On("POST", "/v1/locks/"))
+						p := launch(t, of(s), args)
+						require.NoError(t, answer.Await(t.Context(), 1))
+						require.Len(t, s.Locks(), 1)
+						p.signal(sig)
+						eventually(t, "it is called off",
+							func() bool { return s.Requests("DELETE", "/v1/waiting/") > 0 })
+						answer.Release()
+						require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
+						require.Empty(t, s.Locks())
 
-					// Somebody has the lock.
-					_, err := s.Client().Create(t.Context(), "arm", "Ada")
-					require.NoError(t, err)
-					p = launch(t, of(s), args)
-					p.stderr.await(t, "waiting for lock")
-					p.signal(sig)
-					require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
-					require.True(t, s.Delete("arm"))
-					require.Empty(t, s.Locks(), "nobody is in line any more")
-				})
+						// The lock is held.
+						_, err := s.Client().Create(t.Context(), "arm", "Ada")
+						require.NoError(t, err)
+						p = launch(t, of(s), args)
+						p.stderr.await(t, "waiting for lock")
+						p.signal(sig)
+						require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
+						require.True(t, s.Delete("arm"))
+						require.Empty(t, s.Locks(), "nothing waits any more")
+					})
 			}
 		}
 	}
 }
 
-// A second signal ends the wait for a backend that does not answer.
-func TestASecondSignalEndsTheCleaningUp(t *testing.T) {
+// A second signal ends the cleanup when the backend does not answer.
+func TestASecondSignalEndsTheCleanup(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	release := s.Hold(relukkotest.On("DELETE", "/v1/locks/"))
@@ -179,12 +196,13 @@ func TestASecondSignalEndsTheCleaningUp(t *testing.T) {
 	require.NoError(t, release.Await(t.Context(), 1))
 	p.signal(syscall.SIGTERM)
 	require.Equal(t, 143, p.awaitEnd())
-	require.Contains(t, p.stderr.String(), "the release was not confirmed. It expires by itself; `relukko rm` frees it sooner")
+	require.Contains(t, p.stderr.String(), `relukko: lock "arm" was not released: `+
+		"the backend did not confirm it. It expires by itself; `relukko rm arm` frees it sooner")
 	release.Release()
 }
 
-// An id that could not be printed is a lock that nobody could release.
-func TestAcquireToNobody(t *testing.T) {
+// A lock whose id could not be printed is released: nothing else could release it.
+func TestAcquireWithoutAReader(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	nobody, broken, err := os.Pipe()
@@ -197,18 +215,21 @@ func TestAcquireToNobody(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-// Keys are nowhere to be seen.
+// The key is never printed, and the command does not get it.
 func TestTheKeyStaysSecret(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	s.AnswerNext(-1, relukkotest.On("POST", "/v1/locks/"), relukkotest.Answer{Status: http.StatusTeapot, Body: s.APIKey})
+	s.AnswerNext(-1, relukkotest.On("POST", "/v1/locks/"),
+		relukkotest.Answer{Status: http.StatusTeapot, Body: s.APIKey})
 	file := writeFile(t, "key", s.APIKey+"\n")
-	status, stdout, stderr := run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file, "run", "arm", "--", "env")
+	status, stdout, stderr := run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file,
+		"run", "arm", "--", "env")
 	require.Equal(t, 69, status)
 	require.NotContains(t, stdout+stderr, s.APIKey)
 
 	s.Heal()
-	status, stdout, stderr = run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file, "run", "arm", "--", "env")
+	status, stdout, stderr = run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file,
+		"run", "arm", "--", "env")
 	require.Zero(t, status, stderr)
 	require.NotContains(t, stdout+stderr, s.APIKey, "the command's environment is as it was")
 }

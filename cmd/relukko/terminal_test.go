@@ -5,24 +5,26 @@ package main
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/creack/pty"
+	"github.com/rivo/uniseg"
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// console is a terminal with somebody who types, and a program that it controls.
+// console is a terminal, its keyboard, and a program that it controls.
 type console struct {
 	t      testing.TB
 	keys   *os.File
 	screen *lines
 	cmd    *exec.Cmd
-	closed chan struct{} // nobody has the terminal open any more
+	closed chan struct{} // no process has the terminal open
 }
 
 func open(t testing.TB, s *relukkotest.Server, name string, args ...string) *console {
@@ -52,7 +54,7 @@ func open(t testing.TB, s *relukkotest.Server, name string, args ...string) *con
 	return c
 }
 
-// shell is an interactive one that echoes nothing.
+// shell starts an interactive shell without echo.
 func shell(t testing.TB, s *relukkotest.Server) *console {
 	t.Helper()
 	c := open(t, s, "bash", "--norc", "--noprofile", "--noediting", "-i")
@@ -96,8 +98,8 @@ func (c *console) end() syscall.WaitStatus {
 	return c.cmd.ProcessState.Sys().(syscall.WaitStatus)
 }
 
-// awaitStop waits until the shell tells of a job that was stopped in the
-// background, which it does when it is spoken to.
+// awaitStop waits until the shell reports that a job in the background was stopped, which
+// it does before a prompt.
 func (c *console) awaitStop() {
 	c.t.Helper()
 	eventually(c.t, "it stops", func() bool {
@@ -117,7 +119,9 @@ func TestTheCommandSeesTheTerminal(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	c := open(t, s, program, "run", "arm", "--", "sh", "-c",
-		`test -t 0 && test -t 1 && test -t 2 && stty size && set -- $(cut -d" " -f5,8 /proc/$$/stat) && test $1 = $2 && echo in front; read line; echo "got $line"; exit 3`)
+		`test -t 0 && test -t 1 && test -t 2 && stty size &&
+			set -- $(cut -d" " -f5,8 /proc/$$/stat) && test $1 = $2 && echo in front
+		read line; echo "got $line"; exit 3`)
 	c.await("24 200\r\nin front\r\n")
 	c.types("this\n")
 	c.await("got this")
@@ -129,13 +133,14 @@ func TestJobControl(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	c := shell(t, s)
-	c.types(`$relukko run arm -- sh -c 'echo begun; while read l; do echo "got $l"; done; echo over; exit 5'` + "\n")
+	c.types(`$relukko run arm -- sh -c 'echo begun; while read l; do echo "got $l"; done; ` +
+		`echo over; exit 5'` + "\n")
 	c.await("begun")
 	c.types("one\n")
 	c.await("got one")
 
 	c.types(ctrlZ)
-	c.await("relukko: stopped, so nobody renews the lock. If this does not go on within ")
+	c.await("relukko: stopped, so nothing renews the lock. Unless it is continued within ")
 	c.await("Stopped")
 	c.await(">> ")
 	require.Len(t, s.Locks(), 1)
@@ -177,22 +182,25 @@ func TestInTheBackground(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
-// In a pipeline the terminal is for whoever asks for it.
+// In a pipeline a process gets the terminal when it reads from it.
 func TestInAPipeline(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	c := shell(t, s)
-	c.types(`$relukko run arm -- echo piped | sh -c 'read l; echo key?; read k < /dev/tty; echo "$l, $k"'` + "\n")
+	c.types(`$relukko run arm -- echo piped | ` +
+		`sh -c 'read l; echo key?; read k < /dev/tty; echo "$l, $k"'` + "\n")
 	c.await("key?")
 	c.types("a\n")
 	c.await("piped, a")
 	c.await(">> ")
-	c.types(`$relukko run arm -- sh -c 'echo key? >&2; read k < /dev/tty; echo "k=$k"' | cat` + "\n")
+	c.types(`$relukko run arm -- sh -c 'echo key? >&2; read k < /dev/tty; echo "k=$k"' | cat` +
+		"\n")
 	c.await("key?")
 	c.types("b\n")
 	c.await("k=b")
 	c.await(">> ")
-	c.types(`$relukko run arm -- sh -c 'trap "echo goes on >&2" CONT; echo begun >&2; while :; do :; done' | cat` + "\n")
+	c.types(`$relukko run arm -- sh -c 'trap "echo goes on >&2" CONT; ` +
+		`echo begun >&2; while :; do :; done' | cat` + "\n")
 	c.await("begun")
 	c.types(ctrlZ)
 	c.await("Stopped")
@@ -204,8 +212,43 @@ func TestInAPipeline(t *testing.T) {
 	eventually(t, "the lock is free", func() bool { return len(s.Locks()) == 0 })
 }
 
-// One relukko run in another: Ctrl-Z gets through to the shell, and fg back to
-// the command, whether it has the terminal or not.
+// In $(…) a shell ignores the signals by which a command asks for the terminal, and
+// SIGTSTP: stopped, it could not be continued.
+func TestInACommandSubstitution(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return
+	}
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	c := shell(t, s)
+	c.types(`x=$($relukko run arm -- sh -c 'echo key? >&2; read k; echo "k=$k"'); echo "[$x]"` +
+		"\n")
+	c.await("key?")
+	c.types("a\n")
+	c.await("[k=a]")
+	c.await(">> ")
+	c.types(`x=$($relukko run arm -- ` +
+		`sh -c 'echo 1? >&2; read k; echo 2? >&2; read l; echo "$k$l"')` + "\n")
+	c.await("1?")
+	c.types("a\n")
+	c.await("2?")
+	c.types(ctrlZ + "b\n")
+	c.await(">> ")
+	c.types(`echo "[$x]"` + "\n")
+	c.await("[ab]")
+	c.await(">> ")
+	c.types(`x=$($relukko run arm -- sh -c 'echo key? >&2; read k'); echo went on` + "\n")
+	c.await("key?")
+	c.types(ctrlC)
+	c.await(">> ")
+	require.NotContains(t, c.screen.String(), "went on")
+	c.types("echo status=$?\n")
+	c.await("status=130")
+	require.Empty(t, s.Locks())
+}
+
+// With one relukko run in another, Ctrl-Z reaches the shell and fg the command, whether it
+// has the terminal or not.
 func TestJobControlOfOneInAnother(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
@@ -214,7 +257,9 @@ func TestJobControlOfOneInAnother(t *testing.T) {
 		{"it has the terminal", ""},
 		{"in a pipeline", "echo begun | "},
 	} {
-		c.types(row.before + `$relukko run arm -- $relukko run camera -- sh -c 'trap "echo goes on" CONT; echo begun; while :; do :; done'` + "\n")
+		c.types(row.before +
+			`$relukko run arm -- $relukko run camera -- ` +
+			`sh -c 'trap "echo goes on" CONT; echo begun; while :; do :; done'` + "\n")
 		c.await("begun")
 		c.types(ctrlZ)
 		c.await("Stopped")
@@ -228,11 +273,12 @@ func TestJobControlOfOneInAnother(t *testing.T) {
 	}
 }
 
-// Where no shell is above us Ctrl-Z does nothing, as it would without us.
+// Without a shell, Ctrl-Z does nothing, as without relukko run.
 func TestCtrlZWithoutAShell(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	c := open(t, s, program, "run", "arm", "--", "sh", "-c", `echo ready; while read l; do echo "got $l"; done`)
+	c := open(t, s, program, "run", "arm", "--", "sh", "-c",
+		`echo ready; while read l; do echo "got $l"; done`)
 	c.await("ready")
 	c.types(ctrlZ)
 	c.types("this\n")
@@ -241,13 +287,14 @@ func TestCtrlZWithoutAShell(t *testing.T) {
 	require.Zero(t, c.end().ExitStatus())
 }
 
-// What was stopped for longer than its lease must not do anything any more.
+// A command that was stopped for longer than the lease does nothing any more.
 func TestTheLockIsLostWhileStopped(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	c := shell(t, s)
 	renewed := s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-	c.types(`$relukko run --ttl 1s arm -- sh -c 'trap "echo it acted" CONT TERM; echo begun; while :; do read l; echo it read; done'` + "\n")
+	c.types(`$relukko run --ttl 1s arm -- sh -c 'trap "echo it acted" CONT TERM; echo begun; ` +
+		`while :; do read l; echo it read; done'` + "\n")
 	c.await("begun")
 	require.NoError(t, renewed.Await(t.Context(), 1)) // from here on the lease is a second
 	renewed.Release()
@@ -268,16 +315,17 @@ func TestTheLockIsLostWhileStopped(t *testing.T) {
 // waits for the lock, does not go on with what is next.
 func TestCtrlCEndsTheScriptToo(t *testing.T) {
 	t.Parallel()
-	for name, row := range map[string]struct{ script, await string }{
-		"while it runs":  {`for i in 1 2 3; do "$relukko" run arm -- sh -c 'echo begun; exec sleep 100'; echo went on; done`, "begun"},
-		"while it waits": {`for i in 1 2 3; do "$relukko" run held -- echo done; echo went on; done`, "waiting for lock"},
+	for name, row := range map[string]struct{ run, await string }{
+		"while it runs":  {`arm -- sh -c 'echo begun; exec sleep 100'`, "begun"},
+		"while it waits": {`held -- echo done`, "waiting for lock"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
 			_, err := s.Client().Create(t.Context(), "held", "Ada")
 			require.NoError(t, err)
-			c := open(t, s, "bash", "-c", row.script)
+			c := open(t, s, "bash", "-c",
+				`for i in 1 2 3; do "$relukko" run `+row.run+`; echo went on; done`)
 			c.await(row.await)
 			c.types(ctrlC)
 			ws := c.end()
@@ -289,12 +337,14 @@ func TestCtrlCEndsTheScriptToo(t *testing.T) {
 	}
 }
 
-// What a command that was killed has done to the terminal is undone.
+// The modes of the terminal are restored after a command was killed.
 func TestTheTerminalIsAsItWas(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-	c := open(t, s, "bash", "-c", `"$relukko" run arm -- sh -c 'stty raw -echo; echo begun; exec sleep 100'; echo status=$?; stty -a`)
+	c := open(t, s, "bash", "-c",
+		`"$relukko" run arm -- sh -c 'stty raw -echo; echo begun; exec sleep 100'
+		echo status=$?; stty -a`)
 	c.await("begun")
 	require.NoError(t, hold.Await(t.Context(), 1))
 	hold.Release()
@@ -305,7 +355,7 @@ func TestTheTerminalIsAsItWas(t *testing.T) {
 	require.Contains(t, c.screen.String(), " echo ")
 }
 
-func TestTheLineThatTellsWhatIsWaitedFor(t *testing.T) {
+func TestTheWaitingLine(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	lock, err := s.Client().Create(t.Context(), "arm", "Ada")
@@ -315,7 +365,29 @@ func TestTheLineThatTellsWhatIsWaitedFor(t *testing.T) {
 	c.await("waiting for 1s\x1b[K") // it is kept up to date
 	_, err = s.Client().Delete(t.Context(), lock.ID)
 	require.NoError(t, err)
-	c.await("\r\x1b[Krelukko: have lock \"arm\" after ")
+	c.await("\r\x1b[Krelukko: acquired lock \"arm\" after ")
 	c.await("begun")
 	require.Zero(t, c.end().ExitStatus())
+}
+
+// Wide characters take two columns: the line must not wrap, or each update would
+// leave one behind.
+func TestTheLineWithWideCharacters(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	const name, holder = "機械臂一号・標定工作台・三階実験室", "デプロイ パイプライン 四七一一号 夜間"
+	_, err := s.Client().Create(t.Context(), name, holder)
+	require.NoError(t, err)
+	c := open(t, s, program, "run", name, "--", "true")
+	require.NoError(t, pty.Setsize(c.keys, &pty.Winsize{Rows: 24, Cols: 80}))
+	for range 3 { // at least one is drawn in the new size
+		c.await(", waiting for ")
+	}
+	all := c.screen.await(t, ", waiting for ")
+	line, _, _ := strings.Cut(all[strings.LastIndex(all, "\r")+1:], "\x1b")
+	require.LessOrEqual(t, uniseg.StringWidth(line), 80)
+	require.Contains(t, line, "機械臂")
+	require.Contains(t, line, "held by デプロイ")
+	c.types(ctrlC)
+	c.end()
 }

@@ -14,6 +14,17 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 )
 
+// deleteAfter is how long a lock has been held when the program deletes it. The
+// holder learns of deletions from its first heartbeat on, after about 1 s.
+const deleteAfter = 1500 * time.Millisecond
+
+// config is what the flags say.
+type config struct {
+	unguarded bool
+	url, key  string
+	duration  time.Duration
+}
+
 // crew is the worker processes, seen from the process that starts them.
 type crew struct {
 	config
@@ -22,9 +33,8 @@ type crew struct {
 	lock       string // name; empty: unguarded
 }
 
-// work starts the processes and waits for them. None is left when it returns:
-// when ctx is done, or one of them fails, all are asked to end, and killed if
-// they don't.
+// work starts the processes and waits until all have ended. When ctx is done or
+// one of them fails, it asks the others to end, and kills those that don't.
 func (c *crew) work(ctx context.Context, events chan<- event) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -49,8 +59,9 @@ func (c *crew) process(ctx context.Context, number int, events chan<- event) err
 		return err
 	}
 	cmd := exec.CommandContext(ctx, self,
-		"-worker", fmt.Sprint(number), "-instrument", c.instrument, "-lock", c.lock, "-duration", c.duration.String())
-	// In the environment, because everybody on a machine can read the arguments.
+		"-worker", fmt.Sprint(number), "-instrument", c.instrument, "-lock", c.lock,
+		"-duration", c.duration.String())
+	// The key is not an argument: everybody on a machine can read those.
 	cmd.Env = append(os.Environ(), "RELUKKO_BASE_URL="+c.url, "RELUKKO_API_KEY="+c.key)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
@@ -61,8 +72,8 @@ func (c *crew) process(ctx context.Context, number int, events chan<- event) err
 	if err != nil {
 		return err
 	}
-	// The end of its standard input asks a worker to end. That leaves it the
-	// time to release its lock, and it also comes if this process is killed.
+	// A worker ends at the end of its standard input. That leaves it the time to
+	// release its lock, and it happens also when this process is killed.
 	cmd.Cancel = stdin.Close
 	cmd.WaitDelay = 15 * time.Second
 	if err := cmd.Start(); err != nil {
@@ -85,7 +96,7 @@ func (c *crew) process(ctx context.Context, number int, events chan<- event) err
 	}
 	deleting.Wait()
 	err = cmd.Wait()
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // asked to end, and it did
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // it was asked to end
 		return nil
 	}
 	return err

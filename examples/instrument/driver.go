@@ -26,8 +26,8 @@ func connect(ctx context.Context, address string) (*driver, error) {
 
 func (d *driver) close() { d.conn.Close() }
 
-// send sends a command that has no answer. Nothing is sent once ctx is done:
-// when ctx comes from a Mutex, the instrument may by then be somebody else's.
+// send sends a command that has no answer. It sends nothing once ctx is done:
+// when ctx comes from a Mutex, another goroutine may have the instrument by then.
 func (d *driver) send(ctx context.Context, command string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -46,8 +46,8 @@ func (d *driver) query(ctx context.Context, command string) (string, error) {
 	return strings.TrimSpace(answer), err
 }
 
-// source sets the output to volts, and the meter to a range that suits, and
-// returns when the output has settled.
+// source sets the output to volts and the meter to the range for it, and returns
+// when the output has settled.
 func (d *driver) source(ctx context.Context, volts float64) error {
 	if err := d.send(ctx, fmt.Sprintf("CONF:VOLT:RANG %g", rangeFor(volts))); err != nil {
 		return err

@@ -19,17 +19,17 @@ const overload = 9.9e37
 
 // instrument is a simulated bench instrument: a voltage source with a meter at
 // its output. It speaks SCPI, line by line, over TCP, as real ones do on port
-// 5025. And as with real ones, there is one instrument however many clients are
-// connected: what one of them sets, another overwrites.
+// 5025. Like a real one it has one state, however many clients are connected:
+// what one client sets, another overwrites.
 type instrument struct {
 	mu       sync.Mutex
-	rang     float64 // of the meter, in volts
-	from, to float64 // the output goes from one voltage to the other …
-	since    time.Time
-	errors   []string // what SYST:ERR? will answer
+	rang     float64   // of the meter, in volts
+	from, to float64   // the output moves from one voltage to the other
+	since    time.Time // when it began to move
+	errors   []string  // for SYST:ERR?
 }
 
-// start switches the instrument on, and returns its address. It stays on until
+// start switches the instrument on and returns its address. It stays on until
 // the process ends.
 func (ins *instrument) start() (address string, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -48,7 +48,7 @@ func (ins *instrument) start() (address string, err error) {
 	return l.Addr().String(), nil
 }
 
-// serve answers one client.
+// serve handles the commands of one client.
 func (ins *instrument) serve(conn net.Conn) {
 	defer conn.Close()
 	lines := bufio.NewScanner(conn)
@@ -59,7 +59,7 @@ func (ins *instrument) serve(conn net.Conn) {
 	}
 }
 
-// command carries out one line. Only queries have an answer.
+// command carries out one command. Only queries have an answer.
 func (ins *instrument) command(line string) string {
 	ins.mu.Lock()
 	defer ins.mu.Unlock()
@@ -106,7 +106,7 @@ func (ins *instrument) set(argument string, apply func(volts float64)) {
 	apply(volts)
 }
 
-// output is the voltage right now.
+// output returns the present voltage.
 func (ins *instrument) output() float64 {
 	settled := min(float64(time.Since(ins.since))/float64(settleTime), 1)
 	return ins.from + (ins.to-ins.from)*settled

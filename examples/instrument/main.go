@@ -1,26 +1,26 @@
-// Command instrument shows what Relukko is for: a thing that cannot be shared
-// twice at once, and many who share it.
+// Command instrument shows what Relukko is for: many processes share one
+// instrument that only one of them can use at a time.
 //
 //	go run ./examples/instrument
 //	go run ./examples/instrument -unguarded
 //
 // It simulates a bench instrument and starts three processes with four
-// goroutines each. All of them do the same job, again and again: set a voltage,
-// wait until it has settled, read it back. Between the setting and the reading
-// nobody else must touch the instrument; one Mutex sees to that, across the
-// goroutines of a process and across processes. A timeline shows who has the
-// instrument and who waits for it, then comes the verdict. Without the Mutex
-// (-unguarded) most readings are wrong.
+// goroutines each. All goroutines do the same job in a loop: set a voltage, wait
+// until it has settled, read it back. Nothing else may touch the instrument
+// between the setting and the reading. One Mutex ensures that, across the
+// goroutines of a process and across processes. A timeline shows which goroutine
+// has the instrument and which ones wait for it; a verdict follows. Without the
+// Mutex (-unguarded) most readings are wrong.
 //
-// In between a lock is deleted under its holder, as anybody can do by hand.
-// The holder learns of it at once, and stops.
+// While a lock is held, the program deletes it, as anybody can do by hand. The
+// holder learns of that at once, and stops.
 //
 // By default the backend is part of the program. With -url it is another one,
 // on another machine if you like.
 //
-// Where to look: worker.go is what a program does that uses Relukko. driver.go
-// and instrument.go are what it guards: the client of an instrument and the
-// instrument. The rest starts the processes and tells what they do.
+// Where to look: worker.go does what any program does that uses Relukko.
+// driver.go and instrument.go are what it guards: the client of an instrument,
+// and the instrument. The rest starts the processes and prints what they do.
 package main
 
 import (
@@ -41,38 +41,24 @@ import (
 	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
-const (
-	processes  = 3
-	goroutines = 4 // in each process
-
-	// One goroutine makes one long measurement; during that its lock is deleted.
-	longMeasurer = "2a"
-	longTime     = 3 * time.Second
-	readEvery    = 100 * time.Millisecond
-	deleteAfter  = 1500 * time.Millisecond // a holder hears of deletions from its first heartbeat on, after about 1 s
-)
-
-// config is what the flags say.
-type config struct {
-	unguarded bool
-	url, key  string
-	duration  time.Duration
-}
-
 func main() {
 	var c config
 	flag.BoolVar(&c.unguarded, "unguarded", false, "use the instrument without a lock")
-	flag.StringVar(&c.url, "url", "", "base `URL` of a Relukko backend; by default one that is part of this program")
-	flag.StringVar(&c.key, "key", os.Getenv("RELUKKO_API_KEY"), "API `key` for -url; by default that of $RELUKKO_API_KEY")
-	flag.DurationVar(&c.duration, "duration", 0, "how long to begin new measurements (default 8s, unguarded 3s)")
+	flag.StringVar(&c.url, "url", "",
+		"base `URL` of a Relukko backend; by default one that is part of this program")
+	flag.StringVar(&c.key, "key", os.Getenv("RELUKKO_API_KEY"),
+		"API `key` for -url; by default that of $RELUKKO_API_KEY")
+	flag.DurationVar(&c.duration, "duration", 0,
+		"how long to begin new measurements (default 8s, unguarded 3s)")
 	number := flag.Int("worker", 0, "used by the program itself: be the worker process `n`")
-	instrument := flag.String("instrument", "", "used by the program itself: the instrument's `address`")
+	instrument := flag.String("instrument", "",
+		"used by the program itself: the instrument's `address`")
 	lock := flag.String("lock", "", "used by the program itself: the `name` of the lock")
 	flag.Parse()
 	if c.duration <= 0 {
 		c.duration = 8 * time.Second
 		if c.unguarded {
-			c.duration = 3 * time.Second // each of them is at work all the time: that is enough to read
+			c.duration = 3 * time.Second // without waiting there is more to read
 		}
 	}
 
@@ -88,7 +74,7 @@ func main() {
 	}
 }
 
-// run is main of the process that starts all others.
+// run is main of the process that starts the workers.
 func run(c config) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -104,7 +90,7 @@ func run(c config) error {
 	if err != nil {
 		return err
 	}
-	defer client.Shutdown(context.Background()) // waits for nothing: this client holds no lock
+	defer client.Close()
 	if err := checkBackend(ctx, client); err != nil {
 		return err
 	}
@@ -116,12 +102,13 @@ func run(c config) error {
 	}
 	crew := &crew{config: c, client: client, instrument: address}
 	if !c.unguarded {
-		// A real one would be named after the instrument that it guards; here
+		// A real lock would be named after the instrument that it guards. Here
 		// each run has its own.
 		crew.lock = fmt.Sprintf("simulated-instrument-%d", os.Getpid())
 	}
 
-	fmt.Printf("%d processes with %d goroutines each share one instrument, at %s\n", processes, goroutines, address)
+	fmt.Printf("%d processes with %d goroutines each share one instrument, at %s\n",
+		processes, goroutines, address)
 	if c.unguarded {
 		fmt.Println("without any lock")
 	} else {
@@ -141,7 +128,8 @@ func run(c config) error {
 	if ctx.Err() != nil {
 		err = errors.Join(errors.New("interrupted"), err)
 	}
-	return errors.Join(timeline.score.verdict(os.Stdout, !c.unguarded), locksLeft(client, crew.lock), err)
+	return errors.Join(timeline.score.verdict(os.Stdout, !c.unguarded),
+		locksLeft(client, crew.lock), err)
 }
 
 // startBackend starts a backend in this process and points c to it. The locks
@@ -163,7 +151,7 @@ func startBackend(c *config) (end func(), err error) {
 	}, nil
 }
 
-// checkBackend says early what would otherwise come from each worker.
+// checkBackend reports an error once that each worker would run into.
 func checkBackend(ctx context.Context, client *api.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -171,7 +159,7 @@ func checkBackend(ctx context.Context, client *api.Client) error {
 	return err
 }
 
-// locksLeft is an error if a lock of that name is left behind.
+// locksLeft returns an error if a lock of that name is left behind.
 func locksLeft(client *api.Client, name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

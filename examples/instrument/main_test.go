@@ -17,7 +17,7 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// TestTheProgram runs the program as it is run by hand, processes and all.
+// TestTheProgram runs the program as a user does, processes included.
 func TestTheProgram(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "instrument.exe")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".").CombinedOutput()
@@ -29,12 +29,14 @@ func TestTheProgram(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 		require.Regexp(t, `wrong readings   0\n`, string(out))
 		require.Regexp(t, `handoff          median \d+\.\d ms`, string(out))
-		require.Regexp(t, `deleted by hand  the lock of 2a, which knew \d+\.\d ms later`, string(out))
+		require.Regexp(t, `deleted by hand  the lock of 2a, which knew \d+\.\d ms later`,
+			string(out))
 	})
 
 	t.Run("unguarded", func(t *testing.T) {
 		t.Parallel()
-		out, err := exec.CommandContext(t.Context(), program, "-unguarded", "-duration", "1s").CombinedOutput()
+		out, err := exec.CommandContext(
+			t.Context(), program, "-unguarded", "-duration", "1s").CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		require.Regexp(t, `wrong readings   [1-9]`, string(out))
 	})
@@ -65,7 +67,8 @@ func TestTheProgram(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
 		s := relukkotest.NewServer(t)
-		out, err := exec.CommandContext(t.Context(), program, "-url", s.URL, "-key", "wrong").CombinedOutput()
+		out, err := exec.CommandContext(
+			t.Context(), program, "-url", s.URL, "-key", "wrong").CombinedOutput()
 		require.Error(t, err)
 		require.Contains(t, string(out), "403")
 		require.NotContains(t, string(out), s.APIKey)

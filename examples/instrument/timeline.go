@@ -8,33 +8,7 @@ import (
 	"time"
 )
 
-// event is what happened to one goroutine of a worker process.
-type event struct {
-	At   time.Time
-	Kind eventKind
-	Who  string // "2c"
-
-	// holding
-	Lock string `json:",omitempty"` // its id
-	Long bool   `json:",omitempty"` // for a long measurement
-
-	// result
-	Volts, Read float64
-	Wrong       bool   `json:",omitempty"`
-	Lost        string `json:",omitempty"` // how the lock was lost; then the others do not count
-}
-
-type eventKind string
-
-const (
-	waiting eventKind = "waiting" // for the lock
-	holding eventKind = "holding" // the lock, or at work without one
-	done    eventKind = "done"    // with the instrument, and about to unlock
-	result  eventKind = "result"
-	deleted eventKind = "deleted" // somebody deleted its lock, or (Lost) could not
-)
-
-// timeline prints what happens, one line a measurement, and keeps the score.
+// timeline prints one line for each measurement and keeps the score.
 type timeline struct {
 	out     io.Writer
 	guarded bool
@@ -51,15 +25,16 @@ type state struct {
 	since  time.Time
 	waited time.Duration
 	held   time.Duration
-	row    string // everybody, at the instant when it was done
+	row    string // of all goroutines, at the instant when it was done
 }
 
 func newTimeline(out io.Writer, guarded bool) *timeline {
-	return &timeline{out: out, guarded: guarded, began: time.Now(), workers: make(map[string]*state)}
+	return &timeline{out: out, guarded: guarded, began: time.Now(),
+		workers: make(map[string]*state)}
 }
 
-// follow takes in the events until the channel is closed. They come from
-// several processes and not quite in order, so they are looked at with a delay.
+// follow handles the events until the channel is closed. They come from several
+// processes and not quite in order, so it handles them with a delay.
 func (t *timeline) follow(events <-chan event) {
 	const delay = 100 * time.Millisecond
 	tick := time.NewTicker(delay / 2)
@@ -97,7 +72,7 @@ func (t *timeline) take(e event) {
 		return
 	case holding:
 		s.waited = e.At.Sub(s.since)
-		if s.since.Before(t.freed) { // it was waiting already
+		if s.since.Before(t.freed) { // it was waiting when the lock came free
 			t.score.handoffs = append(t.score.handoffs, e.At.Sub(t.freed))
 		}
 		if e.Long {
@@ -150,7 +125,8 @@ func (t *timeline) header() {
 		}
 		names.WriteString("  ")
 	}
-	fmt.Fprintf(t.out, "\n%9s  %s  %s\n%9s  %s\n", "", numbers.String(), held, "time", names.String())
+	fmt.Fprintf(t.out, "\n%9s  %s  %s\n%9s  %s\n",
+		"", numbers.String(), held, "time", names.String())
 }
 
 // row shows all goroutines in columns.
@@ -184,7 +160,8 @@ func (t *timeline) print(e event, s *state) {
 	}
 	held := fmt.Sprintf("used it %4d ms", s.held.Milliseconds())
 	if t.guarded {
-		held = fmt.Sprintf("waited %4d ms, held %4d ms", s.waited.Milliseconds(), s.held.Milliseconds())
+		held = fmt.Sprintf("waited %4d ms, held %4d ms", s.waited.Milliseconds(),
+			s.held.Milliseconds())
 	}
 	t.line(s.since, "%s  %s  %s: %s", s.row, e.Who, held, what)
 }

@@ -12,13 +12,13 @@ import (
 // score is what the verdict is about.
 type score struct {
 	measurements int
-	wrong        int             // of them, readings that are not what was set
-	handoffs     []time.Duration // from one holder's last word to the first of the next, who was waiting
+	wrong        int             // of them, with a reading that is not what was set
+	handoffs     []time.Duration // from one holder's end to the start of a waiter
 
-	deletedWho string // whose lock was deleted by hand; empty: nobody's
+	deletedWho string // the goroutine whose lock was deleted by hand; empty: none
 	deletedAt  time.Time
 	stoppedAt  time.Time // when that holder's work had stopped
-	cause      string    // what its context said; empty: it did not stop
+	cause      string    // of its context; empty: it did not stop
 }
 
 // verdict prints the score. It returns an error when a guarded run has failed.
@@ -35,16 +35,19 @@ func (s *score) verdict(out io.Writer, guarded bool) error {
 	}
 	if n := len(s.handoffs); n > 0 {
 		slices.Sort(s.handoffs)
-		line("handoff", "median %s, 95 %% within %s (%d times)", ms(s.handoffs[n/2]), ms(s.handoffs[n*95/100]), n)
+		line("handoff", "median %s, 95 %% within %s (%d times)", ms(s.handoffs[n/2]),
+			ms(s.handoffs[n*95/100]), n)
 	}
 	var problems []error
 	switch {
 	case s.deletedWho == "":
 		line("deleted by hand", "nothing, the run was too short")
 	case s.cause == "":
-		problems = append(problems, fmt.Errorf("%s did not notice that its lock was deleted", s.deletedWho))
+		problems = append(problems,
+			fmt.Errorf("%s did not notice that its lock was deleted", s.deletedWho))
 	default:
-		line("deleted by hand", "the lock of %s, which knew %s later:", s.deletedWho, ms(s.stoppedAt.Sub(s.deletedAt)))
+		line("deleted by hand", "the lock of %s, which knew %s later:", s.deletedWho,
+			ms(s.stoppedAt.Sub(s.deletedAt)))
 		line("", "%s", strings.ReplaceAll(s.cause, "\n", "; "))
 	}
 	if s.wrong > 0 {
@@ -56,4 +59,6 @@ func (s *score) verdict(out io.Writer, guarded bool) error {
 	return errors.Join(problems...)
 }
 
-func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond)) }
+func ms(d time.Duration) string {
+	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+}

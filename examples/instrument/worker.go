@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -20,9 +19,15 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 )
 
-// worker is one of the processes that share the instrument. Its goroutines
-// share one Mutex, and exclude each other with it as they do those of the
-// other processes.
+const (
+	// One goroutine makes one long measurement, during which its lock is deleted.
+	longMeasurer = "2a"
+	longTime     = 3 * time.Second
+	readEvery    = 100 * time.Millisecond
+)
+
+// worker is one of the processes that share the instrument. Its goroutines share
+// one Mutex, which excludes them from each other and from the other processes.
 type worker struct {
 	number     int // 1, 2, 3
 	instrument string
@@ -35,7 +40,7 @@ type worker struct {
 // runWorker is main of a worker process.
 func runWorker(number int, instrument, lockName string, duration time.Duration) error {
 	// Ctrl-C ends the work. So does the end of the parent process, which closes
-	// our standard input: whatever becomes of the parent, nobody stays behind.
+	// our standard input: no worker outlives its parent.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithCancel(ctx)
@@ -44,7 +49,7 @@ func runWorker(number int, instrument, lockName string, duration time.Duration) 
 		io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	signal.Ignore(syscall.SIGPIPE) // with no parent to tell, there is still a lock to release
+	signal.Ignore(syscall.SIGPIPE) // without a parent there is still a lock to release
 
 	client, err := api.FromEnv() // RELUKKO_BASE_URL and RELUKKO_API_KEY
 	if err != nil {
@@ -65,17 +70,14 @@ func runWorker(number int, instrument, lockName string, duration time.Duration) 
 		err = nil // we were asked to end
 	}
 
-	// Close waits for what Lock and Unlock may still be tidying up behind.
+	// Shutdown waits for what Lock and Unlock clean up in the background.
 	closing, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return errors.Join(err, client.Shutdown(closing))
 }
 
-// nameOf is "2c" for the third goroutine of process 2.
-func nameOf(process, goroutine int) string { return fmt.Sprintf("%d%c", process, 'a'+goroutine) }
-
-// work is one goroutine: it measures, again and again, until the time is up.
-// One of them makes a long measurement in between.
+// work is one goroutine: it measures in a loop until the time is up. One of them
+// makes a long measurement in between.
 func (w *worker) work(ctx context.Context, name string) error {
 	d, err := connect(ctx, w.instrument)
 	if err != nil {
@@ -92,7 +94,7 @@ func (w *worker) work(ctx context.Context, name string) error {
 		if err := w.measure(ctx, name, d, long); err != nil {
 			return err
 		}
-		// What was read is evaluated, which takes no instrument.
+		// Evaluating a reading does not need the instrument.
 		if err := pause(ctx, rand.N(500*time.Millisecond)); err != nil {
 			return err
 		}
@@ -101,7 +103,7 @@ func (w *worker) work(ctx context.Context, name string) error {
 }
 
 // measure sources a voltage and reads it back: once, or for a while to see
-// whether it drifts. Both take the instrument for themselves.
+// whether it drifts. Nothing else uses the instrument meanwhile.
 func (w *worker) measure(ctx context.Context, name string, d *driver, long bool) error {
 	volts := math.Round(rand.Float64()*9900)/100 + 0.5
 	readings := 1
@@ -114,7 +116,7 @@ func (w *worker) measure(ctx context.Context, name string, d *driver, long bool)
 	var last float64
 	err := w.exclusively(ctx, func(ctx context.Context) error {
 		w.events.tell(event{Kind: holding, Who: name, Lock: lockID(ctx), Long: long})
-		// The context ends at once when the lock is lost.
+		// ctx is done as soon as the lock is lost.
 		defer func() { w.events.tell(event{Kind: done, Who: name}) }()
 
 		if err := d.source(ctx, volts); err != nil {
@@ -138,8 +140,8 @@ func (w *worker) measure(ctx context.Context, name string, d *driver, long bool)
 	})
 
 	if lost, ok := errors.AsType[*relukko.LostError](err); ok {
-		// Somebody else may have used the instrument before this goroutine
-		// stopped: what it has read does not count.
+		// Another goroutine may have used the instrument before this one
+		// stopped: its readings do not count.
 		w.events.tell(event{Kind: result, Who: name, Lost: lost.Error()})
 		return nil
 	}
@@ -150,7 +152,7 @@ func (w *worker) measure(ctx context.Context, name string, d *driver, long bool)
 	return nil
 }
 
-// exclusively calls f while nobody else, in any process, is in here.
+// exclusively calls f while no other goroutine of any process is in here.
 func (w *worker) exclusively(ctx context.Context, f func(context.Context) error) error {
 	if w.mutex == nil {
 		return f(ctx)
@@ -158,7 +160,7 @@ func (w *worker) exclusively(ctx context.Context, f func(context.Context) error)
 	return w.mutex.Do(ctx, f)
 }
 
-// lockID is the id of the lock that guards ctx.
+// lockID returns the id of the lock that guards ctx.
 func lockID(ctx context.Context) string {
 	if session, ok := relukko.FromContext(ctx); ok {
 		return session.Info().ID
@@ -166,7 +168,7 @@ func lockID(ctx context.Context) string {
 	return ""
 }
 
-// eventWriter tells the parent process what happens.
+// eventWriter sends events to the parent process.
 type eventWriter struct {
 	mu   sync.Mutex
 	json *json.Encoder
@@ -176,5 +178,5 @@ func (w *eventWriter) tell(e event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	e.At = time.Now()
-	w.json.Encode(e) // an error says that nobody is interested any more
+	w.json.Encode(e) // fails once the parent has ended
 }

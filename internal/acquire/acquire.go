@@ -31,10 +31,11 @@ type Driver interface {
 	// answered: this one goes over another connection.
 	Renew(ctx context.Context, g *Grant, lease time.Duration, retry bool) (api.Lock, error)
 
-	// Release deletes the lock. It retries until the backend has answered or ctx
-	// ends. The error is api.ErrGone when the lock was gone before, and
+	// Release deletes the lock. It retries until the backend has answered, for
+	// as long as patience, or until ctx ends, and reports whether the backend has
+	// answered. The error is then api.ErrGone when the lock was gone before, or
 	// [Refused] when the backend will not release it.
-	Release(ctx context.Context, g *Grant) error
+	Release(ctx context.Context, g *Grant, patience time.Duration) (answered bool, err error)
 
 	// Drop ends the use of a grant that was released or is lost.
 	Drop(g *Grant)

@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"sync/atomic"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
 	"gitlab.com/relukko/relukko-go/internal/wire"
@@ -12,6 +14,7 @@ import (
 // api is what all request handlers need.
 type api struct {
 	Config
+	keys      atomic.Pointer[[][sha256.Size]byte] // hashes of the API keys
 	engine    *engine.Engine
 	broadcast broadcast
 

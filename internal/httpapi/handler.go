@@ -4,6 +4,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"net/http"
 	"path"
@@ -37,6 +38,7 @@ type Handler struct {
 // New starts a backend on the store.
 func New(s store.Store, c Config) *Handler {
 	h := &Handler{api: api{Config: c}, drained: make(chan struct{})}
+	h.SetKeys(c.Keys)
 	h.broadcast.init()
 	h.mux = h.routes()
 	h.stopped, h.stop = context.WithCancel(context.Background())
@@ -49,6 +51,9 @@ func New(s store.Store, c Config) *Handler {
 	})
 	return h
 }
+
+// SetKeys replaces the keys of the Config for requests that arrive from now on.
+func (h *Handler) SetKeys(hashes [][sha256.Size]byte) { h.keys.Store(&hashes) }
 
 // Shutdown ends the backend. New requests and queued creates get 503 with Retry-After: 0, watchers
 // a going-away close. It returns nil when nothing runs any more, or ctx's error when ctx ends

@@ -54,8 +54,8 @@ func (a *api) authorised(handle http.HandlerFunc) http.HandlerFunc {
 func (a *api) admitted(r *http.Request) bool {
 	sum := sha256.Sum256([]byte(r.Header.Get(wire.HeaderAPIKey)))
 	match := 0
-	for i := range a.Keys {
-		match |= subtle.ConstantTimeCompare(sum[:], a.Keys[i][:])
+	for _, key := range *a.keys.Load() {
+		match |= subtle.ConstantTimeCompare(sum[:], key[:])
 	}
 	return match == 1
 }

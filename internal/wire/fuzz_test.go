@@ -16,7 +16,8 @@ import (
 // A lock is what a slow and plain reading of the same bytes says.
 func FuzzLock(f *testing.F) {
 	f.Add([]byte(testLock))
-	f.Add([]byte(`{"id":"x","\u0069d":"950DAA20-A814-451E-9407-EC496CF9C136","lock_name":"\ud800ä","creator":null,"expires_at":"2024-10-31T22:14:43.5+02:00"}`))
+	f.Add([]byte(`{"id":"x","\u0069d":"950DAA20-A814-451E-9407-EC496CF9C136",` +
+		`"lock_name":"\ud800ä","creator":null,"expires_at":"2024-10-31T22:14:43.5+02:00"}`))
 	f.Add([]byte(with("fencing_token", "7")))
 	f.Add([]byte(with("expires_at", `"2024-10-31T20:14:43,5Z"`)))
 	f.Add([]byte("[" + testLock + "]"))
@@ -49,7 +50,8 @@ func FuzzLock(f *testing.F) {
 			require.Equal(t, text("creator"), *l.Creator)
 		}
 		require.Equal(t, text("ip"), l.IP)
-		for name, got := range map[string]time.Time{"expires_at": l.ExpiresAt, "created_at": l.CreatedAt, "updated_at": l.UpdatedAt} {
+		for name, got := range map[string]time.Time{"expires_at": l.ExpiresAt,
+			"created_at": l.CreatedAt, "updated_at": l.UpdatedAt} {
 			want, err := time.Parse(time.RFC3339Nano, text(name))
 			require.NoError(t, err)
 			require.True(t, want.Equal(got))
@@ -133,7 +135,8 @@ func FuzzBroadcast(f *testing.F) {
 		require.NotEmpty(t, events)
 		deleted := 0
 		for _, e := range events {
-			require.Contains(t, []EventKind{EventCreated, EventUpdated, EventDeleted, EventOther}, e.Kind)
+			require.Contains(t, []EventKind{EventCreated, EventUpdated, EventDeleted, EventOther},
+				e.Kind)
 			if e.ID != "" {
 				id, ok := ParseID(e.ID)
 				require.True(t, ok)
@@ -185,11 +188,13 @@ func requireInvalid(t *testing.T, err error) {
 // appended again.
 func FuzzCreate(f *testing.F) {
 	for _, seed := range []string{
-		`{"lock_name":"robot-arm-1","creator":"bench-7"}`, `{"lock_name":"robot-arm-1","creator":null}`,
+		`{"lock_name":"robot-arm-1","creator":"bench-7"}`,
+		`{"lock_name":"robot-arm-1","creator":null}`,
 		`{"lock_name":"\ud83e\udd16 \u00e4","creator":"user@host/42 #k3v5x2m4q7ab","more":[{}]}`,
 		`{"lock_name":"\ud800"}`, `{"lock_name":"a","lock_name":"b"}`, `{"lock_name":""}`,
 		`{"lock_name":7}`, `{"lock_name":"a\u0000"}`, `{"lock_name":"<&>\u2028"}`,
-		`null`, `[]`, `"lock_name"`, `{`, ``, "\xff", `{"lock_name":"` + strings.Repeat("x", 256) + `"}`,
+		`null`, `[]`, `"lock_name"`, `{`, ``, "\xff", `{"lock_name":"` + strings.Repeat("x", 256) +
+			`"}`,
 		strings.Repeat(`[`, 20000),
 	} {
 		f.Add([]byte(seed))
@@ -216,8 +221,10 @@ func FuzzCreate(f *testing.F) {
 // is appended again.
 func FuzzUpdate(f *testing.F) {
 	for _, seed := range []string{
-		`{"creator":null,"expires_at":null}`, `{}`, `{"expires_at":"2099-12-31T12:34:56.789000+00:00"}`,
-		`{"creator":"x","expires_at":"0001-01-01T00:00:00Z"}`, `{"expires_at":"0001-01-01T00:00:00+00:01"}`,
+		`{"creator":null,"expires_at":null}`, `{}`,
+		`{"expires_at":"2099-12-31T12:34:56.789000+00:00"}`,
+		`{"creator":"x","expires_at":"0001-01-01T00:00:00Z"}`,
+		`{"expires_at":"0001-01-01T00:00:00+00:01"}`,
 		`{"expires_at":"9999-12-31T23:59:60Z"}`, `{"expires_at":"2099-12-31 12:34:60.999999999z"}`,
 		`{"expires_at":""}`, `{"expires_at":0}`, `{"expires_at":"2099-12-31T24:00:00Z"}`,
 	} {
@@ -242,7 +249,8 @@ func FuzzUpdate(f *testing.F) {
 func FuzzSeconds(f *testing.F) {
 	for _, seed := range []string{
 		`{"seconds":360.0}`, `{"seconds":0}`, `{"seconds":-1.5e-3}`, `{"seconds":3155760000}`,
-		`{"seconds":-3155760000.000001}`, `{"seconds":1e309}`, `{"seconds":1E-400}`, `{"seconds":-0.0}`,
+		`{"seconds":-3155760000.000001}`, `{"seconds":1e309}`, `{"seconds":1E-400}`,
+		`{"seconds":-0.0}`,
 		`{"seconds":NaN}`, `{"seconds":"1"}`, `{"seconds":null}`, `{"seconds":true}`,
 	} {
 		f.Add([]byte(seed))
@@ -294,7 +302,8 @@ func FuzzErrorBody(f *testing.F) {
 
 func FuzzPrefer(f *testing.F) {
 	for _, seed := range []string{
-		"wait=30", "WAIT=1", "respond-async, wait=10", `a="b, wait=3", wait="4"; x`, `wait`, `wait=`,
+		"wait=30", "WAIT=1", "respond-async, wait=10", `a="b, wait=3", wait="4"; x`, `wait`,
+		`wait=`,
 		`"`, `\`, `wait="`, ",,;=,", `a="\`,
 	} {
 		f.Add(seed, "wait=5")

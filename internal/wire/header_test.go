@@ -9,7 +9,8 @@ import (
 )
 
 func TestHeaderNamesAreCanonical(t *testing.T) {
-	for _, h := range []string{HeaderAPIKey, HeaderPrefer, HeaderPreferenceApplied, HeaderWait, HeaderCallOff} {
+	for _, h := range []string{HeaderAPIKey, HeaderPrefer, HeaderPreferenceApplied, HeaderWait,
+		HeaderCallOff} {
 		require.Equal(t, http.CanonicalHeaderKey(h), h)
 	}
 }
@@ -44,7 +45,8 @@ func TestPrefer(t *testing.T) {
 func TestOfferedWait(t *testing.T) {
 	require.Equal(t, "30", FormatWait(MaxWait))
 	for s, want := range map[string]time.Duration{
-		"30": MaxWait, "7": 7 * time.Second, "31": MaxWait, "99999": 0, "": 0, "-1": 0, "x": 0, "1.5": 0,
+		"30": MaxWait, "7": 7 * time.Second, "31": MaxWait, "99999": 0, "": 0, "-1": 0, "x": 0,
+		"1.5": 0,
 	} {
 		require.Equal(t, want, ParseWait(s), s)
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 func TestJSONStrings(t *testing.T) {
-	for _, s := range []string{"", "a", "a b", `"`, `\`, "\x00", "\x1f", "ä", "\u2028", "<&>", "a\xff", "🤖", strings.Repeat("long ", 1000)} {
+	for _, s := range []string{"", "a", "a b", `"`, `\`, "\x00", "\x1f", "ä", "\u2028", "<&>",
+		"a\xff", "🤖", strings.Repeat("long ", 1000)} {
 		want, err := json.Marshal(s)
 		require.NoError(t, err)
 		var a, b string

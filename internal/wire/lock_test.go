@@ -50,29 +50,50 @@ func with(name, value string) string {
 }
 
 func TestLocksThatAreLocks(t *testing.T) {
-	utc := func(hour, ns int) time.Time { return time.Date(2024, 10, 31, hour, 14, 43, ns, time.UTC) }
+	utc := func(hour, ns int) time.Time {
+		return time.Date(2024, 10, 31, hour, 14, 43, ns,
+			time.UTC)
+	}
 	tests := []struct {
 		name, body string
 		change     func(*Lock)
 	}{
 		{"plain", testLock, func(*Lock) {}},
-		{"space around", " \r\n\t" + strings.ReplaceAll(strings.ReplaceAll(testLock, `":"`, "\" :\n\""), ",", " ,\t") + "\n", func(*Lock) {}},
+		{"space around", " \r\n\t" +
+			strings.ReplaceAll(strings.ReplaceAll(testLock, `":"`, "\" :\n\""), ",", " ,\t") + "\n",
+			func(*Lock) {}},
 		{"no creator", with("creator", "null"), func(l *Lock) { l.Creator = nil }},
 		{"creator missing", with("creator", ""), func(l *Lock) { l.Creator = nil }},
 		{"no ip", with("ip", "null"), func(l *Lock) { l.IP = "" }},
 		{"id in capitals", with("id", `"950DAA20-A814-451E-9407-EC496CF9C136"`), func(*Lock) {}},
-		{"id of zeros", with("id", `"00000000-0000-0000-0000-000000000000"`), func(l *Lock) { l.ID = "00000000-0000-0000-0000-000000000000" }},
-		{"name with everything", with("lock_name", `"a\"\\\u00e4ä\ud83e\udd16 \n]}"`), func(l *Lock) { l.Name = "a\"\\ää🤖 \n]}" }},
+		{"id of zeros", with("id", `"00000000-0000-0000-0000-000000000000"`), func(l *Lock) {
+			l.ID = "00000000-0000-0000-0000-000000000000"
+		}},
+		{"name with everything", with("lock_name", `"a\"\\\u00e4ä\ud83e\udd16 \n]}"`),
+			func(l *Lock) { l.Name = "a\"\\ää🤖 \n]}" }},
 		{"unknown members", with("more", `{"id":"x","a":[{},"]",{"b":"}\""}]}`), func(*Lock) {}},
-		{"other cases are other members", `{"ID":"x","Lock_Name":7,` + testLock[1:], func(*Lock) {}},
+		{"other cases are other members", `{"ID":"x","Lock_Name":7,` + testLock[1:],
+			func(*Lock) {}},
 		{"the last of two counts", `{"id":"x","lock_name":"",` + testLock[1:], func(*Lock) {}},
 		{"escaped member", strings.Replace(testLock, `"id"`, `"\u0069d"`, 1), func(*Lock) {}},
-		{"no fraction", with("expires_at", `"2024-10-31T20:14:43Z"`), func(l *Lock) { l.ExpiresAt = utc(20, 0) }},
-		{"nine digits", with("expires_at", `"2024-10-31T20:14:43.123456789Z"`), func(l *Lock) { l.ExpiresAt = utc(20, 123456789) }},
-		{"offset", with("expires_at", `"2024-10-31T22:14:43.5+02:00"`), func(l *Lock) { l.ExpiresAt = utc(20, 5e8) }},
-		{"zero offset", with("expires_at", `"2024-10-31T20:14:43.500000+00:00"`), func(l *Lock) { l.ExpiresAt = utc(20, 5e8) }},
-		{"other offset", with("expires_at", `"2024-10-31T08:44:43-11:30"`), func(l *Lock) { l.ExpiresAt = utc(20, 0) }},
-		{"token", with("fencing_token", "18446744073709551615"), func(l *Lock) { l.FencingToken = 1<<64 - 1 }},
+		{"no fraction", with("expires_at", `"2024-10-31T20:14:43Z"`), func(l *Lock) {
+			l.ExpiresAt = utc(20, 0)
+		}},
+		{"nine digits", with("expires_at", `"2024-10-31T20:14:43.123456789Z"`), func(l *Lock) {
+			l.ExpiresAt = utc(20, 123456789)
+		}},
+		{"offset", with("expires_at", `"2024-10-31T22:14:43.5+02:00"`), func(l *Lock) {
+			l.ExpiresAt = utc(20, 5e8)
+		}},
+		{"zero offset", with("expires_at", `"2024-10-31T20:14:43.500000+00:00"`), func(l *Lock) {
+			l.ExpiresAt = utc(20, 5e8)
+		}},
+		{"other offset", with("expires_at", `"2024-10-31T08:44:43-11:30"`), func(l *Lock) {
+			l.ExpiresAt = utc(20, 0)
+		}},
+		{"token", with("fencing_token", "18446744073709551615"), func(l *Lock) {
+			l.FencingToken = 1<<64 - 1
+		}},
 		{"no token", with("fencing_token", "null"), func(*Lock) {}},
 		{"waiters", with("waiters", "3"), func(l *Lock) { l.Waiters, l.HasWaiters = 3, true }},
 		{"odd waiters", with("waiters", `"many"`), func(*Lock) {}},
@@ -106,7 +127,8 @@ func TestLocksThatAreNone(t *testing.T) {
 		{"id a number", with("id", "950"), "its id is not a UUID: 950"},
 		{"id in braces", with("id", `"{950daa20-a814-451e-9407-ec496cf9c136}"`), "not a UUID"},
 		{"id without hyphens", with("id", `"950daa20a814451e9407ec496cf9c136"`), "not a UUID"},
-		{"id with a letter too many", with("id", `"950daa20-a814-451e-9407-ec496cf9c1366"`), "not a UUID"},
+		{"id with a letter too many", with("id", `"950daa20-a814-451e-9407-ec496cf9c1366"`),
+			"not a UUID"},
 		{"id with g", with("id", `"g50daa20-a814-451e-9407-ec496cf9c136"`), "not a UUID"},
 		{"name missing", with("lock_name", ""), "lock_name"},
 		{"name empty", with("lock_name", `""`), "lock_name"},
@@ -121,7 +143,8 @@ func TestLocksThatAreNone(t *testing.T) {
 		{"expiry without offset", with("expires_at", `"2024-10-31T20:14:43"`), "expires_at"},
 		{"expiry with a space", with("expires_at", `"2024-10-31 20:14:43Z"`), "expires_at"},
 		{"expiry on no day", with("expires_at", `"2024-02-30T20:14:43Z"`), "expires_at"},
-		{"expiry with ten digits", with("expires_at", `"2024-10-31T20:14:43.1234567890Z"`), "expires_at"},
+		{"expiry with ten digits", with("expires_at", `"2024-10-31T20:14:43.1234567890Z"`),
+			"expires_at"},
 		{"expiry with a comma", with("expires_at", `"2024-10-31T20:14:43,5Z"`), "expires_at"},
 		{"expiry with no digits", with("expires_at", `"2024-10-31T20:14:43.Z"`), "expires_at"},
 		{"expiry in 292277", with("expires_at", `"292277-10-31T20:14:43Z"`), "expires_at"},
@@ -134,7 +157,8 @@ func TestLocksThatAreNone(t *testing.T) {
 		{"token as text", with("fencing_token", `"7"`), "fencing_token"},
 		{"token too large", with("fencing_token", "18446744073709551616"), "fencing_token"},
 		{"deep", strings.Repeat("[", 1<<20), "not JSON"},
-		{"deep inside", with("more", strings.Repeat("[", 20000)+strings.Repeat("]", 20000)), "not JSON"},
+		{"deep inside", with("more", strings.Repeat("[", 20000)+strings.Repeat("]", 20000)),
+			"not JSON"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -181,10 +181,41 @@ func decodeText(member string, raw []byte, minimum, maximum int) (string, error)
 		return "", invalid("%s must be a string", member)
 	}
 	if len(s) < minimum || len(s) > maximum {
-		return "", invalid("%s must have %d to %d bytes, it has %d", member, minimum, maximum, len(s))
+		return "", invalid("%s must have %d to %d bytes, it has %d",
+			member, minimum, maximum, len(s))
 	}
 	if strings.IndexFunc(s, unicode.IsControl) >= 0 {
 		return "", invalid("%s must not contain control characters", member)
 	}
 	return s, nil
+}
+
+// expiryOf reads the time in a request: all that RFC 3339 allows, also small
+// letters, a space between date and time, and leap seconds. It returns it in
+// UTC and cuts off what is finer than a microsecond.
+func expiryOf(raw []byte) (time.Time, error) {
+	s, ok := text(raw)
+	if !ok {
+		return time.Time{}, invalid("expires_at must be a string with an RFC 3339 time, or null")
+	}
+	const dateLen, secondsAt = len("2006-01-02"), len("2006-01-02T15:04:")
+	form := []byte(strings.ToUpper(s))
+	if len(form) > dateLen && form[dateLen] == ' ' {
+		form[dateLen] = 'T'
+	}
+	var leap time.Duration
+	if len(form) > secondsAt+1 && string(form[secondsAt:secondsAt+2]) == "60" {
+		form[secondsAt], form[secondsAt+1] = '5', '9'
+		leap = time.Second
+	}
+	t, err := time.Parse(time.RFC3339Nano, string(form))
+	if err != nil {
+		return time.Time{}, invalid(
+			"expires_at must be an RFC 3339 time, like 2099-12-31T12:34:56.789Z")
+	}
+	t = t.Add(leap).UTC().Truncate(time.Microsecond)
+	if !TimeInRange(t) {
+		return time.Time{}, invalid("expires_at must lie within the years 1 to 9999")
+	}
+	return t, nil
 }

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"strings"
 	"time"
 )
 
@@ -66,33 +65,4 @@ func cutForm(b []byte, form string) ([]byte, bool) {
 		}
 	}
 	return b[len(form):], true
-}
-
-// expiryOf reads the time in a request: all that RFC 3339 allows, also small
-// letters, a space between date and time, and leap seconds. It returns it in
-// UTC and cuts off what is finer than a microsecond.
-func expiryOf(raw []byte) (time.Time, error) {
-	s, ok := text(raw)
-	if !ok {
-		return time.Time{}, invalid("expires_at must be a string with an RFC 3339 time, or null")
-	}
-	const dateLen, secondsAt = len("2006-01-02"), len("2006-01-02T15:04:")
-	form := []byte(strings.ToUpper(s))
-	if len(form) > dateLen && form[dateLen] == ' ' {
-		form[dateLen] = 'T'
-	}
-	var leap time.Duration
-	if len(form) > secondsAt+1 && string(form[secondsAt:secondsAt+2]) == "60" {
-		form[secondsAt], form[secondsAt+1] = '5', '9'
-		leap = time.Second
-	}
-	t, err := time.Parse(time.RFC3339Nano, string(form))
-	if err != nil {
-		return time.Time{}, invalid("expires_at must be an RFC 3339 time, like 2099-12-31T12:34:56.789Z")
-	}
-	t = t.Add(leap).UTC().Truncate(time.Microsecond)
-	if !TimeInRange(t) {
-		return time.Time{}, invalid("expires_at must lie within the years 1 to 9999")
-	}
-	return t, nil
 }

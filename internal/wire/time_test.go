@@ -15,8 +15,9 @@ func TestTimes(t *testing.T) {
 		"2099-12-31T12:34:56.789Z":       at(789_000_000),
 		"2099-12-31T12:34:56.000001Z":    at(1_000),
 		"2099-12-31T12:34:56.123456789Z": at(123_456_789),
-		"2099-12-31T11:34:56.5Z":         time.Date(2099, 12, 31, 12, 34, 56, 5e8, time.FixedZone("", 3600)),
-		"0001-01-01T00:00:00Z":           {},
+		"2099-12-31T11:34:56.5Z": time.Date(2099, 12, 31, 12, 34, 56, 5e8,
+			time.FixedZone("", 3600)),
+		"0001-01-01T00:00:00Z": {},
 	} {
 		raw := appendTime(nil, tm)
 		require.Equal(t, `"`+want+`"`, string(raw))
@@ -44,7 +45,8 @@ func TestExpiryInAnyForm(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, `"`+want+`"`, string(appendTime(nil, *u.ExpiresAt)), sent)
 	}
-	for _, sent := range []string{"", "now", "2099-12-31", "2099-12-31T12:34:56", "9999-12-31T23:59:60Z"} {
+	for _, sent := range []string{"", "now", "2099-12-31", "2099-12-31T12:34:56",
+		"9999-12-31T23:59:60Z"} {
 		_, err := DecodeUpdate([]byte(`{"expires_at":"` + sent + `"}`))
 		requireInvalid(t, err)
 	}

@@ -17,6 +17,7 @@ import (
 const (
 	foreignTime   = 10 * time.Second // what something on the way refuses for as long is final
 	maxRetryAfter = 5 * time.Minute
+	answerTime    = time.Second // for a lock that was granted to be answered
 	wholeLease    = 365 * 24 * time.Hour // of a longer one no more is counted
 )
 
@@ -118,7 +119,7 @@ func (c *call) run() (*acquire.Grant, error) {
 		case failed:
 			next, err = c.backOff(r)
 		case stale:
-			next = true
+			c.lastErr, next = r.err, true // so that the next one does not queue
 		case final:
 			return nil, c.failure([]error{r.err}, "not acquired from %s: %v", c.client.BaseURL(), r.err)
 		}
@@ -160,30 +161,40 @@ func (c *call) maxWait() time.Duration {
 }
 
 // create sends one create and waits for its answer. It returns false when the
-// call's context ended first: the create goes on, since only its outcome tells
-// what is to be cleaned up.
-func (c *call) create(wait time.Duration) (created, bool) {
+// call's context ended first; the cleanup then deletes what the create did or
+// will do. Where the backend can call creates off, this one is broken off.
+// Elsewhere it goes on, since only its outcome tells whether there is a lock.
+func (c *call) create(wait time.Duration) (r created, ok bool) {
 	if c.queue != nil {
 		c.version = c.queue.asking()
 	}
 	if wait > 0 {
 		c.holder.askOnce(askAfter - time.Since(c.r.Since))
 	}
-	ctx, cancel := context.WithCancel(c.tasks.Context(c.r.Values))
-	done := make(chan created, 1)
-	go func() { done <- c.post(ctx, wait) }()
-	var r created
-	select {
-	case r = <-done:
-	case <-c.holder.mine: // no use to queue behind that
-		cancel()
-		r = <-done
-		r.brokenOff = true
-	case <-c.ctx.Done():
-		c.running = &running{done, cancel}
-		return created{}, false
+	if c.client.CanCallOff() {
+		ctx := c.ctx
+		if wait > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithCancel(ctx)
+			defer cancel()
+			// No use to queue behind that, unless its answer is just under way.
+			c.holder.onOwn(func() { time.AfterFunc(answerTime, cancel) })
+			defer c.holder.onOwn(nil)
+		}
+		r = c.post(ctx, wait)
+		r.brokenOff = r.err != nil && ctx.Err() != nil
+	} else {
+		ctx, cancel := context.WithCancel(c.tasks.Context(c.r.Values))
+		done := make(chan created, 1)
+		go func() { done <- c.post(ctx, wait) }()
+		select {
+		case r = <-done:
+			cancel()
+		case <-c.ctx.Done():
+			c.running = &running{done, cancel}
+			return created{}, false
+		}
 	}
-	cancel()
 	if r.err != nil && !api.NoEffect(r.err) {
 		c.unanswered++
 	}
@@ -205,9 +216,7 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 		return g, false, nil
 	}
 	c.unanswered++ // where the release fails, the cleanup deletes the lock
-	ctx, cancel := context.WithTimeout(c.ctx, releaseTimeout)
-	defer cancel()
-	c.release(ctx, g)
+	c.release(c.ctx, g, releaseTimeout)
 	next, err = c.backOff(created{err: fmt.Errorf("lock %s came when its lease was over", r.lock.ID)})
 	return nil, next, err
 }

@@ -65,9 +65,9 @@ func (d *Driver) Renew(ctx context.Context, g *acquire.Grant, lease time.Duratio
 }
 
 // Release implements [acquire.Driver].
-func (d *Driver) Release(ctx context.Context, g *acquire.Grant) error {
+func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Duration) (answered bool, err error) {
 	d.queues.released(g.Lock.Name)
-	return d.release(ctx, g)
+	return d.release(ctx, g, patience)
 }
 
 // Drop implements [acquire.Driver].

@@ -187,7 +187,7 @@ func (c *cleanup) list(ctx context.Context) (*listing, error) {
 }
 
 func (c *cleanup) delete(ctx context.Context, lock *api.Lock) error {
-	err := c.release(ctx, &acquire.Grant{Lock: *lock, Log: c.log})
+	_, err := c.release(ctx, &acquire.Grant{Lock: *lock, Log: c.log}, cleanupFor)
 	if errors.Is(err, api.ErrGone) {
 		return nil
 	}

@@ -29,31 +29,32 @@ type parts struct {
 	events *events
 }
 
-// release deletes the lock of a grant until that is answered or ctx ends.
-func (p *parts) release(ctx context.Context, g *acquire.Grant) error {
+// release deletes the lock of a grant until that is answered, and reports
+// whether it is. It gives up after patience, and when ctx ends.
+func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Duration) (answered bool, err error) {
+	began := time.Now()
+	_, err = p.client.Delete(ctx, g.Lock.ID, api.Once())
+	if err == nil {
+		return true, nil // mostly
+	}
+	ctx, cancel := context.WithDeadline(ctx, began.Add(patience))
+	defer cancel()
 	for {
-		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
-		_, err := p.client.Delete(attempt, g.Lock.ID, api.Once())
-		late := attempt.Err() != nil && ctx.Err() == nil
-		cancel()
-		if late {
-			err = fmt.Errorf("no answer within %v", attemptTimeout) // nobody else's time limit
-		}
 		var e *api.Error
 		switch {
 		case err == nil:
-			return nil
+			return true, nil
 		case errors.Is(err, api.ErrGone):
 			if errors.As(err, &e) && (g.ReleaseSent || e.MaybeDone) {
-				return nil // by an earlier attempt
+				return true, nil // by an earlier attempt
 			}
-			return err
+			return true, err
 		case acquire.Refused(err):
-			return err
+			return true, err
 		}
 		g.ReleaseSent = g.ReleaseSent || !api.NoEffect(err)
 		if ctx.Err() != nil {
-			return err
+			return false, err
 		}
 		g.Log.Info("lock not released, retrying", "lock", g.Lock.Name, "id", g.Lock.ID, "error", err)
 		pause := releasePause
@@ -61,7 +62,20 @@ func (p *parts) release(ctx context.Context, g *acquire.Grant) error {
 			pause = max(pause, min(e.RetryAfter, releaseTimeout/2))
 		}
 		if !sleep(ctx, pause) {
-			return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+			return false, fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
+		err = p.deleteOnce(ctx, g)
 	}
+}
+
+// deleteOnce makes one attempt, which leaves time for another one on another
+// connection, should this one have gone dark.
+func (p *parts) deleteOnce(ctx context.Context, g *acquire.Grant) error {
+	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	_, err := p.client.Delete(attempt, g.Lock.ID, api.Once(), api.FreshConn())
+	if err != nil && attempt.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("no answer within %v", attemptTimeout) // nobody else's time limit
+	}
+	return err
 }

@@ -170,8 +170,8 @@ func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
 func TestBytesSentInTheDarkAreLostForGood(t *testing.T) {
 	rows := map[string]func(client, server net.Conn) (sender, receiver net.Conn){
-		"from the client": func(client, server net.Conn) (net.Conn, net.Conn) { return client, server },
-		"from the server": func(client, server net.Conn) (net.Conn, net.Conn) { return server, client },
+		"from the client": func(c, s net.Conn) (net.Conn, net.Conn) { return c, s },
+		"from the server": func(c, s net.Conn) (net.Conn, net.Conn) { return s, c },
 	}
 	for name, direction := range rows {
 		t.Run(name, func(t *testing.T) {
@@ -237,7 +237,7 @@ func TestDialsInTheDark(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		c, err := r.dial(ctx)
-		if err == nil { // swallowed: whoever dialled hears nothing
+		if err == nil { // accepted in the dark: the client notices nothing
 			defer c.Close()
 			silent(t, c)
 		} else {

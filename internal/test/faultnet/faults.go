@@ -47,7 +47,7 @@ func (f *Faults) SetDark(dark bool) {
 }
 
 // Cut resets all connections. In the dark, and where bytes were lost, only the
-// server's end hears of it.
+// server's end notices.
 func (f *Faults) Cut() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,10 +67,12 @@ func (f *Faults) Close() {
 	}
 }
 
-// Dial calls dial, but in the dark it waits for the light first, as TCP does
-// that repeats its SYN, or until ctx ends. For clients that dial by
-// themselves, the listener swallows what was dialled in the dark.
-func (f *Faults) Dial(ctx context.Context, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
+// Dial calls dial. In the dark it waits for the light first, as TCP repeats its
+// SYN, or until ctx ends. A client that dials by itself connects in the dark too,
+// but the listener never returns that connection.
+func (f *Faults) Dial(
+	ctx context.Context, dial func(context.Context) (net.Conn, error),
+) (net.Conn, error) {
 	f.mu.Lock()
 	light := f.light
 	f.mu.Unlock()
@@ -171,7 +173,7 @@ func (c *conn) loses() bool {
 	return c.lost
 }
 
-// forget ends the account of a connection that neither end has open.
+// forget removes a connection that both ends have closed.
 func (c *conn) forget() {
 	if c.gone && c.ended {
 		delete(c.faults.conns, c)
@@ -199,7 +201,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, explain(c, "read", err)
 }
 
-// Write says that all is well in the dark, as a kernel does that buffers.
+// Write succeeds in the dark, as with a kernel that buffers.
 func (c *conn) Write(b []byte) (int, error) {
 	c.faults.mu.Lock()
 	gone := c.gone
@@ -214,7 +216,7 @@ func (c *conn) Write(b []byte) (int, error) {
 }
 
 // Close closes the server's end. In the dark, and where bytes were lost, the
-// client does not hear of it: its end stays open until the client closes it.
+// client does not notice: its end stays open until the client closes it.
 func (c *conn) Close() error {
 	c.faults.mu.Lock()
 	defer c.faults.mu.Unlock()

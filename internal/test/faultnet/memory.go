@@ -27,7 +27,8 @@ func (m *Memory) Listen(address string) (net.Listener, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.listeners[address] != nil {
-		return nil, &net.OpError{Op: "listen", Net: "memory", Addr: memoryAddr(address), Err: syscall.EADDRINUSE}
+		return nil, &net.OpError{Op: "listen", Net: "memory", Addr: memoryAddr(address),
+			Err: syscall.EADDRINUSE}
 	}
 	if m.listeners == nil {
 		m.listeners = make(map[string]*memoryListener)
@@ -56,7 +57,8 @@ func (m *Memory) DialContext(ctx context.Context, _, address string) (net.Conn, 
 		default: // the backlog is full
 		}
 	}
-	return nil, &net.OpError{Op: "dial", Net: "memory", Addr: memoryAddr(address), Err: first(err, error(syscall.ECONNREFUSED))}
+	return nil, &net.OpError{Op: "dial", Net: "memory", Addr: memoryAddr(address),
+		Err: first(err, error(syscall.ECONNREFUSED))}
 }
 
 type memoryListener struct {

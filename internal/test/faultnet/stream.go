@@ -14,15 +14,15 @@ import (
 const streamSize = 64 << 10
 
 // A stream is one direction of a connection: bytes in order, a bounded buffer,
-// an end for the writer and one for the reader. Whoever waits here waits on a
-// [sync.Cond], which testing/synctest counts as durably blocked.
+// an end for the writer and one for the reader. All waiting is on a [sync.Cond],
+// which testing/synctest counts as durably blocked.
 type stream struct {
 	mu      sync.Mutex
 	changed sync.Cond // broadcast whenever any of the fields below changes
 	buf     []byte    // written and not yet read
 
-	readErr  error // what Read returns at once, buffered bytes or not; nil while the reader's end is open
-	writeErr error // what Write returns at once; nil while bytes are accepted
+	readErr  error // what Read returns, buffered bytes or not; nil while the reader's end is open
+	writeErr error // what Write returns; nil while bytes are accepted
 	endErr   error // what Read returns once buf is empty: how the writer ended the stream
 
 	readBy, writeBy deadline
@@ -72,9 +72,9 @@ func (s *stream) Write(b []byte) (n int, err error) {
 		case n == len(b):
 			return n, nil
 		}
-		if room := min(streamSize-len(s.buf), len(b)-n); room > 0 {
-			s.buf = append(s.buf, b[n:n+room]...)
-			n += room
+		if space := min(streamSize-len(s.buf), len(b)-n); space > 0 {
+			s.buf = append(s.buf, b[n:n+space]...)
+			n += space
 			s.changed.Broadcast()
 			continue
 		}
@@ -82,8 +82,7 @@ func (s *stream) Write(b []byte) (n int, err error) {
 	}
 }
 
-// closeRead closes the reader's end: what was not read is gone, and the writer
-// hears that nobody is there.
+// closeRead closes the reader's end: what was not read is gone, and writes fail.
 func (s *stream) closeRead() {
 	s.update(func() {
 		s.readErr = first(s.readErr, net.ErrClosed)
@@ -167,5 +166,6 @@ func explain(c net.Conn, op string, err error) error {
 	if err == nil || errors.Is(err, io.EOF) || errors.As(err, &explained) {
 		return err
 	}
-	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(),
+		Addr: c.RemoteAddr(), Err: err}
 }

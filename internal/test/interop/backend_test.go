@@ -24,7 +24,10 @@ func onEachStore(t *testing.T, f func(t *testing.T, b backend)) {
 		name string
 		url  func(t *testing.T) string
 	}{
-		{"bbolt", func(t *testing.T) string { return "bolt:" + filepath.Join(t.TempDir(), "locks.db") }},
+		{"bbolt", func(t *testing.T) string {
+			return "bolt:" +
+				filepath.Join(t.TempDir(), "locks.db")
+		}},
 		{"PostgreSQL", func(t *testing.T) string { return postgres.Database(t) }},
 	} {
 		t.Run(store.name, func(t *testing.T) {

@@ -54,13 +54,14 @@ func TestPythonAndGoNeverOverlap(t *testing.T) {
 			sections.Add(1)
 		}
 		leave := func() { inside.Add(-1) }
-		register := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/enter" {
-				enter()
-			} else {
-				leave()
-			}
-		}))
+		register := httptest.NewServer(
+			http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/enter" {
+					enter()
+				} else {
+					leave()
+				}
+			}))
 		defer register.Close()
 
 		g, ctx := errgroup.WithContext(t.Context())

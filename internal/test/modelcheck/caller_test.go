@@ -33,7 +33,8 @@ func (w *world) begins(calls *sync.WaitGroup, client int) {
 		}
 		m := relukko.NewMutex(w.clients[client], mp.name, opts...)
 		for j, its := range mp.callers {
-			c := &caller{world: w, client: client, mutex: m, plan: &mp, who: fmt.Sprintf("c%d/m%d/g%d", client, i, j)}
+			c := &caller{world: w, client: client, mutex: m, plan: &mp,
+				who: fmt.Sprintf("c%d/m%d/g%d", client, i, j)}
 			calls.Go(func() {
 				for k := range its {
 					c.carryOut(&its[k])
@@ -73,7 +74,8 @@ func (c *caller) carryOut(call *mutexCall) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	began := time.Now()
-	t := &try{who: c.who, client: c.client, mutex: c.mutex, name: c.plan.name, try: call.try, limit: call.limit, ret: never, ctxEnd: never}
+	t := &try{who: c.who, client: c.client, mutex: c.mutex, name: c.plan.name, try: call.try,
+		limit: call.limit, ret: never, ctxEnd: never}
 	switch {
 	case call.limit > 0 && call.deadline:
 		limited, stop := context.WithDeadline(ctx, began.Add(call.limit))
@@ -116,7 +118,7 @@ func (c *caller) failed(t *try, ctx, held context.Context, err error, what strin
 		c.wrong("%s: %s returned a context whose end is %v", c.who, what, context.Cause(held))
 	}
 	if ctx.Err() != nil && time.Since(c.start) == m.at && t.ctxEnd == never {
-		t.ctxEnd = m // whoever notes it has not yet come to it
+		t.ctxEnd = m // the goroutine that records it has not run yet
 	}
 }
 
@@ -125,7 +127,8 @@ func (c *caller) begin(t *try, parent, held context.Context, what string) *sessi
 	inside, ok := relukko.FromContext(held)
 	lock := inside.Info()
 	s := &session{
-		who: c.who, client: c.client, mutex: c.mutex, name: c.plan.name, id: lock.ID, mark: markOf(lock.Creator),
+		who: c.who, client: c.client, mutex: c.mutex, name: c.plan.name, id: lock.ID, mark: markOf(
+			lock.Creator),
 		ttl: c.plan.ttl, token: lock.FencingToken, call: t.call, shared: c.plan.handoff,
 		parentEnd: never, guardedEnd: never, end: never, unlock: never, unlocked: never,
 	}
@@ -228,7 +231,8 @@ type rawCaller struct {
 	who    string
 }
 
-const rawPatience = 20 * time.Second // for a call, so that what is taken is released within the first lease
+// For a call, so that what is taken is released within the first lease.
+const rawPatience = 20 * time.Second
 
 func (c *rawCaller) carryOut(call *rawCall, creator string) {
 	time.Sleep(call.pause)
@@ -246,7 +250,8 @@ func (c *rawCaller) carryOut(call *rawCall, creator string) {
 	}
 	var over, leaving = make(chan struct{}), false
 	s := &session{
-		who: c.who, client: c.client, raw: true, mutex: c, name: call.name, id: l.ID, token: l.FencingToken, call: sent,
+		who: c.who, client: c.client, raw: true, mutex: c, name: call.name, id: l.ID,
+		token: l.FencingToken, call: sent,
 		parentEnd: never, guardedEnd: never, end: never, unlock: never, unlocked: never,
 	}
 	s.live = func() bool { return !leaving } // under the record's mutex
@@ -254,7 +259,7 @@ func (c *rawCaller) carryOut(call *rawCall, creator string) {
 	c.enter(s)
 	lapse := time.AfterFunc(l.ExpiresAt.Sub(l.CreatedAt)-time.Since(c.start)+sent.at, func() {
 		c.mu.Lock()
-		leaving = true // nobody renews it
+		leaving = true // it is not renewed any more
 		c.mu.Unlock()
 		close(over)
 	})

@@ -3,6 +3,7 @@ package modelcheck_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,19 +15,22 @@ import (
 const (
 	releaseTime = 10 * time.Second // that Unlock takes at most
 	listPause   = 50 * time.Millisecond
-	reconnect   = 160 * time.Millisecond // until a WebSocket that was dropped is dialled again, at first
-	tick        = time.Microsecond       // of the backend's clock
+	// Until the first redial of a WebSocket that was dropped.
+	reconnect = 160 * time.Millisecond
+	tick      = time.Microsecond // of the backend's clock
 )
 
-// check looks for whatever must not be, once the run is over.
+// check checks what happened, once the run is over.
 func (w *world) check() {
 	for _, s := range w.sessions {
 		rec := w.locks[s.id]
 		if rec == nil || rec.name != s.name {
-			w.wrong("%s holds lock %s of %s, which the backend never made", s.who, brief(s.id), s.name)
+			w.wrong("%s holds lock %s of %s, which the backend never made", s.who, brief(s.id),
+				s.name)
 			continue
 		}
-		if !w.plan.replaced && !w.has(httpapi.ExtFencingToken) && s.token != 0 || w.has(httpapi.ExtFencingToken) && s.token != rec.token {
+		if !w.plan.replaced && !w.has(httpapi.ExtFencingToken) && s.token != 0 ||
+			w.has(httpapi.ExtFencingToken) && s.token != rec.token {
 			w.wrong("%s holds lock %s with token %d", s.who, brief(s.id), s.token)
 		}
 		if s.raw {
@@ -63,7 +67,7 @@ func (w *world) has(ext httpapi.Extension) bool {
 	return true
 }
 
-// left looks, in the end, for locks that nobody will release.
+// left checks that no lock is left in the end that nothing will release.
 func (w *world) left() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -72,40 +76,59 @@ func (w *world) left() {
 		held[s.id] = s
 	}
 	for _, rec := range w.order {
-		// On a lock that has gone only when it expired nobody has an eye.
-		expired := rec.removed != nil && rec.removed.cause == swept && !rec.takenAway() && held[rec.id] == nil && w.plan.horizon <= 2*time.Minute
+		// The end of a lock that expired is not watched.
+		expired := rec.removed != nil && rec.removed.cause == swept && !rec.takenAway() &&
+			held[rec.id] == nil && w.plan.horizon <= 2*time.Minute
 		if rec.removed != nil && !expired || rec.mark == "" {
 			continue
 		}
 		client := int(rec.creator[1] - '0')
 		s := held[rec.id]
-		abandoned := false
-		for _, c := range w.closes {
-			// What was lost and is unlocked after Close nobody gives back any more.
-			late := s != nil && errors.Is(s.err, relukko.ErrLockLost) && c.call.before(s.unlock)
-			abandoned = abandoned || c.client == client && (c.err != nil || late)
-		}
 		switch {
-		case abandoned:
-		case s == nil && w.refused(client, ofRelease, rec.created.at, never.at):
-			// Who may not delete cannot clean up.
-		case s == nil && w.plan.replaced && rec.unmarked:
-			// A backend that does not know the mark has said that nothing is left.
-		case s == nil:
+		case w.gaveUp(client, s):
+		case s == nil && !w.orphaned(client, rec):
 			w.wrong("lock %s of %s is an orphan, made by %q", brief(rec.id), rec.name, rec.creator)
-		case rec.leases[len(rec.leases)-1].expires <= time.Since(w.start) && !errors.Is(s.err, relukko.ErrLockLost):
-			// The release was tried for as long as the lease lasted.
-		case errors.Is(s.err, relukko.ErrLockLost) && w.plan.horizon > 2*time.Minute:
-			// The backend may have been out of reach for as long as it is tried.
-		case w.refused(client, ofRelease, s.unlock.at, never.at):
-		default:
+		case s != nil && !w.unreleased(client, s, rec):
 			w.wrong("lock %s of %s, which %s has unlocked, is left", brief(rec.id), rec.name, s.who)
 		}
 	}
 }
 
-// checkBackend: the lock was made within the call, and nobody of ours but
-// Unlock takes it away while it is held.
+// gaveUp reports whether a client was closed before it could release a lock. The
+// session is nil where a create had no answer.
+func (w *world) gaveUp(client int, s *session) bool {
+	for _, c := range w.closes {
+		// A lost lock that is unlocked after Close is not released any more.
+		late := s != nil && errors.Is(s.err, relukko.ErrLockLost) && c.call.before(s.unlock)
+		if c.client == client && (c.err != nil || late) {
+			return true
+		}
+	}
+	return false
+}
+
+// orphaned reports whether a lock without a session may be left.
+func (w *world) orphaned(client int, rec *lockRecord) bool {
+	// A client whose deletes are refused cannot clean up, and a backend that does not
+	// know the mark has said that nothing is left.
+	return w.refused(client, ofRelease, rec.created.at, never.at) || w.plan.replaced && rec.unmarked
+}
+
+// unreleased reports whether a lock may be left after its session has ended.
+func (w *world) unreleased(client int, s *session, rec *lockRecord) bool {
+	if errors.Is(s.err, relukko.ErrLockLost) {
+		// The backend may have been out of reach for as long as the release is tried.
+		if w.plan.horizon > 2*time.Minute {
+			return true
+		}
+	} else if rec.leases[len(rec.leases)-1].expires <= time.Since(w.start) {
+		return true // the release was tried for as long as the lease lasted
+	}
+	return w.refused(client, ofRelease, s.unlock.at, never.at)
+}
+
+// checkBackend checks that the lock was created within the call, and that of our
+// own code only Unlock deletes it while it is held.
 func (w *world) checkBackend(s *session, rec *lockRecord) {
 	if rec.created.before(s.call) && !w.handedOn(s) || s.begin.before(rec.created) {
 		w.wrong("%s got lock %s, which was not made by this call", s.who, brief(s.id))
@@ -137,14 +160,15 @@ func (w *world) handsOn(s *session) bool {
 // refused reports whether the plan has refused requests of this kind in between.
 func (w *world) refused(client int, requests string, from, to time.Duration) bool {
 	for _, t := range w.troubles {
-		if t.kind == "refusal" && t.requests == requests && t.disturbs(client) && t.from.at <= to && t.to.at >= from {
+		if t.kind == "refusal" && t.requests == requests && t.disturbs(client) && t.from.at <= to &&
+			t.to.at >= from {
 			return true
 		}
 	}
 	return false
 }
 
-// checkLease is guarantee 1, against the backend's record: the contexts end
+// checkLease checks guarantee 1 against the backend's record: the contexts end
 // before the lease does, and a tenth of it earlier.
 func (w *world) checkLease(s *session, rec *lockRecord) {
 	margin := min(s.ttl, time.Minute) / 10
@@ -159,23 +183,35 @@ func (w *world) checkLease(s *session, rec *lockRecord) {
 				break
 			}
 		}
+		if until <= s.begin.at {
+			continue // renewed by the Lock that found it, before there was a session
+		}
 		if limit := lease.expires - margin + tick; until > limit {
-			w.wrong("the lease that lock %s got at %v ends at %v: the contexts of %s should have been done at %v, not at %v",
+			w.wrong("the lease that lock %s got at %v ends at %v: "+
+				"the contexts of %s should have been done at %v, not at %v",
 				brief(s.id), lease.at, lease.expires, s.who, limit, s.end.at)
 			return
 		}
 	}
+	w.checkDeadlines(s, rec)
+}
+
+// checkDeadlines checks that no session reports a later end of its lease than the
+// backend's record has.
+func (w *world) checkDeadlines(s *session, rec *lockRecord) {
 	for _, d := range s.deadlines {
 		for i, lease := range rec.leases {
-			over := i+1 < len(rec.leases) && rec.leases[i+1].before(d.moment) || rec.removed != nil && rec.removed.before(d.moment)
+			over := i+1 < len(rec.leases) && rec.leases[i+1].before(d.moment) ||
+				rec.removed != nil && rec.removed.before(d.moment)
 			if lease.before(d.moment) && !over && lease.by >= 0 && d.end > lease.expires+tick {
-				w.wrong("%s says at %v that the lease of lock %s ends at %v, but it ends at %v", s.who, d.at, brief(s.id), d.end, lease.expires)
+				w.wrong("%s says at %v that the lease of lock %s ends at %v, but it ends at %v",
+					s.who, d.at, brief(s.id), d.end, lease.expires)
 			}
 		}
 	}
 }
 
-// checkTakenAway is guarantee 2: a lock that somebody else has deleted is known
+// checkTakenAway checks guarantee 2: a lock that another client has deleted is known
 // to be lost within a round trip of the broadcast, or at the next heartbeat.
 func (w *world) checkTakenAway(s *session, rec *lockRecord) {
 	if !rec.takenAway() {
@@ -195,11 +231,14 @@ func (w *world) checkTakenAway(s *session, rec *lockRecord) {
 	case w.deadConnections(s.client, gone.at):
 	case w.pushed(s, rec, gone.at, push):
 		if s.end.at > gone.at+push {
-			w.wrong("lock %s was taken away at %v, and broadcast, but the contexts of %s ended at %v", brief(s.id), gone.at, s.who, s.end.at)
+			w.wrong("lock %s was taken away at %v, and broadcast, "+
+				"but the contexts of %s ended at %v",
+				brief(s.id), gone.at, s.who, s.end.at)
 		}
 	case w.quiet(s.client, gone.at-s.ttl-12*time.Second, gone.at+beat):
 		if s.end.at > gone.at+beat {
-			w.wrong("lock %s was taken away at %v, the next heartbeat was due by %v, but the contexts of %s ended at %v",
+			w.wrong("lock %s was taken away at %v, the next heartbeat was due by %v, "+
+				"but the contexts of %s ended at %v",
 				brief(s.id), gone.at, gone.at+beat, s.who, s.end.at)
 		}
 	}
@@ -218,21 +257,23 @@ func (w *world) pushed(s *session, rec *lockRecord, at, for_ time.Duration) bool
 	return listens && w.connected(s.client, at, for_)
 }
 
-// connected reports whether a WebSocket that somebody has wanted for long must be up.
+// connected reports whether a WebSocket that has been in use for long must be up.
 func (w *world) connected(client int, at, for_ time.Duration) bool {
 	for _, t := range w.troubles {
-		if t.disturbs(client) && t.from.at <= at+for_ && t.to.at >= at-30*time.Second && (t.kind != "drop sockets" || w.dropped(at-30*time.Second, at+for_) > 1) {
+		if t.disturbs(client) && t.from.at <= at+for_ && t.to.at >= at-30*time.Second &&
+			(t.kind != "drop sockets" || w.dropped(at-30*time.Second, at+for_) > 1) {
 			return false
 		}
 	}
-	if w.dropped(at-30*time.Second, at+for_) > 0 && w.dropped(at-60*time.Second, at-30*time.Second) > 0 {
+	if w.dropped(at-30*time.Second, at+for_) > 0 &&
+		w.dropped(at-60*time.Second, at-30*time.Second) > 0 {
 		return false // the pause grows
 	}
 	return w.quiet(client, at-100*time.Second, at+for_, "refuse sockets")
 }
 
-// dropped is how often the WebSockets were dropped between two instants. After
-// the first time they come back at once.
+// dropped returns how often the WebSockets were dropped between two instants. After
+// the first time they reconnect at once.
 func (w *world) dropped(from, to time.Duration) int {
 	n := 0
 	for _, t := range w.troubles {
@@ -243,7 +284,7 @@ func (w *world) dropped(from, to time.Duration) int {
 	return n
 }
 
-// checkCause is guarantee 3.
+// checkCause checks guarantee 3.
 func (w *world) checkCause(s *session, rec *lockRecord) {
 	var lost *relukko.LostError
 	isLost := errors.As(s.cause, &lost)
@@ -252,34 +293,50 @@ func (w *world) checkCause(s *session, rec *lockRecord) {
 		w.wrong("%s: the session's cause is %v", s.who, s.cause)
 	case isLost && (lost.Name != s.name || lost.ID != s.id):
 		w.wrong("%s: the loss is of another lock than %s: %v", s.who, s.id, lost)
-	case isLost && lost.Reason == relukko.LossDeleted && (rec.removed == nil || s.end.before(rec.removed.moment)):
-		w.wrong("%s: lock %s is said to be deleted at %v, and was not: %v", s.who, brief(s.id), s.end.at, lost)
-	case isLost && lost.Reason == relukko.LossRefused && !w.refused(s.client, ofRenew, s.end.at-w.plan.latency, s.end.at):
+	case isLost && lost.Reason == relukko.LossDeleted &&
+		(rec.removed == nil || s.end.before(rec.removed.moment)):
+		w.wrong("%s: lock %s is said to be deleted at %v, and was not: %v", s.who, brief(s.id),
+			s.end.at, lost)
+	case isLost && lost.Reason == relukko.LossRefused &&
+		!w.refused(s.client, ofRenew, s.end.at-w.plan.latency, s.end.at):
 		w.wrong("%s: nothing was refused: %v", s.who, lost)
 	case !isLost && s.end.at != s.unlock.at:
 		w.wrong("%s: unlocked at %v, the context ended at %v", s.who, s.unlock.at, s.end.at)
 	}
+	w.checkGuarded(s)
+	w.checkTold(s)
+}
+
+// checkGuarded checks the end and the cause of a guarded context.
+func (w *world) checkGuarded(s *session) {
 	if first := min(s.end.at, s.parentEnd.at); s.guardedEnd.at != first {
 		w.wrong("%s: the guarded context ended at %v, not at %v", s.who, s.guardedEnd.at, first)
 	}
 	switch {
 	case s.parentEnd.at == s.end.at:
-	case s.parentEnd.at < s.end.at && s.guardedCause != s.parentCause, s.parentEnd.at > s.end.at && s.guardedCause != s.cause:
-		w.wrong("%s: the guarded context's cause is %v; the parent's is %v, the session's %v", s.who, s.guardedCause, s.parentCause, s.cause)
+	case s.parentEnd.at < s.end.at && s.guardedCause != s.parentCause, s.parentEnd.at > s.end.at &&
+		s.guardedCause != s.cause:
+		w.wrong("%s: the guarded context's cause is %v; the parent's is %v, the session's %v",
+			s.who, s.guardedCause, s.parentCause, s.cause)
 	}
+}
+
+// checkTold checks that WithOnLost's function is called once for a loss.
+func (w *world) checkTold(s *session) {
 	told := 0
-	if isLost || errors.Is(s.err, relukko.ErrLockLost) {
+	if errors.Is(s.cause, relukko.ErrLockLost) || errors.Is(s.err, relukko.ErrLockLost) {
 		told = 1
 	}
 	if s.shared && told == 0 {
 		told = w.told[s.id] // another goroutine's
 	}
 	if w.told[s.id] != told || told > 1 {
-		w.wrong("%s: WithOnLost's function was told %d times of lock %s, not %d", s.who, w.told[s.id], brief(s.id), told)
+		w.wrong("%s: WithOnLost's function was told %d times of lock %s, not %d", s.who,
+			w.told[s.id], brief(s.id), told)
 	}
 }
 
-// checkOutage is the other half of guarantee 1: from the first heartbeat on an
+// checkOutage checks the other half of guarantee 1: from the first heartbeat on an
 // outage shorter than half the TTL loses nothing.
 func (w *world) checkOutage(s *session, rec *lockRecord) {
 	var lost *relukko.LostError
@@ -294,27 +351,30 @@ func (w *world) checkOutage(s *session, rec *lockRecord) {
 	if w.plan.latency > s.ttl/30 || w.deadConnections(s.client, s.end.at) || len(rec.leases) < 2 {
 		return
 	}
-	from, to := s.end.at, time.Duration(0)
+	from, to := w.lastOutage(s)
+	if beat := rec.leases[1].at; beat+w.plan.latency >= from && to > 0 {
+		return // before the first heartbeat was acknowledged
+	}
+	if to-from < s.ttl/2-3*w.plan.latency-time.Millisecond {
+		w.wrong("%s lost lock %s at %v, TTL %v, after an outage from %v to %v only: %v", s.who,
+			brief(s.id), s.end.at, s.ttl, from, to, lost)
+	}
+}
+
+// lastOutage returns when the faults before the end of a session began and ended.
+func (w *world) lastOutage(s *session) (from, to time.Duration) {
+	from = s.end.at
 	for _, t := range w.troubles {
 		if t.disturbs(s.client) && t.from.at <= s.end.at && t.to.at >= s.end.at-2*s.ttl {
 			from, to = min(from, t.from.at), max(to, min(t.to.at, s.end.at))
 		}
 	}
-	if beat := rec.leases[1].at; beat+w.plan.latency >= from && to > 0 {
-		return // before the first heartbeat was acknowledged
-	}
-	if to-from < s.ttl/2-3*w.plan.latency-time.Millisecond {
-		w.wrong("%s lost lock %s at %v, TTL %v, after an outage from %v to %v only: %v", s.who, brief(s.id), s.end.at, s.ttl, from, to, lost)
-	}
+	return from, to
 }
 
-// checkUnlock is guarantee 5.
+// checkUnlock checks guarantee 5.
 func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	took := s.unlocked.at - s.unlock.at
-	gone := never
-	if rec.removed != nil {
-		gone = rec.removed.moment
-	}
 	lostBefore := errors.Is(s.cause, relukko.ErrLockLost)
 	switch {
 	case s.unlocked == never:
@@ -323,82 +383,112 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 		w.wrong("%s: Unlock of lost lock %s returned %v after %v", s.who, brief(s.id), s.err, took)
 	case lostBefore:
 	case w.handsOn(s):
-	case s.err == nil && gone.before(s.unlock):
-		if !w.ambiguousRelease(s) {
-			w.wrong("%s: Unlock returned nil, but lock %s was %s at %v", s.who, brief(s.id), rec.removed.cause, gone.at)
-		}
-	case s.err == nil && s.unlocked.before(gone):
-		w.wrong("%s: Unlock returned nil, but lock %s was not released", s.who, brief(s.id))
-	case errors.Is(s.err, relukko.ErrLockLost):
-		if s.unlocked.before(gone) || rec.removed.cause == released {
-			w.wrong("%s: Unlock says that lock %s was lost, but it was not: %v", s.who, brief(s.id), s.err)
-		}
-	case errors.Is(s.err, relukko.ErrNotReleased):
-		if took < releaseTime && !errors.Is(s.err, api.ErrClosed) && !(errors.Is(s.err, api.ErrRefused) && w.refused(s.client, ofRelease, s.unlock.at, s.unlocked.at)) {
-			w.wrong("%s: Unlock gave up after %v: %v", s.who, took, s.err)
-		}
-	case s.err != nil:
-		w.wrong("%s: Unlock returned %v", s.who, s.err)
+	case s.err == nil:
+		w.checkReleased(s, rec)
+	default:
+		w.checkUnlockError(s, rec)
 	}
 	if took > releaseTime {
 		w.wrong("%s: Unlock took %v", s.who, took)
 	}
-	if s.err != nil && !lostBefore && !errors.Is(s.err, api.ErrClosed) && rec.removed != nil && !rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
+	if s.err != nil && !lostBefore && !errors.Is(s.err, api.ErrClosed) && rec.removed != nil &&
+		!rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
 		w.wrong("%s: Unlock returned %v, nothing being wrong", s.who, s.err)
 	}
 }
 
-// checkGivenBack: a lock that was lost though the backend still has it is
-// deleted after Unlock, not only when it expires.
-func (w *world) checkGivenBack(s *session, rec *lockRecord) {
-	const most = 15 * time.Second
-	var lost *relukko.LostError
-	if !errors.As(s.cause, &lost) || lost.Reason == relukko.LossDeleted || w.plan.clients[s.client].closeAt > 0 || s.shared {
-		return
-	}
-	if w.quiet(s.client, s.unlock.at, s.unlock.at+most) && (rec.removed == nil || rec.removed.at > s.unlock.at+most) {
-		w.wrong("%s: lost lock %s was unlocked at %v and not given back", s.who, brief(s.id), s.unlock.at)
+// checkReleased checks that a lock was released when its Unlock has returned nil.
+func (w *world) checkReleased(s *session, rec *lockRecord) {
+	switch r := rec.removed; {
+	case r == nil || s.unlocked.before(r.moment):
+		w.wrong("%s: Unlock returned nil, but lock %s was not released", s.who, brief(s.id))
+	case r.before(s.unlock) && !w.ambiguousRelease(s):
+		w.wrong("%s: Unlock returned nil, but lock %s was %s at %v", s.who, brief(s.id),
+			r.cause, r.at)
 	}
 }
 
-// ambiguousRelease reports whether a release of the session's lock was sent
-// that was never answered: then "gone" may have meant that it was carried out.
+// checkUnlockError checks the error of the Unlock of a lock that was not known to be
+// lost.
+func (w *world) checkUnlockError(s *session, rec *lockRecord) {
+	switch {
+	case errors.Is(s.err, relukko.ErrLockLost):
+		r := rec.removed
+		if r == nil || s.unlocked.before(r.moment) || r.cause == released {
+			w.wrong("%s: Unlock says that lock %s was lost, but it was not: %v", s.who, brief(s.id),
+				s.err)
+		}
+	case errors.Is(s.err, relukko.ErrNotReleased):
+		took := s.unlocked.at - s.unlock.at
+		refused := errors.Is(s.err, api.ErrRefused) &&
+			w.refused(s.client, ofRelease, s.unlock.at, s.unlocked.at)
+		if took < releaseTime && !errors.Is(s.err, api.ErrClosed) && !refused {
+			w.wrong("%s: Unlock gave up after %v: %v", s.who, took, s.err)
+		}
+	default:
+		w.wrong("%s: Unlock returned %v", s.who, s.err)
+	}
+}
+
+// checkGivenBack checks that a lock that was lost, but that the backend still has,
+// is deleted after Unlock, not only when it expires.
+func (w *world) checkGivenBack(s *session, rec *lockRecord) {
+	const most = 15 * time.Second
+	var lost *relukko.LostError
+	if !errors.As(s.cause, &lost) || lost.Reason == relukko.LossDeleted ||
+		w.plan.clients[s.client].closeAt > 0 || s.shared {
+		return
+	}
+	if w.quiet(s.client, s.unlock.at, s.unlock.at+most) &&
+		(rec.removed == nil || rec.removed.at > s.unlock.at+most) {
+		w.wrong("%s: lost lock %s was unlocked at %v and not given back", s.who, brief(s.id),
+			s.unlock.at)
+	}
+}
+
+// ambiguousRelease reports whether a release of the session's lock has an unknown
+// outcome: then a later "gone" may mean that it was carried out.
 func (w *world) ambiguousRelease(s *session) bool {
 	for _, x := range w.exchange {
-		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && !x.understood() && (!x.answered || x.status >= 500 || x.status < 300) {
+		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && !x.understood() &&
+			(!x.answered || x.status >= 500 || x.status < 300) {
 			return true
 		}
 	}
 	return false
 }
 
-// checkTry: a Lock or TryLock returns at the latest when its context ends, and
-// fails for a reason.
+// checkTry checks that a Lock or TryLock returns at the latest when its context
+// ends, and fails only for a reason.
 func (w *world) checkTry(t *try) {
 	if t.ret == never {
 		w.wrong("%s: a call has not returned", t.who)
 		return
 	}
 	if t.ret.at > t.ctxEnd.at {
-		w.wrong("%s: the context ended at %v, the call returned at %v: %v", t.who, t.ctxEnd.at, t.ret.at, t.err)
+		w.wrong("%s: the context ended at %v, the call returned at %v: %v", t.who, t.ctxEnd.at,
+			t.ret.at, t.err)
 	}
-	if t.try && w.quiet(t.client, t.call.at-70*time.Second, t.ret.at) && !w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > w.plan.latency {
+	if t.try && w.quiet(t.client, t.call.at-70*time.Second, t.ret.at) &&
+		!w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > w.plan.latency {
 		w.wrong("%s: TryLock took %v", t.who, t.ret.at-t.call.at)
 	}
+	if t.err != nil {
+		w.checkTryError(t)
+	}
+}
+
+// checkTryError checks the error of a Lock or TryLock.
+func (w *world) checkTryError(t *try) {
 	var locked *relukko.LockedError
 	switch {
-	case t.err == nil:
 	case t.ctxEnd.at == t.ret.at:
-		if !errors.Is(t.err, relukko.ErrLocked) && !errors.Is(t.err, errEnough) && !errors.Is(t.err, context.DeadlineExceeded) &&
-			!errors.Is(t.err, api.ErrClosed) && w.quiet(t.client, t.ret.at-70*time.Second, t.ret.at) {
+		if !isAny(t.err, relukko.ErrLocked, errEnough, context.DeadlineExceeded, api.ErrClosed) &&
+			w.quiet(t.client, t.ret.at-70*time.Second, t.ret.at) {
 			w.wrong("%s: the context ended, and the error is %v", t.who, t.err)
 		}
 	case errors.Is(t.err, api.ErrClosed):
-		closed := false
-		for _, c := range w.closes {
-			closed = closed || c.client == t.client && c.call.before(t.ret)
-		}
-		if !closed {
+		if !w.closed(t) {
 			w.wrong("%s: the client was not closed: %v", t.who, t.err)
 		}
 	case errors.As(t.err, &locked):
@@ -406,7 +496,8 @@ func (w *world) checkTry(t *try) {
 			w.wrong("%s: Lock returned %v", t.who, t.err)
 		}
 	case errors.Is(t.err, api.ErrRefused):
-		if !w.refused(t.client, ofCreate, t.call.at, t.ret.at) {
+		if !w.refused(t.client, ofCreate, t.call.at, t.ret.at) &&
+			!w.refused(t.client, ofRenew, t.call.at, t.ret.at) { // of a lock that was found
 			w.wrong("%s: nothing was refused: %v", t.who, t.err)
 		}
 	case w.quiet(t.client, t.call.at-time.Second, t.ret.at):
@@ -416,19 +507,38 @@ func (w *world) checkTry(t *try) {
 	}
 }
 
-// checkGaveUp is guarantee 9: only a minute without word from the backend, or
-// its wish to be left alone for longer than that, or nonsense, ends a Lock by itself.
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+}
+
+// closed reports whether the client was closed before a call returned.
+func (w *world) closed(t *try) bool {
+	return slices.ContainsFunc(w.closes, func(c *closing) bool {
+		return c.client == t.client && c.call.before(t.ret)
+	})
+}
+
+// checkGaveUp checks guarantee 9: a Lock ends by itself only after a minute without
+// a reply from the backend, after a longer Retry-After, or after nonsense.
 func (w *world) checkGaveUp(t *try) {
 	for _, trouble := range w.troubles {
-		if (trouble.after == "3600" || trouble.kind == "false page") && trouble.disturbs(t.client) && trouble.from.at <= t.ret.at && trouble.to.at >= t.call.at {
+		ends := trouble.after == "3600" || trouble.kind == "false page"
+		if ends && trouble.disturbs(t.client) && trouble.from.at <= t.ret.at &&
+			trouble.to.at >= t.call.at {
 			return
 		}
 	}
 	for _, x := range w.exchange {
-		if x.client == t.client && x.what == ofCreate && x.name == t.name && x.understood() && x.status != 429 &&
-			strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) && x.ret.before(t.ret) && x.ret.at > t.ret.at-55*time.Second {
-			w.wrong("%s gave up at %v, though the backend had answered at %v: %v", t.who, t.ret.at, x.ret.at, t.err)
+		if t.made(x) && x.understood() && x.status != 429 && x.ret.at > t.ret.at-55*time.Second {
+			w.wrong("%s gave up at %v, though the backend had answered at %v: %v", t.who, t.ret.at,
+				x.ret.at, t.err)
 			return
 		}
 	}
+}
+
+// made reports whether an exchange is a create that the call made.
+func (t *try) made(x *exchange) bool {
+	return x.client == t.client && x.what == ofCreate && x.name == t.name &&
+		strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) && x.ret.before(t.ret)
 }

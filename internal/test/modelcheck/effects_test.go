@@ -2,62 +2,85 @@ package modelcheck_test
 
 import "encoding/json"
 
-// effects says of the requests whose answers were lost which of them took
-// effect: on which lock, and by when. A request without an answer may take
-// effect at any time after it was sent, or never; the backend's record says
-// which of the two, but not which of several equal requests it was. Any that was sent before will do: they
-// are the same operation. What has no request at all must not be.
-func (w *world) effects() map[*exchange]effect {
-	effects := make(map[*exchange]effect)
-	explain := func(what string, rec *lockRecord, m moment, acknowledged, lost func(x *exchange) bool) {
-		var likely *exchange
-		for _, x := range w.exchange {
-			if !x.call.before(m) {
-				break
-			}
-			if x.ret != never && acknowledged(x) {
-				return
-			}
-			if _, taken := effects[x]; !taken && !x.understood() && lost(x) {
-				likely = x
-			}
-		}
-		if likely == nil {
-			w.wrong("nobody has asked for this: lock %s of %s %s at %v", brief(rec.id), rec.name, what, m.at)
-			return
-		}
-		effects[likely] = effect{rec, m}
-	}
+// effects determines which of the requests with lost answers took effect, on which lock, and by
+// when. Such a request may take effect at any time after it was sent, or never; the backend's
+// record has the effect, but not which of several equal requests caused it. Any that was sent
+// before will do: they are the same operation. An effect without a request is a violation.
+func (w *world) effects() effects {
+	found := make(effects)
 	for _, rec := range w.order {
-		explain("created", rec, rec.created,
-			func(x *exchange) bool { return x.what == ofCreate && x.answer().ID == rec.id && x.status < 300 },
-			func(x *exchange) bool { return x.what == ofCreate && x.creator == rec.creator && x.name == rec.name })
+		w.explain(found, "created", rec, rec.created,
+			func(x *exchange) bool {
+				return x.what == ofCreate && x.answer().ID == rec.id && x.status < 300
+			},
+			func(x *exchange) bool {
+				return x.what == ofCreate && x.creator == rec.creator && x.name == rec.name
+			})
 		for _, lease := range rec.leases[1:] {
 			if lease.by >= 0 {
-				explain("renewed", rec, lease.moment,
-					func(x *exchange) bool {
-						return x.what == ofRenew && x.answer().ID == rec.id && x.answer().ExpiresAt.UnixMicro() == w.µs(lease)
-					},
-					func(x *exchange) bool { return x.what == ofRenew && x.id == rec.id })
+				w.explainRenewal(found, rec, lease)
 			}
 		}
-		switch r := rec.removed; {
-		case r != nil && r.cause == released:
-			explain("released", rec, r.moment,
-				func(x *exchange) bool {
-					return x.what == ofRelease && x.id == rec.id && x.status == 200 && x.understood()
-				},
-				func(x *exchange) bool { return x.what == ofRelease && x.id == rec.id })
-		case r != nil && r.cause == withdrawn:
-			explain("called off", rec, r.moment,
-				func(x *exchange) bool {
-					return x.what == ofCallOff && x.mark == rec.mark && x.status == 204 && r.before(x.ret)
-				},
-				func(x *exchange) bool { return x.what == ofCallOff && x.mark == rec.mark })
+		if rec.removed != nil {
+			w.explainRemoval(found, rec, rec.removed)
 		}
 	}
-	return effects
+	return found
 }
+
+func (w *world) explainRenewal(found effects, rec *lockRecord, lease leaseRecord) {
+	w.explain(found, "renewed", rec, lease.moment,
+		func(x *exchange) bool {
+			return x.what == ofRenew && x.answer().ID == rec.id &&
+				x.answer().ExpiresAt.UnixMicro() == w.µs(lease)
+		},
+		func(x *exchange) bool { return x.what == ofRenew && x.id == rec.id })
+}
+
+func (w *world) explainRemoval(found effects, rec *lockRecord, r *removal) {
+	switch r.cause {
+	case released:
+		w.explain(found, "released", rec, r.moment,
+			func(x *exchange) bool {
+				return x.what == ofRelease && x.id == rec.id && x.status == 200 && x.understood()
+			},
+			func(x *exchange) bool { return x.what == ofRelease && x.id == rec.id })
+	case withdrawn:
+		w.explain(found, "called off", rec, r.moment,
+			func(x *exchange) bool {
+				return x.what == ofCallOff && x.mark == rec.mark && x.status == 204 &&
+					r.before(x.ret)
+			},
+			func(x *exchange) bool { return x.what == ofCallOff && x.mark == rec.mark })
+	}
+}
+
+// explain finds the request that had an effect at moment m. There is nothing to find if
+// one was acknowledged; otherwise it is the latest of those that may have been lost.
+func (w *world) explain(found effects, what string, rec *lockRecord, m moment,
+	acknowledged, lost func(x *exchange) bool) {
+	var likely *exchange
+	for _, x := range w.exchange {
+		if !x.call.before(m) {
+			break
+		}
+		if x.ret != never && acknowledged(x) {
+			return
+		}
+		if _, taken := found[x]; !taken && !x.understood() && lost(x) {
+			likely = x
+		}
+	}
+	if likely == nil {
+		w.wrong("no client has requested this: lock %s of %s %s at %v", brief(rec.id), rec.name,
+			what, m.at)
+		return
+	}
+	found[likely] = effect{rec, m}
+}
+
+// effects are the effects of requests with lost answers.
+type effects map[*exchange]effect
 
 // effect is what a request did whose answer was lost.
 type effect struct {
@@ -84,15 +107,16 @@ func (x *exchange) answer() *answerJSON {
 	return x.decoded
 }
 
-// understood reports whether the answer is the backend's own and says what was
-// done; false for what says nothing, such as a 503.
+// understood reports whether the answer is the backend's own and has the outcome; a
+// 503, for example, has not.
 func (x *exchange) understood() bool {
 	a := x.answer()
 	switch {
 	case !x.answered:
 		return false
 	case x.status < 300:
-		return a.ID != "" || x.status == 204 || x.what == ofList && len(x.body) > 0 && x.body[0] == '['
+		return a.ID != "" || x.status == 204 || x.what == ofList && len(x.body) > 0 &&
+			x.body[0] == '['
 	}
 	return a.Message != nil && a.Status == x.status && x.status < 500
 }

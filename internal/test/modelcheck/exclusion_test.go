@@ -6,17 +6,18 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
 )
 
-// checkExclusion is what the mutex is for: no two sessions of a name are live
+// checkExclusion checks what the mutex is for: no two sessions of a name are live
 // at one instant, unless the earlier one's lock was taken away before the later
-// one's came to be. How long it may then last is checkTakenAway's.
+// one's was created. checkTakenAway checks how long that may last.
 func (w *world) checkExclusion() {
 	for _, o := range w.overlaps {
 		if o.earlier.mutex == o.later.mutex {
-			w.wrong("%s and %s, of one mutex, are both inside at %v", o.earlier.who, o.later.who, o.at.at)
+			w.wrong("%s and %s, of one mutex, are both inside at %v", o.earlier.who, o.later.who,
+				o.at.at)
 		}
 		earlier, later := w.locks[o.earlier.id], w.locks[o.later.id]
 		if earlier == nil || later == nil {
-			continue // and said so
+			continue // which was reported
 		}
 		if later.created.before(earlier.created) {
 			earlier, later = later, earlier // whose reply took longer
@@ -24,45 +25,67 @@ func (w *world) checkExclusion() {
 		if earlier.takenAway() && earlier.removed.before(later.created) {
 			continue
 		}
-		w.wrong("%s and %s are both inside %s at %v, with locks %s and %s", o.earlier.who, o.later.who, o.later.name, o.at.at,
+		w.wrong("%s and %s are both inside %s at %v, with locks %s and %s", o.earlier.who,
+			o.later.who, o.later.name, o.at.at,
 			brief(o.earlier.id), brief(o.later.id))
 	}
 }
 
-// checkOrder: fencing tokens rise, and goroutines that share a mutex are served
-// one at a time, as they come (guarantee 8).
+// checkOrder checks that fencing tokens rise, and that goroutines that share a mutex
+// get it one at a time, in the order in which they came (guarantee 8).
 func (w *world) checkOrder() {
 	for i, a := range w.sessions {
 		for _, b := range w.sessions[i+1:] {
-			// What is handed on may have been deleted, until somebody hears of it.
-			rec := w.locks[b.id]
-			stale := b.shared && rec != nil && rec.takenAway() && rec.removed.before(b.begin)
-			if !stale && a.name == b.name && a.end.before(b.call) && a.id != b.id && a.token >= b.token && w.has(httpapi.ExtFencingToken) {
-				w.wrong("token %d of %s is followed by token %d of %s", a.token, a.who, b.token, b.who)
-			}
 			if a.mutex == b.mutex && !a.raw && b.begin.before(a.unlock) {
 				w.wrong("%s enters a mutex in which %s is", b.who, a.who)
 			}
+			if a.name == b.name && a.id != b.id && a.end.before(b.call) {
+				w.checkTokens(a, b)
+			}
 		}
 	}
-	for _, a := range w.tries {
-		for _, b := range w.tries {
-			if a.mutex == b.mutex && !a.try && !b.try && a.session != nil && b.session != nil && a.call.at < b.call.at && b.ret.before(a.ret) {
-				w.wrong("%s, who called at %v, was served before %s, who called at %v", b.who, b.call.at, a.who, a.call.at)
+	w.checkTurns()
+}
+
+// checkTurns checks that goroutines get a mutex in the order of their calls of Lock.
+func (w *world) checkTurns() {
+	var locks []*try
+	for _, t := range w.tries {
+		if !t.try && t.session != nil {
+			locks = append(locks, t)
+		}
+	}
+	for _, a := range locks {
+		for _, b := range locks {
+			if a.mutex == b.mutex && a.call.at < b.call.at && b.ret.before(a.ret) {
+				w.wrong("%s, which called at %v, was served before %s, which called at %v", b.who,
+					b.call.at, a.who, a.call.at)
 			}
 		}
 	}
 }
 
-// checkCalledOff: what was called off does not come to be afterwards.
+// checkTokens checks that the token of a later lock is larger.
+func (w *world) checkTokens(a, b *session) {
+	// A lock that is handed on may be deleted already, without an event yet.
+	rec := w.locks[b.id]
+	stale := b.shared && rec != nil && rec.takenAway() && rec.removed.before(b.begin)
+	if !stale && a.token >= b.token && w.has(httpapi.ExtFencingToken) {
+		w.wrong("token %d of %s is followed by token %d of %s", a.token, a.who, b.token, b.who)
+	}
+}
+
+// checkCalledOff checks that no lock is created for a cancelled mark.
 func (w *world) checkCalledOff() {
 	if !w.has(httpapi.ExtCallOff) {
 		return // a mark that comes while nobody knows of marks is none
 	}
 	for _, off := range w.calledOff {
 		for _, rec := range w.order {
-			if rec.mark == off.mark && off.before(rec.created) && rec.created.at-off.at < 10*time.Minute && !w.restarted(off.at, rec.created.at) {
-				w.wrong("lock %s of mark %s was made at %v though that was called off at %v", brief(rec.id), rec.mark, rec.created.at, off.at)
+			if rec.mark == off.mark && off.before(rec.created) &&
+				rec.created.at-off.at < 10*time.Minute && !w.restarted(off.at, rec.created.at) {
+				w.wrong("lock %s of mark %s was made at %v though that was called off at %v",
+					brief(rec.id), rec.mark, rec.created.at, off.at)
 			}
 		}
 	}
@@ -78,8 +101,8 @@ func (w *world) restarted(from, to time.Duration) bool {
 	return false
 }
 
-// checkWakeUps is guarantee 7: nobody waits for a name that is free for longer
-// than it takes to hear of it, or to look.
+// checkWakeUps checks guarantee 7: no waiter waits for a free name for longer than
+// an event, or a poll, takes.
 func (w *world) checkWakeUps() {
 	free := make(map[string]moment) // since when
 	for _, name := range w.plan.names {
@@ -104,17 +127,7 @@ func (w *world) checkFree(name string, from, to moment) {
 		if t.try || t.name != name || t.ret.before(from) || to.before(t.call) {
 			continue
 		}
-		begin, end := max(from.at, t.call.at), min(to.at, t.ret.at)
-		for _, s := range w.sessions {
-			if s.mutex == t.mutex && s.begin.at <= end && s.unlocked.at >= begin {
-				begin = s.unlocked.at // until then the goroutine waits for another one here
-			}
-		}
-		for _, c := range w.closes {
-			if c.client == t.client {
-				end = min(end, c.call.at)
-			}
-		}
+		begin, end := w.waits(t, max(from.at, t.call.at), min(to.at, t.ret.at))
 		l := w.plan.latency
 		push := 5*l + reconnect + time.Second
 		poll := 4*l + 5*time.Second + 10*time.Millisecond
@@ -122,25 +135,42 @@ func (w *world) checkFree(name string, from, to moment) {
 		if !w.plan.mute && !w.plan.clients[t.client].deaf && w.connected(t.client, begin, push) {
 			most = push
 		}
-		if end-begin > most && w.quiet(t.client, begin-70*time.Second, begin+most) && !w.deadConnections(t.client, begin) {
+		if end-begin > most && w.quiet(t.client, begin-70*time.Second, begin+most) &&
+			!w.deadConnections(t.client, begin) {
 			w.wrong("%s waits for %s from %v to %v, which is free", t.who, name, begin, end)
 		}
 	}
 }
 
-// checkCloses: a client that is closed when all is well again has nothing left.
+// waits returns the part of a span in which a call waits for the backend.
+func (w *world) waits(t *try, begin, end time.Duration) (from, to time.Duration) {
+	for _, s := range w.sessions {
+		if s.mutex == t.mutex && s.begin.at <= end && s.unlocked.at >= begin {
+			begin = s.unlocked.at // until then the goroutine waits for another one here
+		}
+	}
+	for _, c := range w.closes {
+		if c.client == t.client {
+			end = min(end, c.call.at)
+		}
+	}
+	return begin, end
+}
+
+// checkCloses checks that a client that is closed after all faults leaves nothing.
 func (w *world) checkCloses() {
 	for _, c := range w.closes {
-		// A WebSocket takes a quarter of a second to say goodbye to the dark.
+		// A WebSocket waits a quarter of a second for the reply to its close frame.
 		if took := c.ret.at - c.call.at; took > c.patience+250*time.Millisecond {
 			w.wrong("closing c%d took %v, not %v at most", c.client, took, c.patience)
-		} else if c.patience == closeTime && (c.err != nil || took > 2*time.Minute) && w.plan.clients[c.client].closeAt == 0 {
+		} else if c.patience == closeTime && (c.err != nil || took > 2*time.Minute) &&
+			w.plan.clients[c.client].closeAt == 0 {
 			w.wrong("closing c%d took %v: %v", c.client, took, c.err)
 		}
 	}
 }
 
-// disturbs reports whether a trouble is one for this client's requests or WebSocket.
+// disturbs reports whether a fault affects this client's requests or WebSocket.
 func (t *trouble) disturbs(client int) bool {
 	switch t.kind {
 	case "delete", "expire", "sweep":
@@ -169,14 +199,15 @@ func (w *world) quiet(client int, from, to time.Duration, kinds ...string) bool 
 }
 
 // deadConnections reports whether a client may have idle connections that the
-// backend has closed in the dark: whoever picks one waits for a time-out.
+// backend has closed in the dark: a request over one waits for a time-out.
 func (w *world) deadConnections(client int, at time.Duration) bool {
 	for _, dark := range w.troubles {
 		if dark.kind != "dark" || !dark.disturbs(client) || dark.from.at > at {
 			continue
 		}
 		for _, t := range w.troubles {
-			if (t.kind == "down" || t.kind == "reset" || t.kind == "cut") && t.disturbs(client) && t.from.at <= dark.to.at && t.to.at >= dark.from.at {
+			if (t.kind == "down" || t.kind == "reset" || t.kind == "cut") && t.disturbs(client) &&
+				t.from.at <= dark.to.at && t.to.at >= dark.from.at {
 				return true
 			}
 		}

@@ -4,13 +4,14 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// expiryHistory is what clients were told of the expiry of one lock, and what
+// expiryHistory is what clients learned about the expiry of one lock, and what
 // they did to it.
-func (w *world) expiryHistory(rec *lockRecord, effects map[*exchange]effect) []porcupine.Operation {
+func (w *world) expiryHistory(rec *lockRecord, found effects) []porcupine.Operation {
 	var ops []porcupine.Operation
 	add := func(client int, what string, expires int64, call, ret moment) {
 		op := operation{what: what, answer: done, id: rec.id, expires: expires}
-		ops = append(ops, porcupine.Operation{ClientId: client, Input: op, Call: call.seq, Return: ret.seq})
+		ops = append(ops, porcupine.Operation{ClientId: client, Input: op, Call: call.seq,
+			Return: ret.seq})
 	}
 	for i, lease := range rec.leases {
 		if i == 0 || lease.by < 0 {
@@ -18,7 +19,7 @@ func (w *world) expiryHistory(rec *lockRecord, effects map[*exchange]effect) []p
 		}
 	}
 	for _, x := range w.exchange {
-		if e, lost := effects[x]; lost && x.what == ofRenew && e.on == rec {
+		if e, lost := found[x]; lost && x.what == ofRenew && e.on == rec {
 			for _, lease := range rec.leases {
 				if lease.moment == e.by {
 					add(x.client, ofRenew, w.µs(lease), x.call, e.by)
@@ -41,7 +42,7 @@ func (w *world) µs(lease leaseRecord) int64 {
 	return w.start.Add(lease.expires + w.plan.offset).UnixMicro()
 }
 
-// locks are those that an answer tells of.
+// locks returns the locks in an answer.
 func (x *exchange) locks() []answerJSON {
 	switch a := x.answer(); {
 	case !x.understood():

@@ -9,10 +9,10 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// What clients were answered must be a linearizable history of a lock object
-// for each name. What the backend does by itself (sweeps, locks taken back from
-// a queue, a restart that forgets) and what the plan has others do take part as
-// operations at the instants that its record has.
+// The replies to the clients must be a linearizable history of one lock object for
+// each name. What the backend does by itself (sweeps, locks taken back from a
+// queue, a restart that forgets), and what the plan does by hand, are operations
+// at the instants of its record.
 
 const linearTime = time.Minute // that a history may take to be checked
 
@@ -34,13 +34,13 @@ type outcome string
 const (
 	done   outcome = "done"
 	isGone outcome = "gone" // the lock id does not hold the name
-	isHeld outcome = "held" // by the lock id, or by whomever
+	isHeld outcome = "held" // by the lock id, or by any lock
 	isFree outcome = "free" // nobody holds the name
 )
 
-// checkLinear is called when the bubble is no more: the check takes real time.
+// checkLinear runs outside of the bubble: the check takes real time.
 func (w *world) checkLinear() {
-	effects := w.effects()
+	found := w.effects()
 	marks := make(map[string]string)
 	for _, rec := range w.order {
 		if !rec.unmarked {
@@ -50,20 +50,23 @@ func (w *world) checkLinear() {
 	for _, name := range w.plan.names {
 		var ops []porcupine.Operation
 		for _, x := range w.exchange {
-			if op, ret, ok := w.operation(x, name, effects); ok {
-				ops = append(ops, porcupine.Operation{ClientId: x.client, Input: op, Call: x.call.seq, Return: ret.seq})
+			if op, ret, ok := w.operation(x, name, found); ok {
+				ops = append(ops, porcupine.Operation{ClientId: x.client, Input: op,
+					Call: x.call.seq, Return: ret.seq})
 			}
 		}
 		for _, rec := range w.order {
-			if rec.name == name && rec.removed != nil && rec.removed.cause != released && rec.removed.cause != withdrawn {
+			if rec.name == name && rec.removed != nil && rec.removed.cause != released &&
+				rec.removed.cause != withdrawn {
 				op := operation{what: rec.removed.cause, id: rec.id, answer: done}
-				ops = append(ops, porcupine.Operation{ClientId: len(w.clients), Input: op, Call: rec.removed.seq, Return: rec.removed.seq})
+				ops = append(ops, porcupine.Operation{ClientId: len(w.clients), Input: op,
+					Call: rec.removed.seq, Return: rec.removed.seq})
 			}
 		}
 		w.linear("the lock "+name, holderModel(marks), ops)
 	}
 	for _, rec := range w.order {
-		w.linear("the expiry of lock "+brief(rec.id), expiryModel, w.expiryHistory(rec, effects))
+		w.linear("the expiry of lock "+brief(rec.id), expiryModel, w.expiryHistory(rec, found))
 	}
 }
 
@@ -78,8 +81,8 @@ func (w *world) linear(what string, model porcupine.Model, ops []porcupine.Opera
 	}
 }
 
-// stuck shows where a history stops making sense: the end of what could be put
-// into an order, and what cannot come next.
+// stuck shows where a history is not linearizable: the end of the longest order,
+// and the operations that cannot come next.
 func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 	_, info := porcupine.CheckOperationsVerbose(model, ops, linearTime)
 	var longest []porcupine.Operation
@@ -90,7 +93,8 @@ func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 	}
 	text := ""
 	add := func(what string, op porcupine.Operation) {
-		text += fmt.Sprintf("\n    %s %6d to %6d: c%d %+v", what, op.Call, op.Return, op.ClientId, op.Input)
+		text += fmt.Sprintf("\n    %s %6d to %6d: c%d %+v", what, op.Call, op.Return, op.ClientId,
+			op.Input)
 	}
 	in := make(map[porcupine.Operation]bool)
 	for i, op := range longest {
@@ -111,34 +115,23 @@ func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 }
 
 // operation is what an exchange means for one name.
-func (w *world) operation(x *exchange, name string, effects map[*exchange]effect) (op operation, ret moment, ok bool) {
+func (w *world) operation(x *exchange, name string, found effects) (
+	op operation, ret moment, ok bool) {
 	op = operation{what: x.what, answer: done, id: x.id, mark: x.mark}
-	if e, lost := effects[x]; lost {
+	if e, lost := found[x]; lost {
 		op.id = e.on.id
 		return op, e.by, e.on.name == name
 	}
 	if !x.understood() {
 		return op, never, false // it never took effect
 	}
-	about := x.name
-	switch x.what {
-	case ofCallOff:
-		about = w.nameOf(x.mark)
-	case ofRelease, ofRenew, ofGet:
-		if about = ""; w.locks[x.id] != nil {
-			about = w.locks[x.id].name
-		}
-	case ofList:
-		about = name
-		op.answer = isFree
-		for _, l := range x.locks() {
-			if l.Name == name {
-				op.answer, op.id = isHeld, l.ID
-			}
-		}
+	if !w.isAbout(x, name) {
+		return op, never, false
 	}
 	switch a := x.answer(); {
-	case x.status == 200 && x.what == ofList, x.status == 204:
+	case x.status == 200 && x.what == ofList:
+		op.answer, op.id = listed(x, name)
+	case x.status == 204:
 	case x.status < 300:
 		op.id = a.ID
 	case x.what == ofCreate && x.status == 409:
@@ -151,7 +144,31 @@ func (w *world) operation(x *exchange, name string, effects map[*exchange]effect
 	default:
 		return op, never, false
 	}
-	return op, x.ret, about == name
+	return op, x.ret, true
+}
+
+// listed returns what a list says of a name.
+func listed(x *exchange, name string) (answer outcome, id string) {
+	answer, id = isFree, x.id
+	for _, l := range x.locks() {
+		if l.Name == name {
+			answer, id = isHeld, l.ID
+		}
+	}
+	return answer, id
+}
+
+// isAbout reports whether an exchange concerns a name.
+func (w *world) isAbout(x *exchange, name string) bool {
+	switch x.what {
+	case ofCallOff:
+		return w.nameOf(x.mark) == name
+	case ofRelease, ofRenew, ofGet:
+		return w.locks[x.id] != nil && w.locks[x.id].name == name
+	case ofList:
+		return true
+	}
+	return x.name == name
 }
 
 // nameOf is the name for which a mark was used.
@@ -164,13 +181,13 @@ func (w *world) nameOf(mark string) string {
 	return ""
 }
 
-// queueing reports whether a create of another caller may have queued while x
-// was under way: nobody overtakes those who queue, so the name may be refused
-// though it is free for a moment.
+// queueing reports whether a create of another caller may have queued while x was
+// under way: then the name, though free for a moment, is refused to x.
 func (w *world) queueing(x *exchange) bool {
 	for _, y := range w.exchange {
 		// A queued create may outlive the connection of its caller for a while.
-		if y != x && y.wait && y.name == x.name && y.call.before(x.ret) && (x.call.before(y.ret) || !y.answered) {
+		if y != x && y.wait && y.name == x.name && y.call.before(x.ret) &&
+			(x.call.before(y.ret) || !y.answered) {
 			return true
 		}
 	}
@@ -202,8 +219,11 @@ func holderModel(marks map[string]string) porcupine.Model {
 		return holder == op.id, "" // it is removed
 	}
 	return porcupine.Model{
-		Init:  func() any { return "" },
-		Step:  func(state, input, _ any) (bool, any) { return step(state.(string), input.(operation)) },
+		Init: func() any { return "" },
+		Step: func(state, input, _ any) (
+			bool, any) {
+			return step(state.(string), input.(operation))
+		},
 		Equal: func(a, b any) bool { return a == b },
 	}
 }

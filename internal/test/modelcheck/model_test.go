@@ -30,7 +30,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// checkSeed carries out the plan that a seed makes, and checks what happened.
+// checkSeed runs the plan of a seed and checks what happened.
 func checkSeed(t *testing.T, seed uint64) {
 	w := &world{plan: newPlan(seed)}
 	defer func() {
@@ -38,7 +38,8 @@ func checkSeed(t *testing.T, seed uint64) {
 			w.violations = append(w.violations, fmt.Sprint("the run ended with a panic: ", p))
 		}
 		if t.Failed() || len(w.violations) > 0 {
-			t.Errorf("%v\n%s\n  %s\nrepeat with: go test ./internal/modelcheck -seed %d -count 20\n",
+			t.Errorf("%v\n%s\n  %s\n"+
+				"repeat with: go test ./internal/test/modelcheck -seed %d -count 20\n",
 				w.plan, w.history(), strings.Join(w.violations, "\n  "), seed)
 		}
 	}()

@@ -12,7 +12,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
 )
 
-// plan is what a seed makes: all that is decided before a run begins.
+// plan is all that the seed decides before a run begins.
 type plan struct {
 	seed    uint64
 	horizon time.Duration // calls begin and faults end before it
@@ -143,14 +143,16 @@ func newPlan(seed uint64) *plan {
 		seed:    seed,
 		grid:    d.grid,
 		horizon: pick(d, 15*time.Second, 40*time.Second, 40*time.Second, 2*time.Minute),
-		latency: pick(d, 0, 0, 2*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond),
-		gone:    pick(d, 404, 404, 422),
-		grace:   pick(d, 3*time.Minute, 3*time.Minute, 0, 2*time.Second),
-		offset:  pick(d, 0, 0, 7*time.Hour, -7*time.Hour),
-		mute:    d.one(8),
-		names:   []string{"arm", "camera", "gripper"}[:pick(d, 1, 1, 2, 3)],
+		latency: pick(d, 0, 0, 2*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond,
+			300*time.Millisecond),
+		gone:   pick(d, 404, 404, 422),
+		grace:  pick(d, 3*time.Minute, 3*time.Minute, 0, 2*time.Second),
+		offset: pick(d, 0, 0, 7*time.Hour, -7*time.Hour),
+		mute:   d.one(8),
+		names:  []string{"arm", "camera", "gripper"}[:pick(d, 1, 1, 2, 3)],
 	}
-	ttls := []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 5 * time.Second, 10 * time.Second}
+	ttls := []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 5 * time.Second,
+		10 * time.Second}
 	if d.one(6) {
 		p.horizon = 20 * time.Minute
 		ttls = []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute}
@@ -172,7 +174,7 @@ func newPlan(seed uint64) *plan {
 	return p
 }
 
-// extensions draws which a backend is to do without: none, all, or some.
+// extensions draws the extensions that a backend lacks: none, all, or some.
 func extensions(d dice) (without []httpapi.Extension) {
 	switch d.IntN(5) {
 	case 0, 1:
@@ -220,10 +222,12 @@ func (p *plan) addClients(d dice, ttls []time.Duration) {
 						call.limit = d.span(time.Millisecond, p.horizon/2)
 					}
 					if m.handoff && d.one(2) {
-						call.pause, call.hold = d.span(time.Millisecond, 100*time.Millisecond), d.span(time.Millisecond, 100*time.Millisecond)
+						call.pause, call.hold = d.span(time.Millisecond,
+							100*time.Millisecond), d.span(time.Millisecond, 100*time.Millisecond)
 					}
 					t += call.pause
-					p.moments = append(p.moments, t, t+p.latency, t+p.latency/2, t+min(time.Second, m.ttl/3)+p.latency, t+p.latency+call.hold)
+					p.moments = append(p.moments, t, t+p.latency, t+p.latency/2,
+						t+min(time.Second, m.ttl/3)+p.latency, t+p.latency+call.hold)
 					t += call.hold
 					calls = append(calls, call)
 				}
@@ -270,81 +274,18 @@ const (
 	unheard   = "unheard"
 )
 
-// addFaults draws the faults. Each plan has only some kinds of them, so that
-// now and then there is time for one to run its course undisturbed.
+// addFaults draws the faults. Each plan has only some kinds of them, so that some
+// faults run their course undisturbed.
 func (p *plan) addFaults(d dice, ttl time.Duration) {
-	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset", "drop sockets", "refuse sockets", "false page", "refusal", "replace", straggler, unheard}
+	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset",
+		"drop sockets", "refuse sockets", "false page", "refusal", "replace", straggler, unheard}
 	d.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	kinds = kinds[:d.IntN(5)]
 	if len(kinds) == 0 {
 		return
 	}
 	for range d.IntN(faultsMost) {
-		f := fault{kind: pick(d, kinds...), link: d.IntN(len(p.clients)+1) - 1, at: d.instant(p.horizon)}
-		switch n := len(p.faults); {
-		case n > 0 && d.one(2): // misfortunes seldom come singly
-			last := p.faults[n-1]
-			f.link, f.at = last.link, last.at+pick(d, 0, last.for_, last.for_/2, last.delay/2, d.span(time.Millisecond, last.for_+2*time.Millisecond))
-		case len(p.moments) > 0 && d.one(2):
-			f.at = pick(d, p.moments...) + pick(d, 0, 0, -d.span(time.Microsecond, time.Millisecond), d.span(time.Microsecond, time.Second))
-		}
-		f.at = min(max(f.at, d.grid), p.horizon-time.Second)
-		f.for_ = d.span(10*time.Millisecond, 3*ttl)
-		if d.one(3) {
-			f.for_ = d.span(ttl/2, 3*ttl)
-		}
-		f.for_ = min(f.for_, p.horizon-f.at)
-		switch f.kind {
-		case "delete", "expire", "sweep":
-			f.name, f.link, f.for_ = pick(d, p.names...), -1, 0
-		case "down":
-			f.link, f.keepLocks = -1, !d.one(3)
-		case "answer":
-			f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
-			f.status = pick(d, 500, 502, 503, 503, 504, 429)
-			f.after = pick(d, "", "", "0", "1", "3600")
-		case "refusal":
-			f.requests = pick(d, ofCreate, ofRenew, ofRelease)
-			f.status = pick(d, 400, 401, 403)
-		case "false page":
-			f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
-			f.status = pick(d, 404, 404, 422, 200)
-		case "cut":
-			f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
-		case "slow":
-			f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
-			// Where nothing can be called off, a create that arrives more than
-			// 5 s after its caller has given it up is beyond what is promised.
-			f.delay = d.span(10*time.Millisecond, 4*time.Second)
-			if !slices.Contains(p.without, httpapi.ExtCallOff) {
-				f.delay = d.span(10*time.Millisecond, 20*time.Second)
-			}
-			f.for_ = min(f.for_, 10*time.Second)
-		case "reset":
-			f.for_ = 0
-		case "drop sockets":
-			f.link, f.for_ = -1, 0
-		case "refuse sockets":
-			f.link = -1
-		case "replace":
-			f.link, f.for_, f.without = -1, 0, extensions(d)
-			p.replaced = true
-		}
-		p.faults = append(p.faults, f)
-		switch f.kind {
-		case straggler: // a create arrives after its caller has given it up, and got the lock by another one
-			f.kind, f.requests, f.for_, f.delay = "slow", ofCreate, 20*time.Millisecond, d.span(100*time.Millisecond, 3*time.Second)
-			if len(p.firsts) > 0 && !d.one(4) {
-				first := pick(d, p.firsts...)
-				f.link, f.at = first.link, max(first.at-time.Millisecond, 0)
-			}
-			p.faults[len(p.faults)-1] = f
-			p.faults = append(p.faults, fault{kind: "reset", link: f.link, at: f.at + f.delay/4})
-		case unheard: // a lock is deleted while nobody listens
-			f.kind, f.link, f.for_ = "drop sockets", -1, 0
-			p.faults[len(p.faults)-1] = f
-			p.faults = append(p.faults, fault{kind: "delete", link: -1, name: pick(d, p.names...), at: f.at + d.span(time.Millisecond, 100*time.Millisecond)})
-		}
+		p.addFault(d, ttl, pick(d, kinds...))
 	}
 	for i := range p.faults {
 		if f := &p.faults[i]; p.replaced && f.kind == "slow" {
@@ -355,7 +296,91 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 	p.separate()
 }
 
-// separate takes out faults that would begin before one of their kind has ended.
+// addFault draws a fault of a kind.
+func (p *plan) addFault(d dice, ttl time.Duration, kind string) {
+	f := fault{kind: kind, link: d.IntN(len(p.clients)+1) - 1, at: d.instant(p.horizon)}
+	switch n := len(p.faults); {
+	case n > 0 && d.one(2): // faults often come together
+		last := p.faults[n-1]
+		f.link, f.at = last.link, last.at+pick(d, 0, last.for_, last.for_/2, last.delay/2,
+			d.span(time.Millisecond, last.for_+2*time.Millisecond))
+	case len(p.moments) > 0 && d.one(2):
+		f.at = pick(d, p.moments...) + pick(d, 0, 0,
+			-d.span(time.Microsecond, time.Millisecond), d.span(time.Microsecond, time.Second))
+	}
+	f.at = min(max(f.at, d.grid), p.horizon-time.Second)
+	f.for_ = d.span(10*time.Millisecond, 3*ttl)
+	if d.one(3) {
+		f.for_ = d.span(ttl/2, 3*ttl)
+	}
+	f.for_ = min(f.for_, p.horizon-f.at)
+	switch f.kind {
+	case straggler:
+		p.addStraggler(d, f)
+	case unheard: // a lock is deleted while no WebSocket is up
+		f.kind, f.link, f.for_ = "drop sockets", -1, 0
+		p.faults = append(p.faults, f, fault{kind: "delete", link: -1, name: pick(d, p.names...),
+			at: f.at + d.span(time.Millisecond, 100*time.Millisecond)})
+	default:
+		p.detail(d, &f)
+		p.faults = append(p.faults, f)
+	}
+}
+
+// detail draws what only faults of this kind have.
+func (p *plan) detail(d dice, f *fault) {
+	switch f.kind {
+	case "delete", "expire", "sweep":
+		f.name, f.link, f.for_ = pick(d, p.names...), -1, 0
+	case "down":
+		f.link, f.keepLocks = -1, !d.one(3)
+	case "answer":
+		f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+		f.status = pick(d, 500, 502, 503, 503, 504, 429)
+		f.after = pick(d, "", "", "0", "1", "3600")
+	case "refusal":
+		f.requests = pick(d, ofCreate, ofRenew, ofRelease)
+		f.status = pick(d, 400, 401, 403)
+	case "false page":
+		f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+		f.status = pick(d, 404, 404, 422, 200)
+	case "cut":
+		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+	case "slow":
+		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+		// Where marks cannot be cancelled, nothing is promised for a create that
+		// arrives more than 5 s after its caller has given up.
+		f.delay = d.span(10*time.Millisecond, 4*time.Second)
+		if !slices.Contains(p.without, httpapi.ExtCallOff) {
+			f.delay = d.span(10*time.Millisecond, 20*time.Second)
+		}
+		f.for_ = min(f.for_, 10*time.Second)
+	case "reset":
+		f.for_ = 0
+	case "drop sockets":
+		f.link, f.for_ = -1, 0
+	case "refuse sockets":
+		f.link = -1
+	case "replace":
+		f.link, f.for_, f.without = -1, 0, extensions(d)
+		p.replaced = true
+	}
+}
+
+// addStraggler adds a create that arrives after its caller has given it up and got
+// the lock by another.
+func (p *plan) addStraggler(d dice, f fault) {
+	f.kind, f.requests, f.for_ = "slow", ofCreate, 20*time.Millisecond
+	f.delay = d.span(100*time.Millisecond, 3*time.Second)
+	if len(p.firsts) > 0 && !d.one(4) {
+		first := pick(d, p.firsts...)
+		f.link, f.at = first.link, max(first.at-time.Millisecond, 0)
+	}
+	p.faults = append(p.faults, f,
+		fault{kind: "reset", link: f.link, at: f.at + f.delay/4})
+}
+
+// separate removes faults that would begin before one of their kind has ended.
 func (p *plan) separate() {
 	ends := make(map[string]time.Duration)
 	p.faults = slices.DeleteFunc(p.faults, func(f fault) bool {
@@ -374,7 +399,8 @@ func (p *plan) separate() {
 
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %v, latency up to %v, without %v", p.seed, p.horizon, p.latency, p.without)
+	fmt.Fprintf(&b, "seed %d: %v, latency up to %v, without %v", p.seed, p.horizon, p.latency,
+		p.without)
 	if p.shape != "" {
 		fmt.Fprintf(&b, ", deleted as %s", p.shape)
 	}

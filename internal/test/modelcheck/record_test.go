@@ -47,10 +47,11 @@ type line struct {
 }
 
 func newRecord() *record {
-	return &record{start: time.Now(), locks: make(map[string]*lockRecord), told: make(map[string]int)}
+	return &record{start: time.Now(), locks: make(map[string]*lockRecord),
+		told: make(map[string]int)}
 }
 
-// now is the present moment, which no other will equal. The caller holds r.mu.
+// now returns the present moment, which is unique. The caller holds r.mu.
 func (r *record) now() moment {
 	r.seq++
 	return moment{r.seq, time.Since(r.start)}
@@ -69,12 +70,12 @@ func (r *record) noteLocked(who, format string, args ...any) moment {
 	return m
 }
 
-// wrong notes a violation.
+// wrong records a violation.
 func (r *record) wrong(format string, args ...any) {
 	r.violations = append(r.violations, fmt.Sprintf(format, args...))
 }
 
-// history is the whole of it, to be read.
+// history returns all lines, for a message.
 func (r *record) history() string {
 	var b strings.Builder
 	for _, l := range r.lines {
@@ -83,7 +84,7 @@ func (r *record) history() string {
 	return b.String()
 }
 
-// session is one stay inside a lock, from the call to what came of its Unlock.
+// session is one tenure of a lock, from the call to the result of its Unlock.
 type session struct {
 	who    string
 	client int
@@ -131,7 +132,7 @@ type overlap struct {
 	at             moment
 }
 
-// trouble is a fault as it came about.
+// trouble is a fault as it happened.
 type trouble struct {
 	fault
 	from, to moment
@@ -145,7 +146,7 @@ type closing struct {
 	err       error
 }
 
-// deadline is what a session said its lease's end was.
+// deadline is the end of a lease as its session reported it.
 type deadline struct {
 	moment
 	end time.Duration

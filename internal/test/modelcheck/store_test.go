@@ -46,8 +46,7 @@ type removal struct {
 	by    int
 }
 
-// takenAway reports whether the lock was removed, or made to expire, by nobody
-// of ours.
+// takenAway reports whether the lock was removed, or made to expire, from outside.
 func (l *lockRecord) takenAway() bool {
 	switch {
 	case l.removed == nil:
@@ -63,8 +62,8 @@ type calledOff struct {
 	mark string
 }
 
-// recorded is a memory store that keeps account of what is done to it, in the
-// order in which that takes effect.
+// store is a memory store that records all changes in the order in which they take
+// effect.
 type recorded struct {
 	store.Store
 	world *world
@@ -75,7 +74,7 @@ func (s *recorded) begin() (done func()) {
 	return s.world.mu.Unlock
 }
 
-// by is the client whose request this is; -1 for what is no client's.
+// by returns the client whose request this is; -1 where it is none's.
 func (s *recorded) by(ctx context.Context) int {
 	addr, ok := ctx.Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok {
@@ -95,7 +94,7 @@ func creatorOf(l *store.Lock) string {
 	return *l.Creator
 }
 
-// markOf is the mark at the end of a creator.
+// markOf returns the mark at the end of a creator.
 func markOf(creator string) string {
 	_, mark, _ := strings.Cut(creator, " #")
 	return mark
@@ -110,12 +109,14 @@ func (s *recorded) Create(ctx context.Context, in store.NewLock) (store.Lock, er
 	return l, err
 }
 
-// created notes a creation. The caller holds the record's mutex.
+// created records a creation. The caller holds the record's mutex.
 func (s *recorded) created(l *store.Lock, in store.NewLock, by int) {
 	r := s.world.record
-	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name, creatorOf(l), in.TTL, l.FencingToken)
+	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name,
+		creatorOf(l), in.TTL, l.FencingToken)
 	rec := &lockRecord{
-		id: l.ID, name: l.Name, creator: creatorOf(l), mark: markOf(creatorOf(l)), token: l.FencingToken,
+		id: l.ID, name: l.Name, creator: creatorOf(l), mark: markOf(
+			creatorOf(l)), token: l.FencingToken,
 		by: by, created: m, length: in.TTL, unmarked: in.Mark == "",
 		leases: []leaseRecord{{m, s.local(l), 0, in.TTL}},
 	}
@@ -130,7 +131,8 @@ func (s *recorded) Update(ctx context.Context, id string, change store.Change) (
 		return l, err
 	}
 	r, by := s.world.record, s.by(ctx)
-	lease := leaseRecord{r.noteLocked("backend", "lock %s of %s expires at %v (%s)", brief(id), l.Name, s.local(&l), whom(by)), s.local(&l), by, 0}
+	lease := leaseRecord{r.noteLocked("backend", "lock %s of %s expires at %v (%s)", brief(id),
+		l.Name, s.local(&l), whom(by)), s.local(&l), by, 0}
 	if change.Lease != nil {
 		lease.length = *change.Lease
 	}
@@ -154,7 +156,7 @@ func (s *recorded) Delete(ctx context.Context, id string) (store.Lock, error) {
 	return l, err
 }
 
-// deleted notes a deletion. The caller holds the record's mutex.
+// deleted records a deletion. The caller holds the record's mutex.
 func (s *recorded) deleted(ctx context.Context, l *store.Lock) {
 	by, cause := s.by(ctx), released
 	switch {
@@ -166,7 +168,8 @@ func (s *recorded) deleted(ctx context.Context, l *store.Lock) {
 	s.removed(l, cause, by)
 }
 
-func (s *recorded) HandOver(ctx context.Context, id string, next store.NewLock) (store.Handover, error) {
+func (s *recorded) HandOver(ctx context.Context, id string, next store.NewLock) (
+	store.Handover, error) {
 	defer s.begin()()
 	both, err := s.Store.HandOver(ctx, id, next)
 	if err != nil {
@@ -181,14 +184,15 @@ func (s *recorded) HandOver(ctx context.Context, id string, next store.NewLock) 
 	return both, nil
 }
 
-// removed notes a removal. The caller holds the record's mutex.
+// removed records a removal. The caller holds the record's mutex.
 func (s *recorded) removed(l *store.Lock, cause string, by int) {
 	r := s.world.record
 	m := r.noteLocked("backend", "lock %s of %s %s (%s)", brief(l.ID), l.Name, cause, whom(by))
 	r.locks[l.ID].removed = &removal{m, cause, by}
 }
 
-func (s *recorded) CallOff(ctx context.Context, mark string, keep time.Duration) ([]store.Lock, error) {
+func (s *recorded) CallOff(ctx context.Context, mark string, keep time.Duration) (
+	[]store.Lock, error) {
 	defer s.begin()()
 	locks, err := s.Store.CallOff(ctx, mark, keep)
 	m := s.world.record.noteLocked("backend", "mark %s called off (%s)", mark, whom(s.by(ctx)))
@@ -199,7 +203,8 @@ func (s *recorded) CallOff(ctx context.Context, mark string, keep time.Duration)
 	return locks, err
 }
 
-func (s *recorded) Sweep(ctx context.Context, grace time.Duration) ([]store.Lock, time.Duration, error) {
+func (s *recorded) Sweep(ctx context.Context, grace time.Duration) (
+	[]store.Lock, time.Duration, error) {
 	defer s.begin()()
 	locks, next, err := s.Store.Sweep(ctx, grace)
 	for i := range locks {
@@ -208,7 +213,7 @@ func (s *recorded) Sweep(ctx context.Context, grace time.Duration) ([]store.Lock
 	return locks, next, err
 }
 
-// forget notes that the store's locks are no more.
+// forget records that the store has lost its locks.
 func (s *recorded) forget() {
 	defer s.begin()()
 	r := s.world.record
@@ -220,7 +225,7 @@ func (s *recorded) forget() {
 	}
 }
 
-// brief is enough of an id to tell it from others.
+// brief returns enough of an id to distinguish it.
 func brief(id string) string {
 	if len(id) > 8 {
 		return id[:8]

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// exchange is one request of a client and what was answered.
+// exchange is one request of a client and its answer.
 type exchange struct {
 	client    int
 	what      string // one of the kinds of request
@@ -40,7 +40,7 @@ type answerJSON struct {
 	Lock      *answerJSON
 }
 
-// wire is the way of one client to the backend, with an account of what goes over it.
+// wire is the transport of one client; it records all exchanges.
 type wire struct {
 	next   http.RoundTripper
 	world  *world
@@ -54,7 +54,8 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if what == "" {
 		return w.next.RoundTrip(req)
 	}
-	x := &exchange{client: w.client, what: what, method: req.Method, ret: never, wait: req.Header.Get("Prefer") != ""}
+	x := &exchange{client: w.client, what: what, method: req.Method, ret: never,
+		wait: req.Header.Get("Prefer") != ""}
 	rest := strings.TrimPrefix(req.URL.Path, "/v1/locks/")
 	switch what {
 	case ofCreate:
@@ -122,7 +123,7 @@ func (x *exchange) String() string {
 	return x.what + " " + brief(x.id)
 }
 
-// seen is a body that is noted when it was read to its end.
+// seen is a body that is recorded once it was read to its end.
 type seen struct {
 	io.ReadCloser
 	read bytes.Buffer
@@ -138,7 +139,7 @@ func (s *seen) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// kindOf is what a request is for.
+// kindOf returns the kind of a request.
 func kindOf(r *http.Request) string {
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	switch {

@@ -38,7 +38,7 @@ type world struct {
 	over    atomic.Bool // the plan's faults
 }
 
-// run carries the plan out. It is called in a bubble.
+// run runs the plan. It is called in a bubble.
 func (w *world) run(t *testing.T) {
 	p := w.plan
 	w.record = newRecord()
@@ -117,8 +117,7 @@ func (w *world) connect() {
 	}
 }
 
-// install sets up the faults that are about requests, each to be in force when
-// its time has come.
+// install sets up the faults of requests; each begins at its instant.
 func (w *world) install() {
 	var slow []*fault
 	for i := range w.plan.faults {
@@ -132,7 +131,8 @@ func (w *world) install() {
 			}
 			w.server.AnswerNext(-1, match, a)
 		case "false page":
-			w.server.AnswerNext(-1, match, relukkotest.Answer{Status: f.status, Body: "<html>nobody at home"})
+			w.server.AnswerNext(-1, match,
+				relukkotest.Answer{Status: f.status, Body: "<html>nobody at home"})
 		case "cut":
 			w.server.CutNext(-1, match)
 		case "slow":
@@ -157,23 +157,25 @@ func (w *world) install() {
 func (w *world) concerns(f *fault, r *http.Request) bool {
 	what := kindOf(r)
 	at := time.Since(w.start)
-	return what != "" && (f.requests == ofAny || f.requests == what) && at >= f.at && at < f.at+f.for_ &&
+	return what != "" && (f.requests == ofAny || f.requests == what) && at >= f.at &&
+		at < f.at+f.for_ &&
 		(f.link < 0 || f.link == w.from(r))
 }
 
-// from is the client whose request this is.
+// from returns the client whose request this is.
 func (w *world) from(r *http.Request) int {
 	return w.links[r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()]
 }
 
-// latency is a function of the seed, the request and the instant, and thus the
-// same in each run, as far as the run is.
+// latency is a function of the seed, the request and the instant: it is the same in
+// each run that is the same so far.
 func (w *world) latency(r *http.Request) (before, after time.Duration) {
 	if w.plan.latency == 0 {
 		return 0, 0
 	}
 	h := fnv.New64a()
-	h.Write([]byte{byte(w.plan.seed), byte(w.plan.seed >> 8), byte(w.plan.seed >> 16), byte(w.from(r))})
+	h.Write([]byte{byte(w.plan.seed), byte(w.plan.seed >> 8), byte(w.plan.seed >> 16),
+		byte(w.from(r))})
 	h.Write([]byte(r.Method + kindOf(r) + time.Since(w.start).String()))
 	x := h.Sum64()
 	half := uint64(w.plan.latency / 2)
@@ -184,7 +186,7 @@ func (w *world) latency(r *http.Request) (before, after time.Duration) {
 	return before, after
 }
 
-// happen waits for a fault's time and has it happen.
+// happen waits for a fault's instant and carries it out.
 func (w *world) happen(f *fault) {
 	time.Sleep(f.at)
 	t := &trouble{fault: *f, to: never}
@@ -196,6 +198,16 @@ func (w *world) happen(f *fault) {
 	if f.link >= 0 {
 		links = links[f.link : f.link+1]
 	}
+	w.begin(f, links)
+	time.Sleep(f.for_)
+	w.end(f, links)
+	to := w.note("fault", "%v is over", f)
+	w.mu.Lock()
+	t.to = to
+	w.mu.Unlock()
+}
+
+func (w *world) begin(f *fault, links []*relukkotest.Link) {
 	switch f.kind {
 	case "delete":
 		w.server.Delete(f.name)
@@ -221,7 +233,9 @@ func (w *world) happen(f *fault) {
 		w.server.RefuseWebSockets(true)
 		w.server.DropWebSockets()
 	}
-	time.Sleep(f.for_)
+}
+
+func (w *world) end(f *fault, links []*relukkotest.Link) {
 	switch f.kind {
 	case "down":
 		w.server.Start(f.keepLocks)
@@ -234,10 +248,6 @@ func (w *world) happen(f *fault) {
 	case "slow":
 		time.Sleep(f.delay) // what was delayed arrives
 	}
-	to := w.note("fault", "%v is over", f)
-	w.mu.Lock()
-	t.to = to
-	w.mu.Unlock()
 }
 
 // close closes a client.

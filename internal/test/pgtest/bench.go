@@ -13,19 +13,23 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The least that a lock is in a database: a row with the indexes that finding it takes, made and deleted by one statement each.
+// The minimum that a lock costs in a database: a row with the indexes for finding it, inserted and
+// deleted by one statement each.
 const (
-	benchSchema = `CREATE TABLE locks (id uuid PRIMARY KEY, name text COLLATE "C" NOT NULL UNIQUE, creator text, ip text,
-		expires_at timestamptz, created_at timestamptz, updated_at timestamptz, token bigint, mark text);
+	benchSchema = `CREATE TABLE locks (id uuid PRIMARY KEY, name text COLLATE "C" NOT NULL UNIQUE,
+		creator text, ip text, expires_at timestamptz, created_at timestamptz,
+		updated_at timestamptz, token bigint, mark text);
 		CREATE INDEX ON locks (expires_at); CREATE INDEX ON locks (mark); CREATE SEQUENCE tokens`
-	benchRound = `INSERT INTO locks VALUES (gen_random_uuid(), 'lock-' || :client_id, 'user@host/42 #k3v5x2m4q7ab', '192.0.2.7',
-	now() + '1 minute', now(), now(), nextval('tokens'), 'mark-' || :client_id) RETURNING *;
+	benchRound = `INSERT INTO locks VALUES (gen_random_uuid(), 'lock-' || :client_id,
+	'user@host/42 #k3v5x2m4q7ab', '192.0.2.7', now() + '1 minute', now(), now(),
+	nextval('tokens'), 'mark-' || :client_id) RETURNING *;
 DELETE FROM locks WHERE name = 'lock-' || :client_id RETURNING *;
 `
 )
 
-// Bench has pgbench make and delete b.N rows like those of locks, with so many clients, and answers how long the statements
-// took: half of a round each. It is what this database on this disk allows. The benchmark's timer has run for just that long.
+// Bench lets pgbench insert and delete b.N rows like those of locks, with the given number of
+// clients, and returns how long each statement took, as half of a round. That is what this database
+// on this disk can do at best. The benchmark's timer runs only meanwhile.
 func (c *Cluster) Bench(b *testing.B, clients int) (took []time.Duration) {
 	b.Helper()
 	program := c.Program(b, "pgbench")
@@ -44,8 +48,10 @@ func (c *Cluster) Bench(b *testing.B, clients int) (took []time.Duration) {
 	if err := os.WriteFile(script, []byte(benchRound), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	cmd := exec.Command(program, "--no-vacuum", "--protocol=prepared", "--client="+strconv.Itoa(clients), "--jobs="+strconv.Itoa(min(clients, 2)),
-		"--transactions="+strconv.Itoa((b.N+clients-1)/clients), "--file="+script, "--log", "--log-prefix="+filepath.Join(dir, "log"), url)
+	cmd := exec.Command(program, "--no-vacuum", "--protocol=prepared",
+		"--client="+strconv.Itoa(clients), "--jobs="+strconv.Itoa(min(clients, 2)),
+		"--transactions="+strconv.Itoa((b.N+clients-1)/clients),
+		"--file="+script, "--log", "--log-prefix="+filepath.Join(dir, "log"), url)
 	b.ResetTimer()
 	out, err := cmd.CombinedOutput()
 	b.StopTimer()

@@ -2,7 +2,7 @@ package pgtest
 
 import "testing"
 
-// HideInstalled has the test find no PostgreSQL.
+// HideInstalled hides all installed PostgreSQL from the test.
 func HideInstalled(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	was := debian

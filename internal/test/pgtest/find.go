@@ -11,10 +11,12 @@ import (
 	"strings"
 )
 
-// debian is where Debian and its kin keep PostgreSQL's programs, one folder for each major version, outside of PATH.
+// debian is where Debian and its derivatives install PostgreSQL's programs, outside of PATH: one
+// folder for each major version.
 var debian = "/usr/lib/postgresql/*/bin"
 
-// find answers the folder with PostgreSQL's programs: pg_config's, the newest of Debian's, or that of PATH.
+// find returns the folder with PostgreSQL's programs: the one that pg_config names, the newest of
+// Debian's, or the one in PATH.
 func find() (string, error) {
 	var candidates []string
 	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
@@ -33,7 +35,8 @@ func find() (string, error) {
 			return bin, nil
 		}
 	}
-	return "", errors.New("PostgreSQL's programs initdb and postgres are not installed (looked by pg_config, in " + debian + " and in PATH)")
+	return "", errors.New("PostgreSQL's programs initdb and postgres are not installed " +
+		"(looked with pg_config, in " + debian + " and in PATH)")
 }
 
 func major(bin string) int {

@@ -8,8 +8,8 @@
 //		url := postgres.Database(t)
 //		…
 //
-// Where PostgreSQL is not installed, tests that ask for a database are skipped, and say what to install; with
-// [RequireEnv] set they fail instead.
+// Where PostgreSQL is not installed, tests that need a database are skipped with a message that
+// says what to install; with [RequireEnv] set they fail instead.
 package pgtest
 
 import (
@@ -21,25 +21,22 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// RequireEnv is the environment variable that, set to anything, makes tests fail rather than be skipped where
-// PostgreSQL is not installed.
+// RequireEnv is the environment variable that, set to anything, makes tests fail rather than be
+// skipped where PostgreSQL is not installed.
 const RequireEnv = "RELUKKO_REQUIRE_POSTGRES"
 
-const (
-	port    = "5432"           // of the socket; nothing listens on the network
-	maxWait = 30 * time.Second // for PostgreSQL to start, to stop, to make a database
-)
+const port = "5432" // of the socket; nothing listens on the network
 
-// Cluster is a PostgreSQL of one's own: a data directory in a temporary folder and a server on a Unix socket beside it.
-// It starts when the first database is asked for. The zero value is ready for use; it must not be copied.
+// Cluster is a private PostgreSQL: a data directory in a temporary folder and a server on a Unix
+// socket in it. It starts when the first database is requested. The zero value is ready for use; it
+// must not be copied.
 type Cluster struct {
-	// Fsync has it write to disk in earnest. Without, it survives being killed, but not the machine's power loss,
-	// which is all that tests need and much faster.
+	// Fsync makes the server sync its writes to disk. Without it the data survives a killed server
+	// but no power loss, which is enough for most tests and much faster.
 	Fsync bool
 	// Settings are added to the server's configuration, like {"log_statement": "all"}.
 	Settings map[string]string
@@ -49,11 +46,11 @@ type Cluster struct {
 	dir       string // the temporary folder
 	server    *process
 	databases int
-	shared    bool  // there is a database for all
-	failed    error // why it can't be had
+	shared    bool  // the shared database exists
+	failed    error // why PostgreSQL cannot be started
 }
 
-// Main wraps m so that the cluster ends with the tests, before anything looks for what they left behind.
+// Main wraps m so that the cluster ends with the tests, before a check for leaks runs.
 func (c *Cluster) Main(m interface{ Run() int }) *Main { return &Main{m, c} }
 
 // Main runs tests and ends their cluster.
@@ -62,7 +59,7 @@ type Main struct {
 	cluster *Cluster
 }
 
-// Run runs the tests, ends the cluster and answers the exit code.
+// Run runs the tests, ends the cluster and returns the exit code.
 func (m *Main) Run() int {
 	code := m.tests.Run()
 	if err := m.cluster.Close(); err != nil {
@@ -88,7 +85,7 @@ func (c *Cluster) Close() error {
 	return err
 }
 
-// Database makes an empty database, which goes with the test, and answers its URL.
+// Database creates an empty database, which is dropped at the end of the test, and returns its URL.
 func (c *Cluster) Database(t testing.TB) string {
 	t.Helper()
 	c.Start(t)
@@ -101,8 +98,8 @@ func (c *Cluster) Database(t testing.TB) string {
 	return c.url(name)
 }
 
-// Shared answers the URL of a database that is made when it is first asked for, and stays until the cluster ends: for tests that run
-// one after the other, and empty it themselves. That is several times as fast as a database for each.
+// Shared returns the URL of one database that stays until the cluster ends: for tests that run one
+// after the other and empty it themselves. It is several times as fast as a database for each test.
 func (c *Cluster) Shared(t testing.TB) string {
 	t.Helper()
 	c.Start(t)
@@ -116,10 +113,10 @@ func (c *Cluster) Shared(t testing.TB) string {
 	return c.url("shared")
 }
 
-// Socket answers the path of the Unix socket on which the server listens.
+// Socket returns the path of the Unix socket on which the server listens.
 func (c *Cluster) Socket() string { return filepath.Join(c.dir, ".s.PGSQL."+port) }
 
-// Program answers the path of one of PostgreSQL's own programs, like pgbench.
+// Program returns the path of one of PostgreSQL's own programs, such as pgbench.
 func (c *Cluster) Program(t testing.TB, name string) string {
 	t.Helper()
 	c.Start(t)
@@ -135,7 +132,7 @@ func (c *Cluster) url(database string) string {
 	return "postgres:///" + database + "?" + query.Encode()
 }
 
-// admin runs one statement beside all tests' databases.
+// admin runs one statement in the database postgres.
 func (c *Cluster) admin(t testing.TB, sql string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
@@ -150,8 +147,8 @@ func (c *Cluster) admin(t testing.TB, sql string) {
 	}
 }
 
-// Start starts the server, the first time with an empty data directory, later with what was there and on the same address. It
-// returns when connections are accepted, at once if they are already.
+// Start starts the server, if it does not run, and returns when it accepts connections: the first
+// time with an empty data directory, later with the data that it had and on the same address.
 func (c *Cluster) Start(t testing.TB) {
 	t.Helper()
 	c.mu.Lock()
@@ -171,11 +168,11 @@ func (c *Cluster) Start(t testing.TB) {
 	}
 }
 
-// Stop stops the server in an orderly way: its clients are disconnected. It is started again with the test's end at
-// the latest.
+// Stop stops the server in an orderly way: it disconnects its clients. At the end of the test at
+// the latest it is started again.
 func (c *Cluster) Stop(t testing.TB) { c.stop(t, fast) }
 
-// Kill ends the server as a crash would (kill -9). Otherwise it is like Stop.
+// Kill is like Stop, but ends the server as a crash does (kill -9).
 func (c *Cluster) Kill(t testing.TB) { c.stop(t, immediate) }
 
 func (c *Cluster) stop(t testing.TB, how manner) {
@@ -193,7 +190,7 @@ func (c *Cluster) stop(t testing.TB, how manner) {
 	}
 }
 
-// create makes the temporary folder and the data directory.
+// create creates the temporary folder and the data directory.
 func (c *Cluster) create() (err error) {
 	if c.bin, err = find(); err != nil {
 		return err
@@ -214,7 +211,7 @@ func (c *Cluster) settings() []string {
 		"unix_socket_directories": c.dir,
 		"port":                    port,
 		"max_connections":         "200",
-		"lc_messages":             "C", // the log is read
+		"lc_messages":             "C", // process.read parses the log
 	}
 	if !c.Fsync {
 		settings["fsync"] = "off"
@@ -230,11 +227,12 @@ func (c *Cluster) settings() []string {
 	return args
 }
 
-// missing ends the test, because there is no PostgreSQL for it.
+// missing skips the test, or fails it with [RequireEnv], because there is no PostgreSQL for it.
 func (c *Cluster) missing(t testing.TB, err error) {
 	t.Helper()
-	message := fmt.Sprintf("NOT TESTED: %v. Install PostgreSQL's server (Debian: apt install postgresql; Fedora: dnf install "+
-		"postgresql-server; macOS: brew install postgresql), or have its pg_config in PATH.", err)
+	message := fmt.Sprintf("NOT TESTED: %v. Install PostgreSQL's server (Debian: apt install "+
+		"postgresql; Fedora: dnf install postgresql-server; macOS: brew install postgresql), "+
+		"or put its pg_config in PATH.", err)
 	if os.Getenv(RequireEnv) != "" {
 		t.Fatal(strings.Replace(message, "NOT TESTED", RequireEnv+" is set, but", 1))
 	}

@@ -19,7 +19,7 @@ import (
 
 var postgres pgtest.Cluster
 
-// abandonEnv has the test binary start a cluster and wait to be killed.
+// abandonEnv makes the test binary start a cluster and wait to be killed.
 const abandonEnv = "PGTEST_ABANDON"
 
 func TestMain(m *testing.M) {
@@ -45,9 +45,10 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
-// TestWhatWasCommittedIsThereAgain after either end of the server, on the same address.
+// What was committed is there again, on the same address, after either end of the server.
 func TestWhatWasCommittedIsThereAgain(t *testing.T) {
-	for name, end := range map[string]func(testing.TB){"stopped": postgres.Stop, "killed": postgres.Kill} {
+	ends := map[string]func(testing.TB){"stopped": postgres.Stop, "killed": postgres.Kill}
+	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
 			url := postgres.Database(t)
 			conn := connect(t, url)
@@ -72,7 +73,7 @@ func TestEachTestHasADatabaseOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestStoppedByATest: it is up again for the next one.
+// A server that a test has stopped is up again for the next one.
 func TestStoppedByATest(t *testing.T) {
 	t.Run("stop", func(t *testing.T) {
 		postgres.Start(t)
@@ -81,7 +82,7 @@ func TestStoppedByATest(t *testing.T) {
 	connect(t, postgres.Database(t))
 }
 
-// TestSeveralClusters live side by side, and nothing is left of one that is closed.
+// Clusters run side by side, and a closed one leaves nothing.
 func TestSeveralClusters(t *testing.T) {
 	other := pgtest.Cluster{Fsync: true, Settings: map[string]string{"max_connections": "7"}}
 	other.Start(t)
@@ -106,7 +107,7 @@ func TestPrograms(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestNothingIsLeftOfAKilledTest: neither the server nor its data.
+// A killed test leaves neither its server nor the data.
 func TestNothingIsLeftOfAKilledTest(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), abandonEnv+"=1")
@@ -124,7 +125,7 @@ func TestNothingIsLeftOfAKilledTest(t *testing.T) {
 	require.Error(t, err, "the connection is closed")
 }
 
-// spoken takes what a test says in the end.
+// spoken records the final message of a test.
 type spoken struct {
 	testing.TB
 	skipped, failed string

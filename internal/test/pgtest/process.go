@@ -16,10 +16,11 @@ import (
 const (
 	superuser = "postgres" // in the database, whatever the system's user
 	ready     = "database system is ready to accept connections"
-	logLines  = 50 // of the log that an error carries
+	logLines  = 50               // of the log that an error carries
+	maxWait   = 30 * time.Second // for PostgreSQL to start, to stop, to create a database
 )
 
-// manner is how a server ends: the signal that makes it.
+// manner is how a server is ended: the signal for it.
 type manner = syscall.Signal
 
 const (
@@ -33,19 +34,20 @@ type process struct {
 	guard *guard
 	up    chan struct{} // closed when it accepts connections
 	ended chan struct{} // closed when neither it nor any process that it started runs any more
-	log   []string      // its end; to be read after ended
+	log   []string      // the last lines; complete once ended is closed
 }
 
-// data answers the data directory in the cluster's folder.
+// data returns the data directory in the cluster's folder.
 func data(dir string) string { return filepath.Join(dir, "data") }
 
-// initdb makes the data directory.
+// initdb creates the data directory.
 func initdb(bin, dir string) error {
 	owner, err := runAs(dir)
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(filepath.Join(bin, "initdb"), "--pgdata="+data(dir), "--username="+superuser,
+	cmd := exec.Command(filepath.Join(bin, "initdb"),
+		"--pgdata="+data(dir), "--username="+superuser,
 		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 	cmd.Dir, cmd.SysProcAttr = dir, owner
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -65,7 +67,8 @@ func start(bin, dir string, settings []string) (*process, error) {
 		return nil, err
 	}
 	p := &process{up: make(chan struct{}), ended: make(chan struct{})}
-	p.cmd = exec.Command(filepath.Join(bin, "postgres"), append([]string{"-D", data(dir)}, settings...)...)
+	p.cmd = exec.Command(filepath.Join(bin, "postgres"),
+		append([]string{"-D", data(dir)}, settings...)...)
 	p.cmd.Dir, p.cmd.SysProcAttr = dir, owner
 	p.cmd.Stderr = w
 	err = p.cmd.Start()
@@ -90,7 +93,7 @@ func start(bin, dir string, settings []string) (*process, error) {
 	return nil, errors.Join(err, p.stop(immediate), errors.New(strings.Join(p.log, "\n")))
 }
 
-// read takes in the log, which ends when the last process ends that could write to it.
+// read reads the log until the last process that could write to it has ended.
 func (p *process) read(log io.ReadCloser) {
 	defer close(p.ended)
 	defer log.Close()
@@ -115,7 +118,7 @@ func (p *process) stop(how manner) error {
 	}
 	patience := time.AfterFunc(maxWait, func() { p.cmd.Process.Kill() })
 	defer patience.Stop()
-	_ = p.cmd.Wait() // how it ended is what was asked for
+	_ = p.cmd.Wait() // its status says only how it was ended
 	select {
 	case <-p.ended:
 		return nil
@@ -130,9 +133,10 @@ type guard struct {
 	line io.WriteCloser // breaks when this process ends
 }
 
-// watchOver answers nil where there is no shell: then nothing watches.
+// watchOver returns nil where there is no shell: then nothing cleans up after a killed test.
 func watchOver(pid int, dir string) *guard {
-	const script = `read -r word; [ "$word" = dismissed ] || { kill -QUIT "$0"; sleep 2; rm -rf "$1"; }`
+	const script = `read -r line
+		[ "$line" = dismissed ] || { kill -QUIT "$0"; sleep 2; rm -rf "$1"; }`
 	cmd := exec.Command("sh", "-c", script, fmt.Sprint(pid), dir)
 	cmd.SysProcAttr = aside()
 	line, err := cmd.StdinPipe()
@@ -149,6 +153,6 @@ func (g *guard) dismiss() {
 	if g == nil {
 		return
 	}
-	_, _ = io.WriteString(g.line, "dismissed\n") // if it has ended already, all the better
+	_, _ = io.WriteString(g.line, "dismissed\n") // fails if it has ended already
 	_ = g.cmd.Wait()
 }

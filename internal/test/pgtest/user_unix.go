@@ -10,11 +10,11 @@ import (
 	"syscall"
 )
 
-// aside has a process be out of reach of the terminal's signals: tests end their servers themselves.
+// aside keeps the terminal's signals from a process: tests end their servers themselves.
 func aside() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// runAs answers how to start PostgreSQL's programs. They refuse to run as root, so root has another user run
-// them, who gets the folder.
+// runAs returns the attributes with which to start PostgreSQL's programs. They refuse to run as
+// root: root runs them as another user, which then owns the folder.
 func runAs(dir string) (*syscall.SysProcAttr, error) {
 	attr := aside()
 	if os.Geteuid() != 0 {
@@ -36,5 +36,6 @@ func runAs(dir string) (*syscall.SysProcAttr, error) {
 		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 		return attr, os.Chown(dir, int(uid), int(gid))
 	}
-	return nil, errors.New("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
+	return nil, errors.New(
+		"PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
 }

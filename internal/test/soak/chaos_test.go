@@ -21,7 +21,7 @@ import (
 
 const ttlMin = time.Second
 
-// post is a place in the crew: one worker after the other has it.
+// post is a place in the crew that one worker after the other fills.
 type post struct {
 	soak   *soak
 	number int
@@ -84,7 +84,8 @@ func (p *post) kill() {
 	s := p.soak
 	select {
 	case <-p.proc.ended:
-		s.fault("worker %s has ended by itself: %v\n%s", p.config.Name, p.proc.cmd.ProcessState, tail(p.log()))
+		s.fault("worker %s has ended by itself: %v\n%s", p.config.Name, p.proc.cmd.ProcessState,
+			tail(p.log()))
 	default:
 	}
 	s.mu.Lock()
@@ -102,10 +103,10 @@ func (p *post) end() {
 	}
 }
 
-// waking is how long a process that goes on may take to do so.
+// waking is how long a continued process may take to run again.
 const waking = 250 * time.Millisecond
 
-// stop has the worker stand still until the function that it returns is called.
+// stop stops the worker until the function that it returns is called.
 func (p *post) stop() (goOn func()) {
 	s, name, from := p.soak, p.config.Name, now()
 	p.proc.signal(syscall.SIGSTOP)
@@ -114,7 +115,8 @@ func (p *post) stop() (goOn func()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.verdict.pauses++
-		s.evidence.standstills[name] = append(s.evidence.standstills[name], span{from, now().add(waking)})
+		s.evidence.standstills[name] = append(
+			s.evidence.standstills[name], span{from, now().add(waking)})
 	}
 }
 
@@ -151,15 +153,16 @@ func (s *soak) awaitHolder(ctx context.Context, p *post) {
 	for pause(ctx, 20*time.Millisecond) {
 		locks, err := s.client.List(ctx)
 		for _, lock := range locks {
-			if err == nil && strings.HasPrefix(lock.Creator, p.prefix()) && !s.isDead(lock) && lock.UpdatedAt.After(lock.CreatedAt) {
+			if err == nil && strings.HasPrefix(lock.Creator, p.prefix()) && !s.isDead(lock) &&
+				lock.UpdatedAt.After(lock.CreatedAt) {
 				return
 			}
 		}
 	}
 }
 
-// outage is how long to keep somebody from renewing: mostly from where it costs
-// him the lock to where somebody else has it for sure.
+// outage returns how long to keep a holder from renewing: mostly between the time
+// that costs it the lock and the time after which another surely has it.
 func outage(ttl time.Duration) time.Duration {
 	if rand.IntN(4) == 0 {
 		return between(ttl/10, ttl/2)
@@ -173,7 +176,8 @@ func (s *soak) hauntNode(ctx context.Context, n *node, grace time.Duration) erro
 		p := n.process()
 		select {
 		case <-p.ended:
-			s.fault("%s has ended by itself: %v\n%s", n.name, p.cmd.ProcessState, tail(filepath.Join(s.dir, n.name+".log")))
+			s.fault("%s has ended by itself: %v\n%s", n.name, p.cmd.ProcessState,
+				tail(filepath.Join(s.dir, n.name+".log")))
 		default:
 		}
 		killed := rand.IntN(2) == 0
@@ -196,7 +200,7 @@ func (s *soak) hauntNode(ctx context.Context, n *node, grace time.Duration) erro
 	return nil
 }
 
-// start starts the server, also where its database cannot be reached for a while.
+// start starts the server, and retries while its database cannot be reached.
 func (n *node) start(grace time.Duration) error {
 	for deadline := time.Now().Add(patience); ; {
 		err := n.up(grace)
@@ -207,7 +211,7 @@ func (n *node) start(grace time.Duration) error {
 	}
 }
 
-// hauntWay darkens and cuts a way, when it seems best to whoever uses it not to.
+// hauntWay darkens and cuts a way at the worst moments for its user.
 func (s *soak) hauntWay(ctx context.Context, w *way, ttl time.Duration, awaitWorst func()) error {
 	for pause(ctx, between(time.Second, 6*time.Second)) {
 		awaitWorst()
@@ -224,9 +228,8 @@ func (s *soak) hauntWay(ctx context.Context, w *way, ttl time.Duration, awaitWor
 	return nil
 }
 
-// deleteByHand deletes locks that others hold. It takes only such as a
-// heartbeat has renewed: of them it is known for sure when their holder must
-// have noticed.
+// deleteByHand deletes locks that workers hold, but only those that a heartbeat has
+// renewed: for them it is certain when the holder must have noticed.
 func (s *soak) deleteByHand(ctx context.Context) error {
 	for pause(ctx, between(2*time.Second, 6*time.Second)) {
 		locks, err := s.client.List(ctx)
@@ -259,10 +262,10 @@ func (s *soak) noteByHand(lock api.Lock, when span) {
 	s.evidence.byHand[lock.ID] = when
 }
 
-// clean deletes what the killed have left behind for longer than any lease that
+// clean deletes what killed workers have left for longer than any lease that
 // a heartbeat asks for: a lock that was never renewed lives for 10 min, one
-// that was granted from the queue for 1 min. What it sees goes to a file, for
-// whoever wonders who had what.
+// that was granted from the queue for 1 min. It logs all locks to a file, for the
+// analysis of a failure.
 func (s *soak) clean(ctx context.Context) {
 	seen, err := os.Create(filepath.Join(s.dir, "seen"))
 	if err != nil {
@@ -275,7 +278,8 @@ func (s *soak) clean(ctx context.Context) {
 		locks, err := s.client.List(asking)
 		fmt.Fprintln(seen, int64(now()), err)
 		for _, lock := range locks {
-			fmt.Fprintf(seen, "\t%s %d %s %v\n", lock.Name, lock.FencingToken, lock.Creator, time.Until(lock.ExpiresAt))
+			fmt.Fprintf(seen, "\t%s %d %s %v\n", lock.Name, lock.FencingToken, lock.Creator,
+				time.Until(lock.ExpiresAt))
 			if err == nil && s.isDead(lock) && time.Until(lock.ExpiresAt) > 4*ttlMin {
 				s.client.Delete(asking, lock.ID)
 			}

@@ -19,17 +19,18 @@ type event struct {
 	Kind kind    `json:"kind"`
 	Stay int     `json:"stay,omitempty"` // of this worker; counts from 1
 
-	Lock     string        `json:"lock,omitempty"`     // asked
-	ID       string        `json:"id,omitempty"`       // entered
-	Token    uint64        `json:"token,omitempty"`    // entered
-	Reason   string        `json:"reason,omitempty"`   // lost: of the loss
-	Left     time.Duration `json:"left,omitempty"`     // lost: of the lease, when the loss was noticed
+	Lock   string `json:"lock,omitempty"`   // asked
+	ID     string `json:"id,omitempty"`     // entered
+	Token  uint64 `json:"token,omitempty"`  // entered
+	Reason string `json:"reason,omitempty"` // lost: of the loss
+	// Lost: of the lease, when the loss was noticed.
+	Left     time.Duration `json:"left,omitempty"`
 	From     instant       `json:"from,omitempty"`     // stalled: since when
 	Text     string        `json:"text,omitempty"`     // fault
 	Released bool          `json:"released,omitempty"` // left: Unlock has said that all was well
 }
 
-// kind says what happened at an instant of a worker's life.
+// kind is what happened at an instant of a worker's life.
 type kind string
 
 const (
@@ -67,7 +68,7 @@ func (j *journal) note(e event) {
 	}
 }
 
-// stay is what one worker did between a Lock and its Unlock.
+// stay is one tenure: what a worker did between a Lock and its Unlock.
 type stay struct {
 	worker string
 	number int
@@ -86,7 +87,8 @@ type stay struct {
 }
 
 func (s *stay) String() string {
-	return fmt.Sprintf("%s/%d (lock %s, token %d, held %v to %v)", s.worker, s.number, s.lock, s.token, s.held.from, s.held.to)
+	return fmt.Sprintf("%s/%d (lock %s, token %d, held %v to %v)", s.worker, s.number, s.lock,
+		s.token, s.held.from, s.held.to)
 }
 
 // life is what a worker process has logged from its start to its end.
@@ -125,7 +127,8 @@ func parseJournal(text []byte, c workerConfig) (*life, error) {
 		s := stays[e.Stay]
 		switch e.Kind {
 		case asked:
-			stays[e.Stay] = &stay{worker: c.Name, number: e.Stay, lock: e.Lock, asked: e.At, strict: c.Strict, ttl: c.TTL}
+			stays[e.Stay] = &stay{worker: c.Name, number: e.Stay, lock: e.Lock, asked: e.At,
+				strict: c.Strict, ttl: c.TTL}
 		case entered:
 			s.id, s.token, s.entered = e.ID, e.Token, e.At
 			l.stays = append(l.stays, s)

@@ -14,10 +14,11 @@ import (
 )
 
 // length is how long the faults last on each store.
-var length = flag.Duration("soak", 15*time.Second, "how long TestSoak has faults happen, on each store")
+var length = flag.Duration("soak", 15*time.Second,
+	"how long TestSoak has faults happen, on each store")
 
-// patience bounds what takes far less on any machine that works: who is not
-// done by then hangs.
+// patience bounds what takes far less on any machine that works: what is not done
+// by then hangs.
 const patience = 90 * time.Second
 
 var postgres pgtest.Cluster

@@ -49,11 +49,12 @@ func start(cmd *exec.Cmd, log string) (*process, error) {
 	return p, <-started
 }
 
-// bare is an environment without what clients and servers would heed.
+// bare returns the environment without the variables that clients and servers read.
 func bare(environment []string) (env []string) {
 	for _, kv := range environment {
 		name, _, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, "RELUKKO_") && !strings.HasSuffix(name, "_CA_BUNDLE") && name != "DATABASE_URL" {
+		if !strings.HasPrefix(name, "RELUKKO_") && !strings.HasSuffix(name, "_CA_BUNDLE") &&
+			name != "DATABASE_URL" {
 			env = append(env, kv)
 		}
 	}
@@ -126,13 +127,14 @@ type node struct {
 
 var listening = regexp.MustCompile(`\Arelukko: listening on http://(\S+), store`)
 
-// errNotUp says that a server ended, or said something else, when it was started.
+// errNotUp is returned when a server ended, or printed something else, at its start.
 var errNotUp = errors.New("the server does not start")
 
 // up starts the server. The error is errNotUp where its database may be what is
 // missing.
 func (n *node) up(grace time.Duration) error {
-	cmd := exec.Command(n.program, "serve", "--addr", "127.0.0.1:0", "--store", n.store, "--grace", grace.String())
+	cmd := exec.Command(n.program, "serve", "--addr", "127.0.0.1:0", "--store", n.store, "--grace",
+		grace.String())
 	cmd.Env = []string{"RELUKKO_API_KEY=" + apiKey, "HOME=" + n.dir}
 	p, err := start(cmd, filepath.Join(n.dir, n.name+".log"))
 	if err != nil {
@@ -172,7 +174,7 @@ func (n *node) process() *process {
 	return n.proc
 }
 
-// down notes that the server does not run, and returns what did.
+// down records that the server does not run, and returns the process that did.
 func (n *node) down() *process {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -181,7 +183,7 @@ func (n *node) down() *process {
 	return p
 }
 
-// end ends the server in order.
+// end ends the server in an orderly way.
 func (n *node) end() error {
 	p := n.down()
 	if p == nil {

@@ -59,7 +59,8 @@ func (r register) write(lock string, token uint64, who string) (taken bool, err 
 	if err != nil {
 		return false, err
 	}
-	_, err = f.WriteAt(fmt.Appendf(nil, "%d %t %s %d\n", token, taken, who, now()), max(end, headLength))
+	_, err = f.WriteAt(fmt.Appendf(nil, "%d %t %s %d\n", token, taken, who, now()),
+		max(end, headLength))
 	return taken, err
 }
 

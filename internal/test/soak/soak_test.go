@@ -27,7 +27,7 @@ const (
 	databases = 3 // servers over one PostgreSQL
 	minRounds = 3
 	maxRound  = time.Minute
-	timeToEnd = 4 * patience // for a worker: a lock may make it wait, and the client that closes
+	timeToEnd = 4 * patience // for a worker: it may wait for a lock, and for its client to close
 	longGrace = 2 * time.Second
 	forever   = instant(math.MaxInt64 / 2)
 )
@@ -57,10 +57,13 @@ func TestSoak(t *testing.T) {
 		d /= 3
 	}
 	if deadline, ok := t.Deadline(); ok && time.Until(deadline) < d+timeToEnd {
-		t.Fatalf("%v of faults, and time to end, are more than go test allows for: give it -timeout %v", d, d+2*timeToEnd)
+		t.Fatalf("%v of faults, and time to end, are more than go test allows for: "+
+			"give it -timeout %v",
+			d, d+2*timeToEnd)
 	}
 	program := filepath.Join(t.TempDir(), "relukko")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "gitlab.com/relukko/relukko-go/cmd/relukko").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program,
+		"gitlab.com/relukko/relukko-go/cmd/relukko").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
 	t.Run("bbolt", func(t *testing.T) {
@@ -115,10 +118,12 @@ func (s *soak) anyNode() (network, address string) {
 
 // detour answers the URL of a database by a way that can go dark.
 func (s *soak) detour(database, socket string) string {
-	dir, err := os.MkdirTemp("", "soak") // not one of the test's, whose long names no socket can have
+	// Not t.TempDir, whose long names are too long for a socket.
+	dir, err := os.MkdirTemp("", "soak")
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { os.RemoveAll(dir) })
-	w := s.way("unix", filepath.Join(dir, filepath.Base(socket)), func() (string, string) { return "unix", socket })
+	w := s.way("unix", filepath.Join(dir, filepath.Base(socket)),
+		func() (string, string) { return "unix", socket })
 	s.stores = append(s.stores, w)
 	u, err := url.Parse(database)
 	require.NoError(s.t, err)
@@ -129,7 +134,8 @@ func (s *soak) detour(database, socket string) string {
 }
 
 func (s *soak) addNode(store string) {
-	n := &node{name: fmt.Sprint("server-", len(s.nodes)+1), program: s.program, store: store, dir: s.dir}
+	n := &node{name: fmt.Sprint("server-", len(s.nodes)+1), program: s.program, store: store,
+		dir: s.dir}
 	s.t.Cleanup(n.kill)
 	s.nodes = append(s.nodes, n)
 }
@@ -184,7 +190,8 @@ func (s *soak) run(d time.Duration, between func()) {
 	began := now()
 	s.finish()
 	s.judge()
-	t.Logf("soak on %s, %v: %v; %v until all was done and gone", filepath.Base(t.Name()), d, &s.verdict, time.Duration(now()-began).Round(time.Second/10))
+	t.Logf("soak on %s, %v: %v; %v until all was done and gone", filepath.Base(t.Name()), d,
+		&s.verdict, time.Duration(now()-began).Round(time.Second/10))
 	for _, fault := range s.verdict.faults {
 		t.Error(fault)
 	}
@@ -210,11 +217,12 @@ func (s *soak) finish() {
 	}
 	for _, lock := range locks {
 		if !s.isDead(lock) && lock.ExpiresAt.After(time.Now()) {
-			s.fault("its holder's client is closed, but lock %s (%s) of %q is there until %v", lock.Name, lock.ID, lock.Creator, lock.ExpiresAt)
+			s.fault("its holder's client is closed, but lock %s (%s) of %q is there until %v",
+				lock.Name, lock.ID, lock.Creator, lock.ExpiresAt)
 		}
 	}
 	for _, p := range s.crew {
-		p.way.close() // who was killed in the dark is heard of only now
+		p.way.close() // connections that were killed in the dark end only now
 	}
 	for deadline := time.Now().Add(patience); len(locks) > 0 && err == nil; {
 		if time.Now().After(deadline) {

@@ -19,8 +19,10 @@ type verdict struct {
 }
 
 func (v *verdict) String() string {
-	return fmt.Sprintf("%d sections done, %d losses noticed; %d workers and %d servers killed, %d pauses, %d darkenings, %d cuts, "+
-		"%d locks deleted by hand; %d writes, %d refused by their tokens; %d overlaps (beside %d in pauses, %d after a deletion by hand)",
+	return fmt.Sprintf("%d sections done, %d losses noticed; "+
+		"%d workers and %d servers killed, %d pauses, %d darkenings, %d cuts, "+
+		"%d locks deleted by hand; %d writes, %d refused by their tokens; "+
+		"%d overlaps (beside %d in pauses, %d after a deletion by hand)",
 		v.sections, v.losses, v.workersKilled, v.serversKilled, v.pauses, v.darkenings, v.cuts,
 		v.byHand, v.written, v.refusals, v.overlaps, v.inPauses, v.afterHandDeletes)
 }
@@ -54,10 +56,12 @@ func (v *verdict) stays(stays []*stay, e *evidence) {
 			v.fault("a write of %v was refused, and at %v its session vouched for it", s, s.refused)
 		}
 		if s.reason == "deleted" && s.left > 0 && !deleted {
-			v.fault("the backend had lost the lock of %v though its lease ran for another %v", s, s.left)
+			v.fault("the backend had lost the lock of %v though its lease ran for another %v", s,
+				s.left)
 		}
 		end := hand.to.add(s.ttl)
-		if deleted && s.held.to > end && (s.strict || !e.stood(s.worker, span{end.add(-s.ttl / 10), s.held.to})) {
+		if deleted && s.held.to > end &&
+			(s.strict || !e.stood(s.worker, span{end.add(-s.ttl / 10), s.held.to})) {
 			v.fault("%v goes on for more than a TTL after its lock was deleted at %v", s, hand.to)
 		}
 	}
@@ -130,7 +134,8 @@ func (v *verdict) writes(lock string, entries []entry) {
 			continue
 		}
 		if e.token < highest {
-			v.fault("the register of %s has taken token %d from %s at %v, after %d", lock, e.token, e.who, e.at, highest)
+			v.fault("the register of %s has taken token %d from %s at %v, after %d", lock, e.token,
+				e.who, e.at, highest)
 		}
 		highest = max(highest, e.token)
 	}

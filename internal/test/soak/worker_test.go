@@ -28,8 +28,9 @@ const (
 	goroutines = 3 // of a worker
 	apiKey     = "soak"
 
-	tick      = 10 * time.Millisecond
-	stallFrom = 50 * time.Millisecond // half of the time between the end of a context and that of a lease of 1 s
+	tick = 10 * time.Millisecond
+	// Half of the time between the end of a context and that of a lease of 1 s.
+	stallFrom = 50 * time.Millisecond
 )
 
 // workerConfig is what a worker is told.
@@ -109,7 +110,8 @@ func (w *worker) open(config string) (err error) {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	for _, lock := range w.Locks {
-		w.mutexes[lock] = relukko.NewMutex(w.client, lock, relukko.WithTTL(w.TTL), relukko.WithCreator(w.Name), relukko.WithLogger(log))
+		w.mutexes[lock] = relukko.NewMutex(w.client, lock, relukko.WithTTL(w.TTL),
+			relukko.WithCreator(w.Name), relukko.WithLogger(log))
 	}
 	return nil
 }
@@ -148,8 +150,8 @@ func (w *worker) work(working context.Context) {
 
 // attempt tries to have a lock in one of the ways that there are.
 func (w *worker) attempt(working context.Context, lock string) {
-	// Who waits when the way to the backend goes dark does not hear of it for
-	// half a minute, in which the lock may be given to him: nobody waits that long.
+	// A waiter does not notice for half a minute that the network went dark, and may
+	// be granted the lock meanwhile: no worker waits that long.
 	ctx, cancel := context.WithTimeout(working, between(time.Second, 4*time.Second))
 	switch rand.IntN(10) {
 	case 0:
@@ -180,7 +182,8 @@ func (w *worker) duration(lock string) time.Duration {
 
 // stay takes a lock, works under it and releases it. It returns false where it
 // did not get it.
-func (w *worker) stay(ctx context.Context, lock string, take func(*relukko.Mutex, context.Context) (context.Context, error), d time.Duration) bool {
+func (w *worker) stay(ctx context.Context, lock string,
+	take func(*relukko.Mutex, context.Context) (context.Context, error), d time.Duration) bool {
 	n := int(w.stays.Add(1))
 	m := w.mutexes[lock]
 	w.journal.note(event{At: now(), Kind: asked, Stay: n, Lock: lock})
@@ -192,7 +195,8 @@ func (w *worker) stay(ctx context.Context, lock string, take func(*relukko.Mutex
 		return false
 	}
 	session, _ := relukko.FromContext(guarded)
-	w.journal.note(event{At: now(), Kind: entered, Stay: n, ID: session.Info().ID, Token: session.Info().FencingToken})
+	w.journal.note(event{At: now(), Kind: entered, Stay: n, ID: session.Info().ID,
+		Token: session.Info().FencingToken})
 	w.guarded(n, lock, session, d)
 
 	err = m.Unlock(guarded)
@@ -207,11 +211,13 @@ func (w *worker) stay(ctx context.Context, lock string, take func(*relukko.Mutex
 		if errors.Is(loss, api.ErrGone) && loss.Reason != relukko.LossDeleted {
 			w.fault(n, "the backend said that the lock is gone, but that was not the end: %v", loss)
 		}
-		w.journal.note(event{At: at, Kind: lost, Stay: n, Reason: loss.Reason.String(), Left: time.Until(loss.Deadline)})
+		w.journal.note(event{At: at, Kind: lost, Stay: n, Reason: loss.Reason.String(),
+			Left: time.Until(loss.Deadline)})
 	case err != nil && !errors.Is(err, relukko.ErrNotReleased):
 		w.fault(n, "Unlock fails: %v", err)
 	case session.Err() != relukko.ErrUnlocked:
-		w.fault(n, "Unlock says %v, the session %v, whose lease ends at %v", err, session.Err(), lease)
+		w.fault(n, "Unlock says %v, the session %v, whose lease ends at %v", err, session.Err(),
+			lease)
 	}
 	w.journal.note(event{At: at, Kind: left, Stay: n, Released: err == nil})
 	return true
@@ -231,7 +237,8 @@ func (w *worker) guarded(n int, lock string, session *relukko.Session, d time.Du
 		}
 		w.journal.note(event{At: at, Kind: held, Stay: n})
 		if !first {
-			<-time.After(rand.N(10 * time.Millisecond)) // what cannot be broken off, and may end too late
+			// What cannot be broken off, and may end too late.
+			<-time.After(rand.N(10 * time.Millisecond))
 		}
 		w.write(n, lock, session)
 		pause(ctx, rand.N(30*time.Millisecond))

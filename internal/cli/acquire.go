@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/supervise"
+)
+
+func newAcquire(p *program) *cobra.Command {
+	var (
+		f      lockFlags
+		lease  = time.Hour
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "acquire NAME",
+		Short: "Acquire a lock and leave it held",
+		Long: `Acquire a lock, print its id, and leave it held until --for has passed or it is
+released (relukko release): for CI systems whose steps are separate processes.
+
+Nothing renews the lock or watches it meanwhile: when the job takes longer than
+planned, use relukko extend before --for has passed. Where one process can do
+the whole job, relukko run is better.
+
+The exit status is 75, or that of --conflict-exit-code, when the lock was not
+acquired in time.`,
+		Example: examples(
+			"id=$(relukko acquire staging --wait 10m --for 2h --creator \"$CI_JOB_URL\")",
+			"# … other steps …",
+			"relukko release \"$id\"",
+		),
+		Args:              arguments(1, 1),
+		ValidArgsFunction: completeNames(p, 1),
+	}
+	f.add(cmd, "user@host")
+	durationVar(cmd, &lease, "for", "how long to hold it, in whole seconds")
+	jsonFlag(cmd, &asJSON)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := wholeSeconds("--for", lease); err != nil {
+			return err
+		}
+		if err := f.parsed(cmd); err != nil {
+			return err
+		}
+		return p.acquire(&f, args[0], lease, asJSON)
+	}
+	return cmd
+}
+
+// acquire leaves a lock behind only if its id was printed. The process must end
+// after it: until then the lock is renewed.
+func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON bool) error {
+	if err := p.notNested(f, name); err != nil {
+		return err
+	}
+	c, err := p.client()
+	if err != nil {
+		return err
+	}
+	if f.creator == "" {
+		f.creator = userAtHost()
+	}
+	ignoreBrokenPipes()
+	signals := supervise.Catch()
+	w := newWaiting(p.Stderr, c.BaseURL(), f.quiet)
+	l := newLocks(c, []string{name}, f.options(w, lease))
+	if err := f.acquire(l, w, signals); err != nil {
+		return err
+	}
+	lock, err := hold(c, l.sessions()[0].Info().ID, lease)
+	switch {
+	case err != nil:
+	case asJSON:
+		err = printJSON(p.Stdout, lock)
+	default:
+		err = printed(fmt.Fprintln(p.Stdout, lock.ID))
+	}
+	if err == nil {
+		return nil
+	}
+	_, unreleased := l.release()
+	p.warnUnreleased(c.BaseURL(), unreleased...)
+	shutdown(c, lostCleanUpTimeout)
+	return explain(err, c.BaseURL())
+}
+
+// userAtHost returns the creator of a lock that outlives this process: there is no
+// process to look for.
+func userAtHost() string {
+	name := strconv.Itoa(os.Getuid())
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return name + "@" + host
+}
+
+// hold makes a lock that was just acquired expire after its lease.
+func hold(c *api.Client, id string, lease time.Duration) (api.Lock, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTimeout)
+	defer cancel()
+	lock, err := c.KeepAlive(ctx, id, lease)
+	if errors.Is(err, api.ErrGone) {
+		text := fmt.Sprintf("lock %s was lost: somebody deleted it immediately", id)
+		return lock, &failure{status: statusLost, text: text}
+	}
+	return lock, err
+}

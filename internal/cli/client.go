@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+const defaultURL = "http://localhost:3000"
+
+// client returns a client of the backend that the flags, else the environment,
+// name.
+func (p *program) client() (*api.Client, error) {
+	keys, err := p.keys()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(keys) > 0:
+		return p.clientWith(keys[0])
+	case p.getenv(envTrust) != "":
+		return p.clientWith("")
+	}
+	return nil, usage("no API key: set %s, or name a file that has one with --api-key-file", envKey)
+}
+
+// clientWith is client with a given key, which may be "" for [api.Client.Health].
+func (p *program) clientWith(key string) (*api.Client, error) {
+	roots, err := api.RootCAsFromEnv()
+	if err != nil && p.getenv(envTrust) == "" {
+		return nil, usage("%s", plain(err))
+	}
+	base, from := p.url, "--url"
+	if base == "" {
+		base, from = p.getenv(envURL), envURL
+	}
+	if base == "" {
+		base = defaultURL
+	}
+	if !strings.Contains(base, "://") && !strings.Contains(base, "@") { // else it has a password
+		return nil, usage("%s: %q has no scheme: write http://%[2]s, or https://%[2]s",
+			from, printable(base))
+	}
+	log := slog.New(warnings{p})
+	c, err := api.New(base, key, api.WithRootCAs(roots), api.WithLogger(log))
+	if err != nil {
+		return nil, usage("%s: %s", from, plain(err))
+	}
+	return c, nil
+}
+
+// asking is a command that sends the backend a few requests.
+type asking struct {
+	*program
+	timeout time.Duration
+}
+
+func newAsking(cmd *cobra.Command, p *program) *asking {
+	a := &asking{program: p, timeout: 5 * time.Second}
+	durationVar(cmd, &a.timeout, "timeout", "how long to retry while the backend does not answer")
+	return a
+}
+
+// do calls f with a client and explains its error.
+func (a *asking) do(f func(ctx context.Context, c *api.Client) error) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	return a.with(c, f)
+}
+
+func (a *asking) with(c *api.Client, f func(ctx context.Context, c *api.Client) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
+	defer cancel()
+	defer c.Shutdown(ctx)
+	err := f(ctx, c)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
+		return tooLate(err, c.BaseURL(), a.timeout)
+	}
+	return explain(err, c.BaseURL())
+}
+
+// tooLate is for a time-out that ended a request. It says what came of the
+// attempts before, if there were any.
+func tooLate(err error, base string, timeout time.Duration) *failure {
+	text := fmt.Sprintf("no answer from %s within %s", base, short(timeout))
+	if last := api.LastAttempt(err); last != nil {
+		before := explain(last, base)
+		return &failure{statusUnavailable, text + "; before that: " + before.text, before.advice}
+	}
+	return &failure{statusUnavailable, text, checkNetwork}
+}
+
+// warnings is a slog.Handler that prints the warnings of a client, which has one:
+// that of trust mode.
+type warnings struct{ *program }
+
+func (warnings) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+
+func (w warnings) Handle(_ context.Context, r slog.Record) error {
+	w.warn("%s", strings.TrimPrefix(r.Message, "relukko: "))
+	return nil
+}
+
+func (w warnings) WithAttrs([]slog.Attr) slog.Handler { return w }
+func (w warnings) WithGroup(string) slog.Handler      { return w }

@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gitlab.com/relukko/relukko-go/internal/supervise"
+	"gitlab.com/relukko/relukko-go/server"
+)
+
+// serveFlags are those of relukko serve.
+type serveFlags struct {
+	addr, store         string
+	grace, waitForStore time.Duration
+	tlsCert, tlsKey     string
+	logFormat, logLevel string
+}
+
+const serveLong = `Run a Relukko backend until SIGTERM or SIGINT.
+
+The locks are kept in a file, through a crash and a loss of power (--store
+bolt:PATH; one server at a time can use it), in PostgreSQL (--store or
+DATABASE_URL with postgres://…; any number of servers over one database are one
+backend), or in memory, until the server ends. Others on the machine can read a
+password on the command line, but not one in DATABASE_URL.
+
+The API key comes from RELUKKO_API_KEY or the file that --api-key-file names.
+There can be several, separated by commas or line breaks, so that clients can
+change from one to another. Without any, on a loopback address, one is generated
+and printed; on another address the server does not start.
+
+The certificate and the file of API keys are read again within 10 s of a change,
+and immediately on SIGHUP. What cannot be read leaves the previous ones in use.
+
+When it is ready, a line on stderr says where it listens and which store it
+uses. On SIGTERM or SIGINT it accepts no new work, tells waiting clients to come
+again, and ends within 5 s with exit status 0; on a second signal it ends
+immediately. A lock that was acknowledged is kept in any case.`
+
+func newServe(p *program) *cobra.Command {
+	f := serveFlags{grace: 3 * time.Minute, waitForStore: time.Minute}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a backend",
+		Long:  serveLong,
+		Example: examples(
+			"relukko serve",
+			"RELUKKO_API_KEY=new,old relukko serve --addr 0.0.0.0:3000 "+
+				"--tls-cert cert.pem --tls-key key.pem",
+			"DATABASE_URL=postgres://relukko:secret@db/relukko relukko serve "+
+				"--addr 0.0.0.0 --api-key-file /run/secrets/relukko",
+			"relukko serve --addr 127.0.0.1:0 --store memory    # to try it: on any free port",
+		),
+		Args:              arguments(0, 0),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	f.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if p.url != "" {
+			return usage("--url is for clients; the address that serve listens on is --addr")
+		}
+		return p.serve(&f)
+	}
+	return cmd
+}
+
+func (f *serveFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.addr, "addr", "", "`address` to listen on, port 0: any free one "+
+		"(default $RELUKKO_BIND_ADDR, else "+defaultAddr+")")
+	flags.StringVar(&f.store, "store", "", "where the locks are kept: "+
+		"bolt:PATH, memory or postgres://… "+
+		"(default $DATABASE_URL, else a file in the user's state directory)")
+	durationVar(cmd, &f.waitForStore, "wait-for-store",
+		"how long to retry when PostgreSQL is not available at the start")
+	durationVar(cmd, &f.grace, "grace", "how long an expired lock keeps its name")
+	flags.StringVar(&f.tlsCert, "tls-cert", "",
+		"`file` with the certificate chain, in PEM, for TLS")
+	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` with the certificate's private key, in PEM")
+	flags.StringVar(&f.logFormat, "log-format", "text",
+		"`format` of the log on stderr: text or json")
+	flags.StringVar(&f.logLevel, "log-level", "info",
+		"least `level` that is logged: debug (every request), info, warn or error")
+	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
+	for flag, values := range map[string][]cobra.Completion{
+		"log-format": {"text", "json"},
+		"log-level":  {"debug", "info", "warn", "error"},
+	} {
+		_ = cmd.RegisterFlagCompletionFunc(flag,
+			cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+}
+
+// serve returns when the server has ended.
+func (p *program) serve(f *serveFlags) error {
+	log, err := newServeLog(p.Stderr, f.logFormat, f.logLevel)
+	if err != nil {
+		return err
+	}
+	keys, err := p.keys()
+	if err != nil {
+		return err
+	}
+	files := &reloader{log: log.Logger}
+	certificate, err := f.certificate(files)
+	if err != nil {
+		return err
+	}
+	spec, err := p.storeSpec(f.store)
+	if err != nil {
+		return err
+	}
+	ctx, stop := endOnSignal()
+	defer stop()
+	hangups := supervise.Notify(syscall.SIGHUP)
+	ignoreBrokenPipes()
+
+	l, err := p.listen(f.addr)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	generated := len(keys) == 0
+	if generated {
+		if !isLoopback(l.Addr()) {
+			return usage("no API key: other machines can reach %s, so set %s, "+
+				"or name a file that has keys with --api-key-file", l.Addr(), envKey)
+		}
+		keys = []string{randomKey()}
+	}
+	store, err := openStore(ctx, spec, f.waitForStore, log.Logger)
+	if ctx.Err() != nil {
+		if err == nil {
+			store.Close()
+		}
+		return nil // it was told to end before it began
+	}
+	if err != nil {
+		return failed("store %s: %s", showStore(spec), databaseError(err))
+	}
+	log.listening(l.Addr(), certificate != nil, spec)
+	if generated {
+		log.generatedKey(keys[0])
+	}
+	backend := server.New(store, server.WithAPIKeys(keys...), server.WithGrace(f.grace),
+		server.WithLogger(log.Logger))
+	p.reloadKeys(backend, files)
+	go files.run(ctx, hangups)
+	if err := newService(backend, store, certificate, log.Logger).run(ctx, l); err != nil {
+		return failed("%s", plain(err))
+	}
+	return nil
+}
+
+// certificate returns the certificate of the server, which files reloads; nil where
+// there is none.
+func (f *serveFlags) certificate(files *reloader) (certificateFunc, error) {
+	if f.tlsCert == "" {
+		return nil, nil
+	}
+	var now atomic.Pointer[tls.Certificate]
+	err := files.add("certificate", func() error {
+		certificate, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)
+		if err == nil {
+			now.Store(&certificate)
+		}
+		return err
+	}, f.tlsCert, f.tlsKey)
+	if err != nil {
+		return nil, usage("--tls-cert, --tls-key: %v", err)
+	}
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return now.Load(), nil }, nil
+}
+
+// reloadKeys has files reload the API keys where they come from a file.
+func (p *program) reloadKeys(backend *server.Server, files *reloader) {
+	if p.keyFile == "" {
+		return
+	}
+	_ = files.add("API keys", func() error {
+		keys, err := readKeys(p.keyFile)
+		if err == nil {
+			backend.SetAPIKeys(keys...)
+		}
+		return err
+	}, p.keyFile)
+}
+
+// endOnSignal returns a context that ends with the first SIGTERM or SIGINT. A
+// second one ends the program.
+func endOnSignal() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := supervise.Notify(os.Interrupt, syscall.SIGTERM)
+	go func() {
+		cancel(fmt.Errorf("got %v", <-signals))
+		os.Exit(supervise.StatusOf(<-signals))
+	}()
+	return ctx, func() { cancel(nil) }
+}
