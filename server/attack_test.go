@@ -44,7 +44,9 @@ func TestSocketsThatDie(t *testing.T) {
 			require.NoError(t, err)
 			defer conn.Close()
 			_, err = fmt.Fprintf(conn,
-				"POST /v1/locks HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\nPrefer: wait=30\r\nContent-Length: 27\r\n\r\n%s", apiKey, `{"lock_name":"robot-arm-1"}`)
+				"POST /v1/locks HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\n"+
+					"Prefer: wait=30\r\nContent-Length: 27\r\n\r\n%s",
+				apiKey, `{"lock_name":"robot-arm-1"}`)
 			require.NoError(t, err)
 			waiters := func() int {
 				rec := httptest.NewRecorder()
@@ -148,7 +150,9 @@ func TestPipelinedRequests(t *testing.T) {
 		defer conn.Close()
 		go func() {
 			_, _ = fmt.Fprintf(conn,
-				"POST /v1/locks HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\nPrefer: wait=30\r\nContent-Length: 27\r\n\r\n%s", apiKey, `{"lock_name":"robot-arm-1"}`)
+				"POST /v1/locks HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\n"+
+					"Prefer: wait=30\r\nContent-Length: 27\r\n\r\n%s",
+				apiKey, `{"lock_name":"robot-arm-1"}`)
 			_, _ = fmt.Fprint(conn,
 				"GET /healthchecker HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		}()

@@ -91,7 +91,8 @@ func TestTheKeyIsAskedForOnTheWebSocket(t *testing.T) {
 	for _, key := range []string{"", "wrong"} {
 		_, resp, err := websocket.Dial(
 			t.Context(), "http://relukko.test/ws/broadcast", &websocket.DialOptions{
-				HTTPClient: &http.Client{Transport: b.tr}, HTTPHeader: http.Header{"X-Api-Key": {key}},
+				HTTPClient: &http.Client{Transport: b.tr},
+				HTTPHeader: http.Header{"X-Api-Key": {key}},
 			})
 		require.Error(t, err)
 		require.Equal(t, 403, resp.StatusCode)
@@ -219,6 +220,7 @@ func TestUpgradeErrorsAreJSON(t *testing.T) {
 	b := start(t)
 	r := b.do(400, "GET", "/ws/broadcast", "", "Connection", "Upgrade", "Upgrade", "websocket",
 		"Sec-WebSocket-Version", "12")
-	require.JSONEq(t, `{"status":400,"message":"unsupported WebSocket protocol version (only 13 is supported): \"12\""}`, r.body)
+	require.JSONEq(t, `{"status":400,"message":`+
+		`"unsupported WebSocket protocol version (only 13 is supported): \"12\""}`, r.body)
 	require.Equal(t, "13", r.header.Get("Sec-Websocket-Version"))
 }

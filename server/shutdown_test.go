@@ -60,7 +60,8 @@ func TestShutdownClosesConnections(t *testing.T) {
 		b := start(t)
 		b.create("robot-arm-1", "")
 		_, answer := b.raw(fmt.Sprintf(
-			"POST /v1/locks HTTP/1.1\nHost: x\nX-API-KEY: %s\nPrefer: wait=30\nContent-Length: 27\n\n%s", apiKey, `{"lock_name":"robot-arm-1"}`))
+			"POST /v1/locks HTTP/1.1\nHost: x\nX-API-KEY: %s\n"+
+				"Prefer: wait=30\nContent-Length: 27\n\n%s", apiKey, `{"lock_name":"robot-arm-1"}`))
 		synctest.Wait()
 		require.NoError(t, b.srv.Shutdown(t.Context()))
 		var said string

@@ -123,5 +123,6 @@ func TestALostWriteIsNoticed(t *testing.T) {
 	require.ErrorContains(t, err, "it is damaged (the sum over all 7 locks and 2 marks is wrong)")
 	edit(func(locks *bolt.Bucket) error { return locks.Delete(key) })
 	_, err = boltstore.OpenWith(path)
-	require.ErrorContains(t, err, "it is damaged (there are 6 locks and 2 marks, where 7 and 2 should be)")
+	require.ErrorContains(t, err,
+		"it is damaged (there are 6 locks and 2 marks, where 7 and 2 should be)")
 }

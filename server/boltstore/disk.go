@@ -75,7 +75,8 @@ func (d *disk) foreign(err error) error {
 
 func (d *disk) damaged(err error) error {
 	return fmt.Errorf("relukko: store %s: it is damaged (%w). "+
-		"It was left as it is: restore it from a backup, or move it away to start without any locks",
+		"It was left as it is: restore it from a backup, or move it away to start without "+
+		"any locks",
 		d.path, err)
 }
 

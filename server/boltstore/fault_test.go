@@ -62,6 +62,29 @@ func requireConsistent(t *testing.T, s *boltstore.Store, path string) {
 	require.Equal(t, want.Marks, shown.Marks)
 }
 
+// attempt does op to the victim, or creates fresh.
+func attempt(
+	t *testing.T, s *boltstore.Store, op string, victim store.Lock, fresh store.NewLock,
+) error {
+	var err error
+	lease := time.Hour
+	switch op {
+	case "create":
+		_, err = s.Create(t.Context(), fresh)
+	case "update":
+		_, err = s.Update(t.Context(), victim.ID, store.Change{Lease: &lease})
+	case "delete":
+		_, err = s.Delete(t.Context(), victim.ID)
+	case "call off":
+		_, err = s.CallOff(t.Context(), victim.ID[:8], time.Hour)
+	case "sweep":
+		_, _, err = s.Sweep(t.Context(), 0)
+	case "hand over":
+		_, err = s.HandOver(t.Context(), victim.ID, fresh)
+	}
+	return err
+}
+
 // TestAFailedWrite goes wrong at each write of a transaction in each way. The method fails, the
 // memory is what the file is, and the next one works.
 func TestAFailedWrite(t *testing.T) {
@@ -82,22 +105,10 @@ func TestAFailedWrite(t *testing.T) {
 
 					f := fail(s, n, goWrong)
 					fresh := newLock("fresh")
-					switch op {
-					case "create":
-						_, err = s.Create(t.Context(), fresh)
-					case "update":
-						lease = time.Hour
-						_, err = s.Update(t.Context(), victim.ID, store.Change{Lease: &lease})
-					case "delete":
-						_, err = s.Delete(t.Context(), victim.ID)
-					case "call off":
-						_, err = s.CallOff(t.Context(), victim.ID[:8], time.Hour)
-					case "sweep":
-						_, _, err = s.Sweep(t.Context(), 0)
-					case "hand over":
+					if op == "hand over" {
 						fresh.Name = victim.Name
-						_, err = s.HandOver(t.Context(), victim.ID, fresh)
 					}
+					err = attempt(t, s, op, victim, fresh)
 					if f.writes.Load() < n {
 						require.NoError(t, err)
 						break // the whole transaction was tried

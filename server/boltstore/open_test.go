@@ -138,7 +138,8 @@ func TestWhatIsNoStoreIsLeftAlone(t *testing.T) {
 	}{
 		"an empty file": {
 			func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, nil, 0o600)) },
-			"it is empty, and may be a store that has lost its content: restore it from a backup, or delete it",
+			"it is empty, and may be a store that has lost its content: " +
+				"restore it from a backup, or delete it",
 		},
 		"a short file": {
 			func(t *testing.T, path string) {
@@ -176,7 +177,8 @@ func TestWhatIsNoStoreIsLeftAlone(t *testing.T) {
 		},
 		"a store of a later version": {
 			func(t *testing.T, path string) { makeBolt(t, path, "relukko", "format", "2") },
-			"it has format 2, which a later version of relukko has written; this version knows format 1",
+			"it has format 2, which a later version of relukko has written; " +
+				"this version knows format 1",
 		},
 		"a store without its parts": {
 			func(t *testing.T, path string) { makeBolt(t, path, "relukko", "format", "1") },

@@ -15,7 +15,7 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// TestOthersHear of everything, in order and whole; nobody hears of himself.
+// TestOthersHear of everything, in order and whole; no store hears of itself.
 func TestOthersHear(t *testing.T) {
 	stores, _ := openThree(t)
 	// A counts the others as it begins to listen.
@@ -65,7 +65,8 @@ func TestTheConnectionIsLost(t *testing.T) {
 	other := listen(t, stores[1])
 	for range 3 {
 		sql(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-			WHERE datname = current_database() AND pid <> pg_backend_pid() AND query NOT LIKE '%relukko_go.%'`)
+			WHERE datname = current_database() AND pid <> pg_backend_pid()
+			AND query NOT LIKE '%relukko_go.%'`)
 		for other.next().Kind != store.EventMissed {
 		}
 		lock := create(t, stores[0], newLock("robot-arm-1"))

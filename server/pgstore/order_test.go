@@ -184,7 +184,9 @@ func TestADeadServerHasATurn(t *testing.T) {
 	url := postgres.Database(t)
 	n := startNodesOn(t, url, 1)[0]
 	held := n.create(t.Context(), "robot-arm-1", 0)
-	const note = `INSERT INTO relukko_go.waiting VALUES ('robot-arm-1', $1, clock_timestamp() - interval '20 s', clock_timestamp() + interval '20 s')`
+	const note = `INSERT INTO relukko_go.waiting VALUES (
+		'robot-arm-1', $1, clock_timestamp() - interval '20 s',
+		clock_timestamp() + interval '20 s')`
 	sql(t, url, note, 1)
 	sql(t, url, note, 2)
 	waiter := n.queue(t.Context(), "robot-arm-1")
@@ -200,7 +202,8 @@ func TestADeadServerHasATurn(t *testing.T) {
 	require.Zero(t, left)
 
 	// What nobody asks for is swept.
-	sql(t, url, `INSERT INTO relukko_go.waiting VALUES ('robot-arm-2', 1, clock_timestamp(), clock_timestamp())`)
+	sql(t, url, `INSERT INTO relukko_go.waiting 
+		VALUES ('robot-arm-2', 1, clock_timestamp(), clock_timestamp())`)
 	_, _, err := n.st.Sweep(t.Context(), 0)
 	require.NoError(t, err)
 	query(t, url, &left, `SELECT count(*) FROM relukko_go.waiting`)

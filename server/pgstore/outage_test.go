@@ -319,7 +319,8 @@ func TestALockInTheDatabaseHangs(t *testing.T) {
 	defer conn.Close(context.Background())
 	tx, err := conn.Begin(t.Context())
 	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), `SELECT relukko_go.create_lock($1, 'stuck', NULL, '', '1 minute', NULL, '0', 1)`, newID())
+	_, err = tx.Exec(t.Context(), `SELECT
+		relukko_go.create_lock($1, 'stuck', NULL, '', '1 minute', NULL, '0', 1)`, newID())
 	require.NoError(t, err)
 	var slow atomic.Int32
 	var wg sync.WaitGroup

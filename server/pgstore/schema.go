@@ -60,7 +60,8 @@ func upToDate(ctx context.Context, conn interface {
 	have, err := currentVersion(ctx, conn)
 	if have > len(versions) {
 		err = fmt.Errorf("the schema relukko_go has version %d, this program knows %d at most: "+
-			"it is older than another that has used the database, start a newer one", have, len(versions))
+			"it is older than another that has used the database, start a newer one",
+			have, len(versions))
 	}
 	return have == len(versions), err
 }

@@ -41,7 +41,8 @@ func TestSeveralStartAtOnce(t *testing.T) {
 // outlive their servers.
 func TestWhatIsThereStaysThere(t *testing.T) {
 	url := postgres.Database(t)
-	sql(t, url, `CREATE TABLE public.locks (id text); INSERT INTO public.locks VALUES ('theirs'); CREATE TABLE public.version (n int)`)
+	sql(t, url, `CREATE TABLE public.locks (id text);
+		INSERT INTO public.locks VALUES ('theirs'); CREATE TABLE public.version (n int)`)
 	first := open(t, url)
 	lock := create(t, first, newLock("robot-arm-1"))
 	require.NoError(t, first.Close())
@@ -51,7 +52,8 @@ func TestWhatIsThereStaysThere(t *testing.T) {
 	require.Equal(t, lock, got)
 	remove(t, second, lock.ID)
 	require.Greater(t, create(t, second, newLock("robot-arm-1")).FencingToken, lock.FencingToken)
-	sql(t, url, `DO $$ BEGIN ASSERT (SELECT array_agg(id) FROM public.locks) = ARRAY['theirs']; END $$`)
+	sql(t, url, `DO $$ BEGIN
+		ASSERT (SELECT array_agg(id) FROM public.locks) = ARRAY['theirs']; END $$`)
 }
 
 // TestASchemaThatWillNotDo is said to be so, with what to do.
@@ -116,7 +118,8 @@ func grantAll(t *testing.T) func(url string) {
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
 		sql(t, url, `GRANT USAGE ON SCHEMA relukko_go TO limited`)
-		sql(t, url, `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA relukko_go TO limited`)
+		sql(t, url, `GRANT SELECT, INSERT, UPDATE, DELETE
+			ON ALL TABLES IN SCHEMA relukko_go TO limited`)
 		sql(t, url, `GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA relukko_go TO limited`)
 	}
 }

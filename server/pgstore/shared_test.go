@@ -55,7 +55,8 @@ func TestNamesWithOneHash(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Close(t.Context())
 	var names []string
-	require.NoError(t, conn.QueryRow(t.Context(), `SELECT array_agg('lock ' || n) FROM generate_series(1, 300000) n
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT array_agg('lock ' || n)
+		FROM generate_series(1, 300000) n
 		GROUP BY hashtext('lock ' || n) HAVING count(*) > 1 LIMIT 1`).Scan(&names))
 	concurrently(24, func(i int) {
 		name := names[i%2]
@@ -139,7 +140,8 @@ func TestALockIsSweptOnce(t *testing.T) {
 		delete(swept, lock.ID)
 	}
 	for id, n := range swept {
-		require.Equal(t, 1, n%100, "%s: swept, or answered as swept, more than once; or renewed (%d) and swept", id, n/100)
+		require.Equal(t, 1, n%100,
+			"%s: swept, or returned as swept, more than once; or renewed (%d) and swept", id, n/100)
 		require.Zero(t, n/100)
 	}
 	require.Equal(t, locks, len(left)+len(swept))
@@ -224,9 +226,12 @@ func TestTheSettingsOfOthers(t *testing.T) {
 	url := postgres.Database(t)
 	config, err := pgx.ParseConfig(url)
 	require.NoError(t, err)
-	sql(t, url, `ALTER DATABASE `+config.Database+` SET synchronous_commit = off`)
-	sql(t, url, `ALTER DATABASE `+config.Database+` SET default_transaction_isolation = 'serializable'`)
-	sql(t, url, `ALTER DATABASE `+config.Database+` SET client_encoding = 'LATIN1'`)
+	sql(t, url, `ALTER DATABASE `+config.Database+`
+		SET synchronous_commit = off`)
+	sql(t, url, `ALTER DATABASE `+config.Database+`
+		SET default_transaction_isolation = 'serializable'`)
+	sql(t, url, `ALTER DATABASE `+config.Database+`
+		SET client_encoding = 'LATIN1'`)
 	s := open(t, url)
 	for name, want := range map[string]string{"synchronous_commit": "on",
 		"transaction_isolation": "read committed"} {
@@ -236,7 +241,8 @@ func TestTheSettingsOfOthers(t *testing.T) {
 	}
 	require.Equal(t, "🤖", create(t, s, newLock("🤖")).Name)
 
-	sql(t, url, `ALTER DATABASE `+config.Database+` SET synchronous_commit = 'remote_apply'`)
+	sql(t, url, `ALTER DATABASE `+config.Database+`
+		SET synchronous_commit = 'remote_apply'`)
 	value, err := open(t, url).Setting("synchronous_commit")
 	require.NoError(t, err)
 	require.Equal(t, "remote_apply", value, "stricter")

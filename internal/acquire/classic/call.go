@@ -17,7 +17,7 @@ import (
 const (
 	foreignTime   = 10 * time.Second // what something on the way refuses for as long is final
 	maxRetryAfter = 5 * time.Minute
-	answerTime    = time.Second // for a lock that was granted to be answered
+	answerTime    = time.Second          // for a lock that was granted to be answered
 	wholeLease    = 365 * 24 * time.Hour // of a longer one no more is counted
 )
 
