@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
-	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
@@ -136,27 +135,7 @@ type opError struct {
 func (e *opError) Error() string   { return fmt.Sprintf("relukko: lock %q: %s", e.name, e.text) }
 func (e *opError) Unwrap() []error { return e.errs }
 
-// failed returns the error for a request that the driver could not grant.
-func (m *Mutex) failed(err error, waited bool) error {
-	f, ok := errors.AsType[*acquire.Failure](err)
-	if !ok {
-		return m.errorf([]error{err}, "%v", err)
-	}
-	if !f.Held {
-		return m.errorf(f.Errs, "%s", f.Text)
-	}
-	locked := &LockedError{Name: m.name, Holder: f.Holder}
-	if !waited {
-		return locked
-	}
-	return m.errorf(append(f.Errs, locked), "%s; %s", f.Text, locked.who())
-}
-
-func (m *Mutex) errorf(errs []error, format string, args ...any) error {
-	return &opError{m.name, fmt.Sprintf(format, args...), errs}
-}
-
-// heldBy words who holds a lock.
+// heldBy returns a text that says who holds a lock.
 func heldBy(holder *api.Lock) string {
 	if holder == nil {
 		return "held by somebody else"

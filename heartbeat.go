@@ -23,38 +23,17 @@ const (
 	forgottenAgain = 10 * time.Minute      // between two warnings of a lock that nobody unlocks
 )
 
-// The lease is counted so that it can only end early. It runs from the instant
-// before the last acknowledged request was sent, on the local clocks. A renewal
-// that is not acknowledged may take effect or not: it may shorten the lease to a
-// TTL from when it was sent, and never lengthens it.
-
-// end returns when the lease ends. The caller holds l.mu.
-func (l *lease) end() clock.Instant {
-	if len(l.unacked) == 0 {
-		return l.acked
+// start begins to use a lock that was granted. The first heartbeat, which is due
+// well before the end of the lease, sets the timer that ends the contexts.
+func (l *lease) start(g *acquire.Grant, t tenure) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.grant, l.lock, l.began, l.tenure = g, g.Lock, time.Now(), t
+	if !l.client.Trusted() {
+		l.length, l.sent, l.acked = g.Length, g.Since, g.Since.Add(g.Length)
+		l.latest = l.acked.Time()
+		l.beat = time.AfterFunc(min(firstHeartbeat, l.ttl/3, max(l.left(), 0)/3), l.renew)
 	}
-	return l.acked.Earlier(l.unacked[0].Add(l.m.ttl))
-}
-
-// left returns for how long the contexts may still live: until a tenth of the
-// lease before its end, so that the work has a little time to stop while it is
-// still alone. The caller holds l.mu.
-func (l *lease) left() time.Duration {
-	now := l.m.driver.Clock().Now()
-	left := l.end().Sub(now) - min(l.m.ttl, l.length)/10
-	if !l.limit.IsZero() {
-		left = min(left, l.limit.Sub(now))
-	}
-	return left
-}
-
-// arm sets the timer that ends the contexts. The caller holds l.mu.
-func (l *lease) arm() {
-	if l.expiry == nil {
-		l.expiry = time.AfterFunc(l.left(), l.expire)
-		return
-	}
-	l.expiry.Reset(l.left())
 }
 
 // renew makes one attempt to renew the lease. The timer l.beat starts it on a
@@ -69,18 +48,18 @@ func (l *lease) renew() {
 		l.expire()
 		return
 	}
-	sent := l.m.driver.Clock().Now()
+	sent := l.driver.Clock().Now()
 	l.unacked = append(l.unacked, sent)
-	if end := sent.Add(l.m.ttl).Time(); end.After(l.latest) {
+	if end := sent.Add(l.ttl).Time(); end.After(l.latest) {
 		l.latest = end
 	}
 	first := l.ctx == nil
 	if first {
-		l.ctx, l.cancel = context.WithCancel(l.m.tasks.Context(l.grant.Values))
+		l.ctx, l.cancel = context.WithCancel(l.tasks.Context(l.grant.Values))
 	}
 	left = l.left()
 	l.arm()
-	l.beat.Reset(max(left/6, l.m.ttl/40))
+	l.beat.Reset(max(left/6, l.ttl/40))
 	retry := l.open%2 == 1
 	l.open++
 	l.hinted = false
@@ -91,7 +70,7 @@ func (l *lease) renew() {
 	if first {
 		l.watch()
 	}
-	lock, err := l.m.driver.Renew(ctx, l.grant, l.m.ttl, retry)
+	lock, err := l.driver.Renew(ctx, l.grant, l.ttl, retry)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v", limit.Round(time.Millisecond)) // nobody else's time limit
 	}
@@ -102,7 +81,7 @@ func (l *lease) renew() {
 func (l *lease) answered(sent clock.Instant, lock api.Lock, err error) {
 	switch {
 	case err == nil:
-		l.m.silence.Heard()
+		l.silence.Heard()
 		l.renewed(sent, lock)
 	case errors.Is(err, api.ErrGone):
 		l.lose(LossDeleted, err)
@@ -127,12 +106,12 @@ func (l *lease) renewed(sent clock.Instant, lock api.Lock) {
 	if length < minHeartbeat {
 		l.lastErr = fmt.Errorf("the backend answered the renewal with a lease of %v", length)
 	}
-	l.lock, l.length, l.sent = lock, max(0, min(l.m.ttl, length)), sent
+	l.lock, l.length, l.sent = lock, max(0, min(l.ttl, length)), sent
 	l.acked, l.unacked, l.limit = sent.Add(l.length), nil, clock.Instant{}
 	l.latest = laterOf(l.latest, l.acked.Time())
 	l.arm()
 	if !l.hinted { // else the next one is due already
-		l.beat.Reset(max(jitter(min(l.m.ttl/3, l.length/3, maxHeartbeat)), minHeartbeat))
+		l.beat.Reset(max(jitter(min(l.ttl/3, l.length/3, maxHeartbeat)), minHeartbeat))
 	}
 	l.warnForgotten(sent)
 }
@@ -153,10 +132,10 @@ func (l *lease) failed(sent clock.Instant, err error) {
 	var e *api.Error
 	answered := errors.As(err, &e)
 	first := l.lastErr == nil
-	if first || answered || l.m.driver.Clock().Now().Sub(sent) > l.m.ttl/20 {
+	if first || answered || l.driver.Clock().Now().Sub(sent) > l.ttl/20 {
 		l.lastErr = err // else it says no more than that there was hardly any time left
 	}
-	left, pause := l.left(), min(l.m.ttl/50, maxPause)
+	left, pause := l.left(), min(l.ttl/50, maxPause)
 	if answered {
 		pause = max(pause, min(e.RetryAfter, left/2))
 	}
@@ -167,7 +146,7 @@ func (l *lease) failed(sent clock.Instant, err error) {
 		l.beat.Reset(pause)
 	}
 	if first {
-		l.m.log.Info("lock not renewed, retrying", "lock", l.m.name, "id", l.lock.ID, "left", left, "error", err)
+		l.log.Info("lock not renewed, retrying", "lock", l.name, "id", l.lock.ID, "left", left, "error", err)
 	}
 }
 
@@ -180,8 +159,8 @@ func jitter(d time.Duration) time.Duration {
 // watch has the lease renewed out of turn when something may have happened to
 // it.
 func (l *lease) watch() {
-	deletions := l.m.driver.Watch(l.grant, l.check)
-	jumps := l.m.driver.Clock().OnJump(l.jumped)
+	deletions := l.driver.Watch(l.grant, l.check)
+	jumps := l.driver.Clock().OnJump(l.jumped)
 	unwatch := func() { deletions(); jumps() }
 	l.mu.Lock()
 	l.unwatch = unwatch
@@ -211,7 +190,7 @@ func (l *lease) check() {
 func (l *lease) jumped() {
 	l.mu.Lock()
 	if l.err == nil {
-		l.limit = l.m.driver.Clock().Now().Add(confirmJump)
+		l.limit = l.driver.Clock().Now().Add(confirmJump)
 		l.arm()
 	}
 	l.mu.Unlock()
@@ -223,13 +202,13 @@ func (l *lease) jumped() {
 // that was recovered, for example. The caller holds l.mu.
 func (l *lease) warnForgotten(now clock.Instant) {
 	switch {
-	case l.session == nil || l.session.parent.Err() == nil:
+	case l.tenure == nil || !l.tenure.parentEnded():
 		l.orphaned = clock.Instant{}
 	case l.orphaned.IsZero():
-		l.orphaned, l.warnAfter = now, l.m.ttl
+		l.orphaned, l.warnAfter = now, l.ttl
 	case now.Sub(l.orphaned) >= l.warnAfter:
-		l.m.log.Warn("a lock is still held although its context has ended; was Unlock forgotten?",
-			"lock", l.m.name, "id", l.lock.ID, "ended", now.Sub(l.orphaned).Round(time.Second))
+		l.log.Warn("a lock is still held although its context has ended; was Unlock forgotten?",
+			"lock", l.name, "id", l.lock.ID, "ended", now.Sub(l.orphaned).Round(time.Second))
 		l.warnAfter = now.Sub(l.orphaned) + forgottenAgain
 	}
 }

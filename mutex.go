@@ -5,13 +5,10 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-
-	"golang.org/x/sync/semaphore"
+	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
-	"gitlab.com/relukko/relukko-go/internal/acquire/classic"
-	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
@@ -22,40 +19,20 @@ import (
 // Like [sync.Mutex] it is not re-entrant: a goroutine that locks it twice waits
 // until its context ends.
 type Mutex struct {
-	client *api.Client
-	name   string
-	options
-	err     error // the client, the name or an option is unusable: every Lock fails
-	driver  acquire.Driver
-	tasks   *lifecycle.Group
-	turn    *semaphore.Weighted // held from Lock to Unlock: first come, first served in this process
-	silence acquire.Silence
+	target
+	turn turn
 
 	mu      sync.Mutex
-	session *Session             // between Lock and Unlock
-	left    *lease               // handed on, until the next goroutine takes it over
-	holder  *api.Lock            // who holds the name, as far as is known
-	waiting map[*report]struct{} // of those who wait
+	session *Session // between Lock and Unlock
 }
 
 // NewMutex returns a mutex for the lock name (1 to 255 bytes of UTF-8 without
 // control characters). It sends nothing and does not fail: with a client, a name
 // or an option that cannot be used, every Lock returns an error that says so.
 func NewMutex(client *api.Client, name string, opts ...Option) *Mutex {
-	m := &Mutex{
-		client:  client,
-		name:    name,
-		options: newOptions(opts),
-		turn:    semaphore.NewWeighted(1),
-		waiting: make(map[*report]struct{}),
-	}
-	if client == nil {
-		m.err = errors.New("the client is nil; api.New and api.FromEnv say why in their error")
-		return m
-	}
-	m.err = m.check(name)
-	m.tasks = lifecycle.Of(client)
-	m.driver = m.tasks.Shared(func() any { return classic.New(client) }).(acquire.Driver)
+	m := new(Mutex)
+	m.target.init(client, name, opts)
+	m.turn.init()
 	return m
 }
 
@@ -107,87 +84,72 @@ func (m *Mutex) acquire(ctx context.Context, wait bool, log *slog.Logger) (*Sess
 	if err := m.unusable(); err != nil {
 		return nil, m.errorf([]error{err}, "%v", err)
 	}
-	l := &lease{m: m}
+	l := &lease{target: &m.target}
 	if err := m.tasks.Begin(l); err != nil {
 		return nil, m.errorf([]error{err}, "not acquired: %v", err)
 	}
-	open, stop := m.tasks.WhileOpen(ctx)
-	defer stop()
-	r := m.beginReport(log)
-	defer m.endReport(r)
-	if err := m.takeTurn(open, r, wait); err != nil {
+	s, err := m.granted(ctx, l, wait, log)
+	if err != nil {
 		m.tasks.End(l)
 		return nil, err
 	}
-	if s := m.takeOver(ctx); s != nil {
-		m.tasks.End(l)
-		return s, nil
+	m.turn.enter(s.lease)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.session = s
+	return s, nil
+}
+
+// granted returns a session of the lease l, once its lock is granted, or of the
+// one that was handed over.
+func (m *Mutex) granted(ctx context.Context, l *lease, wait bool, log *slog.Logger) (*Session, error) {
+	open, stop := m.tasks.WhileOpen(ctx)
+	defer stop()
+	r := &report{name: m.name, since: time.Now(), tell: m.onWait, log: log}
+	defer r.end()
+	if m.onWait != nil {
+		r.begin()
+	}
+	if !m.turn.take(open, r, wait) {
+		return nil, m.notInside(open, r.since)
+	}
+	if left := m.turn.takeOver(); left != nil {
+		s := newSession(ctx, m, left)
+		loss := left.enter(s)
+		if loss == nil {
+			m.tasks.End(l)
+			return s, nil
+		}
+		s.finish(loss)
+		left.giveBack(ctx, loss)
 	}
 	g, err := m.driver.Acquire(open, &acquire.Request{
 		Name: m.name, Creator: wire.WithMark(m.creator, wire.NewMark()), Lease: m.ttl, Wait: wait,
 		Since: r.since, Silence: &m.silence, Patience: m.patience, BackOff: m.backOff,
-		Progress: m.setHolder, Follow: m.onWait != nil, Values: ctx, Log: m.log,
+		Progress: func(holder *api.Lock) { r.holderIs(holder); m.turn.holderIs(holder) },
+		Follow:   m.onWait != nil, Values: ctx, Log: m.log,
 	})
 	if err != nil {
-		m.turn.Release(1)
-		m.tasks.End(l)
+		m.turn.leave()
 		return nil, m.failed(err, wait)
 	}
 	m.silence.Heard()
-	return m.inside(l.start(g, ctx)), nil
+	s := newSession(ctx, m, l)
+	l.start(g, s)
+	return s, nil
 }
 
-// inside records that s is the tenure under way.
-func (m *Mutex) inside(s *Session) *Session {
-	lock := s.Info()
-	m.setHolder(&lock)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.session = s
-	return s
-}
-
-// takeTurn waits until no other goroutine of this process is inside.
-func (m *Mutex) takeTurn(ctx context.Context, r *report, wait bool) error {
-	if ctx.Err() == nil && m.turn.TryAcquire(1) {
-		return nil
+// notInside returns the error for a Lock that did not get the turn.
+func (m *Mutex) notInside(ctx context.Context, since time.Time) error {
+	locked := m.turn.locked(m.name)
+	if ctx.Err() == nil {
+		return locked // a TryLock
 	}
-	if !wait && ctx.Err() == nil {
-		return m.lockedHere()
+	f := acquire.GaveUp(ctx, since)
+	if locked.Holder == nil && locked.Lost == nil {
+		return m.errorf(f.Errs, "%s", f.Text)
 	}
-	r.begin()
-	r.holderIs(m.lockedHere().Holder)
-	err := m.turn.Acquire(ctx, 1)
-	if err == nil {
-		r.forget()
-		return nil
-	}
-	m.clearUp()
-	f := acquire.GaveUp(ctx, r.since)
-	if locked := m.lockedHere(); locked.Holder != nil || locked.Lost != nil {
-		return m.errorf(append(f.Errs, locked), "%s; %s", f.Text, locked.who())
-	}
-	return m.errorf(f.Errs, "%s", f.Text)
-}
-
-func (m *Mutex) leaveTurn() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.holder = nil
-	m.turn.Release(1)
-}
-
-// setHolder records which lock those who wait here wait for; nil: not known.
-func (m *Mutex) setHolder(lock *api.Lock) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if lock == nil {
-		return
-	}
-	m.holder = lock
-	for r := range m.waiting {
-		r.holderIs(lock)
-	}
+	return m.errorf(append(f.Errs, locked), "%s; %s", f.Text, locked.who())
 }
 
 // Unlock releases the lock. It works with a cancelled context: of held it takes
@@ -216,10 +178,12 @@ func (m *Mutex) Unlock(held context.Context) error {
 	}
 	m.session = nil
 	m.mu.Unlock()
-	if m.handoff && m.handOn(s) {
+	if m.handoff && m.turn.wanted() && s.lease.leave() {
+		s.finish(ErrUnlocked)
+		m.turn.handOver(s.lease)
 		return nil
 	}
-	defer m.leaveTurn()
+	defer m.turn.leave()
 	return s.lease.release(held)
 }
 
@@ -243,18 +207,9 @@ func (m *Mutex) Do(ctx context.Context, f func(context.Context) error) (err erro
 	return f(held)
 }
 
-// lost logs a loss and calls WithOnLost's function.
-func (m *Mutex) lost(loss *LostError) {
-	m.log.Warn("lock lost", "lock", m.name, "id", loss.ID, "reason", loss.Reason.String(), "error", loss.Err)
-	if m.onLost != nil {
-		go m.onLost(loss)
-	}
-}
-
-// unusable returns why no Lock of this mutex can succeed.
-func (m *Mutex) unusable() error {
-	if m.turn == nil {
-		return errors.New("the zero Mutex is of no use; make one with NewMutex")
-	}
-	return m.err
+// FromContext returns the session of this mutex that guards ctx, however many
+// other locks are nested inside it. The session may be over: its Err tells.
+func (m *Mutex) FromContext(ctx context.Context) (*Session, bool) {
+	s, ok := ctx.Value(m).(*Session)
+	return s, ok
 }

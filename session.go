@@ -2,19 +2,17 @@ package relukko
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
-	"gitlab.com/relukko/relukko-go/internal/acquire"
-	"gitlab.com/relukko/relukko-go/internal/clock"
 )
 
 // Session is one tenure of a lock, from Lock to Unlock or to the loss of the
 // lock. It ends exactly once, by one of the two.
 type Session struct {
 	lease *lease
+	owner owner
 
 	parent     context.Context
 	guarded    context.Context // what Lock returns: also ends with the parent
@@ -26,8 +24,13 @@ type Session struct {
 	err        error // why the contexts are done
 }
 
-func newSession(parent context.Context, l *lease) *Session {
-	s := &Session{lease: l, parent: parent}
+// owner is what a session belongs to: a mutex.
+type owner interface {
+	Unlock(held context.Context) error
+}
+
+func newSession(parent context.Context, o owner, l *lease) *Session {
+	s := &Session{lease: l, owner: o, parent: parent}
 	s.guarded, s.endGuarded = context.WithCancelCause(sessionContext{parent, s})
 	return s
 }
@@ -37,13 +40,6 @@ func newSession(parent context.Context, l *lease) *Session {
 // The session may be over: its Err tells.
 func FromContext(ctx context.Context) (*Session, bool) {
 	s, ok := ctx.Value(sessionKey{}).(*Session)
-	return s, ok
-}
-
-// FromContext returns the session of this mutex that guards ctx, however many
-// other locks are nested inside it. The session may be over: its Err tells.
-func (m *Mutex) FromContext(ctx context.Context) (*Session, bool) {
-	s, ok := ctx.Value(m).(*Session)
 	return s, ok
 }
 
@@ -57,19 +53,14 @@ type sessionContext struct {
 }
 
 func (c sessionContext) Value(key any) any {
-	switch key := key.(type) {
-	case sessionKey:
+	if key == (sessionKey{}) || key == any(c.s.owner) {
 		return c.s
-	case *Mutex:
-		if key == c.s.lease.m {
-			return c.s
-		}
 	}
 	return c.Context.Value(key)
 }
 
 // Name returns the name of the mutex that was locked.
-func (s *Session) Name() string { return s.lease.m.name }
+func (s *Session) Name() string { return s.lease.name }
 
 // Info returns the lock as the backend last acknowledged it. Its FencingToken
 // is 0 where the backend has none. In trust mode it is the made-up lock that
@@ -120,7 +111,7 @@ func (s *Session) Err() error {
 }
 
 // Unlock is [Mutex.Unlock] for this session.
-func (s *Session) Unlock() error { return s.lease.m.Unlock(s.guarded) }
+func (s *Session) Unlock() error { return s.owner.Unlock(s.guarded) }
 
 // finish ends the contexts, the guarded one last: once that is done, the other
 // one is done too.
@@ -134,161 +125,5 @@ func (s *Session) finish(cause error) {
 	s.endGuarded(cause)
 }
 
-// lease is a lock that this process holds, and the time for which it may count
-// on that. It can outlive a session, see [WithHandoff]. The counting and the
-// heartbeat are in heartbeat.go.
-type lease struct {
-	m     *Mutex
-	grant *acquire.Grant
-
-	mu       sync.Mutex
-	session  *Session  // nil while the lock is handed over
-	lock     api.Lock  // as last acknowledged
-	began    time.Time // when it was acquired
-	handoffs int       // since then
-	err      error     // nil while held
-	lastErr  error     // of the renewals since the last acknowledged one
-
-	length  time.Duration   // of the lease as last granted
-	acked   clock.Instant   // when it ends, by the last acknowledged request
-	sent    clock.Instant   // when that request was sent
-	unacked []clock.Instant // when the renewals were sent that may yet take effect
-	latest  time.Time       // when it ends, should the last of these have taken effect
-	limit   clock.Instant   // the contexts end here at the latest; zero: no such limit
-
-	expiry    *time.Timer     // ends the contexts, from the first heartbeat on
-	beat      *time.Timer     // starts the next renewal; nil in trust mode
-	ctx       context.Context // of the renewals, from the first heartbeat on
-	cancel    context.CancelFunc
-	unwatch   func()        // ends the watching for deletions and jumps of the clocks
-	open      int           // renewals that have not been answered
-	hinted    bool          // something may have happened to the lock since the last renewal was sent
-	hintedAt  time.Time     // when the backend was last asked because of a hint, or will be
-	orphaned  clock.Instant // when the parent was first seen to have ended
-	warnAfter time.Duration // since then
-}
-
-// start makes a session of a lock that was granted.
-func (l *lease) start(g *acquire.Grant, parent context.Context) *Session {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.grant, l.lock, l.began, l.session = g, g.Lock, time.Now(), newSession(parent, l)
-	if !l.m.client.Trusted() {
-		l.length, l.sent, l.acked = g.Length, g.Since, g.Since.Add(g.Length)
-		l.latest = l.acked.Time()
-		l.beat = time.AfterFunc(min(firstHeartbeat, l.m.ttl/3, max(l.left(), 0)/3), l.renew)
-	}
-	return l.session
-}
-
-// expire ends the lease if its time is over on either clock.
-func (l *lease) expire() {
-	l.mu.Lock()
-	if l.err != nil || l.beat == nil {
-		l.mu.Unlock()
-		return
-	}
-	if l.left() > 0 {
-		if l.expiry != nil {
-			l.arm()
-		}
-		l.mu.Unlock()
-		return
-	}
-	err := l.lastErr
-	if err == nil && l.open > 0 {
-		err = fmt.Errorf("no answer for %v", l.m.driver.Clock().Now().Sub(l.unacked[0]).Round(time.Millisecond))
-	}
-	l.mu.Unlock()
-	l.lose(LossUnreachable, err)
-}
-
-// lose ends a lease that is still held: first the contexts, then the rest.
-func (l *lease) lose(reason LossReason, err error) {
-	loss := l.loss(reason, err)
-	if l.finish(loss) == nil {
-		l.m.lost(loss)
-		l.m.tasks.End(l)
-	}
-}
-
-func (l *lease) loss(reason LossReason, err error) *LostError {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return &LostError{Name: l.m.name, ID: l.lock.ID, Reason: reason, Deadline: l.end().Time(), Err: err}
-}
-
-// stop ends the lease for Unlock. It returns the loss that has ended it before,
-// if there was one.
-func (l *lease) stop() error {
-	l.expire()
-	return l.finish(ErrUnlocked)
-}
-
-// finish makes cause the end of the lease, or returns what has ended it before.
-// In either case the contexts are done when it returns.
-func (l *lease) finish(cause error) (ended error) {
-	l.mu.Lock()
-	ended = l.err
-	s, unwatch := l.session, l.unwatch
-	if ended == nil {
-		l.err = cause
-		for _, timer := range []*time.Timer{l.beat, l.expiry} {
-			if timer != nil {
-				timer.Stop()
-			}
-		}
-		if l.cancel != nil {
-			l.cancel()
-		}
-	} else {
-		cause = ended
-	}
-	l.mu.Unlock()
-	if s != nil {
-		s.finish(cause)
-	}
-	if unwatch != nil {
-		unwatch()
-	}
-	return ended
-}
-
-func (l *lease) info() api.Lock {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lock
-}
-
-func (l *lease) state() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.err
-}
-
-// latestEnd returns when the lease has ended for sure, whatever became of the
-// renewals that were not acknowledged.
-func (l *lease) latestEnd() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.latest
-}
-
-// Describe and Abandon are for Client.Shutdown.
-func (l *lease) Describe() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.grant == nil:
-		return fmt.Sprintf("lock %q: a Lock that waits", l.m.name)
-	case l.err != nil:
-		return fmt.Sprintf("lock %q (%s): its release", l.m.name, l.lock.ID)
-	}
-	return fmt.Sprintf("lock %q (%s): held", l.m.name, l.lock.ID)
-}
-
-func (l *lease) Abandon() {
-	if l.info().ID != "" {
-		l.lose(LossUnreachable, api.ErrClosed)
-	}
-}
+// parentEnded reports whether the context that Lock was called with is done.
+func (s *Session) parentEnded() bool { return s.parent.Err() != nil }

@@ -1,7 +1,6 @@
 package relukko
 
 import (
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -76,6 +75,7 @@ func (r *report) holderIs(lock *api.Lock) {
 	if lock == nil {
 		return
 	}
+	r.begin()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.holder = copied(lock)
@@ -148,37 +148,4 @@ func idOf(lock *api.Lock) string {
 		return ""
 	}
 	return lock.ID
-}
-
-// beginReport makes the report of a Lock that may have to wait.
-func (m *Mutex) beginReport(log *slog.Logger) *report {
-	r := &report{name: m.name, since: time.Now(), tell: m.onWait, log: log}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.waiting[r] = struct{}{}
-	if m.onWait != nil {
-		r.begin()
-	}
-	return r
-}
-
-func (m *Mutex) endReport(r *report) {
-	r.end()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.waiting, r)
-}
-
-// lockedHere returns the error for a lock that is held, or waited for, by
-// another goroutine of this process.
-func (m *Mutex) lockedHere() *LockedError {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	e := &LockedError{Name: m.name, Holder: copied(m.holder)}
-	if m.session != nil {
-		if lost, ok := errors.AsType[*LostError](m.session.lease.state()); ok {
-			e.Holder, e.Lost = nil, lost
-		}
-	}
-	return e
 }

@@ -11,84 +11,23 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/clock"
-	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 const (
 	foreignTime   = 10 * time.Second // what something on the way refuses for as long is final
 	maxRetryAfter = 5 * time.Minute
-	answerTime    = time.Second          // for a lock that was granted to be answered
-	wholeLease    = 365 * 24 * time.Hour // of a longer one no more is counted
+	answerTime    = time.Second // for a lock that was granted to be answered
 )
 
 // call is one Acquire under way.
 type call struct {
-	*parts
-	r   *acquire.Request
-	ctx context.Context
-	member
+	waiter
 
-	queue       *queue // once it waits
-	leaveEvents func()
-	first       bool          // in the queue
-	version     int           // of what the queue knew when the last create was sent
-	woken       bool          // by the release of this lock
-	poll        time.Duration // before jitter
-	holder      holder
-
-	running    *running // a create that goes on though the caller has given up
-	unanswered int      // creates that will never be answered
-
-	held      bool      // the last answer was that somebody holds the name
-	lastErr   error     // the last failure since then
-	heard     time.Time // when the backend last said who holds the name, or the call began
+	running   *running  // a create that goes on though the caller has given up
+	lastErr   error     // the last failure since the backend said who holds the name
 	foreign   time.Time // since when something on the way refuses
 	queueFull time.Time // when the backend last had no place in its queue
 	retry     backoff.BackOff
-}
-
-// running is a create under way.
-type running struct {
-	done   chan created
-	cancel context.CancelFunc
-}
-
-// created is the outcome of one create.
-type created struct {
-	lock api.Lock
-	err  error
-	sent clock.Instant
-	wait time.Duration // that it was allowed to queue on the server
-
-	brokenOff bool
-}
-
-// kind says what an outcome means for the call.
-type kind int
-
-const (
-	granted kind = iota
-	held         // by another lock
-	failed       // the same request may succeed later
-	stale        // it was broken off, since the name is held by the call's own lock
-	final        // it will not
-)
-
-// kind classifies an outcome. An answer without the backend's own body comes
-// from something on the way: that is an outage, unless it makes no sense at all.
-func (r *created) kind() kind {
-	var e *api.Error
-	switch {
-	case r.err == nil:
-		return granted
-	case r.brokenOff:
-		return stale
-	case errors.Is(r.err, api.ErrHeld):
-		return held
-	case errors.As(r.err, &e) && !e.Own && e.Status >= 300, api.Transient(r.err):
-		return failed
-	}
-	return final
 }
 
 // run asks the backend until it has granted the lock.
@@ -109,27 +48,32 @@ func (c *call) run() (*acquire.Grant, error) {
 		if !ok {
 			return nil, c.gaveUp()
 		}
-		var g *acquire.Grant
-		next, err := false, error(nil)
-		switch r.kind() {
-		case granted:
-			g, next, err = c.take(r)
-		case held:
-			g, next, err = c.isHeld(r)
-		case failed:
-			next, err = c.backOff(r)
-		case stale:
-			c.lastErr, next = r.err, true // so that the next one does not queue
-		case final:
-			return nil, c.failure([]error{r.err}, "not acquired from %s: %v", c.client.BaseURL(), r.err)
-		}
-		switch {
-		case g != nil || err != nil:
+		g, next, err := c.handle(r)
+		if g != nil || err != nil {
 			return g, err
-		case !next:
+		}
+		if !next {
 			return nil, c.gaveUp()
 		}
 	}
+}
+
+// handle handles the outcome of a create. Without a grant and an error, next
+// reports whether the next create is due; false: the call's context has ended.
+func (c *call) handle(r created) (g *acquire.Grant, next bool, err error) {
+	switch r.kind() {
+	case granted:
+		return c.take(r)
+	case held:
+		return c.isHeld(r)
+	case failed:
+		next, err = c.backOff(r)
+		return nil, next, err
+	case stale:
+		c.lastErr = r.err // so that the next one does not queue
+		return nil, true, nil
+	}
+	return nil, false, c.failure([]error{r.err}, "not acquired from %s: %v", c.client.BaseURL(), r.err)
 }
 
 // isHeld handles that the name is held, and returns when the next create is due.
@@ -148,7 +92,7 @@ func (c *call) isHeld(r created) (g *acquire.Grant, next bool, err error) {
 			Text: "held by another lock", Errs: []error{api.ErrHeld}, Held: true, Holder: c.holder.known(),
 		}
 	}
-	return nil, c.await(r), nil
+	return nil, c.await(r, c.maxWait()), nil
 }
 
 // maxWait is how long the next create may queue on the server. After a failure
@@ -356,10 +300,4 @@ func (c *call) gaveUp() error {
 
 func (c *call) failure(errs []error, format string, args ...any) error {
 	return &acquire.Failure{Text: fmt.Sprintf(format, args...), Errs: errs}
-}
-
-// bears reports whether a lock was made by a create with this mark.
-func bears(lock *api.Lock, mark string) bool {
-	_, m, ok := wire.CutMark(lock.Creator)
-	return ok && m == mark
 }

@@ -42,7 +42,7 @@ func (d *Driver) Clock() *clock.Clock { return d.clock }
 // Acquire implements [acquire.Driver].
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
-	c := &call{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}
+	c := &call{waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}}
 	c.holder = holder{mark: mark, report: r.Progress, ask: c.ask, mine: make(chan struct{}, 1)}
 	c.progress = c.holder.is
 	g, err := c.run()

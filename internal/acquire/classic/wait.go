@@ -3,59 +3,84 @@ package classic
 import (
 	"context"
 	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
 // silenceInQueue is how long a call stands in its queue while the backend says
 // nothing, where its policy sets no limit.
 const silenceInQueue = time.Minute
 
+// waiter is a call as one that waits for its name.
+type waiter struct {
+	*parts
+	r   *acquire.Request
+	ctx context.Context
+	member
+
+	queue       *queue // once it waits
+	leaveEvents func()
+	first       bool          // in the queue
+	version     int           // of what the queue knew when the last create was sent
+	woken       bool          // by the release of this lock
+	poll        time.Duration // before jitter
+	holder      holder
+
+	unanswered int       // creates that will never be answered
+	held       bool      // the last answer was that somebody holds the name
+	heard      time.Time // when the backend last said who holds it, or the call began
+}
+
 // await returns when the next create is due after r found the name held, or
-// false when the call's context has ended.
-func (c *call) await(r created) bool {
-	c.holder.askOnce(askAfter - time.Since(c.r.Since))
-	onServer := c.maxWait() > 0 && (r.wait == 0 || c.clock.Now().Sub(r.sent) > min(r.wait, time.Second)/2)
-	fresh := (!onServer || c.r.Follow) && c.join()
+// false when the call's context has ended. The next create may queue on the
+// server for maxWait.
+func (w *waiter) await(r created, maxWait time.Duration) bool {
+	w.holder.askOnce(askAfter - time.Since(w.r.Since))
+	onServer := maxWait > 0 && !r.queuedForLess(w.clock.Now())
+	fresh := (!onServer || w.r.Follow) && w.join()
 	if onServer {
 		return true // to queue there
 	}
-	c.poll = longerPoll(c.poll)
-	if !c.first && !c.stand() {
-		return c.ctx.Err() == nil
+	w.poll = longerPoll(w.poll)
+	if !w.first && !w.stand() {
+		return w.ctx.Err() == nil
 	}
-	unseen := r.sent.IsZero() && !c.queue.isHeld()
-	if fresh && c.events.pushed() || unseen || r.wait == 0 && c.maxWait() > 0 {
+	if fresh && w.events.pushed() || r.wait == 0 && maxWait > 0 {
 		return true // it may have come free before anybody listened, or the server can queue by now
 	}
-	if c.r.Follow && !c.events.pushed() {
-		c.queue.unknown() // nobody says when the holder changes
+	if r.sent.IsZero() && !w.queue.isHeld() {
+		return true // the call has not asked before, and nobody knows
 	}
-	if c.queue.holderID() == "" {
-		c.holder.askIn(askAfter) // so that others' releases are known for what they are
-	}
-	return c.pace()
+	return w.pace()
 }
 
 // pace returns when the pacer has the next create due, or false when the call's
 // context has ended.
-func (c *call) pace() bool {
-	p := &c.queue.pace
-	p.begin(time.Now(), c.poll, c.events.pushed())
+func (w *waiter) pace() bool {
+	if w.r.Follow && !w.events.pushed() {
+		w.queue.unknown() // nobody says when the holder changes
+	}
+	if w.queue.holderID() == "" {
+		w.holder.askIn(askAfter) // so that others' releases are known for what they are
+	}
+	p := &w.queue.pace
+	p.begin(time.Now(), w.poll, w.events.pushed())
 	timer := time.NewTimer(time.Until(p.due()))
 	defer timer.Stop()
 	for {
 		select {
-		case <-c.ctx.Done():
+		case <-w.ctx.Done():
 			return false
 		case <-timer.C:
 			return true
-		case <-c.holder.mine:
+		case <-w.holder.mine:
 			return true
-		case <-c.queue.signal:
+		case <-w.queue.signal:
 		}
-		h, missed := c.queue.take()
+		h, missed := w.queue.take()
 		now := time.Now()
-		p.hear(h, now, c.events.pushed(), c.queues.yield(c.queue.name, missed))
-		c.woken = c.woken || h == hintReleased
+		p.hear(h, now, w.events.pushed(), w.queues.yield(w.queue.name, missed))
+		w.woken = w.woken || h == hintReleased
 		due := p.due()
 		if !due.After(now) {
 			return true
@@ -67,21 +92,21 @@ func (c *call) pace() bool {
 // letOthers has a new call stand in the queue with those that wait already, and
 // leaves a name that other processes want to them for a moment: nothing else
 // keeps them from starving. It returns false when the call's context has ended.
-func (c *call) letOthers() bool {
-	if c.queues.waiting(c.r.Name) {
-		return c.await(created{})
+func (w *waiter) letOthers() bool {
+	if w.queues.waiting(w.r.Name) {
+		return w.await(created{}, 0)
 	}
-	return sleep(c.ctx, c.queues.yield(c.r.Name, 0))
+	return sleep(w.ctx, w.queues.yield(w.r.Name, 0))
 }
 
 // join enters the call into its queue, and reports whether nobody listened for
 // the name before.
-func (c *call) join() (fresh bool) {
-	if c.queue != nil {
+func (w *waiter) join() (fresh bool) {
+	if w.queue != nil {
 		return false
 	}
-	c.queue, fresh = c.queues.join(c.r.Name, &c.member)
-	c.leaveEvents = c.events.wait()
+	w.queue, fresh = w.queues.join(w.r.Name, &w.member)
+	w.leaveEvents = w.events.wait()
 	return fresh
 }
 
@@ -90,34 +115,34 @@ func (c *call) join() (fresh bool) {
 // the same: a create without an answer may have made the very lock that the
 // others wait for, or the first one learns nothing and may have more patience
 // with the backend than this call has.
-func (c *call) stand() bool {
-	if !c.queue.turn.TryAcquire(1) {
-		c.held = true
-		ctx, end := c.whileHeard()
+func (w *waiter) stand() bool {
+	if !w.queue.turn.TryAcquire(1) {
+		w.held = true
+		ctx, end := w.whileHeard()
 		defer end()
-		c.holder.onOwn(end)
-		defer c.holder.onOwn(nil)
-		if c.unanswered > 0 {
-			defer time.AfterFunc(c.poll-c.queue.pace.random(c.poll/2), end).Stop()
+		w.holder.onOwn(end)
+		defer w.holder.onOwn(nil)
+		if w.unanswered > 0 {
+			defer time.AfterFunc(w.poll-w.queue.pace.random(w.poll/2), end).Stop()
 		}
-		err := c.queue.turn.Acquire(ctx, 1)
-		if heard := c.queue.lastHeard(); heard.After(c.heard) {
-			c.heard = heard
+		err := w.queue.turn.Acquire(ctx, 1)
+		if heard := w.queue.lastHeard(); heard.After(w.heard) {
+			w.heard = heard
 		}
 		if err != nil {
 			return false
 		}
 	}
-	c.first = true
+	w.first = true
 	return true
 }
 
 // whileHeard returns a context derived from the call's that also ends when the
 // backend has told nobody in the queue for too long who holds the lock. end ends
 // it in any case.
-func (c *call) whileHeard() (ctx context.Context, end func()) {
-	ctx, cancel := context.WithCancel(c.ctx)
-	q, heard, patience := c.queue, c.heard, c.r.Patience
+func (w *waiter) whileHeard() (ctx context.Context, end func()) {
+	ctx, cancel := context.WithCancel(w.ctx)
+	q, heard, patience := w.queue, w.heard, w.r.Patience
 	if patience == 0 {
 		patience = silenceInQueue
 	}
@@ -141,35 +166,35 @@ func (c *call) whileHeard() (ctx context.Context, end func()) {
 }
 
 // stepBack lets the next call in the queue be the first.
-func (c *call) stepBack() {
-	if c.first {
-		c.first = false
-		c.queue.stepBack()
+func (w *waiter) stepBack() {
+	if w.first {
+		w.first = false
+		w.queue.stepBack()
 	}
 }
 
 // leave ends the wait. The next call in the queue is the first one then.
-func (c *call) leave(granted bool) {
-	if c.queue == nil {
+func (w *waiter) leave(granted bool) {
+	if w.queue == nil {
 		return
 	}
-	if c.first && granted {
-		c.queue.got(c.version)
-		c.queue.turn.Release(1)
+	if w.first && granted {
+		w.queue.got(w.version)
+		w.queue.turn.Release(1)
 	} else {
-		c.stepBack()
+		w.stepBack()
 	}
-	c.queues.leave(c.queue, &c.member)
-	c.leaveEvents()
+	w.queues.leave(w.queue, &w.member)
+	w.leaveEvents()
 }
 
 // ask asks the backend who holds the lock, unless that is known.
-func (c *call) ask() {
-	if q := c.queues.named(c.r.Name); c.holder.known() != nil && (q == nil || q.holderID() != "") {
+func (w *waiter) ask() {
+	if q := w.queues.named(w.r.Name); w.holder.known() != nil && (q == nil || q.holderID() != "") {
 		return
 	}
-	c.lists.next(func() func(*listing, error) {
-		q := c.queues.named(c.r.Name)
+	w.lists.next(func() func(*listing, error) {
+		q := w.queues.named(w.r.Name)
 		version := 0
 		if q != nil {
 			version = q.asking()
@@ -178,11 +203,11 @@ func (c *call) ask() {
 			if err != nil {
 				return
 			}
-			lock := list.holder(c.r.Name)
-			c.holder.is(lock)
-			if q != nil && (lock == nil || !bears(lock, c.mark)) {
+			lock := list.holder(w.r.Name)
+			w.holder.is(lock)
+			if q != nil && (lock == nil || !bears(lock, w.mark)) {
 				q.found(lock, version)
-				c.queues.tell(q, lock)
+				w.queues.tell(q, lock)
 			}
 		}
 	})
