@@ -157,8 +157,8 @@ func TestAHandOverToNobody(t *testing.T) {
 	}
 }
 
-// TestAHandOverOfUnknownOutcome: the delete reports an unknown outcome; the waiter gets its lock as soon as
-// it is, and nobody else has it.
+// TestAHandOverOfUnknownOutcome: the delete reports an unknown outcome; the waiter gets its lock as
+// soon as it is, and nobody else has it.
 func TestAHandOverOfUnknownOutcome(t *testing.T) {
 	for _, cameAbout := range []bool{false, true} {
 		for name, then := range map[string]func(

@@ -35,8 +35,8 @@ func (d *doubtful) Create(ctx context.Context, in store.NewLock) (store.Lock, er
 	return store.Lock{}, err
 }
 
-// TestACreateOfUnknownOutcomeLeavesNothing: a client that was told 503 and tries again does not find a lock
-// of its own in the way. A lock with a mark is its caller's to find.
+// TestACreateOfUnknownOutcomeLeavesNothing: a client that was told 503 and tries again does not
+// find a lock of its own in the way. A lock with a mark is its caller's to find.
 func TestACreateOfUnknownOutcomeLeavesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		after   time.Duration
@@ -128,8 +128,9 @@ func (a *adrift) HandOver(ctx context.Context, id string, next store.NewLock) (
 	return store.Handover{}, err
 }
 
-// TestAWaiterOfUnknownOutcomeLeavesNothing: its wait is over before it is known whether it was granted the
-// lock. One with a mark is told that it is not known, and may take what it finds for its own.
+// TestAWaiterOfUnknownOutcomeLeavesNothing: its wait is over before it is known whether it was
+// granted the lock. One with a mark is told that it is not known, and may take what it finds for
+// its own.
 func TestAWaiterOfUnknownOutcomeLeavesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		after   time.Duration
