@@ -26,8 +26,8 @@
 //     deleted.
 //   - GET /v1/locks/?lock_name=NAME returns only that lock, in an array. With waiters=1, locks in
 //     responses to GET have the number of creates that wait for the name.
-//   - Each lock has a fencing token, greater than that of every earlier lock of its name, also after
-//     a restored backup or a move to another store.
+//   - Each lock has a fencing token, greater than those of all earlier locks of its name, even
+//     after a backup was restored or the locks moved to another store.
 //
 // # Order
 //
