@@ -32,7 +32,7 @@ type options struct {
 
 // WithTTL sets the lease that each heartbeat requests. The default is 1 min. After a crash the name
 // stays taken for the TTL and the backend's grace. An outage shorter than half the TTL loses
-// nothing. The TTL must be whole seconds and at least 1 s, or each Lock fails.
+// nothing. The TTL must be whole seconds, from 1 s to 365 days, or each Lock fails.
 func WithTTL(d time.Duration) Option { return func(o *options) { o.ttl = d } }
 
 // WithCreator sets the name of the holder that others see. The default, also for "", is
@@ -103,13 +103,17 @@ func (o *options) check(name string) error {
 	if err := checkText("creator", o.creator); err != nil {
 		return err
 	}
-	if o.ttl < time.Second || o.ttl%time.Second != 0 {
-		return fmt.Errorf("the TTL must be whole seconds and at least 1 s, not %v", o.ttl)
+	if o.ttl < time.Second || o.ttl > maxTTL || o.ttl%time.Second != 0 {
+		return fmt.Errorf("the TTL must be whole seconds from 1 s to 365 days, not %v", o.ttl)
 	}
 	return nil
 }
 
-const maxText = 255 // bytes; the limit of our own backend
+// Limits of our own backend.
+const (
+	maxTTL  = 365 * 24 * time.Hour
+	maxText = 255 // bytes
+)
 
 func checkText(what, s string) error {
 	switch {
