@@ -467,12 +467,12 @@ func TestWithBackOff(t *testing.T) {
 func TestWithOnWaitReportsTheHolder(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
 		var mu sync.Mutex
-		var told []string
+		var calls []string
 		onWait := relukko.WithOnWait(func(w relukko.Waiting) {
 			holder := w.Holder
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, holder.Creator[:7])
+			calls = append(calls, holder.Creator[:7])
 		})
 		first := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-1"))
 		second := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-2"))
@@ -489,11 +489,11 @@ func TestWithOnWaitReportsTheHolder(t *testing.T) {
 		acquired := lockAsync(t, third)
 		time.Sleep(249 * time.Millisecond)
 		mu.Lock()
-		require.Empty(t, told)
+		require.Empty(t, calls)
 		mu.Unlock()
 		time.Sleep(10 * time.Millisecond)
 		mu.Lock()
-		require.Equal(t, []string{"bench-1"}, told)
+		require.Equal(t, []string{"bench-1"}, calls)
 		mu.Unlock()
 		start := time.Now()
 		require.NoError(t, first.Unlock(held))
@@ -501,35 +501,41 @@ func TestWithOnWaitReportsTheHolder(t *testing.T) {
 		<-acquired
 		wg.Wait()
 		if at.Sub(start) > 50*time.Second { // the second one was first
-			require.Equal(t, []string{"bench-1", "bench-2"}, told)
+			require.Equal(t, []string{"bench-1", "bench-2"}, calls)
 		} else {
-			require.Equal(t, []string{"bench-1"}, told)
+			require.Equal(t, []string{"bench-1"}, calls)
 		}
 	})
-	bubble(t, "in the same process", func(t *testing.T, s *relukkotest.Server) {
-		told := make(chan string, 10)
+}
+
+func TestWithOnWaitInTheSameProcess(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		calls := make(chan string, 10)
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-1"),
-			relukko.WithOnWait(func(w relukko.Waiting) { told <- w.Holder.ID }))
+			relukko.WithOnWait(func(w relukko.Waiting) { calls <- w.Holder.ID }))
 		held := lock(t, m)
 		acquired := lockAsync(t, m)
 		time.Sleep(time.Second)
-		require.Equal(t, session(t, held).Info().ID, <-told)
+		require.Equal(t, session(t, held).Info().ID, <-calls)
 		require.NoError(t, m.Unlock(held))
 		<-acquired
 		<-acquired
-		require.Empty(t, told)
+		require.Empty(t, calls)
 	})
-	bubble(t, "unknown", func(t *testing.T, s *relukkotest.Server) {
-		told := make(chan *api.Lock, 10)
+}
+
+func TestWithOnWaitWhenTheHolderIsUnknown(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		calls := make(chan *api.Lock, 10)
 		s.FailNext(-1, 503)
 		m := relukko.NewMutex(s.Client(), "arm",
-			relukko.WithOnWait(func(w relukko.Waiting) { told <- w.Holder }))
+			relukko.WithOnWait(func(w relukko.Waiting) { calls <- w.Holder }))
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		_, err := m.Lock(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Len(t, told, 1)
-		require.Nil(t, <-told)
+		require.Len(t, calls, 1)
+		require.Nil(t, <-calls)
 	})
 }
 

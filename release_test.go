@@ -15,58 +15,61 @@ import (
 
 var release = relukkotest.On("DELETE", "/v1/locks/{id}")
 
+// unlocks are the outcomes of an Unlock after a fault.
+var unlocks = []struct {
+	name   string
+	fault  func(*relukkotest.Server)
+	want   error
+	lost   relukko.LossReason
+	left   bool          // the lock still exists when Unlock returns
+	atMost time.Duration // that Unlock takes
+}{
+	{name: "released"},
+	{name: "released, and the reply lost", fault: func(s *relukkotest.Server) {
+		s.CutNext(1, release)
+	}, atMost: time.Second},
+	{name: "released after a 503", fault: func(s *relukkotest.Server) {
+		s.FailNext(1, 503)
+	}, atMost: time.Second},
+	{name: "released after five 503", fault: func(s *relukkotest.Server) {
+		s.FailNext(5, 503)
+	}, atMost: 10 * time.Second},
+	{name: "released after a 429", fault: func(s *relukkotest.Server) {
+		s.FailNext(1, 429, "Retry-After", "3")
+	}, atMost: 4 * time.Second},
+	{name: "released after a 404 of a proxy", fault: func(s *relukkotest.Server) {
+		s.AnswerNext(2, release, relukkotest.Answer{Status: 404, Body: "no such backend"})
+	}, atMost: time.Second},
+	{name: "lost", fault: func(s *relukkotest.Server) {
+		s.Delete("arm")
+	}, want: relukko.ErrLockLost, lost: relukko.LossDeleted},
+	{
+		name: "dark", fault: (*relukkotest.Server).GoDark,
+		want: relukko.ErrNotReleased, left: true, atMost: 10 * time.Second,
+	},
+	{name: "unavailable", fault: func(s *relukkotest.Server) {
+		s.FailNext(-1, 503)
+	}, want: relukko.ErrNotReleased, left: true, atMost: 10 * time.Second},
+	{
+		name: "stopped", fault: (*relukkotest.Server).Stop,
+		want: relukko.ErrNotReleased, left: true, atMost: 10 * time.Second,
+	},
+	// Two attempts have no response within the 10 s.
+	{name: "released, and all replies held", fault: func(s *relukkotest.Server) {
+		s.HoldReplies(release)
+	}, want: relukko.ErrNotReleased, atMost: 10 * time.Second},
+	{name: "refused", fault: func(s *relukkotest.Server) {
+		s.FailNext(-1, http.StatusForbidden)
+	}, want: relukko.ErrNotReleased, left: true},
+}
+
 func TestUnlockTellsTheTruth(t *testing.T) {
-	for _, row := range []struct {
-		name   string
-		fault  func(*relukkotest.Server)
-		want   error
-		lost   relukko.LossReason
-		left   bool          // the lock still exists when Unlock returns
-		atMost time.Duration // that Unlock takes
-	}{
-		{name: "released"},
-		{name: "released, and the reply lost", fault: func(s *relukkotest.Server) {
-			s.CutNext(1, release)
-		}, atMost: time.Second},
-		{name: "released after a 503", fault: func(s *relukkotest.Server) {
-			s.FailNext(1, 503)
-		}, atMost: time.Second},
-		{name: "released after five 503", fault: func(s *relukkotest.Server) {
-			s.FailNext(5, 503)
-		}, atMost: 10 * time.Second},
-		{name: "released after a 429", fault: func(s *relukkotest.Server) {
-			s.FailNext(1, 429, "Retry-After", "3")
-		}, atMost: 4 * time.Second},
-		{name: "released after a 404 of a proxy", fault: func(s *relukkotest.Server) {
-			s.AnswerNext(2, release, relukkotest.Answer{Status: 404, Body: "no such backend"})
-		}, atMost: time.Second},
-		{name: "lost", fault: func(s *relukkotest.Server) {
-			s.Delete("arm")
-		}, want: relukko.ErrLockLost, lost: relukko.LossDeleted},
-		{
-			name: "dark", fault: (*relukkotest.Server).GoDark,
-			want: relukko.ErrNotReleased, left: true, atMost: 10 * time.Second,
-		},
-		{name: "unavailable", fault: func(s *relukkotest.Server) {
-			s.FailNext(-1, 503)
-		}, want: relukko.ErrNotReleased, left: true, atMost: 10 * time.Second},
-		{
-			name: "stopped", fault: (*relukkotest.Server).Stop,
-			want: relukko.ErrNotReleased, left: true, atMost: 10 * time.Second,
-		},
-		// Two attempts have no response within the 10 s.
-		{name: "released, and all replies held", fault: func(s *relukkotest.Server) {
-			s.HoldReplies(release)
-		}, want: relukko.ErrNotReleased, atMost: 10 * time.Second},
-		{name: "refused", fault: func(s *relukkotest.Server) {
-			s.FailNext(-1, http.StatusForbidden)
-		}, want: relukko.ErrNotReleased, left: true},
-	} {
+	for _, row := range unlocks {
 		bubble(t, row.name, func(t *testing.T, s *relukkotest.Server) {
 			s.RefuseWebSockets(true) // Unlock itself discovers the deletion
-			told := make(chan error, 2)
+			losses := make(chan error, 2)
 			m := relukko.NewMutex(s.Client(), "arm",
-				relukko.WithOnLost(func(err *relukko.LostError) { told <- err }))
+				relukko.WithOnLost(func(err *relukko.LostError) { losses <- err }))
 			ctx, cancel := context.WithCancel(t.Context())
 			held, err := m.Lock(ctx)
 			require.NoError(t, err)
@@ -87,7 +90,7 @@ func TestUnlockTellsTheTruth(t *testing.T) {
 			if row.lost != 0 {
 				require.ErrorAs(t, err, &lost)
 				require.Equal(t, row.lost, lost.Reason)
-				require.Equal(t, err, <-told)
+				require.Equal(t, err, <-losses)
 			}
 			require.Equal(t, row.left, len(s.Locks()) == 1)
 			require.ErrorIs(t, m.Unlock(held), relukko.ErrNotLocked, "a second time")
@@ -98,7 +101,7 @@ func TestUnlockTellsTheTruth(t *testing.T) {
 				require.Empty(t, s.Locks())
 			}
 			synctest.Wait()
-			require.Empty(t, told)
+			require.Empty(t, losses)
 			if row.name != "refused" {
 				again := lock(t, m)
 				require.NoError(t, m.Unlock(again))
