@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -260,11 +261,11 @@ func (c *call) backOff(r created) (bool, error) {
 	return sleep(c.ctx, pause), nil
 }
 
-// foreignRefusal returns an error when something on the way has refused for as
-// long as a restart of the backend behind it explains: a login page, a gateway
-// that wants another key, a wrong path.
+// foreignRefusal returns an error when something on the way has refused for
+// longer than a restart of the backend explains: a login page,
+// a gateway that wants another key, a wrong path. e is nil without an answer.
 func (c *call) foreignRefusal(e *api.Error) error {
-	if e == nil || e.Own || e.Status < 300 || e.Status >= 500 || api.Transient(e) || e.Status == 408 || e.Status == 421 || e.Status == 425 {
+	if e == nil || e.Own || !wantsOtherRequest(e.Status) {
 		c.foreign = time.Time{}
 		return nil
 	}
@@ -274,7 +275,19 @@ func (c *call) foreignRefusal(e *api.Error) error {
 	if time.Since(c.foreign) < foreignTime {
 		return nil
 	}
-	return c.failure([]error{e}, "not acquired: something on the way to %s refuses: %v", c.client.BaseURL(), e)
+	return c.failure([]error{e}, "not acquired: something on the way to %s refuses: %v",
+		c.client.BaseURL(), e)
+}
+
+// wantsOtherRequest reports whether something on the way that answers with this status
+// wants another request: it is no sign of overload or of a backend that is away.
+func wantsOtherRequest(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
+		http.StatusMethodNotAllowed:
+		return true
+	}
+	return status/100 == 3
 }
 
 // silent returns the error for a backend that says nothing useful, and err last.
