@@ -113,6 +113,13 @@ var (
 	errTest = errors.New("no connection")
 )
 
-// none and most are what chance may be for a pacer.
-func none(time.Duration) time.Duration   { return 0 }
-func most(d time.Duration) time.Duration { return max(d-1, 0) }
+// most and none are what chance may be for a pacer. Like rand.N they panic
+// where there is nothing to choose from.
+func most(d time.Duration) time.Duration {
+	if d <= 0 {
+		panic("nothing to choose from")
+	}
+	return d - 1
+}
+
+func none(d time.Duration) time.Duration { return min(0, most(d)) }
