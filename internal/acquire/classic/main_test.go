@@ -9,8 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -74,21 +74,21 @@ func backend(t *testing.T, respond func(*http.Request) answer) *Driver {
 			fmt.Fprintf(conn, "Content-Length: %d\r\n\r\n%s", len(a.body), a.body)
 		}
 	}
-	var served sync.WaitGroup
 	dial := func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
-		served.Go(func() { serve(theirs) })
+		go serve(theirs)
 		return ours, nil
 	}
+	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
 	client, err := api.New("http://backend:3000", "s3cr3t", api.WithoutWatch(),
-		api.WithHTTPClient(&http.Client{Transport: &http.Transport{DialContext: dial}}))
+		api.WithHTTPClient(&http.Client{Transport: transport}))
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		require.NoError(t, client.Shutdown(context.Background()))
-		served.Wait()
-	})
+	t.Cleanup(func() { require.NoError(t, client.Shutdown(context.Background())) })
 	return New(client)
 }
+
+// nothing breaks the connection.
+func nothing(*http.Request) answer { return answer{} }
 
 func bodiless(status int) bool { return status < 200 || status == 204 || status == 304 }
 
@@ -123,3 +123,9 @@ func most(d time.Duration) time.Duration {
 }
 
 func none(d time.Duration) time.Duration { return min(0, most(d)) }
+
+// pass lets time pass in a bubble, and all that is due by then be done.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
