@@ -74,6 +74,7 @@ func scripted(t *testing.T, s *script, f func(t *testing.T, d *Driver)) {
 	synctest.Test(t, func(t *testing.T) {
 		s.began = time.Now()
 		f(t, backend(t, s.respond))
+		pass(time.Minute) // for what goes on in the background, and for slow answers
 	})
 }
 
@@ -130,8 +131,7 @@ func heldBy(n int, mark string) func() answer {
 	}
 }
 
-// bare is a backend's answer to a create, 201 or a conflict, that offers to call
-// creates off.
+// offering is an answer to a create that offers to call creates off.
 func offering(f func() answer) func() answer {
 	return func() answer {
 		a := f()
@@ -163,10 +163,6 @@ func TestLockThatComesWhenItsLeaseIsOver(t *testing.T) {
 		},
 		release: now(lock(200, 1, mark, time.Second)),
 	}
-	// The first step writes the lock when it answers, so move its creation back.
-	s.create[0].answer = func() answer {
-		return answer{status: 201, body: lockJSON(1, testName, mark, 4*time.Second)}
-	}
 	scripted(t, s, func(t *testing.T, d *Driver) {
 		g, err := d.Acquire(t.Context(), request())
 		require.NoError(t, err)
@@ -177,7 +173,6 @@ func TestLockThatComesWhenItsLeaseIsOver(t *testing.T) {
 		s.list = now(list())
 		s.mu.Unlock()
 		d.Drop(g)
-		pass(time.Minute)
 	})
 }
 
@@ -202,7 +197,6 @@ func TestLockIsFoundByItsMark(t *testing.T) {
 				s.list = now(list())
 				s.mu.Unlock()
 				d.Drop(g)
-				pass(time.Minute)
 			})
 		})
 	}
@@ -218,7 +212,6 @@ func TestLockThatWasFoundByItsMarkIsGone(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, testID(2), g.Lock.ID)
 		d.Drop(g)
-		pass(time.Minute)
 	})
 }
 
@@ -257,7 +250,6 @@ func TestForeignRefusalThatPasses(t *testing.T) {
 			g, err := d.Acquire(t.Context(), request())
 			require.NoError(t, err)
 			d.Drop(g)
-			pass(time.Minute)
 		})
 	}
 }
@@ -289,7 +281,6 @@ func TestErrorOfACallWhoseContextEnds(t *testing.T) {
 				if tt.held {
 					require.Equal(t, testID(1), f.Holder.ID)
 				}
-				pass(time.Minute)
 			})
 		})
 	}

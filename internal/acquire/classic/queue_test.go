@@ -21,6 +21,7 @@ func queuing(ctx context.Context, qs *queues) *waiter {
 	w := &waiter{
 		parts: &parts{queues: qs, events: events}, r: request(), ctx: ctx,
 		member: member{mark: mark, progress: func(*api.Lock) {}}, heard: time.Now(),
+		holder: holder{mark: mark, report: func(*api.Lock) {}, ask: func() {}, mine: make(chan struct{}, 1)},
 	}
 	w.join()
 	return w
