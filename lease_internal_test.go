@@ -235,7 +235,8 @@ func TestLeaseIsAsLongAsTheBackendSays(t *testing.T) {
 			l.reply(l.sent(), renewalAnswer{length: length})
 			loss, _ := errors.AsType[*LostError](l.state())
 			require.NotNil(t, loss)
-			require.ErrorContains(t, loss.Err, "the backend answered the renewal with a lease of "+length.String())
+			require.ErrorContains(t, loss.Err,
+				"the backend answered the renewal with a lease of "+length.String())
 		})
 	}
 }

@@ -214,7 +214,8 @@ func TestWhileOpenEndsWithItsParent(t *testing.T) {
 func TestContextForRequests(t *testing.T) {
 	inBubble(t, func(t *testing.T, g *Group) {
 		type key struct{}
-		values, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, 42), time.Second)
+		values, cancel := context.WithTimeout(
+			context.WithValue(t.Context(), key{}, 42), time.Second)
 		defer cancel()
 		ctx := g.Context(values)
 		require.Equal(t, 42, ctx.Value(key{}))

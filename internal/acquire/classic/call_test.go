@@ -263,7 +263,8 @@ func TestErrorOfACallWhoseContextEnds(t *testing.T) {
 	}{
 		"no answer": {never, false, "; no answer from http://backend:3000"},
 		"an error":  {now(says(503)), false, "last said: relukko: create lock"},
-		"held":      {now(heldBy(1, mark2)), true, "not acquired within 3s: context deadline exceeded"},
+		"held": {now(heldBy(1, mark2)), true,
+			"not acquired within 3s: context deadline exceeded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &script{create: tt.create, list: now(list()), callOff: now(says(404))}

@@ -94,14 +94,17 @@ func TestCleanupWhereCreatesCanBeCalledOff(t *testing.T) {
 		took          time.Duration
 		lists         int
 	}{
-		"immediately":       {callOff: now(calledOff)},
-		"after some errors": {callOff: now(says(503), lost, foreign(404), calledOff), took: 3 * time.Second},
+		"immediately": {callOff: now(calledOff)},
+		"after some errors": {callOff: now(says(503), lost, foreign(404), calledOff),
+			took: 3 * time.Second},
 		"too slow at first": {callOff: []step{at(12*time.Second, lost), at(0, calledOff)},
 			took: 11 * time.Second},
 		// Then the mark is looked for: at once, and after 1 s and 5 s.
-		"refused":         {callOff: now(says(403)), took: 5 * time.Second, lists: 3},
-		"not let through": {callOff: now(foreign(404)), took: 11*time.Second + 5*time.Second, lists: 3},
-		"never answered":  {callOff: now(says(503)), took: 12*time.Second + 5*time.Second, lists: 4},
+		"refused": {callOff: now(says(403)), took: 5 * time.Second, lists: 3},
+		"not let through": {callOff: now(foreign(404)), took: 11*time.Second + 5*time.Second,
+			lists: 3},
+		"never answered": {callOff: now(says(503)), took: 12*time.Second + 5*time.Second,
+			lists: 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &script{

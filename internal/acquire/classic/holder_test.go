@@ -67,18 +67,28 @@ func TestHolderAsks(t *testing.T) {
 		do   func(h *holder)
 		want []time.Duration
 	}{
-		"never":                 {func(*holder) {}, nil},
-		"once":                  {func(h *holder) { h.askIn(s) }, []time.Duration{s}},
-		"it will be anyway":     {func(h *holder) { h.askIn(s); h.askIn(3 * s) }, []time.Duration{s}},
-		"and again":             {func(h *holder) { h.askIn(s); pass(2 * s); h.askIn(s) }, []time.Duration{s, 3 * s}},
-		"once, later":           {func(h *holder) { h.askOnce(2 * s) }, []time.Duration{2 * s}},
-		"once, asked before":    {func(h *holder) { h.askOnce(s); pass(2 * s); h.askOnce(s) }, []time.Duration{s}},
-		"time is over":          {func(h *holder) { h.askOnce(-s) }, []time.Duration{0}},
-		"the call is over":      {func(h *holder) { h.askIn(s); h.stop() }, nil},
-		"the call was over":     {func(h *holder) { h.stop(); h.askIn(s); h.askOnce(s) }, nil},
-		"over, asked once":      {func(h *holder) { h.askIn(s); pass(2 * s); h.stop(); h.askIn(s) }, []time.Duration{s}},
-		"over without a timer":  {func(h *holder) { h.stop() }, nil},
-		"over when it fires":    {func(h *holder) { h.askIn(s); h.mu.Lock(); h.over = true; h.mu.Unlock() }, nil},
+		"never": {func(*holder) {}, nil},
+		"once":  {func(h *holder) { h.askIn(s) }, []time.Duration{s}},
+		"it will be anyway": {func(h *holder) { h.askIn(s); h.askIn(3 * s) },
+			[]time.Duration{s}},
+		"and again": {func(h *holder) { h.askIn(s); pass(2 * s); h.askIn(s) },
+			[]time.Duration{s, 3 * s}},
+		"once, later": {func(h *holder) { h.askOnce(2 * s) }, []time.Duration{2 * s}},
+		"once, asked before": {func(h *holder) { h.askOnce(s); pass(2 * s); h.askOnce(s) },
+			[]time.Duration{s}},
+		"time is over":      {func(h *holder) { h.askOnce(-s) }, []time.Duration{0}},
+		"the call is over":  {func(h *holder) { h.askIn(s); h.stop() }, nil},
+		"the call was over": {func(h *holder) { h.stop(); h.askIn(s); h.askOnce(s) }, nil},
+		"over, asked once": {func(h *holder) { h.askIn(s); pass(2 * s); h.stop(); h.askIn(s) },
+			[]time.Duration{s}},
+		"over without a timer": {func(h *holder) { h.stop() }, nil},
+		"over when it fires": {func(
+			h *holder) {
+			h.askIn(s)
+			h.mu.Lock()
+			h.over = true
+			h.mu.Unlock()
+		}, nil},
 		"over, and over again":  {func(h *holder) { h.askIn(s); h.stop(); h.stop() }, nil},
 		"its own lock, not now": {func(h *holder) { h.is(lockOf(1, testName, mark)) }, nil},
 	} {

@@ -70,7 +70,8 @@ func TestPacer(t *testing.T) {
 
 		{name: "some lock, for the first time", poll: 4 * time.Second, pushed: true,
 			heard: []heard{{at: 10 * ms, hint: hintMaybe}}, first: 10 * ms, last: 10 * ms},
-		{name: "some lock, and nothing changes what is pending", poll: 4 * time.Second, pushed: true,
+		{name: "some lock, and nothing changes what is pending", poll: 4 * time.Second,
+			pushed: true,
 			heard: []heard{
 				{at: 10 * ms, hint: hintReleased, yield: 20 * ms}, {at: 11 * ms, hint: hintMaybe},
 				{at: 12 * ms, hint: hintLikely},
@@ -135,7 +136,8 @@ func TestFloodOfBroadcastsThatNameNoLock(t *testing.T) {
 	}, pauses(none, hintMaybe, ms, 8))
 	require.Equal(t, []time.Duration{0, 9 * ms, 18 * ms, 36 * ms},
 		pauses(most, hintMaybe, ms, 4), "up to a tenth earlier")
-	require.Equal(t, []time.Duration{0, 0, 0}, pauses(none, hintMaybe, time.Second+1, 3), "no flood")
+	require.Equal(t, []time.Duration{0, 0, 0}, pauses(none, hintMaybe, time.Second+1, 3),
+		"no flood")
 	require.Equal(t, []time.Duration{0, 10 * ms, 20 * ms}, pauses(none, hintMaybe, 900*ms, 3))
 }
 
@@ -201,7 +203,8 @@ func TestYield(t *testing.T) {
 		{contended: now, vague: true, least: 25 * ms, most: 50*ms - 1},
 		{contended: now, vague: true, missed: 5, least: 5 * ms, most: 10*ms - 1},
 	} {
-		name := fmt.Sprintf("%v ago, vague %t, %d missed", now.Sub(tt.contended), tt.vague, tt.missed)
+		name := fmt.Sprintf("%v ago, vague %t, %d missed", now.Sub(tt.contended), tt.vague,
+			tt.missed)
 		require.Equal(t, tt.least, yield(now, tt.contended, tt.vague, tt.missed, none), name)
 		require.Equal(t, tt.most, yield(now, tt.contended, tt.vague, tt.missed, most), name)
 	}

@@ -21,7 +21,8 @@ func queuing(ctx context.Context, qs *queues) *waiter {
 	w := &waiter{
 		parts: &parts{queues: qs, events: events}, r: request(), ctx: ctx,
 		member: member{mark: mark, progress: func(*api.Lock) {}}, heard: time.Now(),
-		holder: holder{mark: mark, report: func(*api.Lock) {}, ask: func() {}, mine: make(chan struct{}, 1)},
+		holder: holder{mark: mark, report: func(*api.Lock) {}, ask: func() {},
+			mine: make(chan struct{}, 1)},
 	}
 	w.join()
 	return w
@@ -257,12 +258,15 @@ func TestBroadcastOfADeletion(t *testing.T) {
 		unsure   []string
 	}{
 		{what: "a name", name: "arm", arm: hintReleased},
-		{what: "a name and an id", id: other, name: "arm", known: []string{"arm"}, arm: hintReleased},
+		{what: "a name and an id", id: other, name: "arm", known: []string{"arm"},
+			arm: hintReleased},
 		{what: "a name that nobody waits for", id: testID(1), name: "foot", known: []string{"arm"}},
 
-		{what: "the id of a holder", id: testID(1), known: []string{"arm", "leg"}, arm: hintReleased},
-		{what: "the id of a holder, and one holder is unknown", id: testID(1), known: []string{"arm"},
-			arm: hintReleased, leg: hintLikely},
+		{what: "the id of a holder", id: testID(1), known: []string{"arm", "leg"},
+			arm: hintReleased},
+		{what: "the id of a holder, and one holder is unknown", id: testID(1),
+			known: []string{"arm"},
+			arm:   hintReleased, leg: hintLikely},
 		{what: "another id", id: other, known: []string{"arm", "leg"}},
 		{what: "another id, and one holder is unknown", id: other, known: []string{"leg"},
 			arm: hintLikely},
@@ -299,7 +303,8 @@ func TestBroadcastOfADeletionWhileOneNameIsWaitedFor(t *testing.T) {
 		want  hint
 	}{
 		{"", false, hintMaybe}, {"", true, hintMaybe},
-		{testID(1), true, hintReleased}, {testID(7), true, hintNone}, {testID(7), false, hintLikely},
+		{testID(1), true, hintReleased}, {testID(7), true, hintNone}, {testID(7), false,
+			hintLikely},
 	} {
 		var qs queues
 		arm, _ := qs.join("arm", new(member))

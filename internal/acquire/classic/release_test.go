@@ -20,18 +20,22 @@ func TestRelease(t *testing.T) {
 		err      error
 		took     time.Duration
 	}{
-		"released":                 {release: now(mine), answered: true},
-		"gone":                     {release: now(says(404)), answered: true, err: api.ErrGone},
-		"gone, as older ones say":  {release: now(says(422)), answered: true, err: api.ErrGone},
-		"gone by an earlier one":   {release: now(says(404)), sent: true, answered: true},
-		"gone after no answer":     {release: now(lost, says(404)), answered: true, took: releasePause},
-		"gone after a 503":         {release: now(says(503), says(404)), answered: true, took: releasePause},
-		"gone after a foreign 404": {release: now(foreign(404), says(404)), answered: true, err: api.ErrGone, took: releasePause},
+		"released":                {release: now(mine), answered: true},
+		"gone":                    {release: now(says(404)), answered: true, err: api.ErrGone},
+		"gone, as older ones say": {release: now(says(422)), answered: true, err: api.ErrGone},
+		"gone by an earlier one":  {release: now(says(404)), sent: true, answered: true},
+		"gone after no answer": {release: now(lost, says(404)), answered: true,
+			took: releasePause},
+		"gone after a 503": {release: now(says(503), says(404)), answered: true,
+			took: releasePause},
+		"gone after a foreign 404": {release: now(foreign(404), says(404)), answered: true,
+			err: api.ErrGone, took: releasePause},
 		"gone after a 429": {release: now(says(429, "Retry-After: 2"), says(404)), answered: true,
 			err: api.ErrGone, took: 2 * time.Second},
 		"refused": {release: now(says(403)), answered: true, err: api.ErrRefused},
 		"patience is asked for, but not for as long": {
-			release: now(says(503, "Retry-After: 3600"), mine), answered: true, took: 5 * time.Second},
+			release: now(says(503, "Retry-After: 3600"),
+				mine), answered: true, took: 5 * time.Second},
 		"too slow": {release: []step{at(20*time.Second, lost)}, err: context.DeadlineExceeded,
 			took: releaseTimeout},
 		"the second attempt is too slow": {

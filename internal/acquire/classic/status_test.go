@@ -23,9 +23,10 @@ const (
 	refused = "refused" // it ends, with what the backend said
 	isHeld  = "held"    // the lock is held: the call waits for it
 	isGone  = "gone"    // the lock is gone
-	outage  = "outage"  // it is retried: for a minute without word, while there is a lease, for 10 s
-	ended   = "ended"   // it ends, since what was answered makes no sense
-	way     = "way"     // it ends after 10 s, and says that something on the way refuses
+	// It is retried: for a minute without word, while there is a lease, for 10 s.
+	outage = "outage"
+	ended  = "ended" // it ends, since what was answered makes no sense
+	way    = "way"   // it ends after 10 s, and says that something on the way refuses
 )
 
 // statuses is the whole of it. The backend's own refusal has a body of exactly
