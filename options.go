@@ -33,7 +33,7 @@ type options struct {
 // WithTTL sets the lease that every heartbeat asks for; the default is 1 min.
 // After a crash the name stays taken for this time plus the backend's grace, and
 // an outage shorter than half of it loses nothing.
-// Whole seconds, at least 1 s; with anything else every Lock fails.
+// Whole seconds, from 1 s to 365 days; with anything else every Lock fails.
 func WithTTL(d time.Duration) Option { return func(o *options) { o.ttl = d } }
 
 // WithCreator sets what others see as the holder; the default, also for "", is
@@ -109,11 +109,13 @@ func (o *options) check(name string) error {
 	if err := checkText("creator", o.creator); err != nil {
 		return err
 	}
-	if o.ttl < time.Second || o.ttl%time.Second != 0 {
-		return fmt.Errorf("the TTL must be whole seconds and at least 1 s, not %v", o.ttl)
+	if o.ttl < time.Second || o.ttl > maxTTL || o.ttl%time.Second != 0 {
+		return fmt.Errorf("the TTL must be whole seconds from 1 s to 365 days, not %v", o.ttl)
 	}
 	return nil
 }
+
+const maxTTL = 365 * 24 * time.Hour // what our own backend takes as a lease
 
 const maxText = 255 // bytes; what our own backend takes as a name
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net/http"
 	"net/http/httptrace"
 	"strconv"
 	"sync"
@@ -56,6 +57,18 @@ func Once() CallOption {
 	return func(k *call) { k.once, k.unhurried = true, true }
 }
 
+// ByMark tells the backend that a delete comes from the lock's own holder, which
+// knows the mark at the end of its creator. Where something on the way repeats
+// the request, our own backend then answers as it did the first time. It has no
+// effect on other calls.
+func ByMark(mark string) CallOption {
+	return func(k *call) {
+		if k.method == http.MethodDelete && k.kind == isLock && wire.ValidMark(mark) {
+			k.mark = mark
+		}
+	}
+}
+
 // FreshConn makes each attempt over a new connection, which is closed
 // afterwards: for when the kept connections may be dead. Those stay open.
 func FreshConn() CallOption {
@@ -69,6 +82,7 @@ type call struct {
 	method, path   string        // the path after the id
 	once           bool          // there is no second attempt
 	unhurried      bool          // an attempt may take until the context's deadline
+	mark           string        // of the lock, from its holder
 	fresh          bool          // each attempt takes a connection of its own
 	wait           time.Duration // of a create, in the backend's queue
 	body           []byte        // does not change once the first attempt has begun

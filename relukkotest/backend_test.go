@@ -41,7 +41,8 @@ func TestWebSockets(t *testing.T) {
 
 		s.FailNext(1, 503) // is not for WebSockets unless it says so
 		s.RefuseWebSockets(true)
-		_, answer, err := websocket.Dial(t.Context(), c.url+"/ws/broadcast", &websocket.DialOptions{HTTPClient: c.Client})
+		_, answer, err := websocket.Dial(
+			t.Context(), c.url+"/ws/broadcast", &websocket.DialOptions{HTTPClient: c.Client})
 		require.Error(t, err)
 		require.Equal(t, http.StatusNotFound, answer.StatusCode)
 		s.Heal()
@@ -56,7 +57,8 @@ func TestWebSockets(t *testing.T) {
 		require.Equal(t, 4, s.Requests("GET", "/ws/"))
 
 		s.AnswerNext(1, relukkotest.On("GET", "/ws/"), relukkotest.Answer{Status: 403})
-		_, answer, err = websocket.Dial(t.Context(), c.url+"/ws/broadcast", &websocket.DialOptions{HTTPClient: c.Client})
+		_, answer, err = websocket.Dial(
+			t.Context(), c.url+"/ws/broadcast", &websocket.DialOptions{HTTPClient: c.Client})
 		require.Error(t, err)
 		require.Equal(t, http.StatusForbidden, answer.StatusCode)
 	})
@@ -120,8 +122,10 @@ func TestEachExtensionCanBeSwitchedOff(t *testing.T) {
 			require.Equal(t, off != httpapi.ExtWait, a.header.Get("Relukko-Wait") != "")
 			require.Equal(t, off != httpapi.ExtHolder, strings.Contains(a.body, `"lock":`))
 			require.Equal(t, off != httpapi.ExtWaiters, strings.Contains(a.body, `"waiters":`))
-			require.Equal(t, off != httpapi.ExtFencingToken, strings.Contains(a.body, `"fencing_token":`))
-			require.Equal(t, off != httpapi.ExtBroadcastContent, strings.Contains(deleted, `"lock_name":`))
+			require.Equal(t, off != httpapi.ExtFencingToken,
+				strings.Contains(a.body, `"fencing_token":`))
+			require.Equal(t, off != httpapi.ExtBroadcastContent,
+				strings.Contains(deleted, `"lock_name":`))
 			require.Equal(t, off != httpapi.ExtCallOff, calledOff(t, s) == http.StatusNoContent)
 		}
 		s.Stop()
@@ -157,7 +161,8 @@ func TestGoneStatus(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
 		for _, status := range []int{422, 404} {
 			s.Reconfigure(httpapi.GoneStatus(status))
-			a, err := newCaller(s).do(t.Context(), "GET", "/v1/locks/950daa20-a814-451e-9407-ec496cf9c136", "")
+			a, err := newCaller(s).do(
+				t.Context(), "GET", "/v1/locks/950daa20-a814-451e-9407-ec496cf9c136", "")
 			require.NoError(t, err)
 			require.Equal(t, status, a.status)
 		}
@@ -180,7 +185,10 @@ func TestDeletedShapes(t *testing.T) {
 				require.NoError(t, err)
 				require.NoError(t, json.Unmarshal(b, &message), name)
 			}
-			want, err := json.Marshal(shape(wire.Lock{ID: lock.ID, Name: lock.Name, Creator: lock.Creator, IP: lock.IP, ExpiresAt: lock.ExpiresAt, CreatedAt: lock.CreatedAt, UpdatedAt: lock.UpdatedAt, FencingToken: lock.FencingToken}))
+			want, err := json.Marshal(
+				shape(wire.Lock{ID: lock.ID, Name: lock.Name, Creator: lock.Creator, IP: lock.IP,
+					ExpiresAt: lock.ExpiresAt, CreatedAt: lock.CreatedAt, UpdatedAt: lock.UpdatedAt,
+					FencingToken: lock.FencingToken}))
 			require.NoError(t, err)
 			require.JSONEq(t, string(want), string(message["deleted"]), name)
 			ws.CloseNow()
@@ -192,7 +200,8 @@ func TestDeletedShapes(t *testing.T) {
 func TestClockOffset(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
 		newCaller(s).mustCreate(t, "arm")
-		require.WithinDuration(t, time.Now().Add(7*time.Hour), s.Locks()[0].CreatedAt, 10*time.Second)
+		require.WithinDuration(t, time.Now().Add(7*time.Hour), s.Locks()[0].CreatedAt,
+			10*time.Second)
 	}, relukkotest.ClockOffset(7*time.Hour))
 }
 

@@ -9,7 +9,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
-// FailNext answers the next n requests with this status and a body as the
+// FailNext makes the next n requests get this status and a body as the
 // backend's own, without carrying them out. The header is in pairs:
 //
 //	s.FailNext(3, http.StatusServiceUnavailable, "Retry-After", "2")
@@ -28,7 +28,7 @@ func (s *Server) FailNext(n, status int, header ...string) {
 	s.AnswerNext(n, nil, a)
 }
 
-// AnswerNext answers the next n matching requests with a, without carrying them out.
+// AnswerNext makes the next n matching requests get a, without carrying them out.
 func (s *Server) AnswerNext(n int, match Match, a Answer) {
 	s.add(&fault{match: match, left: n, answer: &a})
 }

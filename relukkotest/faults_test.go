@@ -33,8 +33,10 @@ func TestAnswerNext(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
 		c := newCaller(s)
 		const page = "<html><body>nginx"
-		s.AnswerNext(1, relukkotest.On("DELETE", "/v1/locks/{id}"), relukkotest.Answer{Status: 404, Body: page})
-		s.AnswerNext(-1, relukkotest.On("PUT", ""), relukkotest.Answer{Status: 429, Header: http.Header{"Retry-After": {"1"}}})
+		s.AnswerNext(1, relukkotest.On("DELETE", "/v1/locks/{id}"),
+			relukkotest.Answer{Status: 404, Body: page})
+		s.AnswerNext(-1, relukkotest.On("PUT", ""),
+			relukkotest.Answer{Status: 429, Header: http.Header{"Retry-After": {"1"}}})
 		id := c.mustCreate(t, "arm")
 
 		a, err := c.do(t.Context(), "DELETE", "/v1/locks/"+id, "")
@@ -75,7 +77,8 @@ func TestCutNext(t *testing.T) {
 func TestHold(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
 		c := newCaller(s)
-		h, carriedOut := s.Hold(relukkotest.On("POST", "")), s.HoldReplies(relukkotest.On("POST", ""))
+		h, carriedOut := s.Hold(relukkotest.On("POST", "")), s.HoldReplies(
+			relukkotest.On("POST", ""))
 		ctx, giveUp := context.WithCancel(t.Context())
 		gaveUp, done := make(chan error), make(chan error)
 		go func() {
@@ -163,7 +166,10 @@ func TestLatency(t *testing.T) {
 
 func TestLatencyOnLoopback(t *testing.T) {
 	s := relukkotest.NewServer(t)
-	s.Latency(func(*http.Request) (before, after time.Duration) { return 20 * time.Millisecond, 30 * time.Millisecond })
+	s.Latency(func(*http.Request) (
+		before, after time.Duration) {
+		return 20 * time.Millisecond, 30 * time.Millisecond
+	})
 	began := time.Now()
 	newCaller(s).mustCreate(t, "arm")
 	require.GreaterOrEqual(t, time.Since(began), 50*time.Millisecond)
@@ -254,7 +260,8 @@ func TestFaultsConcernRequestsOneByOne(t *testing.T) {
 		s.CutNext(1, relukkotest.On("POST", ""))
 		s.FailNext(1, 500)
 		s.FailNext(1, 502)
-		for _, want := range []int{500, 502} { // the oldest first; a request that is answered is not cut
+		// The oldest first; a request that is answered is not cut.
+		for _, want := range []int{500, 502} {
 			a, err := c.create(t.Context(), "arm")
 			require.NoError(t, err)
 			require.Equal(t, want, a.status)

@@ -18,7 +18,8 @@ import (
 )
 
 // onBothNetworks runs f with a server on loopback, and with one in memory inside a bubble.
-func onBothNetworks(t *testing.T, f func(t *testing.T, s *relukkotest.Server), opts ...relukkotest.Option) {
+func onBothNetworks(t *testing.T, f func(t *testing.T, s *relukkotest.Server),
+	opts ...relukkotest.Option) {
 	t.Run("loopback", func(t *testing.T) {
 		t.Parallel()
 		f(t, relukkotest.NewServer(t, opts...))
@@ -124,13 +125,15 @@ func TestRequestsAreCounted(t *testing.T) {
 			{"DELETE", "/v1/waiting/{mark}", 1},
 			{"PATCH", "", 0},
 		} {
-			require.Equal(t, row.want, s.Requests(row.method, row.path), "%s %s", row.method, row.path)
+			require.Equal(t, row.want, s.Requests(row.method, row.path), "%s %s", row.method,
+				row.path)
 		}
 	})
 }
 
 func TestOnKnowsIDs(t *testing.T) {
-	r, err := http.NewRequest("PUT", "http://there/v1/locks/950daa20-a814-451e-9407-ec496cf9c136/keep_alive", nil)
+	r, err := http.NewRequest("PUT",
+		"http://there/v1/locks/950daa20-a814-451e-9407-ec496cf9c136/keep_alive", nil)
 	require.NoError(t, err)
 	for pattern, want := range map[string]bool{
 		"":              true,
@@ -163,7 +166,8 @@ func TestDeleteAndExpire(t *testing.T) {
 		require.True(t, s.Expire("gripper"))
 		require.Equal(t, requests, s.Requests("", ""))
 		require.Equal(t, []string{"gripper"}, names(s.Locks()))
-		require.WithinDuration(t, time.Now().Add(-7*time.Hour), s.Locks()[0].ExpiresAt, 10*time.Second)
+		require.WithinDuration(t, time.Now().Add(-7*time.Hour), s.Locks()[0].ExpiresAt,
+			10*time.Second)
 
 		s.Stop()
 		require.False(t, s.Delete("gripper"))
@@ -214,7 +218,8 @@ func TestAStopCutsWhatIsUnderWay(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
 		c := newCaller(s)
 		c.mustCreate(t, "arm")
-		before, after := s.Hold(relukkotest.On("GET", "")), s.HoldReplies(relukkotest.On("POST", ""))
+		before, after := s.Hold(relukkotest.On("GET", "")), s.HoldReplies(
+			relukkotest.On("POST", ""))
 		failed := make(chan error)
 		go func() {
 			_, err := c.do(t.Context(), "GET", "/v1/locks/", "")

@@ -100,7 +100,10 @@ func TestLockMakesATestExclusive(t *testing.T) {
 			require.Equal(t, "arm", session.Info().Name)
 			require.NoError(t, ctx.Err())
 			require.Equal(t, []string{"arm"}, names(s.Locks()))
-			t.Cleanup(func() { require.NoError(t, session.Err(), "the lock outlives what was registered later") })
+			t.Cleanup(func() {
+				require.NoError(
+					t, session.Err(), "the lock outlives what was registered later")
+			})
 		})
 		require.Empty(t, test.outcome, test.log())
 		require.Empty(t, s.Locks())
@@ -110,7 +113,8 @@ func TestLockMakesATestExclusive(t *testing.T) {
 func TestLockIsNamedAfterPackageAndTest(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
 		relukkotest.Lock(t, s.Client())
-		require.Equal(t, []string{"gitlab.com/relukko/relukko-go/relukkotest." + t.Name()}, names(s.Locks()))
+		require.Equal(t, []string{"gitlab.com/relukko/relukko-go/relukkotest." + t.Name()},
+			names(s.Locks()))
 	})
 }
 
@@ -121,17 +125,20 @@ func TestLockSkipsWhileSomebodyElseKeepsTheLock(t *testing.T) {
 		opts     []relukkotest.LockOption
 		waits    time.Duration
 	}{
-		"after 10 min":                {never, nil, 10 * time.Minute},
-		"after a given time":          {never, []relukkotest.LockOption{relukkotest.Wait(time.Hour)}, time.Hour},
-		"30 s before the deadline":    {2 * time.Minute, nil, 90 * time.Second},
-		"when the deadline is far":    {time.Hour, []relukkotest.LockOption{relukkotest.Wait(time.Minute)}, time.Minute},
+		"after 10 min": {never, nil, 10 * time.Minute},
+		"after a given time": {never,
+			[]relukkotest.LockOption{relukkotest.Wait(time.Hour)}, time.Hour},
+		"30 s before the deadline": {2 * time.Minute, nil, 90 * time.Second},
+		"when the deadline is far": {time.Hour,
+			[]relukkotest.LockOption{relukkotest.Wait(time.Minute)}, time.Minute},
 		"at once when asked to":       {never, []relukkotest.LockOption{relukkotest.Wait(0)}, 0},
 		"at once near the deadline":   {20 * time.Second, nil, 0},
 		"at once behind the deadline": {-time.Second, nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inABubble(t, func(t *testing.T, s *relukkotest.Server) {
-				holder := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("the night shift"))
+				holder := relukko.NewMutex(
+					s.Client(), "arm", relukko.WithCreator("the night shift"))
 				held, err := holder.Lock(t.Context())
 				require.NoError(t, err)
 				c := s.Client()
@@ -241,7 +248,8 @@ func TestAReleaseThatFailsFailsTheTest(t *testing.T) {
 
 func TestMutexOptions(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
-		relukkotest.Lock(t, s.Client(), relukkotest.MutexOptions(relukko.WithCreator("the day shift")))
+		relukkotest.Lock(t, s.Client(),
+			relukkotest.MutexOptions(relukko.WithCreator("the day shift")))
 		require.Contains(t, *s.Locks()[0].Creator, "the day shift")
 	})
 }
@@ -249,8 +257,10 @@ func TestMutexOptions(t *testing.T) {
 func TestLockNames(t *testing.T) {
 	for _, row := range []struct{ function, test, want string }{
 		{"gitlab.com/lab/bench/arm.TestMove", "TestMove", "gitlab.com/lab/bench/arm.TestMove"},
-		{"gitlab.com/lab/bench/arm_test.TestMove.func1", "TestMove/far", "gitlab.com/lab/bench/arm.TestMove/far"},
-		{"gitlab.com/lab/bench/arm.(*suite).TestMove", "TestSuite/TestMove", "gitlab.com/lab/bench/arm.TestSuite/TestMove"},
+		{"gitlab.com/lab/bench/arm_test.TestMove.func1", "TestMove/far",
+			"gitlab.com/lab/bench/arm.TestMove/far"},
+		{"gitlab.com/lab/bench/arm.(*suite).TestMove", "TestSuite/TestMove",
+			"gitlab.com/lab/bench/arm.TestSuite/TestMove"},
 		{"gopkg.in/arm%2ev2.TestMove", "TestMove", "gopkg.in/arm.v2.TestMove"},
 		{"arm.TestMove[...]", "TestMove", "arm.TestMove"},
 	} {

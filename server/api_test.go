@@ -36,7 +36,8 @@ func TestEveryRequest(t *testing.T) {
 		read := b.do(200, "GET", "/v1/locks/"+made.ID, "").body
 		require.Equal(t, r.body, read, "the same members everywhere")
 		require.Equal(t, "["+read+"]", b.do(200, "GET", path, "").body)
-		require.Equal(t, read, b.do(200, "GET", "/v1/locks/"+strings.ToUpper(made.ID), "").body, "ids in either case")
+		require.Equal(t, read, b.do(200, "GET", "/v1/locks/"+strings.ToUpper(made.ID), "").body,
+			"ids in either case")
 		counted := strings.TrimSuffix(read, "}") + `,"waiters":0}`
 		require.Equal(t, counted, b.do(200, "GET", "/v1/locks/"+made.ID+"?waiters=1", "").body)
 		require.Equal(t, "["+counted+"]", b.do(200, "GET", path+"?waiters=1", "").body)
@@ -58,8 +59,8 @@ func TestEveryRequest(t *testing.T) {
 	b.do(204, "DELETE", "/v1/waiting/k3v5x2m4q7ab", "")
 }
 
-// TestALockHasTheSameMembersEverywhere: in the response to a create, a read, a list, an update and a
-// delete, in a conflict and in broadcasts.
+// TestALockHasTheSameMembersEverywhere: in the response to a create, a read, a list, an update and
+// a delete, in a conflict and in broadcasts.
 func TestALockHasTheSameMembersEverywhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
@@ -84,7 +85,8 @@ func TestALockHasTheSameMembersEverywhere(t *testing.T) {
 		for _, message := range watch.take() {
 			for _, kind := range []string{"created", "updated", "deleted"} {
 				if strings.HasPrefix(strings.TrimPrefix(message, "MessageText "), `{"`+kind) {
-					bodies = append(bodies, member(t, strings.TrimPrefix(message, "MessageText "), kind))
+					bodies = append(
+						bodies, member(t, strings.TrimPrefix(message, "MessageText "), kind))
 				}
 			}
 		}
@@ -122,14 +124,19 @@ func TestALockIsFoundByItsName(t *testing.T) {
 	}
 }
 
-// TestAWrongPathIsNoLockThatIsGone: a client whose base URL is wrong must not take its lock for lost.
+// TestAWrongPathIsNoLockThatIsGone: a client whose base URL is wrong must not take its lock for
+// lost.
 func TestAWrongPathIsNoLockThatIsGone(t *testing.T) {
 	b := start(t)
-	require.JSONEq(t, `{"status":404,"message":"there is no such lock"}`, b.do(404, "DELETE", "/v1/locks/"+nobody, "").body)
-	for _, path := range []string{"/v1/v1/locks/" + nobody, "/v1/locks/" + nobody + "/", "//v1/locks/" + nobody, `/"`} {
+	require.JSONEq(t, `{"status":404,"message":"there is no such lock"}`,
+		b.do(404, "DELETE", "/v1/locks/"+nobody, "").body)
+	for _, path := range []string{"/v1/v1/locks/" + nobody, "/v1/locks/" + nobody + "/",
+		"//v1/locks/" + nobody, `/"`} {
 		var answer map[string]any
-		require.NoError(t, json.Unmarshal([]byte(b.do(404, "DELETE", path, "").body), &answer), path)
-		require.Equal(t, map[string]any{"status": 404., "message": "there is nothing at " + path, "path": path}, answer)
+		require.NoError(t, json.Unmarshal([]byte(b.do(404, "DELETE", path, "").body), &answer),
+			path)
+		require.Equal(t, map[string]any{"status": 404., "message": "there is nothing at " + path,
+			"path": path}, answer)
 	}
 }
 
@@ -150,58 +157,86 @@ func TestErrors(t *testing.T) {
 		"dots in disguise":         {"GET", "/v1/%2e%2e/v1/locks", "", 404, "nothing"},
 		"no mark":                  {"DELETE", "/v1/waiting/", "", 404, "nothing"},
 
-		"PATCH on locks":    {"PATCH", "/v1/locks/", "", 405, "GET, HEAD, POST"},
-		"DELETE on locks":   {"DELETE", "/v1/locks", "", 405, "GET, HEAD, POST"},
-		"POST on a lock":    {"POST", "/v1/locks/" + nobody, "", 405, "DELETE, GET, HEAD, PUT"},
-		"POST keep_alive":   {"POST", "/v1/locks/" + nobody + "/keep_alive", "", 405, "GET, PUT"},
-		"HEAD keep_alive":   {"HEAD", "/v1/locks/" + nobody + "/keep_alive", "", 405, ""},
-		"DELETE add":        {"DELETE", "/v1/locks/" + nobody + "/add_to_expire_at", "", 405, "GET, PUT"},
-		"GET waiting":       {"GET", "/v1/waiting/k3v5x2m4q7ab", "", 405, "DELETE"},
-		"POST health":       {"POST", "/healthchecker", "", 405, "GET, HEAD"},
-		"POST broadcast":    {"POST", "/ws/broadcast", "", 405, "GET"},
-		"OPTIONS":           {"OPTIONS", "/v1/locks", "", 405, "GET, HEAD, POST"},
-		"not a WebSocket":   {"GET", "/ws/broadcast", "", 426, "Upgrade"},
-		"GET a gone lock":   {"GET", "/v1/locks/" + nobody, "", 404, "no such lock"},
-		"PUT a gone lock":   {"PUT", "/v1/locks/" + nobody, "{}", 404, "no such lock"},
-		"DELETE gone":       {"DELETE", "/v1/locks/" + nobody, "", 404, "no such lock"},
-		"keep a gone alive": {"PUT", "/v1/locks/" + nobody + "/keep_alive", `{"seconds":1}`, 404, "no such lock"},
-		"add to a gone":     {"GET", "/v1/locks/" + nobody + "/add_to_expire_at", "", 404, "no such lock"},
-		"no UUID":           {"GET", "/v1/locks/17", "", 404, "UUID"},
-		"almost a UUID":     {"DELETE", "/v1/locks/950daa20-a814-451e-9407-ec496cf9c13g", "", 404, "UUID"},
+		"PATCH on locks":  {"PATCH", "/v1/locks/", "", 405, "GET, HEAD, POST"},
+		"DELETE on locks": {"DELETE", "/v1/locks", "", 405, "GET, HEAD, POST"},
+		"POST on a lock":  {"POST", "/v1/locks/" + nobody, "", 405, "DELETE, GET, HEAD, PUT"},
+		"POST keep_alive": {"POST", "/v1/locks/" + nobody + "/keep_alive", "", 405, "GET, PUT"},
+		"HEAD keep_alive": {"HEAD", "/v1/locks/" + nobody + "/keep_alive", "", 405, ""},
+		"DELETE add": {"DELETE", "/v1/locks/" + nobody + "/add_to_expire_at", "", 405,
+			"GET, PUT"},
+		"GET waiting":     {"GET", "/v1/waiting/k3v5x2m4q7ab", "", 405, "DELETE"},
+		"POST health":     {"POST", "/healthchecker", "", 405, "GET, HEAD"},
+		"POST broadcast":  {"POST", "/ws/broadcast", "", 405, "GET"},
+		"OPTIONS":         {"OPTIONS", "/v1/locks", "", 405, "GET, HEAD, POST"},
+		"not a WebSocket": {"GET", "/ws/broadcast", "", 426, "Upgrade"},
+		"GET a gone lock": {"GET", "/v1/locks/" + nobody, "", 404, "no such lock"},
+		"PUT a gone lock": {"PUT", "/v1/locks/" + nobody, "{}", 404, "no such lock"},
+		"DELETE gone":     {"DELETE", "/v1/locks/" + nobody, "", 404, "no such lock"},
+		"keep a gone alive": {"PUT", "/v1/locks/" + nobody + "/keep_alive", `{"seconds":1}`, 404,
+			"no such lock"},
+		"add to a gone": {"GET", "/v1/locks/" + nobody + "/add_to_expire_at", "", 404,
+			"no such lock"},
+		"no UUID": {"GET", "/v1/locks/17", "", 404, "UUID"},
+		"almost a UUID": {"DELETE", "/v1/locks/950daa20-a814-451e-9407-ec496cf9c13g", "", 404,
+			"UUID"},
 
-		"no body":                {"POST", "/v1/locks", "", 400, "not valid JSON"},
-		"half a body":            {"POST", "/v1/locks", `{"lock_name":"robot`, 400, "not valid JSON"},
-		"two bodies":             {"POST", "/v1/locks", `{"lock_name":"a"}{}`, 400, "not valid JSON"},
-		"null":                   {"POST", "/v1/locks", `null`, 400, "must be a JSON object"},
-		"an array":               {"POST", "/v1/locks", `["lock_name"]`, 400, "must be a JSON object"},
+		"no body": {"POST", "/v1/locks", "", 400, "not valid JSON"},
+		"half a body": {"POST", "/v1/locks", `{"lock_name":"robot`, 400,
+			"not valid JSON"},
+		"two bodies": {"POST", "/v1/locks", `{"lock_name":"a"}{}`, 400,
+			"not valid JSON"},
+		"null": {"POST", "/v1/locks", `null`, 400, "must be a JSON object"},
+		"an array": {"POST", "/v1/locks", `["lock_name"]`, 400,
+			"must be a JSON object"},
 		"a number":               {"PUT", "/v1/locks/" + nobody, `1`, 400, "must be a JSON object"},
 		"bytes that are no text": {"POST", "/v1/locks", "{\"lock_name\":\"\xff\"}", 400, "UTF-8"},
 		"no name":                {"POST", "/v1/locks", `{"creator":"x"}`, 400, "lock_name"},
 		"a null name":            {"POST", "/v1/locks", `{"lock_name":null}`, 400, "lock_name"},
-		"a wrong name":           {"POST", "/v1/locks", `{"lock_name":7}`, 400, "lock_name must be a string"},
-		"an empty name":          {"POST", "/v1/locks", `{"lock_name":""}`, 400, "lock_name must have 1 to 255 bytes"},
-		"a long name":            {"POST", "/v1/locks", `{"lock_name":"` + strings.Repeat("ä", 128) + `"}`, 400, "it has 256"},
-		"a name with a newline":  {"POST", "/v1/locks", `{"lock_name":"a\nb"}`, 400, "lock_name must not contain control"},
-		"a name with DEL":        {"POST", "/v1/locks", `{"lock_name":"a\u007f"}`, 400, "lock_name must not contain control"},
-		"a name with C1":         {"POST", "/v1/locks", `{"lock_name":"a\u0085"}`, 400, "lock_name must not contain control"},
-		"a name in capitals":     {"POST", "/v1/locks", `{"LOCK_NAME":"a"}`, 400, "lock_name"},
-		"a wrong creator":        {"POST", "/v1/locks", `{"lock_name":"a","creator":["x"]}`, 400, "creator must be a string"},
-		"a long creator":         {"POST", "/v1/locks", `{"lock_name":"a","creator":"` + strings.Repeat("x", 1025) + `"}`, 400, "creator must have 0 to 1024"},
-		"a creator with NUL":     {"PUT", "/v1/locks/" + nobody, `{"creator":"a\u0000"}`, 400, "creator must not contain control"},
-		"a large body":           {"POST", "/v1/locks", big, 413, "64 KiB"},
-		"a wrong expiry":         {"PUT", "/v1/locks/" + nobody, `{"expires_at":1}`, 400, "expires_at must be"},
-		"an expiry of words":     {"PUT", "/v1/locks/" + nobody, `{"expires_at":"tomorrow"}`, 400, "expires_at must be"},
-		"an expiry without zone": {"PUT", "/v1/locks/" + nobody, `{"expires_at":"2099-12-31T12:34:56"}`, 400, "expires_at must be"},
-		"an expiry in year 0":    {"PUT", "/v1/locks/" + nobody, `{"expires_at":"0001-01-01T00:00:00+01:00"}`, 400, "years 1 to 9999"},
-		"no seconds":             {"PUT", "/v1/locks/" + nobody + "/keep_alive", `{}`, 400, "seconds must be a number"},
-		"null seconds":           {"PUT", "/v1/locks/" + nobody + "/keep_alive", `{"seconds":null}`, 400, "seconds must be a number"},
-		"seconds in quotes":      {"PUT", "/v1/locks/" + nobody + "/keep_alive", `{"seconds":"5"}`, 400, "seconds must be a number"},
-		"NaN seconds":            {"PUT", "/v1/locks/" + nobody + "/keep_alive", `{"seconds":NaN}`, 400, "not valid JSON"},
-		"huge seconds":           {"PUT", "/v1/locks/" + nobody + "/keep_alive", `{"seconds":1e999}`, 400, "between -3155760000 and 3155760000"},
-		"many seconds":           {"PUT", "/v1/locks/" + nobody + "/add_to_expire_at", `{"seconds":3155760000.1}`, 400, "between -3155760000 and 3155760000"},
-		"few seconds":            {"PUT", "/v1/locks/" + nobody + "/add_to_expire_at", `{"seconds":-4e9}`, 400, "between -3155760000 and 3155760000"},
-		"a mark with a dot":      {"DELETE", "/v1/waiting/a.b", "", 400, "mark"},
-		"a long mark":            {"DELETE", "/v1/waiting/" + strings.Repeat("x", 65), "", 400, "mark"},
+		"a wrong name": {"POST", "/v1/locks", `{"lock_name":7}`, 400,
+			"lock_name must be a string"},
+		"an empty name": {"POST", "/v1/locks", `{"lock_name":""}`, 400,
+			"lock_name must have 1 to 255 bytes"},
+		"a long name": {"POST", "/v1/locks",
+			`{"lock_name":"` + strings.Repeat("ä", 128) + `"}`, 400, "it has 256"},
+		"a name with a newline": {"POST", "/v1/locks", `{"lock_name":"a\nb"}`, 400,
+			"lock_name must not contain control"},
+		"a name with DEL": {"POST", "/v1/locks", `{"lock_name":"a\u007f"}`, 400,
+			"lock_name must not contain control"},
+		"a name with C1": {"POST", "/v1/locks", `{"lock_name":"a\u0085"}`, 400,
+			"lock_name must not contain control"},
+		"a name in capitals": {"POST", "/v1/locks", `{"LOCK_NAME":"a"}`, 400, "lock_name"},
+		"a wrong creator": {"POST", "/v1/locks", `{"lock_name":"a","creator":["x"]}`, 400,
+			"creator must be a string"},
+		"a long creator": {"POST", "/v1/locks", `{"lock_name":"a","creator":"` +
+			strings.Repeat("x", 1025) + `"}`, 400, "creator must have 0 to 1024"},
+		"a creator with NUL": {"PUT", "/v1/locks/" + nobody, `{"creator":"a\u0000"}`, 400,
+			"creator must not contain control"},
+		"a large body": {"POST", "/v1/locks", big, 413, "64 KiB"},
+		"a wrong expiry": {"PUT", "/v1/locks/" + nobody, `{"expires_at":1}`, 400,
+			"expires_at must be"},
+		"an expiry of words": {"PUT", "/v1/locks/" + nobody, `{"expires_at":"tomorrow"}`, 400,
+			"expires_at must be"},
+		"an expiry without zone": {"PUT", "/v1/locks/" + nobody,
+			`{"expires_at":"2099-12-31T12:34:56"}`, 400, "expires_at must be"},
+		"an expiry in year 0": {"PUT", "/v1/locks/" + nobody,
+			`{"expires_at":"0001-01-01T00:00:00+01:00"}`, 400, "years 1 to 9999"},
+		"no seconds": {"PUT", "/v1/locks/" + nobody + "/keep_alive", `{}`, 400,
+			"seconds must be a number"},
+		"null seconds": {"PUT", "/v1/locks/" + nobody + "/keep_alive", `{"seconds":null}`,
+			400, "seconds must be a number"},
+		"seconds in quotes": {"PUT", "/v1/locks/" + nobody + "/keep_alive", `{"seconds":"5"}`,
+			400, "seconds must be a number"},
+		"NaN seconds": {"PUT", "/v1/locks/" + nobody + "/keep_alive", `{"seconds":NaN}`,
+			400, "not valid JSON"},
+		"huge seconds": {"PUT", "/v1/locks/" + nobody + "/keep_alive",
+			`{"seconds":1e999}`, 400, "between -3155760000 and 3155760000"},
+		"many seconds": {"PUT", "/v1/locks/" + nobody + "/add_to_expire_at",
+			`{"seconds":3155760000.1}`, 400, "between -3155760000 and 3155760000"},
+		"few seconds": {"PUT", "/v1/locks/" + nobody + "/add_to_expire_at",
+			`{"seconds":-4e9}`, 400, "between -3155760000 and 3155760000"},
+		"a mark with a dot": {"DELETE", "/v1/waiting/a.b", "", 400, "mark"},
+		"a long mark": {"DELETE", "/v1/waiting/" + strings.Repeat("x", 65), "", 400,
+			"mark"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := start(t)
@@ -226,11 +261,14 @@ func TestErrors(t *testing.T) {
 // TestUnusualButRight are requests that must pass.
 func TestUnusualButRight(t *testing.T) {
 	b := start(t)
-	r := b.do(201, "POST", "/v1/locks/", `{"more":{"than":[1]},"lock_name":"`+strings.Repeat("x", 255)+`","LOCK_NAME":7}`)
+	r := b.do(201, "POST", "/v1/locks/",
+		`{"more":{"than":[1]},"lock_name":"`+strings.Repeat("x", 255)+`","LOCK_NAME":7}`)
 	require.Nil(t, r.lock(t).Creator)
 	id := r.lock(t).ID
-	b.do(201, "POST", "/v1/locks/", ` {"lock_name":"\u00e4 \"<&>\\ 🤖","creator":"`+strings.Repeat("x", 1024)+`"} `)
-	require.Empty(t, *b.do(201, "POST", "/v1/locks/", `{"lock_name":"b","creator":""}`).lock(t).Creator)
+	b.do(201, "POST", "/v1/locks/",
+		` {"lock_name":"\u00e4 \"<&>\\ 🤖","creator":"`+strings.Repeat("x", 1024)+`"} `)
+	require.Empty(t, *b.do(201, "POST", "/v1/locks/", `{"lock_name":"b","creator":""}`).lock(
+		t).Creator)
 	b.do(200, "PUT", "/v1/locks/"+id, `{}`)
 	b.do(200, "PUT", "/v1/locks/"+id+"/keep_alive", `{"seconds":0.25,"minutes":"?"}`)
 	b.do(200, "PUT", "/v1/locks/"+id+"/keep_alive", `{"seconds":-1e2}`)
@@ -247,7 +285,8 @@ func TestUnusualButRight(t *testing.T) {
 
 func (b *backend) locks() (locks []lock) {
 	b.t.Helper()
-	require.NoError(b.t, json.Unmarshal([]byte(b.do(200, "GET", "/v1/locks/?waiters=1", "").body), &locks))
+	require.NoError(b.t, json.Unmarshal(
+		[]byte(b.do(200, "GET", "/v1/locks/?waiters=1", "").body), &locks))
 	return locks
 }
 

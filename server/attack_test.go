@@ -21,7 +21,8 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// TestSocketsThatDie: on real sockets too, a caller who goes away in whichever way leaves the line at once.
+// TestSocketsThatDie: on real sockets too, a caller who goes away in whichever way leaves the line
+// at once.
 func TestSocketsThatDie(t *testing.T) {
 	for name, die := range map[string]func(*net.TCPConn) error{
 		"closed":      func(c *net.TCPConn) error { return c.Close() },
@@ -36,12 +37,16 @@ func TestSocketsThatDie(t *testing.T) {
 				require.NoError(t, srv.Shutdown(t.Context()))
 				ts.Close()
 			}()
-			held, err := st.Create(t.Context(), store.NewLock{ID: nobody, Name: "robot-arm-1", TTL: time.Minute})
+			held, err := st.Create(
+				t.Context(), store.NewLock{ID: nobody, Name: "robot-arm-1", TTL: time.Minute})
 			require.NoError(t, err)
 			conn, err := net.Dial("tcp", ts.Listener.Addr().String())
 			require.NoError(t, err)
 			defer conn.Close()
-			_, err = fmt.Fprintf(conn, "POST /v1/locks HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\nPrefer: wait=30\r\nContent-Length: 27\r\n\r\n%s", apiKey, `{"lock_name":"robot-arm-1"}`)
+			_, err = fmt.Fprintf(conn,
+				"POST /v1/locks HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\n"+
+					"Prefer: wait=30\r\nContent-Length: 27\r\n\r\n%s",
+				apiKey, `{"lock_name":"robot-arm-1"}`)
 			require.NoError(t, err)
 			waiters := func() int {
 				rec := httptest.NewRecorder()
@@ -50,14 +55,17 @@ func TestSocketsThatDie(t *testing.T) {
 				srv.ServeHTTP(rec, req)
 				return *reply{body: rec.Body.String()}.lock(t).Waiters
 			}
-			require.Eventually(t, func() bool { return waiters() == 1 }, 5*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return waiters() == 1 }, 5*time.Second,
+				time.Millisecond)
 			require.NoError(t, die(conn.(*net.TCPConn)))
-			require.Eventually(t, func() bool { return waiters() == 0 }, 5*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return waiters() == 0 }, 5*time.Second,
+				time.Millisecond)
 		})
 	}
 }
 
-// TestThousandsOfWaiters: beyond the limit they are refused, those within are served, and none costs the others more than its turn.
+// TestThousandsOfWaiters: beyond the limit they are refused, those within are served, and none
+// costs the others more than its turn.
 func TestThousandsOfWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
@@ -68,7 +76,8 @@ func TestThousandsOfWaiters(t *testing.T) {
 		var wg sync.WaitGroup
 		for range within + beyond {
 			wg.Go(func() {
-				r := b.send(t.Context(), "POST", "/v1/locks", createBody("robot-arm-1", ""), "Prefer", "wait=30")
+				r := b.send(t.Context(), "POST", "/v1/locks", createBody("robot-arm-1", ""),
+					"Prefer", "wait=30")
 				switch {
 				case r.err != nil:
 					t.Error(r.err)
@@ -83,13 +92,15 @@ func TestThousandsOfWaiters(t *testing.T) {
 		}
 		synctest.Wait()
 		require.EqualValues(t, beyond, refused.Load())
-		require.Equal(t, within, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
+		require.Equal(t, within, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(
+			t).Waiters)
 		for range turns {
 			b.delete(held.ID)
 			synctest.Wait()
 			held = <-granted
 		}
-		require.Equal(t, within-turns, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
+		require.Equal(t, within-turns,
+			*b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 		wg.Wait()
 		require.Zero(t, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
 	})
@@ -98,7 +109,8 @@ func TestThousandsOfWaiters(t *testing.T) {
 // TestTimeoutsOfTheHTTPServer are meant for callers who dawdle, not for those who are let wait.
 func TestTimeoutsOfTheHTTPServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startIn(t, &http.Server{ReadTimeout: time.Second, WriteTimeout: time.Second, IdleTimeout: time.Second}, memstore.New())
+		b := startIn(t, &http.Server{ReadTimeout: time.Second, WriteTimeout: time.Second,
+			IdleTimeout: time.Second}, memstore.New())
 		held := b.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "", 30)
 		time.Sleep(20 * time.Second)
@@ -109,14 +121,16 @@ func TestTimeoutsOfTheHTTPServer(t *testing.T) {
 	})
 }
 
-// TestACallerWhoClosedHisHalf before there was an answer is told so, not that all is well, and leaves no lock.
+// TestACallerWhoClosedHisHalf before there was an answer is told so, not that all is well, and
+// leaves no lock.
 func TestACallerWhoClosedHisHalf(t *testing.T) {
 	for _, wait := range []string{"", "wait=30"} {
 		b := start(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		rec := httptest.NewRecorder()
-		req := httptest.NewRequestWithContext(ctx, "POST", "/v1/locks", strings.NewReader(createBody("robot-arm-1", "")))
+		req := httptest.NewRequestWithContext(
+			ctx, "POST", "/v1/locks", strings.NewReader(createBody("robot-arm-1", "")))
 		req.Header.Set("X-API-KEY", apiKey)
 		req.Header.Set("Prefer", wait)
 		b.srv.ServeHTTP(rec, req)
@@ -125,7 +139,8 @@ func TestACallerWhoClosedHisHalf(t *testing.T) {
 	}
 }
 
-// TestPipelinedRequests: bytes of the next request behind a waiting one are not taken for the caller going away.
+// TestPipelinedRequests: bytes of the next request behind a waiting one are not taken for the
+// caller going away.
 func TestPipelinedRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
@@ -134,8 +149,12 @@ func TestPipelinedRequests(t *testing.T) {
 		require.NoError(t, err)
 		defer conn.Close()
 		go func() {
-			_, _ = fmt.Fprintf(conn, "POST /v1/locks HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\nPrefer: wait=30\r\nContent-Length: 27\r\n\r\n%s", apiKey, `{"lock_name":"robot-arm-1"}`)
-			_, _ = fmt.Fprint(conn, "GET /healthchecker HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			_, _ = fmt.Fprintf(conn,
+				"POST /v1/locks HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\n"+
+					"Prefer: wait=30\r\nContent-Length: 27\r\n\r\n%s",
+				apiKey, `{"lock_name":"robot-arm-1"}`)
+			_, _ = fmt.Fprint(conn,
+				"GET /healthchecker HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		}()
 		synctest.Wait()
 		b.delete(held.ID)

@@ -21,8 +21,9 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// BenchmarkRound is a create and a delete by one client over loopback: through a handler that does no more than decode and answer
-// in JSON, and through the server. What the second costs beyond the first is ours.
+// BenchmarkRound is a create and a delete by one client over loopback: through a handler that does
+// no more than decode and answer in JSON, and through the server. What the second costs beyond the
+// first is ours.
 func BenchmarkRound(b *testing.B) {
 	b.Run("bare", func(b *testing.B) { rounds(b, bare(), 0) })
 	b.Run("server", func(b *testing.B) {
@@ -38,7 +39,8 @@ func BenchmarkRound(b *testing.B) {
 	b.Run("server with 10,000 locks", func(b *testing.B) {
 		st := memstore.New()
 		for i := range 10_000 {
-			_, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprint(i), Name: fmt.Sprint(i), TTL: time.Hour + time.Duration(i)*time.Second})
+			_, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprint(i), Name: fmt.Sprint(i),
+				TTL: time.Hour + time.Duration(i)*time.Second})
 			require.NoError(b, err)
 		}
 		srv := server.New(st, server.WithAPIKeys(apiKey))
@@ -61,7 +63,8 @@ func BenchmarkDelete(b *testing.B) {
 			}
 			var answered time.Duration
 			for i := 0; b.Loop(); i++ {
-				lock, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), Name: "robot-arm-1", TTL: time.Hour})
+				lock, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprintf(
+					"%08d-0000-4000-8000-000000000000", i), Name: "robot-arm-1", TTL: time.Hour})
 				require.NoError(b, err)
 				heard.Add(n)
 				began := time.Now()
@@ -75,7 +78,8 @@ func BenchmarkDelete(b *testing.B) {
 	}
 }
 
-// BenchmarkHandoff is a lock going from one of two clients to the other and back, each waiting on the server.
+// BenchmarkHandoff is a lock going from one of two clients to the other and back, each waiting on
+// the server.
 func BenchmarkHandoff(b *testing.B) {
 	srv := server.New(memstore.New(), server.WithAPIKeys(apiKey))
 	ts := onLoopback(b, srv)
@@ -119,7 +123,8 @@ type loopback struct {
 func onLoopback(b *testing.B, h http.Handler) *loopback {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
-	s := &loopback{Server: http.Server{Handler: h}, URL: "http://" + l.Addr().String(), ended: make(chan struct{})}
+	s := &loopback{Server: http.Server{Handler: h}, URL: "http://" + l.Addr().String(),
+		ended: make(chan struct{})}
 	go func() {
 		defer close(s.ended)
 		_ = s.Serve(l)
@@ -168,7 +173,8 @@ func (c *benchClient) send(method, path, body string, status int) string {
 // create answers the id of the lock that it makes.
 func (c *benchClient) create(name string) (id string) {
 	const idAt, idLen = len(`{"id":"`), 36
-	made := c.send("POST", "/v1/locks/", `{"lock_name":"`+name+`","creator":"user@host/42 #k3v5x2m4q7ab"}`, 201)
+	made := c.send("POST", "/v1/locks/",
+		`{"lock_name":"`+name+`","creator":"user@host/42 #k3v5x2m4q7ab"}`, 201)
 	return made[idAt : idAt+idLen]
 }
 

@@ -35,8 +35,12 @@ func TestBroadcast(t *testing.T) {
 		b.do(204, "DELETE", "/v1/waiting/"+mark, "")
 		synctest.Wait()
 
-		text := func(kind string, r reply) string { return fmt.Sprintf(`MessageText {"%s":%s}`, kind, r.body) }
-		want := []string{text("updated", renewed), text("updated", changed), text("deleted", deleted)}
+		text := func(kind string, r reply) string {
+			return fmt.Sprintf(
+				`MessageText {"%s":%s}`, kind, r.body)
+		}
+		want := []string{text("updated", renewed), text("updated", changed),
+			text("deleted", deleted)}
 		got := early.take()
 		require.Equal(t, append([]string{text("created", made)}, want...), got[:4])
 		require.Len(t, got, 6, "and a lock that was created and called off")
@@ -51,11 +55,20 @@ func TestDeletedShapes(t *testing.T) {
 		opts []server.Option
 		want []string
 	}{
-		"content off": {[]server.Option{httpapi.Without(httpapi.ExtBroadcastContent)}, []string{`{"deleted":true}`}},
+		"content off": {[]server.Option{httpapi.Without(httpapi.ExtBroadcastContent)},
+			[]string{`{"deleted":true}`}},
 		"an id": {[]server.Option{httpapi.Without(httpapi.ExtBroadcastContent),
-			httpapi.DeletedShape(func(l wire.Lock) any { return l.Name })}, []string{`{"deleted":"robot-arm-1"}`}},
-		"a list":  {[]server.Option{httpapi.DeletedShape(func(l wire.Lock) any { return []any{json.RawMessage(wire.AppendLock(nil, &l))} })}, []string{`{"created":{`, `{"deleted":[{"id":`}},
-		"no JSON": {[]server.Option{httpapi.DeletedShape(func(wire.Lock) any { return func() {} })}, []string{`{"created":{`}},
+			httpapi.DeletedShape(func(
+				l wire.Lock) any {
+				return l.Name
+			})}, []string{`{"deleted":"robot-arm-1"}`}},
+		"a list": {[]server.Option{httpapi.DeletedShape(
+			func(l wire.Lock) any {
+				return []any{json.RawMessage(
+					wire.AppendLock(nil, &l))}
+			})}, []string{`{"created":{`, `{"deleted":[{"id":`}},
+		"no JSON": {[]server.Option{httpapi.DeletedShape(func(wire.Lock) any { return func() {} })},
+			[]string{`{"created":{`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -76,9 +89,11 @@ func TestDeletedShapes(t *testing.T) {
 func TestTheKeyIsAskedForOnTheWebSocket(t *testing.T) {
 	b := start(t)
 	for _, key := range []string{"", "wrong"} {
-		_, resp, err := websocket.Dial(t.Context(), "http://relukko.test/ws/broadcast", &websocket.DialOptions{
-			HTTPClient: &http.Client{Transport: b.tr}, HTTPHeader: http.Header{"X-Api-Key": {key}},
-		})
+		_, resp, err := websocket.Dial(
+			t.Context(), "http://relukko.test/ws/broadcast", &websocket.DialOptions{
+				HTTPClient: &http.Client{Transport: b.tr},
+				HTTPHeader: http.Header{"X-Api-Key": {key}},
+			})
 		require.Error(t, err)
 		require.Equal(t, 403, resp.StatusCode)
 	}
@@ -97,7 +112,8 @@ func TestASlowWatcherIsDisconnected(t *testing.T) {
 		require.Len(t, w.take(), 2)
 		require.Zero(t, time.Since(began))
 
-		time.Sleep(10*time.Second + 2*time.Second) // for a message to be taken, and for a close to be answered
+		// For a message to be taken, and for a close to be answered.
+		time.Sleep(10*time.Second + 2*time.Second)
 		synctest.Wait()
 		_, message, err := slow.Read(t.Context())
 		require.Error(t, err, "%s", message)
@@ -152,7 +168,8 @@ func TestWhatWatchersSendIsDiscarded(t *testing.T) {
 		b := start(t)
 		w := b.watch()
 		for range 100 {
-			require.NoError(t, w.conn.Write(t.Context(), websocket.MessageText, []byte(strings.Repeat("x", 4096))))
+			require.NoError(t, w.conn.Write(
+				t.Context(), websocket.MessageText, []byte(strings.Repeat("x", 4096))))
 		}
 		b.create("robot-arm-1", "")
 		synctest.Wait()
@@ -201,7 +218,9 @@ func TestAWatcherWhoGoesWithoutAWord(t *testing.T) {
 
 func TestUpgradeErrorsAreJSON(t *testing.T) {
 	b := start(t)
-	r := b.do(400, "GET", "/ws/broadcast", "", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "12")
-	require.JSONEq(t, `{"status":400,"message":"unsupported WebSocket protocol version (only 13 is supported): \"12\""}`, r.body)
+	r := b.do(400, "GET", "/ws/broadcast", "", "Connection", "Upgrade", "Upgrade", "websocket",
+		"Sec-WebSocket-Version", "12")
+	require.JSONEq(t, `{"status":400,"message":`+
+		`"unsupported WebSocket protocol version (only 13 is supported): \"12\""}`, r.body)
 	require.Equal(t, "13", r.header.Get("Sec-Websocket-Version"))
 }

@@ -72,9 +72,11 @@ func TestCallOff(t *testing.T) {
 				other := b.create("robot-arm-2", "")
 				inLine := b.wait("robot-arm-2", "another", 20)
 				synctest.Wait()
-				for _, straggler := range []string{"robot-arm-1", "robot-arm-2"} { // free, and held with others in line
+				// Free, and held with others in line.
+				for _, straggler := range []string{"robot-arm-1", "robot-arm-2"} {
 					b.do(410, "POST", "/v1/locks", createBody(straggler, marked))
-					b.do(410, "POST", "/v1/locks", createBody(straggler, "a later name #"+mark), "Prefer", "wait=30")
+					b.do(410, "POST", "/v1/locks", createBody(straggler, "a later name #"+mark),
+						"Prefer", "wait=30")
 				}
 				b.delete(b.create("robot-arm-1", "not "+mark).ID)
 				b.delete(b.create("robot-arm-1", "#"+mark).ID)

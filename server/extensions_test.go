@@ -43,7 +43,8 @@ func extensionsOff(t *testing.T, off ...httpapi.Extension) {
 		held := r.lock(t)
 		require.Equal(t, on[httpapi.ExtWait], r.header.Get("Relukko-Wait") == "30")
 		require.Equal(t, on[httpapi.ExtFencingToken], held.FencingToken != nil)
-		require.Equal(t, on[httpapi.ExtWaiters], b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters != nil)
+		require.Equal(t, on[httpapi.ExtWaiters],
+			b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters != nil)
 		require.Equal(t, on[httpapi.ExtWaiters], b.locks()[0].Waiters != nil)
 
 		asked := time.Now()
@@ -51,7 +52,8 @@ func extensionsOff(t *testing.T, off ...httpapi.Extension) {
 		require.Equal(t, on[httpapi.ExtWait], time.Since(asked) == 5*time.Second)
 		require.Equal(t, on[httpapi.ExtWait], r.header.Get("Preference-Applied") == "wait")
 		require.Equal(t, on[httpapi.ExtHolder], strings.Contains(r.body, `"lock":{"id":"`+held.ID))
-		require.Equal(t, on[httpapi.ExtHolder] && on[httpapi.ExtFencingToken], strings.Contains(r.body, `"fencing_token"`))
+		require.Equal(t, on[httpapi.ExtHolder] && on[httpapi.ExtFencingToken],
+			strings.Contains(r.body, `"fencing_token"`))
 
 		r = b.send(t.Context(), "DELETE", "/v1/waiting/"+mark, "")
 		if on[httpapi.ExtCallOff] {
@@ -63,9 +65,11 @@ func extensionsOff(t *testing.T, off ...httpapi.Extension) {
 		}
 		synctest.Wait()
 		got := strings.Join(w.take(), "")
-		require.Equal(t, on[httpapi.ExtBroadcastContent], !strings.Contains(got, `{"deleted":true}`))
+		require.Equal(t, on[httpapi.ExtBroadcastContent],
+			!strings.Contains(got, `{"deleted":true}`))
 		require.Equal(t, on[httpapi.ExtBroadcastContent], strings.Contains(got, `{"created":{"id"`))
-		require.Equal(t, on[httpapi.ExtBroadcastContent] && on[httpapi.ExtFencingToken], strings.Contains(got, `"fencing_token"`))
+		require.Equal(t, on[httpapi.ExtBroadcastContent] && on[httpapi.ExtFencingToken],
+			strings.Contains(got, `"fencing_token"`))
 	})
 }
 
@@ -76,7 +80,8 @@ func TestKeys(t *testing.T) {
 	b := startOn(t, st, server.WithAPIKeys("", "the second key"), server.WithLogger(logger))
 	for key, status := range map[string]int{
 		apiKey: 200, "the second key": 200,
-		"": 403, "hunter2": 403, "the second ke": 403, "the second key2": 403, "The second key": 403,
+		"": 403, "hunter2": 403, "the second ke": 403, "the second key2": 403,
+		"The second key": 403,
 	} {
 		r := b.send(t.Context(), "GET", "/v1/locks", "", "X-API-KEY", key)
 		require.Equal(t, status, r.status)
@@ -88,7 +93,8 @@ func TestKeys(t *testing.T) {
 	status, err := answer.ReadString('\n')
 	require.NoError(t, err)
 	require.Equal(t, "HTTP/1.1 403 Forbidden\r\n", status)
-	for _, path := range []string{"/v1/locks", "/v1/locks/17", "/v1/waiting/x", "/ws/broadcast"} { // before anything else is said
+	// Before anything else is said.
+	for _, path := range []string{"/v1/locks", "/v1/locks/17", "/v1/waiting/x", "/ws/broadcast"} {
 		require.Equal(t, 403, b.send(t.Context(), "PATCH", path, "", "X-API-KEY", "hunter2").status)
 	}
 	require.Equal(t, 200, b.send(t.Context(), "GET", "/healthchecker", "", "X-API-KEY", "").status)
@@ -107,12 +113,14 @@ func TestKeys(t *testing.T) {
 
 func TestAccessLog(t *testing.T) {
 	var log bytes.Buffer
-	b := start(t, server.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	b := start(t, server.WithLogger(
+		slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	b.create("robot-arm-1", "")
 	b.do(404, "GET", "/v1/locks/17", "")
 	b.tr.CloseIdleConnections()
 	require.NoError(t, b.srv.Shutdown(t.Context()))
-	require.Contains(t, log.String(), `level=DEBUG msg=request method=POST path=/v1/locks/ status=201 ip=192.0.2.7 duration=`)
+	require.Contains(t, log.String(),
+		`level=DEBUG msg=request method=POST path=/v1/locks/ status=201 ip=192.0.2.7 duration=`)
 	require.Contains(t, log.String(), `method=GET path=/v1/locks/17 status=404`)
 	require.NotContains(t, log.String(), apiKey)
 }
@@ -125,14 +133,22 @@ func TestBodies(t *testing.T) {
 		after   time.Duration
 		want    string
 	}{
-		"a body that never comes":   {head + "Content-Length: 27\n\n", 10 * time.Second, "HTTP/1.1 408 Request Timeout\r\n"},
-		"a body that stops":         {head + "Transfer-Encoding: chunked\n\n5\n{\"loc\n", 10 * time.Second, "HTTP/1.1 408 Request Timeout\r\n"},
-		"without a key":             {"POST /v1/locks HTTP/1.1\nHost: x\nContent-Length: 27\n\n", 10 * time.Second, "HTTP/1.1 403 Forbidden\r\n"},
-		"at a path that is none":    {"POST /v2 HTTP/1.1\nHost: x\nContent-Length: 27\n\n", 10 * time.Second, "HTTP/1.1 404 Not Found\r\n"},
-		"a promise of too much":     {head + "Content-Length: 9999999999\n\n", 10 * time.Second, "HTTP/1.1 408 Request Timeout\r\n"},
-		"a broken chunk":            {head + "Transfer-Encoding: chunked\n\nnonsense\n", 0, "HTTP/1.1 400 Bad Request\r\n"},
-		"in chunks":                 {head + "Transfer-Encoding: chunked\n\n1b\n" + `{"lock_name":"robot-arm-1"}` + "\n0\n\n", 0, "HTTP/1.1 201 Created\r\n"},
-		"after an asking if it may": {head + "Expect: 100-continue\nContent-Length: 27\n\n" + `{"lock_name":"robot-arm-1"}`, 0, "HTTP/1.1 100 Continue\r\n"},
+		"a body that never comes": {head + "Content-Length: 27\n\n", 10 * time.Second,
+			"HTTP/1.1 408 Request Timeout\r\n"},
+		"a body that stops": {head + "Transfer-Encoding: chunked\n\n5\n{\"loc\n",
+			10 * time.Second, "HTTP/1.1 408 Request Timeout\r\n"},
+		"without a key": {"POST /v1/locks HTTP/1.1\nHost: x\nContent-Length: 27\n\n",
+			10 * time.Second, "HTTP/1.1 403 Forbidden\r\n"},
+		"at a path that is none": {"POST /v2 HTTP/1.1\nHost: x\nContent-Length: 27\n\n",
+			10 * time.Second, "HTTP/1.1 404 Not Found\r\n"},
+		"a promise of too much": {head + "Content-Length: 9999999999\n\n", 10 * time.Second,
+			"HTTP/1.1 408 Request Timeout\r\n"},
+		"a broken chunk": {head + "Transfer-Encoding: chunked\n\nnonsense\n", 0,
+			"HTTP/1.1 400 Bad Request\r\n"},
+		"in chunks": {head + "Transfer-Encoding: chunked\n\n1b\n" +
+			`{"lock_name":"robot-arm-1"}` + "\n0\n\n", 0, "HTTP/1.1 201 Created\r\n"},
+		"after an asking if it may": {head + "Expect: 100-continue\nContent-Length: 27\n\n" +
+			`{"lock_name":"robot-arm-1"}`, 0, "HTTP/1.1 100 Continue\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

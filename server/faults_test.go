@@ -83,14 +83,16 @@ func (f *faulty) Delete(ctx context.Context, id string) (store.Lock, error) {
 	return f.Store.Delete(ctx, id)
 }
 
-func (f *faulty) CallOff(ctx context.Context, mark string, keep time.Duration) ([]store.Lock, error) {
+func (f *faulty) CallOff(ctx context.Context, mark string, keep time.Duration) (
+	[]store.Lock, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
 	return f.Store.CallOff(ctx, mark, keep)
 }
 
-func (f *faulty) Sweep(ctx context.Context, grace time.Duration) ([]store.Lock, time.Duration, error) {
+func (f *faulty) Sweep(ctx context.Context, grace time.Duration) (
+	[]store.Lock, time.Duration, error) {
 	if err := f.check(); err != nil {
 		return nil, 0, err
 	}
@@ -122,7 +124,8 @@ func TestTheStoreFails(t *testing.T) {
 					b.do(c.status, "GET", "/healthchecker", ""),
 					b.do(c.status, "GET", "/v1/locks", ""),
 					b.do(c.status, "POST", "/v1/locks", createBody("robot-arm-1", marked)),
-					b.do(c.status, "POST", "/v1/locks", createBody("robot-arm-1", marked), "Prefer", "wait=5"),
+					b.do(c.status, "POST", "/v1/locks", createBody("robot-arm-1", marked), "Prefer",
+						"wait=5"),
 					b.do(c.status, "GET", path, ""),
 					b.do(c.status, "PUT", path, "{}"),
 					b.do(c.status, "GET", path+"/keep_alive", ""),
@@ -194,7 +197,8 @@ func (f *failsToCreate) Delete(ctx context.Context, id string) (store.Lock, erro
 	return f.Store.Delete(ctx, id)
 }
 
-// TestATakingBackThatFails: the lock that nobody has goes when it expires, and the next in line has the name then.
+// TestATakingBackThatFails: the lock that nobody has goes when it expires, and the next in line has
+// the name then.
 func TestATakingBackThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &failsToDelete{gate: newGate()}

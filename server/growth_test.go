@@ -17,18 +17,25 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// BenchmarkGrowth tells what a request costs, and what a lock, a watcher or a waiter costs of it, with a few of them and with
-// four times and sixteen times as many: where the last figure of a row is larger than the first one, something is worse than linear.
+// BenchmarkGrowth tells what a request costs, and what a lock, a watcher or a waiter costs of it,
+// with a few of them and with four times and sixteen times as many: where the last figure of a row
+// is larger than the first one, something is worse than linear.
 //
 //	go test -run '^$' -bench Growth -benchtime 2000x ./server
 func BenchmarkGrowth(b *testing.B) {
 	defer func() { require.NoError(b, durable.Close()) }()
 	b.Run("watchers", func(b *testing.B) { sizes(b, 250, hearing) })
 	b.Run("waiters for one name", func(b *testing.B) {
-		sizes(b, 312, func(b *testing.B, n int) { queueing(b, n, func(int) string { return "robot-arm" }) })
+		sizes(b, 312, func(b *testing.B,
+			n int) {
+			queueing(b, n, func(int) string { return "robot-arm" })
+		})
 	})
 	b.Run("waiters for as many names", func(b *testing.B) {
-		sizes(b, 312, func(b *testing.B, n int) { queueing(b, n, func(i int) string { return fmt.Sprint("robot-arm-", i) }) })
+		sizes(b, 312, func(b *testing.B,
+			n int) {
+			queueing(b, n, func(i int) string { return fmt.Sprint("robot-arm-", i) })
+		})
 	})
 	for _, st := range stores {
 		on := func(growth func(b *testing.B, st store.Store, n int)) func(b *testing.B) {
@@ -56,7 +63,8 @@ func fill(b *testing.B, st store.Store, n int, ttl time.Duration, mark string) (
 		return func() {
 			for i := c; i < n; i += 256 {
 				ids[i] = fmt.Sprintf("%08d-0000-4000-8000-000000000000", i)
-				_, err := st.Create(context.Background(), store.NewLock{ID: ids[i], Name: fmt.Sprint("robot-arm-", i), TTL: ttl, Mark: mark})
+				_, err := st.Create(context.Background(), store.NewLock{ID: ids[i],
+					Name: fmt.Sprint("robot-arm-", i), TTL: ttl, Mark: mark})
 				if err != nil {
 					b.Error(err)
 				}
@@ -74,7 +82,10 @@ func heartbeats(b *testing.B, st store.Store, n int) {
 	const clients = 64
 	each(clients, func(c int) func() {
 		client := newClient(b, ts)
-		beat := func(i int) { client.send("PUT", "/v1/locks/"+ids[i%n]+"/keep_alive", `{"seconds":60}`, 200) }
+		beat := func(i int) {
+			client.send(
+				"PUT", "/v1/locks/"+ids[i%n]+"/keep_alive", `{"seconds":60}`, 200)
+		}
 		beat(c)
 		return func() {
 			for i := range (b.N + c) / clients {
@@ -119,7 +130,8 @@ type sweepCounter struct {
 	all  chan struct{}
 }
 
-func (s *sweepCounter) Sweep(ctx context.Context, grace time.Duration) ([]store.Lock, time.Duration, error) {
+func (s *sweepCounter) Sweep(ctx context.Context, grace time.Duration) (
+	[]store.Lock, time.Duration, error) {
 	swept, next, err := s.Store.Sweep(ctx, grace)
 	if s.left > 0 && s.left <= len(swept) {
 		close(s.all)
@@ -154,7 +166,8 @@ func hearing(b *testing.B, n int) {
 	rounds := max(b.N/20, 1)
 	b.ResetTimer()
 	for i := range rounds {
-		lock, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), Name: "robot-arm", TTL: time.Hour})
+		lock, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprintf(
+			"%08d-0000-4000-8000-000000000000", i), Name: "robot-arm", TTL: time.Hour})
 		require.NoError(b, err)
 		heard.Add(n)
 		client.delete(lock.ID)
@@ -165,7 +178,8 @@ func hearing(b *testing.B, n int) {
 	perOne(b, rounds*n, "watcher")
 }
 
-// queueing: an operation is that a lock is deleted for which others queue, and the next has it. He queues again at once.
+// queueing: an operation is that a lock is deleted for which others queue, and the next has it. It
+// queues again at once.
 func queueing(b *testing.B, n int, name func(i int) string) {
 	st := memstore.New()
 	ts := serve(b, st)
@@ -178,7 +192,8 @@ func queueing(b *testing.B, n int, name func(i int) string) {
 	for i := range n {
 		if name := name(i); !names[name] {
 			names[name] = true
-			lock, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), Name: name, TTL: time.Hour})
+			lock, err := st.Create(b.Context(), store.NewLock{ID: fmt.Sprintf(
+				"%08d-0000-4000-8000-000000000000", i), Name: name, TTL: time.Hour})
 			require.NoError(b, err)
 			granted <- lock.ID
 		}
@@ -199,7 +214,8 @@ func queueing(b *testing.B, n int, name func(i int) string) {
 		client.delete(<-granted)
 	}
 	b.StopTimer()
-	// Those who get in first are part of it: that they have to be accepted, and their requests to be read.
+	// Those who get in first are part of it: that they have to be accepted, and their requests to
+	// be read.
 	b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(n+b.N), "µs/turn")
 	ended.Store(true)
 	go func() {
@@ -217,7 +233,8 @@ func perOne(b *testing.B, n int, one string) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// TestALongLineIsNoWorkForTheStore: who joins it costs nothing, and who leaves it with the lock one create.
+// TestALongLineIsNoWorkForTheStore: who joins it costs nothing, and who leaves it with the lock one
+// create.
 func TestALongLineIsNoWorkForTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 1000
@@ -258,7 +275,8 @@ func (s *createCounter) Create(ctx context.Context, in store.NewLock) (store.Loc
 	return s.Store.Create(ctx, in)
 }
 
-// TestASweepTakesWhatIsDue: of many locks only those that are due are looked at, a limited number at a time, all at once.
+// TestASweepTakesWhatIsDue: of many locks only those that are due are looked at, a limited number
+// at a time, all at once.
 func TestASweepTakesWhatIsDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &sweepCounter{Store: memstore.New(), all: make(chan struct{}), left: math.MaxInt}
@@ -268,7 +286,8 @@ func TestASweepTakesWhatIsDue(t *testing.T) {
 			if i%2 == 0 {
 				ttl = time.Hour
 			}
-			_, err := st.Create(t.Context(), store.NewLock{ID: fmt.Sprint(i), Name: fmt.Sprint(i), TTL: ttl})
+			_, err := st.Create(t.Context(),
+				store.NewLock{ID: fmt.Sprint(i), Name: fmt.Sprint(i), TTL: ttl})
 			require.NoError(t, err)
 		}
 		b := startOn(t, st, server.WithGrace(0))

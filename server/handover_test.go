@@ -15,8 +15,8 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// handingOver is a store whose HandOver can be told what to do instead, and that counts what it is asked for. It says EventMissed
-// when news is sent.
+// handingOver is a store whose HandOver can be told what to do instead, and that counts what it is
+// asked for. It says EventMissed when news is sent.
 type handingOver struct {
 	*memstore.Store
 	creates, deletes, handOvers atomic.Int64
@@ -38,7 +38,8 @@ func (s *handingOver) Delete(ctx context.Context, id string) (store.Lock, error)
 	return s.Store.Delete(ctx, id)
 }
 
-func (s *handingOver) HandOver(ctx context.Context, id string, next store.NewLock) (store.Handover, error) {
+func (s *handingOver) HandOver(ctx context.Context, id string, next store.NewLock) (
+	store.Handover, error) {
 	s.handOvers.Add(1)
 	do := func() (store.Handover, error) { return s.Store.HandOver(ctx, id, next) }
 	if s.instead != nil {
@@ -73,7 +74,8 @@ func lineOf(b *backend, creators ...string) (held lock, line []*waiting) {
 	return held, line
 }
 
-// TestAReleaseHandsOnInOneStep: deleted and created at once, told of in that order, down the whole line.
+// TestAReleaseHandsOnInOneStep: deleted and created at once, told of in that order, down the whole
+// line.
 func TestAReleaseHandsOnInOneStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newHandingOver()
@@ -104,7 +106,8 @@ func TestAReleaseHandsOnInOneStep(t *testing.T) {
 	})
 }
 
-// TestAHandOverToNobody: the store knows that the head of the line was called off, or he leaves while it is at it. The next has it.
+// TestAHandOverToNobody: the store knows that the head of the line was called off, or it leaves
+// while it is at it. The next has it.
 func TestAHandOverToNobody(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, st *handingOver, head *waiting){
 		"called off elsewhere": func(t *testing.T, st *handingOver, _ *waiting) {
@@ -118,7 +121,7 @@ func TestAHandOverToNobody(t *testing.T) {
 				return do()
 			}
 		},
-		"left, and in doubt": func(_ *testing.T, st *handingOver, head *waiting) {
+		"left, and the outcome unknown": func(_ *testing.T, st *handingOver, head *waiting) {
 			st.instead = func(do func() (store.Handover, error)) (store.Handover, error) {
 				head.cancel()
 				time.Sleep(time.Second)
@@ -139,7 +142,7 @@ func TestAHandOverToNobody(t *testing.T) {
 				held, line := lineOf(b, creator, "second")
 				prepare(t, st, line[0])
 				want := 200
-				if name == "left, and in doubt" {
+				if name == "left, and the outcome unknown" {
 					want = 503
 				}
 				b.do(want, "DELETE", "/v1/locks/"+held.ID, "")
@@ -154,16 +157,20 @@ func TestAHandOverToNobody(t *testing.T) {
 	}
 }
 
-// TestAHandOverInDoubt: who deletes is told that it is not known; who waits has his lock as soon as it is, and nobody else has it.
-func TestAHandOverInDoubt(t *testing.T) {
+// TestAHandOverOfUnknownOutcome: the delete reports an unknown outcome; the waiter gets its lock as
+// soon as it is, and nobody else has it.
+func TestAHandOverOfUnknownOutcome(t *testing.T) {
 	for _, cameAbout := range []bool{false, true} {
-		for name, then := range map[string]func(t *testing.T, b *backend, st *handingOver, held lock, head *waiting){
-			"the store says so": func(t *testing.T, b *backend, st *handingOver, held lock, head *waiting) {
+		for name, then := range map[string]func(
+			t *testing.T, b *backend, st *handingOver, held lock, head *waiting){
+			"the store says so": func(
+				t *testing.T, b *backend, st *handingOver, held lock, head *waiting) {
 				st.news <- struct{}{}
 				synctest.Wait()
 				require.Equal(t, cameAbout, !head.pending())
 			},
-			"deleted again": func(t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
+			"deleted again": func(t *testing.T, b *backend, _ *handingOver, held lock,
+				head *waiting) {
 				status := 200
 				if cameAbout {
 					status = 404
@@ -172,16 +179,18 @@ func TestAHandOverInDoubt(t *testing.T) {
 				synctest.Wait()
 				require.False(t, head.pending())
 			},
-			"he waits in vain": func(t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
+			"it waits in vain": func(
+				t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
 				time.Sleep(31 * time.Second)
 				require.Equal(t, 409, (<-head.reply).status)
 			},
-			"he goes": func(t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
+			"it goes": func(t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
 				head.cancel()
 				synctest.Wait()
 				require.Error(t, (<-head.reply).err)
 			},
-			"he is called off": func(t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
+			"it is called off": func(
+				t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
 				b.do(204, "DELETE", "/v1/waiting/"+mark, "")
 				synctest.Wait()
 				require.Equal(t, 410, (<-head.reply).status)
@@ -195,7 +204,7 @@ func TestAHandOverInDoubt(t *testing.T) {
 					st := newHandingOver()
 					b := startOn(t, st)
 					creator := marked
-					if strings.HasPrefix(name, "he goes") {
+					if strings.HasPrefix(name, "it goes") {
 						creator = "first"
 					}
 					held, line := lineOf(b, creator)
@@ -208,7 +217,7 @@ func TestAHandOverInDoubt(t *testing.T) {
 					r := b.do(503, "DELETE", "/v1/locks/"+held.ID, "")
 					require.NotEmpty(t, r.header.Get("Retry-After"))
 					synctest.Wait()
-					require.True(t, line[0].pending(), "he keeps his place")
+					require.True(t, line[0].pending(), "it keeps its place")
 					st.instead = nil
 
 					then(t, b, st, held, line[0])
@@ -218,7 +227,7 @@ func TestAHandOverInDoubt(t *testing.T) {
 						require.Equal(t, creator, *held.Creator)
 					}
 					locks := b.locks()
-					if len(locks) > 0 { // whoever has it knows of it
+					if len(locks) > 0 { // its holder knows of it
 						require.Len(t, locks, 1)
 						require.Equal(t, held.ID, locks[0].ID)
 						b.delete(held.ID)
@@ -235,14 +244,23 @@ func TestAHandOverInDoubt(t *testing.T) {
 	}
 }
 
-// TestAHandOverThatCantBe: what keeps the next lock from being created does not keep the last one from being deleted.
+// TestAHandOverThatCantBe: what keeps the next lock from being created does not keep the last one
+// from being deleted.
 func TestAHandOverThatCantBe(t *testing.T) {
-	for name, instead := range map[string]func(do func() (store.Handover, error)) (store.Handover, error){
+	for name, instead := range map[string]func(do func() (store.Handover, error)) (
+		store.Handover, error){
 		"an error": func(func() (store.Handover, error)) (store.Handover, error) {
 			return store.Handover{}, errors.New("no")
 		},
-		"a panic":                    func(func() (store.Handover, error)) (store.Handover, error) { panic("no") },
-		"a panic, and it came about": func(do func() (store.Handover, error)) (store.Handover, error) { _, _ = do(); panic("no") },
+		"a panic": func(func() (store.Handover, error)) (
+			store.Handover, error) {
+			panic("no")
+		},
+		"a panic, and it came about": func(do func() (store.Handover, error)) (
+			store.Handover, error) {
+			_, _ = do()
+			panic("no")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -267,7 +285,8 @@ func TestAHandOverThatCantBe(t *testing.T) {
 	}
 }
 
-// TestTwoDeletesOfALockThatManyQueueFor: one is told that it did it, and one of the line has the lock.
+// TestTwoDeletesOfALockThatManyQueueFor: one is told that it did it, and one of the line has the
+// lock.
 func TestTwoDeletesOfALockThatManyQueueFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newHandingOver()
@@ -295,12 +314,12 @@ func TestTwoDeletesOfALockThatManyQueueFor(t *testing.T) {
 	})
 }
 
-// TestALockThatIsFoundByItsMarkIsNotTakenBack: his connection broke while he was being granted the lock, he asks again and finds it. If
-// he does not want it any more he calls it off.
+// TestALockThatIsFoundByItsMarkIsNotTakenBack: its connection broke while it was being granted the
+// lock, it asks again and finds it. If it does not want it any more it calls it off.
 func TestALockThatIsFoundByItsMarkIsNotTakenBack(t *testing.T) {
 	for name, slow := range map[string]func(st *handingOver, w *waiting){
 		"granted": func(*handingOver, *waiting) {},
-		"granted, and in doubt": func(st *handingOver, _ *waiting) {
+		"granted, and the outcome unknown": func(st *handingOver, _ *waiting) {
 			do := st.instead
 			st.instead = func(hand func() (store.Handover, error)) (store.Handover, error) {
 				_, _ = do(hand)
@@ -315,15 +334,16 @@ func TestALockThatIsFoundByItsMarkIsNotTakenBack(t *testing.T) {
 				held, line := lineOf(b, marked, "second")
 				st.instead = func(do func() (store.Handover, error)) (store.Handover, error) {
 					line[0].cancel()
-					time.Sleep(time.Second) // he leaves the line
+					time.Sleep(time.Second) // it leaves the queue
 					both, err := do()
-					time.Sleep(time.Second) // he finds it
+					time.Sleep(time.Second) // it finds it
 					return both, err
 				}
 				slow(st, line[0])
 				go b.send(t.Context(), "DELETE", "/v1/locks/"+held.ID, "")
 				time.Sleep(1500 * time.Millisecond)
-				require.Contains(t, b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", marked)).body, marked)
+				require.Contains(t,
+					b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", marked)).body, marked)
 				time.Sleep(10 * time.Second)
 				locks := b.locks()
 				require.Len(t, locks, 1)

@@ -24,7 +24,8 @@ import (
 
 const apiKey = "the key of the tests"
 
-// backend is a server on an in-memory network, so that it runs inside a synctest bubble, and a client for it.
+// backend is a server on an in-memory network, so that it runs inside a synctest bubble, and a
+// client for it.
 type backend struct {
 	t    *testing.T
 	srv  *server.Server
@@ -100,7 +101,8 @@ func (r reply) lock(t *testing.T) (l lock) {
 
 // send makes a request with the API key; headers come in pairs.
 func (b *backend) send(ctx context.Context, method, path, body string, headers ...string) reply {
-	req, err := http.NewRequestWithContext(ctx, method, "http://relukko.test"+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(
+		ctx, method, "http://relukko.test"+path, strings.NewReader(body))
 	require.NoError(b.t, err)
 	req.Header.Set("X-API-KEY", apiKey)
 	for i := 0; i < len(headers); i += 2 {
@@ -150,7 +152,8 @@ func (b *backend) wait(name, creator string, seconds int) *waiting {
 	b.t.Cleanup(cancel)
 	w := &waiting{cancel: cancel, reply: make(chan reply, 1)}
 	go func() {
-		w.reply <- b.send(ctx, "POST", "/v1/locks/", createBody(name, creator), "Prefer", fmt.Sprintf("wait=%d", seconds))
+		w.reply <- b.send(ctx, "POST", "/v1/locks/", createBody(name, creator), "Prefer",
+			fmt.Sprintf("wait=%d", seconds))
 	}()
 	return w
 }
@@ -178,10 +181,11 @@ type watcher struct {
 
 func (b *backend) dialWatch() *websocket.Conn {
 	b.t.Helper()
-	conn, resp, err := websocket.Dial(b.t.Context(), "http://relukko.test/ws/broadcast", &websocket.DialOptions{
-		HTTPClient: &http.Client{Transport: b.tr},
-		HTTPHeader: http.Header{"X-Api-Key": {apiKey}, "Origin": {"https://elsewhere.example"}},
-	})
+	conn, resp, err := websocket.Dial(
+		b.t.Context(), "http://relukko.test/ws/broadcast", &websocket.DialOptions{
+			HTTPClient: &http.Client{Transport: b.tr},
+			HTTPHeader: http.Header{"X-Api-Key": {apiKey}, "Origin": {"https://elsewhere.example"}},
+		})
 	require.NoError(b.t, err)
 	require.Equal(b.t, 101, resp.StatusCode)
 	return conn

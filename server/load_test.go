@@ -24,7 +24,8 @@ import (
 	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 
-// durable is a PostgreSQL with its default settings, which writes to disk in earnest. Only benchmarks start it.
+// durable is a PostgreSQL with its default settings, which writes to disk in earnest. Only
+// benchmarks start it.
 var durable = pgtest.Cluster{Fsync: true}
 
 // stores are what a server can be measured on.
@@ -47,9 +48,10 @@ var stores = []struct {
 	}},
 }
 
-// BenchmarkLoad is how often many clients, each with a connection and a name of its own, create a lock and delete it again, over
-// loopback: on each store, beside what net/http, the disk and the database allow. An operation is such a round, the latencies
-// are those of one request (of one sync, one statement).
+// BenchmarkLoad is how often many clients, each with a connection and a name of its own, create a
+// lock and delete it again, over loopback: on each store, beside what net/http, the disk and the
+// database allow. An operation is such a round, the latencies are those of one request (of one
+// sync, one statement).
 //
 //	go test -run '^$' -bench Load -benchtime 3s ./server
 func BenchmarkLoad(b *testing.B) {
@@ -58,7 +60,10 @@ func BenchmarkLoad(b *testing.B) {
 	for _, clients := range []int{1, 16, 64, 256} {
 		of := fmt.Sprint("/clients=", clients)
 		if clients < 200 { // connections that PostgreSQL accepts
-			b.Run("pgbench"+of, func(b *testing.B) { storetest.Report(b, durable.Bench(b, clients), "rounds/s") })
+			b.Run("pgbench"+of, func(
+				b *testing.B) {
+				storetest.Report(b, durable.Bench(b, clients), "rounds/s")
+			})
 		}
 		b.Run("bare"+of, func(b *testing.B) { load(b, onLoopback(b, bare()), clients) })
 		for _, st := range stores {
@@ -67,15 +72,16 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// BenchmarkTurns is how often a lock changes hands when many clients want it all the time, each waiting on the server; and how long
-// it takes from the delete to the answer to the next in line.
+// BenchmarkTurns is how often a lock changes hands when many clients want it all the time, each
+// waiting on the server; and how long it takes from the delete to the answer to the next in line.
 //
 //	go test -run '^$' -bench Turns -benchtime 3s ./server
 func BenchmarkTurns(b *testing.B) {
 	defer func() { require.NoError(b, durable.Close()) }()
 	for _, st := range stores {
 		for _, clients := range []int{2, 16} {
-			b.Run(fmt.Sprint(st.name, "/clients=", clients), func(b *testing.B) { turns(b, serve(b, st.open(b)), clients) })
+			b.Run(fmt.Sprint(st.name, "/clients=", clients),
+				func(b *testing.B) { turns(b, serve(b, st.open(b)), clients) })
 		}
 	}
 }
@@ -154,7 +160,8 @@ func turns(b *testing.B, ts *loopback, clients int) {
 	changes := float64(len(took)) / b.Elapsed().Seconds()
 	storetest.Report(b, took, "turns/s")
 	b.ReportMetric(changes, "changes/s")
-	b.ReportMetric(100*float64(slices.Max(shares)-slices.Min(shares))*float64(clients)/float64(b.N), "%/uneven")
+	b.ReportMetric(100*float64(slices.Max(shares)-slices.Min(shares))*float64(clients)/float64(b.N),
+		"%/uneven")
 	b.ReportMetric(float64(slices.Max(longest).Microseconds())/1e3, "ms/longest-wait")
 }
 
@@ -173,7 +180,8 @@ func each(n int, ready func(i int) (run func()), begin func()) {
 	wg.Wait()
 }
 
-// BenchmarkHandler is a create and a delete without a network: what of a round is the server's own, and no part of net/http.
+// BenchmarkHandler is a create and a delete without a network: what of a round is the server's own,
+// and no part of net/http.
 func BenchmarkHandler(b *testing.B) {
 	srv := server.New(memstore.New(), server.WithAPIKeys(apiKey))
 	defer srv.Shutdown(context.Background())
@@ -207,7 +215,11 @@ type answer struct {
 func (w *answer) Header() http.Header             { return w.header }
 func (w *answer) WriteHeader(status int)          { w.status = status }
 func (w *answer) SetReadDeadline(time.Time) error { return nil }
-func (w *answer) Write(p []byte) (int, error)     { w.body = append(w.body, p...); return len(p), nil }
+func (w *answer) Write(p []byte) (int, error) {
+	w.body = append(w.body, p...)
+	return len(p),
+		nil
+}
 
 func (w *answer) reset() *answer {
 	clear(w.header)

@@ -49,8 +49,8 @@ func WithLogger(l *slog.Logger) Option {
 
 // WithTrustedProxies makes the server believe what these proxies say about the client's address: it
 // is that of the nearest hop that is not one of them, by X-Forwarded-For or, without that, by
-// Forwarded. The proxies must set the one or remove the other, or clients can claim any address. May
-// be given several times. By default a lock has the address of the peer.
+// Forwarded. The proxies must set the one or remove the other, or clients can claim any address.
+// May be given several times. By default a lock has the address of the peer.
 func WithTrustedProxies(proxies ...netip.Prefix) Option {
 	return func(c *config) { c.TrustedProxies = append(c.TrustedProxies, proxies...) }
 }

@@ -26,7 +26,8 @@ func TestQueueIsFirstInFirstOut(t *testing.T) {
 		for i := range n {
 			line = append(line, b.wait("robot-arm-1", fmt.Sprint("waiter ", i), 30))
 			synctest.Wait()
-			require.Equal(t, i+1, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
+			require.Equal(t, i+1, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(
+				t).Waiters)
 		}
 		locks := b.locks()
 		require.Equal(t, []int{n, 0}, []int{*locks[0].Waiters, *locks[1].Waiters})
@@ -101,7 +102,8 @@ func TestSeveralPreferHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.create("robot-arm-1", "")
-		conn, answer := b.raw("POST /v1/locks HTTP/1.1\nHost: x\nX-API-KEY: " + apiKey + "\nPrefer: respond-async\nPrefer: wait=3\nContent-Length: 27\n\n" +
+		conn, answer := b.raw("POST /v1/locks HTTP/1.1\nHost: x\nX-API-KEY: " + apiKey +
+			"\nPrefer: respond-async\nPrefer: wait=3\nContent-Length: 27\n\n" +
 			`{"lock_name":"robot-arm-1"}`)
 		asked := time.Now()
 		status, err := answer.ReadString('\n')
@@ -122,7 +124,8 @@ func TestACallerWhoIsGoneLeavesTheLine(t *testing.T) {
 		synctest.Wait()
 		first.cancel()
 		synctest.Wait()
-		require.Equal(t, 1, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters)
+		require.Equal(t, 1, *b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(
+			t).Waiters)
 		b.delete(held.ID)
 		synctest.Wait()
 		require.Equal(t, "second", *second.granted(t).Creator)
@@ -136,7 +139,8 @@ func TestAPlainCreateNeverOvertakes(t *testing.T) {
 		held := b.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "waiter", 30)
 		synctest.Wait()
-		require.Contains(t, b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", "")).body, held.ID)
+		require.Contains(t, b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", "")).body,
+			held.ID)
 
 		st.stop("waiter")
 		deleted := make(chan reply, 1)
@@ -156,9 +160,9 @@ func TestAPlainCreateNeverOvertakes(t *testing.T) {
 	})
 }
 
-// TestAWaiterWhoseTimeIsUpWhileHeIsGranted has the lock that is being made for him. Told that the name is held, and by whom, he
-// would find that it is he.
-func TestAWaiterWhoseTimeIsUpWhileHeIsGranted(t *testing.T) {
+// TestAWaiterWhoseTimeIsUpWhileItIsGranted gets the lock that is being made for it. Told that the
+// name is held, and by which lock, its client would take that lock for its own.
+func TestAWaiterWhoseTimeIsUpWhileItIsGranted(t *testing.T) {
 	for name, c := range map[string]struct {
 		fails  error
 		status int
@@ -167,7 +171,7 @@ func TestAWaiterWhoseTimeIsUpWhileHeIsGranted(t *testing.T) {
 		"and gets it":                   {nil, 201, "first #k3v5x2m4q7ab"},
 		"and somebody else has got it":  {store.ErrHeld, 409, ""},
 		"and the store is gone":         {store.ErrUnavailable, 503, ""},
-		"and his create was called off": {store.ErrCalledOff, 410, "second"},
+		"and its create was called off": {store.ErrCalledOff, 410, "second"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -201,7 +205,7 @@ func TestAWaiterWhoseTimeIsUpWhileHeIsGranted(t *testing.T) {
 	}
 }
 
-// TestAGrantForSomebodyGoneIsHandedOn: he leaves, or is called off, while the store makes his lock.
+// TestAGrantForSomebodyGoneIsHandedOn: it leaves, or is called off, while the store makes its lock.
 func TestAGrantForSomebodyGoneIsHandedOn(t *testing.T) {
 	for _, how := range []string{"disconnects", "is called off"} {
 		t.Run(how, func(t *testing.T) {
@@ -212,7 +216,7 @@ func TestAGrantForSomebodyGoneIsHandedOn(t *testing.T) {
 				held := b.create("robot-arm-1", "")
 				creator := "first #k3v5x2m4q7ab"
 				if how == "disconnects" {
-					creator = "first" // by a mark he may have found it
+					creator = "first" // by a mark it may have found it
 				}
 				first := b.wait("robot-arm-1", creator, 10)
 				synctest.Wait()
@@ -237,7 +241,8 @@ func TestAGrantForSomebodyGoneIsHandedOn(t *testing.T) {
 				require.Equal(t, "second", *second.granted(t).Creator)
 				require.Len(t, b.locks(), 1)
 				if how != "is called off" { // there the store refuses to make it
-					require.Len(t, watch.take(), 3, "created and deleted for the first, created for the second")
+					require.Len(t, watch.take(), 3,
+						"created and deleted for the first, created for the second")
 				}
 			})
 		})
@@ -283,8 +288,8 @@ func TestASweepGrantsTheNext(t *testing.T) {
 	})
 }
 
-// TestQueueUnderChaos: callers come, wait, go away, time out and call off at random. Nobody holds a name together with
-// another, nobody is forgotten, and nothing is left.
+// TestQueueUnderChaos: callers come, wait, go away, time out and call off at random. Nobody holds a
+// name together with another, nobody is forgotten, and nothing is left.
 func TestQueueUnderChaos(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -302,7 +307,8 @@ func chaos(t *testing.T, r *rand.Rand) {
 	tokens := make([]uint64, 3)
 	for i := range 60 {
 		name, mark := r.IntN(3), fmt.Sprintf("k3v5x2m4qq%c%c", 'a'+i/26, 'a'+i%26)
-		begin, patience := time.Duration(r.IntN(3000))*time.Millisecond, time.Duration(r.IntN(4000))*time.Millisecond
+		begin, patience := time.Duration(r.IntN(3000))*time.Millisecond, time.Duration(
+			r.IntN(4000))*time.Millisecond
 		patience += time.Duration(500+i) * time.Microsecond // never ends at the instant of a grant
 		work := time.Duration(r.IntN(300)) * time.Millisecond
 		seconds := r.IntN(6)
@@ -311,7 +317,8 @@ func chaos(t *testing.T, r *rand.Rand) {
 			time.Sleep(begin)
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			got := b.send(ctx, "POST", "/v1/locks", createBody(fmt.Sprint("lock ", name), "x #"+mark), "Prefer", fmt.Sprint("wait=", seconds))
+			got := b.send(ctx, "POST", "/v1/locks", createBody(
+				fmt.Sprint("lock ", name), "x #"+mark), "Prefer", fmt.Sprint("wait=", seconds))
 			if got.err != nil || got.status != 201 {
 				if got.err == nil && got.status != 409 {
 					t.Error(got)

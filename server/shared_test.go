@@ -15,8 +15,8 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// shared is one server's view of a store that several servers use: it tells the others what it does. It can go deaf, as when a
-// connection for notifications breaks.
+// shared is one server's view of a store that several servers use: it tells the others what it
+// does. It can go deaf, as when a connection for notifications breaks.
 type shared struct {
 	store.Store
 	bus *bus
@@ -25,7 +25,7 @@ type shared struct {
 type bus struct {
 	mu   sync.Mutex
 	ears map[*shared]func(store.Event)
-	deaf chan struct{} // closed: whoever listens gets an error
+	deaf chan struct{} // closed: a listener gets an error
 }
 
 func newBus() *bus {
@@ -66,7 +66,8 @@ func (s *shared) Delete(ctx context.Context, id string) (store.Lock, error) {
 	return lock, err
 }
 
-func (s *shared) CallOff(ctx context.Context, mark string, keep time.Duration) ([]store.Lock, error) {
+func (s *shared) CallOff(ctx context.Context, mark string, keep time.Duration) (
+	[]store.Lock, error) {
 	locks, err := s.Store.CallOff(ctx, mark, keep)
 	if err == nil {
 		s.tell(store.Event{Kind: store.EventCalledOff, Mark: mark})
@@ -75,7 +76,8 @@ func (s *shared) CallOff(ctx context.Context, mark string, keep time.Duration) (
 	return locks, err
 }
 
-func (s *shared) Sweep(ctx context.Context, grace time.Duration) ([]store.Lock, time.Duration, error) {
+func (s *shared) Sweep(ctx context.Context, grace time.Duration) (
+	[]store.Lock, time.Duration, error) {
 	locks, next, err := s.Store.Sweep(ctx, grace)
 	s.tellDeleted(locks)
 	return locks, next, err
@@ -169,11 +171,13 @@ func TestNewsAreLost(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		w.granted(t)
-		require.Equal(t, `MessageText {"deleted":true}`, watch.take()[0], "whoever waits for a name had better look")
+		require.Equal(t, `MessageText {"deleted":true}`, watch.take()[0],
+			"waiters for a name had better look")
 	})
 }
 
-// TestANameIsFree: who is in line tries again, and watchers hear of nothing, because nothing was deleted.
+// TestANameIsFree: who is in line tries again, and watchers hear of nothing, because nothing was
+// deleted.
 func TestANameIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, bus := startTwo(t)
@@ -183,7 +187,8 @@ func TestANameIsFree(t *testing.T) {
 		_, err := a.st.(*shared).Store.Delete(t.Context(), held.ID) // unheard
 		require.NoError(t, err)
 		watch := b.watch()
-		(&shared{bus: bus}).tell(store.Event{Kind: store.EventFree, Lock: store.Lock{Name: "robot-arm-1"}})
+		(&shared{bus: bus}).tell(store.Event{Kind: store.EventFree,
+			Lock: store.Lock{Name: "robot-arm-1"}})
 		synctest.Wait()
 		w.granted(t)
 		for _, message := range watch.take() {
@@ -192,7 +197,8 @@ func TestANameIsFree(t *testing.T) {
 	})
 }
 
-// TestWhoJoinsLooks: where news are lost for good, a name is still offered when somebody joins the line a second later.
+// TestWhoJoinsLooks: where news are lost for good, a name is still offered when somebody joins the
+// line a second later.
 func TestWhoJoinsLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := memstore.New()

@@ -59,7 +59,9 @@ func TestShutdownClosesConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.create("robot-arm-1", "")
-		_, answer := b.raw(fmt.Sprintf("POST /v1/locks HTTP/1.1\nHost: x\nX-API-KEY: %s\nPrefer: wait=30\nContent-Length: 27\n\n%s", apiKey, `{"lock_name":"robot-arm-1"}`))
+		_, answer := b.raw(fmt.Sprintf(
+			"POST /v1/locks HTTP/1.1\nHost: x\nX-API-KEY: %s\n"+
+				"Prefer: wait=30\nContent-Length: 27\n\n%s", apiKey, `{"lock_name":"robot-arm-1"}`))
 		synctest.Wait()
 		require.NoError(t, b.srv.Shutdown(t.Context()))
 		var said string
@@ -78,7 +80,10 @@ func TestShutdownWaitsForWorkUnderWay(t *testing.T) {
 		b := startOn(t, st)
 		st.stop("slow")
 		made := make(chan reply, 1)
-		go func() { made <- b.send(context.Background(), "POST", "/v1/locks", createBody("robot-arm-1", "slow")) }()
+		go func() {
+			made <- b.send(
+				context.Background(), "POST", "/v1/locks", createBody("robot-arm-1", "slow"))
+		}()
 		synctest.Wait()
 		dark := b.dialWatch() // never answers a close
 		defer dark.CloseNow()
@@ -123,7 +128,8 @@ func TestShutdownUnderLoad(t *testing.T) {
 			for i := range cap(replies) {
 				go func() {
 					time.Sleep(time.Duration(i%7) * time.Millisecond)
-					replies <- b.send(context.Background(), "POST", "/v1/locks", createBody(fmt.Sprint("lock ", i%10), ""), "Prefer", "wait=5")
+					replies <- b.send(context.Background(), "POST", "/v1/locks",
+						createBody(fmt.Sprint("lock ", i%10), ""), "Prefer", "wait=5")
 				}()
 			}
 			time.Sleep(3 * time.Millisecond)

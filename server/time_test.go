@@ -15,13 +15,17 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// TestTimes runs at two settings of the store's clock: what the API says depends on that clock alone.
+// TestTimes runs at two settings of the store's clock: what the API says depends on that clock
+// alone.
 func TestTimes(t *testing.T) {
 	for _, offset := range []time.Duration{0, 7 * time.Hour, -7 * time.Hour} {
 		t.Run(offset.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := startOn(t, memstore.New(memstore.WithClockOffset(offset)))
-				now := func() time.Time { return time.Now().Add(offset).UTC().Truncate(time.Microsecond) }
+				now := func() time.Time {
+					return time.Now().Add(offset).UTC().Truncate(
+						time.Microsecond)
+				}
 
 				made := b.create("robot-arm-1", "")
 				require.Equal(t, now(), made.CreatedAt)
@@ -33,17 +37,30 @@ func TestTimes(t *testing.T) {
 					method, path, body string
 					expires            func(l lock) time.Time
 				}{
-					{"GET", "/keep_alive", "", func(l lock) time.Time { return now().Add(5 * time.Minute) }},
-					{"PUT", "/keep_alive", `{"seconds":360.0}`, func(l lock) time.Time { return now().Add(6 * time.Minute) }},
-					{"PUT", "/keep_alive", `{"seconds":0.0000014}`, func(l lock) time.Time { return now().Add(time.Microsecond) }},
-					{"PUT", "/keep_alive", `{"seconds":-1.5}`, func(l lock) time.Time { return now().Add(-1500 * time.Millisecond) }},
-					{"PUT", "/keep_alive", `{"seconds":0}`, func(l lock) time.Time { return now() }},
-					{"PUT", "/keep_alive", `{"seconds":3155760000}`, func(l lock) time.Time { return now().Add(876600 * time.Hour) }},
-					{"PUT", "/keep_alive", `{"seconds":1e2}`, func(l lock) time.Time { return now().Add(100 * time.Second) }},
-					{"GET", "/add_to_expire_at", "", func(l lock) time.Time { return l.ExpiresAt.Add(5 * time.Minute) }},
-					{"PUT", "/add_to_expire_at", `{"seconds":-60.25}`, func(l lock) time.Time { return l.ExpiresAt.Add(-60250 * time.Millisecond) }},
-					{"PUT", "", `{"creator":"bench-7"}`, func(l lock) time.Time { return l.ExpiresAt }},
-					{"PUT", "", `{"expires_at":null}`, func(l lock) time.Time { return l.ExpiresAt }},
+					{"GET", "/keep_alive", "",
+						func(l lock) time.Time { return now().Add(5 * time.Minute) }},
+					{"PUT", "/keep_alive", `{"seconds":360.0}`,
+						func(l lock) time.Time { return now().Add(6 * time.Minute) }},
+					{"PUT", "/keep_alive", `{"seconds":0.0000014}`,
+						func(l lock) time.Time { return now().Add(time.Microsecond) }},
+					{"PUT", "/keep_alive", `{"seconds":-1.5}`,
+						func(l lock) time.Time { return now().Add(-1500 * time.Millisecond) }},
+					{"PUT", "/keep_alive", `{"seconds":0}`,
+						func(l lock) time.Time { return now() }},
+					{"PUT", "/keep_alive", `{"seconds":3155760000}`,
+						func(l lock) time.Time { return now().Add(876600 * time.Hour) }},
+					{"PUT", "/keep_alive", `{"seconds":1e2}`,
+						func(l lock) time.Time { return now().Add(100 * time.Second) }},
+					{"GET", "/add_to_expire_at", "",
+						func(l lock) time.Time { return l.ExpiresAt.Add(5 * time.Minute) }},
+					{"PUT", "/add_to_expire_at", `{"seconds":-60.25}`, func(
+						l lock) time.Time {
+						return l.ExpiresAt.Add(-60250 * time.Millisecond)
+					}},
+					{"PUT", "", `{"creator":"bench-7"}`,
+						func(l lock) time.Time { return l.ExpiresAt }},
+					{"PUT", "", `{"expires_at":null}`,
+						func(l lock) time.Time { return l.ExpiresAt }},
 				} {
 					before := b.do(200, "GET", path, "").lock(t)
 					time.Sleep(time.Second + 1234*time.Nanosecond)
@@ -82,14 +99,17 @@ func TestExpiresAtInAnyForm(t *testing.T) {
 		"2099-12-31T23:59:60.5Z":                 "2100-01-01T00:00:00.5Z",
 		"9999-12-31T23:59:59.999999Z":            "9999-12-31T23:59:59.999999Z",
 	} {
-		r := b.do(200, "PUT", "/v1/locks/"+id, fmt.Sprintf(`{"creator":null,"expires_at":%q}`, sent))
+		r := b.do(200, "PUT", "/v1/locks/"+id,
+			fmt.Sprintf(`{"creator":null,"expires_at":%q}`, sent))
 		require.Contains(t, r.body, `"expires_at":"`+want+`"`, sent)
 	}
 	// Out of range only once it is added up.
 	b.do(200, "PUT", "/v1/locks/"+id, `{"expires_at":"9999-12-31T23:59:59.999999Z"}`)
-	require.Contains(t, b.do(400, "GET", "/v1/locks/"+id+"/add_to_expire_at", "").body, "years 1 to 9999")
+	require.Contains(t, b.do(400, "GET", "/v1/locks/"+id+"/add_to_expire_at", "").body,
+		"years 1 to 9999")
 	b.do(400, "PUT", "/v1/locks/"+id, `{"expires_at":"9999-12-31T23:59:60Z"}`)
-	b.do(200, "PUT", "/v1/locks/"+id, `{"expires_at":"0001-01-01T00:00:00Z"}`) // the zero time.Time; swept at once
+	// The zero time.Time; swept at once.
+	b.do(200, "PUT", "/v1/locks/"+id, `{"expires_at":"0001-01-01T00:00:00Z"}`)
 	require.Eventually(t, func() bool { return len(b.locks()) == 0 }, time.Second, time.Millisecond)
 }
 
@@ -103,8 +123,10 @@ func TestSweep(t *testing.T) {
 		{name: "default grace", grace: 3 * time.Minute},
 		{name: "no grace", opts: []server.Option{server.WithGrace(0)}},
 		{name: "grace below zero", opts: []server.Option{server.WithGrace(-time.Hour)}},
-		{name: "clock ahead", opts: []server.Option{server.WithGrace(time.Minute)}, grace: time.Minute, clock: 7 * time.Hour},
-		{name: "clock behind", opts: []server.Option{server.WithGrace(time.Minute)}, grace: time.Minute, clock: -7 * time.Hour},
+		{name: "clock ahead", opts: []server.Option{server.WithGrace(time.Minute)},
+			grace: time.Minute, clock: 7 * time.Hour},
+		{name: "clock behind", opts: []server.Option{server.WithGrace(time.Minute)},
+			grace: time.Minute, clock: -7 * time.Hour},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -132,7 +154,8 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// TestSweepIsAboutTime: each of many locks with different ends goes within a second after its time, whatever happened last.
+// TestSweepIsAboutTime: each of many locks with different ends goes within a second after its time,
+// whatever happened last.
 func TestSweepIsAboutTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, server.WithGrace(10*time.Second))
@@ -140,7 +163,8 @@ func TestSweepIsAboutTime(t *testing.T) {
 		for i := range 50 {
 			l := b.create(fmt.Sprint("lock ", i), "")
 			seconds := 1 + (i*37)%101
-			b.do(200, "PUT", "/v1/locks/"+l.ID+"/keep_alive", fmt.Sprintf(`{"seconds":%d}`, seconds))
+			b.do(200, "PUT", "/v1/locks/"+l.ID+"/keep_alive",
+				fmt.Sprintf(`{"seconds":%d}`, seconds))
 			due[l.ID] = time.Now().Add(time.Duration(seconds+10) * time.Second)
 		}
 		for len(due) > 0 {
@@ -181,7 +205,8 @@ type steppingStore struct {
 	ahead atomic.Bool
 }
 
-func (s *steppingStore) Sweep(ctx context.Context, grace time.Duration) ([]store.Lock, time.Duration, error) {
+func (s *steppingStore) Sweep(ctx context.Context, grace time.Duration) (
+	[]store.Lock, time.Duration, error) {
 	if s.ahead.Load() {
 		grace = -time.Hour
 	}

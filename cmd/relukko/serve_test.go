@@ -194,6 +194,29 @@ func TestServeElsewhere(t *testing.T) {
 }
 
 // Keys can be replaced one after the other: all of them are accepted.
+// TestServeBehindAProxy: a lock has the address of its client.
+func TestServeBehindAProxy(t *testing.T) {
+	for want, args := range map[string][]string{
+		"127.0.0.1":    nil,
+		"198.51.100.1": {"--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "127.0.0.1"},
+	} {
+		s := serveWith(t, nil, append(args, "--store", "memory")...)
+		r, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/v1/locks/",
+			strings.NewReader(`{"lock_name":"arm","creator":null}`))
+		require.NoError(t, err)
+		r.Header.Set("X-API-KEY", s.key)
+		r.Header.Set("X-Forwarded-For", "198.51.100.1")
+		answer, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		var lock struct{ IP string }
+		require.NoError(t, json.NewDecoder(answer.Body).Decode(&lock))
+		answer.Body.Close()
+		require.Equal(t, want, lock.IP)
+	}
+	p := launch(t, nil, []string{"serve", "--store", "memory", "--trusted-proxy", "10.0.0.0/x"})
+	require.Contains(t, p.stderr.await(t, "\n"), "--trusted-proxy")
+}
+
 func TestServeWithSeveralKeys(t *testing.T) {
 	t.Parallel()
 	file := writeFile(t, "keys", "of the file\nold,older\n")

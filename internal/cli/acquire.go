@@ -73,7 +73,7 @@ func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON
 	signals := supervise.Catch()
 	w := newWaiting(p.Stderr, c.BaseURL(), f.quiet)
 	l := newLocks(c, []string{name}, f.options(w, lease))
-	if err := f.acquire(l, w, signals); err != nil {
+	if err := p.lock(f, l, w, signals); err != nil {
 		return err
 	}
 	lock, err := hold(c, l.sessions()[0].Info().ID, lease)

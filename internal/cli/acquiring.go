@@ -99,9 +99,9 @@ func (f *lockFlags) options(w *waiting, ttl time.Duration) func(name string) []r
 	}
 }
 
-// acquire acquires the locks. After an error, or a signal, none is held and the
-// client is closed.
-func (f *lockFlags) acquire(l *locks, w *waiting, signals <-chan os.Signal) error {
+// lock acquires the locks. After an error, or a signal, none is held and the client
+// is closed.
+func (p *program) lock(f *lockFlags, l *locks, w *waiting, signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if f.wait > 0 {
@@ -125,7 +125,8 @@ func (f *lockFlags) acquire(l *locks, w *waiting, signals <-chan os.Signal) erro
 	go func() {
 		defer close(done)
 		if interrupt != nil && <-acquired == nil {
-			l.release()
+			_, unreleased := l.release()
+			p.warnUnreleased(l.client.BaseURL(), unreleased...)
 		}
 		shutdown(l.client, cleanUpTimeout)
 	}()

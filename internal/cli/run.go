@@ -160,7 +160,7 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 	l := newLocks(c, names, f.options(w, f.ttl))
 	ignoreBrokenPipes()
 	signals := supervise.Catch()
-	if err := f.acquire(l, w, signals); err != nil {
+	if err := p.lock(&f.lockFlags, l, w, signals); err != nil {
 		return err
 	}
 	command := &supervise.Command{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -20,6 +21,7 @@ type serveFlags struct {
 	addr, store         string
 	grace, waitForStore time.Duration
 	tlsCert, tlsKey     string
+	trustedProxies      []string
 	logFormat, logLevel string
 }
 
@@ -84,6 +86,8 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.tlsCert, "tls-cert", "",
 		"`file` with the certificate chain, in PEM, for TLS")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` with the certificate's private key, in PEM")
+	flags.StringArrayVar(&f.trustedProxies, "trusted-proxy", nil,
+		"`CIDR` of proxies whose X-Forwarded-For or Forwarded counts; may be repeated")
 	flags.StringVar(&f.logFormat, "log-format", "text",
 		"`format` of the log on stderr: text or json")
 	flags.StringVar(&f.logLevel, "log-level", "info",
@@ -110,6 +114,10 @@ func (p *program) serve(f *serveFlags) error {
 	}
 	files := &reloader{log: log.Logger}
 	certificate, err := f.certificate(files)
+	if err != nil {
+		return err
+	}
+	proxies, err := trustedProxies(f.trustedProxies)
 	if err != nil {
 		return err
 	}
@@ -150,7 +158,7 @@ func (p *program) serve(f *serveFlags) error {
 		log.generatedKey(keys[0])
 	}
 	backend := server.New(store, server.WithAPIKeys(keys...), server.WithGrace(f.grace),
-		server.WithLogger(log.Logger))
+		server.WithLogger(log.Logger), server.WithTrustedProxies(proxies...))
 	p.reloadKeys(backend, files)
 	go files.run(ctx, hangups)
 	if err := newService(backend, store, certificate, log.Logger).run(ctx, l); err != nil {
@@ -177,6 +185,22 @@ func (f *serveFlags) certificate(files *reloader) (certificateFunc, error) {
 		return nil, usage("--tls-cert, --tls-key: %v", err)
 	}
 	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return now.Load(), nil }, nil
+}
+
+// trustedProxies returns the networks of --trusted-proxy. An address stands for itself.
+func trustedProxies(values []string) (proxies []netip.Prefix, _ error) {
+	for _, value := range values {
+		proxy, err := netip.ParsePrefix(value)
+		if addr, addrErr := netip.ParseAddr(value); addrErr == nil {
+			proxy, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil {
+			return nil, usage("--trusted-proxy: %q is neither a network, "+
+				"such as 10.0.0.0/8, nor an address", value)
+		}
+		proxies = append(proxies, proxy.Masked())
+	}
+	return proxies, nil
 }
 
 // reloadKeys has files reload the API keys where they come from a file.

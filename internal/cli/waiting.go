@@ -160,7 +160,7 @@ func (w *waiting) line(now time.Time, width int) string {
 }
 
 // minName is how many columns of a name are left where the line is too long.
-const minName = 12
+const minName = 8
 
 // Enabled implements slog.Handler.
 func (w *waiting) Enabled(_ context.Context, level slog.Level) bool {

@@ -65,7 +65,8 @@ type waiter struct {
 	err       error
 	calledOff bool
 	late      bool // its time is up: it is not offered the name again
-	findable  bool // it left without a result but with a mark, so a lock made for it is its client's
+	// It left without a result but with a mark, so a lock made for it is its client's.
+	findable bool
 
 	unknown []string // ids of locks for it whose creation has an unknown outcome
 }

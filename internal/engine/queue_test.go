@@ -89,7 +89,8 @@ func TestTheQueuesForget(t *testing.T) {
 	q.init(100, newID())
 	var all []*waiter
 	for i := range 50 {
-		w, err := q.join(store.NewLock{Name: []string{"a", "b"}[i%2], Mark: []string{"", "same", "other"}[i%3]})
+		w, err := q.join(store.NewLock{Name: []string{"a", "b"}[i%2],
+			Mark: []string{"", "same", "other"}[i%3]})
 		require.NoError(t, err)
 		all = append(all, w)
 	}

@@ -17,6 +17,7 @@ type api struct {
 	keys      atomic.Pointer[[][sha256.Size]byte] // hashes of the API keys
 	engine    *engine.Engine
 	broadcast broadcast
+	releases  releases
 
 	stopped context.Context // ends when Shutdown begins
 	cut     context.Context // ends when Shutdown does not wait for slow watchers any more

@@ -8,7 +8,8 @@ import (
 )
 
 // clientAddress returns the client's address without the port. Where the peer is a trusted proxy,
-// that is the nearest hop that is not, by X-Forwarded-For or, without that, by Forwarded (RFC 7239).
+// that is the nearest hop that is not, by X-Forwarded-For or, without that, by Forwarded (RFC
+// 7239).
 func (c *Config) clientAddress(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

@@ -123,7 +123,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(rec, r)
 }
 
-// recovered answers a request whose handler panicked.
+// recovered responds to a request whose handler panicked.
 func (h *Handler) recovered(rec *recorder, r *http.Request) {
 	p := recover()
 	if p == nil {

@@ -159,6 +159,13 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	lock, err := a.engine.Release(r.Context(), id)
+	if mark := r.Header.Get(wire.HeaderMark); mark != "" && a.has(ExtCallOff) {
+		if err == nil {
+			a.releases.add(&lock, mark)
+		} else if before, ok := a.releases.find(id, mark); ok && errors.Is(err, store.ErrGone) {
+			lock, err = before, nil
+		}
+	}
 	if err != nil {
 		a.fail(w, r, err)
 		return

@@ -61,7 +61,8 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	case err == nil:
 		return body, nil
 	case errors.As(err, &tooLarge):
-		return nil, &requestError{http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB"}
+		return nil, &requestError{http.StatusRequestEntityTooLarge,
+			"the body is larger than 64 KiB"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, &requestError{http.StatusRequestTimeout, "the body did not arrive in time"}
 	default:

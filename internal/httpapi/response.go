@@ -36,13 +36,13 @@ func (a *api) wantsWaiters(r *http.Request) bool {
 	return a.has(ExtWaiters) && r.URL.RawQuery != "" && r.URL.Query().Get("waiters") == "1"
 }
 
-// writeLock answers with a lock, which has the same members in every response.
+// writeLock writes a lock, which has the same members in every response.
 func (a *api) writeLock(w http.ResponseWriter, status int, lock *store.Lock) {
 	l := a.onWire(lock)
 	writeJSON(w, status, wire.AppendLock(make([]byte, 0, 512), &l))
 }
 
-// writeConflict answers a create whose name is held: by holder, unless that is the zero Lock.
+// writeConflict responds to a create whose name is held: by holder, unless that is the zero Lock.
 func (a *api) writeConflict(w http.ResponseWriter, name string, holder *store.Lock) {
 	var known *wire.Lock
 	if holder.ID != "" && a.has(ExtHolder) {
@@ -54,8 +54,8 @@ func (a *api) writeConflict(w http.ResponseWriter, name string, holder *store.Lo
 	writeJSON(w, http.StatusConflict, b)
 }
 
-// notFound answers a request for a path that does not exist. Its body has a third member: with two
-// alone, a 404 says that a lock is gone, which a client with a wrong base URL must not believe.
+// notFound responds to a request for a path that does not exist. Its body has a third member: with
+// two alone, a 404 says that a lock is gone, which a client with a wrong base URL must not believe.
 func (a *api) notFound(w http.ResponseWriter, r *http.Request) {
 	b := wire.AppendError(nil, http.StatusNotFound, "there is nothing at "+r.URL.Path, nil)
 	path, _ := json.Marshal(r.URL.Path) // strings always marshal
@@ -72,7 +72,7 @@ func (a *api) refuseClosing(w http.ResponseWriter, r *http.Request) {
 	retryNow(w, "the server is shutting down")
 }
 
-// fail answers a request that ended with err.
+// fail writes the response to a request that ended with err.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var bad *wire.RequestError
 	var body *requestError

@@ -45,7 +45,8 @@ func Now(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 func inRange(t time.Time) bool { return 1 <= t.Year() && t.Year() <= 9999 }
 
 // Create is store.Store's Create. The fencing token is max(the last one + 1, microseconds since
-// 1970), so that tokens go on rising when an old backup is restored or locks come from another store.
+// 1970), so that tokens go on rising when an old backup is restored or locks come from another
+// store.
 func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
 	if in.Mark != "" && s.Marks.Has(in.Mark, now) {
 		return store.Lock{}, store.ErrCalledOff
@@ -54,7 +55,8 @@ func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
 		return holder.Lock, store.ErrHeld
 	}
 	if s.ByID(in.ID) != nil {
-		return store.Lock{}, fmt.Errorf("relukko: lock %q: its id %s is taken already", in.Name, in.ID)
+		return store.Lock{}, fmt.Errorf(
+			"relukko: lock %q: its id %s is taken already", in.Name, in.ID)
 	}
 	s.Token = max(s.Token+1, uint64(max(now.UnixMicro(), 0)))
 	r := &Record{

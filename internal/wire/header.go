@@ -13,6 +13,7 @@ const (
 	HeaderPreferenceApplied = "Preference-Applied" // names the preferences that were honoured
 	HeaderWait              = "Relukko-Wait"       // see [FormatWait]
 	HeaderCallOff           = "Relukko-Call-Off"   // [CallOffOffered], on answers to creates
+	HeaderMark              = "Relukko-Mark"       // on a release by the holder: the lock's own
 
 	CallOffOffered = "1" // the backend can call creates off
 )

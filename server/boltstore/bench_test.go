@@ -14,8 +14,8 @@ import (
 	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 
-// BenchmarkRound is a create and a delete, by each of so many clients with a name of his own. An iteration is one such
-// round. The store is in TMPDIR, like the file of BenchmarkSync.
+// BenchmarkRound is a create and a delete, by each of so many clients, with a name of its own. An
+// iteration is one such round. The store is in TMPDIR, like the file of BenchmarkSync.
 func BenchmarkRound(b *testing.B) {
 	for _, clients := range []int{1, 16, 64} {
 		b.Run(fmt.Sprint("clients=", clients), func(b *testing.B) {
@@ -29,7 +29,8 @@ func BenchmarkRound(b *testing.B) {
 				wg.Go(func() {
 					for range (b.N + c) / clients {
 						began := time.Now()
-						lock, err := s.Create(context.Background(), newLock(fmt.Sprint("robot-arm-", c)))
+						lock, err := s.Create(
+							context.Background(), newLock(fmt.Sprint("robot-arm-", c)))
 						if err == nil {
 							took[c] = append(took[c], time.Since(began))
 							began = time.Now()
@@ -51,8 +52,8 @@ func BenchmarkRound(b *testing.B) {
 	}
 }
 
-// BenchmarkSync is what the disk allows. A transaction has two syncs, and a round at least two transactions when nobody
-// else has any.
+// BenchmarkSync is what the disk allows. A transaction has two syncs, and a round at least two
+// transactions when nobody else has any.
 func BenchmarkSync(b *testing.B) { storetest.Syncs(b) }
 
 // BenchmarkOpen is the time until a store with that many locks can be used.
@@ -65,7 +66,8 @@ func BenchmarkOpen(b *testing.B) {
 			for c := range 100 {
 				wg.Go(func() {
 					for i := range n / 100 {
-						if _, err := s.Create(context.Background(), newLock(fmt.Sprint("robot-arm-", c, "-", i))); err != nil {
+						if _, err := s.Create(context.Background(),
+							newLock(fmt.Sprint("robot-arm-", c, "-", i))); err != nil {
 							b.Error(err)
 						}
 					}

@@ -24,8 +24,8 @@ const (
 	namesPerWorker = 3
 )
 
-// step is what a child says before (Begin) and after it does something with the lock of a name. A name is one worker's,
-// who does one thing at a time.
+// step is what a child says before (Begin) and after it does something with the lock of a name. A
+// name is one worker's, who does one thing at a time.
 type step struct {
 	Begin bool
 	Op    string // create, update, delete or call off
@@ -40,7 +40,8 @@ type told store.Lock
 
 // work is the child: it creates, updates and deletes until it is killed.
 func work(path string) error {
-	s, err := boltstore.OpenWith(path, boltstore.WithClock(longAgo)) // tokens must rise without its help
+	// Tokens must rise without its help.
+	s, err := boltstore.OpenWith(path, boltstore.WithClock(longAgo))
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func work(path string) error {
 	return <-errs
 }
 
-// toil is one worker. He knows which of his locks are there, and their marks, from the store alone.
+// toil is one worker. It knows which of its locks exist, and their marks, from the store alone.
 func toil(s *boltstore.Store, worker int, tell func(step)) error {
 	ctx := context.Background()
 	marks := map[string]string{} // of those made by this process
@@ -136,7 +137,8 @@ func (l *ledger) read(r io.Reader) {
 	}
 }
 
-// newToken is for a lock whose token must not have been seen before. That of one name, who has one worker, rise.
+// newToken is for a lock whose token must not have been seen before. That of one name, who has one
+// worker, rise.
 func (l *ledger) newToken(lock *told) {
 	require.NotContains(l.t, l.tokens, lock.FencingToken, "a token twice")
 	for token, name := range l.tokens {
@@ -149,7 +151,8 @@ func (l *ledger) newToken(lock *told) {
 	l.highest = max(l.highest, lock.FencingToken)
 }
 
-// check compares what is there after a crash with what was acknowledged, and with what was under way.
+// check compares what is there after a crash with what was acknowledged, and with what was under
+// way.
 func (l *ledger) check(s *boltstore.Store) {
 	there := map[string]*told{}
 	locks, err := s.List(l.t.Context())
@@ -193,10 +196,12 @@ func (l *ledger) check(s *boltstore.Store) {
 	clear(l.underWay)
 }
 
-// TestKill9: no lock acknowledged is missing, none acknowledged as deleted is back, tokens never repeat or fall.
+// TestKill9: no lock acknowledged is missing, none acknowledged as deleted is back, tokens never
+// repeat or fall.
 func TestKill9(t *testing.T) {
 	path := newPath(t)
-	l := &ledger{t: t, locks: map[string]*told{}, underWay: map[string]step{}, tokens: map[uint64]string{}}
+	l := &ledger{t: t, locks: map[string]*told{}, underWay: map[string]step{},
+		tokens: map[uint64]string{}}
 	ambiguous := 0
 	for range 50 {
 		cmd := child(t, "work", path)
@@ -220,7 +225,8 @@ func TestKill9(t *testing.T) {
 		l.check(s)
 		require.NoError(t, s.Close())
 	}
-	t.Logf("%d steps acknowledged, %d under way when killed, %d marks called off", l.confirmed, ambiguous, len(l.off))
+	t.Logf("%d steps acknowledged, %d under way when killed, %d marks called off", l.confirmed,
+		ambiguous, len(l.off))
 	require.Greater(t, l.confirmed, 50)
 	require.Greater(t, ambiguous, 50)
 	require.NotEmpty(t, l.off)

@@ -17,9 +17,9 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// TestADamagedFileIsRefused, and left as it is. Every byte that is in use is: one that is changed makes Open fail, or
-// was that of a place not in use; only when it belongs to the last meta page the store is as it was one transaction
-// before, as after a page that was not written whole.
+// TestADamagedFileIsRefused, and left as it is. Every byte that is in use is: one that is changed
+// makes Open fail, or was that of a place not in use; only when it belongs to the last meta page
+// the store is as it was one transaction before, as after a page that was not written whole.
 func TestADamagedFileIsRefused(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path, boltstore.WithClock(longAgo))
@@ -90,8 +90,8 @@ func TestADamagedFileIsRefused(t *testing.T) {
 	require.Positive(t, older)
 }
 
-// TestALostWriteIsNoticed: a lock is there as it was before its last change, with a checksum that is right. The sum
-// over all shows it.
+// TestALostWriteIsNoticed: a lock is there as it was before its last change, with a checksum that
+// is right. The sum over all shows it.
 func TestALostWriteIsNoticed(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
@@ -103,7 +103,8 @@ func TestALostWriteIsNoticed(t *testing.T) {
 	edit := func(do func(locks *bolt.Bucket) error) {
 		db, err := bolt.Open(path, 0, nil)
 		require.NoError(t, err)
-		require.NoError(t, db.Update(func(tx *bolt.Tx) error { return do(tx.Bucket([]byte("locks"))) }))
+		require.NoError(t, db.Update(
+			func(tx *bolt.Tx) error { return do(tx.Bucket([]byte("locks"))) }))
 		require.NoError(t, db.Close())
 	}
 	edit(func(locks *bolt.Bucket) error {
@@ -122,5 +123,6 @@ func TestALostWriteIsNoticed(t *testing.T) {
 	require.ErrorContains(t, err, "it is damaged (the sum over all 7 locks and 2 marks is wrong)")
 	edit(func(locks *bolt.Bucket) error { return locks.Delete(key) })
 	_, err = boltstore.OpenWith(path)
-	require.ErrorContains(t, err, "it is damaged (there are 6 locks and 2 marks, where 7 and 2 should be)")
+	require.ErrorContains(t, err,
+		"it is damaged (there are 6 locks and 2 marks, where 7 and 2 should be)")
 }

@@ -75,7 +75,9 @@ func (d *disk) foreign(err error) error {
 
 func (d *disk) damaged(err error) error {
 	return fmt.Errorf("relukko: store %s: it is damaged (%w). "+
-		"It was left as it is: restore it from a backup, or move it away to start without any locks", d.path, err)
+		"It was left as it is: restore it from a backup, or move it away to start without "+
+		"any locks",
+		d.path, err)
 }
 
 // write makes the changes and the summary durable, all or nothing. After an error the outcome is
@@ -120,7 +122,8 @@ func (d *disk) inPlace() error {
 		return nil // a directory that cannot be searched any more does no harm
 	}
 	if err != nil || !os.SameFile(there, d.self) {
-		return errors.New("the file was moved, deleted or replaced while in use: put it back, or restart")
+		return errors.New("the file was moved, deleted or replaced while in use: " +
+			"put it back, or restart")
 	}
 	return nil
 }

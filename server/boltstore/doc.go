@@ -82,7 +82,7 @@
 //     was committed all the same seems to happen later, when the store finds out or restarts. That
 //     is correct, because it returned ErrUnavailable and nothing was decided in between: the store
 //     settles which state it is before it decides on the next batch, see disk.recover.
-//   - A process that dies between write and sync leaves pages in the kernel's memory, which the next
-//     process reads as if they were on the disk. So Open writes the last page again and syncs it
-//     before it shows anything.
+//   - A process that dies between write and sync leaves pages in the kernel's memory, which the
+//     next process reads as if they were on the disk. So Open writes the last page again and syncs
+//     it before it shows anything.
 package boltstore

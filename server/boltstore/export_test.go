@@ -44,7 +44,10 @@ type WriteFunc = func(page []byte, at int64) (int, error)
 // HookWrites has all pages written by hook, which calls write to have it done.
 func (s *Store) HookWrites(hook func(page []byte, at int64, write WriteFunc) (int, error)) {
 	s.alone(func(*state) {
-		hooked := func(page []byte, at int64) (int, error) { return hook(page, at, s.disk.file.WriteAt) }
+		hooked := func(page []byte, at int64) (
+			int, error) {
+			return hook(page, at, s.disk.file.WriteAt)
+		}
 		s.disk.writeAt = hooked
 		field := reflect.ValueOf(s.disk.db).Elem().FieldByName("ops").FieldByName("writeAt")
 		*(*WriteFunc)(field.Addr().UnsafePointer()) = hooked
@@ -125,7 +128,8 @@ func (s *Store) alone(do func(*state)) {
 	}
 }
 
-// CallOffMany calls off the marks "name 0", "name 1", … in transactions that a busy machine too is done with in good time.
+// CallOffMany calls off the marks "name 0", "name 1", … in transactions that a busy machine too is
+// done with in good time.
 func (s *Store) CallOffMany(name string, n int, keep time.Duration) {
 	const atOnce = 5000
 	for from := 0; from < n; from += atOnce {

@@ -12,10 +12,11 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// TestTheDiskIsFull: the kernel lets the file grow no more. What needs no more room still works, and all of it when
-// there is room again.
+// TestTheDiskIsFull: the kernel lets the file grow no more. What needs no more room still works,
+// and all of it when there is room again.
 func TestTheDiskIsFull(t *testing.T) {
-	if os.Getenv(childEnv) != "test" { // the limit is the whole process's, which writes other files as well
+	// The limit is the whole process's, which writes other files as well.
+	if os.Getenv(childEnv) != "test" {
 		cmd := child(t, "test", "-test.run=^TestTheDiskIsFull$")
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, string(out))
@@ -31,7 +32,8 @@ func TestTheDiskIsFull(t *testing.T) {
 	var before syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
 	limit := func(size uint64) {
-		require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: before.Max}))
+		require.NoError(t, syscall.Setrlimit(
+			syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: before.Max}))
 	}
 	defer limit(before.Cur)
 	limit(uint64(info.Size()))
@@ -73,14 +75,16 @@ func TestTheDiskIsFull(t *testing.T) {
 	requireConsistent(t, s, path)
 }
 
-// TestASyncFails: the last page of a transaction is written, the system call that syncs it fails, and so does
-// everything that follows, until the disk is back. Then the transaction turns out to have come about.
+// TestASyncFails: the last page of a transaction is written, the system call that syncs it fails,
+// and so does everything that follows, until the disk is back. Then the transaction turns out to
+// have come about.
 func TestASyncFails(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
 	there := create(t, s, "there")
 
-	// The file's descriptor is made to lead elsewhere for a while, to where there is nothing to sync.
+	// The file's descriptor is made to lead elsewhere for a while, to where there is nothing to
+	// sync.
 	fd := int(s.File().Fd())
 	saved, err := syscall.Dup(fd)
 	require.NoError(t, err)
@@ -118,8 +122,8 @@ func TestASyncFails(t *testing.T) {
 	requireConsistent(t, s, path)
 }
 
-// TestTheFileIsCutShort by somebody else: the kernel faults whoever reads what is not there any more. The process
-// lives, and the file is not taken for a store again.
+// TestTheFileIsCutShort by another program: the kernel faults a read of what is not there any
+// more. The process lives, and the file is not taken for a store again.
 func TestTheFileIsCutShort(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)

@@ -29,8 +29,15 @@ type failing struct {
 // how a write goes wrong.
 var ways = map[string]func(page []byte, at int64, write boltstore.WriteFunc){
 	"nothing is written": func([]byte, int64, boltstore.WriteFunc) {},
-	"half is written":    func(page []byte, at int64, write boltstore.WriteFunc) { write(page[:50], at) },
-	"all is written":     func(page []byte, at int64, write boltstore.WriteFunc) { write(page, at) }, // as when the sync fails
+	"half is written": func(page []byte, at int64,
+		write boltstore.WriteFunc) {
+		write(page[:50], at)
+	},
+	// As when the sync fails.
+	"all is written": func(page []byte, at int64,
+		write boltstore.WriteFunc) {
+		write(page, at)
+	},
 }
 
 func fail(s *boltstore.Store, n int64, goWrong func([]byte, int64, boltstore.WriteFunc)) *failing {
@@ -55,11 +62,35 @@ func requireConsistent(t *testing.T, s *boltstore.Store, path string) {
 	require.Equal(t, want.Marks, shown.Marks)
 }
 
-// TestAFailedWrite goes wrong at each write of a transaction in each way. The method fails, the memory is what the file
-// is, and the next one works.
+// attempt does op to the victim, or creates fresh.
+func attempt(
+	t *testing.T, s *boltstore.Store, op string, victim store.Lock, fresh store.NewLock,
+) error {
+	var err error
+	lease := time.Hour
+	switch op {
+	case "create":
+		_, err = s.Create(t.Context(), fresh)
+	case "update":
+		_, err = s.Update(t.Context(), victim.ID, store.Change{Lease: &lease})
+	case "delete":
+		_, err = s.Delete(t.Context(), victim.ID)
+	case "call off":
+		_, err = s.CallOff(t.Context(), victim.ID[:8], time.Hour)
+	case "sweep":
+		_, _, err = s.Sweep(t.Context(), 0)
+	case "hand over":
+		_, err = s.HandOver(t.Context(), victim.ID, fresh)
+	}
+	return err
+}
+
+// TestAFailedWrite goes wrong at each write of a transaction in each way. The method fails, the
+// memory is what the file is, and the next one works.
 func TestAFailedWrite(t *testing.T) {
 	for way, goWrong := range ways {
-		for _, op := range []string{"create", "update", "delete", "call off", "sweep", "hand over"} {
+		for _, op := range []string{"create", "update", "delete", "call off", "sweep",
+			"hand over"} {
 			t.Run(way+"/"+op, func(t *testing.T) {
 				path := newPath(t)
 				s := open(t, path)
@@ -74,22 +105,10 @@ func TestAFailedWrite(t *testing.T) {
 
 					f := fail(s, n, goWrong)
 					fresh := newLock("fresh")
-					switch op {
-					case "create":
-						_, err = s.Create(t.Context(), fresh)
-					case "update":
-						lease = time.Hour
-						_, err = s.Update(t.Context(), victim.ID, store.Change{Lease: &lease})
-					case "delete":
-						_, err = s.Delete(t.Context(), victim.ID)
-					case "call off":
-						_, err = s.CallOff(t.Context(), victim.ID[:8], time.Hour)
-					case "sweep":
-						_, _, err = s.Sweep(t.Context(), 0)
-					case "hand over":
+					if op == "hand over" {
 						fresh.Name = victim.Name
-						_, err = s.HandOver(t.Context(), victim.ID, fresh)
 					}
+					err = attempt(t, s, op, victim, fresh)
 					if f.writes.Load() < n {
 						require.NoError(t, err)
 						break // the whole transaction was tried
@@ -101,7 +120,8 @@ func TestAFailedWrite(t *testing.T) {
 					requireConsistent(t, s, path)
 					after := s.Content()
 					cameAbout = cameAbout || len(after.Locks) != len(before.Locks) ||
-						(op == "update" || op == "hand over") && !assert.ObjectsAreEqual(victim, after.Locks[len(after.Locks)-1])
+						(op == "update" || op == "hand over") &&
+							!assert.ObjectsAreEqual(victim, after.Locks[len(after.Locks)-1])
 					if !cameAbout {
 						requireContent(t, before, after)
 					}
@@ -145,13 +165,27 @@ func TestABatchFailsAsAWhole(t *testing.T) {
 			}
 			return write(page, at)
 		})
-		begun := later(func() error { _, err := s.Create(context.Background(), newLock("begun")); return err })
+		begun := later(func() error {
+			_,
+				err := s.Create(context.Background(), newLock("begun"))
+			return err
+		})
 		<-reached
 		batch := []<-chan error{
-			later(func() error { _, err := s.Create(context.Background(), newLock("fresh")); return err }),
-			later(func() error { _, err := s.Create(context.Background(), newLock("fresh")); return err }), // or ErrHeld
+			later(func() error {
+				_,
+					err := s.Create(context.Background(), newLock("fresh"))
+				return err
+			}),
+			// Or ErrHeld.
+			later(func() error {
+				_,
+					err := s.Create(context.Background(), newLock("fresh"))
+				return err
+			}),
 			later(func() error { _, err := s.Delete(context.Background(), there.ID); return err }),
-			later(func() error { _, err := s.Delete(context.Background(), there.ID); return err }), // or ErrGone
+			// Or ErrGone.
+			later(func() error { _, err := s.Delete(context.Background(), there.ID); return err }),
 			later(func() error { _, _, err := s.Sweep(context.Background(), 0); return err }),
 		}
 		synctest.Wait()
@@ -169,7 +203,8 @@ func TestABatchFailsAsAWhole(t *testing.T) {
 	})
 }
 
-// TestADiskThatStaysBroken: requests fail, reads go on, and all is well as soon as the disk is, without being asked.
+// TestADiskThatStaysBroken: requests fail, reads go on, and all is well as soon as the disk is,
+// without being asked.
 func TestADiskThatStaysBroken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := newPath(t)
@@ -223,16 +258,21 @@ func TestADiskThatStaysBroken(t *testing.T) {
 		<-watched
 		require.NoError(t, s.Close())
 		require.Equal(t, 1, strings.Count(log.String(), "the store can't be written"), log.String())
-		require.Equal(t, 1, strings.Count(log.String(), "the store can be written again"), log.String())
+		require.Equal(t, 1, strings.Count(log.String(), "the store can be written again"),
+			log.String())
 	})
 }
 
-// TestATransactionThatPanics: the store is of no use until it is opened anew, but says so, and the process lives.
+// TestATransactionThatPanics: the store is of no use until it is opened anew, but says so, and the
+// process lives.
 func TestATransactionThatPanics(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
 	there := create(t, s, "there")
-	s.HookWrites(func([]byte, int64, boltstore.WriteFunc) (int, error) { panic("page 7 is haunted") })
+	s.HookWrites(func([]byte, int64, boltstore.WriteFunc) (
+		int, error) {
+		panic("page 7 is haunted")
+	})
 	for _, hint := range []string{"", "; restart to use it again"} {
 		_, err := s.Create(t.Context(), newLock("fresh"))
 		require.ErrorIs(t, err, store.ErrUnavailable)
@@ -247,7 +287,8 @@ func TestATransactionThatPanics(t *testing.T) {
 	create(t, open(t, path), "fresh")
 }
 
-// TestARequestThatPanics: a bug costs those who share its transaction an error, not the process or what it has half done.
+// TestARequestThatPanics: a bug costs those who share its transaction an error, not the process or
+// what it has half done.
 func TestARequestThatPanics(t *testing.T) {
 	path := newPath(t)
 	var log strings.Builder
@@ -278,7 +319,8 @@ func TestTheFileIsMovedAway(t *testing.T) {
 		away()
 		_, err := s.Create(t.Context(), newLock(name))
 		require.ErrorIs(t, err, store.ErrUnavailable)
-		require.ErrorContains(t, err, "moved, deleted or replaced while in use: put it back, or restart")
+		require.ErrorContains(t, err,
+			"moved, deleted or replaced while in use: put it back, or restart")
 		require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable)
 		_, err = s.Get(t.Context(), there.ID)
 		require.NoError(t, err)
@@ -288,6 +330,7 @@ func TestTheFileIsMovedAway(t *testing.T) {
 	}
 	require.Len(t, contentOf(t, path).Locks, 3)
 	require.NoError(t, os.Remove(path))
-	require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable, "also without a failed write before")
+	require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable,
+		"also without a failed write before")
 	require.NoError(t, s.Close())
 }

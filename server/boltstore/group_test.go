@@ -19,7 +19,8 @@ type gate struct {
 	pass    chan struct{} // one for each write; closed: all pass
 }
 
-// hold has the store's writes wait, from now on: all, or those of meta pages only, which come last in a transaction.
+// hold has the store's writes wait, from now on: all, or those of meta pages only, which come last
+// in a transaction.
 func hold(s *boltstore.Store, metaOnly bool) *gate {
 	g := &gate{reached: make(chan int64, 1000), pass: make(chan struct{})}
 	s.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
@@ -109,7 +110,8 @@ func TestGroupCommitUnderLoad(t *testing.T) {
 	require.Less(t, transactions, uint64(2*clients*rounds/4))
 }
 
-// TestNobodySeesWhatIsNotDurable: a transaction is stopped before its last sync, when a crash would take it back.
+// TestNobodySeesWhatIsNotDurable: a transaction is stopped before its last sync, when a crash would
+// take it back.
 func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, newPath(t))
@@ -119,12 +121,28 @@ func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 		fresh := newLock("fresh")
 		made := later(func() error { _, err := s.Create(context.Background(), fresh); return err })
 		<-g.reached
-		gone := later(func() error { _, err := s.Delete(context.Background(), there.ID); return err })
-		off := later(func() error { _, err := s.CallOff(context.Background(), "mark", time.Hour); return err })
-		clash := later(func() error { _, err := s.Create(context.Background(), newLock("fresh")); return err })
+		gone := later(func() error {
+			_,
+				err := s.Delete(context.Background(), there.ID)
+			return err
+		})
+		off := later(func() error {
+			_,
+				err := s.CallOff(context.Background(), "mark", time.Hour)
+			return err
+		})
+		clash := later(func() error {
+			_,
+				err := s.Create(context.Background(), newLock("fresh"))
+			return err
+		})
 		marked := newLock("marked")
 		marked.Mark = "mark"
-		straggler := later(func() error { _, err := s.Create(context.Background(), marked); return err })
+		straggler := later(func() error {
+			_,
+				err := s.Create(context.Background(), marked)
+			return err
+		})
 		check := func() {
 			t.Helper()
 			synctest.Wait()
@@ -168,8 +186,8 @@ func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 	})
 }
 
-// TestADiskThatDoesNotAnswer holds up nobody for more than 4 s. What was begun comes about later, and Watch tells; what
-// was not begun does not.
+// TestADiskThatDoesNotAnswer holds up nobody for more than 4 s. What was begun comes about later,
+// and Watch tells; what was not begun does not.
 func TestADiskThatDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, newPath(t))
@@ -181,14 +199,22 @@ func TestADiskThatDoesNotAnswer(t *testing.T) {
 
 		const wait = 4 * time.Second
 		start := time.Now()
-		begun := later(func() error { _, err := s.Create(context.Background(), newLock("begun")); return err })
+		begun := later(func() error {
+			_,
+				err := s.Create(context.Background(), newLock("begun"))
+			return err
+		})
 		<-g.reached
-		queued := later(func() error { _, err := s.Create(context.Background(), newLock("queued")); return err })
+		queued := later(func() error {
+			_,
+				err := s.Create(context.Background(), newLock("queued"))
+			return err
+		})
 		early, giveUp := context.WithCancel(t.Context())
 		left := later(func() error { _, err := s.Delete(early, there.ID); return err })
 		synctest.Wait()
 		giveUp()
-		require.ErrorIs(t, <-left, context.Canceled, "it was not begun, so he need not wait")
+		require.ErrorIs(t, <-left, context.Canceled, "it was not begun, so it need not wait")
 		require.NoError(t, s.Ping(t.Context()), "it may just be slow")
 		require.ErrorIs(t, <-begun, store.ErrUnavailable)
 		require.ErrorIs(t, <-queued, store.ErrUnavailable)
@@ -225,7 +251,11 @@ func TestTooManyAreWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, newPath(t))
 		g := hold(s, false)
-		begun := later(func() error { _, err := s.Create(context.Background(), newLock("begun")); return err })
+		begun := later(func() error {
+			_,
+				err := s.Create(context.Background(), newLock("begun"))
+			return err
+		})
 		<-g.reached
 		var pending []<-chan error
 		for range 10_001 {
@@ -262,7 +292,10 @@ func TestCloseAnswersEverybody(t *testing.T) {
 				return err
 			}))
 		}
-		watched := later(func() error { return s.Watch(context.Background(), func(store.Event) {}) })
+		watched := later(func() error {
+			return s.Watch(
+				context.Background(), func(store.Event) {})
+		})
 		<-g.reached
 		synctest.Wait()
 		closed := later(s.Close)
@@ -286,7 +319,11 @@ func TestCloseWithADiskThatDoesNotAnswer(t *testing.T) {
 		path := newPath(t)
 		s := open(t, path)
 		g := hold(s, false)
-		begun := later(func() error { _, err := s.Create(context.Background(), newLock("begun")); return err })
+		begun := later(func() error {
+			_,
+				err := s.Create(context.Background(), newLock("begun"))
+			return err
+		})
 		<-g.reached
 		start := time.Now()
 		require.ErrorContains(t, s.Close(), "not closed yet: the disk has not responded for 4s")

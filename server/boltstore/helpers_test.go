@@ -117,6 +117,7 @@ func requireContent(t testing.TB, want, got boltstore.Content, what ...any) {
 			t.Logf("%+d: %s", -n, lock)
 		}
 	}
-	require.Fail(t, "another content", "%v: %d locks, %d marks, token %d instead of %d, %d, %d", what,
+	require.Fail(t, "another content", "%v: %d locks, %d marks, token %d instead of %d, %d, %d",
+		what,
 		len(got.Locks), len(got.Marks), got.Token, len(want.Locks), len(want.Marks), want.Token)
 }

@@ -102,7 +102,8 @@ func TestASecondProcessIsRefused(t *testing.T) {
 	create(t, s, "robot-arm-1")
 	out, err := child(t, "open", path).CombinedOutput()
 	require.Error(t, err)
-	require.Contains(t, string(out), "relukko: store "+path+": another process has it open: stop that one, or give each a file of its own")
+	require.Contains(t, string(out), "relukko: store "+path+
+		": another process has it open: stop that one, or give each a file of its own")
 
 	start := time.Now()
 	_, err = boltstore.OpenWith(path)
@@ -137,10 +138,14 @@ func TestWhatIsNoStoreIsLeftAlone(t *testing.T) {
 	}{
 		"an empty file": {
 			func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, nil, 0o600)) },
-			"it is empty, and may be a store that has lost its content: restore it from a backup, or delete it",
+			"it is empty, and may be a store that has lost its content: " +
+				"restore it from a backup, or delete it",
 		},
 		"a short file": {
-			func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, []byte("hello\n"), 0o600)) },
+			func(t *testing.T, path string) {
+				require.NoError(
+					t, os.WriteFile(path, []byte("hello\n"), 0o600))
+			},
 			"it is not a relukko store, or damaged",
 		},
 		"a long file": {
@@ -157,7 +162,11 @@ func TestWhatIsNoStoreIsLeftAlone(t *testing.T) {
 			func(t *testing.T, path string) {
 				db, err := bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true})
 				require.NoError(t, err)
-				require.NoError(t, db.Update(func(tx *bolt.Tx) error { _, err := tx.CreateBucket([]byte("members")); return err }))
+				require.NoError(t, db.Update(func(tx *bolt.Tx) error {
+					_,
+						err := tx.CreateBucket([]byte("members"))
+					return err
+				}))
 				require.NoError(t, db.Close())
 			},
 			"it is a bbolt file of another program",
@@ -168,7 +177,8 @@ func TestWhatIsNoStoreIsLeftAlone(t *testing.T) {
 		},
 		"a store of a later version": {
 			func(t *testing.T, path string) { makeBolt(t, path, "relukko", "format", "2") },
-			"it has format 2, which a later version of relukko has written; this version knows format 1",
+			"it has format 2, which a later version of relukko has written; " +
+				"this version knows format 1",
 		},
 		"a store without its parts": {
 			func(t *testing.T, path string) { makeBolt(t, path, "relukko", "format", "1") },
@@ -179,7 +189,10 @@ func TestWhatIsNoStoreIsLeftAlone(t *testing.T) {
 			"it is not a file",
 		},
 		"a link to nowhere": {
-			func(t *testing.T, path string) { require.NoError(t, os.Symlink(path+".nowhere", path)) },
+			func(t *testing.T, path string) {
+				require.NoError(
+					t, os.Symlink(path+".nowhere", path))
+			},
 			"no such file",
 		},
 	} {

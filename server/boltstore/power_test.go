@@ -22,7 +22,8 @@ type platter struct {
 	s       *boltstore.Store
 	image   []byte  // synced
 	pending []write // not synced, in order
-	lose    bool    // the kernel gives up the next meta page: its sync fails, and it will never be written
+	// The kernel gives up the next meta page: its sync fails, and it will never be written.
+	lose bool
 
 	losses [][]byte // what was on the disk when the power went, after each write
 }
@@ -32,8 +33,9 @@ type write struct {
 	at   int64
 }
 
-// spin follows all that the store writes from now on. bbolt syncs before and after each meta page, and so does the
-// store when it makes sure of one; what else it syncs makes the disk no worse than assumed here.
+// spin follows all that the store writes from now on. bbolt syncs before and after each meta page,
+// and so does the store when it makes sure of one; what else it syncs makes the disk no worse than
+// assumed here.
 func spin(t *testing.T, s *boltstore.Store, path string) *platter {
 	image, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -70,8 +72,8 @@ func put(image, data []byte, at int64) []byte {
 	return image
 }
 
-// powerLoss answers what may be on the disk if the power goes now: what is synced, and any part of the rest, in any
-// order.
+// powerLoss answers what may be on the disk if the power goes now: what is synced, and any part of
+// the rest, in any order.
 func (p *platter) powerLoss() []byte {
 	image := slices.Clone(p.image)
 	for _, w := range p.pending {
@@ -86,15 +88,16 @@ func (p *platter) powerLoss() []byte {
 	return image
 }
 
-// acknowledged says that a method has succeeded, so its last sync has. It answers how the power may have gone before.
+// acknowledged says that a method has succeeded, so its last sync has. It answers how the power may
+// have gone before.
 func (p *platter) acknowledged() (losses [][]byte) {
 	p.sync()
 	losses, p.losses = p.losses, nil
 	return losses
 }
 
-// TestPowerLoss: the power goes between any two writes, and what was not synced gets to the disk in part. What was
-// acknowledged is there, and what was under way is there whole or not at all.
+// TestPowerLoss: the power goes between any two writes, and what was not synced gets to the disk in
+// part. What was acknowledged is there, and what was under way is there whole or not at all.
 func TestPowerLoss(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path, boltstore.WithClock(longAgo))
@@ -138,9 +141,9 @@ func TestPowerLoss(t *testing.T) {
 	require.Greater(t, losses, 2*cameAbout)
 }
 
-// TestAPageThatTheKernelGivesUp: a sync fails, and the meta page that it was for never gets to the disk by itself,
-// though whoever reads the file sees it. Then the power goes in the middle of the next transaction, which uses the
-// pages that the lost one has freed.
+// TestAPageThatTheKernelGivesUp: a sync fails, and the meta page that it was for never gets to the
+// disk by itself, though reads of the file see it. Then the power goes in the middle of the
+// next transaction, which uses the pages that the lost one has freed.
 func TestAPageThatTheKernelGivesUp(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path, boltstore.WithClock(longAgo))
@@ -166,8 +169,8 @@ func TestAPageThatTheKernelGivesUp(t *testing.T) {
 	}
 }
 
-// TestOpenMakesSureOfWhatItReads: a process was killed between the write of a meta page and its sync. The next one
-// reads what is not on the disk, and the power must not go before it is.
+// TestOpenMakesSureOfWhatItReads: a process was killed between the write of a meta page and its
+// sync. The next one reads what is not on the disk, and the power must not go before it is.
 func TestOpenMakesSureOfWhatItReads(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path, boltstore.WithClock(longAgo))
@@ -178,7 +181,9 @@ func TestOpenMakesSureOfWhatItReads(t *testing.T) {
 	require.NoError(t, s.Close())
 
 	require.Len(t, p.pending, 1, "the meta page")
-	require.NotContains(t, contentOfImage(t, p.image).Locks, want.Locks[len(want.Locks)-1], "not on the disk")
-	require.NoError(t, boltstore.Admit(path, func(page []byte, at int64) { p.image = put(p.image, page, at) }))
+	require.NotContains(t, contentOfImage(t, p.image).Locks, want.Locks[len(want.Locks)-1],
+		"not on the disk")
+	require.NoError(t, boltstore.Admit(
+		path, func(page []byte, at int64) { p.image = put(p.image, page, at) }))
 	requireContent(t, want, contentOfImage(t, p.image))
 }

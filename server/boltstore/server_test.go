@@ -52,7 +52,8 @@ func (b *backend) do(method, path, body, prefer string) (status int, id string) 
 
 const robot = `{"lock_name":"robot-arm-1","creator":null}`
 
-// TestAReleaseThatCameAboutUnheard: whoever waits for the name gets it, though nobody was told that it is free.
+// TestAReleaseThatCameAboutUnheard: a waiter gets the name, though no request was told that
+// it is free.
 func TestAReleaseThatCameAboutUnheard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBackend(t)
@@ -74,7 +75,8 @@ func TestAReleaseThatCameAboutUnheard(t *testing.T) {
 	})
 }
 
-// TestACreateThatCameAboutUnheard: its lock is swept when it has expired, though the server never saw it.
+// TestACreateThatCameAboutUnheard: its lock is swept when it has expired, though the server never
+// saw it.
 func TestACreateThatCameAboutUnheard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBackend(t)

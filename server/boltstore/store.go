@@ -65,7 +65,10 @@ func (s *Store) Create(ctx context.Context, in store.NewLock) (store.Lock, error
 	if holder, err := s.view.refusal(&in, s.clock); err != nil {
 		return holder, err
 	}
-	return s.submitForLock(ctx, func(w *state) (store.Lock, error) { return w.Create(in, s.clock()) })
+	return s.submitForLock(ctx, func(w *state) (
+		store.Lock, error) {
+		return w.Create(in, s.clock())
+	})
 }
 
 // Get implements [store.Store]. It does not wait for the disk.

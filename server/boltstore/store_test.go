@@ -72,7 +72,8 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 	require.Equal(t, in.ID, swept[0].ID, "by its expiry, too")
 }
 
-// TestTokensRise: through restarts, without any lock left, with the clock set back, and with an older file restored.
+// TestTokensRise: through restarts, without any lock left, with the clock set back, and with an
+// older file restored.
 func TestTokensRise(t *testing.T) {
 	path := newPath(t)
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -182,7 +183,8 @@ func TestTheClockIsSetBack(t *testing.T) {
 	require.Equal(t, now.Add(time.Minute), renewed.ExpiresAt, "a heartbeat puts it right")
 }
 
-// TestMarksAreBounded: the oldest go first, and those whose time is over go with what is written next, on disk too.
+// TestMarksAreBounded: the oldest go first, and those whose time is over go with what is written
+// next, on disk too.
 func TestMarksAreBounded(t *testing.T) {
 	path := newPath(t)
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -202,7 +204,8 @@ func TestMarksAreBounded(t *testing.T) {
 	}
 	got = s.Content()
 	require.Equal(t, map[string]time.Time{
-		"new 0": now.Add(time.Hour), "new 1": now.Add(time.Hour), "short 0": now.Add(time.Microsecond),
+		"new 0": now.Add(time.Hour), "new 1": now.Add(time.Hour), "short 0": now.Add(
+			time.Microsecond),
 	}, got.Marks)
 	require.Equal(t, got.Marks, s.Shown().Marks)
 	require.NoError(t, s.Close())
@@ -244,11 +247,19 @@ func TestAClosedStore(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close(), "twice is once")
 	for name, call := range map[string]func() error{
-		"Create":  func() error { _, err := s.Create(t.Context(), newLock("robot-arm-2")); return err },
-		"Get":     func() error { _, err := s.Get(t.Context(), lock.ID); return err },
-		"Holder":  func() error { _, err := s.Holder(t.Context(), lock.Name); return err },
-		"List":    func() error { _, err := s.List(t.Context()); return err },
-		"Update":  func() error { _, err := s.Update(t.Context(), lock.ID, store.Change{}); return err },
+		"Create": func() error {
+			_,
+				err := s.Create(t.Context(), newLock("robot-arm-2"))
+			return err
+		},
+		"Get":    func() error { _, err := s.Get(t.Context(), lock.ID); return err },
+		"Holder": func() error { _, err := s.Holder(t.Context(), lock.Name); return err },
+		"List":   func() error { _, err := s.List(t.Context()); return err },
+		"Update": func() error {
+			_,
+				err := s.Update(t.Context(), lock.ID, store.Change{})
+			return err
+		},
 		"Delete":  func() error { _, err := s.Delete(t.Context(), lock.ID); return err },
 		"CallOff": func() error { _, err := s.CallOff(t.Context(), "mark", time.Hour); return err },
 		"Sweep":   func() error { _, _, err := s.Sweep(t.Context(), 0); return err },

@@ -15,8 +15,9 @@ import (
 var order = binary.NativeEndian
 
 const (
-	pageHeader   = 16 // id uint64, flags uint16, count uint16, overflow uint32
-	elementSize  = 16 // branch: pos, ksize uint32, page uint64; leaf: flags, pos, ksize, vsize uint32
+	pageHeader = 16 // id uint64, flags uint16, count uint16, overflow uint32
+	// Branch: pos, ksize uint32, page uint64; leaf: flags, pos, ksize, vsize uint32.
+	elementSize  = 16
 	bucketHeader = 16 // page uint64 (0: the only page follows inline), sequence uint64
 	maxDepth     = 64 // of a tree: far more than fits into any disk
 
@@ -45,7 +46,8 @@ func verify(file io.ReaderAt, size int64, pageSize int, txid uint64) error {
 		return err
 	}
 	meta = meta[pageHeader:]
-	root, freelist, pages := order.Uint64(meta[16:]), order.Uint64(meta[32:]), order.Uint64(meta[40:])
+	root, freelist, pages := order.Uint64(meta[16:]), order.Uint64(meta[32:]), order.Uint64(
+		meta[40:])
 	w := &walker{file, uint64(pageSize), pages, make(map[uint64]bool)}
 	if pages > uint64(size)/w.pageSize {
 		return fmt.Errorf("the file is cut short: it has %d bytes, not %d pages of %d bytes",
@@ -163,7 +165,8 @@ func (w *walker) leaf(id uint64, page []byte, count int, low, high []byte, depth
 		if len(inline) < pageHeader || order.Uint16(inline[8:]) != flagLeaf || depth > maxDepth {
 			return fmt.Errorf("page %d has a bucket of a wrong kind", id)
 		}
-		if err := w.leaf(id, inline, int(order.Uint16(inline[10:])), nil, nil, depth+1); err != nil {
+		if err := w.leaf(id, inline, int(order.Uint16(inline[10:])), nil, nil,
+			depth+1); err != nil {
 			return err
 		}
 	}

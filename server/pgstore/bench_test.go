@@ -22,21 +22,26 @@ import (
 // durable is a PostgreSQL that writes to disk in earnest.
 var durable = pgtest.Cluster{Fsync: true}
 
-// BenchmarkRounds is how often many clients, each with a name of its own, create a lock and delete it again: through the Store of a
-// server that is alone on its database, of one that has to tell another, and by pgbench, which says what this database on this
-// disk allows. An operation is one round; the latencies are those of one create or delete.
+// BenchmarkRounds is how often many clients, each with a name of its own, create a lock and delete
+// it again: through the Store of a server that is alone on its database, of one that has to tell
+// another, and by pgbench, which says what this database on this disk allows. An operation is one
+// round; the latencies are those of one create or delete.
 //
 //	go test -run '^$' -bench Rounds -benchtime 5s ./server/pgstore
 func BenchmarkRounds(b *testing.B) {
 	defer func() { require.NoError(b, durable.Close()) }()
 	for _, clients := range []int{1, 16, 64} {
-		b.Run(fmt.Sprint("alone/clients=", clients), func(b *testing.B) { storeRounds(b, clients, 1) })
-		b.Run(fmt.Sprint("two/clients=", clients), func(b *testing.B) { storeRounds(b, clients, 2) })
-		b.Run(fmt.Sprint("pgbench/clients=", clients), func(b *testing.B) { storetest.Report(b, durable.Bench(b, clients), "rounds/s") })
+		b.Run(fmt.Sprint("alone/clients=", clients),
+			func(b *testing.B) { storeRounds(b, clients, 1) })
+		b.Run(fmt.Sprint("two/clients=", clients),
+			func(b *testing.B) { storeRounds(b, clients, 2) })
+		b.Run(fmt.Sprint("pgbench/clients=", clients),
+			func(b *testing.B) { storetest.Report(b, durable.Bench(b, clients), "rounds/s") })
 	}
 }
 
-// BenchmarkHandoff is a lock going from a client of one server to a client of another, each waiting on his server.
+// BenchmarkHandoff is a lock going from a client of one server to a client of another, each waiting
+// on its server.
 func BenchmarkHandoff(b *testing.B) {
 	defer func() { require.NoError(b, durable.Close()) }()
 	b.Run("two", func(b *testing.B) {
@@ -76,7 +81,8 @@ func storeRounds(b *testing.B, clients, servers int) {
 	}
 	creator := "user@host/42 #k3v5x2m4q7ab"
 	round := func(client int) (create, remove time.Duration) {
-		in := store.NewLock{ID: newID(), Name: fmt.Sprint("lock-", client), Creator: &creator, IP: "192.0.2.7", TTL: time.Minute}
+		in := store.NewLock{ID: newID(), Name: fmt.Sprint("lock-", client), Creator: &creator,
+			IP: "192.0.2.7", TTL: time.Minute}
 		in.Mark = fmt.Sprint("mark-", client)
 		began := time.Now()
 		if _, err := s.Create(context.Background(), in); err != nil {

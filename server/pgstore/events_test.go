@@ -16,7 +16,8 @@ func largest() store.Event {
 	creator := strings.Repeat(`"`, 1024)
 	at := time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
 	return store.Event{Kind: store.EventUpdated, Lock: store.Lock{
-		ID: newID(), Name: strings.Repeat(`\`, 255), Creator: &creator, IP: "2001:db8:1234:5678:9abc:def0:1234:5678%interface-0",
+		ID: newID(), Name: strings.Repeat(
+			`\`, 255), Creator: &creator, IP: "2001:db8:1234:5678:9abc:def0:1234:5678%interface-0",
 		ExpiresAt: at, CreatedAt: at, UpdatedAt: at, FencingToken: 1<<63 - 1,
 	}}
 }
@@ -26,7 +27,8 @@ func TestPayloadsHoldWhatIsToBeTold(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 3, 100} {
 		var events []store.Event
 		for range n {
-			events = append(events, largest(), store.Event{Kind: store.EventCalledOff, Mark: "k3v5x2m4q7ab"})
+			events = append(events, largest(),
+				store.Event{Kind: store.EventCalledOff, Mark: "k3v5x2m4q7ab"})
 		}
 		var got []store.Event
 		payloads := pgstore.Pack(-42, events)
@@ -43,7 +45,8 @@ func TestPayloadsHoldWhatIsToBeTold(t *testing.T) {
 }
 
 func FuzzUnpack(f *testing.F) {
-	for _, payload := range append(pgstore.Pack(1, []store.Event{largest()}), "", "\n", "-3e\n{", "zz\n{}", "1\n\n{}\n[]\nnull") {
+	for _, payload := range append(pgstore.Pack(1, []store.Event{largest()}), "", "\n", "-3e\n{",
+		"zz\n{}", "1\n\n{}\n[]\nnull") {
 		f.Add(payload)
 	}
 	f.Fuzz(func(t *testing.T, payload string) {

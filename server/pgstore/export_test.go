@@ -29,9 +29,10 @@ func (s *Store) Heeded() bool { return s.notifier.heeded.Load() }
 
 // Setting answers one of PostgreSQL's settings, as it is for this store's calls.
 func (s *Store) Setting(name string) (value string, err error) {
-	err = s.call(context.Background(), callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
-	})
+	err = s.call(context.Background(), callTimeout,
+		func(ctx context.Context, conn *pgx.Conn) error {
+			return conn.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+		})
 	return value, err
 }
 

@@ -23,10 +23,14 @@ func TestAHandOverIsHeardElsewhere(t *testing.T) {
 	ear := listen(t, other)
 	held := create(t, s, newLock("robot-arm-1"))
 	require.Equal(t, held, ear.until(store.EventCreated).Lock)
-	sql(t, url, `CREATE TABLE relukko_go.transactions AS SELECT txid_current() AS id, ''::text AS what WHERE false;
+	sql(t, url, `CREATE TABLE relukko_go.transactions AS
+			SELECT txid_current() AS id, ''::text AS what WHERE false;
 		CREATE FUNCTION relukko_go.note() RETURNS trigger LANGUAGE plpgsql AS
-			$$ BEGIN INSERT INTO relukko_go.transactions VALUES (txid_current(), TG_OP); RETURN NULL; END $$;
-		CREATE TRIGGER noted AFTER INSERT OR DELETE ON relukko_go.locks FOR EACH ROW EXECUTE FUNCTION relukko_go.note()`)
+			$$ BEGIN
+				INSERT INTO relukko_go.transactions VALUES (txid_current(), TG_OP);
+				RETURN NULL; END $$;
+		CREATE TRIGGER noted AFTER INSERT OR DELETE ON relukko_go.locks
+			FOR EACH ROW EXECUTE FUNCTION relukko_go.note()`)
 	both, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
 	require.NoError(t, err)
 	require.Equal(t, held, both.Deleted)
@@ -38,11 +42,14 @@ func TestAHandOverIsHeardElsewhere(t *testing.T) {
 	require.Equal(t, store.EventCreated, created.Kind)
 	require.Equal(t, both.Created, created.Lock)
 	var seen string
-	query(t, url, &seen, `SELECT string_agg(what, ', ' ORDER BY what) || ' in ' || count(DISTINCT id) FROM relukko_go.transactions`)
+	query(t, url, &seen, `SELECT
+		string_agg(what, ', ' ORDER BY what) || ' in ' || count(DISTINCT id)
+		FROM relukko_go.transactions`)
 	require.Equal(t, "DELETE, INSERT in 1", seen)
 }
 
-// TestAHandOverLeavesTheNameToWhoWaitedLonger on another server: the lock is deleted, and he has the name.
+// TestAHandOverLeavesTheNameToWhoWaitedLonger on another server: the lock is deleted, and it has
+// the name.
 func TestAHandOverLeavesTheNameToWhoWaitedLonger(t *testing.T) {
 	url := empty(t)
 	s, other := open(t, url), open(t, url)
@@ -73,7 +80,8 @@ func TestAHandOverThatIsNotCommitted(t *testing.T) {
 	held := create(t, s, newLock("robot-arm-1"))
 	sql(t, url, `CREATE FUNCTION relukko_go.refuse() RETURNS trigger LANGUAGE plpgsql AS
 			$$ BEGIN RAISE EXCEPTION 'not today' USING ERRCODE = '40001'; END $$;
-		CREATE CONSTRAINT TRIGGER refused AFTER INSERT ON relukko_go.locks DEFERRABLE INITIALLY DEFERRED
+		CREATE CONSTRAINT TRIGGER refused AFTER INSERT ON relukko_go.locks
+			DEFERRABLE INITIALLY DEFERRED
 			FOR EACH ROW EXECUTE FUNCTION relukko_go.refuse()`)
 	_, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
 	require.ErrorIs(t, err, store.ErrUnavailable)
@@ -87,7 +95,8 @@ func TestAHandOverThatIsNotCommitted(t *testing.T) {
 	require.NoError(t, both.CreateErr)
 }
 
-// TestTheAnswerToAHandOverIsLost down a line of which nobody but its first has tried for the name: each has it nevertheless, soon.
+// TestTheAnswerToAHandOverIsLost down a line of which nobody but its first has tried for the name:
+// each has it nevertheless, soon.
 func TestTheAnswerToAHandOverIsLost(t *testing.T) {
 	t.Parallel() // it waits, for the most part
 	url := postgres.Database(t)
@@ -95,7 +104,8 @@ func TestTheAnswerToAHandOverIsLost(t *testing.T) {
 	n := startNode(t, p.url)
 	require.Eventually(t, n.st.Listens, soon, time.Millisecond)
 	held := n.create(t.Context(), "robot-arm-1", 0)
-	line := []<-chan answer{n.queue(t.Context(), "robot-arm-1"), n.queue(t.Context(), "robot-arm-1")}
+	line := []<-chan answer{n.queue(t.Context(), "robot-arm-1"),
+		n.queue(t.Context(), "robot-arm-1")}
 	next := func() {
 		got := receive(t, line[0])
 		line = append(line, n.queue(t.Context(), "robot-arm-1"))
@@ -107,7 +117,8 @@ func TestTheAnswerToAHandOverIsLost(t *testing.T) {
 		n.delete(held.ID)
 		next()
 		p.CutNext(raw(t, held.ID))
-		switch status := n.do(context.Background(), "DELETE", "/v1/locks/"+held.ID, "", "").Status; status {
+		switch status := n.do(context.Background(), "DELETE", "/v1/locks/"+held.ID, "",
+			"").Status; status {
 		case 503:
 			lost++
 		default: // it was another call about this lock

@@ -129,7 +129,7 @@ func (s *Store) beginToListen(ctx context.Context) (*pgx.Conn, error) {
 	if err := s.countOthers(ctx, conn); err != nil {
 		return conn, err
 	}
-	// Behind a pooler another session may be the one that listens. The notification also tells the
+	// With a pooler another session may be the one that listens. The notification also tells the
 	// others that this server listens.
 	if _, err := conn.Exec(ctx, notifySQL, channel, pack(s.id, nil)); err != nil {
 		return conn, err

@@ -15,10 +15,11 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// TestOthersHear of everything, in order and whole; nobody hears of himself.
+// TestOthersHear of everything, in order and whole; no store hears of itself.
 func TestOthersHear(t *testing.T) {
 	stores, _ := openThree(t)
-	a, other, self := stores[0], listen(t, stores[1]), listen(t, stores[0]) // a counts the others as it begins to listen
+	// A counts the others as it begins to listen.
+	a, other, self := stores[0], listen(t, stores[1]), listen(t, stores[0])
 
 	creator := `<bench-7> "✓" \ #k3v5x2m4q7ab`
 	in := newLock("robot-arm-1")
@@ -51,7 +52,8 @@ func TestOthersHear(t *testing.T) {
 	}
 
 	lock = create(t, stores[1], newLock("robot-arm-1"))
-	require.Equal(t, store.Event{Kind: store.EventCreated, Lock: lock}, self.next(), "the first that it has not done itself")
+	require.Equal(t, store.Event{Kind: store.EventCreated, Lock: lock}, self.next(),
+		"the first that it has not done itself")
 	require.Empty(t, other.events)
 }
 
@@ -63,7 +65,8 @@ func TestTheConnectionIsLost(t *testing.T) {
 	other := listen(t, stores[1])
 	for range 3 {
 		sql(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-			WHERE datname = current_database() AND pid <> pg_backend_pid() AND query NOT LIKE '%relukko_go.%'`)
+			WHERE datname = current_database() AND pid <> pg_backend_pid()
+			AND query NOT LIKE '%relukko_go.%'`)
 		for other.next().Kind != store.EventMissed {
 		}
 		lock := create(t, stores[0], newLock("robot-arm-1"))
@@ -93,7 +96,8 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
-// TestANotificationIsLost: a lock that stands in somebody's way, and is deleted behind all servers' backs, is missed soon.
+// TestANotificationIsLost: a lock that stands in somebody's way, and is deleted behind all servers'
+// backs, is missed soon.
 func TestANotificationIsLost(t *testing.T) {
 	t.Parallel() // it waits, for the most part
 	url := postgres.Database(t)
@@ -107,23 +111,27 @@ func TestANotificationIsLost(t *testing.T) {
 		require.Equal(t, lock, holder)
 	}
 	sql(t, url, `DELETE FROM relukko_go.locks WHERE id = $1`, held.ID)
-	require.Equal(t, store.Event{Kind: store.EventDeleted, Lock: held}, other.until(store.EventDeleted))
+	require.Equal(t, store.Event{Kind: store.EventDeleted, Lock: held},
+		other.until(store.EventDeleted))
 	remove(t, stores[0], kept.ID)
 	require.Equal(t, kept, other.until(store.EventDeleted).Lock)
 	remove(t, stores[0], create(t, stores[0], newLock("end")).ID)
 	require.Equal(t, "end", other.until(store.EventDeleted).Lock.Name, "each was said once")
 }
 
-// TestNonsenseIsHeard: whoever sends it, and whatever he meant, something may have been missed.
+// TestNonsenseIsHeard: whatever it meant, something may have been missed.
 func TestNonsenseIsHeard(t *testing.T) {
 	stores, url := openThree(t)
 	other := listen(t, stores[1])
-	for _, payload := range []string{"", "nonsense", "-3e\n{", "-3e\n" + `{"k":"deleted"` + "\n" + `{"k":[]}`} {
+	for _, payload := range []string{"", "nonsense", "-3e\n{",
+		"-3e\n" + `{"k":"deleted"` + "\n" + `{"k":[]}`} {
 		sql(t, url, `SELECT pg_notify('relukko_go', $1)`, payload)
 		require.Equal(t, store.EventMissed, other.next().Kind, payload)
 	}
-	sql(t, url, `SELECT pg_notify('relukko_go', $1)`, "-3e\n"+`{"k":"of a later version","x":1}`+"\n"+`{"k":"free","n":"robot-arm-1"}`)
-	require.Equal(t, store.Event{Kind: store.EventFree, Lock: store.Lock{Name: "robot-arm-1"}}, other.next())
+	sql(t, url, `SELECT pg_notify('relukko_go', $1)`,
+		"-3e\n"+`{"k":"of a later version","x":1}`+"\n"+`{"k":"free","n":"robot-arm-1"}`)
+	require.Equal(t, store.Event{Kind: store.EventFree, Lock: store.Lock{Name: "robot-arm-1"}},
+		other.next())
 }
 
 // TestTooMuchToTell becomes one word.
@@ -148,7 +156,8 @@ func TestTooMuchToTell(t *testing.T) {
 	}
 }
 
-// TestWhoIsAloneNotifiesNobody until another server listens, which is told that it may have missed something.
+// TestWhoIsAloneNotifiesNobody until another server listens, which is told that it may have missed
+// something.
 func TestWhoIsAloneNotifiesNobody(t *testing.T) {
 	stores, url := openThree(t)
 	require.True(t, stores[0].Heeded(), "before it knows better")

@@ -28,7 +28,8 @@ func TestStore(t *testing.T) {
 	url := empty(t)
 	open(t, url)
 	another := func(t *testing.T) *pgstore.Store {
-		sql(t, url, `TRUNCATE relukko_go.locks, relukko_go.called_off, relukko_go.waiting`) // much faster than another database
+		// Much faster than another database.
+		sql(t, url, `TRUNCATE relukko_go.locks, relukko_go.called_off, relukko_go.waiting`)
 		return open(t, url)
 	}
 	storetest.Run(t, func(t *testing.T) store.Store { return another(t) })
@@ -42,7 +43,8 @@ func open(t testing.TB, url string) *pgstore.Store {
 func openWithLog(t testing.TB, url string, log *slog.Logger) *pgstore.Store {
 	t.Helper()
 	if _, measured := t.(*testing.B); !measured {
-		url += "&pool_max_conns=5" // each is a process that has to be started; and so they are waited for, too
+		// Each is a process that has to be started; and so they are waited for, too.
+		url += "&pool_max_conns=5"
 	}
 	s, err := pgstore.Open(context.Background(), url, log)
 	require.NoError(t, err)
@@ -62,8 +64,8 @@ func openThreeOn(t testing.TB, url string) []*pgstore.Store {
 	return []*pgstore.Store{open(t, url), open(t, url), open(t, url)}
 }
 
-// empty answers the URL of a database without a schema of ours. It is the same for all: a test that runs in parallel with others
-// must have its own.
+// empty answers the URL of a database without a schema of ours. It is the same for all: a test that
+// runs in parallel with others must have its own.
 func empty(t testing.TB) string {
 	t.Helper()
 	url := postgres.Shared(t)

@@ -36,7 +36,10 @@ func startNodesOn(t testing.TB, url string, n int, opts ...server.Option) (nodes
 		nodes = append(nodes, startNode(t, url, opts...))
 	}
 	for _, n := range nodes {
-		require.Eventually(t, func() bool { return n.st.Listens() && n.st.Heeded() == (len(nodes) > 1) }, soon, time.Millisecond)
+		require.Eventually(t, func() bool {
+			return n.st.Listens() &&
+				n.st.Heeded() == (len(nodes) > 1)
+		}, soon, time.Millisecond)
 	}
 	return nodes
 }
@@ -44,7 +47,8 @@ func startNodesOn(t testing.TB, url string, n int, opts ...server.Option) (nodes
 func startNode(t testing.TB, url string, opts ...server.Option) *node {
 	t.Helper()
 	n := &node{t: t, url: url, st: open(t, url)}
-	n.srv = server.New(n.st, append([]server.Option{server.WithAPIKeys("key"), server.WithGrace(0)}, opts...)...)
+	n.srv = server.New(n.st, append(
+		[]server.Option{server.WithAPIKeys("key"), server.WithGrace(0)}, opts...)...)
 	t.Cleanup(func() { require.NoError(t, n.srv.Shutdown(context.Background())) })
 	return n
 }
@@ -89,7 +93,8 @@ func (n *node) queue(ctx context.Context, name string) <-chan answer {
 	before := n.waiters(name)
 	got := make(chan answer, 1)
 	go func() { got <- n.create(ctx, name, 30) }()
-	require.Eventually(n.t, func() bool { return n.waiters(name) > before || len(got) > 0 }, soon, time.Millisecond)
+	require.Eventually(n.t, func() bool { return n.waiters(name) > before || len(got) > 0 }, soon,
+		time.Millisecond)
 	return got
 }
 

@@ -33,7 +33,8 @@ func TestAReleaseWakesAWaiterElsewhere(t *testing.T) {
 		fastest = min(fastest, d)
 	}
 	t.Log("fastest:", fastest, "all:", took)
-	require.Less(t, fastest, 100*time.Millisecond, "a notification, not the look that is taken each second")
+	require.Less(t, fastest, 100*time.Millisecond,
+		"a notification, not the look that is taken each second")
 }
 
 // TestFirstComeFirstServed across servers, whichever of them the lock is deleted through.
@@ -47,7 +48,8 @@ func TestFirstComeFirstServed(t *testing.T) {
 	for i := range waiters {
 		n := nodes[[]int{1, 0, 2, 2, 0, 1, 1, 1, 2, 0, 2, 0}[i]]
 		line, where = append(line, n.queue(t.Context(), "robot-arm-1")), append(where, n)
-		require.Eventually(t, func() bool { return noted(t, nodes, "robot-arm-1") }, soon, time.Millisecond)
+		require.Eventually(t, func() bool { return noted(t, nodes, "robot-arm-1") }, soon,
+			time.Millisecond)
 	}
 	overtaken := 0
 	for len(line) > 0 {
@@ -63,7 +65,8 @@ func TestFirstComeFirstServed(t *testing.T) {
 		}, soon, time.Millisecond)
 		held, at = <-line[next], where[next]
 		require.Equal(t, 201, held.Status)
-		for i := range next { // of one line nobody is overtaken, of another at most by one who is noted already
+		// Of one line nobody is overtaken, of another at most by one who is noted already.
+		for i := range next {
 			require.NotEqual(t, where[next], where[i])
 		}
 		overtaken += next
@@ -87,8 +90,8 @@ func noted(t *testing.T, nodes []*node, name string) bool {
 	return have >= n
 }
 
-// TestNobodyStarves: a line that never ends on one server does not keep the name from a waiter on another, nor do those
-// who come again and again without waiting.
+// TestNobodyStarves: a line that never ends on one server does not keep the name from a waiter on
+// another, nor do those who come again and again without waiting.
 func TestNobodyStarves(t *testing.T) {
 	nodes, _ := startNodes(t, 3)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -124,7 +127,7 @@ func TestNobodyStarves(t *testing.T) {
 	}
 }
 
-// TestWhoGaveUpHoldsUpNobody: a server whose waiter has gone says so when his turn comes.
+// TestWhoGaveUpHoldsUpNobody: a server whose waiter has gone says so when its turn comes.
 func TestWhoGaveUpHoldsUpNobody(t *testing.T) {
 	nodes, _ := startNodes(t, 2)
 	for _, wait := range []int{0, 30} {
@@ -132,7 +135,8 @@ func TestWhoGaveUpHoldsUpNobody(t *testing.T) {
 			held := nodes[0].create(t.Context(), "robot-arm-1", 0)
 			ctx, cancel := context.WithCancel(t.Context())
 			gone := nodes[1].queue(ctx, "robot-arm-1")
-			require.Eventually(t, func() bool { return noted(t, nodes, "robot-arm-1") }, soon, time.Millisecond)
+			require.Eventually(t, func() bool { return noted(t, nodes, "robot-arm-1") }, soon,
+				time.Millisecond)
 			cancel()
 			require.Equal(t, 503, receive(t, gone).Status)
 			var next <-chan answer
@@ -149,13 +153,15 @@ func TestWhoGaveUpHoldsUpNobody(t *testing.T) {
 			}
 			require.Equal(t, 201, got.Status, "the name is free")
 			t.Log(got.at.Sub(began))
-			require.Less(t, got.at.Sub(began), 450*time.Millisecond, "sooner than his turn would have ended")
+			require.Less(t, got.at.Sub(began), 450*time.Millisecond,
+				"sooner than its turn would have ended")
 			nodes[0].delete(got.ID)
 		})
 	}
 }
 
-// TestAServerThatEndsHasNoTurn: its waiters are sent away, and it takes back what it has noted about them.
+// TestAServerThatEndsHasNoTurn: its waiters are sent away, and it takes back what it has noted
+// about them.
 func TestAServerThatEndsHasNoTurn(t *testing.T) {
 	url := empty(t)
 	s, ending := open(t, url), open(t, url)
@@ -167,7 +173,8 @@ func TestAServerThatEndsHasNoTurn(t *testing.T) {
 	require.NoError(t, ending.Close())
 	remove(t, s, held.ID)
 	in = newLock("robot-arm-1")
-	in.Waited = time.Microsecond // who has waited is not made to wait for another's turn, he is refused
+	// A create that has waited does not wait for another's turn, it is refused.
+	in.Waited = time.Microsecond
 	create(t, s, in)
 }
 
@@ -177,7 +184,9 @@ func TestADeadServerHasATurn(t *testing.T) {
 	url := postgres.Database(t)
 	n := startNodesOn(t, url, 1)[0]
 	held := n.create(t.Context(), "robot-arm-1", 0)
-	const note = `INSERT INTO relukko_go.waiting VALUES ('robot-arm-1', $1, clock_timestamp() - interval '20 s', clock_timestamp() + interval '20 s')`
+	const note = `INSERT INTO relukko_go.waiting VALUES (
+		'robot-arm-1', $1, clock_timestamp() - interval '20 s',
+		clock_timestamp() + interval '20 s')`
 	sql(t, url, note, 1)
 	sql(t, url, note, 2)
 	waiter := n.queue(t.Context(), "robot-arm-1")
@@ -193,7 +202,8 @@ func TestADeadServerHasATurn(t *testing.T) {
 	require.Zero(t, left)
 
 	// What nobody asks for is swept.
-	sql(t, url, `INSERT INTO relukko_go.waiting VALUES ('robot-arm-2', 1, clock_timestamp(), clock_timestamp())`)
+	sql(t, url, `INSERT INTO relukko_go.waiting 
+		VALUES ('robot-arm-2', 1, clock_timestamp(), clock_timestamp())`)
 	_, _, err := n.st.Sweep(t.Context(), 0)
 	require.NoError(t, err)
 	query(t, url, &left, `SELECT count(*) FROM relukko_go.waiting`)
@@ -215,7 +225,8 @@ func TestATurnIsTaken(t *testing.T) {
 	}
 	remove(t, stores[0], held.ID)
 	for _, i := range []int{0, 2, 0} {
-		_, err := stores[i].Create(t.Context(), waited([]time.Duration{2 * time.Second, 0, 5 * time.Second}[i]))
+		_, err := stores[i].Create(
+			t.Context(), waited([]time.Duration{2 * time.Second, 0, 5 * time.Second}[i]))
 		require.ErrorIs(t, err, store.ErrHeld, "it is the turn of the second")
 	}
 	held = create(t, stores[1], waited(9*time.Second))

@@ -20,11 +20,19 @@ import (
 // calls are all that a server may ask of a store.
 func calls(s store.Store) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"create": func(ctx context.Context) error { _, err := s.Create(ctx, newLock("call")); return err },
+		"create": func(ctx context.Context) error {
+			_,
+				err := s.Create(ctx, newLock("call"))
+			return err
+		},
 		"get":    func(ctx context.Context) error { _, err := s.Get(ctx, newID()); return err },
 		"holder": func(ctx context.Context) error { _, err := s.Holder(ctx, "call"); return err },
 		"list":   func(ctx context.Context) error { _, err := s.List(ctx); return err },
-		"update": func(ctx context.Context) error { _, err := s.Update(ctx, newID(), store.Change{}); return err },
+		"update": func(ctx context.Context) error {
+			_,
+				err := s.Update(ctx, newID(), store.Change{})
+			return err
+		},
 		"delete": func(ctx context.Context) error { _, err := s.Delete(ctx, newID()); return err },
 		"hand over": func(ctx context.Context) error {
 			both, err := s.HandOver(ctx, newID(), newLock("call"))
@@ -33,13 +41,18 @@ func calls(s store.Store) map[string]func(context.Context) error {
 			}
 			return both.CreateErr
 		},
-		"call off": func(ctx context.Context) error { _, err := s.CallOff(ctx, "mark", 0); return err },
-		"sweep":    func(ctx context.Context) error { _, _, err := s.Sweep(ctx, 0); return err },
-		"ping":     func(ctx context.Context) error { return s.Ping(ctx) },
+		"call off": func(ctx context.Context) error {
+			_,
+				err := s.CallOff(ctx, "mark", 0)
+			return err
+		},
+		"sweep": func(ctx context.Context) error { _, _, err := s.Sweep(ctx, 0); return err },
+		"ping":  func(ctx context.Context) error { return s.Ping(ctx) },
 	}
 }
 
-// requireUnavailable makes each call once, all at once, and requires that all say ErrUnavailable within the time.
+// requireUnavailable makes each call once, all at once, and requires that all say ErrUnavailable
+// within the time.
 func requireUnavailable(t *testing.T, s store.Store, within time.Duration) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -59,7 +72,8 @@ func requireUnavailable(t *testing.T, s store.Store, within time.Duration) {
 func requireNormal(t *testing.T, s store.Store) {
 	t.Helper()
 	began := time.Now()
-	require.Eventually(t, func() bool { return s.Ping(context.Background()) == nil }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { return s.Ping(context.Background()) == nil }, soon,
+		time.Millisecond)
 	for name, call := range calls(s) {
 		err := call(context.Background())
 		if err != nil && !errors.Is(err, store.ErrGone) && !errors.Is(err, store.ErrHeld) {
@@ -99,7 +113,8 @@ func (l *ledger) client(ctx context.Context, t *testing.T, s *pgstore.Store, nam
 				l.unsure[lock.ID] = true
 			}
 			l.mu.Unlock()
-		} else if errors.Is(err, store.ErrHeld) { // by one whose delete, or create, was not answered
+			// By one whose delete, or create, was not answered.
+		} else if errors.Is(err, store.ErrHeld) {
 			_, err = s.Delete(context.Background(), lock.ID)
 			if err == nil || errors.Is(err, store.ErrGone) {
 				err = nil
@@ -117,12 +132,14 @@ func (l *ledger) client(ctx context.Context, t *testing.T, s *pgstore.Store, nam
 	}
 }
 
-// TestTheDatabaseIsGone and comes back while many use it: nothing that was acknowledged is lost or undone, no token repeats.
+// TestTheDatabaseIsGone and comes back while many use it: nothing that was acknowledged is lost or
+// undone, no token repeats.
 func TestTheDatabaseIsGone(t *testing.T) {
 	url := empty(t)
 	stores := []*pgstore.Store{open(t, url), open(t, url)}
 	ear := listen(t, stores[0])
-	l := &ledger{there: map[string]store.Lock{}, deleted: map[string]bool{}, unsure: map[string]bool{}, tokens: map[string]uint64{}}
+	l := &ledger{there: map[string]store.Lock{}, deleted: map[string]bool{},
+		unsure: map[string]bool{}, tokens: map[string]uint64{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -163,7 +180,8 @@ func TestTheDatabaseIsGone(t *testing.T) {
 	t.Log("rounds:", len(l.deleted), "unsure:", len(l.unsure))
 }
 
-// TestTheNetworkIsDark: bytes vanish, nothing closes. Calls end all the same, and all is well once there is light.
+// TestTheNetworkIsDark: bytes vanish, nothing closes. Calls end all the same, and all is well once
+// there is light.
 func TestTheNetworkIsDark(t *testing.T) {
 	t.Parallel() // it waits, for the most part
 	url := postgres.Database(t)
@@ -181,7 +199,8 @@ func TestTheNetworkIsDark(t *testing.T) {
 	require.Equal(t, create(t, other, newLock("robot-arm-1")), ear.until(store.EventCreated).Lock)
 }
 
-// TestTheAnswerIsLost to a create that was carried out: the store finds that out. What it cannot find out it says.
+// TestTheAnswerIsLost to a create that was carried out: the store finds that out. What it cannot
+// find out it says.
 func TestTheAnswerIsLost(t *testing.T) {
 	url := empty(t)
 	p := through(t, url)
@@ -212,20 +231,23 @@ func raw(t *testing.T, id string) string {
 	return string(key.Bytes[:])
 }
 
-// TestTheAnswerToADeleteIsLost: then nobody says that the lock is gone, but who waits for it gets it, on the same server and elsewhere.
+// TestTheAnswerToADeleteIsLost: then nobody says that the lock is gone, but who waits for it gets
+// it, on the same server and elsewhere.
 func TestTheAnswerToADeleteIsLost(t *testing.T) {
 	t.Parallel() // it waits, for the most part
 	url := postgres.Database(t)
 	p := through(t, url)
 	deleter, other := startNode(t, p.url), startNode(t, url)
-	require.Eventually(t, func() bool { return deleter.st.Listens() && other.st.Listens() }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { return deleter.st.Listens() && other.st.Listens() }, soon,
+		time.Millisecond)
 	for _, n := range []*node{deleter, other} {
 		for lost := false; !lost; {
 			held := deleter.create(t.Context(), "robot-arm-1", 0)
 			require.Equal(t, 201, held.Status)
 			waiter := n.queue(t.Context(), "robot-arm-1")
 			p.CutNext(raw(t, held.ID))
-			lost = deleter.do(t.Context(), "DELETE", "/v1/locks/"+held.ID, "", "").Status == 503 // else it was another call about this lock
+			// Else it was another call about this lock.
+			lost = deleter.do(t.Context(), "DELETE", "/v1/locks/"+held.ID, "", "").Status == 503
 			got := receive(t, waiter)
 			require.Equal(t, 201, got.Status)
 			n.delete(got.ID)
@@ -258,7 +280,8 @@ func TestOtherErrors(t *testing.T) {
 	url := empty(t)
 	s := open(t, url)
 	create(t, s, newLock("robot-arm-1"))
-	_, err := s.Create(t.Context(), store.NewLock{ID: "no UUID", Name: "robot-arm-2", TTL: time.Minute})
+	_, err := s.Create(t.Context(),
+		store.NewLock{ID: "no UUID", Name: "robot-arm-2", TTL: time.Minute})
 	require.ErrorContains(t, err, "UUID")
 	_, err = s.Get(t.Context(), "no UUID")
 	require.ErrorIs(t, err, store.ErrGone)
@@ -285,7 +308,8 @@ func TestOtherErrors(t *testing.T) {
 	requireNormal(t, s)
 }
 
-// TestALockInTheDatabaseHangs, as while a commit waits for a replica that is gone: calls for that name end, others go on.
+// TestALockInTheDatabaseHangs, as while a commit waits for a replica that is gone: calls for that
+// name end, others go on.
 func TestALockInTheDatabaseHangs(t *testing.T) {
 	t.Parallel() // it waits, for the most part
 	url := postgres.Database(t)
@@ -295,7 +319,8 @@ func TestALockInTheDatabaseHangs(t *testing.T) {
 	defer conn.Close(context.Background())
 	tx, err := conn.Begin(t.Context())
 	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), `SELECT relukko_go.create_lock($1, 'stuck', NULL, '', '1 minute', NULL, '0', 1)`, newID())
+	_, err = tx.Exec(t.Context(), `SELECT
+		relukko_go.create_lock($1, 'stuck', NULL, '', '1 minute', NULL, '0', 1)`, newID())
 	require.NoError(t, err)
 	var slow atomic.Int32
 	var wg sync.WaitGroup
@@ -303,7 +328,8 @@ func TestALockInTheDatabaseHangs(t *testing.T) {
 		wg.Go(func() {
 			began := time.Now()
 			_, err := s.Create(context.Background(), newLock("stuck"))
-			if took := time.Since(began); !errors.Is(err, store.ErrUnavailable) || took > 3500*time.Millisecond {
+			if took := time.Since(began); !errors.Is(err, store.ErrUnavailable) ||
+				took > 3500*time.Millisecond {
 				t.Errorf("after %v: %v", took, err)
 			}
 			slow.Add(1)
@@ -317,8 +343,8 @@ func TestALockInTheDatabaseHangs(t *testing.T) {
 	create(t, s, newLock("stuck"))
 }
 
-// TestTheReplicaIsGone for which commits have to wait: calls end, and what is not on the replica nobody sees. It is there
-// once the replica has it, or is given up.
+// TestTheReplicaIsGone for which commits have to wait: calls end, and what is not on the replica
+// nobody sees. It is there once the replica has it, or is given up.
 func TestTheReplicaIsGone(t *testing.T) {
 	url := empty(t)
 	s, other := open(t, url), open(t, url)

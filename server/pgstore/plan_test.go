@@ -28,19 +28,22 @@ func (n planNode) most() float64 {
 	return most
 }
 
-// TestStatementsReadWhatTheyAreAbout, however many locks there are: also the one that each server asks every second when
-// the next lock is due.
+// TestStatementsReadWhatTheyAreAbout, however many locks there are: also the one that each server
+// asks every second when the next lock is due.
 func TestStatementsReadWhatTheyAreAbout(t *testing.T) {
 	url := empty(t)
 	s := open(t, url)
-	sql(t, url, `INSERT INTO relukko_go.locks SELECT gen_random_uuid(), 'lock ' || n, NULL, '', now() + '1 hour', now(), now(), n FROM generate_series(1, 2000) n`)
+	sql(t, url, `INSERT INTO relukko_go.locks
+		SELECT gen_random_uuid(), 'lock ' || n, NULL, '', now() + '1 hour', now(), now(), n
+		FROM generate_series(1, 2000) n`)
 	lock := create(t, s, newLock("robot-arm-1"))
 	var id pgtype.UUID
 	require.NoError(t, id.Scan(lock.ID))
 	for statement, args := range pgstore.Statements(lock.Name, id) {
 		var text string
 		require.NoError(t, s.WithConn(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
-			return conn.QueryRow(ctx, `EXPLAIN (ANALYZE, FORMAT JSON) `+statement, args...).Scan(&text)
+			return conn.QueryRow(ctx, `EXPLAIN (ANALYZE, FORMAT JSON) `+statement, args...).Scan(
+				&text)
 		}))
 		var explained []struct{ Plan planNode }
 		require.NoError(t, json.Unmarshal([]byte(text), &explained))

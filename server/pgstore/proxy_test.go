@@ -102,7 +102,8 @@ func (p *proxy) carry(client net.Conn) {
 	}
 }
 
-// CutNext has the next request that contains these bytes be carried out, and its connection break instead of an answer.
+// CutNext has the next request that contains these bytes be carried out, and its connection break
+// instead of an answer.
 func (p *proxy) CutNext(request string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,8 +133,8 @@ func (p *proxy) muted() bool {
 	return p.mute
 }
 
-// passOnAllButNotifications copies PostgreSQL's messages: a byte that says what it is, four with the
-// length of the rest.
+// passOnAllButNotifications copies PostgreSQL's messages: a byte that says what it is, four with
+// the length of the rest.
 func passOnAllButNotifications(client io.Writer, db io.Reader) {
 	r := bufio.NewReader(db)
 	for {

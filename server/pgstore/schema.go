@@ -32,14 +32,15 @@ func migrate(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	if encoding != "UTF8" {
-		return fmt.Errorf("the database's encoding is %s, which lacks characters that names may have: "+
-			"create one WITH ENCODING 'UTF8' TEMPLATE template0", encoding)
+		return fmt.Errorf("the database's encoding is %s, which lacks characters that names "+
+			"may have: create one WITH ENCODING 'UTF8' TEMPLATE template0", encoding)
 	}
 	if done, err := upToDate(ctx, conn); done || err != nil {
 		return err
 	}
-	// The first server may take longer than the others would wait for any other lock. The lock is the
-	// session's: a transaction that began before it got the lock might not see what the first made.
+	// The first server may take longer than the others would wait for any other lock. The lock is
+	// the session's: a transaction that began before it got the lock might not see what the first
+	// made.
 	for _, prepare := range []string{`SET lock_timeout = 0`, `SET statement_timeout = 0`} {
 		if _, err := conn.Exec(ctx, prepare); err != nil {
 			return err
@@ -58,8 +59,9 @@ func upToDate(ctx context.Context, conn interface {
 }) (bool, error) {
 	have, err := currentVersion(ctx, conn)
 	if have > len(versions) {
-		err = fmt.Errorf("the schema relukko_go has version %d, this program knows %d at most: it is "+
-			"older than another that has used the database, start a newer one", have, len(versions))
+		err = fmt.Errorf("the schema relukko_go has version %d, this program knows %d at most: "+
+			"it is older than another that has used the database, start a newer one",
+			have, len(versions))
 	}
 	return have == len(versions), err
 }

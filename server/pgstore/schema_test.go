@@ -23,7 +23,8 @@ func TestSeveralStartAtOnce(t *testing.T) {
 			return
 		}
 		stores[i] = s
-		if _, err := s.Create(context.Background(), newLock("robot-arm-1")); err != nil && err != store.ErrHeld {
+		if _, err := s.Create(context.Background(), newLock("robot-arm-1")); err != nil &&
+			err != store.ErrHeld {
 			t.Error(err)
 		}
 	})
@@ -36,10 +37,12 @@ func TestSeveralStartAtOnce(t *testing.T) {
 	require.Len(t, locks, 1)
 }
 
-// TestWhatIsThereStaysThere: the original Relukko and others may use the same database, and locks outlive their servers.
+// TestWhatIsThereStaysThere: the original Relukko and others may use the same database, and locks
+// outlive their servers.
 func TestWhatIsThereStaysThere(t *testing.T) {
 	url := postgres.Database(t)
-	sql(t, url, `CREATE TABLE public.locks (id text); INSERT INTO public.locks VALUES ('theirs'); CREATE TABLE public.version (n int)`)
+	sql(t, url, `CREATE TABLE public.locks (id text);
+		INSERT INTO public.locks VALUES ('theirs'); CREATE TABLE public.version (n int)`)
 	first := open(t, url)
 	lock := create(t, first, newLock("robot-arm-1"))
 	require.NoError(t, first.Close())
@@ -49,12 +52,16 @@ func TestWhatIsThereStaysThere(t *testing.T) {
 	require.Equal(t, lock, got)
 	remove(t, second, lock.ID)
 	require.Greater(t, create(t, second, newLock("robot-arm-1")).FencingToken, lock.FencingToken)
-	sql(t, url, `DO $$ BEGIN ASSERT (SELECT array_agg(id) FROM public.locks) = ARRAY['theirs']; END $$`)
+	sql(t, url, `DO $$ BEGIN
+		ASSERT (SELECT array_agg(id) FROM public.locks) = ARRAY['theirs']; END $$`)
 }
 
 // TestASchemaThatWillNotDo is said to be so, with what to do.
 func TestASchemaThatWillNotDo(t *testing.T) {
-	asUser := func(url string) string { return strings.Replace(url, "user=postgres", "user=limited", 1) }
+	asUser := func(url string) string {
+		return strings.Replace(
+			url, "user=postgres", "user=limited", 1)
+	}
 	sql(t, postgres.Database(t), `CREATE ROLE limited LOGIN`)
 	t.Cleanup(func() { sql(t, postgres.Database(t), `DROP ROLE limited`) })
 	for name, test := range map[string]struct {
@@ -62,10 +69,21 @@ func TestASchemaThatWillNotDo(t *testing.T) {
 		asUser  bool
 		want    string // empty: works
 	}{
-		"of a newer program":  {func(url string) { open(t, url); sql(t, url, `UPDATE relukko_go.version SET version = 99`) }, false, "start a newer one"},
-		"not to be created":   {func(string) {}, true, "GRANT CREATE ON DATABASE"},
-		"another's":           {func(url string) { sql(t, url, `CREATE SCHEMA relukko_go; CREATE TABLE relukko_go.locks (n int)`) }, false, `"locks" already exists`},
-		"created beforehand":  {func(url string) { sql(t, url, `CREATE SCHEMA relukko_go AUTHORIZATION limited`) }, true, ""},
+		"of a newer program": {func(url string) {
+			open(t, url)
+			sql(
+				t, url, `UPDATE relukko_go.version SET version = 99`)
+		}, false, "start a newer one"},
+		"not to be created": {func(string) {}, true, "GRANT CREATE ON DATABASE"},
+		"another's": {func(
+			url string) {
+			sql(t, url,
+				`CREATE SCHEMA relukko_go; CREATE TABLE relukko_go.locks (n int)`)
+		}, false, `"locks" already exists`},
+		"created beforehand": {func(url string) {
+			sql(
+				t, url, `CREATE SCHEMA relukko_go AUTHORIZATION limited`)
+		}, true, ""},
 		"created by an owner": {grantAll(t), true, ""},
 		"not permitted":       {func(url string) { open(t, url) }, true, "permission denied"},
 	} {
@@ -92,14 +110,16 @@ func TestASchemaThatWillNotDo(t *testing.T) {
 	}
 }
 
-// grantAll has the superuser create the schema, and gives the limited role the rights that the docs name.
+// grantAll has the superuser create the schema, and gives the limited role the rights that the docs
+// name.
 func grantAll(t *testing.T) func(url string) {
 	return func(url string) {
 		s, err := pgstore.Open(t.Context(), url, nil)
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
 		sql(t, url, `GRANT USAGE ON SCHEMA relukko_go TO limited`)
-		sql(t, url, `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA relukko_go TO limited`)
+		sql(t, url, `GRANT SELECT, INSERT, UPDATE, DELETE
+			ON ALL TABLES IN SCHEMA relukko_go TO limited`)
 		sql(t, url, `GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA relukko_go TO limited`)
 	}
 }
@@ -124,7 +144,8 @@ func TestADatabaseThatWillNotDo(t *testing.T) {
 		})
 	}
 	latin := strings.Replace(url, "///", "///latin_", 1)
-	sql(t, url, `CREATE DATABASE latin_`+strings.SplitN(strings.SplitN(url, "///", 2)[1], "?", 2)[0]+` ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0`)
+	sql(t, url, `CREATE DATABASE latin_`+strings.SplitN(strings.SplitN(url, "///", 2)[1], "?",
+		2)[0]+` ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0`)
 	_, err := pgstore.Open(t.Context(), latin, nil)
 	require.ErrorContains(t, err, "LATIN1")
 }

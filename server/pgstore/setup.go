@@ -13,8 +13,8 @@ import (
 // echoTimeout bounds the time until a notification arrives.
 const echoTimeout = 3 * time.Second
 
-var errNoListen = errors.New("LISTEN does not work on this connection: a notification that was sent " +
-	"did not arrive. If there is a pooler before PostgreSQL, set it to session mode " +
+var errNoListen = errors.New("LISTEN does not work on this connection: a notification that was " +
+	"sent did not arrive. If there is a pooler before PostgreSQL, set it to session mode " +
 	"(PgBouncer: pool_mode = session), or connect to PostgreSQL itself")
 
 // setUp checks that the database can be used and brings its schema up to date. It returns how many
@@ -68,7 +68,8 @@ func checkListen(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig) er
 // connectionLimit returns how many connections the role may have to the database.
 func connectionLimit(ctx context.Context, conn *pgx.Conn) (int32, error) {
 	const sql = `SELECT least(
-		(SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = session_user AND NOT rolsuper),
+		(SELECT nullif(rolconnlimit, -1) FROM pg_roles
+			WHERE rolname = session_user AND NOT rolsuper),
 		(SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()),
 		current_setting('max_connections')::int
 			- current_setting('superuser_reserved_connections')::int)`

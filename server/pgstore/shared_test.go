@@ -55,7 +55,8 @@ func TestNamesWithOneHash(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Close(t.Context())
 	var names []string
-	require.NoError(t, conn.QueryRow(t.Context(), `SELECT array_agg('lock ' || n) FROM generate_series(1, 300000) n
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT array_agg('lock ' || n)
+		FROM generate_series(1, 300000) n
 		GROUP BY hashtext('lock ' || n) HAVING count(*) > 1 LIMIT 1`).Scan(&names))
 	concurrently(24, func(i int) {
 		name := names[i%2]
@@ -101,7 +102,8 @@ func TestALockIsSweptOnce(t *testing.T) {
 		if i >= 6 { // renew while the others sweep
 			for range 50 {
 				lease := time.Hour
-				lock, err := s.Update(context.Background(), all[rand.N(locks)].ID, store.Change{Lease: &lease})
+				lock, err := s.Update(
+					context.Background(), all[rand.N(locks)].ID, store.Change{Lease: &lease})
 				if err == nil {
 					mu.Lock()
 					swept[lock.ID] += 100
@@ -138,20 +140,23 @@ func TestALockIsSweptOnce(t *testing.T) {
 		delete(swept, lock.ID)
 	}
 	for id, n := range swept {
-		require.Equal(t, 1, n%100, "%s: swept, or answered as swept, more than once; or renewed (%d) and swept", id, n/100)
+		require.Equal(t, 1, n%100,
+			"%s: swept, or returned as swept, more than once; or renewed (%d) and swept", id, n/100)
 		require.Zero(t, n/100)
 	}
 	require.Equal(t, locks, len(left)+len(swept))
 }
 
-// TestCallOffAcrossServers: whichever comes first, no lock of the mark is left, and none comes later.
+// TestCallOffAcrossServers: whichever comes first, no lock of the mark is left, and none comes
+// later.
 func TestCallOffAcrossServers(t *testing.T) {
 	stores, _ := openThree(t)
 	for round := range 50 {
 		mark := fmt.Sprint("mark-", round)
 		concurrently(6, func(i int) {
 			if i == 0 {
-				if _, err := stores[round%3].CallOff(context.Background(), mark, time.Hour); err != nil {
+				if _, err := stores[round%3].CallOff(
+					context.Background(), mark, time.Hour); err != nil {
 					t.Error(err)
 				}
 				return
@@ -191,7 +196,8 @@ func TestEverythingAtOnce(t *testing.T) {
 			switch op {
 			case 0, 1:
 				in := newLock(name())
-				in.Mark, in.Waited = fmt.Sprint("mark-", rand.N(50)), rand.N(2*time.Second)*time.Duration(rand.N(2))
+				in.Mark, in.Waited = fmt.Sprint("mark-", rand.N(50)), rand.N(
+					2*time.Second)*time.Duration(rand.N(2))
 				if _, err = s.Create(ctx, in); err == nil {
 					ids.Store(in.ID, true)
 				}
@@ -207,7 +213,8 @@ func TestEverythingAtOnce(t *testing.T) {
 			case 6:
 				_, err = s.CallOff(ctx, fmt.Sprint("mark-", rand.N(50)), 10*time.Millisecond)
 			}
-			if err != nil && !errors.Is(err, store.ErrHeld) && !errors.Is(err, store.ErrGone) && !errors.Is(err, store.ErrCalledOff) {
+			if err != nil && !errors.Is(err, store.ErrHeld) && !errors.Is(err, store.ErrGone) &&
+				!errors.Is(err, store.ErrCalledOff) {
 				t.Error(op, time.Since(began), err)
 			}
 		}
@@ -219,18 +226,23 @@ func TestTheSettingsOfOthers(t *testing.T) {
 	url := postgres.Database(t)
 	config, err := pgx.ParseConfig(url)
 	require.NoError(t, err)
-	sql(t, url, `ALTER DATABASE `+config.Database+` SET synchronous_commit = off`)
-	sql(t, url, `ALTER DATABASE `+config.Database+` SET default_transaction_isolation = 'serializable'`)
-	sql(t, url, `ALTER DATABASE `+config.Database+` SET client_encoding = 'LATIN1'`)
+	sql(t, url, `ALTER DATABASE `+config.Database+`
+		SET synchronous_commit = off`)
+	sql(t, url, `ALTER DATABASE `+config.Database+`
+		SET default_transaction_isolation = 'serializable'`)
+	sql(t, url, `ALTER DATABASE `+config.Database+`
+		SET client_encoding = 'LATIN1'`)
 	s := open(t, url)
-	for name, want := range map[string]string{"synchronous_commit": "on", "transaction_isolation": "read committed"} {
+	for name, want := range map[string]string{"synchronous_commit": "on",
+		"transaction_isolation": "read committed"} {
 		value, err := s.Setting(name)
 		require.NoError(t, err)
 		require.Equal(t, want, value)
 	}
 	require.Equal(t, "🤖", create(t, s, newLock("🤖")).Name)
 
-	sql(t, url, `ALTER DATABASE `+config.Database+` SET synchronous_commit = 'remote_apply'`)
+	sql(t, url, `ALTER DATABASE `+config.Database+`
+		SET synchronous_commit = 'remote_apply'`)
 	value, err := open(t, url).Setting("synchronous_commit")
 	require.NoError(t, err)
 	require.Equal(t, "remote_apply", value, "stricter")

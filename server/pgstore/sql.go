@@ -70,8 +70,8 @@ func (r *row) lock() store.Lock {
 	}
 	return store.Lock{
 		ID: r.id.String(), Name: *r.name, Creator: r.creator, IP: *r.ip,
-		ExpiresAt: r.expires.Time.UTC(), CreatedAt: r.created.Time.UTC(), UpdatedAt: r.updated.Time.UTC(),
-		FencingToken: uint64(*r.token),
+		ExpiresAt: r.expires.Time.UTC(), CreatedAt: r.created.Time.UTC(),
+		UpdatedAt: r.updated.Time.UTC(), FencingToken: uint64(*r.token),
 	}
 }
 

@@ -31,8 +31,9 @@ type tracker struct {
 	holders map[string]store.Lock // by id: locks that were in the way of a create
 	turns   map[string]time.Time  // by name: when the turn of another server ends
 	tried   map[string]time.Time  // by name: the last try here by a waiter, which left a note
-	freed   []freed               // names with such a note that have come free, in the order of time
-	tidied  time.Time             // when old entries of tried were last removed
+	// Names with such a note that have come free, in the order of time.
+	freed  []freed
+	tidied time.Time // when old entries of tried were last removed
 }
 
 type freed struct {
@@ -182,7 +183,10 @@ func (t *tracker) due(now, checked time.Time) (
 	}
 	if now.Sub(t.tidied) > noteLasts {
 		t.tidied = now
-		maps.DeleteFunc(t.tried, func(_ string, at time.Time) bool { return now.Sub(at) > noteLasts })
+		maps.DeleteFunc(t.tried, func(
+			_ string, at time.Time) bool {
+			return now.Sub(at) > noteLasts
+		})
 	}
 	if len(t.holders) > 0 {
 		at := checked.Add(t.pause())

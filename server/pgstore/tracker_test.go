@@ -34,7 +34,10 @@ func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 		var l tracker
 		l.init()
 		began := time.Now()
-		due := func() (free, nobody []string, look bool, wait time.Duration) { return l.due(time.Now(), began) }
+		due := func() (free, nobody []string, look bool,
+			wait time.Duration) {
+			return l.due(time.Now(), began)
+		}
 
 		_, _, look, _ := due()
 		require.False(t, look, "there is nothing to look for")
@@ -83,7 +86,8 @@ func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 	})
 }
 
-// TestTheLookoutIsNotWokenForEach name that is left to another server or comes free, which would be a look at all of them for each.
+// TestTheLookoutIsNotWokenForEach name that is left to another server or comes free, which would be
+// a look at all of them for each.
 func TestTheLookoutIsNotWokenForEach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l tracker

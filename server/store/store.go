@@ -131,7 +131,7 @@ type NewLock struct {
 type Change struct {
 	Creator   *string        // the new creator; nil keeps it
 	ExpiresAt *time.Time     // the new expiry, in UTC and in whole microseconds; nil keeps it
-	Lease     *time.Duration // the new expiry, from the instant that becomes UpdatedAt; nil keeps it
+	Lease     *time.Duration // the new expiry, counted from UpdatedAt; nil keeps it
 	Extend    time.Duration  // is added to the expiry
 }
 
@@ -146,8 +146,10 @@ type Handover struct {
 // Event is something that another server did to a shared store.
 type Event struct {
 	Kind EventKind
-	Lock Lock   // EventCreated, EventUpdated: as it is; EventDeleted: as it was; EventFree: its Name
-	Mark string // EventCalledOff
+	// Lock is the lock as it is for EventCreated and EventUpdated, as it was for EventDeleted. For
+	// EventFree it has a Name only.
+	Lock Lock
+	Mark string // for EventCalledOff
 }
 
 // EventKind is the kind of an Event.

@@ -124,7 +124,8 @@ func twoHandOversRace(t *testing.T, s tested) {
 		var results [8]store.Handover
 		concurrently(len(results), func(i int) {
 			var err error
-			if results[i], err = s.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
+			if results[i], err = s.HandOver(
+				context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
 				t.Error(err)
 			}
 		})
@@ -138,7 +139,8 @@ func twoHandOversRace(t *testing.T, s tested) {
 		}
 		for _, r := range results {
 			if r.DeleteErr != nil {
-				require.Equal(t, store.Handover{DeleteErr: store.ErrGone, CreateErr: store.ErrHeld, Created: winner}, r)
+				require.Equal(t, store.Handover{DeleteErr: store.ErrGone, CreateErr: store.ErrHeld,
+					Created: winner}, r)
 			}
 		}
 		s.requireOnly(winner)
@@ -153,7 +155,8 @@ func nobodyComesBetween(t *testing.T, s tested) {
 	concurrently(4, func(i int) {
 		if i > 0 {
 			for !done.Load() {
-				if _, err := s.Create(context.Background(), newLock("robot-arm-1")); !errors.Is(err, store.ErrHeld) {
+				if _, err := s.Create(context.Background(), newLock("robot-arm-1")); !errors.Is(
+					err, store.ErrHeld) {
 					t.Errorf("the name was free: %v", err)
 				}
 				if _, err := s.Holder(context.Background(), "robot-arm-1"); err != nil {
@@ -165,7 +168,8 @@ func nobodyComesBetween(t *testing.T, s tested) {
 		defer done.Store(true)
 		for range 50 {
 			both, err := s.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1"))
-			if err != nil || both.DeleteErr != nil || both.CreateErr != nil || both.Created.FencingToken <= held.FencingToken {
+			if err != nil || both.DeleteErr != nil || both.CreateErr != nil ||
+				both.Created.FencingToken <= held.FencingToken {
 				t.Errorf("%v %+v", err, both)
 				return
 			}
@@ -216,18 +220,21 @@ func handOverAndDeleteAtOnce(t *testing.T, s tested) {
 				return
 			}
 			var err error
-			if both, err = s.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
+			if both, err = s.HandOver(
+				context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
 				t.Error(err)
 			}
 		})
-		require.NotEqual(t, deleteErr == nil, both.DeleteErr == nil, "one has deleted it: %v, %v", deleteErr, both.DeleteErr)
+		require.NotEqual(t, deleteErr == nil, both.DeleteErr == nil, "one has deleted it: %v, %v",
+			deleteErr, both.DeleteErr)
 		require.NoError(t, both.CreateErr)
 		s.requireOnly(both.Created)
 		s.delete(both.Created.ID)
 	}
 }
 
-// handOverAndCallOffAtOnce: whichever comes first, no lock is left that bears the mark, and neither waits for the other for ever.
+// handOverAndCallOffAtOnce: whichever comes first, no lock is left that bears the mark, and neither
+// waits for the other for ever.
 func handOverAndCallOffAtOnce(t *testing.T, s tested, last, next bool) {
 	for round := range 30 {
 		mark := fmt.Sprint("mark-", round)
@@ -252,7 +259,8 @@ func handOverAndCallOffAtOnce(t *testing.T, s tested, last, next bool) {
 				t.Error(err)
 			}
 		})
-		require.Equal(t, last && len(called) > 0 && called[0].ID == held.ID, both.DeleteErr != nil, "deleted once: %+v %+v", called, both)
+		require.Equal(t, last && len(called) > 0 && called[0].ID == held.ID, both.DeleteErr != nil,
+			"deleted once: %+v %+v", called, both)
 		if next {
 			s.requireOnly()
 			continue

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Syncs measures what the disk allows: one page is overwritten and synced, the least that makes anything durable.
+// Syncs measures what the disk allows: one page is overwritten and synced, the least that makes
+// anything durable.
 func Syncs(b *testing.B) {
 	f, err := os.Create(filepath.Join(b.TempDir(), "file"))
 	if err != nil {
@@ -31,8 +32,8 @@ func Syncs(b *testing.B) {
 	Report(b, took, "syncs/s")
 }
 
-// Report has a benchmark tell how many operations it did in a second, under that name, and how long those took that are given:
-// each an operation, or a part of one.
+// Report has a benchmark tell how many operations it did in a second, under that name, and how long
+// those took that are given: each an operation, or a part of one.
 func Report(b *testing.B, took []time.Duration, perSecond string) {
 	slices.Sort(took)
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), perSecond)

@@ -80,7 +80,8 @@ func namesAreExact(t *testing.T, s tested) {
 	for i := range long {
 		long[i] = 'x'
 	}
-	names := []string{"a", "A", " a", "a ", "ä", "a\u0308", "%", "_", "a'b\"c\\d", "<&>", "🤖", string(long), string(long[1:])}
+	names := []string{"a", "A", " a", "a ", "ä", "a\u0308", "%", "_", "a'b\"c\\d", "<&>", "🤖",
+		string(long), string(long[1:])}
 	made := map[string]store.Lock{}
 	for _, name := range names {
 		made[name] = s.create(newLock(name))
@@ -111,7 +112,8 @@ func readTwiceIsEqual(t *testing.T, s tested) {
 	check()
 	want = s.update(want.ID, store.Change{Extend: 987654321 * time.Nanosecond})
 	check()
-	want = s.update(want.ID, store.Change{ExpiresAt: ptr(time.Date(2099, 12, 31, 12, 34, 56, 789012000, time.UTC))})
+	want = s.update(want.ID, store.Change{ExpiresAt: ptr(
+		time.Date(2099, 12, 31, 12, 34, 56, 789012000, time.UTC))})
 	check()
 }
 
@@ -181,7 +183,8 @@ func timesStayInRange(t *testing.T, s tested) {
 		if at.Year() == 1 {
 			beyond = -beyond
 		}
-		_, err := s.Update(t.Context(), lock.ID, store.Change{Extend: beyond, Creator: ptr("must not stay")})
+		_, err := s.Update(t.Context(), lock.ID,
+			store.Change{Extend: beyond, Creator: ptr("must not stay")})
 		require.ErrorIs(t, err, store.ErrOutOfRange)
 		got, err := s.Get(t.Context(), lock.ID)
 		require.NoError(t, err)
@@ -199,7 +202,10 @@ func oneOfManyDeletesWins(t *testing.T, s tested) {
 	for range 20 {
 		lock := s.create(newLock("robot-arm-1"))
 		errs := make([]error, 8)
-		concurrently(len(errs), func(i int) { _, errs[i] = s.Delete(context.Background(), lock.ID) })
+		concurrently(len(errs), func(
+			i int) {
+			_, errs[i] = s.Delete(context.Background(), lock.ID)
+		})
 		won := 0
 		for _, err := range errs {
 			if err == nil {

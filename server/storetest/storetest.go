@@ -47,9 +47,12 @@ func Run(t *testing.T, newStore func(t *testing.T) store.Store) {
 		{"HandOverNobodyComesBetween", nobodyComesBetween},
 		{"HandOverAndSweepAtOnce", handOverAndSweepAtOnce},
 		{"HandOverAndDeleteAtOnce", handOverAndDeleteAtOnce},
-		{"HandOverAndCallOffOfTheNextAtOnce", func(t *testing.T, s tested) { handOverAndCallOffAtOnce(t, s, false, true) }},
-		{"HandOverAndCallOffOfTheLastAtOnce", func(t *testing.T, s tested) { handOverAndCallOffAtOnce(t, s, true, false) }},
-		{"HandOverAndCallOffOfBothAtOnce", func(t *testing.T, s tested) { handOverAndCallOffAtOnce(t, s, true, true) }},
+		{"HandOverAndCallOffOfTheNextAtOnce",
+			func(t *testing.T, s tested) { handOverAndCallOffAtOnce(t, s, false, true) }},
+		{"HandOverAndCallOffOfTheLastAtOnce",
+			func(t *testing.T, s tested) { handOverAndCallOffAtOnce(t, s, true, false) }},
+		{"HandOverAndCallOffOfBothAtOnce",
+			func(t *testing.T, s tested) { handOverAndCallOffAtOnce(t, s, true, true) }},
 		{"HandOverIsNoNewsToWhoDidIt", handOverIsNoNews},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, tested{newStore(t), t}) })

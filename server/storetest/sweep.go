@@ -92,7 +92,8 @@ func callOffDeletesAndRefuses(t *testing.T, s tested) {
 
 	off, err := s.CallOff(t.Context(), "k3v5x2m4q7ab", time.Hour)
 	require.NoError(t, err)
-	require.Equal(t, []store.Lock{lock}, off, "answered as it was, also when its creator was changed")
+	require.Equal(t, []store.Lock{lock}, off,
+		"answered as it was, also when its creator was changed")
 	s.requireGone(lock)
 
 	off, err = s.CallOff(t.Context(), "k3v5x2m4q7ab", time.Hour)
@@ -140,7 +141,8 @@ func callOffAndCreateAtOnce(t *testing.T, s tested) {
 		in.Mark = fmt.Sprint("mark-", round)
 		concurrently(2, func(i int) {
 			if i == 0 {
-				if _, err := s.Create(context.Background(), in); err != nil && !errors.Is(err, store.ErrCalledOff) {
+				if _, err := s.Create(context.Background(), in); err != nil &&
+					!errors.Is(err, store.ErrCalledOff) {
 					t.Error(err)
 				}
 			} else if _, err := s.CallOff(context.Background(), in.Mark, time.Hour); err != nil {
@@ -153,7 +155,8 @@ func callOffAndCreateAtOnce(t *testing.T, s tested) {
 	}
 }
 
-// theStoreOutlivesItsCallers: Watch ends with its context, and tells nobody of what he did himself.
+// theStoreOutlivesItsCallers: Watch ends with its context, and leaves out what was done through the
+// store.
 func theStoreOutlivesItsCallers(t *testing.T, s tested) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -10,6 +10,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/clock"
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 const (
@@ -34,7 +35,12 @@ type parts struct {
 func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Duration,
 ) (answered bool, err error) {
 	began := time.Now()
-	_, err = p.client.Delete(ctx, g.Lock.ID, api.Once())
+	_, mark, _ := wire.CutMark(g.Creator)
+	if _, limited := ctx.Deadline(); limited {
+		err = p.deleteOnce(ctx, g, api.ByMark(mark))
+	} else {
+		_, err = p.client.Delete(ctx, g.Lock.ID, api.Once(), api.ByMark(mark))
+	}
 	if err == nil {
 		return true, nil // mostly
 	}
@@ -66,16 +72,16 @@ func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Dur
 		if !sleep(ctx, pause) {
 			return false, fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
-		err = p.deleteOnce(ctx, g)
+		err = p.deleteOnce(ctx, g, api.ByMark(mark), api.FreshConn())
 	}
 }
 
 // deleteOnce makes one attempt, which leaves time for another one over another
 // connection, should this one have gone dark.
-func (p *parts) deleteOnce(ctx context.Context, g *acquire.Grant) error {
+func (p *parts) deleteOnce(ctx context.Context, g *acquire.Grant, opts ...api.CallOption) error {
 	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	_, err := p.client.Delete(attempt, g.Lock.ID, api.Once(), api.FreshConn())
+	_, err := p.client.Delete(attempt, g.Lock.ID, append(opts, api.Once())...)
 	if err != nil && attempt.Err() != nil && ctx.Err() == nil {
 		return fmt.Errorf("no answer within %v", attemptTimeout) // nobody else's time limit
 	}

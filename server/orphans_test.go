@@ -35,9 +35,9 @@ func (d *doubtful) Create(ctx context.Context, in store.NewLock) (store.Lock, er
 	return store.Lock{}, err
 }
 
-// TestACreateInDoubtLeavesNothing: who was told 503 and tries again does not find a lock of his own in the way. A lock with a
-// mark is its caller's to find.
-func TestACreateInDoubtLeavesNothing(t *testing.T) {
+// TestACreateOfUnknownOutcomeLeavesNothing: a client that was told 503 and tries again does not
+// find a lock of its own in the way. A lock with a mark is its caller's to find.
+func TestACreateOfUnknownOutcomeLeavesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		after   time.Duration
 		creator string
@@ -72,8 +72,9 @@ func TestACreateInDoubtLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestACreateInDoubtIsNotLostAmongOthers: however many creates have not even been sent while the store was gone.
-func TestACreateInDoubtIsNotLostAmongOthers(t *testing.T) {
+// TestAnUnknownOutcomeIsNotLostAmongOthers: however many creates have not even been sent while the
+// store was gone.
+func TestAnUnknownOutcomeIsNotLostAmongOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &doubtful{newFaulty(), 8 * time.Second}
 		b := startOn(t, st)
@@ -89,8 +90,9 @@ func TestACreateInDoubtIsNotLostAmongOthers(t *testing.T) {
 	})
 }
 
-// TestTheEndOfAStrayIsHeard at once, also where nobody asks for anything meanwhile: who waits for the name waits for that.
-func TestTheEndOfAStrayIsHeard(t *testing.T) {
+// TestTheEndOfAnOrphanIsHeard at once, also where nobody asks for anything meanwhile: who waits for
+// the name waits for that.
+func TestTheEndOfAnOrphanIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &doubtful{newFaulty(), 3 * time.Second}
 		b := startOn(t, st)
@@ -103,7 +105,8 @@ func TestTheEndOfAStrayIsHeard(t *testing.T) {
 	})
 }
 
-// adrift is a store that does not know whether it has handed a lock over: it comes about after a while.
+// adrift is a store that does not know whether it has handed a lock over: it comes about after a
+// while.
 type adrift struct {
 	*faulty
 	memory *memstore.Store
@@ -111,7 +114,8 @@ type adrift struct {
 	takes  time.Duration // to say that it does not know
 }
 
-func (a *adrift) HandOver(ctx context.Context, id string, next store.NewLock) (store.Handover, error) {
+func (a *adrift) HandOver(ctx context.Context, id string, next store.NewLock) (
+	store.Handover, error) {
 	err := a.check()
 	if err == nil {
 		return a.memory.HandOver(ctx, id, next)
@@ -124,9 +128,10 @@ func (a *adrift) HandOver(ctx context.Context, id string, next store.NewLock) (s
 	return store.Handover{}, err
 }
 
-// TestAWaiterInDoubtLeavesNothing: whose wait is over before it is known whether he was granted the lock. One with a mark is told that
-// it is not known, and may take what he finds for his own.
-func TestAWaiterInDoubtLeavesNothing(t *testing.T) {
+// TestAWaiterOfUnknownOutcomeLeavesNothing: its wait is over before it is known whether it was
+// granted the lock. One with a mark is told that it is not known, and may take what it finds for
+// its own.
+func TestAWaiterOfUnknownOutcomeLeavesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		after   time.Duration
 		takes   time.Duration
@@ -135,11 +140,14 @@ func TestAWaiterInDoubtLeavesNothing(t *testing.T) {
 		status  int
 		stays   bool
 	}{
-		"granted, and taken back":                     {0, 0, time.Second, "", 409, false},
-		"granted when he has gone":                    {8 * time.Second, 0, time.Second, "", 409, false},
-		"gone before it was in doubt":                 {8 * time.Second, 6 * time.Second, time.Second, "", 409, false},
-		"granted, and not to be taken back":           {0, 0, 8 * time.Second, "", 503, false},
-		"granted when he has gone and it can't be":    {8 * time.Second, 0, 7 * time.Second, "", 503, false},
+		"granted, and taken back": {0, 0, time.Second, "", 409, false},
+		"granted when it has gone": {8 * time.Second, 0, time.Second, "", 409,
+			false},
+		"gone before the outcome was unknown": {8 * time.Second, 6 * time.Second,
+			time.Second, "", 409, false},
+		"granted, and not to be taken back": {0, 0, 8 * time.Second, "", 503, false},
+		"granted when it has gone and it can't be": {8 * time.Second, 0, 7 * time.Second, "",
+			503, false},
 		"one that can be found, and taken back":       {0, 0, time.Second, marked, 409, false},
 		"one that can be found, not to be taken back": {0, 0, 8 * time.Second, marked, 503, true},
 	} {
@@ -161,13 +169,15 @@ func TestAWaiterInDoubtLeavesNothing(t *testing.T) {
 					return
 				}
 				require.Len(t, b.locks(), 1)
-				require.Contains(t, b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", marked)).body, marked)
+				require.Contains(t,
+					b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", marked)).body, marked)
 			})
 		})
 	}
 }
 
-// TestAHandOverThatComesAboutLate does not bring back what its waiter has been granted, and has released, meanwhile.
+// TestAHandOverThatComesAboutLate does not bring back what its waiter has been granted, and has
+// released, meanwhile.
 func TestAHandOverThatComesAboutLate(t *testing.T) {
 	for _, creator := range []string{"", marked} {
 		synctest.Test(t, func(t *testing.T) {
