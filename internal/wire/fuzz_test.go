@@ -304,13 +304,15 @@ func FuzzPrefer(f *testing.F) {
 	for _, seed := range []string{
 		"wait=30", "WAIT=1", "respond-async, wait=10", `a="b, wait=3", wait="4"; x`, `wait`,
 		`wait=`,
-		`"`, `\`, `wait="`, ",,;=,", `a="\`,
+		`"`, `\`, `wait="`, ",,;=,", `a="\`, "lease=60", "wait=30, lease=1.5", `lease="0.5"`,
+		"lease=31536000.0000001", "lease=.",
 	} {
-		f.Add(seed, "wait=5")
+		f.Add(seed, "wait=5, lease=7")
 	}
 	f.Fuzz(func(t *testing.T, first, second string) {
 		p := ParsePrefer([]string{first, second})
 		require.True(t, 0 <= p.Wait && p.Wait <= MaxWait && p.Wait%time.Second == 0)
+		require.True(t, p.Lease == 0 || MinLease <= p.Lease && p.Lease <= MaxLease)
 		require.Equal(t, p, ParsePrefer([]string{p.String()}))
 	})
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -35,46 +36,74 @@ func ParseWait(s string) time.Duration {
 	return min(time.Duration(n)*time.Second, MaxWait)
 }
 
+// The range of a lease that a create may ask for.
+const (
+	MinLease = 500 * time.Millisecond
+	MaxLease = 365 * 24 * time.Hour
+)
+
 // Preferences is what a create asks for in the header Prefer (RFC 7240).
 type Preferences struct {
-	Wait time.Duration // to queue for a held name as long, in whole seconds; 0: not at all
+	Wait  time.Duration // to queue for a held name as long, in whole seconds; 0: not at all
+	Lease time.Duration // to get a leased lock that expires so long after its creation; 0: not
 }
 
-const preferWait = "wait" // the preference, in both headers
+const ( // the preferences, in both headers
+	preferWait  = "wait"
+	preferLease = "lease"
+)
 
 // String formats p for the header Prefer. It is empty for the zero Preferences.
 func (p Preferences) String() string {
-	if p.Wait <= 0 {
-		return ""
+	var b []byte
+	if p.Wait > 0 {
+		b = append(b, preferWait+"="...)
+		b = strconv.AppendInt(b, int64(p.Wait/time.Second), 10)
 	}
-	return preferWait + "=" + strconv.Itoa(int(p.Wait/time.Second))
+	if p.Lease > 0 {
+		if len(b) > 0 {
+			b = append(b, ", "...)
+		}
+		b = append(b, preferLease+"="...)
+		b = strconv.AppendFloat(b, p.Lease.Seconds(), 'f', -1, 64)
+	}
+	return string(b)
 }
 
 // Applied names the preferences in p, for the header Preference-Applied.
 func (p Preferences) Applied() string {
-	if p.Wait <= 0 {
-		return ""
+	switch {
+	case p.Wait > 0 && p.Lease > 0:
+		return preferWait + ", " + preferLease
+	case p.Wait > 0:
+		return preferWait
+	case p.Lease > 0:
+		return preferLease
 	}
-	return preferWait
+	return ""
 }
 
-// ParsePrefer reads the values of the header Prefer. A wait is at most
-// [MaxWait]. Of several the first one counts, as the RFC has it, also where it
-// makes no sense and therefore asks for nothing.
-func ParsePrefer(values []string) Preferences {
+// ParsePrefer reads the values of the header Prefer. A wait is at most [MaxWait], a lease is
+// rounded to microseconds. Of several with one name the first one counts, as the RFC has it, also
+// where it makes no sense, or is a lease out of range, and therefore asks for nothing.
+func ParsePrefer(values []string) (p Preferences) {
+	waits, leases := false, false
 	for _, value := range values {
 		for value != "" {
 			var name, arg string
 			name, arg, value = nextPreference(value)
-			if strings.EqualFold(name, preferWait) {
-				return Preferences{Wait: parseSeconds(arg)}
+			switch {
+			case !waits && strings.EqualFold(name, preferWait):
+				p.Wait, waits = parseWait(arg), true
+			case !leases && strings.EqualFold(name, preferLease):
+				p.Lease, leases = parseLease(arg), true
 			}
 		}
 	}
-	return Preferences{}
+	return p
 }
 
-func parseSeconds(s string) time.Duration {
+func parseWait(s string) time.Duration {
 	var seconds time.Duration
 	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
@@ -83,6 +112,17 @@ func parseSeconds(s string) time.Duration {
 		seconds = min(seconds*10+time.Duration(s[i]-'0'), MaxWait/time.Second)
 	}
 	return seconds * time.Second
+}
+
+func parseLease(s string) time.Duration {
+	if strings.Trim(s, ".0123456789") != "" { // what else ParseFloat understands
+		return 0
+	}
+	seconds, err := strconv.ParseFloat(s, 64)
+	if err != nil || seconds < MinLease.Seconds() || seconds > MaxLease.Seconds() {
+		return 0
+	}
+	return time.Duration(math.Round(seconds*1e6)) * time.Microsecond
 }
 
 // nextPreference cuts the first preference from a header's value: its name, its

@@ -36,10 +36,57 @@ func TestPrefer(t *testing.T) {
 	} {
 		require.Equal(t, Preferences{Wait: c.want}, ParsePrefer(c.values), "%q", c.values)
 	}
-	require.Equal(t, "wait=7", Preferences{Wait: 7 * time.Second}.String())
-	require.Equal(t, "wait", Preferences{Wait: 7 * time.Second}.Applied())
-	require.Empty(t, Preferences{}.String())
-	require.Empty(t, Preferences{}.Applied())
+}
+
+func TestPreferLease(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for _, c := range []struct {
+		values []string
+		want   Preferences
+	}{
+		{[]string{"lease=60"}, Preferences{Lease: time.Minute}},
+		{[]string{"LEASE = 60"}, Preferences{Lease: time.Minute}},
+		{[]string{"wait=30, lease=60"}, Preferences{30 * time.Second, time.Minute}},
+		{[]string{"lease=60,wait=30"}, Preferences{30 * time.Second, time.Minute}},
+		{[]string{"lease=60", "wait=30"}, Preferences{30 * time.Second, time.Minute}},
+		{[]string{`lease="1.5"; x=y`}, Preferences{Lease: 1500 * time.Millisecond}},
+		{[]string{"lease=0.5"}, Preferences{Lease: 500 * time.Millisecond}},
+		{[]string{"lease=1.0000004"}, Preferences{Lease: time.Second}},
+		{[]string{"lease=31536000"}, Preferences{Lease: year}},
+		{[]string{"lease=3, lease=4"}, Preferences{Lease: 3 * time.Second}},
+		{[]string{"lease=x, lease=4, wait=1"}, Preferences{Wait: time.Second}},
+		{[]string{"lease=0.499999999"}, Preferences{}},
+		{[]string{"lease=31536000.1"}, Preferences{}},
+		{[]string{"lease=99999999999999999999"}, Preferences{}},
+		{[]string{"lease"}, Preferences{}},
+		{[]string{"lease=."}, Preferences{}},
+		{[]string{"lease=-5"}, Preferences{}},
+		{[]string{"lease=+5"}, Preferences{}},
+		{[]string{"lease=1e2"}, Preferences{}},
+		{[]string{"lease=0x7"}, Preferences{}},
+		{[]string{"lease=Inf"}, Preferences{}},
+		{[]string{"lease=NaN"}, Preferences{}},
+		{[]string{"lease=1.2.3"}, Preferences{}},
+		{[]string{"lease=1_0"}, Preferences{}},
+	} {
+		require.Equal(t, c.want, ParsePrefer(c.values), "%q", c.values)
+	}
+}
+
+func TestPreferencesInHeaders(t *testing.T) {
+	for _, c := range []struct {
+		p               Preferences
+		prefer, applied string
+	}{
+		{Preferences{}, "", ""},
+		{Preferences{Wait: 7 * time.Second}, "wait=7", "wait"},
+		{Preferences{Lease: time.Minute}, "lease=60", "lease"},
+		{Preferences{30 * time.Second, 1500 * time.Millisecond}, "wait=30, lease=1.5",
+			"wait, lease"},
+	} {
+		require.Equal(t, c.prefer, c.p.String())
+		require.Equal(t, c.applied, c.p.Applied())
+	}
 }
 
 func TestOfferedWait(t *testing.T) {
