@@ -51,6 +51,19 @@ func Wait(d time.Duration) CallOption {
 	}
 }
 
+// Lease makes the lock of a [Client.Create] expire d after its creation, and not
+// after the time that Create names; our own backend then sweeps it soon after
+// its lease, and not minutes later. d is from 0.5 s to 365 days, or Lease has no
+// effect. Nor has it on other calls and other backends: [Lock].ExpiresAt says
+// what counts.
+func Lease(d time.Duration) CallOption {
+	return func(k *call) {
+		if k.kind == isCreate && wire.MinLease <= d && d <= wire.MaxLease {
+			k.lease = d
+		}
+	}
+}
+
 // Once makes one attempt and no retry. Where the context has a deadline, the
 // attempt may take until then, and not 5 s (60 s for List and Find) at most.
 func Once() CallOption {
@@ -85,6 +98,7 @@ type call struct {
 	mark           string        // of the lock, from its holder
 	fresh          bool          // each attempt takes a connection of its own
 	wait           time.Duration // of a create, in the backend's queue
+	lease          time.Duration // of a create; 0: the backend's
 	body           []byte        // does not change once the first attempt has begun
 	creator        string
 	like           wire.Lock // what the answer will resemble

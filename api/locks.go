@@ -26,8 +26,8 @@ func validName(name string) bool { return name != "" && utf8.ValidString(name) }
 // Create creates the lock name, in one attempt: the request is never repeated,
 // neither here nor by net/http once a byte of it was written. creator says who
 // asks; "" for nobody. On success the lock is new, expires after 10 minutes
-// (60 s where it came from a queue) unless it is kept alive, and is the caller's
-// to delete.
+// (60 s where it came from a queue; see also [Lease]) unless it is kept alive, and
+// is the caller's to delete.
 //
 // The error is [ErrHeld] when another client holds the name, with the holder in
 // [Error].Holder where the backend says. After an error for which [NoEffect] is

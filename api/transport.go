@@ -153,14 +153,15 @@ func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Requ
 		// A POST, PUT or DELETE is repeated by net/http in no other case.
 		req.GetBody = k.newBody
 	}
-	if k.wait > 0 || k.mark != "" || !t.own { // a RoundTripper that was given may write to it
+	prefer := wire.Preferences{Wait: k.wait, Lease: k.lease}.String()
+	if prefer != "" || k.mark != "" || !t.own { // a RoundTripper that was given may write to it
 		req.Header = req.Header.Clone()
 	}
 	if k.mark != "" {
 		req.Header[wire.HeaderMark] = []string{k.mark}
 	}
-	if k.wait > 0 {
-		req.Header[wire.HeaderPrefer] = []string{wire.Preferences{Wait: k.wait}.String()}
+	if prefer != "" {
+		req.Header[wire.HeaderPrefer] = []string{prefer}
 	}
 	a.trace.GotConn = func(c httptrace.GotConnInfo) {
 		a.conns.Add(1)

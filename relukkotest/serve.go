@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server"
 )
 
@@ -122,7 +123,7 @@ func (run *run) delay(r *http.Request, is fate) *http.Request {
 		panic(http.ErrAbortHandler)
 	}
 	ctx := r.Context()
-	if ctx.Err() != nil || r.Header.Get("Prefer") == "" {
+	if ctx.Err() != nil || wire.ParsePrefer(r.Header[wire.HeaderPrefer]).Wait == 0 {
 		ctx = context.WithoutCancel(ctx)
 	}
 	r = r.WithContext(ctx)

@@ -91,12 +91,11 @@ func (f *faulty) CallOff(ctx context.Context, mark string, keep time.Duration) (
 	return f.Store.CallOff(ctx, mark, keep)
 }
 
-func (f *faulty) Sweep(ctx context.Context, grace time.Duration) (
-	[]store.Lock, time.Duration, error) {
+func (f *faulty) Sweep(ctx context.Context, limits store.Limits) (store.Swept, error) {
 	if err := f.check(); err != nil {
-		return nil, 0, err
+		return store.Swept{}, err
 	}
-	return f.Store.Sweep(ctx, grace)
+	return f.Store.Sweep(ctx, limits)
 }
 
 func (f *faulty) Ping(ctx context.Context) error { return f.check() }

@@ -130,14 +130,13 @@ type sweepCounter struct {
 	all  chan struct{}
 }
 
-func (s *sweepCounter) Sweep(ctx context.Context, grace time.Duration) (
-	[]store.Lock, time.Duration, error) {
-	swept, next, err := s.Store.Sweep(ctx, grace)
-	if s.left > 0 && s.left <= len(swept) {
+func (s *sweepCounter) Sweep(ctx context.Context, limits store.Limits) (store.Swept, error) {
+	swept, err := s.Store.Sweep(ctx, limits)
+	if s.left > 0 && s.left <= len(swept.Locks) {
 		close(s.all)
 	}
-	s.left -= len(swept)
-	return swept, next, err
+	s.left -= len(swept.Locks)
+	return swept, err
 }
 
 // sharingAMark: an operation is that n locks, all with the same mark, are deleted.

@@ -76,11 +76,10 @@ func (s *shared) CallOff(ctx context.Context, mark string, keep time.Duration) (
 	return locks, err
 }
 
-func (s *shared) Sweep(ctx context.Context, grace time.Duration) (
-	[]store.Lock, time.Duration, error) {
-	locks, next, err := s.Store.Sweep(ctx, grace)
-	s.tellDeleted(locks)
-	return locks, next, err
+func (s *shared) Sweep(ctx context.Context, limits store.Limits) (store.Swept, error) {
+	swept, err := s.Store.Sweep(ctx, limits)
+	s.tellDeleted(swept.Locks)
+	return swept, err
 }
 
 func (s *shared) tellDeleted(locks []store.Lock) {

@@ -205,10 +205,9 @@ type steppingStore struct {
 	ahead atomic.Bool
 }
 
-func (s *steppingStore) Sweep(ctx context.Context, grace time.Duration) (
-	[]store.Lock, time.Duration, error) {
+func (s *steppingStore) Sweep(ctx context.Context, limits store.Limits) (store.Swept, error) {
 	if s.ahead.Load() {
-		grace = -time.Hour
+		limits.Grace = -time.Hour
 	}
-	return s.Store.Sweep(ctx, grace)
+	return s.Store.Sweep(ctx, limits)
 }

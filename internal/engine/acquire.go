@@ -10,10 +10,10 @@ import (
 
 const (
 	createdTTL = 10 * time.Minute // of a lock whose name was free
-	grantedTTL = time.Minute      // of a lock granted from a queue, whose client may be gone unseen
+	grantedTTL = time.Minute      // of one granted from a queue, whose client may be gone unseen
 )
 
-// Acquire creates a lock. Where the name is held it waits in the queue for at most wait, after a
+// Acquire creates a lock. One that is not leased gets a TTL of the engine's own. Where the name is held it waits in the queue for at most wait, after a
 // call of onQueue; queued reports whether it did. With [store.ErrHeld] it returns the holder, or
 // the zero Lock if that is not known.
 //
@@ -29,7 +29,9 @@ func (e *Engine) Acquire(
 	err = store.ErrHeld // nobody overtakes a waiter
 	switch {
 	case !contended:
-		in.TTL = createdTTL
+		if !in.Leased {
+			in.TTL = createdTTL
+		}
 		lock, err = e.store.Create(context.WithoutCancel(ctx), in)
 	case wait == 0:
 		lock = e.holder(ctx, in.Name)
@@ -51,7 +53,9 @@ func (e *Engine) Acquire(
 		return lock, false, err
 	}
 	onQueue()
-	in.TTL = grantedTTL
+	if !in.Leased {
+		in.TTL = grantedTTL
+	}
 	lock, err = e.wait(ctx, in, wait)
 	return lock, true, err
 }

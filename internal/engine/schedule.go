@@ -16,6 +16,7 @@ type sweeper struct {
 	start time.Time
 	at    atomic.Int64 // since start, in nanoseconds
 	bell  chan struct{}
+	clock storeClock // used by the goroutine that sweeps only
 }
 
 func (sw *sweeper) init() {

@@ -44,13 +44,18 @@ func (e *Engine) sweep() {
 
 // sweepOnce returns the pause until the next sweep.
 func (e *Engine) sweepOnce() (time.Duration, error) {
-	swept, next, err := e.store.Sweep(context.Background(), e.Grace)
+	began := time.Now()
+	limits := e.sweeper.clock.limits(began)
+	limits.Grace = e.Grace
+	swept, err := e.store.Sweep(context.Background(), limits)
 	if err != nil {
 		return maxSweepPause, err
 	}
-	for i := range swept {
-		e.deleted(&swept[i])
+	e.sweeper.clock.looked(began, time.Now(), swept.Now)
+	for i := range swept.Locks {
+		e.deleted(&swept.Locks[i])
 	}
+	next := swept.Next
 	if e.deleteOrphans() {
 		next = min(next, maxSweepPause)
 	}

@@ -14,7 +14,7 @@ import (
 // Config sets up a Handler.
 type Config struct {
 	Keys       [][sha256.Size]byte // hashes of the API keys
-	Grace      time.Duration       // how long an expired lock still holds its name
+	Grace      time.Duration       // how long an expired lock, not leased, still holds its name
 	MaxWaiters int                 // how many creates may queue at a time
 	Log        *slog.Logger
 
@@ -48,6 +48,7 @@ const (
 	ExtWaiters                           // the member waiters of locks in answers to GET
 	ExtBroadcastContent                  // the locks in broadcasts, instead of {"deleted":true}
 	ExtFencingToken                      // the member fencing_token of every lock
+	ExtLease                             // Prefer: lease=N on a create
 
 	extensions int = iota
 )
@@ -67,6 +68,8 @@ func (e Extension) String() string {
 		return "broadcast-content"
 	case ExtFencingToken:
 		return "fencing-token"
+	case ExtLease:
+		return "lease"
 	default:
 		return "Extension(" + strconv.Itoa(int(e)) + ")"
 	}

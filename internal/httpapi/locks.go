@@ -32,9 +32,9 @@ func (a *api) create(w http.ResponseWriter, r *http.Request) {
 	if creator != nil && a.has(ExtCallOff) {
 		_, in.Mark, _ = wire.CutMark(*creator)
 	}
-	var prefer wire.Preferences
-	if a.has(ExtWait) {
-		prefer = wire.ParsePrefer(r.Header[wire.HeaderPrefer])
+	prefer := a.preferences(r)
+	if prefer.Lease > 0 {
+		in.TTL, in.Leased = prefer.Lease, true
 	}
 	lock, queued, err := a.engine.Acquire(r.Context(), in, prefer.Wait, func() {
 		// The time-outs of an http.Server are meant for slow clients, not for waiting ones.
@@ -42,16 +42,38 @@ func (a *api) create(w http.ResponseWriter, r *http.Request) {
 		_ = control.SetReadDeadline(time.Time{})
 		_ = control.SetWriteDeadline(time.Now().Add(prefer.Wait + queueSlack))
 	})
-	if queued && (err == nil || isHeld(err)) {
-		w.Header()[wire.HeaderPreferenceApplied] = []string{prefer.Applied()}
+	if !queued {
+		prefer.Wait = 0
 	}
 	switch {
 	case err == nil:
+		setApplied(w, prefer)
 		a.writeLock(w, http.StatusCreated, &lock)
 	case isHeld(err):
+		prefer.Lease = 0
+		setApplied(w, prefer)
 		a.writeConflict(w, name, &lock)
 	default:
 		a.fail(w, r, err)
+	}
+}
+
+// preferences returns what a create prefers of what this backend offers.
+func (a *api) preferences(r *http.Request) wire.Preferences {
+	prefer := wire.ParsePrefer(r.Header[wire.HeaderPrefer])
+	if !a.has(ExtWait) {
+		prefer.Wait = 0
+	}
+	if !a.has(ExtLease) {
+		prefer.Lease = 0
+	}
+	return prefer
+}
+
+// setApplied says on a response which preferences were honoured, if any were.
+func setApplied(w http.ResponseWriter, honoured wire.Preferences) {
+	if applied := honoured.Applied(); applied != "" {
+		w.Header()[wire.HeaderPreferenceApplied] = []string{applied}
 	}
 }
 

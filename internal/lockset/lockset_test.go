@@ -84,12 +84,101 @@ func TestSweepTakesTheFirstToExpire(t *testing.T) {
 	}
 	last := now
 	for s.Len() > 0 {
-		swept, next := s.Sweep(0, now)
-		for _, lock := range swept {
+		swept := s.Sweep(store.Limits{}, now)
+		for _, lock := range swept.Locks {
 			require.False(t, lock.ExpiresAt.Before(last))
 			require.False(t, lock.ExpiresAt.After(now))
 			last = lock.ExpiresAt
 		}
-		now = now.Add(next)
+		now = now.Add(swept.Next)
 	}
+}
+
+// TestLeaseGrace: a tenth of the lease that was set last, within bounds.
+func TestLeaseGrace(t *testing.T) {
+	made := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	seconds := func(n float64) *time.Duration {
+		d := time.Duration(n * float64(time.Second))
+		return &d
+	}
+	at := made.Add(80 * time.Second)
+	year1 := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		ttl    time.Duration
+		after  time.Duration // from the creation to the change
+		change store.Change
+		grace  time.Duration
+	}{
+		"created":      {50 * time.Second, 0, store.Change{}, 5 * time.Second},
+		"at least 1 s": {5 * time.Second, 0, store.Change{}, time.Second},
+		"at most 10 s": {time.Hour, 0, store.Change{}, 10 * time.Second},
+		"renewed": {time.Hour, time.Minute, store.Change{Lease: seconds(50)},
+			5 * time.Second},
+		"longer": {time.Second, 0, store.Change{Lease: seconds(50)}, 5 * time.Second},
+		"set": {time.Hour, 50 * time.Second, store.Change{ExpiresAt: &at},
+			3 * time.Second},
+		"set to the past":   {time.Hour, 0, store.Change{ExpiresAt: &year1}, time.Second},
+		"renewed backwards": {time.Hour, 0, store.Change{Lease: seconds(-50)}, time.Second},
+		"extended": {50 * time.Second, 40 * time.Second, store.Change{Extend: 20 * time.Second},
+			3 * time.Second},
+		"shortened": {time.Hour, 0, store.Change{Extend: -3550 * time.Second}, 5 * time.Second},
+		"renamed": {50 * time.Second, 40 * time.Second, store.Change{Creator: new(string)},
+			5 * time.Second},
+		"set to itself": {80 * time.Second, 50 * time.Second, store.Change{ExpiresAt: &at},
+			3 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewState(nil)
+			in := store.NewLock{ID: "id", Name: "name", TTL: c.ttl, Leased: true}
+			_, err := s.Create(in, made)
+			require.NoError(t, err)
+			now := made.Add(c.after)
+			lock, err := s.Update("id", c.change, now)
+			require.NoError(t, err)
+			due := lock.ExpiresAt.Add(c.grace)
+			limits := store.Limits{
+				Grace: 9 * time.Hour, Latest: made.AddDate(9, 0, 0), Steady: time.Hour,
+			}
+			swept := s.Sweep(limits, due.Add(-time.Microsecond))
+			require.Equal(t, store.Swept{
+				Now: due.Add(-time.Microsecond), Next: time.Microsecond,
+			}, swept)
+			require.Equal(t, []store.Lock{lock}, s.Sweep(limits, due).Locks)
+		})
+	}
+}
+
+// TestSweepAfterAStep: what must stay for its lease delays nothing else.
+func TestSweepAfterAStep(t *testing.T) {
+	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	s := NewState(nil)
+	for name, lease := range map[string]time.Duration{
+		"long": time.Hour, "minute": time.Minute, "short": 5 * time.Second,
+	} {
+		_, err := s.Create(store.NewLock{ID: name, Name: name, TTL: lease, Leased: true}, now)
+		require.NoError(t, err)
+	}
+	now = now.Add(2 * time.Hour)
+	for _, look := range []struct {
+		steady, next time.Duration
+		want         string // swept first
+	}{
+		{0, 5 * time.Second, ""},
+		{5*time.Second - 1, 1, ""},
+		{5 * time.Second, 55 * time.Second, "short"},
+		{time.Minute - 1, 1, ""},
+		{time.Minute, store.Never, "minute"},
+	} {
+		late := s.Sweep(store.Limits{Latest: now.Add(-1), Steady: time.Hour}, now)
+		require.Empty(t, late.Locks, "a step")
+		require.Positive(t, late.Next)
+		swept := s.Sweep(store.Limits{Latest: now, Steady: look.steady}, now)
+		require.Equal(t, look.next, swept.Next)
+		if look.want == "" {
+			require.Empty(t, swept.Locks)
+			continue
+		}
+		require.Equal(t, look.want, swept.Locks[0].Name)
+	}
+	require.Zero(t, s.Len(), "a long one stays for a minute")
 }

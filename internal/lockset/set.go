@@ -2,6 +2,7 @@ package lockset
 
 import (
 	"container/heap"
+	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -9,22 +10,34 @@ import (
 // A Record is a lock with its mark. It is immutable once it is in a Set: an update replaces it.
 type Record struct {
 	store.Lock
-	Mark string
-	Sum  uint32 // for the store's own use
+	Mark   string
+	Leased bool
+	Lease  time.Duration // the one that was set last, where Leased
+	Sum    uint32        // for the store's own use
 }
 
-// A Set is locks, found by id, by name, by mark and by expiry.
+// due returns when the record's grace is over; for one that is not leased, without the grace.
+func (r *Record) due() time.Time {
+	if r.Leased {
+		return r.ExpiresAt.Add(store.LeaseGrace(r.Lease))
+	}
+	return r.ExpiresAt
+}
+
+// A Set is locks, found by id, by name, by mark and by when they are due to be swept.
 type Set struct {
 	byID   map[string]*item
 	byName map[string]*item
 	byMark Index[string, *item]
-	due    expiryHeap
+	plain  dueHeap // the records that are not leased
+	leased dueHeap
 }
 
 // item is a record's place in a Set. It stays when the record is replaced.
 type item struct {
 	*Record
-	due, marked int // its positions in the heap and in the index
+	at            time.Time // when it is due
+	place, marked int       // its positions in its heap and in the index
 }
 
 func (i *item) IndexPos() *int { return &i.marked }
@@ -38,32 +51,32 @@ func (s *Set) ByID(id string) *Record { return s.byID[id].record() }
 func (s *Set) ByName(name string) *Record { return s.byName[name].record() }
 
 // Len returns the number of records.
-func (s *Set) Len() int { return len(s.due) }
+func (s *Set) Len() int { return len(s.byID) }
 
 // Records returns all records, in no particular order.
 func (s *Set) Records() []*Record {
-	records := make([]*Record, len(s.due))
-	for i, it := range s.due {
-		records[i] = it.Record
+	records := make([]*Record, 0, len(s.byID))
+	for _, i := range s.byID {
+		records = append(records, i.Record)
 	}
 	return records
 }
 
 // Insert adds a record whose id and name are not in the set.
 func (s *Set) Insert(r *Record) {
-	i := &item{Record: r}
+	i := &item{Record: r, at: r.due()}
 	s.byID[r.ID], s.byName[r.Name] = i, i
 	if r.Mark != "" {
 		s.byMark.Add(r.Mark, i)
 	}
-	heap.Push(&s.due, i)
+	heap.Push(s.heapOf(r), i)
 }
 
-// replace puts the record in the place of the one with its id.
+// replace puts the record in the place of the one with its id, which is leased if r is.
 func (s *Set) replace(r *Record) {
 	i := s.byID[r.ID]
-	i.Record = r
-	heap.Fix(&s.due, i.due)
+	i.Record, i.at = r, r.due()
+	heap.Fix(s.heapOf(r), i.place)
 }
 
 func (s *Set) remove(r *Record) {
@@ -73,7 +86,14 @@ func (s *Set) remove(r *Record) {
 	if r.Mark != "" {
 		s.byMark.Remove(r.Mark, i)
 	}
-	heap.Remove(&s.due, i.due)
+	heap.Remove(s.heapOf(r), i.place)
+}
+
+func (s *Set) heapOf(r *Record) *dueHeap {
+	if r.Leased {
+		return &s.leased
+	}
+	return &s.plain
 }
 
 // marked returns the records with that mark.
@@ -84,14 +104,6 @@ func (s *Set) marked(mark string) (records []*Record) {
 	return records
 }
 
-// first returns the record that expires first, or nil.
-func (s *Set) first() *Record {
-	if len(s.due) == 0 {
-		return nil
-	}
-	return s.due[0].Record
-}
-
 func (i *item) record() *Record {
 	if i == nil {
 		return nil
@@ -99,23 +111,23 @@ func (i *item) record() *Record {
 	return i.Record
 }
 
-// expiryHeap implements heap.Interface: what expires first is at its top.
-type expiryHeap []*item
+// dueHeap implements heap.Interface: what is due first is at its top.
+type dueHeap []*item
 
-func (h expiryHeap) Len() int           { return len(h) }
-func (h expiryHeap) Less(i, j int) bool { return h[i].ExpiresAt.Before(h[j].ExpiresAt) }
-func (h expiryHeap) Swap(i, j int) {
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].due, h[j].due = i, j
+	h[i].place, h[j].place = i, j
 }
 
-func (h *expiryHeap) Push(x any) {
+func (h *dueHeap) Push(x any) {
 	i := x.(*item)
-	i.due = len(*h)
+	i.place = len(*h)
 	*h = append(*h, i)
 }
 
-func (h *expiryHeap) Pop() any {
+func (h *dueHeap) Pop() any {
 	old := *h
 	last := len(old) - 1
 	i := old[last]

@@ -3,6 +3,7 @@
 package lockset
 
 import (
+	"container/heap"
 	"fmt"
 	"slices"
 	"time"
@@ -65,8 +66,9 @@ func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
 			ExpiresAt: now.Add(in.TTL.Truncate(time.Microsecond)), CreatedAt: now, UpdatedAt: now,
 			FencingToken: s.Token,
 		},
-		Mark: in.Mark,
+		Mark: in.Mark, Leased: in.Leased,
 	}
+	r.setLease()
 	s.journal.PutLock(r)
 	s.Insert(r)
 	return r.Lock, nil
@@ -78,7 +80,7 @@ func (s *State) Update(id string, change store.Change, now time.Time) (store.Loc
 	if old == nil {
 		return store.Lock{}, store.ErrGone
 	}
-	r := &Record{Lock: old.Lock, Mark: old.Mark}
+	r := &Record{Lock: old.Lock, Mark: old.Mark, Leased: old.Leased, Lease: old.Lease}
 	switch {
 	case change.ExpiresAt != nil:
 		r.ExpiresAt = *change.ExpiresAt
@@ -95,9 +97,19 @@ func (s *State) Update(id string, change store.Change, now time.Time) (store.Loc
 		r.Creator = change.Creator
 	}
 	r.UpdatedAt = now
+	if change.ExpiresAt != nil || change.Lease != nil || change.Extend != 0 {
+		r.setLease()
+	}
 	s.journal.PutLock(r)
 	s.replace(r)
 	return r.Lock, nil
+}
+
+// setLease sets the lease of a record whose expiry was set at its UpdatedAt.
+func (r *Record) setLease() {
+	if r.Leased {
+		r.Lease = r.ExpiresAt.Sub(r.UpdatedAt)
+	}
 }
 
 // Delete is store.Store's Delete.
@@ -140,19 +152,46 @@ func (s *State) ForgetMarks(now time.Time, atMost int) {
 }
 
 // Sweep is store.Store's Sweep.
-func (s *State) Sweep(grace time.Duration, now time.Time) ([]store.Lock, time.Duration) {
-	var swept []store.Lock
-	for r := s.first(); r != nil; r = s.first() {
-		if left := r.ExpiresAt.Add(grace).Sub(now); left > 0 {
-			return swept, left
-		}
-		if len(swept) == sweepBatch {
-			return swept, 0
-		}
-		s.delete(r)
-		swept = append(swept, r.Lock)
+func (s *State) Sweep(limits store.Limits, now time.Time) store.Swept {
+	swept := store.Swept{Now: now, Next: store.Never}
+	s.sweepDue(&s.plain, now.Add(-limits.Grace), &swept, func(*Record) time.Duration { return 0 })
+	steady := limits.Steady
+	if now.After(limits.Latest) {
+		steady = 0
 	}
-	return swept, store.Never
+	s.sweepDue(&s.leased, now, &swept, func(r *Record) time.Duration {
+		return min(max(r.Lease, 0), store.MaxSteady) - steady
+	})
+	return swept
+}
+
+// sweepDue deletes the records that are due at t, except those that must stay for longer.
+func (s *State) sweepDue(
+	h *dueHeap, t time.Time, swept *store.Swept, stay func(*Record) time.Duration,
+) {
+	var stayed []*item
+	for len(*h) > 0 {
+		first := (*h)[0]
+		if left := first.at.Sub(t); left > 0 {
+			swept.Next = min(swept.Next, left)
+			break
+		}
+		if left := stay(first.Record); left > 0 {
+			swept.Next = min(swept.Next, left)
+			stayed = append(stayed, first)
+			heap.Pop(h)
+			continue
+		}
+		if len(swept.Locks) == sweepBatch {
+			swept.Next = 0
+			break
+		}
+		s.delete(first.Record)
+		swept.Locks = append(swept.Locks, first.Lock)
+	}
+	for _, i := range stayed {
+		heap.Push(h, i)
+	}
 }
 
 func (s *State) delete(r *Record) {

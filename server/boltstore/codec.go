@@ -20,7 +20,7 @@ const (
 	keyFormat = "format"
 	keyState  = "state"
 
-	formatVersion = 1
+	formatVersion = 2 // written with the first transaction; see the package's documentation
 )
 
 var (
@@ -83,6 +83,9 @@ func encodeRecord(key []byte, r *lockset.Record) (value []byte) {
 	b = appendMoment(b, r.ExpiresAt)
 	b = appendMoment(b, r.CreatedAt)
 	b = appendMoment(b, r.UpdatedAt)
+	if r.Leased {
+		b = binary.BigEndian.AppendUint64(b, uint64(r.Lease.Microseconds()))
+	}
 	value, r.Sum = seal(bucketLocks, key, b)
 	return value
 }
@@ -106,6 +109,9 @@ func decodeRecord(key, value []byte) (*lockset.Record, error) {
 	r.ExpiresAt = d.moment()
 	r.CreatedAt = d.moment()
 	r.UpdatedAt = d.moment()
+	if r.Leased = len(d.rest) > 0; r.Leased {
+		r.Lease = time.Duration(d.number()) * time.Microsecond
+	}
 	return r, d.end()
 }
 

@@ -101,13 +101,18 @@ func (c *config) writeEmpty(path string) error {
 				return err
 			}
 		}
-		b := tx.Bucket([]byte(bucketStore))
-		if err := b.Put([]byte(keyFormat), []byte(strconv.Itoa(formatVersion))); err != nil {
-			return err
-		}
-		return b.Put([]byte(keyState), new(summary).encode())
+		return putSummary(tx, new(summary))
 	})
 	return errors.Join(err, db.Close())
+}
+
+// putSummary writes the summary, and the format, since the file may be of an earlier version.
+func putSummary(tx *bolt.Tx, s *summary) error {
+	b := tx.Bucket([]byte(bucketStore))
+	if err := b.Put([]byte(keyFormat), []byte(strconv.Itoa(formatVersion))); err != nil {
+		return err
+	}
+	return b.Put([]byte(keyState), s.encode())
 }
 
 // copyNew copies a small file to a path where there is none. A crash leaves a file that Open

@@ -106,7 +106,7 @@ func (d *disk) write(changes []change, s *summary) (err error) {
 				return err
 			}
 		}
-		return tx.Bucket([]byte(bucketStore)).Put([]byte(keyState), s.encode())
+		return putSummary(tx, s)
 	})
 	if err == nil {
 		d.txid = txid

@@ -52,15 +52,18 @@
 // A bbolt file with three buckets. Numbers in keys and values are big-endian. Each value but the
 // format begins with a CRC-32C of the bucket's name, the key and the rest of the value.
 //
-//	relukko     format → 1, in decimal
+//	relukko     format → 2, in decimal
 //	            state  → the last fencing token, the number of the last mark, the numbers of locks
 //	                     and marks, and the sum of their checksums, 64 bits each
-//	locks       fencing token → id, name, creator, ip, mark, expires_at, created_at, updated_at
+//	locks       fencing token → id, name, creator, ip, mark, expires_at, created_at, updated_at;
+//	                               of a leased lock also the lease that was set last
 //	called off  number → until, mark
 //
 // A text begins with its length, as a varint; before the creator is a byte that is 0 for null.
-// Times are in microseconds since 1970. Indexes are built when the file is opened. A change to any
-// of this needs a new format number; Open refuses a file with a greater number than it knows.
+// Times are in microseconds since 1970, leases in microseconds. Indexes are built when the file is
+// opened. A change to any of this needs a new format number; Open refuses a file with a greater
+// number than it knows. Format 1 had no leased locks. Open reads it, and the first change makes
+// format 2 of it.
 //
 // # Why no call returns what a crash could take back
 //

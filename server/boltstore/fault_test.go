@@ -78,7 +78,7 @@ func attempt(
 	case "call off":
 		_, err = s.CallOff(t.Context(), victim.ID[:8], time.Hour)
 	case "sweep":
-		_, _, err = s.Sweep(t.Context(), 0)
+		_, err = s.Sweep(t.Context(), store.Limits{})
 	case "hand over":
 		_, err = s.HandOver(t.Context(), victim.ID, fresh)
 	}
@@ -186,7 +186,10 @@ func TestABatchFailsAsAWhole(t *testing.T) {
 			later(func() error { _, err := s.Delete(context.Background(), there.ID); return err }),
 			// Or ErrGone.
 			later(func() error { _, err := s.Delete(context.Background(), there.ID); return err }),
-			later(func() error { _, _, err := s.Sweep(context.Background(), 0); return err }),
+			later(func() error {
+				_, err := s.Sweep(context.Background(), store.Limits{})
+				return err
+			}),
 		}
 		synctest.Wait()
 		close(pass)
@@ -238,7 +241,7 @@ func TestADiskThatStaysBroken(t *testing.T) {
 			_, err = s.Create(t.Context(), newLock("fresh"))
 			require.ErrorIs(t, err, store.ErrUnavailable)
 			require.ErrorIs(t, err, errDisk)
-			_, _, err = s.Sweep(t.Context(), 0)
+			_, err = s.Sweep(t.Context(), store.Limits{})
 			require.ErrorIs(t, err, store.ErrUnavailable, "not known whether something is due")
 			require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable)
 			got, err := s.Get(t.Context(), there.ID)

@@ -260,7 +260,7 @@ func TestTooManyAreWaiting(t *testing.T) {
 		var pending []<-chan error
 		for range 10_001 {
 			pending = append(pending, later(func() error {
-				_, _, err := s.Sweep(context.Background(), time.Hour)
+				_, err := s.Sweep(context.Background(), store.Limits{Grace: time.Hour})
 				return err
 			}))
 		}

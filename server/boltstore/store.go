@@ -134,14 +134,12 @@ func (s *Store) CallOff(
 }
 
 // Sweep implements [store.Store]. It goes to the disk only when something is due.
-func (s *Store) Sweep(
-	ctx context.Context, grace time.Duration,
-) (swept []store.Lock, next time.Duration, _ error) {
-	err := s.submit(ctx, func(w *state) { swept, next = w.Sweep(grace, s.clock()) })
+func (s *Store) Sweep(ctx context.Context, limits store.Limits) (swept store.Swept, _ error) {
+	err := s.submit(ctx, func(w *state) { swept = w.Sweep(limits, s.clock()) })
 	if err != nil {
-		return nil, 0, err
+		return store.Swept{}, err
 	}
-	return swept, next, nil
+	return swept, nil
 }
 
 // Ping implements [store.Store]. After a write that has failed it tries another one.

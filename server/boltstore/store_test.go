@@ -66,10 +66,10 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 	off, err := s.CallOff(t.Context(), mark, time.Hour)
 	require.NoError(t, err)
 	require.Equal(t, locks[:1], off, "a lock is found by its mark also after a restart")
-	swept, _, err := s.Sweep(t.Context(), 0)
+	swept, err := s.Sweep(t.Context(), store.Limits{})
 	require.NoError(t, err)
-	require.Len(t, swept, 1)
-	require.Equal(t, in.ID, swept[0].ID, "by its expiry, too")
+	require.Len(t, swept.Locks, 1)
+	require.Equal(t, in.ID, swept.Locks[0].ID, "by its expiry, too")
 }
 
 // TestTokensRise: through restarts, without any lock left, with the clock set back, and with an
@@ -168,14 +168,14 @@ func TestTheClockIsSetBack(t *testing.T) {
 	_, err = s.Create(t.Context(), in)
 	require.ErrorIs(t, err, store.ErrCalledOff)
 
-	_, next, err := s.Sweep(t.Context(), 0)
+	swept, err := s.Sweep(t.Context(), store.Limits{})
 	require.NoError(t, err)
-	require.Equal(t, 10*time.Minute, next, "of the second")
-	now = now.Add(next)
-	swept, next, err := s.Sweep(t.Context(), 0)
+	require.Equal(t, 10*time.Minute, swept.Next, "of the second")
+	now = now.Add(swept.Next)
+	swept, err = s.Sweep(t.Context(), store.Limits{})
 	require.NoError(t, err)
-	require.Equal(t, []store.Lock{second}, swept)
-	require.Equal(t, time.Hour, next, "by which the first lives longer")
+	require.Equal(t, []store.Lock{second}, swept.Locks)
+	require.Equal(t, time.Hour, swept.Next, "by which the first lives longer")
 
 	lease := time.Minute
 	renewed, err := s.Update(t.Context(), first.ID, store.Change{Lease: &lease})
@@ -235,7 +235,7 @@ func TestReadingCostsNothing(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrGone)
 	_, err = s.Update(t.Context(), newID(), store.Change{})
 	require.ErrorIs(t, err, store.ErrGone)
-	_, _, err = s.Sweep(t.Context(), time.Hour)
+	_, err = s.Sweep(t.Context(), store.Limits{Grace: time.Hour})
 	require.NoError(t, err)
 	require.Equal(t, before, s.Transactions())
 }
@@ -262,7 +262,7 @@ func TestAClosedStore(t *testing.T) {
 		},
 		"Delete":  func() error { _, err := s.Delete(t.Context(), lock.ID); return err },
 		"CallOff": func() error { _, err := s.CallOff(t.Context(), "mark", time.Hour); return err },
-		"Sweep":   func() error { _, _, err := s.Sweep(t.Context(), 0); return err },
+		"Sweep":   func() error { _, err := s.Sweep(t.Context(), store.Limits{}); return err },
 		"Ping":    func() error { return s.Ping(t.Context()) },
 	} {
 		err := call()

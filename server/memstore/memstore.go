@@ -109,12 +109,11 @@ func (s *Store) CallOff(_ context.Context, mark string, keep time.Duration) ([]s
 }
 
 // Sweep implements [store.Store].
-func (s *Store) Sweep(_ context.Context, grace time.Duration) ([]store.Lock, time.Duration, error) {
+func (s *Store) Sweep(_ context.Context, limits store.Limits) (store.Swept, error) {
 	state, now, unlock := s.lock()
 	defer unlock()
 	state.ForgetMarks(now, math.MaxInt)
-	swept, next := state.Sweep(grace, now)
-	return swept, next, nil
+	return state.Sweep(limits, now), nil
 }
 
 // Watch implements [store.Store]. It returns nil: no other server shares the store.

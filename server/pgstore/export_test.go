@@ -51,6 +51,9 @@ func Statements(name string, id pgtype.UUID) map[string][]any {
 		holderSQL: {name},
 		deleteSQL: {id},
 		updateSQL: {id, nil, nil, nil, time.Second},
-		nextSQL:   {time.Minute, sweepPause},
+		nextSQL:   {time.Minute, time.Hour, sweepPause},
 	}
 }
+
+// Version1 makes the schema of version 1.
+var Version1 = version1

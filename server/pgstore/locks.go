@@ -14,7 +14,6 @@ const (
 	sweepBatch = 256                    // locks that one sweep deletes at most
 	sweepPause = time.Second            // until the next: other servers' locks come due too
 	sweepAgain = 100 * time.Millisecond // when another server is sweeping what is due
-
 )
 
 // Get implements [store.Store].
@@ -76,30 +75,29 @@ func (s *Store) CallOff(ctx context.Context, mark string, keep time.Duration) (
 }
 
 // Sweep implements [store.Store]. Of all servers, one sweeps a lock.
-func (s *Store) Sweep(ctx context.Context, grace time.Duration) (
-	swept []store.Lock, next time.Duration, err error,
-) {
+func (s *Store) Sweep(ctx context.Context, limits store.Limits) (swept store.Swept, err error) {
 	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		both := new(pgx.Batch) // in one transaction
-		both.Queue(sweepSQL, grace, sweepBatch).Query(func(rows pgx.Rows) error {
-			swept, err = collect(rows)
-			return err
-		})
-		both.Queue(nextSQL, grace, sweepPause).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&next)
-		})
+		both.Queue(sweepSQL, limits.Grace, limits.Latest, limits.Steady, sweepBatch).Query(
+			func(rows pgx.Rows) (err error) {
+				swept.Locks, err = collect(rows)
+				return err
+			})
+		both.Queue(nextSQL, limits.Grace, limits.Steady, sweepPause).QueryRow(
+			func(row pgx.Row) error { return row.Scan(&swept.Now, &swept.Next) })
 		return conn.SendBatch(ctx, both).Close()
 	})
 	switch {
 	case err != nil:
-		return nil, sweepPause, err
-	case len(swept) == sweepBatch:
-		next = 0
+		return store.Swept{}, err
+	case len(swept.Locks) == sweepBatch:
+		swept.Next = 0
 	default:
-		next = max(next, sweepAgain)
+		swept.Next = max(swept.Next, sweepAgain)
 	}
-	s.gone(swept...)
-	return swept, next, nil
+	swept.Now = swept.Now.UTC()
+	s.gone(swept.Locks...)
+	return swept, nil
 }
 
 // Ping implements [store.Store]: the database must be one that takes changes.

@@ -204,7 +204,7 @@ func TestADeadServerHasATurn(t *testing.T) {
 	// What nobody asks for is swept.
 	sql(t, url, `INSERT INTO relukko_go.waiting 
 		VALUES ('robot-arm-2', 1, clock_timestamp(), clock_timestamp())`)
-	_, _, err := n.st.Sweep(t.Context(), 0)
+	_, err := n.st.Sweep(t.Context(), store.Limits{})
 	require.NoError(t, err)
 	query(t, url, &left, `SELECT count(*) FROM relukko_go.waiting`)
 	require.Zero(t, left)

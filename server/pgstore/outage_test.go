@@ -46,8 +46,11 @@ func calls(s store.Store) map[string]func(context.Context) error {
 				err := s.CallOff(ctx, "mark", 0)
 			return err
 		},
-		"sweep": func(ctx context.Context) error { _, _, err := s.Sweep(ctx, 0); return err },
-		"ping":  func(ctx context.Context) error { return s.Ping(ctx) },
+		"sweep": func(ctx context.Context) error {
+			_, err := s.Sweep(ctx, store.Limits{})
+			return err
+		},
+		"ping": func(ctx context.Context) error { return s.Ping(ctx) },
 	}
 }
 

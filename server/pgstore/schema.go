@@ -13,8 +13,11 @@ import (
 //go:embed schema.sql
 var version1 string
 
+//go:embed schema2.sql
+var version2 string
+
 // versions[n] brings the schema from version n to n+1; version 0 is none.
-var versions = []string{version1}
+var versions = []string{version1, version2}
 
 // advisoryClass is the first of the two numbers of an advisory lock. schema.sql uses those that
 // follow it.

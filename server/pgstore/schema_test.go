@@ -103,7 +103,7 @@ func TestASchemaThatWillNotDo(t *testing.T) {
 			remove(t, s, create(t, s, newLock("robot-arm-1")).ID)
 			_, err = s.CallOff(t.Context(), "mark", 0)
 			require.NoError(t, err)
-			_, _, err = s.Sweep(t.Context(), 0)
+			_, err = s.Sweep(t.Context(), store.Limits{})
 			require.NoError(t, err)
 			require.NoError(t, s.Close())
 		})

@@ -116,18 +116,18 @@ func TestALockIsSweptOnce(t *testing.T) {
 			return
 		}
 		for {
-			some, next, err := s.Sweep(context.Background(), time.Minute)
+			some, err := s.Sweep(context.Background(), store.Limits{Grace: time.Minute})
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			mu.Lock()
-			for _, lock := range some {
+			for _, lock := range some.Locks {
 				swept[lock.ID]++
 			}
 			mu.Unlock()
-			if len(some) == 0 {
-				require.Positive(t, next)
+			if len(some.Locks) == 0 {
+				require.Positive(t, some.Next)
 				return
 			}
 		}
@@ -209,7 +209,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				lease := rand.N(20 * time.Millisecond)
 				_, err = s.Update(ctx, id(), store.Change{Lease: &lease})
 			case 5:
-				_, _, err = s.Sweep(ctx, 0)
+				_, err = s.Sweep(ctx, store.Limits{})
 			case 6:
 				_, err = s.CallOff(ctx, fmt.Sprint("mark-", rand.N(50)), 10*time.Millisecond)
 			}

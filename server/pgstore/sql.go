@@ -13,24 +13,29 @@ const (
 		`(lock).created_at, (lock).updated_at, (lock).token`
 
 	createSQL = `SELECT outcome, leave, ` + ofResult +
-		` FROM relukko_go.create_lock($1, $2, $3, $4, $5, $6, $7, $8)`
+		` FROM relukko_go.create_lock($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 	findSQL    = `SELECT ` + fields + ` FROM relukko_go.find_created($1, $2)`
 	getSQL     = `SELECT ` + fields + ` FROM relukko_go.locks WHERE id = $1`
 	holderSQL  = `SELECT ` + fields + ` FROM relukko_go.locks WHERE name = $1`
 	listSQL    = `SELECT ` + fields + ` FROM relukko_go.locks ORDER BY token`
 	deleteSQL  = `DELETE FROM relukko_go.locks WHERE id = $1 RETURNING ` + fields
 	callOffSQL = `SELECT ` + fields + ` FROM relukko_go.call_off($1, $2)`
-	sweepSQL   = `SELECT ` + fields + ` FROM relukko_go.sweep($1, $2)`
+	sweepSQL   = `SELECT ` + fields + ` FROM relukko_go.sweep($1, $2, $3, $4)`
 
+	newExpiry = `coalesce($3::timestamptz, clock.now + $4::interval, l.expires_at + $5::interval)`
 	updateSQL = `UPDATE relukko_go.locks l SET
-	creator = coalesce($2, l.creator), updated_at = clock.now,
-	expires_at = coalesce($3, clock.now + $4, l.expires_at + $5)
+	creator = coalesce($2, l.creator), updated_at = clock.now, expires_at = ` + newExpiry + `,
+	lease = CASE WHEN l.lease IS NULL OR $3 IS NULL AND $4 IS NULL AND $5 = interval '0'
+		THEN l.lease ELSE ` + newExpiry + ` - clock.now END
 	FROM (SELECT clock_timestamp() AS now) clock WHERE l.id = $1 RETURNING ` + fields
 
-	// At most sweepPause, because thousands of years do not fit a time.Duration. The subquery uses
-	// the index; a join would read all locks.
-	nextSQL = `SELECT
-	least((SELECT min(l.expires_at) FROM relukko_go.locks l) + $1, clock.now + $2) - clock.now
+	// At most sweepPause, because thousands of years do not fit a time.Duration. What expires later
+	// is due later, too. The subquery uses the index; a join would read all locks.
+	nextSQL = `SELECT clock.now, least(clock.now + $3::interval,
+		(SELECT min(CASE WHEN l.lease IS NULL THEN l.expires_at + $1::interval
+			ELSE greatest(l.expires_at + relukko_go.lease_grace(l.lease),
+				clock.now + relukko_go.lease_stays(l.lease) - $2::interval) END)
+			FROM relukko_go.locks l WHERE l.expires_at <= clock.now + $3::interval)) - clock.now
 	FROM (SELECT clock_timestamp() AS now) clock`
 )
 

@@ -80,10 +80,9 @@ type Store interface {
 	// then forgets the oldest.
 	CallOff(ctx context.Context, mark string, keep time.Duration) ([]Lock, error)
 
-	// Sweep deletes locks that expired at least grace ago, and returns them. It may leave some to
-	// a later call. The server calls again after next: 0 is immediately, Never is when a lock has
-	// been created or changed through this Store. Next allows for changes by other servers.
-	Sweep(ctx context.Context, grace time.Duration) (swept []Lock, next time.Duration, err error)
+	// Sweep deletes locks that have expired and whose grace is over. It may leave some to a later
+	// call. Limits say what the grace is, and which leased locks stay for now.
+	Sweep(ctx context.Context, limits Limits) (Swept, error)
 
 	// Watch calls hear for what other servers did to the store, one call at a time. It leaves out
 	// what was done through this Store. It says EventMissed when it begins to listen, and again
@@ -115,6 +114,37 @@ type Lock struct {
 	FencingToken uint64 // greater than that of every earlier lock of the name
 }
 
+// Limits say which locks a Sweep deletes. The grace of a leased lock is [LeaseGrace] of the lease
+// that was set last, by its creation or by an Update: what was left of it then. With the zero
+// Limits other locks have no grace, and no leased lock with a lease is deleted.
+type Limits struct {
+	Grace time.Duration // of locks that are not leased
+
+	// Latest is the latest that the store's clock can show now, unless it was set or the server
+	// slept. Steady is for how long the clock has kept to that; it counts as 0 where the clock
+	// shows more than Latest. Leased locks whose lease is longer than Steady stay, so that after a
+	// step of the clock their renewals come first; from MaxSteady on none does.
+	Latest time.Time
+	Steady time.Duration
+}
+
+// MaxSteady is the longest that leased locks stay after a step of the store's clock.
+const MaxSteady = time.Minute
+
+// LeaseGrace returns how long a leased lock is kept after its expiry.
+func LeaseGrace(lease time.Duration) time.Duration {
+	return min(max(lease/10, time.Second), 10*time.Second)
+}
+
+// Swept is what a Sweep did.
+type Swept struct {
+	Locks []Lock    // as they were
+	Now   time.Time // what the store's clock showed
+	// Next is the pause before the next Sweep: 0 is none, Never is until a lock has been created or
+	// changed through this Store. It allows for changes by other servers.
+	Next time.Duration
+}
+
 // NewLock is a lock to be created.
 type NewLock struct {
 	// ID is a fresh random UUID in lower case, so that a store can find out what became of a
@@ -125,6 +155,8 @@ type NewLock struct {
 	IP      string
 	// TTL is how long the lock lives, by the store's clock.
 	TTL time.Duration
+	// Leased makes it a leased lock, for as long as it exists: see Limits.
+	Leased bool
 	// Mark is what CallOff may name later. It stays with the lock when the creator changes.
 	// Empty: none.
 	Mark string

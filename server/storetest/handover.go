@@ -191,7 +191,9 @@ func handOverAndSweepAtOnce(t *testing.T, s tested) {
 			if i == 0 {
 				both, err = s.HandOver(context.Background(), expired.ID, queuedLock("robot-arm-1"))
 			} else {
-				swept, _, err = s.Sweep(context.Background(), time.Minute)
+				var all store.Swept
+				all, err = s.Sweep(context.Background(), store.Limits{Grace: time.Minute})
+				swept = all.Locks
 			}
 			if err != nil {
 				t.Error(err)

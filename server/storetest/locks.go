@@ -231,7 +231,7 @@ func fencingTokensRise(t *testing.T, s tested) {
 		last[name] = lock.FencingToken
 		if i%3 == 0 {
 			s.expire(lock.ID, time.Hour)
-			_, _, err := s.Sweep(t.Context(), 0)
+			_, err := s.Sweep(t.Context(), store.Limits{})
 			require.NoError(t, err)
 		} else {
 			s.delete(lock.ID)

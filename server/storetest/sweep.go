@@ -12,15 +12,21 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// sweepAll sweeps until the store says that nothing is due any more.
+// sweepAll sweeps until the store says that nothing is due any more. Leased locks stay.
 func (s tested) sweepAll(grace time.Duration) (all []store.Lock, next time.Duration) {
 	s.t.Helper()
+	return s.sweepWithin(store.Limits{Grace: grace})
+}
+
+// sweepWithin is sweepAll with all the limits.
+func (s tested) sweepWithin(limits store.Limits) (all []store.Lock, next time.Duration) {
+	s.t.Helper()
 	for range 1000 {
-		swept, next, err := s.Sweep(s.t.Context(), grace)
+		swept, err := s.Sweep(s.t.Context(), limits)
 		require.NoError(s.t, err)
-		all = append(all, swept...)
-		if next > 0 {
-			return all, next
+		all = append(all, swept.Locks...)
+		if swept.Next > 0 {
+			return all, swept.Next
 		}
 	}
 	s.t.Fatal("the sweep never ends")

@@ -149,16 +149,27 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 
 func (c *call) post(ctx context.Context, wait time.Duration) created {
 	r := created{sent: c.clock.Now(), wait: wait}
-	r.lock, r.err = c.client.Create(ctx, c.r.Name, c.r.Creator, api.Wait(wait))
+	r.lock, r.err = c.client.Create(ctx, c.r.Name, c.r.Creator, api.Wait(wait),
+		api.Lease(c.r.Lease))
 	return r
 }
 
-// take makes a grant of a lock that was created, unless its lease is over by
-// now: then the lock is released, and the next create is due.
+// take makes a grant of a lock that was created. Its lease counts from before
+// the create was sent: where much of it was spent in the queue, the lock is
+// renewed first. Where it is over without a queue, the lock is released, and the
+// next create is due.
 func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 	g = c.grant(r.lock, r.sent, r.lock.ExpiresAt.Sub(r.lock.CreatedAt))
-	left := r.sent.Add(g.Length).Sub(c.clock.Now())
-	if c.client.Trusted() || left > min(c.r.Lease, g.Length)/10 {
+	age := c.clock.Now().Sub(r.sent)
+	switch {
+	case c.client.Trusted():
+		return g, false, nil
+	case r.wait > 0 && age > g.Length/3: // so there may be too little left to survive an outage
+		if g, next, err = c.takeFound(&r.lock); g == nil {
+			c.unanswered++
+		}
+		return g, next, err
+	case g.Length-age > min(c.r.Lease, g.Length)/10:
 		return g, false, nil
 	}
 	c.unanswered++ // where the release fails, the cleanup deletes the lock
@@ -168,9 +179,9 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 	return nil, next, err
 }
 
-// takeFound makes a grant of a lock that was found by its mark. Which create has
-// made it is not known, nor when: so it is renewed, and its lease counts from
-// before that.
+// takeFound makes a grant of a lock that was found by its mark, or has waited in
+// a queue. When it was made is not known: so it is renewed, and its lease counts
+// from before that.
 func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, renewTimeout)
 	defer cancel()

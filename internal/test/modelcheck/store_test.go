@@ -203,14 +203,13 @@ func (s *recorded) CallOff(ctx context.Context, mark string, keep time.Duration)
 	return locks, err
 }
 
-func (s *recorded) Sweep(ctx context.Context, grace time.Duration) (
-	[]store.Lock, time.Duration, error) {
+func (s *recorded) Sweep(ctx context.Context, limits store.Limits) (store.Swept, error) {
 	defer s.begin()()
-	locks, next, err := s.Store.Sweep(ctx, grace)
-	for i := range locks {
-		s.removed(&locks[i], swept, -1)
+	result, err := s.Store.Sweep(ctx, limits)
+	for i := range result.Locks {
+		s.removed(&result.Locks[i], swept, -1)
 	}
-	return locks, next, err
+	return result, err
 }
 
 // forget records that the store has lost its locks.

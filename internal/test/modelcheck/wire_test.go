@@ -55,7 +55,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		return w.next.RoundTrip(req)
 	}
 	x := &exchange{client: w.client, what: what, method: req.Method, ret: never,
-		wait: req.Header.Get("Prefer") != ""}
+		wait: strings.Contains(req.Header.Get("Prefer"), "wait=")}
 	rest := strings.TrimPrefix(req.URL.Path, "/v1/locks/")
 	switch what {
 	case ofCreate:
