@@ -214,8 +214,45 @@ func TestShortOutageLosesNothing(t *testing.T) {
 	}
 }
 
+// TestShortOutageLosesNothingFromTheFirstInstant, be the lock free or waited for.
+func TestShortOutageLosesNothingFromTheFirstInstant(t *testing.T) {
+	for n, outage := range outages {
+		for i := range runs(n) {
+			rnd := rand.New(rand.NewPCG(uint64(i), 7))
+			ttl := time.Duration(1+rnd.IntN(40)) * time.Second
+			waited := time.Duration(rnd.Int64N(int64(40 * time.Second)))
+			before := time.Duration(rnd.Int64N(int64(1500 * time.Millisecond)))
+			switch i % 3 {
+			case 0:
+				before = 0
+			case 1:
+				waited = 0
+			}
+			name := fmt.Sprintf("%s/of %v, %v after a wait of %v", outage.name, ttl, before, waited)
+			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+				m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(ttl))
+				if waited > 0 {
+					other := relukko.NewMutex(s.Client(), "arm")
+					held := lock(t, other)
+					time.AfterFunc(waited, func() { other.Unlock(held) })
+				}
+				held := lock(t, m)
+				require.Less(t, time.Until(session(t, held).LeaseEnd()), ttl+time.Millisecond)
+				time.Sleep(before)
+				outage.begin(s)
+				time.Sleep(ttl/2 - time.Millisecond)
+				outage.end(s)
+				time.Sleep(ttl)
+				require.NoError(t, held.Err(), "%v", context.Cause(held))
+				require.NoError(t, m.Unlock(held))
+			})
+		}
+	}
+}
+
 func TestUnacknowledgedRenewalCanOnlyShortenTheLease(t *testing.T) {
 	bubble(t, "outcome unknown", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
 		held := lock(t, m)
 		began := time.Now()
@@ -228,6 +265,7 @@ func TestUnacknowledgedRenewalCanOnlyShortenTheLease(t *testing.T) {
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 	})
 	bubble(t, "not sent", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
 		held := lock(t, m)
 		s.Stop()

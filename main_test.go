@@ -90,6 +90,21 @@ func onEach(t *testing.T, f func(t *testing.T, s *relukkotest.Server, noPush boo
 	}
 }
 
+// leased reports whether the lock arm was created just now with a lease of that TTL, and not for 10
+// min.
+func leased(t *testing.T, s *relukkotest.Server, ttl time.Duration) bool {
+	t.Helper()
+	for _, l := range s.Locks() {
+		if l.Name == "arm" {
+			length := l.ExpiresAt.Sub(l.CreatedAt)
+			require.Contains(t, []time.Duration{ttl, 10 * time.Minute}, length)
+			return length == ttl
+		}
+	}
+	require.Fail(t, "arm is not locked")
+	return false
+}
+
 // lock locks m, or fails the test.
 func lock(t *testing.T, m *relukko.Mutex) context.Context {
 	t.Helper()

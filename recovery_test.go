@@ -17,35 +17,73 @@ import (
 // TestCrashCostsTTLAndGrace takes a holder's network away for ever. To the backend that is a crash.
 func TestCrashCostsTTLAndGrace(t *testing.T) {
 	const ttl, grace = 30 * time.Second, 3 * time.Minute
+	type cost struct{ least, most time.Duration } // from the crash until the name is free
 	for _, row := range []struct {
-		name        string
-		after       time.Duration // from Lock to the crash
-		least, most time.Duration // from the crash until the name is free
+		name   string
+		after  time.Duration // from Lock to the crash
+		leased cost
+		others cost
 	}{
-		{"after a heartbeat", 45 * time.Second, ttl*2/3 + grace, ttl + grace},
-		{"before the first heartbeat", 900 * time.Millisecond, 12 * time.Minute, 13 * time.Minute},
+		{
+			"after a heartbeat", 45 * time.Second,
+			cost{ttl*2/3 + ttl/10, ttl + ttl/10}, cost{ttl*2/3 + grace, ttl + grace},
+		},
+		{
+			"before the first heartbeat", 900 * time.Millisecond,
+			cost{ttl + ttl/10 - time.Second, ttl + ttl/10},
+			cost{12 * time.Minute, 13 * time.Minute},
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
 				link := s.NewLink()
 				m := relukko.NewMutex(link.Client(), "arm", relukko.WithTTL(ttl))
 				held := lock(t, m)
+				want := row.others
+				if leased(t, s, ttl) {
+					want = row.leased
+				}
 				acquired := lockAsync(t, relukko.NewMutex(s.Client(), "arm"))
 				time.Sleep(row.after)
 				link.GoDark()
 				crashed := time.Now()
 				free := (<-acquired).Sub(crashed)
 				<-acquired
-				most := row.most + time.Second // until the next sweep
+				most := want.most + time.Second // until the next sweep
 				if noPush {
 					most += 5 * time.Second
 				}
-				require.GreaterOrEqual(t, free, row.least)
+				require.GreaterOrEqual(t, free, want.least)
 				require.LessOrEqual(t, free, most)
 				requireLost(t, held, relukko.LossUnreachable)
 				s.Heal()
 				require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 			})
+		})
+	}
+}
+
+// TestCrashCostsAShortTTLAndASecond, also when the holder has waited for the lock.
+func TestCrashCostsAShortTTLAndASecond(t *testing.T) {
+	for _, waited := range []time.Duration{0, time.Second, time.Minute} {
+		bubble(t, waited.String(), func(t *testing.T, s *relukkotest.Server) {
+			const ttl = 5 * time.Second
+			first := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(ttl))
+			link := s.NewLink()
+			crashing := relukko.NewMutex(link.Client(), "arm", relukko.WithTTL(ttl))
+			time.Sleep(ttl) // since the server has started
+			if waited > 0 {
+				held := lock(t, first)
+				time.AfterFunc(waited, func() { first.Unlock(held) })
+			}
+			lost := lock(t, crashing)
+			link.GoDark()
+			crashed := time.Now()
+			held := lock(t, first)
+			require.Less(t, time.Since(crashed), ttl+time.Second+100*time.Millisecond)
+			require.NoError(t, first.Unlock(held))
+			require.ErrorIs(t, crashing.Unlock(lost), relukko.ErrLockLost)
+			s.Heal()
 		})
 	}
 }

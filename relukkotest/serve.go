@@ -7,9 +7,9 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server"
 )
 
@@ -123,7 +123,7 @@ func (run *run) delay(r *http.Request, is fate) *http.Request {
 		panic(http.ErrAbortHandler)
 	}
 	ctx := r.Context()
-	if ctx.Err() != nil || wire.ParsePrefer(r.Header[wire.HeaderPrefer]).Wait == 0 {
+	if ctx.Err() != nil || !strings.Contains(r.Header.Get("Prefer"), "wait=") {
 		ctx = context.WithoutCancel(ctx)
 	}
 	r = r.WithContext(ctx)

@@ -13,9 +13,9 @@ const (
 	grantedTTL = time.Minute      // of one granted from a queue, whose client may be gone unseen
 )
 
-// Acquire creates a lock. One that is not leased gets a TTL of the engine's own. Where the name is held it waits in the queue for at most wait, after a
-// call of onQueue; queued reports whether it did. With [store.ErrHeld] it returns the holder, or
-// the zero Lock if that is not known.
+// Acquire creates a lock. One that is not leased gets a TTL of the engine's own. Where the name is
+// held it waits in the queue for at most wait, after a call of onQueue; queued reports whether it
+// did. With [store.ErrHeld] it returns the holder, or the zero Lock if that is not known.
 //
 // A create whose ctx ended is undone, unless it has a mark: by that its client may have found the
 // lock, and can call it off.

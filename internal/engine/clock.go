@@ -11,8 +11,8 @@ const clockSlack = time.Second
 
 // storeClock compares the store's clock, at each look at it, with the server's monotonic one. After
 // a step of the former, or a sleep of the machine, which the latter does not count, clients get the
-// time to renew before leased locks are swept. A server that starts knows nothing of the past, so it
-// begins as after a step.
+// time to renew before leased locks are swept. A server that starts knows nothing of the past, so
+// it begins as after a step.
 type storeClock struct {
 	shown  time.Time // by the store's clock at the last look; zero: there was none
 	began  time.Time // when that look began

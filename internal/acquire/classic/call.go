@@ -160,16 +160,16 @@ func (c *call) post(ctx context.Context, wait time.Duration) created {
 // next create is due.
 func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 	g = c.grant(r.lock, r.sent, r.lock.ExpiresAt.Sub(r.lock.CreatedAt))
-	age := c.clock.Now().Sub(r.sent)
+	left := r.sent.Add(g.Length).Sub(c.clock.Now())
 	switch {
 	case c.client.Trusted():
 		return g, false, nil
-	case r.wait > 0 && age > g.Length/3: // so there may be too little left to survive an outage
+	case r.wait > 0 && left < g.Length*2/3: // too little to survive an outage of half of it
 		if g, next, err = c.takeFound(&r.lock); g == nil {
 			c.unanswered++
 		}
 		return g, next, err
-	case g.Length-age > min(c.r.Lease, g.Length)/10:
+	case left > min(c.r.Lease, g.Length)/10:
 		return g, false, nil
 	}
 	c.unanswered++ // where the release fails, the cleanup deletes the lock

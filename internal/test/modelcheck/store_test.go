@@ -24,6 +24,7 @@ const (
 type lockRecord struct {
 	id, name, creator, mark string
 	unmarked                bool // the backend takes no notice of marks, or did not then
+	leased                  bool // it is swept soon after its lease
 	token                   uint64
 	by                      int // the client; -1: the backend itself, from its queue
 	created                 moment
@@ -118,6 +119,7 @@ func (s *recorded) created(l *store.Lock, in store.NewLock, by int) {
 		id: l.ID, name: l.Name, creator: creatorOf(l), mark: markOf(
 			creatorOf(l)), token: l.FencingToken,
 		by: by, created: m, length: in.TTL, unmarked: in.Mark == "",
+		leased: in.Leased,
 		leases: []leaseRecord{{m, s.local(l), 0, in.TTL}},
 	}
 	r.locks[l.ID] = rec
