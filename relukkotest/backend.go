@@ -51,7 +51,7 @@ func (s *Server) Delete(name string) bool {
 }
 
 // Expire makes the lock of this name expire now, as another client would. Unless
-// it is renewed, the backend deletes it after the grace; see [Server.ExpireIn].
+// it is renewed, the backend deletes it after its grace; see [Server.ExpireIn].
 // It reports false if there is no such lock or the backend is stopped.
 func (s *Server) Expire(name string) bool {
 	s.t.Helper()
@@ -59,8 +59,9 @@ func (s *Server) Expire(name string) bool {
 }
 
 // ExpireIn makes the lock of this name expire in d, as another client would.
-// Below 0 it has expired already; if that is longer ago than the grace (3 min
-// unless [Backend] sets another), the backend deletes it within a second. It
+// Below 0 it has expired already; if that is longer ago than the grace, the
+// backend deletes it within a second. The grace is 1 to 10 s for the locks of a
+// Mutex, a tenth of d, and 3 min for others unless [Backend] sets another. It
 // reports false if there is no such lock or the backend is stopped.
 func (s *Server) ExpireIn(name string, d time.Duration) bool {
 	s.t.Helper()

@@ -35,7 +35,7 @@ func extensionsOff(t *testing.T, off ...httpapi.Extension) {
 		for _, ext := range off {
 			on[ext] = false
 		}
-		require.Len(t, on, 6)
+		require.Len(t, on, 7)
 		b := start(t, httpapi.Without(off...))
 		w := b.watch()
 
@@ -46,6 +46,11 @@ func extensionsOff(t *testing.T, off ...httpapi.Extension) {
 		require.Equal(t, on[httpapi.ExtWaiters],
 			b.do(200, "GET", "/v1/locks/"+held.ID+"?waiters=1", "").lock(t).Waiters != nil)
 		require.Equal(t, on[httpapi.ExtWaiters], b.locks()[0].Waiters != nil)
+
+		r = b.do(201, "POST", "/v1/locks", createBody("leased", ""), "Prefer", "lease=60")
+		require.Equal(t, on[httpapi.ExtLease], r.header.Get("Preference-Applied") == "lease")
+		require.Equal(t, on[httpapi.ExtLease], r.lock(t).lease() == time.Minute)
+		b.delete(r.lock(t).ID)
 
 		asked := time.Now()
 		r = b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", ""), "Prefer", "wait=5")

@@ -95,3 +95,52 @@ func TestACreateThatCameAboutUnheard(t *testing.T) {
 		require.Equal(t, 201, status)
 	})
 }
+
+// TestNothingLeasedIsSweptAfterAStep of the store's clock, for one lease.
+func TestNothingLeasedIsSweptAfterAStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ahead atomic.Int64
+		st, err := boltstore.OpenWith(newPath(t), boltstore.WithClock(func() time.Time {
+			return time.Now().Add(time.Duration(ahead.Load()))
+		}))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, st.Close()) }()
+		b := &backend{t: t, st: st, server: server.New(st, server.WithAPIKeys("key"))}
+		defer b.stop()
+		create := func(name, lease string) string {
+			status, id := b.do("POST", "/v1/locks/", `{"lock_name":"`+name+`"}`, "lease="+lease)
+			require.Equal(t, 201, status)
+			return "/v1/locks/" + id
+		}
+		there := func(path string) bool {
+			synctest.Wait()
+			status, _ := b.do("GET", path, "", "")
+			return status == 200
+		}
+		time.Sleep(time.Minute)
+		renewed, short, long := create("renewed", "30"), create("short", "5"), create("long", "500")
+		time.Sleep(time.Second)
+
+		ahead.Add(int64(time.Hour))
+		time.Sleep(4900 * time.Millisecond)
+		require.True(t, there(short))
+		time.Sleep(1200 * time.Millisecond)
+		require.False(t, there(short), "its holder has had its lease to renew")
+		time.Sleep(20 * time.Second)
+		status, _ := b.do("PUT", renewed+"/keep_alive", `{"seconds":30}`, "")
+		require.Equal(t, 200, status)
+		time.Sleep(32 * time.Second)
+		require.True(t, there(renewed))
+		require.True(t, there(long))
+		time.Sleep(3 * time.Second)
+		require.False(t, there(renewed), "a tenth after the lease")
+		require.False(t, there(long), "after a minute")
+
+		again := create("again", "5")
+		ahead.Add(-int64(time.Hour))
+		time.Sleep(time.Hour + 5*time.Second)
+		require.True(t, there(again), "the clock was set back")
+		time.Sleep(time.Second)
+		require.False(t, there(again))
+	})
+}

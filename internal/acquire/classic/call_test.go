@@ -176,6 +176,61 @@ func TestLockThatComesWhenItsLeaseIsOver(t *testing.T) {
 	})
 }
 
+// TestLockThatHasWaitedInTheQueue is renewed where much of its lease may be over.
+func TestLockThatHasWaitedInTheQueue(t *testing.T) {
+	offered := func(status int) func() answer { return says(status, "Relukko-Wait: 30") }
+	leased := lock(201, 1, mark, time.Minute)
+	for name, c := range map[string]struct {
+		waited time.Duration
+		renew  []step
+		since  time.Duration // the grant's
+		asked  []string
+	}{
+		"not long": {19 * time.Second, nil, 0, []string{"create 0s", "create 0s", "list 250ms"}},
+		"for long": {
+			21 * time.Second, []step{at(time.Second, lock(200, 1, mark, time.Minute))},
+			21 * time.Second, []string{"create 0s", "create 0s", "list 250ms", "renew 21s"},
+		},
+		"swept meanwhile": {
+			21 * time.Second, now(says(404)),
+			21 * time.Second, []string{"create 0s", "create 0s", "list 250ms", "renew 21s", "create 21s"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &script{
+				create: []step{{0, offered(409)}, at(c.waited, leased), {0, leased}},
+				renew:  c.renew,
+				list:   now(list()),
+			}
+			scripted(t, s, func(t *testing.T, d *Driver) {
+				began := d.Clock().Now()
+				g, err := d.Acquire(t.Context(), request())
+				require.NoError(t, err)
+				require.Equal(t, c.since, g.Since.Sub(began))
+				require.Equal(t, time.Minute, g.Length)
+				require.Equal(t, c.asked, s.requests())
+				d.Drop(g)
+			})
+		})
+	}
+	t.Run("cancelled while it is renewed", func(t *testing.T) {
+		s := &script{
+			create:  []step{{0, offered(409)}, at(21*time.Second, leased)},
+			renew:   []step{at(time.Minute, lost)},
+			list:    now(list(), list(lock(200, 1, mark, time.Minute)), list()),
+			release: now(lock(200, 1, mark, time.Minute)),
+		}
+		scripted(t, s, func(t *testing.T, d *Driver) {
+			ctx, cancel := context.WithTimeout(t.Context(), 22*time.Second)
+			defer cancel()
+			_, err := d.Acquire(ctx, request())
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			pass(20 * time.Second)
+			require.Contains(t, s.requests(), "release 22s", "the cleanup finds it")
+		})
+	})
+}
+
 func TestLockIsFoundByItsMark(t *testing.T) {
 	for name, s := range map[string]*script{
 		"in the conflict": {create: now(lost, heldBy(1, mark))},
