@@ -51,12 +51,12 @@ type lease struct {
 	beat      *time.Timer     // starts the next renewal; nil in trust mode
 	ctx       context.Context // of the renewals, from the first heartbeat on
 	cancel    context.CancelFunc
-	unwatch   func()        // ends the watching for deletions and jumps of the clocks
-	open      int           // renewals that have not been answered
-	hinted    bool          // the lock may have been deleted since the last renewal was sent
-	hintedAt  time.Time     // when the backend was last asked because of a hint, or will be
-	orphaned  clock.Instant // when the parent was first seen to have ended
-	warnAfter time.Duration // since then
+	unwatch   func()                // ends the watching for deletions and jumps of the clocks
+	open      []*context.CancelFunc // of the renewals that have not been answered
+	hinted    bool                  // the lock may have been deleted since the last renewal was sent
+	hintedAt  time.Time             // when the backend was last asked because of a hint, or will be
+	orphaned  clock.Instant         // when the parent was first seen to have ended
+	warnAfter time.Duration         // since then
 }
 
 // tenure is what uses a lease: a session.
