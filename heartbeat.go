@@ -72,7 +72,8 @@ func (l *lease) renew() {
 	}
 	lock, err := l.driver.Renew(ctx, l.grant, l.ttl, retry)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer within %v", limit.Round(time.Millisecond)) // nobody else's time limit
+		// This time limit is not the caller's, which must not find it.
+		err = fmt.Errorf("no answer within %v", limit.Round(time.Millisecond))
 	}
 	l.answered(sent, lock, err)
 }
@@ -150,7 +151,8 @@ func (l *lease) failed(sent clock.Instant, err error) {
 		l.beat.Reset(pause)
 	}
 	if first {
-		l.log.Info("lock not renewed, retrying", "lock", l.name, "id", l.lock.ID, "left", left, "error", err)
+		l.log.Info("lock not renewed, retrying",
+			"lock", l.name, "id", l.lock.ID, "left", left, "error", err)
 	}
 }
 
