@@ -26,6 +26,9 @@
 //     deleted.
 //   - GET /v1/locks/?lock_name=NAME returns only that lock, in an array. With waiters=1, locks in
 //     responses to GET have the number of creates that wait for the name.
+//   - A DELETE with the mark of the lock in the header "Relukko-Mark" comes from its holder. Where
+//     something on the way repeats it, the same response is given for a minute, by each server on
+//     the store.
 //   - Each lock has a fencing token, greater than those of all earlier locks of its name, even
 //     after a backup was restored or the locks moved to another store.
 //
