@@ -18,7 +18,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 )
 
-// slowDriver is a driver whose renewals the test answers.
+// slowDriver is a driver that leaves the responses to renewals to the test.
 type slowDriver struct {
 	acquire.Driver
 	clock    clock.Clock
@@ -26,7 +26,7 @@ type slowDriver struct {
 	watches  int
 }
 
-// renewal is one that was sent.
+// renewal is a renewal that was sent.
 type renewal struct {
 	retry  bool
 	answer chan renewalAnswer
@@ -57,13 +57,13 @@ func (d *slowDriver) Renew(ctx context.Context, _ *acquire.Grant, _ time.Duratio
 	}
 }
 
-// fakeTenure is what uses a lease.
+// fakeTenure stands for the session that uses a lease.
 type fakeTenure struct{ cause chan error }
 
 func (f *fakeTenure) finish(cause error) { f.cause <- cause }
 func (f *fakeTenure) parentEnded() bool  { return false }
 
-// testLease is a lease that was granted at began, and its parts.
+// testLease is a lease that was granted at began, with its fakes.
 type testLease struct {
 	*lease
 	*slowDriver
@@ -72,8 +72,8 @@ type testLease struct {
 	began time.Time
 }
 
-// leased runs f in a bubble with a lease with this TTL, which the backend has
-// granted for that length.
+// leased runs f in a synctest bubble, with a lease of this TTL that the backend has granted for
+// this length.
 func leased(t *testing.T, ttl, length time.Duration, f func(t *testing.T, l *testLease)) {
 	synctest.Test(t, func(t *testing.T) {
 		client, err := api.New("http://backend:3000", "s3cr3t")
@@ -108,7 +108,7 @@ func (l *testLease) at(d time.Duration) {
 	synctest.Wait()
 }
 
-// sent returns the renewal that was sent last and not yet asked for.
+// sent returns the first renewal that was sent and that sent has not returned yet.
 func (l *testLease) sent() *renewal {
 	l.t.Helper()
 	require.NotEmpty(l.t, l.renewals)
@@ -130,20 +130,20 @@ func (l *testLease) ends(end, early time.Duration) {
 }
 
 var (
-	noEffect     = &api.Error{Op: "keep alive", Status: 404} // from something on the way
+	noEffect     = &api.Error{Op: "keep alive", Status: 429, Own: true}
 	maybe        = &api.Error{Op: "keep alive", Status: 503}
 	errNoNetwork = errors.New("no network")
 )
 
 const sec = time.Second
 
-func TestLeaseOfARenewalWithoutAnswer(t *testing.T) {
+func TestLeaseAfterAnUnansweredRenewal(t *testing.T) {
 	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
 		l.ends(600*sec, 6*sec)
 		l.at(sec)
 		first := l.sent()
 		require.False(t, first.retry)
-		l.ends(61*sec, 6*sec) // should it have taken effect
+		l.ends(61*sec, 6*sec) // in case it has taken effect
 		require.Equal(t, 1, l.watches)
 
 		l.at(sec + 9*sec) // a sixth of what was left
@@ -160,12 +160,12 @@ func TestLeaseOfARenewalWithoutAnswer(t *testing.T) {
 	})
 }
 
-func TestLeaseIsNeverLengthenedWithoutAnswer(t *testing.T) {
+func TestUnansweredRenewalNeverLengthensTheLease(t *testing.T) {
 	leased(t, 60*sec, 10*sec, func(t *testing.T, l *testLease) {
 		l.ends(10*sec, sec)
 		l.at(sec)
 		l.ends(10*sec, sec)
-		require.Equal(t, l.began.Add(61*sec), l.latestEnd(), "it may last for as long")
+		require.Equal(t, l.began.Add(61*sec), l.latestEnd(), "in case it has taken effect")
 		l.at(9*sec - 1)
 		require.NoError(t, l.state())
 		l.at(9 * sec)
@@ -178,7 +178,7 @@ func TestLeaseIsNeverLengthenedWithoutAnswer(t *testing.T) {
 	})
 }
 
-func TestLeaseAfterARenewalThatFailed(t *testing.T) {
+func TestLeaseAfterAFailedRenewal(t *testing.T) {
 	for name, tt := range map[string]struct {
 		err error
 		end time.Duration
@@ -193,7 +193,7 @@ func TestLeaseAfterARenewalThatFailed(t *testing.T) {
 				l.at(sec)
 				l.reply(l.sent(), renewalAnswer{err: tt.err})
 				l.ends(tt.end, 6*sec)
-				l.at(2 * sec) // the next one is sent, and answered
+				l.at(2 * sec) // the next one is sent
 				l.ends(min(tt.end, 62*sec), 6*sec)
 				l.reply(l.sent(), renewalAnswer{length: 60 * sec})
 				l.ends(62*sec, 6*sec)
@@ -202,7 +202,7 @@ func TestLeaseAfterARenewalThatFailed(t *testing.T) {
 	}
 }
 
-func TestFailureWithoutEffectForgetsOnlyItself(t *testing.T) {
+func TestRenewalWithoutEffectKeepsEarlierOnes(t *testing.T) {
 	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
 		l.at(sec)
 		l.sent() // never answered
@@ -298,7 +298,7 @@ func TestFailureWithoutTimeForAnotherAttempt(t *testing.T) {
 	require.NotContains(t, log.String(), "retrying")
 }
 
-func TestWallClockThatJumpsAheadCountsAsTime(t *testing.T) {
+func TestWallClockSetForwardCountsAsTime(t *testing.T) {
 	leased(t, 60*sec, 60*sec, func(t *testing.T, l *testLease) {
 		l.at(sec)
 		l.reply(l.sent(), renewalAnswer{length: 60 * sec})
@@ -310,7 +310,7 @@ func TestWallClockThatJumpsAheadCountsAsTime(t *testing.T) {
 		require.Equal(t, 61*sec-6*sec-30*sec-5*sec-1, left)
 		require.Empty(t, l.renewals)
 
-		l.at(6 * sec) // the next look at the clocks
+		l.at(6 * sec) // the clocks are compared again
 		r := l.sent()
 		l.lease.mu.Lock()
 		left = l.left()
@@ -318,13 +318,13 @@ func TestWallClockThatJumpsAheadCountsAsTime(t *testing.T) {
 		require.Equal(t, confirmJump, left)
 		l.at(6*sec + 500*time.Millisecond)
 		l.reply(r, renewalAnswer{length: 60 * sec})
-		l.ends(66*sec, 6*sec) // counted afresh
+		l.ends(66*sec, 6*sec) // counted from the new renewal
 		l.at(8 * sec)
 		require.NoError(t, l.state())
 	})
 }
 
-func TestLeaseEndsWhereAJumpIsNotConfirmed(t *testing.T) {
+func TestLeaseEndsIfAJumpIsNotConfirmed(t *testing.T) {
 	leased(t, 60*sec, 60*sec, func(t *testing.T, l *testLease) {
 		l.at(sec)
 		l.reply(l.sent(), renewalAnswer{length: 60 * sec})
@@ -347,7 +347,7 @@ func TestSuspendLongerThanTheLease(t *testing.T) {
 	})
 }
 
-func TestWallClockThatIsSetBackGivesNoTime(t *testing.T) {
+func TestWallClockSetBackAddsNoTime(t *testing.T) {
 	leased(t, 60*sec, 60*sec, func(t *testing.T, l *testLease) {
 		l.at(sec)
 		l.reply(l.sent(), renewalAnswer{length: 60 * sec})
@@ -362,7 +362,7 @@ func TestWallClockThatIsSetBackGivesNoTime(t *testing.T) {
 	})
 }
 
-func TestRenewalAcrossAWallClockThatIsSetBack(t *testing.T) {
+func TestRenewalAcrossAWallClockSetBack(t *testing.T) {
 	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
 		l.at(sec)
 		l.sent() // never answered; it may have shortened the lease
@@ -382,7 +382,7 @@ func TestEarlierOfTwoLeasesOnEachClock(t *testing.T) {
 		now := l.clock.Now()
 		l.acked = now.Add(600 * sec)
 		l.unacked = []clock.Instant{now, now.Add(10 * sec)}
-		require.Equal(t, now.Add(60*sec), l.end(), "the first of them may have come last")
+		require.Equal(t, now.Add(60*sec), l.end(), "the first one may take effect last")
 		l.unacked = l.unacked[1:]
 		require.Equal(t, now.Add(70*sec), l.end())
 		l.acked = now.Add(5 * sec)
@@ -391,5 +391,14 @@ func TestEarlierOfTwoLeasesOnEachClock(t *testing.T) {
 		require.Equal(t, -sec, l.left(), "6 s before the end, which is earlier than the limit")
 		l.acked = now.Add(60 * sec)
 		require.Equal(t, sec, l.left())
+	})
+}
+
+// A proxy may answer for a backend that has carried the renewal out.
+func TestForeignAnswerToARenewalMayHaveTakenEffect(t *testing.T) {
+	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
+		l.at(sec)
+		l.reply(l.sent(), renewalAnswer{err: &api.Error{Status: 404}})
+		l.ends(61*sec, 6*sec)
 	})
 }

@@ -120,8 +120,8 @@ func (p *proxy) cuts(request []byte) bool {
 	return true
 }
 
-// Mute makes new connections pass on no notifications of others, as those of a pooler in transaction
-// mode.
+// Mute makes new connections pass on no notifications of others, as those of a pooler in
+// transaction mode.
 func (p *proxy) Mute() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
