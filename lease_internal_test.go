@@ -284,6 +284,24 @@ func TestAttemptsAreSpacedSoThatEachCanSucceed(t *testing.T) {
 	})
 }
 
+func TestOldestOfManyRenewalsIsGivenUp(t *testing.T) {
+	leased(t, 20*sec, 200*sec, func(t *testing.T, l *testLease) {
+		l.at(15 * sec)
+		var sent []*renewal
+		for len(l.renewals) > 0 {
+			sent = append(sent, l.sent())
+		}
+		old := len(sent) - maxOpen
+		require.Positive(t, old)
+		l.reply(sent[old-1], renewalAnswer{length: 20 * sec})
+		l.ends(21*sec, 2*sec) // nobody waits for that answer any more
+		l.reply(sent[old], renewalAnswer{length: 20 * sec})
+		l.lease.mu.Lock()
+		defer l.lease.mu.Unlock()
+		require.Greater(t, l.end().Time().Sub(l.began), 21*sec)
+	})
+}
+
 func TestFailureWithoutTimeForAnotherAttempt(t *testing.T) {
 	var log bytes.Buffer
 	leased(t, 60*sec, 10*sec, func(t *testing.T, l *testLease) {
