@@ -49,15 +49,14 @@ func (t *turn) init() {
 	t.waiting = make(map[*report]struct{})
 }
 
-// take waits for the turn where wait is set, and reports whether it has it.
-func (t *turn) take(ctx context.Context, r *report, wait bool) bool {
+// tryTake reports whether it has the turn without waiting.
+func (t *turn) tryTake(ctx context.Context) bool {
+	return ctx.Err() == nil && t.sem.TryAcquire(1)
+}
+
+// take waits for the turn, and reports whether it has it.
+func (t *turn) take(ctx context.Context, r *report) bool {
 	if ctx.Err() != nil {
-		return false
-	}
-	if t.sem.TryAcquire(1) {
-		return true
-	}
-	if !wait {
 		return false
 	}
 	t.mu.Lock()
