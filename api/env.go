@@ -17,16 +17,15 @@ const (
 )
 
 // FromEnv returns the client that the environment describes:
-//   - RELUKKO_BASE_URL: as for [New]; http://localhost:3000 where it is not set
-//   - RELUKKO_API_KEY: the API key. Of several, separated by commas, the first
-//     one. It must be set, except in trust mode and with [WithAPIKeyFunc]: the
-//     error is [ErrNoAPIKey].
-//   - REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE: see [RootCAsFromEnv]; ignored with
-//     [WithRootCAs]
+//
+//   - RELUKKO_BASE_URL: as for [New]; the default is http://localhost:3000
+//   - RELUKKO_API_KEY: the API key; of several, separated by commas, the first. It is required,
+//     with the error [ErrNoAPIKey], except in trust mode and with [WithAPIKeyFunc].
+//   - REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE: see [RootCAsFromEnv]; ignored with [WithRootCAs]
 //   - RELUKKO_TRUST_ME_IT_IS_LOCKED: trust mode, see [New]
 //   - HTTP_PROXY, HTTPS_PROXY, NO_PROXY: see [http.ProxyFromEnvironment]
 //
-// A variable that is set to "" counts as not set.
+// A variable that is set to "" counts as not set. FromEnv sends no request.
 func FromEnv(opts ...Option) (*Client, error) {
 	conf := newConfig(opts)
 	base := os.Getenv(envBaseURL)
@@ -63,9 +62,8 @@ func firstKey(keys string) string {
 	return ""
 }
 
-// RootCAsFromEnv returns the system's certificates and those in the file, or
-// the files of the directory, that REQUESTS_CA_BUNDLE names, else
-// CURL_CA_BUNDLE. The files are PEM. It returns nil, nil where neither is set.
+// RootCAsFromEnv returns the system's certificates and those that REQUESTS_CA_BUNDLE names, or else
+// CURL_CA_BUNDLE: a PEM file, or a directory of such files. It returns nil, nil if neither is set.
 func RootCAsFromEnv() (*x509.CertPool, error) {
 	for _, name := range []string{"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} {
 		if path := os.Getenv(name); path != "" {
