@@ -13,13 +13,14 @@ var mayImport = map[string][]string{
 		"api", "internal/acquire", "internal/acquire/classic", "internal/acquire/stream",
 		"internal/clock", "internal/lifecycle", "internal/wire",
 	},
-	"api": {"internal/lifecycle", "internal/wire"},
+	"api": {"internal/lifecycle", "internal/settings", "internal/wire"},
 
 	"internal/acquire":         {"api", "internal/clock", "internal/lifecycle", "internal/wire"},
 	"internal/acquire/classic": driver,
 	"internal/acquire/stream":  driver,
 	"internal/clock":           {},
 	"internal/lifecycle":       {},
+	"internal/settings":        {},
 	"internal/wire":            {},
 
 	"server": {
@@ -46,8 +47,9 @@ var mayImport = map[string][]string{
 
 	"cmd/relukko": {"internal/cli"},
 	"internal/cli": {
-		".", "api", "internal/supervise", "internal/wire", "server", "server/access",
-		"server/boltstore", "server/memstore", "server/pgstore", "server/store",
+		".", "api", "internal/settings", "internal/supervise", "internal/wire",
+		"server", "server/access", "server/boltstore", "server/memstore", "server/pgstore",
+		"server/store",
 	},
 	"internal/supervise":  {},
 	"examples/instrument": {".", "api", "server", "server/memstore"},
