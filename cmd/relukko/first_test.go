@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
 // machine is a user's account on a machine where nothing is configured and nobody listens
@@ -183,4 +184,83 @@ func TestServeWithoutHome(t *testing.T) {
 		s.signal(syscall.SIGTERM)
 		require.Zero(t, s.awaitEnd())
 	}
+}
+
+// The key is read from a terminal without showing it.
+func TestLoginAtATerminal(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	c := open(t, s, "bash", "-c", `unset RELUKKO_API_KEY; export HOME=`+t.TempDir()+`
+		"$relukko" login "$RELUKKO_BASE_URL"; echo status=$?
+		"$relukko" ls; echo status=$?; "$relukko" login "$RELUKKO_BASE_URL"; echo not reached`)
+	typesSecret := func(key string) {
+		c.await("API key for " + s.URL + ": ")
+		eventually(t, "no echo", func() bool {
+			stty := exec.Command("stty", "-a")
+			stty.Stdin = c.keys
+			out, err := stty.Output()
+			return err == nil && strings.Contains(string(out), " -echo ")
+		})
+		c.types(key)
+	}
+	typesSecret(s.APIKey + "\n")
+	c.await("accepts the key; stored in ")
+	c.await("status=0")
+	c.await("status=0")
+	typesSecret("secret" + ctrlC)
+	c.end()
+	require.NotContains(t, c.screen.String(), "secret")
+	require.NotContains(t, c.screen.String(), "not reached")
+}
+
+// Where other machines can reach the server, a short key is warned of.
+func TestShortKeys(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("k", 16)
+	for name, row := range map[string]struct {
+		addr, key string
+		warns     bool
+	}{
+		"short":             {"0.0.0.0:0", long[1:], true},
+		"one of two":        {"0.0.0.0:0", long + ",k", true},
+		"long enough":       {"0.0.0.0:0", long, false},
+		"on this machine":   {"127.0.0.1:0", "k", false},
+		"short, in a file":  {"0.0.0.0:0", "@k", true},
+		"long, in two ways": {"[::]:0", "@" + long + "\n" + long, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := []string{envKey + "=" + row.key}
+			if key, ok := strings.CutPrefix(row.key, "@"); ok {
+				env = []string{"RELUKKO_API_KEY_FILE=" + writeFile(t, "keys", key)}
+			}
+			p := launch(t, env, []string{"serve", "--store", "memory", "--addr", row.addr})
+			p.stderr.await(t, "listening")
+			p.signal(syscall.SIGTERM)
+			require.Zero(t, p.awaitEnd())
+			warnings := strings.Count(p.stderr.String(), "fewer than 16 characters")
+			require.Equal(t, row.warns, warnings == 1, p.stderr)
+			require.Equal(t, row.warns, strings.Contains(p.stderr.String(), "relukko key new"))
+		})
+	}
+}
+
+// A key file that the environment names is read again when it changes.
+func TestKeyFileOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	file := writeFile(t, "keys", "old\n")
+	env := []string{"RELUKKO_API_KEY_FILE=" + file}
+	p := launch(t, env, []string{"serve", "--store", "memory", "--addr", "127.0.0.1:0"})
+	at := firstLine.FindStringSubmatch(p.stderr.await(t, "\n"))[1]
+	status, _, stderr := run(t, append(env, envURL+"="+at), "ls")
+	require.Zero(t, status, stderr)
+	require.NoError(t, os.WriteFile(file, []byte("new\n"), 0o600))
+	p.signal(syscall.SIGHUP)
+	p.stderr.await(t, "reloaded the API keys")
+	status, _, stderr = run(t, append(env, envURL+"="+at), "ls")
+	require.Zero(t, status, stderr)
+	status, _, _ = run(t, []string{envURL + "=" + at, envKey + "=old"}, "ls")
+	require.Equal(t, 69, status)
+	p.signal(syscall.SIGTERM)
+	require.Zero(t, p.awaitEnd())
 }

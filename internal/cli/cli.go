@@ -100,7 +100,7 @@ func newRoot(p *program) *cobra.Command {
 	add("guard", "Hold a lock:", newRun(p), newAcquire(p), newRelease(p))
 	add("locks", "Show and edit the locks:",
 		newLs(p), newWatch(p), newGet(p), newRm(p), newExtend(p), newSet(p))
-	add("backend", "Backend:", newServe(p), newHealth(p))
+	add("backend", "Backend:", newServe(p), newKey(p), newLogin(p), newStatus(p), newHealth(p))
 	add("more", "More:", newCompletion(p), newVersion(p), newDocs())
 	root.SetHelpCommandGroupID("more")
 	return root

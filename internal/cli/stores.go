@@ -49,7 +49,8 @@ func (p *program) storeSpec(flag string) (string, error) {
 	}
 	path := settings.StateFile(p.getenv, "locks.db")
 	if path == "" {
-		return "", usage("there is no directory for the locks, as HOME is not set: name a store with --store")
+		return "", usage("there is no directory for the locks, as HOME is not set: " +
+			"name a store with --store")
 	}
 	return boltPrefix + path, nil
 }

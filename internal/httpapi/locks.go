@@ -61,6 +61,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
+	a.introduce(w)
 	withWaiters := a.wantsWaiters(r)
 	var waiters map[string]int
 	if withWaiters {

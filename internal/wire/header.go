@@ -14,6 +14,9 @@ const (
 	HeaderWait              = "Relukko-Wait"       // see [FormatWait]
 	HeaderCallOff           = "Relukko-Call-Off"   // [CallOffOffered], on answers to creates
 	HeaderMark              = "Relukko-Mark"       // on a release by the holder: the lock's own
+	HeaderVersion           = "Relukko-Version"    // of the server, on lists of locks
+	HeaderStore             = "Relukko-Store"      // its kind: memory, bolt, postgres; ditto
+	HeaderReason            = "X-Relukko-Reason"   // why a person deletes a lock, see [FormatReason]
 
 	CallOffOffered = "1" // the backend can call creates off
 )
