@@ -57,9 +57,9 @@ func (l *lease) renew() {
 	if first {
 		l.ctx, l.cancel = context.WithCancel(l.tasks.Context(l.grant.Values))
 	}
-	left = l.left()
+	left = max(l.left(), 0)
 	l.arm()
-	l.beat.Reset(max(left/6, l.ttl/40))
+	l.beat.Reset(max(left/6, l.ttl/40, min(2*l.took, left/3)))
 	retry := l.open%2 == 1
 	l.open++
 	l.hinted = false
@@ -106,12 +106,16 @@ func (l *lease) renewed(sent clock.Instant, lock api.Lock) {
 	if length < minHeartbeat {
 		l.lastErr = fmt.Errorf("the backend answered the renewal with a lease of %v", length)
 	}
-	l.lock, l.length, l.sent = lock, max(0, min(l.ttl, length)), sent
+	now := l.driver.Clock().Now()
+	l.lock, l.length, l.sent, l.took = lock, max(0, min(l.ttl, length)), sent, now.Sub(sent)
 	l.acked, l.unacked, l.limit = sent.Add(l.length), nil, clock.Instant{}
 	l.latest = laterOf(l.latest, l.acked.Time())
 	l.arm()
 	if !l.hinted { // else the next one is due already
-		l.beat.Reset(max(jitter(min(l.ttl/3, l.length/3, maxHeartbeat)), minHeartbeat))
+		// Where answers take long, there is time for three of them.
+		interval := min(l.ttl/3, l.length/3, maxHeartbeat, l.length*9/10-3*l.took)
+		next := sent.Add(jitter(max(interval, 0)))
+		l.beat.Reset(max(next.Sub(now), minHeartbeat))
 	}
 	l.warnForgotten(sent)
 }

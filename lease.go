@@ -42,6 +42,7 @@ type lease struct {
 	length  time.Duration   // of the lease as last granted
 	acked   clock.Instant   // when it ends, by the last acknowledged request
 	sent    clock.Instant   // when that request was sent
+	took    time.Duration   // from then to its answer
 	unacked []clock.Instant // when the renewals were sent that may yet take effect
 	latest  time.Time       // when it ends, should the last of these have taken effect
 	limit   clock.Instant   // the contexts end here at the latest; zero: no such limit
@@ -108,7 +109,7 @@ func (l *lease) expire() {
 		return
 	}
 	err := l.lastErr
-	if err == nil && l.open > 0 {
+	if err == nil && len(l.unacked) > 0 {
 		err = fmt.Errorf("no answer for %v", l.driver.Clock().Now().Sub(l.unacked[0]).Round(time.Millisecond))
 	}
 	l.mu.Unlock()

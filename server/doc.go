@@ -22,9 +22,12 @@
 //   - DELETE /v1/waiting/{mark} calls off the create whose creator ends in " #mark". When it
 //     returns, no lock of that create exists, and none comes to exist in the next 10 min.
 //   - Responses to creates offer both, with "Relukko-Wait: 30" and "Relukko-Call-Off: 1".
-//   - A 409 says who holds the name, a GET how many wait for it, and a broadcast which lock was
-//     created, updated or deleted.
-//   - Each lock has a fencing token, greater than that of every earlier lock of its name.
+//   - A 409 says which lock holds the name, and a broadcast which lock was created, updated or
+//     deleted.
+//   - GET /v1/locks/?lock_name=NAME returns only that lock, in an array. With waiters=1, locks in
+//     responses to GET have the number of creates that wait for the name.
+//   - Each lock has a fencing token, greater than those of all earlier locks of its name, even
+//     after a backup was restored or the locks moved to another store.
 //
 // # Order
 //

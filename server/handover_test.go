@@ -121,7 +121,7 @@ func TestAHandOverToNobody(t *testing.T) {
 				return do()
 			}
 		},
-		"left, and in doubt": func(_ *testing.T, st *handingOver, head *waiting) {
+		"left, and the outcome unknown": func(_ *testing.T, st *handingOver, head *waiting) {
 			st.instead = func(do func() (store.Handover, error)) (store.Handover, error) {
 				head.cancel()
 				time.Sleep(time.Second)
@@ -142,7 +142,7 @@ func TestAHandOverToNobody(t *testing.T) {
 				held, line := lineOf(b, creator, "second")
 				prepare(t, st, line[0])
 				want := 200
-				if name == "left, and in doubt" {
+				if name == "left, and the outcome unknown" {
 					want = 503
 				}
 				b.do(want, "DELETE", "/v1/locks/"+held.ID, "")
@@ -157,9 +157,9 @@ func TestAHandOverToNobody(t *testing.T) {
 	}
 }
 
-// TestAHandOverInDoubt: the delete reports an unknown outcome; the waiter gets its lock as soon as
-// it is, and nobody else has it.
-func TestAHandOverInDoubt(t *testing.T) {
+// TestAHandOverOfUnknownOutcome: the delete reports an unknown outcome; the waiter gets its lock as
+// soon as it is, and nobody else has it.
+func TestAHandOverOfUnknownOutcome(t *testing.T) {
 	for _, cameAbout := range []bool{false, true} {
 		for name, then := range map[string]func(
 			t *testing.T, b *backend, st *handingOver, held lock, head *waiting){
@@ -319,7 +319,7 @@ func TestTwoDeletesOfALockThatManyQueueFor(t *testing.T) {
 func TestALockThatIsFoundByItsMarkIsNotTakenBack(t *testing.T) {
 	for name, slow := range map[string]func(st *handingOver, w *waiting){
 		"granted": func(*handingOver, *waiting) {},
-		"granted, and in doubt": func(st *handingOver, _ *waiting) {
+		"granted, and the outcome unknown": func(st *handingOver, _ *waiting) {
 			do := st.instead
 			st.instead = func(hand func() (store.Handover, error)) (store.Handover, error) {
 				_, _ = do(hand)

@@ -35,9 +35,9 @@ func (d *doubtful) Create(ctx context.Context, in store.NewLock) (store.Lock, er
 	return store.Lock{}, err
 }
 
-// TestACreateInDoubtLeavesNothing: a client that was told 503 and tries again does not find a lock
-// of its own in the way. A lock with a mark is its caller's to find.
-func TestACreateInDoubtLeavesNothing(t *testing.T) {
+// TestACreateOfUnknownOutcomeLeavesNothing: a client that was told 503 and tries again does not
+// find a lock of its own in the way. A lock with a mark is its caller's to find.
+func TestACreateOfUnknownOutcomeLeavesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		after   time.Duration
 		creator string
@@ -72,9 +72,9 @@ func TestACreateInDoubtLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestACreateInDoubtIsNotLostAmongOthers: however many creates have not even been sent while the
+// TestAnUnknownOutcomeIsNotLostAmongOthers: however many creates have not even been sent while the
 // store was gone.
-func TestACreateInDoubtIsNotLostAmongOthers(t *testing.T) {
+func TestAnUnknownOutcomeIsNotLostAmongOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &doubtful{newFaulty(), 8 * time.Second}
 		b := startOn(t, st)
@@ -90,9 +90,9 @@ func TestACreateInDoubtIsNotLostAmongOthers(t *testing.T) {
 	})
 }
 
-// TestTheEndOfAStrayIsHeard at once, also where nobody asks for anything meanwhile: who waits for
+// TestTheEndOfAnOrphanIsHeard at once, also where nobody asks for anything meanwhile: who waits for
 // the name waits for that.
-func TestTheEndOfAStrayIsHeard(t *testing.T) {
+func TestTheEndOfAnOrphanIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &doubtful{newFaulty(), 3 * time.Second}
 		b := startOn(t, st)
@@ -128,9 +128,10 @@ func (a *adrift) HandOver(ctx context.Context, id string, next store.NewLock) (
 	return store.Handover{}, err
 }
 
-// TestAWaiterInDoubtLeavesNothing: its wait is over before it is known whether it was granted the
-// lock. One with a mark is told that it is not known, and may take what it finds for its own.
-func TestAWaiterInDoubtLeavesNothing(t *testing.T) {
+// TestAWaiterOfUnknownOutcomeLeavesNothing: its wait is over before it is known whether it was
+// granted the lock. One with a mark is told that it is not known, and may take what it finds for
+// its own.
+func TestAWaiterOfUnknownOutcomeLeavesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		after   time.Duration
 		takes   time.Duration
@@ -142,7 +143,7 @@ func TestAWaiterInDoubtLeavesNothing(t *testing.T) {
 		"granted, and taken back": {0, 0, time.Second, "", 409, false},
 		"granted when it has gone": {8 * time.Second, 0, time.Second, "", 409,
 			false},
-		"gone before it was in doubt": {8 * time.Second, 6 * time.Second,
+		"gone before the outcome was unknown": {8 * time.Second, 6 * time.Second,
 			time.Second, "", 409, false},
 		"granted, and not to be taken back": {0, 0, 8 * time.Second, "", 503, false},
 		"granted when it has gone and it can't be": {8 * time.Second, 0, 7 * time.Second, "",

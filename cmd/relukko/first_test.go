@@ -264,3 +264,25 @@ func TestKeyFileOfTheEnvironment(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	require.Zero(t, p.awaitEnd())
 }
+
+// The log of the server says who deleted a lock. Its holders release theirs in silence.
+func TestDeletionsAreLogged(t *testing.T) {
+	t.Parallel()
+	s := serveWith(t, nil, "--store", "memory")
+	status, _, stderr := run(t, s.env(), "run", "arm", "--", "true")
+	require.Zero(t, status, stderr)
+	status, id, stderr := run(t, s.env(), "acquire", "arm", "--creator", "job 7")
+	require.Zero(t, status, stderr)
+	status, _, stderr = run(t, s.env(), "release", strings.TrimSpace(id))
+	require.Zero(t, status, stderr)
+	require.NotContains(t, s.stderr.String(), "level=INFO")
+
+	status, id, stderr = run(t, s.env(), "acquire", "arm", "--creator", "job 8")
+	require.Zero(t, status, stderr)
+	status, _, stderr = run(t, s.env(), "rm", "arm", "--reason", "it smokes")
+	require.Zero(t, status, stderr)
+	require.Regexp(t, `level=INFO msg="a lock was released by another than its holder" lock=arm id=`+
+		strings.TrimSpace(id)+` holder="job 8 #\w+" holder_ip=127.0.0.1 ip=127.0.0.1 `+
+		`user_agent=relukko-go reason="\S+@\S+ \(it smokes\)"`, s.stderr.String())
+	s.stop()
+}

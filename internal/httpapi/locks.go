@@ -160,6 +160,9 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	lock, err := a.engine.Release(r.Context(), id)
+	if err == nil {
+		a.logRelease(r, &lock)
+	}
 	if mark := r.Header.Get(wire.HeaderMark); mark != "" && a.has(ExtCallOff) {
 		if err == nil {
 			a.releases.add(&lock, mark)
@@ -173,6 +176,29 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request) {
 	}
 	a.writeLock(w, http.StatusOK, &lock)
 }
+
+// logRelease logs a release that does not come from the lock's own holder. That one sends the mark
+// at the end of the creator; a lock without a mark is released from the address that created it. A
+// person's tool gives a reason.
+func (a *api) logRelease(r *http.Request, lock *store.Lock) {
+	creator := ""
+	if lock.Creator != nil {
+		creator = *lock.Creator
+	}
+	reason := wire.ParseReason(r.Header.Get(wire.HeaderReason))
+	ip := a.clientAddress(r)
+	_, _, marked := wire.CutMark(creator)
+	own := marked && bears(lock, r.Header.Get(wire.HeaderMark)) || !marked && lock.IP == ip
+	if own && reason == "" {
+		return
+	}
+	a.Log.Info("a lock was released by another than its holder",
+		"lock", lock.Name, "id", lock.ID, "holder", creator, "holder_ip", lock.IP,
+		"ip", ip, "user_agent", wire.Printable(r.UserAgent(), maxLogged), "reason", reason)
+}
+
+// maxLogged is how many bytes of a header are logged.
+const maxLogged = 200
 
 // callOff undoes the create with a mark.
 func (a *api) callOff(w http.ResponseWriter, r *http.Request) {

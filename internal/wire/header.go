@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,20 @@ const (
 
 	CallOffOffered = "1" // the backend can call creates off
 )
+
+const maxReason = 500 // bytes
+
+// FormatReason formats, for the header X-Relukko-Reason, why a person deletes a lock.
+func FormatReason(reason string) string { return url.PathEscape(Printable(reason, maxReason)) }
+
+// ParseReason reads what [FormatReason] has written, on one line. Text that is not
+// percent-encoded stays as it is.
+func ParseReason(s string) string {
+	if reason, err := url.PathUnescape(s); err == nil {
+		s = reason
+	}
+	return Printable(s, maxReason)
+}
 
 // MaxWait is the longest that a create may queue on a backend.
 const MaxWait = 30 * time.Second

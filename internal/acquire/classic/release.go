@@ -35,7 +35,11 @@ type parts struct {
 func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Duration) (answered bool, err error) {
 	began := time.Now()
 	_, mark, _ := wire.CutMark(g.Creator)
-	_, err = p.client.Delete(ctx, g.Lock.ID, api.Once(), api.ByMark(mark))
+	if _, limited := ctx.Deadline(); limited {
+		err = p.deleteOnce(ctx, g, api.ByMark(mark))
+	} else {
+		_, err = p.client.Delete(ctx, g.Lock.ID, api.Once(), api.ByMark(mark))
+	}
 	if err == nil {
 		return true, nil // mostly
 	}
@@ -66,16 +70,16 @@ func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Dur
 		if !sleep(ctx, pause) {
 			return false, fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
-		err = p.deleteOnce(ctx, g, mark)
+		err = p.deleteOnce(ctx, g, api.ByMark(mark), api.FreshConn())
 	}
 }
 
 // deleteOnce makes one attempt, which leaves time for another one on another
 // connection, should this one have gone dark.
-func (p *parts) deleteOnce(ctx context.Context, g *acquire.Grant, mark string) error {
+func (p *parts) deleteOnce(ctx context.Context, g *acquire.Grant, opts ...api.CallOption) error {
 	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	_, err := p.client.Delete(attempt, g.Lock.ID, api.Once(), api.FreshConn(), api.ByMark(mark))
+	_, err := p.client.Delete(attempt, g.Lock.ID, append(opts, api.Once())...)
 	if err != nil && attempt.Err() != nil && ctx.Err() == nil {
 		return fmt.Errorf("no answer within %v", attemptTimeout) // nobody else's time limit
 	}

@@ -134,6 +134,9 @@ func (w *world) operation(x *exchange, name string, found effects) (
 	case x.status == 204:
 	case x.status < 300:
 		op.id = a.ID
+		if x.what == ofRelease && w.repeats(x) {
+			op.answer = isGone // answered as the first time
+		}
 	case x.what == ofCreate && x.status == 409:
 		op.answer, op.queue = isHeld, w.queueing(x)
 		if a.Lock != nil {
@@ -145,6 +148,22 @@ func (w *world) operation(x *exchange, name string, found effects) (
 		return op, never, false
 	}
 	return op, x.ret, true
+}
+
+// repeats reports whether x releases a lock that an earlier request of the same
+// client had released before x was sent.
+func (w *world) repeats(x *exchange) bool {
+	rec := w.locks[x.id]
+	if rec.removed == nil || rec.removed.cause != released || !rec.removed.before(x.call) {
+		return false
+	}
+	for _, y := range w.exchange {
+		if y.what == ofRelease && y.id == x.id && y.client == x.client &&
+			y.call.before(rec.removed.moment) {
+			return true
+		}
+	}
+	return false
 }
 
 // listed returns what a list says of a name.
