@@ -232,7 +232,7 @@ func TestFromEnv(t *testing.T) {
 	_, err := FromEnv()
 	require.ErrorIs(t, err, ErrNoAPIKey)
 	require.EqualError(t, err, "relukko: no API key: set RELUKKO_API_KEY or RELUKKO_API_KEY_FILE, "+
-		"or store one with `relukko login`")
+		"or store one with `relukko login`, or start `relukko serve` on this machine")
 
 	t.Setenv(settings.APIKey, testKey)
 	c, err := FromEnv()

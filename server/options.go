@@ -36,9 +36,9 @@ func WithGrace(d time.Duration) Option {
 	return func(c *config) { c.Grace = max(d, 0) }
 }
 
-// WithLogger makes the server log to l: refused keys and an unavailable store at warn, other
-// failures of the store and panics at error, every request at debug. Keys are never logged. By
-// default the server is silent.
+// WithLogger makes the server log to l: refused keys and an unavailable store at warn, releases by
+// another than the holder at info, other failures of the store and panics at error, every request
+// at debug. Keys are never logged. By default the server is silent.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) {
 		if l != nil {

@@ -149,11 +149,12 @@ func (p *program) serve(f *serveFlags) error {
 	if err != nil {
 		return failed("store %s: %s", showStore(spec), databaseError(err))
 	}
-	log.listening(l.Addr(), certificate != nil, spec)
-	if err := keys.ready(p, p.keyPath(spec), log); err != nil {
+	if err := keys.complete(p, p.keyPath(spec)); err != nil {
 		store.Close()
 		return err
 	}
+	log.listening(l.Addr(), certificate != nil, spec)
+	keys.announce(log)
 	backend := server.New(store, server.WithAPIKeys(keys.keys...), server.WithGrace(f.grace),
 		server.WithLogger(log.Logger), server.WithTrustedProxies(proxies...))
 	keys.reload(backend, files)

@@ -18,6 +18,11 @@ type serverKeys struct {
 	keys []string // none: the server makes one
 	file string   // that they come from; "" for none
 	addr net.Addr // that the server listens on
+
+	// What came of a key that the server made.
+	kept                  string // the file that has it
+	made, published       bool
+	notKept, notPublished error
 }
 
 // serverKeys returns the keys that the flags or the environment configure for a server
@@ -32,23 +37,20 @@ func (p *program) serverKeys(addr net.Addr) (*serverKeys, error) {
 			addr.String() + ", so set " + envKey + ", " +
 			"or name a file that has keys with --api-key-file", makeKey}
 	}
-	return &serverKeys{keys, file, addr}, nil
+	return &serverKeys{keys: keys, file: file, addr: addr}, nil
 }
 
 const makeKey = "`relukko key new` makes a key"
 
-// ready completes the keys of a server whose store is open: a key that it makes itself is
-// kept in the file path, so that it outlives the server.
-func (k *serverKeys) ready(p *program, path string, log *serveLog) error {
+// complete makes a key for a server that has none, whose store is open. It is kept in
+// the file path, so that it outlives the server. Afterwards clients can find it.
+func (k *serverKeys) complete(p *program, path string) error {
 	if len(k.keys) > 0 {
-		if k.file == "" { // else reload warns
-			k.warnShort(log.Logger)
-		}
 		return nil
 	}
+	k.made = true
 	if path == "" {
 		k.keys = []string{settings.NewKey()}
-		log.madeKey(k.keys[0])
 		return nil
 	}
 	path, err := filepath.Abs(path)
@@ -56,25 +58,39 @@ func (k *serverKeys) ready(p *program, path string, log *serveLog) error {
 		return failed("%s", plain(err))
 	}
 	key, err := settings.KeepKey(path)
-	if errors.Is(err, settings.ErrKeyFile) {
+	k.keys = []string{key}
+	switch {
+	case errors.Is(err, settings.ErrKeyFile):
 		return &failure{statusFailed, plain(err), "Set " + envKey + ", or delete the file: " +
 			"then a new key is made, and clients that have the old one are refused"}
-	}
-	k.keys = []string{key}
-	if err != nil {
-		log.Warn("the API key cannot be kept", "error", err)
-		log.madeKey(key)
+	case err != nil:
+		k.notKept = err
 		return nil
 	}
-	published := false
+	k.kept = path
 	if isDefault(k.addr) {
-		err := settings.PublishKey(p.getenv, key)
-		if published = err == nil; err != nil {
-			log.Warn("clients will not find the API key by themselves", "error", err)
-		}
+		k.notPublished = settings.PublishKey(p.getenv, key)
+		k.published = k.notPublished == nil
 	}
-	log.keptKey(path, published)
 	return nil
+}
+
+// announce logs what came of complete.
+func (k *serverKeys) announce(log *serveLog) {
+	if k.notKept != nil {
+		log.Warn("the API key cannot be kept", "error", k.notKept)
+	}
+	if k.notPublished != nil {
+		log.Warn("clients will not find the API key by themselves", "error", k.notPublished)
+	}
+	switch {
+	case k.kept != "":
+		log.keptKey(k.kept, k.published)
+	case k.made:
+		log.madeKey(k.keys[0])
+	case k.file == "": // else reload warns
+		k.warnShort(log.Logger)
+	}
 }
 
 // warnShort warns of keys that others may guess.

@@ -113,18 +113,22 @@ func (l *Lookup) each(f func(*source) (done bool, err error)) error {
 // localKey returns the key that a server of this user has published, for the default URL only: no
 // other server gets to see it.
 func (l *Lookup) localKey(base string) (Setting, error) {
-	path := PublishedKey(l.Getenv)
-	if path != "" && isDefaultURL(base) {
-		key, err := readMadeKey(path)
-		switch {
-		case err != nil:
-			return Setting{}, &NoKeyError{err.Error()}
-		case key != "":
-			return Setting{key, path}, nil
-		}
-	}
-	return Setting{}, &NoKeyError{
+	none := &NoKeyError{
 		"set " + APIKey + " or " + APIKeyFile + ", or store one with `relukko login`"}
+	path := PublishedKey(l.Getenv)
+	if path == "" || !isDefaultURL(base) {
+		return Setting{}, none
+	}
+	key, err := readMadeKey(path)
+	switch {
+	case err != nil:
+		none.Reason = err.Error()
+	case key == "":
+		none.Reason += ", or start `relukko serve` on this machine"
+	default:
+		return Setting{key, path}, nil
+	}
+	return Setting{}, none
 }
 
 // source is one place with settings.

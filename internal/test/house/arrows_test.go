@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 		"server/store",
 	},
 	"internal/supervise":  {},
+	"examples/first":      {".", "api"},
 	"examples/instrument": {".", "api", "server", "server/memstore"},
 
 	"internal/test/faultnet":    {},
@@ -60,6 +61,7 @@ var mayImport = map[string][]string{
 	"internal/test/modelcheck":  {},
 	"internal/test/originalapi": {"internal/httpapi", "internal/wire"},
 	"internal/test/pgtest":      {},
+	"internal/test/readme":      {},
 	"internal/test/soak":        {},
 }
 
