@@ -25,22 +25,22 @@ import (
 
 var create = relukkotest.On("POST", "/v1/locks/")
 
-// waits starts a Lock and returns when it waits, with a channel that gets the
-// time when it had the lock, after which it unlocks.
-func waits(t *testing.T, m *relukko.Mutex) <-chan time.Time {
+// lockAsync starts a Lock and an Unlock, and returns when the Lock waits. The channel receives the
+// time of the acquisition, and is closed after the Unlock.
+func lockAsync(t *testing.T, m *relukko.Mutex) <-chan time.Time {
 	t.Helper()
-	had := make(chan time.Time, 1)
+	acquired := make(chan time.Time, 1)
 	go func() {
 		held, err := m.Lock(context.Background())
 		if err != nil {
 			t.Errorf("Lock: %v", err)
-		} else if had <- time.Now(); m.Unlock(held) != nil {
+		} else if acquired <- time.Now(); m.Unlock(held) != nil {
 			t.Error("Unlock failed")
 		}
-		close(had)
+		close(acquired)
 	}()
 	synctest.Wait()
-	return had
+	return acquired
 }
 
 func TestNoMissedWakeUpBeforePushIsUp(t *testing.T) {
@@ -55,16 +55,16 @@ func TestNoMissedWakeUpBeforePushIsUp(t *testing.T) {
 			return 0, 0
 		})
 		start := time.Now()
-		had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+		acquired := lockAsync(t, relukko.NewMutex(s.Client(), "arm"))
 		time.Sleep(40 * time.Millisecond)
 		require.NoError(t, holder.Unlock(held))
-		require.LessOrEqual(t, (<-had).Sub(start), 85*time.Millisecond)
-		<-had
+		require.LessOrEqual(t, (<-acquired).Sub(start), 85*time.Millisecond)
+		<-acquired
 	})
 }
 
-func TestNoMissedWakeUpOfTheNextInLine(t *testing.T) {
-	bubble(t, "who heard of the release gives up before it has asked", func(t *testing.T, s *relukkotest.Server) {
+func TestNoMissedWakeUpWhenTheHeadOfTheQueueGivesUp(t *testing.T) {
+	bubble(t, "between the event and its request", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
 		s.Reconfigure(httpapi.DeletedShape(func(wire.Lock) any { return true }))
 		others := s.Client()
@@ -80,21 +80,21 @@ func TestNoMissedWakeUpOfTheNextInLine(t *testing.T) {
 			first <- err
 		}()
 		time.Sleep(10 * time.Microsecond)
-		had := waits(t, relukko.NewMutex(c, "arm"))
+		acquired := lockAsync(t, relukko.NewMutex(c, "arm"))
 		time.Sleep(time.Minute)
-		require.NoError(t, other.Unlock(leg)) // from here on the first one takes its time to look
+		require.NoError(t, other.Unlock(leg)) // from now on the first one delays its next request
 		time.Sleep(100 * time.Millisecond)
 		start := time.Now()
 		require.NoError(t, holder.Unlock(held))
 		cancel()
 		require.ErrorIs(t, <-first, context.Canceled)
-		require.LessOrEqual(t, (<-had).Sub(start), 5*time.Millisecond)
-		<-had
+		require.LessOrEqual(t, (<-acquired).Sub(start), 5*time.Millisecond)
+		<-acquired
 	})
 }
 
-func TestNoMissedWakeUpByOnesOwnLock(t *testing.T) {
-	bubble(t, "made by a straggler of one who stands in line", func(t *testing.T, s *relukkotest.Server) {
+func TestNoMissedWakeUpAfterALateCreate(t *testing.T) {
+	bubble(t, "of a waiter that still queues", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
 		holder := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, holder)
@@ -109,11 +109,13 @@ func TestNoMissedWakeUpByOnesOwnLock(t *testing.T) {
 			require.NoError(t, m.Unlock(held))
 		}()
 		time.Sleep(time.Millisecond)
-		first := waits(t, relukko.NewMutex(c, "arm"))
+		first := lockAsync(t, relukko.NewMutex(c, "arm"))
 		time.Sleep(time.Second)
-		s.Cut() // nobody waits for the first create any longer, but it is still on its way
+		s.Cut() // the client gives up the first create, which is still in flight
 		time.Sleep(time.Minute)
-		s.Latency(func(*http.Request) (before, after time.Duration) { return 50 * time.Millisecond, 0 })
+		s.Latency(func(*http.Request) (before, after time.Duration) {
+			return 50 * time.Millisecond, 0
+		})
 		require.NoError(t, holder.Unlock(held))
 		start := time.Now()
 		parked.Release()
@@ -125,9 +127,9 @@ func TestNoMissedWakeUpByOnesOwnLock(t *testing.T) {
 
 func TestNoMissedWakeUp(t *testing.T) {
 	const most = 5*time.Second + 10*time.Millisecond
-	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
 		prompt := 2 * time.Millisecond
-		if mute {
+		if noPush {
 			prompt = most
 		}
 		holder := relukko.NewMutex(s.Client(), "arm")
@@ -136,46 +138,52 @@ func TestNoMissedWakeUp(t *testing.T) {
 			func(held context.Context) { s.Delete("arm"); holder.Unlock(held) },
 			func(held context.Context) { s.Expire("arm"); holder.Unlock(held) },
 		} {
-			for _, after := range []time.Duration{0, time.Millisecond, 100 * time.Millisecond, 7 * time.Second, 2 * time.Minute} {
+			for _, after := range []time.Duration{
+				0, time.Millisecond, 100 * time.Millisecond, 7 * time.Second, 2 * time.Minute,
+			} {
 				held := lock(t, holder)
-				had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+				acquired := lockAsync(t, relukko.NewMutex(s.Client(), "arm"))
 				time.Sleep(after)
 				start := time.Now()
 				release(held)
 				select {
-				case at := <-had:
+				case at := <-acquired:
 					require.LessOrEqual(t, at.Sub(start), prompt, "release %d after %v", i, after)
 				case <-time.After(10 * time.Minute):
 					t.Fatalf("release %d after %v was missed", i, after)
 				}
-				<-had
+				<-acquired
 			}
 		}
 	})
+}
+
+func TestNoMissedWakeUpInAnOutage(t *testing.T) {
+	const most = 5*time.Second + 10*time.Millisecond
 	for _, b := range backends {
-		bubble(t, b.name+"/while the socket is down", func(t *testing.T, s *relukkotest.Server) {
+		bubble(t, b.name+"/without a WebSocket", func(t *testing.T, s *relukkotest.Server) {
 			if b.setUp != nil {
 				b.setUp(s)
 			}
 			holder := relukko.NewMutex(s.Client(), "arm")
 			held := lock(t, holder)
-			had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+			acquired := lockAsync(t, relukko.NewMutex(s.Client(), "arm"))
 			time.Sleep(time.Minute)
 			s.RefuseWebSockets(true)
 			s.DropWebSockets()
 			time.Sleep(10 * time.Millisecond)
 			start := time.Now()
 			require.NoError(t, holder.Unlock(held))
-			require.LessOrEqual(t, (<-had).Sub(start), most)
-			<-had
+			require.LessOrEqual(t, (<-acquired).Sub(start), most)
+			<-acquired
 		}, b.opts...)
-		bubble(t, b.name+"/over a restart", func(t *testing.T, s *relukkotest.Server) {
+		bubble(t, b.name+"/across a restart", func(t *testing.T, s *relukkotest.Server) {
 			if b.setUp != nil {
 				b.setUp(s)
 			}
 			holder := relukko.NewMutex(s.Client(), "arm")
 			held := lock(t, holder)
-			had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+			acquired := lockAsync(t, relukko.NewMutex(s.Client(), "arm"))
 			time.Sleep(5 * time.Second)
 			s.Stop()
 			time.Sleep(10 * time.Second)
@@ -183,36 +191,37 @@ func TestNoMissedWakeUp(t *testing.T) {
 			time.Sleep(20 * time.Second)
 			start := time.Now()
 			require.NoError(t, holder.Unlock(held))
-			require.LessOrEqual(t, (<-had).Sub(start), most)
-			<-had
+			require.LessOrEqual(t, (<-acquired).Sub(start), most)
+			<-acquired
 		}, b.opts...)
-		bubble(t, b.name+"/in the dark", func(t *testing.T, s *relukkotest.Server) {
+		bubble(t, b.name+"/across a dark phase", func(t *testing.T, s *relukkotest.Server) {
 			if b.setUp != nil {
 				b.setUp(s)
 			}
 			holder := relukko.NewMutex(s.NewLink().Client(), "arm")
 			held := lock(t, holder)
-			had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+			acquired := lockAsync(t, relukko.NewMutex(s.Client(), "arm"))
 			time.Sleep(5 * time.Second)
-			s.GoDark() // for the waiter alone
+			s.GoDark() // for the waiter only
 			time.Sleep(5 * time.Second)
 			require.NoError(t, holder.Unlock(held))
 			time.Sleep(5 * time.Second)
 			start := time.Now()
 			s.ComeBack()
-			require.LessOrEqual(t, (<-had).Sub(start), 35*time.Second, "a connection that is dark is given up")
-			<-had
+			require.LessOrEqual(t, (<-acquired).Sub(start), 35*time.Second,
+				"a connection that stays dark is abandoned")
+			<-acquired
 		}, b.opts...)
 	}
 }
 
-func TestNoMissedWakeUpWhereAWebSocketIsNeverAnswered(t *testing.T) {
+func TestNoMissedWakeUpWhenTheHandshakeHangs(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
 		s.Hold(relukkotest.On("GET", "/ws/"))
 		holder := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, holder)
-		var asked []time.Time // for the only one that waits
+		var asked []time.Time // by the only waiter
 		s.Latency(func(r *http.Request) (before, after time.Duration) {
 			if create(r) {
 				asked = append(asked, time.Now())
@@ -235,9 +244,9 @@ func TestNoMissedWakeUpWhereAWebSocketIsNeverAnswered(t *testing.T) {
 	})
 }
 
-func TestManyWaitersGetTheLockOneAfterTheOther(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
-		var in inside
+func TestManyWaitersEnterOneByOne(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
+		var in occupants
 		var wg sync.WaitGroup
 		start := time.Now()
 		for range 20 {
@@ -256,31 +265,31 @@ func TestManyWaitersGetTheLockOneAfterTheOther(t *testing.T) {
 		}
 		wg.Wait()
 		require.EqualValues(t, 1, in.most.Load())
-		if !mute {
+		if !noPush {
 			require.Less(t, time.Since(start), 21*time.Second)
 		}
 		require.Empty(t, s.Locks())
 	})
 }
 
-func TestWaitersHearOthersReleasesForNothing(t *testing.T) {
-	bubble(t, "the message says which lock it was", func(t *testing.T, s *relukkotest.Server) {
+func TestReleasesOfOtherNamesCostFewRequests(t *testing.T) {
+	bubble(t, "the event names the lock", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
 		s.Reconfigure(httpapi.DeletedShape(func(l wire.Lock) any { return l.ID }))
 		testOthersReleases(t, s, 2) // the polls of 20 s
 	})
-	bubble(t, "it does not", func(t *testing.T, s *relukkotest.Server) {
+	bubble(t, "the event names no lock", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
 		testOthersReleases(t, s, 5*20)
 	})
 }
 
-// testOthersReleases has one waiter listen to 1,000 releases of other names in
-// 20 s, and bounds the creates that it sends.
+// testOthersReleases releases another name 1,000 times within 20 s, and requires that one waiter
+// sends at most this many creates.
 func testOthersReleases(t *testing.T, s *relukkotest.Server, most int) {
 	holder := relukko.NewMutex(s.Client(), "arm")
 	held := lock(t, holder)
-	had := waits(t, relukko.NewMutex(s.Client(), "arm"))
+	acquired := lockAsync(t, relukko.NewMutex(s.Client(), "arm"))
 	time.Sleep(time.Second)
 	before := s.Requests("POST", "")
 	other := relukko.NewMutex(s.Client(), "leg")
@@ -291,23 +300,23 @@ func testOthersReleases(t *testing.T, s *relukkotest.Server, most int) {
 	require.LessOrEqual(t, s.Requests("POST", "")-before-1000, most)
 	start := time.Now()
 	require.NoError(t, holder.Unlock(held))
-	require.LessOrEqual(t, (<-had).Sub(start), 300*time.Millisecond)
-	<-had
+	require.LessOrEqual(t, (<-acquired).Sub(start), 300*time.Millisecond)
+	<-acquired
 }
 
-func TestALostReplyToACreateIsFoundAgain(t *testing.T) {
+func TestLockIsFoundAfterALostReply(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
-		for _, f := range []func(*relukko.Mutex) func(context.Context) (context.Context, error){
-			func(m *relukko.Mutex) func(context.Context) (context.Context, error) { return m.Lock },
-			func(m *relukko.Mutex) func(context.Context) (context.Context, error) { return m.TryLock },
+		for _, acquire := range []func(*relukko.Mutex, context.Context) (context.Context, error){
+			(*relukko.Mutex).Lock, (*relukko.Mutex).TryLock,
 		} {
 			m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
 			s.CutNext(1, create)
 			start := time.Now()
-			held, err := f(m)(t.Context())
+			held, err := acquire(m, t.Context())
 			require.NoError(t, err)
 			require.Less(t, time.Since(start), time.Second)
-			require.False(t, session(t, held).LeaseEnd().After(start.Add(10*time.Minute)), "counted from before the lost create")
+			require.False(t, session(t, held).LeaseEnd().After(start.Add(10*time.Minute)),
+				"the lease counts from before the lost create")
 			require.Len(t, s.Locks(), 1)
 			time.Sleep(10 * time.Second)
 			require.NoError(t, held.Err())
@@ -318,8 +327,8 @@ func TestALostReplyToACreateIsFoundAgain(t *testing.T) {
 	})
 }
 
-func TestALostReplyToACreateIsFoundAgainThoughAListGoesDark(t *testing.T) {
-	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+func TestLockIsFoundAfterALostReplyWhenAListHangs(t *testing.T) {
+	bubble(t, "the first one", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
 		m := relukko.NewMutex(s.Client(), "arm")
 		s.CutNext(1, create)
@@ -335,7 +344,7 @@ func TestALostReplyToACreateIsFoundAgainThoughAListGoesDark(t *testing.T) {
 		require.NoError(t, m.Unlock(held))
 		s.Heal()
 	})
-	bubble(t, "all of them", func(t *testing.T, s *relukkotest.Server) {
+	bubble(t, "every one", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
 		c := s.Client()
 		s.CutNext(1, create)
@@ -343,7 +352,7 @@ func TestALostReplyToACreateIsFoundAgainThoughAListGoesDark(t *testing.T) {
 		start := time.Now()
 		_, err := relukko.NewMutex(c, "arm").Lock(t.Context())
 		require.ErrorContains(t, err, "no list of the locks within 10s")
-		require.NotErrorIs(t, err, context.DeadlineExceeded, "which nobody set")
+		require.NotErrorIs(t, err, context.DeadlineExceeded, "the caller set no deadline")
 		require.LessOrEqual(t, time.Since(start), 75*time.Second)
 		s.Heal()
 		require.NoError(t, c.Shutdown(t.Context()))
@@ -355,7 +364,7 @@ func TestNothingHangsInSilence(t *testing.T) {
 	for _, row := range []struct {
 		name  string
 		fault func(*relukkotest.Server)
-		after time.Duration // when Lock gives up, at most
+		most  time.Duration // that Lock takes
 		least time.Duration
 		want  string
 	}{
@@ -364,35 +373,48 @@ func TestNothingHangsInSilence(t *testing.T) {
 		{"403", func(s *relukkotest.Server) { s.FailNext(-1, 403) }, 0, 0, "403"},
 		{"404", func(s *relukkotest.Server) { s.FailNext(-1, 404) }, 0, 0, "404"},
 		{"418", func(s *relukkotest.Server) { s.FailNext(-1, 418) }, 0, 0, "418"},
-		{"a redirect", func(s *relukkotest.Server) { s.FailNext(-1, 302, "Location", "https://elsewhere.example/") }, 0, 0, "elsewhere.example"},
+		{"a redirect", func(s *relukkotest.Server) {
+			s.FailNext(-1, 302, "Location", "https://elsewhere.example/")
+		}, 0, 0, "elsewhere.example"},
 		{"HTML with 200", func(s *relukkotest.Server) {
 			s.AnswerNext(-1, nil, relukkotest.Answer{Status: 200, Body: "<html>Welcome"})
 		}, 0, 0, "not a lock"},
 		{"an empty 201", func(s *relukkotest.Server) {
 			s.AnswerNext(-1, nil, relukkotest.Answer{Status: 201, Body: " "})
 		}, 0, 0, "not a lock"},
-		{"503", func(s *relukkotest.Server) { s.FailNext(-1, 503) }, 60 * time.Second, 55 * time.Second, "503"},
-		{"503, come in an hour", func(s *relukkotest.Server) { s.FailNext(-1, 503, "Retry-After", "3600") }, time.Second, 0, "503"},
-		{"503, never come again", func(s *relukkotest.Server) { s.FailNext(-1, 503, "Retry-After", "9223372036854775807") }, time.Second, 0, "503"},
+		{"503", func(s *relukkotest.Server) {
+			s.FailNext(-1, 503)
+		}, 60 * time.Second, 55 * time.Second, "503"},
+		{"503, Retry-After an hour", func(s *relukkotest.Server) {
+			s.FailNext(-1, 503, "Retry-After", "3600")
+		}, time.Second, 0, "503"},
+		{"503, Retry-After 292 years", func(s *relukkotest.Server) {
+			s.FailNext(-1, 503, "Retry-After", "9223372036854775807")
+		}, time.Second, 0, "503"},
 		{"stopped", (*relukkotest.Server).Stop, 61 * time.Second, 55 * time.Second, "http://relukko"},
 		{"dark", (*relukkotest.Server).GoDark, 66 * time.Second, 50 * time.Second, "http://relukko"},
 	} {
 		bubble(t, row.name, func(t *testing.T, s *relukkotest.Server) {
 			m := relukko.NewMutex(s.Client(), "arm")
 			row.fault(s)
-			for _, f := range []func(context.Context) (context.Context, error){m.Lock, m.TryLock} {
+			for _, acquire := range []func(context.Context) (context.Context, error){
+				m.Lock, m.TryLock,
+			} {
 				start := time.Now()
-				_, err := f(t.Context())
+				_, err := acquire(t.Context())
 				require.ErrorContains(t, err, row.want)
 				require.ErrorContains(t, err, `lock "arm"`)
 				require.ErrorContains(t, err, s.URL)
 				requireNoKey(t, s, fmt.Sprintf("%v %+v %#v", err, err, err))
-				require.LessOrEqual(t, time.Since(start), row.after+time.Millisecond)
+				require.LessOrEqual(t, time.Since(start), row.most+time.Millisecond)
 				require.GreaterOrEqual(t, time.Since(start), row.least)
 			}
 		})
 	}
-	bubble(t, "a minute counts from the last answer", func(t *testing.T, s *relukkotest.Server) {
+}
+
+func TestNothingHangsInSilenceAfterALongWait(t *testing.T) {
+	bubble(t, "a minute after the last answer", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
 		holder := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, holder)
@@ -406,25 +428,7 @@ func TestNothingHangsInSilence(t *testing.T) {
 		require.ErrorContains(t, err, "500")
 		require.InDelta(t, 11*time.Minute, time.Since(start), float64(40*time.Second))
 		s.Heal()
-		holder.Unlock(held) // it may have been lost in that minute, too
-	})
-	bubble(t, "WithBackOff changes that", func(t *testing.T, s *relukkotest.Server) {
-		s.FailNext(-1, 500)
-		m := relukko.NewMutex(s.Client(), "arm", relukko.WithBackOff(func() backoff.BackOff {
-			return backoff.WithMaxRetries(backoff.NewConstantBackOff(time.Second), 3)
-		}))
-		start := time.Now()
-		_, err := m.Lock(t.Context())
-		require.ErrorContains(t, err, "500")
-		require.InDelta(t, 3*time.Second, time.Since(start), float64(time.Millisecond))
-		require.Equal(t, 4, s.Requests("POST", ""))
-
-		m = relukko.NewMutex(s.Client(), "arm", relukko.WithBackOff(func() backoff.BackOff { return backoff.NewConstantBackOff(time.Minute) }))
-		go func() {
-			time.Sleep(100 * time.Minute)
-			s.Heal()
-		}()
-		require.NoError(t, m.Unlock(lock(t, m)))
+		holder.Unlock(held) // perhaps lost in that minute
 	})
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
 		holder := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-7"))
@@ -439,15 +443,36 @@ func TestNothingHangsInSilence(t *testing.T) {
 	})
 }
 
-func TestWithOnWaitTellsWhomWeWaitFor(t *testing.T) {
+func TestWithBackOff(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		s.FailNext(-1, 500)
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithBackOff(func() backoff.BackOff {
+			return backoff.WithMaxRetries(backoff.NewConstantBackOff(time.Second), 3)
+		}))
+		start := time.Now()
+		_, err := m.Lock(t.Context())
+		require.ErrorContains(t, err, "500")
+		require.InDelta(t, 3*time.Second, time.Since(start), float64(time.Millisecond))
+		require.Equal(t, 4, s.Requests("POST", ""))
+
+		m = relukko.NewMutex(s.Client(), "arm", pausing(time.Minute))
+		go func() {
+			time.Sleep(100 * time.Minute)
+			s.Heal()
+		}()
+		require.NoError(t, m.Unlock(lock(t, m)))
+	})
+}
+
+func TestWithOnWaitReportsTheHolder(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
 		var mu sync.Mutex
-		var told []string
+		var calls []string
 		onWait := relukko.WithOnWait(func(w relukko.Waiting) {
 			holder := w.Holder
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, holder.Creator[:7])
+			calls = append(calls, holder.Creator[:7])
 		})
 		first := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-1"))
 		second := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-2"))
@@ -455,52 +480,62 @@ func TestWithOnWaitTellsWhomWeWaitFor(t *testing.T) {
 		held := lock(t, first)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			second.Do(t.Context(), func(context.Context) error { time.Sleep(time.Minute); return nil })
+			second.Do(t.Context(), func(context.Context) error {
+				time.Sleep(time.Minute)
+				return nil
+			})
 		})
 		synctest.Wait()
-		had := waits(t, third)
+		acquired := lockAsync(t, third)
 		time.Sleep(249 * time.Millisecond)
 		mu.Lock()
-		require.Empty(t, told)
+		require.Empty(t, calls)
 		mu.Unlock()
 		time.Sleep(10 * time.Millisecond)
 		mu.Lock()
-		require.Equal(t, []string{"bench-1"}, told)
+		require.Equal(t, []string{"bench-1"}, calls)
 		mu.Unlock()
 		start := time.Now()
 		require.NoError(t, first.Unlock(held))
-		at := <-had
-		<-had
+		at := <-acquired
+		<-acquired
 		wg.Wait()
-		if at.Sub(start) > 50*time.Second { // the second got in between
-			require.Equal(t, []string{"bench-1", "bench-2"}, told)
+		if at.Sub(start) > 50*time.Second { // the second one was first
+			require.Equal(t, []string{"bench-1", "bench-2"}, calls)
 		} else {
-			require.Equal(t, []string{"bench-1"}, told)
+			require.Equal(t, []string{"bench-1"}, calls)
 		}
 	})
-	bubble(t, "here", func(t *testing.T, s *relukkotest.Server) {
-		told := make(chan string, 10)
+}
+
+func TestWithOnWaitInTheSameProcess(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		calls := make(chan string, 10)
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-1"),
-			relukko.WithOnWait(func(w relukko.Waiting) { told <- w.Holder.ID }))
+			relukko.WithOnWait(func(w relukko.Waiting) { calls <- w.Holder.ID }))
 		held := lock(t, m)
-		had := waits(t, m)
+		acquired := lockAsync(t, m)
 		time.Sleep(time.Second)
-		require.Equal(t, session(t, held).Info().ID, <-told)
+		require.Equal(t, session(t, held).Info().ID, <-calls)
 		require.NoError(t, m.Unlock(held))
-		<-had
-		<-had
-		require.Empty(t, told)
+		<-acquired
+		<-acquired
+		require.Empty(t, calls)
 	})
-	bubble(t, "nobody can tell", func(t *testing.T, s *relukkotest.Server) {
-		told := make(chan *api.Lock, 10)
+}
+
+func TestWithOnWaitWhenTheHolderIsUnknown(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		calls := make(chan *api.Lock, 10)
 		s.FailNext(-1, 503)
-		m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnWait(func(w relukko.Waiting) { told <- w.Holder }))
+		m := relukko.NewMutex(s.Client(), "arm",
+			relukko.WithOnWait(func(w relukko.Waiting) { calls <- w.Holder }))
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		_, err := m.Lock(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Len(t, told, 1)
-		require.Nil(t, <-told)
+		require.Len(t, calls, 1)
+		require.Nil(t, <-calls)
 	})
 }
 
@@ -515,7 +550,9 @@ func TestTheKeyStaysSecret(t *testing.T) {
 		requireNoKey(t, s, fmt.Sprintf("%+v %#v", session(t, held), held))
 		for _, status := range []int{302, 403, 500, 404} {
 			s.FailNext(3, status, "Location", s.URL+"/elsewhere", "X-Api-Key", s.APIKey)
-			_, err := relukko.NewMutex(c, "leg", relukko.WithLogger(logger), relukko.WithBackOff(func() backoff.BackOff { return new(backoff.StopBackOff) })).Lock(t.Context())
+			leg := relukko.NewMutex(c, "leg", relukko.WithLogger(logger),
+				relukko.WithBackOff(func() backoff.BackOff { return new(backoff.StopBackOff) }))
+			_, err := leg.Lock(t.Context())
 			requireNoKey(t, s, fmt.Sprintf("%v %+v %#v", err, err, err))
 			s.Heal()
 		}
@@ -524,7 +561,7 @@ func TestTheKeyStaysSecret(t *testing.T) {
 		<-held.Done()
 		requireNoKey(t, s, fmt.Sprintf("%+v", m.Unlock(held)))
 		s.Heal()
-		synctest.Wait() // until nobody logs
+		synctest.Wait() // until nothing is logged any more
 		requireNoKey(t, s, log.String())
 		require.NotEmpty(t, log.String())
 		require.Zero(t, s.Requests("", "/elsewhere"), "the redirect was not followed")

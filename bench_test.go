@@ -17,9 +17,8 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// BenchmarkUncontended measures Lock+Unlock beside a bare POST+DELETE with
-// net/http on the same backend, in turns, and reports both medians in µs and
-// their ratio.
+// BenchmarkUncontended alternates Lock and Unlock with a bare POST and DELETE by net/http on the
+// same backend. It reports both medians in µs, and their ratio.
 func BenchmarkUncontended(b *testing.B) {
 	s := relukkotest.NewServer(b)
 	m := relukko.NewMutex(s.Client(), "guarded")
@@ -33,7 +32,8 @@ func BenchmarkUncontended(b *testing.B) {
 		}))
 		bare = append(bare, timed(func() {
 			var lock struct{ ID string }
-			body := bareRequest(b, client, s, "POST", "/v1/locks/", `{"lock_name":"bare","creator":"me"}`)
+			body := bareRequest(b, client, s, "POST", "/v1/locks/",
+				`{"lock_name":"bare","creator":"me"}`)
 			require.NoError(b, json.Unmarshal(body, &lock))
 			bareRequest(b, client, s, "DELETE", "/v1/locks/"+lock.ID, "")
 		}))
@@ -44,7 +44,9 @@ func BenchmarkUncontended(b *testing.B) {
 	b.ReportMetric(float64(median(guarded))/float64(median(bare)), "guarded/bare")
 }
 
-func bareRequest(b *testing.B, client *http.Client, s *relukkotest.Server, method, path, body string) []byte {
+func bareRequest(
+	b *testing.B, client *http.Client, s *relukkotest.Server, method, path, body string,
+) []byte {
 	r, err := http.NewRequest(method, s.URL+path, bytes.NewReader([]byte(body)))
 	require.NoError(b, err)
 	r.Header.Set("X-API-KEY", s.APIKey)
@@ -56,9 +58,8 @@ func bareRequest(b *testing.B, client *http.Client, s *relukkotest.Server, metho
 	return text
 }
 
-// BenchmarkHandoff measures from just before one client's Unlock to the return
-// of another's Lock that waits, in ms: with the backend's extensions, and with
-// nothing but its WebSocket.
+// BenchmarkHandoff measures the time from one client's Unlock to the return of another client's
+// waiting Lock, in ms: with the backend's extensions, and with its WebSocket only.
 func BenchmarkHandoff(b *testing.B) {
 	for _, kind := range []struct {
 		name  string
@@ -70,22 +71,23 @@ func BenchmarkHandoff(b *testing.B) {
 		b.Run(kind.name, func(b *testing.B) {
 			s := relukkotest.NewServer(b)
 			kind.setUp(s)
-			holder, waiter := relukko.NewMutex(s.Client(), "arm"), relukko.NewMutex(s.Client(), "arm")
+			holder := relukko.NewMutex(s.Client(), "arm")
+			waiter := relukko.NewMutex(s.Client(), "arm")
 			var took []time.Duration
 			held, err := holder.Lock(context.Background())
 			require.NoError(b, err)
 			for b.Loop() {
-				type had struct {
+				type acquired struct {
 					ctx context.Context
 					at  time.Time
 				}
-				next := make(chan had)
+				next := make(chan acquired)
 				go func() {
 					ctx, err := waiter.Lock(context.Background())
 					if err != nil {
 						b.Error(err)
 					}
-					next <- had{ctx, time.Now()}
+					next <- acquired{ctx, time.Now()}
 				}()
 				time.Sleep(20 * time.Millisecond) // until it waits
 				start := time.Now()
@@ -101,14 +103,14 @@ func BenchmarkHandoff(b *testing.B) {
 	}
 }
 
-// BenchmarkOneMutex measures a Lock and Unlock of 100 goroutines that share one
-// Mutex, with WithHandoff and without.
+// BenchmarkOneMutex measures Lock and Unlock by 100 goroutines that share one Mutex, with
+// WithHandoff and without.
 func BenchmarkOneMutex(b *testing.B) {
 	for _, kind := range []struct {
 		name string
 		opts []relukko.Option
 	}{
-		{"handed on", []relukko.Option{relukko.WithHandoff()}},
+		{"handed over", []relukko.Option{relukko.WithHandoff()}},
 		{"released", nil},
 	} {
 		b.Run(kind.name, func(b *testing.B) {

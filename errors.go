@@ -10,27 +10,28 @@ import (
 )
 
 var (
-	// ErrLocked says that somebody else holds the lock: it is [api.ErrHeld].
-	// [LockedError] has the details.
+	// ErrLocked means that the lock is held. It is the same error as [api.ErrHeld]. [LockedError]
+	// has the details.
 	ErrLocked = api.ErrHeld
-	// ErrLockLost says that a lock was lost while it was held. [LostError] has the details.
+	// ErrLockLost means that the lock was lost while it was held. [LostError] has the details.
 	ErrLockLost = errors.New("relukko: the lock was lost")
-	// ErrNotLocked says that Unlock found nothing to unlock.
+	// ErrNotLocked means that there was nothing to unlock.
 	ErrNotLocked = errors.New("relukko: the lock is not held")
 	// ErrUnlocked is the cause of a guarded context after Unlock.
 	ErrUnlocked = errors.New("relukko: the lock was unlocked")
-	// ErrNotReleased says that the backend did not confirm a release. The lock
-	// was held, as far as is known, and may stay taken until its lease and the
-	// backend's grace (about 3 min) have passed; until the lease ends the
-	// release is tried again behind.
+	// ErrNotReleased means that the backend did not confirm a release. As far as is known the lock
+	// was held until then. [NotReleasedError] has the details.
 	ErrNotReleased = errors.New("relukko: the release was not confirmed")
 )
 
-// LockedError says who holds the lock. errors.Is finds [ErrLocked].
+// LockedError is the error for a lock that is held. errors.Is matches it with [ErrLocked].
 type LockedError struct {
 	Name   string
-	Holder *api.Lock  // nil where the backend did not say
-	Lost   *LostError // a goroutine of this process lost the lock, and has not called Unlock; else nil
+	Holder *api.Lock // the lock that holds the name; nil if unknown
+
+	// Lost is set if a goroutine of this process has lost the lock and has not called Unlock yet.
+	// Holder is nil then.
+	Lost *LostError
 }
 
 func (e *LockedError) Error() string {
@@ -39,7 +40,8 @@ func (e *LockedError) Error() string {
 
 func (e *LockedError) who() string {
 	if e.Lost != nil {
-		return fmt.Sprintf("a goroutine of this process has lost it (%s) and has not called Unlock yet", e.Lost.ID)
+		return fmt.Sprintf(
+			"a goroutine of this process has lost it (%s) and has not called Unlock yet", e.Lost.ID)
 	}
 	return heldBy(e.Holder)
 }
@@ -47,18 +49,18 @@ func (e *LockedError) who() string {
 // Is reports whether target is [ErrLocked].
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
-// LossReason says how a lock was lost.
+// LossReason is the way in which a lock was lost.
 type LossReason int
 
 const (
-	// LossDeleted: the backend no longer has the lock. Somebody deleted it, or
-	// it expired there.
+	// LossDeleted means that the backend no longer has the lock. Another client deleted it, or it
+	// expired.
 	LossDeleted LossReason = iota + 1
-	// LossUnreachable: no renewal was acknowledged in time, or the client was
-	// closed before the lock was unlocked.
+	// LossUnreachable means that no renewal was acknowledged in time, or that the client was closed
+	// before Unlock.
 	LossUnreachable
-	// LossRefused: the backend refused the renewal for good (a revoked key, for
-	// example). The lease was still running when the contexts ended.
+	// LossRefused means that the backend refused the renewal, because of a revoked key, for
+	// example. The lease had not ended yet when the contexts ended.
 	LossRefused
 )
 
@@ -74,13 +76,13 @@ func (r LossReason) String() string {
 	return fmt.Sprintf("LossReason(%d)", int(r))
 }
 
-// LostError says how a lock was lost. errors.Is finds [ErrLockLost] and
-// whatever Err is.
+// LostError is the error for a lock that was lost. errors.Is matches it with [ErrLockLost], and it
+// wraps Err.
 type LostError struct {
 	Name, ID string
 	Reason   LossReason
-	Deadline time.Time // the end of the lease as it was counted here
-	Err      error     // what the backend or the network last said; may be nil
+	Deadline time.Time // when the lease ends, on the local clock
+	Err      error     // the last error of the backend or the network; nil if there was none
 }
 
 func (e *LostError) Error() string {
@@ -89,7 +91,8 @@ func (e *LostError) Error() string {
 	case LossDeleted:
 		what = "lost: the backend no longer has it (somebody deleted it, or it expired)"
 	case LossUnreachable:
-		what = "lost: not renewed in time; others may get it once its lease has ended, at " + e.Deadline.Format(time.RFC3339)
+		what = "lost: not renewed in time; others may get it once its lease has ended, at " +
+			e.Deadline.Format(time.RFC3339)
 	case LossRefused:
 		what = "lost: the backend refuses to renew it"
 	}
@@ -104,12 +107,13 @@ func (e *LostError) Is(target error) bool { return target == ErrLockLost }
 
 func (e *LostError) Unwrap() error { return e.Err }
 
-// NotReleasedError says that the backend did not confirm a release. errors.Is
-// finds [ErrNotReleased] and whatever Err is.
+// NotReleasedError is the error for a release that the backend did not confirm. The name may stay
+// taken until the lease and the backend's grace, about 3 min by default, have passed. errors.Is
+// matches it with [ErrNotReleased], and it wraps Err.
 type NotReleasedError struct {
 	Name, ID string
-	Until    time.Time // until then the release is retried in the background; zero: it is not retried
-	Err      error     // what the backend or the network last said
+	Until    time.Time // the release is retried in the background until then; zero: not retried
+	Err      error     // the last error of the backend or the network
 }
 
 func (e *NotReleasedError) Error() string {
@@ -125,8 +129,8 @@ func (e *NotReleasedError) Is(target error) bool { return target == ErrNotReleas
 
 func (e *NotReleasedError) Unwrap() error { return e.Err }
 
-// opError is a text about one lock with the errors behind it. The text says
-// all; the errors are for errors.Is and errors.As.
+// opError is an error about one lock. The text says everything; errs are for errors.Is and
+// errors.As.
 type opError struct {
 	name, text string
 	errs       []error
@@ -135,7 +139,7 @@ type opError struct {
 func (e *opError) Error() string   { return fmt.Sprintf("relukko: lock %q: %s", e.name, e.text) }
 func (e *opError) Unwrap() []error { return e.errs }
 
-// heldBy returns a text that says who holds a lock.
+// heldBy returns a text about the holder of a lock.
 func heldBy(holder *api.Lock) string {
 	if holder == nil {
 		return "held by somebody else"
@@ -147,5 +151,6 @@ func heldBy(holder *api.Lock) string {
 	if holder.IP != "" {
 		who += " (" + holder.IP + ")"
 	}
-	return fmt.Sprintf("held by %s since %s, lock id %s", who, holder.CreatedAt.Format(time.RFC3339), holder.ID)
+	return fmt.Sprintf("held by %s since %s, lock id %s",
+		who, holder.CreatedAt.Format(time.RFC3339), holder.ID)
 }

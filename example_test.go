@@ -17,8 +17,7 @@ import (
 	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
-// exampleClient returns a client of a backend in this process. Your own comes
-// from api.FromEnv().
+// exampleClient returns a client of a backend in this process. In your program, use api.FromEnv.
 func exampleClient() (*api.Client, func()) {
 	backend := server.New(memstore.New(), server.WithAPIKeys("secret"))
 	listener := httptest.NewServer(backend)
@@ -43,7 +42,7 @@ func ExampleMutex() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Work with held from here on: it is done as soon as the lock is lost.
+	// Use held for the work: it is done as soon as the lock is lost.
 	fmt.Println("inside:", held.Err() == nil)
 
 	if err := arm.Unlock(held); err != nil {
@@ -70,10 +69,11 @@ func ExampleMutex_TryLock() {
 	_, err = other.TryLock(ctx)
 	var locked *relukko.LockedError
 	if errors.As(err, &locked) {
-		fmt.Println(locked.Name, "is taken since", time.Since(locked.Holder.CreatedAt).Round(time.Minute))
+		age := time.Since(locked.Holder.CreatedAt)
+		fmt.Println(locked.Name, "has been taken for", age.Round(time.Minute))
 	}
 	// Output:
-	// deploy-slot is taken since 0s
+	// deploy-slot has been taken for 0s
 }
 
 func ExampleMutex_Do_errgroup() {
@@ -86,7 +86,7 @@ func ExampleMutex_Do_errgroup() {
 	for range 4 {
 		g.Go(func() error {
 			return arm.Do(ctx, func(ctx context.Context) error {
-				parts++ // one at a time, here and on every other machine
+				parts++ // one at a time, on this machine and all others
 				return nil
 			})
 		})
@@ -107,7 +107,7 @@ func ExampleLostError() {
 
 	err := arm.Do(ctx, func(ctx context.Context) error {
 		session, _ := relukko.FromContext(ctx)
-		client.Delete(context.Background(), session.Info().ID) // somebody's mistake
+		client.Delete(context.Background(), session.Info().ID) // by mistake
 
 		select {
 		case <-time.After(time.Minute): // the work
@@ -128,18 +128,18 @@ func ExampleMutex_Locker() {
 	client, end := exampleClient()
 	defer end()
 	arm := relukko.NewMutex(client, "robot-arm-1", relukko.WithOnLost(func(err *relukko.LostError) {
-		log.Print(err) // there is no context that could end
+		log.Print(err) // no context ends
 	}))
 
-	queue := sync.NewCond(arm.Locker()) // takes any sync.Locker
-	queue.L.Lock()
+	cond := sync.NewCond(arm.Locker()) // takes any sync.Locker
+	cond.L.Lock()
 	fmt.Println("inside")
-	queue.L.Unlock()
+	cond.L.Unlock()
 	// Output:
 	// inside
 }
 
-// A Driver moves the arm only for who holds its lock.
+// Driver moves the arm only with a context that holds its lock.
 type Driver struct{ name string }
 
 func (d *Driver) Move(ctx context.Context, degrees int) error {
@@ -171,8 +171,8 @@ func ExampleFromContext() {
 	// <nil>
 }
 
-// Work that was cancelled cleans up while it is still alone: under the context
-// of the session, which the parent's end does not reach.
+// Cancelled work cleans up inside the critical section, with the session's CleanupContext, which
+// does not end with the parent.
 func ExampleSession_CleanupContext() {
 	client, end := exampleClient()
 	defer end()
@@ -180,7 +180,7 @@ func ExampleSession_CleanupContext() {
 	arm := relukko.NewMutex(client, "robot-arm-1")
 
 	err := arm.Do(ctx, func(ctx context.Context) error {
-		cancel() // Ctrl-C, say
+		cancel() // after Ctrl-C, for example
 		session, _ := relukko.FromContext(ctx)
 		fmt.Println("work:", ctx.Err())
 		fmt.Println("cleanup:", session.CleanupContext().Err())

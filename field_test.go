@@ -26,17 +26,20 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// The tests of this file are cases that broke comparable locks in the field.
+// The tests in this file are failures that other distributed locks had in production.
 
-// A proxy answers in place of the backend: that is an outage, and lasts.
-func TestShortOutageLosesNothingWhereAProxyAnswers(t *testing.T) {
+// TestShortOutageLosesNothingWhenAProxyAnswers requires that a response of a proxy counts as an
+// outage, not as a refusal by the backend.
+func TestShortOutageLosesNothingWhenAProxyAnswers(t *testing.T) {
 	answers := []relukkotest.Answer{
 		{Status: 302, Header: http.Header{"Location": {"https://login.example/"}}, Body: "moved"},
 		{Status: 403, Body: "<html>Forbidden"},
 		{Status: 403, Body: `{"status":403,"message":"no","path":"/"}`}, // one member too many
 		{Status: 404, Body: `{"status":403,"message":"another status"}`},
 	}
-	for _, status := range []int{401, 408, 421, 425, 501, 505, 507, 509, 511, 520, 521, 522, 524, 530} {
+	for _, status := range []int{
+		401, 408, 421, 425, 501, 505, 507, 509, 511, 520, 521, 522, 524, 530,
+	} {
 		answers = append(answers, relukkotest.Answer{Status: status, Body: "<html>gateway"})
 	}
 	for _, a := range answers {
@@ -51,7 +54,8 @@ func TestShortOutageLosesNothingWhereAProxyAnswers(t *testing.T) {
 			require.NoError(t, held.Err(), "%v", context.Cause(held))
 			require.NoError(t, m.Unlock(held))
 		})
-		bubble(t, fmt.Sprint("create and release/", a.Status), func(t *testing.T, s *relukkotest.Server) {
+		name := fmt.Sprint("create and release/", a.Status)
+		bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
 			s.AnswerNext(-1, nil, a)
 			heal := time.AfterFunc(7*time.Second, s.Heal)
 			m := relukko.NewMutex(s.Client(), "arm")
@@ -65,8 +69,9 @@ func TestShortOutageLosesNothingWhereAProxyAnswers(t *testing.T) {
 	}
 }
 
-// A refusal of something on the way that lasts is final, and is named.
-func TestNothingHangsInSilenceWhereAProxyRefuses(t *testing.T) {
+// TestNothingHangsInSilenceWhenAProxyRefuses requires that a lasting refusal by a proxy ends Lock,
+// and that the error says where it came from.
+func TestNothingHangsInSilenceWhenAProxyRefuses(t *testing.T) {
 	for _, status := range []int{302, 401, 403, 404} {
 		bubble(t, http.StatusText(status), func(t *testing.T, s *relukkotest.Server) {
 			s.AnswerNext(-1, nil, relukkotest.Answer{Status: status, Body: "<html>Sign in"})
@@ -79,49 +84,62 @@ func TestNothingHangsInSilenceWhereAProxyRefuses(t *testing.T) {
 	}
 }
 
-// New connections hang, as where the server is out of descriptors; those that
-// exist go on working, and must not be thrown away.
-func TestOneFaultNeverMakesTwoWhereNewConnectionsHang(t *testing.T) {
+// tcpProxy forwards connections to a backend. While it is full, as a server without free file
+// descriptors is, new connections hang, and the others go on working.
+type tcpProxy struct {
+	net.Listener
+	full  atomic.Bool
+	conns sync.Map
+}
+
+func newTCPProxy(t *testing.T, backend string) *tcpProxy {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &tcpProxy{Listener: l}
+	go p.serve(backend)
+	t.Cleanup(func() {
+		l.Close()
+		p.conns.Range(func(c, _ any) bool { c.(net.Conn).Close(); return true })
+	})
+	return p
+}
+
+func (p *tcpProxy) serve(backend string) {
+	for {
+		c, err := p.Accept()
+		if err != nil {
+			return
+		}
+		p.conns.Store(c, nil)
+		if p.full.Load() {
+			continue
+		}
+		b, err := net.Dial("tcp", backend)
+		if err != nil {
+			continue
+		}
+		p.conns.Store(b, nil)
+		go io.Copy(b, c)
+		go io.Copy(c, b)
+	}
+}
+
+// TestOneFaultNeverMakesTwoWhenNewConnectionsHang requires that connections that work are kept.
+func TestOneFaultNeverMakesTwoWhenNewConnectionsHang(t *testing.T) {
 	for name, opts := range map[string][]api.Option{
-		"with a WebSocket": nil,
-		"without":          {api.WithoutWatch()},
+		"with a WebSocket":    nil,
+		"without a WebSocket": {api.WithoutWatch()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
-			u, err := url.Parse(s.URL)
-			require.NoError(t, err)
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			var full atomic.Bool
-			var conns sync.Map
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					conns.Store(c, nil)
-					if full.Load() {
-						continue
-					}
-					b, err := net.Dial("tcp", u.Host)
-					if err != nil {
-						continue
-					}
-					conns.Store(b, nil)
-					go io.Copy(b, c)
-					go io.Copy(c, b)
-				}
-			}()
-			defer conns.Range(func(c, _ any) bool { c.(net.Conn).Close(); return true })
-			defer l.Close()
-			c, err := api.New("http://"+l.Addr().String(), s.APIKey, opts...)
+			proxy := newTCPProxy(t, strings.TrimPrefix(s.URL, "http://"))
+			c, err := api.New("http://"+proxy.Addr().String(), s.APIKey, opts...)
 			require.NoError(t, err)
 			defer c.Close()
 			m := relukko.NewMutex(c, "arm", relukko.WithTTL(2*time.Second))
 			held := lock(t, m)
-			full.Store(true)
+			proxy.full.Store(true)
 			select {
 			case <-held.Done():
 				t.Errorf("lost: %v", context.Cause(held))
@@ -132,8 +150,8 @@ func TestOneFaultNeverMakesTwoWhereNewConnectionsHang(t *testing.T) {
 	}
 }
 
-// repeater carries the next request of a method out twice, and answers only the
-// second time: a proxy that has lost the answer of its first upstream.
+// repeater carries out the next request of a method twice, and returns the second response: a
+// proxy that has lost the first.
 type repeater struct {
 	next   http.Handler
 	method atomic.Value // string
@@ -150,7 +168,7 @@ func (p *repeater) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.next.ServeHTTP(w, r)
 }
 
-func TestUnlockTellsTheTruthWhereAProxyRepeatsRequests(t *testing.T) {
+func TestUnlockTellsTheTruthWhenAProxyRepeatsRequests(t *testing.T) {
 	s := relukkotest.NewServer(t)
 	u, err := url.Parse(s.URL)
 	require.NoError(t, err)
@@ -176,11 +194,11 @@ func TestUnlockTellsTheTruthWhereAProxyRepeatsRequests(t *testing.T) {
 	held = lock(t, m)
 	s.Delete("arm")
 	p.method.Store("DELETE")
-	require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost, "somebody else was first")
+	require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost, "another client has deleted it")
 	require.Empty(t, s.Locks())
 }
 
-// retrying is a RoundTripper that repeats what fails by itself.
+// retrying is a RoundTripper that repeats a failed request.
 type retrying struct{ next http.RoundTripper }
 
 func (r retrying) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -195,7 +213,7 @@ func (r retrying) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-func TestUnlockTellsTheTruthWhereATransportRepeatsRequests(t *testing.T) {
+func TestUnlockTellsTheTruthWhenATransportRepeatsRequests(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
 		client := s.HTTPClient()
 		client.Transport = retrying{client.Transport}
@@ -210,9 +228,9 @@ func TestUnlockTellsTheTruthWhereATransportRepeatsRequests(t *testing.T) {
 	})
 }
 
-// A lock that a goroutine of this process has lost, and not unlocked, is not
-// said to be held by the lock that is gone.
-func TestALostLockDoesNotHoldTheName(t *testing.T) {
+// TestLockedErrorAfterALoss requires that the error says who blocks the name, after a goroutine of
+// this process has lost the lock and before it calls Unlock.
+func TestLockedErrorAfterALoss(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
@@ -234,7 +252,7 @@ func TestALostLockDoesNotHoldTheName(t *testing.T) {
 	})
 }
 
-func TestTheZeroMutexFails(t *testing.T) {
+func TestZeroMutex(t *testing.T) {
 	var m relukko.Mutex
 	held, err := m.Lock(t.Context())
 	require.ErrorContains(t, err, "NewMutex")
@@ -268,7 +286,7 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
-func TestALockThatIsForgottenIsWarnedOf(t *testing.T) {
+func TestForgottenUnlockIsLogged(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		logger, text := logged()
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithLogger(logger))
@@ -284,13 +302,13 @@ func TestALockThatIsForgottenIsWarnedOf(t *testing.T) {
 		require.Equal(t, 1, strings.Count(text(), "was Unlock forgotten?"))
 		time.Sleep(time.Hour)
 		require.InDelta(t, 7, strings.Count(text(), "was Unlock forgotten?"), 1, "each 10 min")
-		require.NoError(t, session(t, held).Err(), "the lock is renewed all the same")
+		require.NoError(t, session(t, held).Err(), "the lock is still renewed")
 		require.NoError(t, m.Unlock(held))
 	})
 }
 
-// What is logged of an outage is short, and its times make sense.
-func TestAnOutageIsLoggedBriefly(t *testing.T) {
+// TestOutageIsLoggedBriefly requires a short log of an outage, without negative durations.
+func TestOutageIsLoggedBriefly(t *testing.T) {
 	for _, outage := range outages {
 		bubble(t, outage.name, func(t *testing.T, s *relukkotest.Server) {
 			logger, text := logged()
@@ -309,16 +327,16 @@ func TestAnOutageIsLoggedBriefly(t *testing.T) {
 	}
 }
 
-// A server that shuts down asks its waiters to come again: they keep their place
-// before all who come later, as far as one server after the other can know.
-func TestAWaiterComesBackAtOnceAfterARestart(t *testing.T) {
+// TestWaiterReturnsFirstAfterARestart requires that a waiter whose server shuts down queues on the
+// next server immediately, ahead of later clients.
+func TestWaiterReturnsFirstAfterARestart(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		holder := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(time.Hour))
 		held := lock(t, holder)
 		waiter := relukko.NewMutex(s.Client(), "arm")
-		had := waits(t, waiter)
+		acquired := lockAsync(t, waiter)
 		time.Sleep(2 * time.Second)
-		s.Reconfigure() // a new server on the same store; the old one answers 503, Retry-After: 0
+		s.Reconfigure() // a new server on the same store; the old one sends 503, Retry-After: 0
 		time.Sleep(500 * time.Millisecond)
 		var others atomic.Int64
 		ctx, stop := context.WithCancel(t.Context())
@@ -338,7 +356,8 @@ func TestAWaiterComesBackAtOnceAfterARestart(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		require.NoError(t, holder.Unlock(held))
 		start := time.Now()
-		require.LessOrEqual(t, (<-had).Sub(start), 200*time.Millisecond, "%d others", others.Load())
+		require.LessOrEqual(t, (<-acquired).Sub(start), 200*time.Millisecond,
+			"after %d others", others.Load())
 		stop()
 		wg.Wait()
 	})

@@ -15,10 +15,10 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-func TestWithHandoffOneAcquisitionServesThoseWhoQueue(t *testing.T) {
+func TestWithHandoffOneAcquisitionServesTheQueue(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff())
-		var in inside
+		var in occupants
 		var order []int
 		var contexts []context.Context
 		var wg sync.WaitGroup
@@ -29,7 +29,7 @@ func TestWithHandoffOneAcquisitionServesThoseWhoQueue(t *testing.T) {
 				require.NoError(t, err)
 				in.enter()
 				for _, before := range contexts {
-					require.Error(t, before.Err(), "who was inside before is not any longer")
+					require.Error(t, before.Err(), "earlier holders have left")
 				}
 				order, contexts = append(order, i), append(contexts, held)
 				require.NoError(t, session(t, held).Err())
@@ -60,29 +60,33 @@ func TestWithHandoffOneAcquisitionServesThoseWhoQueue(t *testing.T) {
 	})
 }
 
-func TestWithHandoffOthersAreNotKeptOut(t *testing.T) {
-	queue := func(t *testing.T, m *relukko.Mutex, section time.Duration) (end func()) {
-		var wg sync.WaitGroup
-		stop := make(chan struct{})
-		for range 3 {
-			wg.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					held, err := m.Lock(t.Context())
-					require.NoError(t, err)
-					time.Sleep(section)
-					require.NoError(t, m.Unlock(held))
+// startQueue starts three goroutines that lock m in turns, for as long as section each, until end
+// is called.
+func startQueue(t *testing.T, m *relukko.Mutex, section time.Duration) (end func()) {
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 3 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
 				}
-			})
-		}
-		return func() { close(stop); wg.Wait() }
+				held, err := m.Lock(t.Context())
+				require.NoError(t, err)
+				time.Sleep(section)
+				require.NoError(t, m.Unlock(held))
+			}
+		})
 	}
-	bubble(t, "for longer than 100 ms", func(t *testing.T, s *relukkotest.Server) {
-		end := queue(t, relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff()), 10*time.Millisecond)
+	return func() { close(stop); wg.Wait() }
+}
+
+func TestWithHandoffOtherProcessesGetTheirTurn(t *testing.T) {
+	bubble(t, "after 100 ms", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff())
+		end := startQueue(t, m, 10*time.Millisecond)
 		other := relukko.NewMutex(s.Client(), "arm")
 		for range 10 {
 			time.Sleep(130 * time.Millisecond)
@@ -94,10 +98,11 @@ func TestWithHandoffOthersAreNotKeptOut(t *testing.T) {
 		end()
 		require.Empty(t, s.Locks())
 	})
-	bubble(t, "for longer than one section that is longer than that", func(t *testing.T, s *relukkotest.Server) {
-		end := queue(t, relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff()), time.Second)
+	bubble(t, "after one long section", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff())
+		end := startQueue(t, m, time.Second)
 		other := relukko.NewMutex(s.Client(), "arm")
-		lock(t, other) // warms up: knows that the server queues
+		lock(t, other) // now it knows that the server queues
 		require.NoError(t, other.Unlock(t.Context()))
 		for range 5 {
 			began := time.Now()
@@ -107,7 +112,7 @@ func TestWithHandoffOthersAreNotKeptOut(t *testing.T) {
 		}
 		end()
 	})
-	bubble(t, "for more than 10,000 sections", func(t *testing.T, s *relukkotest.Server) {
+	bubble(t, "after 10,000 sections", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff())
 		ids := make(map[string]int)
 		var wg sync.WaitGroup
@@ -130,15 +135,16 @@ func TestWithHandoffOthersAreNotKeptOut(t *testing.T) {
 	})
 }
 
-func TestWithHandoffALossEndsOneSessionAndTheNextAcquiresAfresh(t *testing.T) {
+func TestWithHandoffALossEndsOneSession(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
 		var losses []error
 		var mu sync.Mutex
-		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff(), relukko.WithOnLost(func(err *relukko.LostError) {
-			mu.Lock()
-			defer mu.Unlock()
-			losses = append(losses, err)
-		}))
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff(),
+			relukko.WithOnLost(func(err *relukko.LostError) {
+				mu.Lock()
+				defer mu.Unlock()
+				losses = append(losses, err)
+			}))
 		ctxs := make(chan context.Context)
 		unlock := make(chan struct{})
 		results := make(chan error)
@@ -156,12 +162,12 @@ func TestWithHandoffALossEndsOneSessionAndTheNextAcquiresAfresh(t *testing.T) {
 		unlock <- struct{}{}
 		require.NoError(t, <-results)
 		second := <-ctxs
-		time.Sleep(30 * time.Second) // the heartbeat goes on under the second one
+		time.Sleep(30 * time.Second) // the heartbeat goes on for the second one
 		require.NoError(t, second.Err())
 		require.Equal(t, session(t, first).Info().ID, session(t, second).Info().ID)
 		s.Delete("arm")
 		<-second.Done()
-		lostFor(t, second, relukko.LossDeleted)
+		requireLost(t, second, relukko.LossDeleted)
 		require.ErrorIs(t, context.Cause(first), relukko.ErrUnlocked)
 		require.ErrorIs(t, session(t, first).Err(), relukko.ErrUnlocked)
 		unlock <- struct{}{}
@@ -179,8 +185,8 @@ func TestWithHandoffALossEndsOneSessionAndTheNextAcquiresAfresh(t *testing.T) {
 	})
 }
 
-func TestWithHandoffWhatNobodyTakesOverIsReleased(t *testing.T) {
-	bubble(t, "the only waiter gives up at the instant of the Unlock", func(t *testing.T, s *relukkotest.Server) {
+func TestWithHandoffReleasesWhatIsNotTakenOver(t *testing.T) {
+	bubble(t, "the waiter gives up in the Unlock", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		m := relukko.NewMutex(c, "arm", relukko.WithHandoff())
 		for range 2000 {
@@ -222,15 +228,15 @@ func TestWithHandoffWhatNobodyTakesOverIsReleased(t *testing.T) {
 	})
 }
 
-// yield lets others run a few times, as chance has it, to meet short windows.
+// yield yields the processor a random number of times, below most, to hit short windows.
 func yield(most int) {
 	for range rand.N(most) {
 		runtime.Gosched()
 	}
 }
 
-func TestWithHandoffASecondUnlockFreesNobodyElsesLock(t *testing.T) {
-	bubble(t, "handed on", func(t *testing.T, s *relukkotest.Server) {
+func TestWithHandoffASecondUnlockReleasesNothing(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff())
 		held := lock(t, m)
 		next := make(chan context.Context)
@@ -249,7 +255,8 @@ func TestWithHandoffASecondUnlockFreesNobodyElsesLock(t *testing.T) {
 	})
 }
 
-// ownContext is a context of a kind that package context does not know.
+// ownContext is a context that package context does not know, so that it starts a goroutine for
+// each child.
 type ownContext struct {
 	context.Context
 	end  chan struct{}
@@ -258,7 +265,7 @@ type ownContext struct {
 
 func (c *ownContext) Done() <-chan struct{} { c.done(); return c.end }
 
-func TestWithHandoffALeaseThatIsOverLeavesNothingInTheParent(t *testing.T) {
+func TestWithHandoffAnExpiredLeaseLeaksNothing(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		ahead := relukko.Skew(c)

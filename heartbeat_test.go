@@ -16,28 +16,36 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// outages are the ways in which a backend stops to answer, and comes back.
+// outages are the ways in which a backend becomes unavailable and available again.
 var outages = []struct {
-	name    string
-	begin   func(*relukkotest.Server)
-	end     func(*relukkotest.Server)
-	expires func(*relukkotest.Server) time.Time // when the backend's lock does
+	name       string
+	begin, end func(*relukkotest.Server)
 }{
-	{"dark", (*relukkotest.Server).GoDark, (*relukkotest.Server).ComeBack, expiresAt},
-	{"stopped", (*relukkotest.Server).Stop, func(s *relukkotest.Server) { s.Start(true) }, expiresAt},
-	{"unavailable", func(s *relukkotest.Server) { s.FailNext(-1, http.StatusServiceUnavailable) }, (*relukkotest.Server).Heal, expiresAt},
-	{"asks to come much later", func(s *relukkotest.Server) { s.FailNext(-1, http.StatusTooManyRequests, "Retry-After", "3600") }, (*relukkotest.Server).Heal, expiresAt},
-	{"renews without an answer", func(s *relukkotest.Server) { s.CutNext(-1, nil) }, (*relukkotest.Server).Heal, expiresAt},
-	{"answers too late", func(s *relukkotest.Server) { s.HoldReplies(nil) }, (*relukkotest.Server).Heal, expiresAt},
+	{"dark", (*relukkotest.Server).GoDark, (*relukkotest.Server).ComeBack},
+	{"stopped", (*relukkotest.Server).Stop, func(s *relukkotest.Server) { s.Start(true) }},
+	{"unavailable", func(s *relukkotest.Server) {
+		s.FailNext(-1, http.StatusServiceUnavailable)
+	}, (*relukkotest.Server).Heal},
+	{"Retry-After an hour", func(s *relukkotest.Server) {
+		s.FailNext(-1, http.StatusTooManyRequests, "Retry-After", "3600")
+	}, (*relukkotest.Server).Heal},
+	{"connections cut after each request", func(s *relukkotest.Server) {
+		s.CutNext(-1, nil)
+	}, (*relukkotest.Server).Heal},
+	{"responses held", func(s *relukkotest.Server) {
+		s.HoldReplies(nil)
+	}, (*relukkotest.Server).Heal},
 	{"a proxy without a backend", func(s *relukkotest.Server) {
-		s.AnswerNext(-1, nil, relukkotest.Answer{Status: http.StatusNotFound, Body: "<html>no such backend"})
-	}, (*relukkotest.Server).Heal, expiresAt},
-	{"a proxy that welcomes us", func(s *relukkotest.Server) {
-		s.AnswerNext(-1, nil, relukkotest.Answer{Status: http.StatusOK, Body: "<html>Please sign in"})
-	}, (*relukkotest.Server).Heal, expiresAt},
+		s.AnswerNext(-1, nil,
+			relukkotest.Answer{Status: http.StatusNotFound, Body: "<html>no such backend"})
+	}, (*relukkotest.Server).Heal},
+	{"a sign-in page", func(s *relukkotest.Server) {
+		s.AnswerNext(-1, nil,
+			relukkotest.Answer{Status: http.StatusOK, Body: "<html>Please sign in"})
+	}, (*relukkotest.Server).Heal},
 }
 
-// runs is how often the outage n is tried: most often the dark.
+// runs returns how often to run outage n.
 func runs(n int) int {
 	if n == 0 {
 		return 50
@@ -45,7 +53,15 @@ func runs(n int) int {
 	return 15
 }
 
+// expiresAt returns when the only lock expires on the backend.
 func expiresAt(s *relukkotest.Server) time.Time { return s.Locks()[0].ExpiresAt }
+
+// requireBeforeExpiry requires that the only lock has not expired on the backend.
+func requireBeforeExpiry(t *testing.T, s *relukkotest.Server) {
+	t.Helper()
+	now, expires := time.Now(), expiresAt(s)
+	require.True(t, now.Before(expires), "done at %v, expired at %v", now, expires)
+}
 
 func TestLossIsKnownBeforeExpiry(t *testing.T) {
 	for n, outage := range outages {
@@ -53,15 +69,16 @@ func TestLossIsKnownBeforeExpiry(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(uint64(i), 1))
 			ttl := time.Duration(2+rnd.IntN(4)) * time.Second
 			before := time.Duration(rnd.Int64N(int64(20 * time.Second)))
-			bubble(t, fmt.Sprintf("%s/%v after %v", outage.name, ttl, before), func(t *testing.T, s *relukkotest.Server) {
+			name := fmt.Sprintf("%s/%v after %v", outage.name, ttl, before)
+			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
 				m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(ttl))
 				held := lock(t, m)
 				time.Sleep(before)
 				require.NoError(t, held.Err())
 				outage.begin(s)
 				<-held.Done()
-				require.True(t, time.Now().Before(outage.expires(s)), "done at %v, expired at %v", time.Now(), outage.expires(s))
-				lost := lostFor(t, held, relukko.LossUnreachable)
+				requireBeforeExpiry(t, s)
+				lost := requireLost(t, held, relukko.LossUnreachable)
 				require.True(t, time.Now().Before(lost.Deadline))
 				require.Equal(t, s.Locks()[0].ID, lost.ID)
 				if before > 2*time.Second {
@@ -74,27 +91,31 @@ func TestLossIsKnownBeforeExpiry(t *testing.T) {
 	}
 }
 
-func TestLossIsKnownBeforeExpiryWhereAnswersAreSlow(t *testing.T) {
+func TestLossIsKnownBeforeExpiryWhenResponsesAreSlow(t *testing.T) {
 	bubble(t, "1.2 s", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
 		held := lock(t, m)
-		s.Latency(func(r *http.Request) (before, after time.Duration) { return 0, 1200 * time.Millisecond })
+		s.Latency(func(r *http.Request) (before, after time.Duration) {
+			return 0, 1200 * time.Millisecond
+		})
 		time.Sleep(30 * time.Second)
 		require.NoError(t, held.Err())
 		s.GoDark()
 		<-held.Done()
-		require.True(t, time.Now().Before(expiresAt(s)), "done at %v, expired at %v", time.Now(), expiresAt(s))
-		lostFor(t, held, relukko.LossUnreachable)
+		requireBeforeExpiry(t, s)
+		requireLost(t, held, relukko.LossUnreachable)
 		s.Heal()
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 	})
 }
 
-func TestShortOutageLosesNothingWhereTheWayIsLong(t *testing.T) {
-	bubble(t, "100 ms of a TTL of 1 s, over 100 ms", func(t *testing.T, s *relukkotest.Server) {
+func TestShortOutageLosesNothingWithHighLatency(t *testing.T) {
+	bubble(t, "100 ms, TTL 1 s, round trip 100 ms", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(time.Second))
 		held := lock(t, m)
-		s.Latency(func(*http.Request) (before, after time.Duration) { return 50 * time.Millisecond, 50 * time.Millisecond })
+		s.Latency(func(*http.Request) (before, after time.Duration) {
+			return 50 * time.Millisecond, 50 * time.Millisecond
+		})
 		for i := range 40 {
 			time.Sleep(time.Second + time.Duration(i)*10*time.Millisecond)
 			s.Stop()
@@ -131,14 +152,14 @@ func TestLossIsKnownBeforeExpiryOnLoopback(t *testing.T) {
 			<-held.Done()
 			done := time.Now()
 			require.True(t, done.Before(expiresAt(s).Add(stalled())))
-			lostFor(t, held, relukko.LossUnreachable)
+			requireLost(t, held, relukko.LossUnreachable)
 			require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 		})
 	}
 }
 
-// stalls watches for how long at most this process did not run: the guarantee
-// is about one that does.
+// stalls measures the longest time for which this process does not run, until stalled is called:
+// the guarantee is for a process that runs.
 func stalls() (stalled func() time.Duration) {
 	const every = 5 * time.Millisecond
 	longest, stop := make(chan time.Duration), make(chan struct{})
@@ -173,7 +194,8 @@ func TestShortOutageLosesNothing(t *testing.T) {
 			if i < 5 {
 				length = ttl/2 - time.Millisecond
 			}
-			bubble(t, fmt.Sprintf("%s/%v of %v after %v", outage.name, length, ttl, before), func(t *testing.T, s *relukkotest.Server) {
+			name := fmt.Sprintf("%s/%v of %v after %v", outage.name, length, ttl, before)
+			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
 				m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(ttl))
 				held := lock(t, m)
 				for range 3 {
@@ -193,30 +215,30 @@ func TestShortOutageLosesNothing(t *testing.T) {
 }
 
 func TestUnacknowledgedRenewalCanOnlyShortenTheLease(t *testing.T) {
-	bubble(t, "carried out, never answered", func(t *testing.T, s *relukkotest.Server) {
+	bubble(t, "outcome unknown", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
 		held := lock(t, m)
 		began := time.Now()
 		require.Equal(t, began.Add(10*time.Minute), session(t, held).LeaseEnd().Round(0))
 		s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-		time.Sleep(time.Second + time.Millisecond) // the first heartbeat is under way
+		time.Sleep(time.Second + time.Millisecond) // the first heartbeat was sent
 		require.Less(t, session(t, held).LeaseEnd().Sub(began), 11*time.Second+time.Millisecond)
 		<-held.Done()
 		require.True(t, time.Now().Before(began.Add(11*time.Second)))
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 	})
-	bubble(t, "certainly not sent", func(t *testing.T, s *relukkotest.Server) {
+	bubble(t, "not sent", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
 		held := lock(t, m)
 		s.Stop()
 		time.Sleep(time.Minute)
-		require.NoError(t, held.Err(), "the lease of 10 min was never touched")
+		require.NoError(t, held.Err(), "the lease of 10 min is unchanged")
 		s.Start(true)
 		require.NoError(t, m.Unlock(held))
 	})
 }
 
-func TestHeartbeatsComeEarlyThenEveryThirdOfTheTTL(t *testing.T) {
+func TestHeartbeatSchedule(t *testing.T) {
 	for _, row := range []struct {
 		ttl, hold time.Duration
 		min, max  int
@@ -228,7 +250,8 @@ func TestHeartbeatsComeEarlyThenEveryThirdOfTheTTL(t *testing.T) {
 		{3 * time.Second, 31 * time.Second, 31, 35},
 		{time.Hour, 301 * time.Second, 11, 12},
 	} {
-		bubble(t, fmt.Sprint(row.ttl, " held for ", row.hold), func(t *testing.T, s *relukkotest.Server) {
+		name := fmt.Sprintf("TTL %v held for %v", row.ttl, row.hold)
+		bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
 			m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(row.ttl))
 			held := lock(t, m)
 			time.Sleep(row.hold)
@@ -243,7 +266,7 @@ func TestHeartbeatsComeEarlyThenEveryThirdOfTheTTL(t *testing.T) {
 	}
 }
 
-func TestRefusedRenewalEndsTheContextAtOnce(t *testing.T) {
+func TestRefusedRenewalEndsTheContext(t *testing.T) {
 	for _, status := range []int{400, 401, 403, 405, 418, 302} {
 		bubble(t, http.StatusText(status), func(t *testing.T, s *relukkotest.Server) {
 			m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
@@ -252,8 +275,8 @@ func TestRefusedRenewalEndsTheContextAtOnce(t *testing.T) {
 			s.AnswerNext(-1, nil, relukkotest.Answer{Status: status})
 			start := time.Now()
 			<-held.Done()
-			lost := lostFor(t, held, relukko.LossRefused)
-			require.Less(t, time.Since(start), 4*time.Second, "by the next heartbeat")
+			lost := requireLost(t, held, relukko.LossRefused)
+			require.Less(t, time.Since(start), 4*time.Second, "at the next heartbeat")
 			require.True(t, time.Now().Before(lost.Deadline), "the lease still runs")
 			s.Heal()
 			require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
@@ -271,7 +294,7 @@ func TestHeldForAnHour(t *testing.T) {
 	})
 }
 
-func TestSuspendIsNoticedByTheWallClock(t *testing.T) {
+func TestSuspendIsDetectedByTheWallClock(t *testing.T) {
 	const ttl = 30 * time.Second
 	for _, row := range []struct {
 		name  string
@@ -279,12 +302,14 @@ func TestSuspendIsNoticedByTheWallClock(t *testing.T) {
 		then  func(s *relukkotest.Server)
 		lost  relukko.LossReason // 0: none
 	}{
-		{"the lock is still there", 20 * time.Second, func(*relukkotest.Server) {}, 0},
-		{"the lock is gone", time.Hour, func(s *relukkotest.Server) { s.Delete("arm") }, relukko.LossDeleted},
-		{"nobody answers", 10 * time.Second, (*relukkotest.Server).GoDark, relukko.LossUnreachable},
+		{"the lock still exists", 20 * time.Second, func(*relukkotest.Server) {}, 0},
+		{"the lock is gone", time.Hour, func(s *relukkotest.Server) {
+			s.Delete("arm")
+		}, relukko.LossDeleted},
+		{"dark", 10 * time.Second, (*relukkotest.Server).GoDark, relukko.LossUnreachable},
 	} {
 		bubble(t, row.name, func(t *testing.T, s *relukkotest.Server) {
-			s.RefuseWebSockets(true) // or the deletion would be heard of
+			s.RefuseWebSockets(true) // else an event would report the deletion
 			c := s.Client()
 			ahead := relukko.Skew(c)
 			m := relukko.NewMutex(c, "arm", relukko.WithTTL(ttl))
@@ -294,18 +319,20 @@ func TestSuspendIsNoticedByTheWallClock(t *testing.T) {
 			ahead.Store(int64(row.ahead))
 			row.then(s)
 			if row.ahead > ttl {
-				require.ErrorIs(t, session(t, held).Err(), relukko.ErrLockLost, "before any timer fires")
+				require.ErrorIs(t, session(t, held).Err(), relukko.ErrLockLost,
+					"before any timer fires")
 				row.lost = relukko.LossUnreachable
 			}
 			time.Sleep(2*time.Second + time.Millisecond)
 			if row.lost != 0 {
-				lostFor(t, held, row.lost)
+				requireLost(t, held, row.lost)
 				s.Heal()
 				require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 				return
 			}
 			require.NoError(t, held.Err())
-			require.Equal(t, beats+1, s.Requests("PUT", "/v1/locks/{id}/keep_alive"), "the backend was asked once")
+			require.Equal(t, beats+1, s.Requests("PUT", "/v1/locks/{id}/keep_alive"),
+				"one renewal is enough")
 			time.Sleep(time.Minute)
 			require.NoError(t, m.Unlock(held))
 		})
@@ -317,8 +344,9 @@ func TestLocksOfOneClientShareOneWebSocket(t *testing.T) {
 		c := s.Client()
 		var g errgroup.Group
 		for i := range 100 {
+			m := relukko.NewMutex(c, fmt.Sprint("arm-", i), relukko.WithTTL(3*time.Second))
 			g.Go(func() error {
-				return relukko.NewMutex(c, fmt.Sprint("arm-", i), relukko.WithTTL(3*time.Second)).Do(t.Context(), func(ctx context.Context) error {
+				return m.Do(t.Context(), func(ctx context.Context) error {
 					time.Sleep(20 * time.Second)
 					return context.Cause(ctx)
 				})
@@ -327,7 +355,7 @@ func TestLocksOfOneClientShareOneWebSocket(t *testing.T) {
 		require.NoError(t, g.Wait())
 		require.GreaterOrEqual(t, s.Requests("PUT", "/v1/locks/{id}/keep_alive"), 2000)
 		require.Empty(t, s.Locks())
-		require.Equal(t, 1, s.WebSockets(), "one for all")
+		require.Equal(t, 1, s.WebSockets())
 	})
 }
 
@@ -342,24 +370,25 @@ func TestSuspendBeforeTheFirstHeartbeatCountsOnEachClock(t *testing.T) {
 		ahead.Store(int64(suspended))
 		s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
 		<-held.Done()
-		require.Less(t, time.Since(start)+suspended, 10*time.Minute, "the lease of 10 min was over by the wall clock")
+		require.Less(t, time.Since(start)+suspended, 10*time.Minute,
+			"before the lease of 10 min ends by the wall clock")
 		s.Heal()
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 	})
 }
 
-func TestDeletionIsHeardWhileARenewalPauses(t *testing.T) {
+func TestDeletionIsKnownWhileRenewalsPause(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Minute))
 		held := lock(t, m)
 		time.Sleep(25 * time.Second)
 		s.FailNext(1, http.StatusServiceUnavailable, "Retry-After", "120")
-		time.Sleep(20 * time.Second) // the heartbeat was told to come much later
+		time.Sleep(20 * time.Second) // the next heartbeat is due long after that
 		s.Delete("arm")
 		start := time.Now()
 		<-held.Done()
 		require.Less(t, time.Since(start), time.Second)
-		lostFor(t, held, relukko.LossDeleted)
+		requireLost(t, held, relukko.LossDeleted)
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 	})
 }

@@ -2,6 +2,7 @@ package relukko_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -17,18 +18,25 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// herd has every client take every name with perName mutexes, over and over, for
-// a while, and returns how long each Lock waited.
-func herd(t *testing.T, s *relukkotest.Server, clients, perName int, names []string, section, during time.Duration) (waits []time.Duration) {
+// A herd is a number of clients, each of which locks all names again and again.
+type herd struct {
+	name                    string
+	clients, perName, names int // perName: mutexes of each client
+	section                 time.Duration
+}
+
+// run runs the herd for a while, and returns how long each Lock waited.
+func (h herd) run(t *testing.T, s *relukkotest.Server, during time.Duration) []time.Duration {
+	var waits []time.Duration
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithTimeout(t.Context(), during)
 	defer cancel()
-	for range clients {
+	for range h.clients {
 		c := s.Client()
-		for _, name := range names {
-			for range perName {
-				m := relukko.NewMutex(c, name)
+		for i := range h.names {
+			for range h.perName {
+				m := relukko.NewMutex(c, fmt.Sprint("name-", i))
 				wg.Go(func() {
 					for {
 						began := time.Now()
@@ -39,7 +47,7 @@ func herd(t *testing.T, s *relukkotest.Server, clients, perName int, names []str
 						if err != nil {
 							return
 						}
-						time.Sleep(section)
+						time.Sleep(h.section)
 						require.NoError(t, m.Unlock(held))
 					}
 				})
@@ -50,16 +58,12 @@ func herd(t *testing.T, s *relukkotest.Server, clients, perName int, names []str
 	return waits
 }
 
-// TestHerdsWithoutExtensions has many processes want the same names of a backend
-// that cannot queue them: a release costs at most one request of each process
-// however many wait in it, and nobody starves.
+// TestHerdsWithoutExtensions runs many processes that want the same names, on a backend that does
+// not queue them. Each process sends at most one request for a release, however many of its
+// goroutines wait, and no goroutine starves.
 func TestHerdsWithoutExtensions(t *testing.T) {
 	const during = 2 * time.Second
-	for _, h := range []struct {
-		name                    string
-		clients, perName, names int
-		section                 time.Duration
-	}{
+	for _, h := range []herd{
 		{"64 waiters of 16 processes on one name", 16, 4, 1, 5 * time.Millisecond},
 		{"200 waiters of 10 processes on 20 names", 10, 1, 20, 50 * time.Millisecond},
 	} {
@@ -70,11 +74,7 @@ func TestHerdsWithoutExtensions(t *testing.T) {
 				s.Latency(func(*http.Request) (before, after time.Duration) {
 					return rand.N(200 * time.Microsecond), rand.N(200 * time.Microsecond)
 				})
-				var names []string
-				for i := range h.names {
-					names = append(names, "name-"+string(rune('A'+i)))
-				}
-				waits := herd(t, s, h.clients, h.perName, names, h.section, during)
+				waits := h.run(t, s, during)
 				var sum time.Duration
 				for _, w := range waits {
 					sum += w
@@ -82,14 +82,17 @@ func TestHerdsWithoutExtensions(t *testing.T) {
 				mean := sum / time.Duration(len(waits))
 				creates, releases := s.Requests("POST", ""), s.Requests("DELETE", "/v1/locks/{id}")
 				lists := s.Requests("GET", "/v1/locks/")
-				t.Logf("%d releases, %.1f creates for each; %d creates and %d Lists a second; waits: %v on average, at most %v",
-					releases, float64(creates)/float64(releases), creates/int(during/time.Second), lists/int(during/time.Second),
+				t.Logf("%d releases, %.1f creates for each; %d creates and %d Lists a second",
+					releases, float64(creates)/float64(releases),
+					creates/int(during/time.Second), lists/int(during/time.Second))
+				t.Logf("waits: %v on average, at most %v",
 					mean.Round(time.Millisecond), slices.Max(waits).Round(time.Millisecond))
-				first := h.clients * h.names * h.perName // each begins with one
+				first := h.clients * h.names * h.perName // one for each waiter at the start
 				require.LessOrEqual(t, creates-first, (h.clients+2)*releases)
-				require.LessOrEqual(t, lists, h.clients*int(during/listPause+during/time.Second))
+				require.LessOrEqual(t, lists,
+					h.clients*int(during/listPause+during/time.Second))
 				require.Less(t, slices.Max(waits), 8*mean)
-				require.Greater(t, releases, h.names*int(during/h.section)/10, "they do get on")
+				require.Greater(t, releases, h.names*int(during/h.section)/10)
 			})
 		}
 	}

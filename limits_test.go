@@ -35,22 +35,22 @@ import (
 
 // The figures in the documentation are measured by
 //
-//	go test -count=1 -v -run 'TestManyLocks|TestManySections' -held 10000 -hold 1m -sections 10000 .
+//	go test -count=1 -v -run 'TestMany(Locks|Sections)' -held 10000 -hold 1m -sections 10000 .
 var (
-	heldLocks = flag.Int("held", 2000, "how many locks TestManyLocksHeldAtOnce holds at once")
-	sections  = flag.Int("sections", 2000, "how many critical sections TestManySectionsLeaveNothing passes through")
-	holdFor   = flag.Duration("hold", 2*time.Second, "for how long TestManyLocksHeldAtOnce holds them")
+	heldLocks = flag.Int("held", 2000, "`number` of locks in TestManyLocksHeldAtOnce")
+	holdFor   = flag.Duration("hold", 2*time.Second, "how long TestManyLocksHeldAtOnce holds them")
+	sections  = flag.Int("sections", 2000, "`number` of sections in TestManySections…")
 )
 
-// usage is what this process uses, garbage not counted.
+// usage is what this process uses, without garbage.
 type usage struct {
 	Heap, Stacks uint64 // bytes
 	Goroutines   int
-	Files        int // 0 where the system does not tell
+	Files        int // 0 if unknown
 }
 
 func usageNow() usage {
-	debug.FreeOSMemory() // twice collected: stacks shrink, pools are empty
+	debug.FreeOSMemory() // the second collection shrinks stacks and empties pools
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -63,9 +63,9 @@ func (u usage) String() string {
 		float64(u.Heap)/1e6, float64(u.Stacks)/1e6, u.Goroutines, u.Files)
 }
 
-// Between two heartbeats a held lock costs memory only, and a process may hold
-// thousands. The backend is another process, so that what is measured is the
-// client's alone.
+// TestManyLocksHeldAtOnce requires that a held lock costs memory only between two heartbeats: a
+// process may hold thousands. The backend runs in another process, so that only the client is
+// measured.
 func TestManyLocksHeldAtOnce(t *testing.T) {
 	n := *heldLocks
 	backend := startBackend(t)
@@ -95,11 +95,11 @@ func TestManyLocksHeldAtOnce(t *testing.T) {
 	defer held.Stop()
 	<-held.C
 	var during usage
-	idle := func() bool { // those whose heartbeat is under way have a goroutine
+	idle := func() bool { // a lock has a goroutine only while a heartbeat is in flight
 		during = usageNow()
 		return during.Goroutines-before.Goroutines < 2*(during.Files-before.Files)+n/10+50
 	}
-	require.Eventually(t, idle, time.Minute, 100*time.Millisecond, "goroutines of a lock's own")
+	require.Eventually(t, idle, time.Minute, 100*time.Millisecond, "a goroutine for each lock")
 	for i := range n {
 		require.NoError(t, sessions[i].Err(), "lock %d", i)
 		g.Go(func() error { return mutexes[i].Unlock(t.Context()) })
@@ -111,11 +111,11 @@ func TestManyLocksHeldAtOnce(t *testing.T) {
 	after := usageNow()
 
 	t.Logf("before: %v", before)
-	t.Logf("a lock just taken: %s", early.per(n, before))
+	t.Logf("a lock just acquired: %s", early.per(n, before))
 	t.Logf("a lock held for %v: %s", *holdFor, during.per(n, before))
 	t.Logf("all of them: %v", during)
 	t.Logf("after: %v", after)
-	beats := backend.tell(t).Beats
+	beats := backend.report(t).Beats
 	busiest := slices.Max(beats)
 	total := 0
 	for _, b := range beats {
@@ -130,18 +130,18 @@ func TestManyLocksHeldAtOnce(t *testing.T) {
 	require.LessOrEqual(t, after.Files, before.Files)
 }
 
-// per is what each of n things costs that were not there before.
+// per describes what each of n things costs that did not exist before.
 func (u usage) per(n int, before usage) string {
 	return fmt.Sprintf("%d bytes of heap, %d of stacks, %.2f goroutines, %.2f files",
 		(int(u.Heap)-int(before.Heap))/n, (int(u.Stacks)-int(before.Stacks))/n,
-		float64(u.Goroutines-before.Goroutines)/float64(n), float64(u.Files-before.Files)/float64(n))
+		float64(u.Goroutines-before.Goroutines)/float64(n),
+		float64(u.Files-before.Files)/float64(n))
 }
 
-// One section after the other, with failures of all kinds in between: memory,
-// goroutines and files are in the end what they were.
-func TestManySectionsLeaveNothing(t *testing.T) {
-	// What has expired, and what is remembered for a while, is forgotten then.
-	const settle = time.Hour
+// TestManySectionsLeaveNothingBehind runs many critical sections, with failures of all kinds. At
+// the end, memory, goroutines and files are what they were at the start.
+func TestManySectionsLeaveNothingBehind(t *testing.T) {
+	const settle = time.Hour // until everything has expired
 
 	bubble(t, "in memory", func(t *testing.T, s *relukkotest.Server) {
 		h := s.HTTPClient()
@@ -164,7 +164,7 @@ func TestManySectionsLeaveNothing(t *testing.T) {
 		t.Logf("%d sections: %v", *sections, outcomes)
 		t.Logf("before: %v", before)
 		t.Logf("after: %v", after)
-		require.Greater(t, len(outcomes), 3, "the failures have left their mark")
+		require.Greater(t, len(outcomes), 3, "the failures had effects")
 		require.LessOrEqual(t, after.Goroutines, before.Goroutines)
 		require.Less(t, int(after.Heap)-int(before.Heap), 200_000+20**sections, "bytes")
 		require.Empty(t, s.Locks())
@@ -195,76 +195,94 @@ func TestManySectionsLeaveNothing(t *testing.T) {
 	})
 }
 
-// sectionsWithFailures passes n times through m's section, and counts how it
-// went. With patience the failures may take their time, too.
-func sectionsWithFailures(t *testing.T, s *relukkotest.Server, m *relukko.Mutex, n int, patience bool, outcomes map[string]int) {
+const (
+	quickFailures = 8  // these take no time
+	allFailures   = 13 // the others do
+)
+
+// sectionsWithFailures runs m's section n times, half of them with a failure, and counts the
+// outcomes. Failures that take time happen only if slow is set.
+func sectionsWithFailures(
+	t *testing.T, s *relukkotest.Server, m *relukko.Mutex, n int, slow bool,
+	outcomes map[string]int,
+) {
 	seed, _ := strconv.ParseUint(strings.TrimPrefix(m.Name(), "arm-"), 10, 64)
 	rnd := rand.New(rand.NewPCG(uint64(n), seed))
-	kinds := 8 // the rest takes time
-	if patience {
-		kinds = 13
+	kinds := quickFailures
+	if slow {
+		kinds = allFailures
 	}
 	for range n {
 		ctx, cancel := context.WithCancel(context.Background())
 		inside := time.Duration(0)
-		kind := rnd.IntN(2 * kinds)
-		if kind >= kinds {
-			kind = -1 // all goes well
+		if kind := rnd.IntN(2 * kinds); kind < kinds {
+			inside = fail(s, m.Name(), kind, rnd, cancel)
 		}
-		switch kind {
-		case 0:
-			s.FailNext(1+rnd.IntN(2), http.StatusServiceUnavailable)
-		case 1:
-			s.CutNext(1, relukkotest.On("POST", ""))
-		case 2:
-			s.CutNext(1, relukkotest.On("DELETE", ""))
-		case 3:
-			s.Cut()
-		case 4:
-			s.DropWebSockets()
-		case 5:
-			time.AfterFunc(time.Duration(rnd.IntN(1000))*time.Microsecond, cancel)
-		case 6:
-			s.AnswerNext(1, nil, relukkotest.Answer{Status: http.StatusOK, Body: "<html>Please sign in"})
-		case 7:
-			cancel()
-		case 8:
-			inside = 3 * time.Second
-			time.AfterFunc(2*time.Second, func() { s.Delete(m.Name()) })
-		case 9:
-			s.GoDark()
-			time.AfterFunc(time.Duration(rnd.IntN(20))*time.Second, s.ComeBack)
-		case 10:
-			inside = 5 * time.Second
-			time.AfterFunc(time.Second, s.GoDark)
-			time.AfterFunc(time.Duration(rnd.IntN(20))*time.Second, s.ComeBack)
-		case 11:
-			s.Stop()
-			time.AfterFunc(2*time.Second, func() { s.Start(true) })
-		case 12:
-			inside = time.Minute
-		}
-		held, err := m.Lock(ctx)
-		if err != nil {
-			outcomes["not locked"]++
-		} else {
-			select {
-			case <-time.After(inside):
-			case <-held.Done():
-			}
-			switch err := m.Unlock(held); {
-			case err == nil:
-				outcomes["released"]++
-			case errors.Is(err, relukko.ErrLockLost):
-				outcomes["lost: "+reason(err)]++
-			case errors.Is(err, relukko.ErrNotReleased):
-				outcomes["not released"]++
-			default:
-				require.NoError(t, err)
-			}
-		}
+		outcomes[outcome(t, m, ctx, inside)]++
 		cancel()
 	}
+}
+
+// outcome locks m, stays inside for a while, and describes the result of Lock and Unlock.
+func outcome(t *testing.T, m *relukko.Mutex, ctx context.Context, inside time.Duration) string {
+	held, err := m.Lock(ctx)
+	if err != nil {
+		return "not locked"
+	}
+	select {
+	case <-time.After(inside):
+	case <-held.Done():
+	}
+	err = m.Unlock(held)
+	switch {
+	case errors.Is(err, relukko.ErrLockLost):
+		return "lost: " + reason(err)
+	case errors.Is(err, relukko.ErrNotReleased):
+		return "not released"
+	}
+	require.NoError(t, err)
+	return "released"
+}
+
+// fail injects a failure of this kind, and returns how long to stay inside to meet it.
+func fail(
+	s *relukkotest.Server, name string, kind int, rnd *rand.Rand, cancel func(),
+) (inside time.Duration) {
+	switch kind {
+	case 0:
+		s.FailNext(1+rnd.IntN(2), http.StatusServiceUnavailable)
+	case 1:
+		s.CutNext(1, relukkotest.On("POST", ""))
+	case 2:
+		s.CutNext(1, relukkotest.On("DELETE", ""))
+	case 3:
+		s.Cut()
+	case 4:
+		s.DropWebSockets()
+	case 5:
+		time.AfterFunc(time.Duration(rnd.IntN(1000))*time.Microsecond, cancel)
+	case 6:
+		s.AnswerNext(1, nil,
+			relukkotest.Answer{Status: http.StatusOK, Body: "<html>Please sign in"})
+	case 7:
+		cancel()
+	case 8:
+		inside = 3 * time.Second
+		time.AfterFunc(2*time.Second, func() { s.Delete(name) })
+	case 9:
+		s.GoDark()
+		time.AfterFunc(time.Duration(rnd.IntN(20))*time.Second, s.ComeBack)
+	case 10:
+		inside = 5 * time.Second
+		time.AfterFunc(time.Second, s.GoDark)
+		time.AfterFunc(time.Duration(rnd.IntN(20))*time.Second, s.ComeBack)
+	case 11:
+		s.Stop()
+		time.AfterFunc(2*time.Second, func() { s.Start(true) })
+	case 12:
+		inside = time.Minute
+	}
+	return inside
 }
 
 func reason(err error) string {
@@ -273,16 +291,15 @@ func reason(err error) string {
 	return lost.Reason.String()
 }
 
-// backendProcess is a backend in another process, so that what this one uses
-// is the client's alone.
+// backendProcess is a backend in another process.
 type backendProcess struct {
 	URL string
 	in  io.Writer
 	out *bufio.Scanner
 }
 
-// tally is what a backend process tells when asked.
-type tally struct {
+// backendReport is what a backendProcess writes for each line that it reads.
+type backendReport struct {
 	URL   string
 	Beats []int // heartbeats in each 100 ms since the first one
 }
@@ -307,20 +324,21 @@ func startBackend(t *testing.T) *backendProcess {
 	})
 	b := &backendProcess{in: in, out: bufio.NewScanner(out)}
 	b.out.Buffer(nil, 1<<20)
-	b.URL = b.tell(t).URL
+	b.URL = b.report(t).URL
 	return b
 }
 
-// tell has the backend tell.
-func (b *backendProcess) tell(t *testing.T) (said tally) {
+// report asks the process for its report.
+func (b *backendProcess) report(t *testing.T) (r backendReport) {
 	_, err := fmt.Fprintln(b.in)
 	require.NoError(t, err)
 	require.True(t, b.out.Scan(), "the backend has ended: %v", b.out.Err())
-	require.NoError(t, json.Unmarshal(b.out.Bytes(), &said))
-	return said
+	require.NoError(t, json.Unmarshal(b.out.Bytes(), &r))
+	return r
 }
 
-// TestBackendProcess is the other process; else it does nothing.
+// TestBackendProcess is the main function of a backendProcess. In the process of the tests it does
+// nothing.
 func TestBackendProcess(t *testing.T) {
 	if os.Getenv(backendEnv) == "" {
 		return
@@ -351,9 +369,9 @@ func TestBackendProcess(t *testing.T) {
 	defer web.Close()
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		mu.Lock()
-		said, err := json.Marshal(tally{"http://" + l.Addr().String(), beats})
+		report, err := json.Marshal(backendReport{"http://" + l.Addr().String(), beats})
 		mu.Unlock()
 		require.NoError(t, err)
-		fmt.Printf("%s\n", said)
+		fmt.Printf("%s\n", report)
 	}
 }

@@ -13,17 +13,18 @@ import (
 
 // Locker returns m as a [sync.Locker], for code that takes one.
 //
-// Its Lock retries until it holds, logging each minute (to the logger of
-// [WithLogger], or else to [slog.Default]); it panics only where no waiting
-// helps: an unusable name or option, a backend that refuses, a certificate that
-// is not trusted, a closed client. Its Unlock panics when nothing is held. There
-// is no context that a loss could end: it reaches [WithOnLost]'s function, and
-// Unlock after it does not panic.
+// Its Lock retries until it holds the lock, and logs a warning each minute, to the logger of
+// [WithLogger] or else to [slog.Default]. It panics if retrying cannot help: the name, the client
+// or an option is unusable, the backend refuses, a certificate is not trusted, or the client is
+// closed. Its Unlock panics if nothing is held.
+//
+// No context ends when the lock is lost. Use [WithOnLost] to learn of it. Unlock does not panic
+// after a loss.
 func (m *Mutex) Locker() sync.Locker { return locker{m} }
 
 type locker struct{ m *Mutex }
 
-const lockerPause = 2 * time.Second // between two Locks, at least
+const lockerPause = 2 * time.Second // at least, between two attempts
 
 func (l locker) Lock() {
 	var logged time.Time
@@ -48,10 +49,11 @@ func (l locker) Lock() {
 	}
 }
 
-// hopeless reports whether another Lock would fail in the same way.
+// hopeless reports whether another attempt would fail in the same way.
 func (l locker) hopeless(err error) bool {
 	var untrusted *tls.CertificateVerificationError
-	return l.m.unusable() != nil || errors.Is(err, api.ErrRefused) || errors.Is(err, api.ErrClosed) || errors.As(err, &untrusted)
+	return l.m.unusable() != nil || errors.Is(err, api.ErrRefused) ||
+		errors.Is(err, api.ErrClosed) || errors.As(err, &untrusted)
 }
 
 func (l locker) Unlock() {

@@ -20,43 +20,65 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// bubble runs a test in a synctest bubble with a backend in memory.
-func bubble(t *testing.T, name string, f func(t *testing.T, s *relukkotest.Server), opts ...relukkotest.Option) {
-	t.Run(name, func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			f(t, relukkotest.NewServer(t, append([]relukkotest.Option{relukkotest.InMemory()}, opts...)...))
-		})
-	})
+// bubble runs f in a synctest bubble, with a backend in memory: as a subtest of this name, or,
+// with an empty name, as the test itself.
+func bubble(
+	t *testing.T, name string, f func(*testing.T, *relukkotest.Server), opts ...relukkotest.Option,
+) {
+	opts = append([]relukkotest.Option{relukkotest.InMemory()}, opts...)
+	run := func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { f(t, relukkotest.NewServer(t, opts...)) })
+	}
+	if name == "" {
+		run(t)
+		return
+	}
+	t.Run(name, run)
 }
 
-// backends are the kinds of backend on which a mutex behaves alike.
+// backends are the kinds of backend on which a mutex behaves the same.
 var backends = []struct {
-	name  string
-	setUp func(*relukkotest.Server)
-	opts  []relukkotest.Option
-	mute  bool // no push: neither a WebSocket nor waiting on the server
+	name   string
+	setUp  func(*relukkotest.Server)
+	opts   []relukkotest.Option
+	noPush bool // neither a WebSocket nor waiting on the server
 }{
 	{name: "with all extensions"},
 	{name: "without extensions", setUp: original},
-	{name: "without waiting", setUp: func(s *relukkotest.Server) { s.Reconfigure(httpapi.Without(httpapi.ExtWait)) }},
-	{name: "without calling off", setUp: func(s *relukkotest.Server) { s.Reconfigure(httpapi.Without(httpapi.ExtCallOff)) }},
-	{name: "without the holder", setUp: func(s *relukkotest.Server) { s.Reconfigure(httpapi.Without(httpapi.ExtHolder)) }},
-	{name: "422 for gone", setUp: func(s *relukkotest.Server) { original(s); s.Reconfigure(httpapi.GoneStatus(422)) }},
+	{name: "without waiting", setUp: without(httpapi.ExtWait)},
+	{name: "without cancel", setUp: without(httpapi.ExtCallOff)},
+	{name: "without the holder", setUp: without(httpapi.ExtHolder)},
+	{name: "422 for gone", setUp: func(s *relukkotest.Server) {
+		original(s)
+		s.Reconfigure(httpapi.GoneStatus(422))
+	}},
 	{name: "clock 7 h ahead", opts: []relukkotest.Option{relukkotest.ClockOffset(7 * time.Hour)}},
-	{name: "clock 7 h behind", setUp: original, opts: []relukkotest.Option{relukkotest.ClockOffset(-7 * time.Hour)}},
-	{name: "no WebSocket", setUp: func(s *relukkotest.Server) { original(s); s.RefuseWebSockets(true) }, mute: true},
+	{
+		name: "clock 7 h behind", setUp: original,
+		opts: []relukkotest.Option{relukkotest.ClockOffset(-7 * time.Hour)},
+	},
+	{name: "no WebSocket", noPush: true, setUp: func(s *relukkotest.Server) {
+		original(s)
+		s.RefuseWebSockets(true)
+	}},
 }
 
+// original makes s behave as the original backend.
 func original(s *relukkotest.Server) { s.Reconfigure(originalapi.Backend()) }
 
-// onEach runs f against every kind of backend, and every shape of `deleted`.
-func onEach(t *testing.T, f func(t *testing.T, s *relukkotest.Server, mute bool)) {
+// without returns a function that turns extensions of a backend off.
+func without(e ...httpapi.Extension) func(*relukkotest.Server) {
+	return func(s *relukkotest.Server) { s.Reconfigure(httpapi.Without(e...)) }
+}
+
+// onEach runs f on each kind of backend, and with each shape of the deleted message.
+func onEach(t *testing.T, f func(t *testing.T, s *relukkotest.Server, noPush bool)) {
 	for _, b := range backends {
 		bubble(t, b.name, func(t *testing.T, s *relukkotest.Server) {
 			if b.setUp != nil {
 				b.setUp(s)
 			}
-			f(t, s, b.mute)
+			f(t, s, b.noPush)
 		}, b.opts...)
 	}
 	for name, shape := range originalapi.DeletedShapes() {
@@ -84,8 +106,8 @@ func session(t *testing.T, ctx context.Context) *relukko.Session {
 	return s
 }
 
-// lostFor requires that ctx ended by a loss, and returns it.
-func lostFor(t *testing.T, ctx context.Context, reason relukko.LossReason) *relukko.LostError {
+// requireLost requires that ctx was ended by a loss for this reason, and returns the loss.
+func requireLost(t *testing.T, ctx context.Context, reason relukko.LossReason) *relukko.LostError {
 	t.Helper()
 	require.Error(t, ctx.Err(), "the context must be done")
 	var lost *relukko.LostError
@@ -104,14 +126,15 @@ func names(s *relukkotest.Server) []string {
 	return names
 }
 
-// inside counts who is in a critical section, and remembers whether there was
-// ever more than one.
-type inside struct{ n, most atomic.Int64 }
+// occupants counts the goroutines in a critical section, and keeps the maximum.
+type occupants struct{ n, most atomic.Int64 }
 
-func (i *inside) enter() { i.most.Store(max(i.most.Load(), i.n.Add(1))) }
-func (i *inside) leave() { i.n.Add(-1) }
+func (o *occupants) enter() { o.most.Store(max(o.most.Load(), o.n.Add(1))) }
+func (o *occupants) leave() { o.n.Add(-1) }
 
-var errCancelled = errors.New("the caller has lost interest")
+var errCancelled = errors.New("the caller has cancelled")
+
+// requireNoKey requires that the text does not contain the API key.
 
 func requireNoKey(t *testing.T, s *relukkotest.Server, text string) {
 	t.Helper()

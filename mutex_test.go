@@ -36,7 +36,7 @@ func TestUncontendedIsTwoRequestsAndNoWebSocket(t *testing.T) {
 
 func TestClientsExcludeEachOther(t *testing.T) {
 	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
-		var in inside
+		var in occupants
 		var g errgroup.Group
 		for i := range 4 {
 			c := s.Client()
@@ -81,14 +81,14 @@ func TestGoroutinesOfOneProcessExcludeEachOther(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Second)
-		require.Equal(t, 1, s.Requests("POST", ""), "who waits here does not bother the backend")
+		require.Equal(t, 1, s.Requests("POST", ""), "waiting here costs no requests")
 		require.NoError(t, m.Unlock(held))
 		wg.Wait()
 		for i := range order {
 			require.Equal(t, i, order[i])
 		}
 	})
-	bubble(t, "a lost lock lets nobody in before Unlock", func(t *testing.T, s *relukkotest.Server) {
+	bubble(t, "a lost lock excludes until Unlock", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
 		time.Sleep(2 * time.Second)
@@ -129,12 +129,12 @@ func TestTryLock(t *testing.T) {
 			require.Equal(t, "arm", locked.Name)
 			require.Error(t, failed.Err())
 			if other == m {
-				require.Contains(t, err.Error(), "held by bench-7", "here it is known who")
+				require.Contains(t, err.Error(), "held by bench-7", "this process knows the holder")
 				require.Equal(t, session(t, held).Info().ID, locked.Holder.ID)
 			}
 			if locked.Holder != nil {
 				require.Contains(t, err.Error(), "held by bench-7")
-				require.NotContains(t, err.Error(), "#", "the mark is nobody's business")
+				require.NotContains(t, err.Error(), "#", "the mark is not shown")
 			}
 		}
 		require.NoError(t, m.Unlock(held))
@@ -159,7 +159,8 @@ func TestDo(t *testing.T) {
 			return nil
 		}))
 		free()
-		require.Same(t, errWork, m.Do(t.Context(), func(context.Context) error { return errWork }), "not wrapped")
+		require.Same(t, errWork, m.Do(t.Context(), func(context.Context) error { return errWork }),
+			"not wrapped")
 		free()
 		require.PanicsWithValue(t, "oh", func() {
 			m.Do(t.Context(), func(context.Context) error { panic("oh") })
@@ -192,22 +193,25 @@ func TestDo(t *testing.T) {
 			return fmt.Errorf("stopped: %w", cause)
 		})
 		require.ErrorIs(t, err, relukko.ErrLockLost)
-		require.EqualError(t, err, "stopped: "+cause.Error(), "a loss is told once")
+		require.EqualError(t, err, "stopped: "+cause.Error(), "the loss is not repeated")
 		free()
 
 		cancelled, cancel := context.WithCancelCause(t.Context())
 		cancel(errCancelled)
-		require.ErrorIs(t, m.Do(cancelled, func(context.Context) error { panic("must not be called") }), errCancelled)
+		err = m.Do(cancelled, func(context.Context) error { panic("must not be called") })
+		require.ErrorIs(t, err, errCancelled)
 		free()
 	})
 }
 
 func TestLocker(t *testing.T) {
-	bubble(t, "excludes, through outages of any length", func(t *testing.T, s *relukkotest.Server) {
+	bubble(t, "waits through a long outage", func(t *testing.T, s *relukkotest.Server) {
 		lost := make(chan error, 1)
 		var log bytes.Buffer
-		m := relukko.NewMutex(s.Client(), "arm", relukko.WithOnLost(func(err *relukko.LostError) { lost <- err }),
-			relukko.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))))
+		warnings := slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})
+		m := relukko.NewMutex(s.Client(), "arm",
+			relukko.WithOnLost(func(err *relukko.LostError) { lost <- err }),
+			relukko.WithLogger(slog.New(warnings)))
 		l := m.Locker()
 		l.Lock()
 		_, err := m.TryLock(t.Context())
@@ -221,14 +225,14 @@ func TestLocker(t *testing.T) {
 		start := time.Now()
 		l.Lock()
 		require.InDelta(t, time.Hour, time.Since(start), float64(10*time.Second))
-		require.InDelta(t, 60, strings.Count(log.String(), "\n"), 5, "a line a minute")
+		require.InDelta(t, 60, strings.Count(log.String(), "\n"), 5, "one message a minute")
 		time.Sleep(2 * time.Second)
 		s.Delete("arm")
 		require.ErrorIs(t, <-lost, relukko.ErrLockLost)
 		l.Unlock()
 		require.Empty(t, s.Locks())
 	})
-	bubble(t, "panics where waiting does not help", func(t *testing.T, s *relukkotest.Server) {
+	bubble(t, "panics if waiting cannot help", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		require.Panics(t, func() { relukko.NewMutex(c, "arm").Locker().Unlock() })
 		require.Panics(t, func() { relukko.NewMutex(c, "").Locker().Lock() })
@@ -239,7 +243,7 @@ func TestLocker(t *testing.T) {
 	})
 }
 
-func TestUnusableNamesAndOptionsAreToldByEveryLock(t *testing.T) {
+func TestUnusableNamesAndOptions(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		for _, row := range []struct {
@@ -254,7 +258,10 @@ func TestUnusableNamesAndOptionsAreToldByEveryLock(t *testing.T) {
 			{"arm", []relukko.Option{relukko.WithTTL(0)}, "TTL"},
 			{"arm", []relukko.Option{relukko.WithTTL(-time.Second)}, "TTL"},
 			{"arm", []relukko.Option{relukko.WithTTL(1500 * time.Millisecond)}, "TTL"},
-			{"arm", []relukko.Option{relukko.WithCreator("a\tb")}, "the creator has a control character"},
+			{
+				"arm", []relukko.Option{relukko.WithCreator("a\tb")},
+				"the creator has a control character",
+			},
 		} {
 			m := relukko.NewMutex(c, row.name, row.opts...)
 			require.Equal(t, row.name, m.Name())
@@ -265,11 +272,12 @@ func TestUnusableNamesAndOptionsAreToldByEveryLock(t *testing.T) {
 			require.ErrorIs(t, m.Unlock(t.Context()), relukko.ErrNotLocked)
 		}
 		require.Zero(t, s.Requests("", ""))
-		require.NoError(t, relukko.NewMutex(c, strings.Repeat("ä", 127)).Do(t.Context(), func(context.Context) error { return nil }))
+		longest := relukko.NewMutex(c, strings.Repeat("ä", 127))
+		require.NoError(t, longest.Unlock(lock(t, longest)))
 	})
 }
 
-func TestAClosedClientLocksNothing(t *testing.T) {
+func TestLockAfterShutdown(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		require.NoError(t, c.Shutdown(t.Context()))
@@ -279,7 +287,7 @@ func TestAClosedClientLocksNothing(t *testing.T) {
 	})
 }
 
-func TestAMissingClientIsToldByEveryLock(t *testing.T) {
+func TestNilClient(t *testing.T) {
 	m := relukko.NewMutex(nil, "arm")
 	_, err := m.Lock(t.Context())
 	require.ErrorContains(t, err, `relukko: lock "arm": the client is nil`)
@@ -294,20 +302,20 @@ func TestTrustMode(t *testing.T) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
 		_, err := m.TryLock(t.Context())
-		require.ErrorIs(t, err, relukko.ErrLocked, "in one process it still excludes")
+		require.ErrorIs(t, err, relukko.ErrLocked, "it still excludes goroutines of this process")
 		time.Sleep(100 * time.Hour)
 		require.NoError(t, held.Err())
 		require.NoError(t, session(t, held).Err())
 		require.True(t, session(t, held).LeaseEnd().IsZero())
 		require.Equal(t, "WE TRUST YOU", session(t, held).Info().Name)
-		require.Equal(t, "arm", session(t, held).Name(), "a driver that insists on its lock works on")
+		require.Equal(t, "arm", session(t, held).Name(), "the name of the mutex, for checks")
 		require.NoError(t, m.Unlock(held))
 		require.NoError(t, m.Do(t.Context(), func(context.Context) error { return nil }))
 		require.Zero(t, s.Requests("", ""))
 	})
 }
 
-func TestFencingTokensRise(t *testing.T) {
+func TestFencingTokensIncrease(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		var last uint64
 		for i := range 20 {
@@ -324,11 +332,12 @@ func TestFencingTokensRise(t *testing.T) {
 	})
 }
 
-func TestCreatorTellsWhoAndBearsAFreshMark(t *testing.T) {
+func TestCreatorHasAFreshMark(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		marks := map[string]bool{}
 		for i := range 100 {
-			m := relukko.NewMutex(s.Client(), fmt.Sprint("arm-", i%2), relukko.WithCreator("bench-7"))
+			name := fmt.Sprint("arm-", i%2)
+			m := relukko.NewMutex(s.Client(), name, relukko.WithCreator("bench-7"))
 			held := lock(t, m)
 			who, mark, ok := strings.Cut(session(t, held).Info().Creator, " #")
 			require.True(t, ok)

@@ -24,27 +24,24 @@ type options struct {
 	creator  string
 	log      *slog.Logger
 	backOff  func() backoff.BackOff
-	patience time.Duration // how long Lock stands a backend that answers nothing useful; 0: as long as backOff says
+	patience time.Duration // for a backend without a useful answer; 0: backOff decides
 	onLost   func(*LostError)
 	onWait   func(Waiting)
 	handoff  bool
 }
 
-// WithTTL sets the lease that every heartbeat asks for; the default is 1 min.
-// After a crash the name stays taken for this time plus the backend's grace, and
-// an outage shorter than half of it loses nothing.
-// Whole seconds, from 1 s to 365 days; with anything else every Lock fails.
+// WithTTL sets the lease that each heartbeat requests. The default is 1 min. After a crash the name
+// stays taken for the TTL and the backend's grace. An outage shorter than half the TTL loses
+// nothing. The TTL must be whole seconds, from 1 s to 365 days, or each Lock fails.
 func WithTTL(d time.Duration) Option { return func(o *options) { o.ttl = d } }
 
-// WithCreator sets what others see as the holder; the default, also for "", is
-// user@host/pid. Each Lock appends a mark of its own (" #k3v9x2m4q7ab").
-// At most 255 bytes of UTF-8 without control characters; with anything else
-// every Lock fails.
+// WithCreator sets the name of the holder that others see. The default, also for "", is
+// user@host/pid. Each Lock appends a fresh mark, such as " #k3v9x2m4q7ab". The creator must be at
+// most 255 bytes of UTF-8 without control characters, or each Lock fails.
 func WithCreator(s string) Option { return func(o *options) { o.creator = s } }
 
-// WithLogger sets where the mutex logs what it rides out or does behind the
-// caller's back: failed renewals, losses, cleanups. The default, also for nil,
-// is silent.
+// WithLogger sets the logger for failed renewals, losses, and cleanups in the background. The
+// default, also for nil, is not to log.
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) {
 		if l != nil {
@@ -53,12 +50,11 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithBackOff sets how an acquiring Lock or TryLock waits out a backend that
-// cannot be reached or answers 429 or 5xx: new is called once for each such
-// phase, and when its policy stops, so does Lock. A longer Retry-After is
-// honoured, up to 5 min. The default, also for nil, pauses for about 50 ms at
-// first and 3 s at most, and gives up after a minute without a useful answer.
-// Waiting for a lock that is held has no limit but the context's.
+// WithBackOff sets the pauses of Lock and TryLock between attempts while the backend cannot be
+// reached, or responds with 429 or 5xx. They call new once for each such outage, and give up when
+// the policy stops. A longer Retry-After is honoured, up to 5 min. The default, also for nil,
+// begins with about 50 ms, rises to at most 3 s, and gives up after a minute without a useful
+// answer. While another client holds the lock, only the context limits the wait.
 func WithBackOff(new func() backoff.BackOff) Option {
 	return func(o *options) {
 		if new != nil {
@@ -67,23 +63,21 @@ func WithBackOff(new func() backoff.BackOff) Option {
 	}
 }
 
-// WithOnLost has f called with the [*LostError] of every loss: once, on a
-// goroutine of its own, after the contexts of the lock are done. A loss that
-// only Unlock finds out is told too.
+// WithOnLost sets a function that is called once for each loss, on a goroutine of its own, after
+// the contexts of the lock are done. A loss that only Unlock discovers counts, too.
 func WithOnLost(f func(*LostError)) Option { return func(o *options) { o.onLost = f } }
 
 // Waiting describes a Lock that waits.
 type Waiting struct {
-	Holder *api.Lock // the lock that holds the name; nil where that is not known
-	Ahead  int       // how many others are served first; -1 where that is not known
+	Holder *api.Lock // the lock that holds the name; nil if unknown
+	Ahead  int       // the number of waiters that are served first; -1 if unknown
 	Since  time.Time // when Lock was called
 }
 
-// WithOnWait sets a function that is called when a Lock has waited for 250 ms,
-// and again on each change.
-// The calls for one Lock come one after the other, on a goroutine of their own,
-// which Lock does not wait for when it returns. On a backend without our
-// extensions a change of holder is noticed when Lock asks again.
+// WithOnWait sets a function that is called when a Lock has waited for 250 ms, and again on each
+// change. The calls for one Lock do not overlap. They run on another goroutine, and Lock may return
+// before the last call ends. On a backend without our extensions, a change of holder is known when
+// Lock sends its next request.
 func WithOnWait(f func(Waiting)) Option { return func(o *options) { o.onWait = f } }
 
 func newOptions(opts []Option) options {
@@ -115,9 +109,11 @@ func (o *options) check(name string) error {
 	return nil
 }
 
-const maxTTL = 365 * 24 * time.Hour // what our own backend takes as a lease
-
-const maxText = 255 // bytes; what our own backend takes as a name
+// Limits of our own backend.
+const (
+	maxTTL  = 365 * 24 * time.Hour
+	maxText = 255 // bytes
+)
 
 func checkText(what, s string) error {
 	switch {
@@ -141,7 +137,7 @@ func defaultBackOff() backoff.BackOff {
 	)
 }
 
-// defaultCreator is user@host/pid, as far as the system tells.
+// defaultCreator returns user@host/pid, as far as these are known.
 func defaultCreator() string {
 	name := strconv.Itoa(os.Getuid())
 	if u, err := user.Current(); err == nil && u.Username != "" {

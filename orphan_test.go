@@ -29,8 +29,8 @@ func TestNoOrphans(t *testing.T) {
 		name  string
 		setUp func(*relukkotest.Server)
 	}{
-		{"called off", func(*relukkotest.Server) {}},
-		{"without calling off", func(s *relukkotest.Server) { s.Reconfigure(httpapi.Without(httpapi.ExtCallOff)) }},
+		{"with cancel", func(*relukkotest.Server) {}},
+		{"without cancel", without(httpapi.ExtCallOff)},
 		{"without extensions", original},
 	} {
 		for _, trouble := range []struct {
@@ -39,7 +39,9 @@ func TestNoOrphans(t *testing.T) {
 			fault func(s *relukkotest.Server, rnd *rand.Rand)
 		}{
 			{"slow", 200, func(*relukkotest.Server, *rand.Rand) {}},
-			{"replies cut", 500, func(s *relukkotest.Server, rnd *rand.Rand) { s.CutNext(1+rnd.IntN(2), create) }},
+			{"replies cut", 500, func(s *relukkotest.Server, rnd *rand.Rand) {
+				s.CutNext(1+rnd.IntN(2), create)
+			}},
 			{"restarts", 200, func(s *relukkotest.Server, rnd *rand.Rand) {
 				s.Stop()
 				s.Start(rnd.IntN(4) > 0)
@@ -49,7 +51,9 @@ func TestNoOrphans(t *testing.T) {
 				time.Sleep(time.Duration(rnd.IntN(10)) * time.Second)
 				s.ComeBack()
 			}},
-			{"unavailable", 200, func(s *relukkotest.Server, rnd *rand.Rand) { s.FailNext(1+rnd.IntN(5), 502) }},
+			{"unavailable", 200, func(s *relukkotest.Server, rnd *rand.Rand) {
+				s.FailNext(1+rnd.IntN(5), 502)
+			}},
 		} {
 			bubble(t, kind.name+"/"+trouble.name, func(t *testing.T, s *relukkotest.Server) {
 				kind.setUp(s)
@@ -59,9 +63,11 @@ func TestNoOrphans(t *testing.T) {
 	}
 }
 
-// testNoOrphans cancels calls at random instants against a backend in
-// trouble, and requires that none of them leaves a lock.
-func testNoOrphans(t *testing.T, s *relukkotest.Server, calls int, fault func(*relukkotest.Server, *rand.Rand)) {
+// testNoOrphans cancels calls at random instants, while the backend has faults, and requires that
+// none of them leaves a lock.
+func testNoOrphans(
+	t *testing.T, s *relukkotest.Server, calls int, fault func(*relukkotest.Server, *rand.Rand),
+) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	s.Latency(func(*http.Request) (before, after time.Duration) {
 		return rand.N(100 * time.Millisecond), rand.N(100 * time.Millisecond)
@@ -70,7 +76,9 @@ func testNoOrphans(t *testing.T, s *relukkotest.Server, calls int, fault func(*r
 	var wg sync.WaitGroup
 	for i := range calls {
 		m := relukko.NewMutex(clients[i%len(clients)], fmt.Sprint("arm-", i%7))
-		call, after, hold := m.Lock, time.Duration(rnd.Int64N(int64(400*time.Millisecond))), time.Duration(rnd.IntN(100))*time.Millisecond
+		after := time.Duration(rnd.Int64N(int64(400 * time.Millisecond)))
+		hold := time.Duration(rnd.IntN(100)) * time.Millisecond
+		call := m.Lock
 		if i%4 == 0 {
 			call = m.TryLock
 		}
@@ -104,10 +112,10 @@ func deadline(ctx context.Context) time.Time {
 }
 
 func TestNoOrphansOnLoopback(t *testing.T) {
-	for _, without := range [][]httpapi.Extension{nil, {httpapi.ExtCallOff}} {
-		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
+	for _, off := range [][]httpapi.Extension{nil, {httpapi.ExtCallOff}} {
+		t.Run(fmt.Sprint("without ", off), func(t *testing.T) {
 			s := relukkotest.NewServer(t)
-			s.Reconfigure(httpapi.Without(without...))
+			without(off...)(s)
 			s.Latency(func(*http.Request) (before, after time.Duration) {
 				return rand.N(10 * time.Millisecond), rand.N(10 * time.Millisecond)
 			})
@@ -120,18 +128,7 @@ func TestNoOrphansOnLoopback(t *testing.T) {
 						if j%5 == i%5 {
 							s.CutNext(1, create)
 						}
-						ctx, cancel := context.WithTimeout(t.Context(), rand.N(40*time.Millisecond))
-						ended := make(chan time.Time, 1) // as others see it on a busy machine
-						context.AfterFunc(ctx, func() { ended <- time.Now() })
-						held, err := m.Lock(ctx)
-						if returned := time.Now(); err != nil {
-							late := returned.Sub(<-ended)
-							require.Less(t, late, 2*time.Second, "after the context's end") // at once, says TestNoOrphans
-						}
-						if err == nil {
-							m.Unlock(held)
-						}
-						cancel()
+						lockBriefly(t, m, rand.N(40*time.Millisecond))
 					}
 				})
 			}
@@ -142,14 +139,36 @@ func TestNoOrphansOnLoopback(t *testing.T) {
 	}
 }
 
-func TestACancelledCreateThatIsCarriedOutLateLeavesNothing(t *testing.T) {
-	for _, without := range [][]httpapi.Extension{nil, {httpapi.ExtCallOff}, httpapi.AllExtensions()} {
+// lockBriefly locks m with a time limit, and unlocks it. It requires that a Lock that fails returns
+// soon after the limit; TestNoOrphans requires that it returns immediately.
+func lockBriefly(t *testing.T, m *relukko.Mutex, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	ended := make(chan time.Time, 1) // when the end is seen on this machine, however busy
+	context.AfterFunc(ctx, func() { ended <- time.Now() })
+	held, err := m.Lock(ctx)
+	if returned := time.Now(); err != nil {
+		require.Less(t, returned.Sub(<-ended), 2*time.Second, "after the context's end")
+		return
+	}
+	m.Unlock(held)
+}
+
+func TestNoOrphansWhenACancelledCreateTakesEffectLate(t *testing.T) {
+	for _, off := range [][]httpapi.Extension{
+		nil, {httpapi.ExtCallOff}, httpapi.AllExtensions(),
+	} {
 		for name, park := range map[string]func(*relukkotest.Server) *relukkotest.Hold{
-			"before": func(s *relukkotest.Server) *relukkotest.Hold { return s.Hold(create) },
-			"after":  func(s *relukkotest.Server) *relukkotest.Hold { return s.HoldReplies(create) },
+			"request held": func(s *relukkotest.Server) *relukkotest.Hold {
+				return s.Hold(create)
+			},
+			"reply held": func(s *relukkotest.Server) *relukkotest.Hold {
+				return s.HoldReplies(create)
+			},
 		} {
-			bubble(t, fmt.Sprint(name, " without ", without), func(t *testing.T, s *relukkotest.Server) {
-				s.Reconfigure(httpapi.Without(without...))
+			name := fmt.Sprint(name, " without ", off)
+			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+				without(off...)(s)
 				c := s.Client()
 				m := relukko.NewMutex(c, "arm")
 				parked := park(s)
@@ -169,9 +188,10 @@ func TestACancelledCreateThatIsCarriedOutLateLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestACreateWhoseConnectionBrokeIsLookedForAgain(t *testing.T) {
+func TestNoOrphansWhenTheConnectionBreaks(t *testing.T) {
 	for _, late := range []time.Duration{0, 500 * time.Millisecond, 3 * time.Second} {
-		bubble(t, fmt.Sprint("carried out ", late, " later"), func(t *testing.T, s *relukkotest.Server) {
+		name := fmt.Sprint("takes effect ", late, " later")
+		bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
 			original(s)
 			c := s.Client()
 			parked := s.Hold(create)
@@ -190,10 +210,10 @@ func TestACreateWhoseConnectionBrokeIsLookedForAgain(t *testing.T) {
 	}
 }
 
-func TestAProxyThatKnowsNoBackendDoesNotEndACleanup(t *testing.T) {
-	for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
-		bubble(t, fmt.Sprint("without ", without), func(t *testing.T, s *relukkotest.Server) {
-			s.Reconfigure(httpapi.Without(without...))
+func TestNoOrphansWhenAProxyAnswersTheCleanup(t *testing.T) {
+	for _, off := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
+		bubble(t, fmt.Sprint("without ", off), func(t *testing.T, s *relukkotest.Server) {
+			without(off...)(s)
 			c := s.Client()
 			m := relukko.NewMutex(c, "arm")
 			require.NoError(t, m.Unlock(lock(t, m)))
@@ -201,7 +221,8 @@ func TestAProxyThatKnowsNoBackendDoesNotEndACleanup(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			time.AfterFunc(time.Second/2, func() {
-				s.AnswerNext(-1, nil, relukkotest.Answer{Status: 404, Body: "<html>no such backend"})
+				s.AnswerNext(-1, nil,
+					relukkotest.Answer{Status: 404, Body: "<html>no such backend"})
 			})
 			_, err := m.Lock(ctx)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -216,12 +237,14 @@ func TestAProxyThatKnowsNoBackendDoesNotEndACleanup(t *testing.T) {
 	}
 }
 
-func TestNoOrphansBehindAGatewayThatKnowsNoMarks(t *testing.T) {
+func TestNoOrphansBehindAGatewayThatCannotCancel(t *testing.T) {
 	for _, status := range []int{400, 403, 404, 500, 503} {
-		for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
-			bubble(t, fmt.Sprint(status, " without ", without), func(t *testing.T, s *relukkotest.Server) {
-				s.Reconfigure(httpapi.Without(without...))
-				s.AnswerNext(-1, relukkotest.On("DELETE", "/v1/waiting/"), relukkotest.Answer{Status: status, Body: "<html>no such route"})
+		for _, off := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
+			name := fmt.Sprint(status, " without ", off)
+			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+				without(off...)(s)
+				s.AnswerNext(-1, relukkotest.On("DELETE", "/v1/waiting/"),
+					relukkotest.Answer{Status: status, Body: "<html>no such route"})
 				c := s.Client()
 				m := relukko.NewMutex(c, "arm")
 				require.NoError(t, m.Unlock(lock(t, m)))
@@ -241,11 +264,11 @@ func TestNoOrphansBehindAGatewayThatKnowsNoMarks(t *testing.T) {
 	}
 }
 
-func TestNonsenseForACreateLeavesNothing(t *testing.T) {
-	for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
-		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
+func TestNoOrphansWhenAProxyReplacesTheReply(t *testing.T) {
+	for _, off := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
+		t.Run(fmt.Sprint("without ", off), func(t *testing.T) {
 			s := relukkotest.NewServer(t)
-			s.Reconfigure(httpapi.Without(without...))
+			without(off...)(s)
 			backend, err := url.Parse(s.URL)
 			require.NoError(t, err)
 			proxy := httputil.NewSingleHostReverseProxy(backend)
@@ -253,7 +276,8 @@ func TestNonsenseForACreateLeavesNothing(t *testing.T) {
 				if r.StatusCode == http.StatusCreated {
 					r.Body.Close()
 					r.Header.Del("Content-Length")
-					r.ContentLength, r.Body = -1, io.NopCloser(strings.NewReader("<html>Created!"))
+					r.ContentLength = -1
+					r.Body = io.NopCloser(strings.NewReader("<html>Created!"))
 				}
 				return nil
 			}
@@ -269,16 +293,18 @@ func TestNonsenseForACreateLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAStragglerAfterUnlockLeavesNothing(t *testing.T) {
-	for _, without := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
-		bubble(t, fmt.Sprint("without ", without), func(t *testing.T, s *relukkotest.Server) {
-			s.Reconfigure(httpapi.Without(without...))
+func TestNoOrphansWhenACreateTakesEffectAfterUnlock(t *testing.T) {
+	for _, off := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
+		bubble(t, fmt.Sprint("without ", off), func(t *testing.T, s *relukkotest.Server) {
+			without(off...)(s)
 			m := relukko.NewMutex(s.Client(), "arm")
 			var first atomic.Bool
-			parked := s.Hold(func(r *http.Request) bool { return create(r) && first.CompareAndSwap(false, true) })
+			parked := s.Hold(func(r *http.Request) bool {
+				return create(r) && first.CompareAndSwap(false, true)
+			})
 			go func() {
 				time.Sleep(time.Second)
-				s.Cut() // nobody waits for the first create any longer, but it is still on its way
+				s.Cut() // the client gives up the first create, which is still in flight
 			}()
 			held := lock(t, m)
 			require.NoError(t, m.Unlock(held))
@@ -290,12 +316,13 @@ func TestAStragglerAfterUnlockLeavesNothing(t *testing.T) {
 	}
 }
 
-// A backend that could call creates off may be followed by one that cannot.
+// TestNoOrphansWhenTheBackendIsReplaced replaces a backend that can cancel creates by one that
+// cannot.
 func TestNoOrphansWhenTheBackendIsReplaced(t *testing.T) {
-	bubble(t, "by one that cannot call off", func(t *testing.T, s *relukkotest.Server) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		m := relukko.NewMutex(c, "arm")
-		require.NoError(t, m.Unlock(lock(t, m))) // so that it knows the first one
+		require.NoError(t, m.Unlock(lock(t, m))) // now the client knows the first one
 		s.Latency(func(*http.Request) (before, after time.Duration) { return 0, time.Second })
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()

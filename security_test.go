@@ -22,10 +22,10 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// hostile is a backend that is up to no good. Each of its answers takes 1 ms.
+// hostile is a malicious backend. It takes 1 ms for each response.
 type hostile struct {
-	create, renew func(w http.ResponseWriter) // nil: as it should be
-	push          string                      // over the WebSocket, without end
+	create, renew func(w http.ResponseWriter) // nil: the correct response
+	push          string                      // sent over the WebSocket, without end
 
 	creates, renewals, lists, handshakes atomic.Int64
 }
@@ -71,12 +71,15 @@ func orElse(f, g func(http.ResponseWriter)) func(http.ResponseWriter) {
 	return g
 }
 
+// lease writes a lock with a lease of this length.
 func lease(w http.ResponseWriter, from time.Time, length time.Duration) {
-	leaseOf(w, from.UTC().Format(time.RFC3339Nano), from.Add(length).UTC().Format(time.RFC3339Nano))
+	to := from.Add(length)
+	leaseOf(w, from.UTC().Format(time.RFC3339Nano), to.UTC().Format(time.RFC3339Nano))
 }
 
 func leaseOf(w http.ResponseWriter, from, to string) {
-	fmt.Fprintf(w, `{"id":"950daa20-a814-451e-9407-ec496cf9c136","lock_name":"arm","creator":"x","ip":"::1","expires_at":%q,"created_at":%q,"updated_at":%q}`, to, from, from)
+	fmt.Fprintf(w, `{"id":"950daa20-a814-451e-9407-ec496cf9c136","lock_name":"arm",`+
+		`"creator":"x","ip":"::1","expires_at":%q,"created_at":%q,"updated_at":%q}`, to, from, from)
 }
 
 func held409(w http.ResponseWriter) {
@@ -84,11 +87,14 @@ func held409(w http.ResponseWriter) {
 	io.WriteString(w, `{"status":409,"message":"held"}`)
 }
 
-// against runs f with a mutex on h's backend.
-func (h *hostile) against(t *testing.T, name string, f func(t *testing.T, m *relukko.Mutex), opts ...relukko.Option) {
+// against runs f in a synctest bubble, with a mutex on this backend and a TTL of 3 s.
+func (h *hostile) against(
+	t *testing.T, name string, f func(t *testing.T, m *relukko.Mutex), opts ...relukko.Option,
+) {
+	opts = append([]relukko.Option{relukko.WithTTL(3 * time.Second)}, opts...)
 	t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			defer time.Sleep(time.Minute) // until the backend, too, has ended
+			defer time.Sleep(time.Minute) // until the backend has ended
 			var network faultnet.Memory
 			l, err := network.Listen("backend:80")
 			require.NoError(t, err)
@@ -97,21 +103,25 @@ func (h *hostile) against(t *testing.T, name string, f func(t *testing.T, m *rel
 			defer s.Close()
 			transport := &http.Transport{DialContext: network.DialContext}
 			defer transport.CloseIdleConnections()
-			c, err := api.New("http://backend", "key", api.WithHTTPClient(&http.Client{Transport: transport}))
+			c, err := api.New("http://backend", "key",
+				api.WithHTTPClient(&http.Client{Transport: transport}))
 			require.NoError(t, err)
 			defer func() {
 				ended, cancel := context.WithTimeout(context.Background(), time.Second)
 				defer cancel()
 				c.Shutdown(ended)
 			}()
-			f(t, relukko.NewMutex(c, "arm", append([]relukko.Option{relukko.WithTTL(3 * time.Second)}, opts...)...))
+			f(t, relukko.NewMutex(c, "arm", opts...))
 		})
 	})
 }
 
-// Leases of any length end in a loss or are renewed, at a gentle pace.
+// TestOddLeases requires that leases of any length end in a loss or are renewed, with few requests.
 func TestOddLeases(t *testing.T) {
-	for _, length := range []time.Duration{-1 << 62, -time.Hour, -1, 0, 1, time.Microsecond, 4 * time.Millisecond, 40 * time.Millisecond, 149 * time.Millisecond} {
+	for _, length := range []time.Duration{
+		-1 << 62, -time.Hour, -1, 0, 1, time.Microsecond,
+		4 * time.Millisecond, 40 * time.Millisecond, 149 * time.Millisecond,
+	} {
 		h := &hostile{renew: func(w http.ResponseWriter) {
 			if length < -time.Hour {
 				leaseOf(w, "9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z")
@@ -128,13 +138,16 @@ func TestOddLeases(t *testing.T) {
 				require.NoError(t, m.Unlock(held))
 				return
 			}
-			lost := lostFor(t, held, relukko.LossUnreachable)
+			lost := requireLost(t, held, relukko.LossUnreachable)
 			require.LessOrEqual(t, h.renewals.Load(), int64(2))
 			require.ErrorContains(t, lost, "with a lease of")
 			require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 		})
-		h = &hostile{create: func(w http.ResponseWriter) { lease(w, time.Now(), max(length, 1)) }}
-		h.against(t, fmt.Sprint("made for ", max(length, 1)), func(t *testing.T, m *relukko.Mutex) {
+		h = &hostile{create: func(w http.ResponseWriter) {
+			lease(w, time.Now(), max(length, 1))
+		}}
+		name := fmt.Sprint("created for ", max(length, 1))
+		h.against(t, name, func(t *testing.T, m *relukko.Mutex) {
 			held, err := m.Lock(t.Context())
 			require.LessOrEqual(t, h.creates.Load(), int64(100))
 			if err == nil {
@@ -144,27 +157,31 @@ func TestOddLeases(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLeasesUntilDistantYears(t *testing.T) {
 	for _, to := range []string{"9999-12-31T23:59:59Z", "292277-01-01T00:00:00Z"} {
 		h := &hostile{renew: func(w http.ResponseWriter) { leaseOf(w, "0000-01-01T00:00:00Z", to) }}
 		h.against(t, "renewed until "+to, func(t *testing.T, m *relukko.Mutex) {
 			held := lock(t, m)
 			time.Sleep(1500 * time.Millisecond)
 			if len(to) == len("9999-12-31T23:59:59Z") {
-				require.LessOrEqual(t, time.Until(session(t, held).LeaseEnd()), 3*time.Second, "no longer than was asked for")
+				require.LessOrEqual(t, time.Until(session(t, held).LeaseEnd()), 3*time.Second,
+					"no longer than the TTL")
 				require.NoError(t, m.Unlock(held))
 				return
 			}
 			<-held.Done()
-			lostFor(t, held, relukko.LossUnreachable)
+			requireLost(t, held, relukko.LossUnreachable)
 			require.LessOrEqual(t, h.renewals.Load(), int64(100))
 			m.Unlock(held)
 		})
 	}
 }
 
-// Who asks to be left alone for ever is asked no more, and holds up nobody for
-// longer than he said he would wait.
-func TestRetryAfterForEver(t *testing.T) {
+// TestEndlessRetryAfter requires that an endless Retry-After stops the requests, and delays the
+// caller no longer than its own limit.
+func TestEndlessRetryAfter(t *testing.T) {
 	busy := func(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", "1000000000000000000")
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -176,7 +193,7 @@ func TestRetryAfterForEver(t *testing.T) {
 		require.EqualValues(t, 1, h.creates.Load())
 	})
 	h = &hostile{create: busy}
-	h.against(t, "a create, with a policy that never ends", func(t *testing.T, m *relukko.Mutex) {
+	h.against(t, "a create with an endless back-off", func(t *testing.T, m *relukko.Mutex) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		_, err := m.Lock(ctx)
@@ -187,18 +204,20 @@ func TestRetryAfterForEver(t *testing.T) {
 	h.against(t, "a renewal", func(t *testing.T, m *relukko.Mutex) {
 		held := lock(t, m)
 		<-held.Done()
-		lostFor(t, held, relukko.LossUnreachable)
-		require.LessOrEqual(t, h.renewals.Load(), int64(20), "it tries on while there is time")
+		requireLost(t, held, relukko.LossUnreachable)
+		require.LessOrEqual(t, h.renewals.Load(), int64(20), "retries until the lease ends")
 		m.Unlock(held)
 	})
 }
 
-// A WebSocket that says without end that something was deleted does not make
-// anybody ask without end.
+// TestFloodOfBroadcasts requires that an endless flood of broadcasts causes few requests.
 func TestFloodOfBroadcasts(t *testing.T) {
-	for _, push := range []string{`{"deleted":true}`, `{"deleted":"950daa20-a814-451e-9407-ec496cf9c136"}`, `{"deleted":[1,2,3]}`, `{"deleted":{"lock_name":"leg"}}`, "x"} {
+	const deleted = `{"deleted":"950daa20-a814-451e-9407-ec496cf9c136"}`
+	for _, push := range []string{
+		`{"deleted":true}`, deleted, `{"deleted":[1,2,3]}`, `{"deleted":{"lock_name":"leg"}}`, "x",
+	} {
 		h := &hostile{push: push}
-		h.against(t, push+" for who holds", func(t *testing.T, m *relukko.Mutex) {
+		h.against(t, push+" to a holder", func(t *testing.T, m *relukko.Mutex) {
 			held := lock(t, m)
 			time.Sleep(11 * time.Second)
 			require.NoError(t, held.Err())
@@ -208,9 +227,12 @@ func TestFloodOfBroadcasts(t *testing.T) {
 			require.NoError(t, m.Unlock(held))
 		})
 	}
-	for _, push := range []string{`{"deleted":true}`, `{"deleted":[1,2,3]}`, `{"deleted":{"lock_name":"leg"}}`, `{"created":true}`, `{"deleted":{"lock_name":"arm"}}`, `{"deleted":"950daa20-a814-451e-9407-ec496cf9c136"}`} {
+	for _, push := range []string{
+		`{"deleted":true}`, `{"deleted":[1,2,3]}`, `{"deleted":{"lock_name":"leg"}}`,
+		`{"created":true}`, `{"deleted":{"lock_name":"arm"}}`, deleted,
+	} {
 		h := &hostile{push: push, create: held409}
-		h.against(t, push+" for who waits", func(t *testing.T, m *relukko.Mutex) {
+		h.against(t, push+" to a waiter", func(t *testing.T, m *relukko.Mutex) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			_, err := m.Lock(ctx)
@@ -221,13 +243,14 @@ func TestFloodOfBroadcasts(t *testing.T) {
 	}
 }
 
-// A backend, or a proxy before it, says that creates may wait and answers at once.
-func TestABackendThatDoesNotWaitAsItSays(t *testing.T) {
+// TestBackendThatDoesNotWait has a backend, or a proxy in front of it, that announces waiting
+// creates and responds immediately.
+func TestBackendThatDoesNotWait(t *testing.T) {
 	h := &hostile{create: func(w http.ResponseWriter) {
 		w.Header().Set("Relukko-Wait", "30")
 		held409(w)
 	}}
-	h.against(t, "", func(t *testing.T, m *relukko.Mutex) {
+	h.against(t, "409 to each create", func(t *testing.T, m *relukko.Mutex) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		_, err := m.Lock(ctx)
@@ -237,9 +260,9 @@ func TestABackendThatDoesNotWaitAsItSays(t *testing.T) {
 	})
 }
 
-// Printed by reflection, through all that they reach, a client, a mutex and a
-// session show no key.
-func TestNothingReachesTheKey(t *testing.T) {
+// TestTheKeyStaysSecretFromReflection prints clients, mutexes and sessions by reflection, with all
+// that they refer to.
+func TestTheKeyStaysSecretFromReflection(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		m := relukko.NewMutex(c, "arm")
@@ -257,8 +280,8 @@ func TestNothingReachesTheKey(t *testing.T) {
 	})
 }
 
-// dumped is v as testify shows it when it is not what was expected: with all
-// that it points to, methods or not.
+// dumped returns v as testify prints an unexpected value: with all that it points to, whatever
+// methods it has.
 func dumped(v any) string {
 	var out reports
 	assert.Equal(&out, v, nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,7 @@ import (
 )
 
 func TestDeletionIsKnownWithinARoundTrip(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, mute bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
 		lost := make(chan error, 2)
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(9*time.Second),
 			relukko.WithOnLost(func(err *relukko.LostError) { lost <- err }))
@@ -32,22 +33,22 @@ func TestDeletionIsKnownWithinARoundTrip(t *testing.T) {
 		require.True(t, s.Delete("arm"))
 		start := time.Now()
 		<-held.Done()
-		if mute {
-			require.LessOrEqual(t, time.Since(start), 3*time.Second, "by the next heartbeat")
+		if noPush {
+			require.LessOrEqual(t, time.Since(start), 3*time.Second, "at the next heartbeat")
 		} else {
 			require.LessOrEqual(t, time.Since(start), time.Millisecond)
 		}
-		e := lostFor(t, held, relukko.LossDeleted)
+		e := requireLost(t, held, relukko.LossDeleted)
 		require.Equal(t, id, e.ID)
 		require.Equal(t, "arm", e.Name)
 		require.Equal(t, error(e), <-lost)
 
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 		time.Sleep(time.Minute)
-		require.NoError(t, otherHeld.Err(), "the other lock is none of this")
+		require.NoError(t, otherHeld.Err(), "the other lock is not affected")
 		require.NoError(t, other.Unlock(otherHeld))
 		synctest.Wait()
-		require.Empty(t, lost, "a loss is told once")
+		require.Empty(t, lost, "a loss is reported once")
 	})
 }
 
@@ -57,16 +58,18 @@ func TestDeletionIsKnownWithin100msOnLoopback(t *testing.T) {
 	held := lock(t, m)
 	sess := session(t, held)
 	first := sess.Info()
-	require.Eventually(t, func() bool { return sess.Info() != first && s.OpenWebSockets() == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return sess.Info() != first && s.OpenWebSockets() == 1
+	}, 5*time.Second, time.Millisecond)
 	start := time.Now()
 	require.True(t, s.Delete("arm"))
 	<-held.Done()
 	require.Less(t, time.Since(start), 100*time.Millisecond)
-	lostFor(t, held, relukko.LossDeleted)
+	requireLost(t, held, relukko.LossDeleted)
 	require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 }
 
-func TestDeletionWhileTheSocketIsDownIsKnownAfterTheReconnect(t *testing.T) {
+func TestDeletionIsKnownAfterAReconnect(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
@@ -77,30 +80,30 @@ func TestDeletionWhileTheSocketIsDownIsKnownAfterTheReconnect(t *testing.T) {
 		s.Delete("arm")
 		s.RefuseWebSockets(false)
 		time.Sleep(14 * time.Second) // the next heartbeat is due only after that
-		lostFor(t, held, relukko.LossDeleted)
+		requireLost(t, held, relukko.LossDeleted)
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 	})
 }
 
-func TestABroadcastIsOnlyAHint(t *testing.T) {
+func TestBroadcastIsOnlyAHint(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
-		s.Reconfigure(httpapi.DeletedShape(func(wire.Lock) any { return session(t, heldNow).Info().ID }))
+		var id atomic.Value // of arm
+		s.Reconfigure(httpapi.DeletedShape(func(wire.Lock) any { return id.Load() }))
 		m := relukko.NewMutex(s.Client(), "arm")
-		heldNow = lock(t, m)
+		held := lock(t, m)
+		id.Store(session(t, held).Info().ID)
 		time.Sleep(2 * time.Second)
 		other := relukko.NewMutex(s.Client(), "leg")
 		for range 20 {
 			lock(t, other)
-			require.NoError(t, other.Unlock(t.Context())) // is broadcast as the deletion of arm
+			require.NoError(t, other.Unlock(t.Context())) // the event says that arm was deleted
 		}
 		time.Sleep(time.Minute)
-		require.NoError(t, heldNow.Err())
-		require.NoError(t, m.Unlock(heldNow))
+		require.NoError(t, held.Err())
+		require.NoError(t, m.Unlock(held))
 	})
 }
-
-var heldNow context.Context
 
 func TestTheCauseIsTold(t *testing.T) {
 	errWhy := errors.New("the bench is needed elsewhere")
@@ -132,7 +135,7 @@ func TestTheCauseIsTold(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		s.Delete("arm")
 		<-held.Done()
-		lost := lostFor(t, held, relukko.LossDeleted)
+		lost := requireLost(t, held, relukko.LossDeleted)
 		require.Equal(t, error(lost), context.Cause(session(t, held).CleanupContext()))
 		require.Equal(t, error(lost), session(t, held).Err())
 		require.Contains(t, lost.Error(), `lock "arm"`)
@@ -145,10 +148,12 @@ func TestTheCauseIsTold(t *testing.T) {
 		defer m.Unlock(t.Context())
 		parent, cancel := context.WithCancelCause(t.Context())
 		cancel(errWhy)
-		for _, f := range []func(context.Context) (context.Context, error){m.Lock, m.TryLock} {
+		for _, acquire := range []func(context.Context) (context.Context, error){
+			m.Lock, m.TryLock,
+		} {
 			for _, ctx := range []context.Context{parent, t.Context()} {
 				limited, cancel := context.WithTimeout(ctx, time.Second)
-				failed, err := f(limited)
+				failed, err := acquire(limited)
 				cancel()
 				require.Error(t, err)
 				require.Error(t, failed.Err())
@@ -187,7 +192,7 @@ func TestCancellingTheParentStopsTheWorkNeverTheLock(t *testing.T) {
 	})
 }
 
-func TestFromContextKnowsTheInnermost(t *testing.T) {
+func TestFromContextReturnsTheInnermost(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		arm, leg := relukko.NewMutex(c, "arm"), relukko.NewMutex(c, "leg")
@@ -198,8 +203,8 @@ func TestFromContextKnowsTheInnermost(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "leg", session(t, inner).Info().Name)
 		require.Equal(t, "arm", session(t, outer).Info().Name)
-		require.NoError(t, arm.Unlock(inner), "arm's session is in there too")
-		require.ErrorIs(t, leg.Unlock(outer), nil, "outer carries no session of leg")
+		require.NoError(t, arm.Unlock(inner), "inner also has arm's session")
+		require.ErrorIs(t, leg.Unlock(outer), nil, "outer has no session of leg")
 		require.Equal(t, relukko.ErrUnlocked, context.Cause(inner))
 	})
 }
@@ -214,7 +219,7 @@ func TestLossOfTheOuterLockEndsTheInnerContext(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		s.Delete("arm")
 		<-inner.Done()
-		require.Equal(t, "arm", lostFor(t, inner, relukko.LossDeleted).Name)
+		require.Equal(t, "arm", requireLost(t, inner, relukko.LossDeleted).Name)
 		require.NoError(t, session(t, inner).Err(), "leg is still held")
 		require.NoError(t, leg.Unlock(inner))
 		require.ErrorIs(t, arm.Unlock(inner), relukko.ErrLockLost)
@@ -240,7 +245,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			m.Unlock(held)
 		}
 		synctest.Wait()
-		require.Zero(t, s.OpenWebSockets(), "nobody needs one now")
+		require.Zero(t, s.OpenWebSockets(), "no lock needs one now")
 		require.NoError(t, c.Shutdown(t.Context()))
 		h.CloseIdleConnections()
 		goleak.VerifyNone(t, before)

@@ -15,10 +15,9 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// A suspend, as seen from inside: the monotonic clock and all timers stand
-// still, the wall clock and the backend go on. In a bubble there is one clock
-// for all, so a machine that sleeps for d is one whose wall clock jumps by d,
-// on a backend whose locks are d older.
+// machine is the machine of a client. When it is suspended, its monotonic clock and its timers
+// stop, while its wall clock and the backend go on. A bubble has only one clock, so a suspend for d
+// sets the machine's wall clock forward by d, and makes the backend's locks d older.
 type machine struct {
 	ahead interface {
 		Add(int64) int64
@@ -27,8 +26,8 @@ type machine struct {
 	s *relukkotest.Server
 }
 
-// suspend lets d pass for everybody but us. Locks that are over by then are
-// swept, as they would be with a grace of 0.
+// suspend suspends the machine for d. The backend deletes locks that expire in this time, as it
+// would with a grace of 0.
 func (m machine) suspend(d time.Duration) {
 	m.ahead.Add(int64(d))
 	for _, l := range m.s.Locks() {
@@ -40,28 +39,32 @@ func (m machine) suspend(d time.Duration) {
 
 const renewals = "/v1/locks/{id}/keep_alive"
 
-func suspends(t *testing.T, name string, f func(t *testing.T, m machine, mutex *relukko.Mutex), opts ...relukko.Option) {
+// onMachine runs f in a bubble, with a mutex whose TTL is 30 s.
+func onMachine(
+	t *testing.T, name string, f func(t *testing.T, m machine, mutex *relukko.Mutex),
+) {
 	bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
-		s.RefuseWebSockets(true) // or a deletion would be heard of in no time
+		s.RefuseWebSockets(true) // else events would report deletions
 		c := s.Client()
 		m := machine{relukko.Skew(c), s}
-		f(t, m, relukko.NewMutex(c, "arm", append([]relukko.Option{relukko.WithTTL(30 * time.Second)}, opts...)...))
+		f(t, m, relukko.NewMutex(c, "arm", relukko.WithTTL(30*time.Second)))
 	})
 }
 
-func TestWithinASecondOfWakingTheBackendHasBeenAsked(t *testing.T) {
+func TestLeaseIsRenewedWithinASecondOfWaking(t *testing.T) {
 	for i := range 40 {
 		rnd := rand.New(rand.NewPCG(uint64(i), 3))
 		before := time.Duration(rnd.Int64N(int64(90 * time.Second)))
 		asleep := time.Duration(rnd.Int64N(int64(40*time.Second))) + 300*time.Millisecond
-		suspends(t, fmt.Sprintf("asleep for %v after %v", asleep, before), func(t *testing.T, m machine, mutex *relukko.Mutex) {
+		name := fmt.Sprintf("asleep for %v after %v", asleep, before)
+		onMachine(t, name, func(t *testing.T, m machine, mutex *relukko.Mutex) {
 			held := lock(t, mutex)
 			time.Sleep(before)
 			asked := m.s.Requests("PUT", renewals)
 			deadline := session(t, held).LeaseEnd()
 			m.suspend(asleep)
 			if time.Until(deadline) <= asleep {
-				require.ErrorIs(t, session(t, held).Err(), relukko.ErrLockLost, "at once")
+				require.ErrorIs(t, session(t, held).Err(), relukko.ErrLockLost, "immediately")
 			}
 			time.Sleep(time.Second + time.Millisecond)
 			if held.Err() == nil {
@@ -71,25 +74,25 @@ func TestWithinASecondOfWakingTheBackendHasBeenAsked(t *testing.T) {
 				require.NoError(t, mutex.Unlock(held))
 				return
 			}
-			require.Greater(t, asleep, 15*time.Second, "nothing is lost without need")
+			require.Greater(t, asleep, 15*time.Second, "no needless loss")
 			require.ErrorIs(t, context.Cause(held), relukko.ErrLockLost)
 			require.ErrorIs(t, mutex.Unlock(held), relukko.ErrLockLost)
 		})
 	}
 }
 
-func TestSuspendsInARow(t *testing.T) {
-	suspends(t, "each shorter than the lease", func(t *testing.T, m machine, mutex *relukko.Mutex) {
+func TestRepeatedSuspends(t *testing.T) {
+	onMachine(t, "with renewals between", func(t *testing.T, m machine, mutex *relukko.Mutex) {
 		held := lock(t, mutex)
 		time.Sleep(5 * time.Second)
 		for range 50 {
 			m.suspend(15 * time.Second)
-			time.Sleep(1100 * time.Millisecond) // awake just long enough to be asked
+			time.Sleep(1100 * time.Millisecond) // awake just long enough for a renewal
 			require.NoError(t, session(t, held).Err())
 		}
 		require.NoError(t, mutex.Unlock(held))
 	})
-	suspends(t, "together longer than the lease, and never awake for long enough", func(t *testing.T, m machine, mutex *relukko.Mutex) {
+	onMachine(t, "without renewals between", func(t *testing.T, m machine, mutex *relukko.Mutex) {
 		held := lock(t, mutex)
 		time.Sleep(5 * time.Second)
 		h := m.s.Hold(relukkotest.On("PUT", renewals))
@@ -101,7 +104,7 @@ func TestSuspendsInARow(t *testing.T) {
 		h.Release()
 		require.ErrorIs(t, mutex.Unlock(held), relukko.ErrLockLost)
 	})
-	suspends(t, "too short to be noticed, but many", func(t *testing.T, m machine, mutex *relukko.Mutex) {
+	onMachine(t, "too short to be detected", func(t *testing.T, m machine, mutex *relukko.Mutex) {
 		held := lock(t, mutex)
 		time.Sleep(5 * time.Second)
 		m.s.GoDark()
@@ -109,7 +112,8 @@ func TestSuspendsInARow(t *testing.T) {
 		for held.Err() == nil {
 			m.suspend(240 * time.Millisecond) // in every second
 			time.Sleep(time.Second)
-			require.True(t, held.Err() != nil || time.Since(start)*124/100 < 30*time.Second, "they add up")
+			require.True(t, held.Err() != nil || time.Since(start)*124/100 < 30*time.Second,
+				"they add up")
 		}
 		m.s.Heal()
 		require.ErrorIs(t, mutex.Unlock(held), relukko.ErrLockLost)
@@ -117,7 +121,7 @@ func TestSuspendsInARow(t *testing.T) {
 }
 
 func TestSuspendDuringARenewal(t *testing.T) {
-	suspends(t, "which is never answered", func(t *testing.T, m machine, mutex *relukko.Mutex) {
+	onMachine(t, "without a response", func(t *testing.T, m machine, mutex *relukko.Mutex) {
 		held := lock(t, mutex)
 		time.Sleep(5 * time.Second)
 		m.s.HoldReplies(relukkotest.On("PUT", renewals))
@@ -125,18 +129,20 @@ func TestSuspendDuringARenewal(t *testing.T) {
 		m.suspend(time.Second)
 		asked := m.s.Requests("PUT", renewals)
 		time.Sleep(time.Second + time.Millisecond)
-		require.Greater(t, m.s.Requests("PUT", renewals), asked, "an answer from before the suspend is not waited for")
+		require.Greater(t, m.s.Requests("PUT", renewals), asked,
+			"the response to an earlier renewal is not awaited")
 		time.Sleep(time.Second)
-		lostFor(t, held, relukko.LossUnreachable)
+		requireLost(t, held, relukko.LossUnreachable)
 		m.s.Heal()
 		require.ErrorIs(t, mutex.Unlock(held), relukko.ErrLockLost)
 	})
 	for _, asleep := range []time.Duration{time.Second, 10 * time.Second, time.Hour} {
-		suspends(t, fmt.Sprint("the request is under way for ", asleep), func(t *testing.T, m machine, mutex *relukko.Mutex) {
+		name := fmt.Sprint("request in flight for ", asleep)
+		onMachine(t, name, func(t *testing.T, m machine, mutex *relukko.Mutex) {
 			held := lock(t, mutex)
 			time.Sleep(5 * time.Second)
 			h := m.s.Hold(relukkotest.On("PUT", renewals))
-			time.Sleep(6500 * time.Millisecond) // the renewal is under way
+			time.Sleep(6500 * time.Millisecond) // the renewal is in flight
 			m.suspend(asleep)
 			h.Release()
 			time.Sleep(2 * time.Second)
@@ -148,7 +154,8 @@ func TestSuspendDuringARenewal(t *testing.T) {
 			require.NoError(t, session(t, held).Err())
 			require.NoError(t, mutex.Unlock(held))
 		})
-		suspends(t, fmt.Sprint("the answer is under way for ", asleep), func(t *testing.T, m machine, mutex *relukko.Mutex) {
+		name = fmt.Sprint("response in flight for ", asleep)
+		onMachine(t, name, func(t *testing.T, m machine, mutex *relukko.Mutex) {
 			held := lock(t, mutex)
 			time.Sleep(5 * time.Second)
 			h := m.s.HoldReplies(relukkotest.On("PUT", renewals))
@@ -158,7 +165,8 @@ func TestSuspendDuringARenewal(t *testing.T) {
 			if asleep > 30*time.Second {
 				require.ErrorIs(t, session(t, held).Err(), relukko.ErrLockLost)
 				time.Sleep(time.Second)
-				require.ErrorIs(t, session(t, held).Err(), relukko.ErrLockLost, "the late answer changes nothing")
+				require.ErrorIs(t, session(t, held).Err(), relukko.ErrLockLost,
+					"the late response changes nothing")
 				require.ErrorIs(t, mutex.Unlock(held), relukko.ErrLockLost)
 				return
 			}
@@ -170,7 +178,7 @@ func TestSuspendDuringARenewal(t *testing.T) {
 }
 
 func TestSuspendWhileWaiting(t *testing.T) {
-	suspends(t, "for another's lock", func(t *testing.T, m machine, mutex *relukko.Mutex) {
+	onMachine(t, "for a held lock", func(t *testing.T, m machine, mutex *relukko.Mutex) {
 		other := relukko.NewMutex(m.s.Client(), "arm")
 		held := lock(t, other)
 		done := make(chan context.Context, 1)
@@ -184,7 +192,7 @@ func TestSuspendWhileWaiting(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		m.ahead.Add(int64(time.Hour))
 		time.Sleep(3 * time.Second)
-		require.NoError(t, other.Unlock(held), "by a machine that did not sleep")
+		require.NoError(t, other.Unlock(held), "its machine was not suspended")
 		start := time.Now()
 		got := <-done
 		require.Less(t, time.Since(start), 10*time.Second)
@@ -192,7 +200,8 @@ func TestSuspendWhileWaiting(t *testing.T) {
 		require.NoError(t, mutex.Unlock(got))
 	})
 	for _, asleep := range []time.Duration{time.Minute, time.Hour} {
-		suspends(t, fmt.Sprint("for the answer to a create, for ", asleep), func(t *testing.T, m machine, mutex *relukko.Mutex) {
+		name := fmt.Sprint("for the response to a create, for ", asleep)
+		onMachine(t, name, func(t *testing.T, m machine, mutex *relukko.Mutex) {
 			h := m.s.HoldReplies(relukkotest.On("POST", "/v1/locks/"))
 			done := make(chan context.Context, 1)
 			go func() {
@@ -208,7 +217,8 @@ func TestSuspendWhileWaiting(t *testing.T) {
 			h.Release()
 			got := <-done
 			require.NoError(t, session(t, got).Err())
-			require.Equal(t, asleep == time.Minute, session(t, got).Info().ID == stale, "a lease that is over is none")
+			require.Equal(t, asleep == time.Minute, session(t, got).Info().ID == stale,
+				"an expired lease is not used")
 			require.NoError(t, mutex.Unlock(got))
 			synctest.Wait()
 			require.Empty(t, m.s.Locks())
@@ -218,7 +228,8 @@ func TestSuspendWhileWaiting(t *testing.T) {
 
 func TestSuspendDuringUnlock(t *testing.T) {
 	for _, asleep := range []time.Duration{time.Second, time.Hour} {
-		suspends(t, fmt.Sprint("the request is under way for ", asleep), func(t *testing.T, m machine, mutex *relukko.Mutex) {
+		name := fmt.Sprint("request in flight for ", asleep)
+		onMachine(t, name, func(t *testing.T, m machine, mutex *relukko.Mutex) {
 			held := lock(t, mutex)
 			time.Sleep(5 * time.Second)
 			h := m.s.Hold(relukkotest.On("DELETE", "/v1/locks/"))
@@ -232,12 +243,13 @@ func TestSuspendDuringUnlock(t *testing.T) {
 				require.NoError(t, err)
 			} else {
 				var lost *relukko.LostError
-				require.True(t, errors.As(err, &lost), "gone, without a word of ours: %v", err)
+				require.True(t, errors.As(err, &lost), "gone before the delete: %v", err)
 				require.Equal(t, relukko.LossDeleted, lost.Reason)
 			}
 			require.Empty(t, m.s.Locks())
 		})
-		suspends(t, fmt.Sprint("just before it, for ", asleep), func(t *testing.T, m machine, mutex *relukko.Mutex) {
+		name = fmt.Sprint("just before it, for ", asleep)
+		onMachine(t, name, func(t *testing.T, m machine, mutex *relukko.Mutex) {
 			held := lock(t, mutex)
 			time.Sleep(5 * time.Second)
 			m.suspend(asleep)
@@ -249,12 +261,12 @@ func TestSuspendDuringUnlock(t *testing.T) {
 	}
 }
 
-// A wall clock that is set forward counts as a suspend, since nobody can tell
-// them apart. One that is set back changes nothing.
-func TestTheWallClockIsSet(t *testing.T) {
+// TestWallClockStep requires that a step forward of the wall clock counts as a suspend, which
+// looks the same, and that a step back has no effect.
+func TestWallClockStep(t *testing.T) {
 	for _, row := range []struct {
 		by   time.Duration
-		asks bool // the backend, within a second
+		asks bool // a renewal is sent within a second
 		lost bool
 	}{
 		{by: time.Millisecond},
@@ -268,14 +280,15 @@ func TestTheWallClockIsSet(t *testing.T) {
 		{by: -time.Hour},
 		{by: -50 * 365 * 24 * time.Hour},
 	} {
-		suspends(t, fmt.Sprint("by ", row.by), func(t *testing.T, m machine, mutex *relukko.Mutex) {
+		name := fmt.Sprint("by ", row.by)
+		onMachine(t, name, func(t *testing.T, m machine, mutex *relukko.Mutex) {
 			held := lock(t, mutex)
 			time.Sleep(1500 * time.Millisecond)
 			asked := m.s.Requests("PUT", renewals)
 			m.ahead.Add(int64(row.by))
 			time.Sleep(1001 * time.Millisecond)
 			if row.lost {
-				lostFor(t, held, relukko.LossUnreachable)
+				requireLost(t, held, relukko.LossUnreachable)
 				require.ErrorIs(t, mutex.Unlock(held), relukko.ErrLockLost)
 				return
 			}
@@ -284,19 +297,19 @@ func TestTheWallClockIsSet(t *testing.T) {
 			require.NoError(t, session(t, held).Err())
 			m.s.GoDark()
 			<-held.Done()
-			require.True(t, time.Now().Before(expiresAt(m.s)), "loss is known before expiry all the same")
+			requireBeforeExpiry(t, m.s)
 			m.s.Heal()
 			require.ErrorIs(t, mutex.Unlock(held), relukko.ErrLockLost)
 		})
 	}
-	suspends(t, "back, then asleep", func(t *testing.T, m machine, mutex *relukko.Mutex) {
+	onMachine(t, "back, then a suspend", func(t *testing.T, m machine, mutex *relukko.Mutex) {
 		held := lock(t, mutex)
 		time.Sleep(70 * time.Second)
 		m.ahead.Add(-int64(time.Hour))
 		time.Sleep(1500 * time.Millisecond)
 		m.suspend(10 * time.Minute)
 		time.Sleep(1001 * time.Millisecond)
-		lostFor(t, held, relukko.LossDeleted)
+		requireLost(t, held, relukko.LossDeleted)
 		require.ErrorIs(t, mutex.Unlock(held), relukko.ErrLockLost)
 	})
 }

@@ -366,7 +366,7 @@ func TestRequestsThatWereRepeated(t *testing.T) {
 	}{
 		{"by a wrapper", traced, cut, true},
 		{"not by a wrapper", traced, nil, false},
-		{"unseen", untraced{traced.next}, nil, true},
+		{"unseen", untraced(traced), nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			through := WithHTTPClient(&http.Client{Transport: c.transport})

@@ -85,7 +85,7 @@ type Grant struct {
 // Failure is why a request was not granted.
 type Failure struct {
 	Text   string
-	Errs   []error   // behind it, for errors.Is and errors.As
+	Errs   []error   // what errors.Is and errors.As find
 	Held   bool      // somebody holds the lock, as far as is known
 	Holder *api.Lock // who that is; nil where that is not known
 }
@@ -94,7 +94,8 @@ type Failure struct {
 func GaveUp(ctx context.Context, since time.Time) *Failure {
 	cause := context.Cause(ctx)
 	f := &Failure{
-		Text: fmt.Sprintf("not acquired within %v: %v", time.Since(since).Round(time.Millisecond), cause),
+		Text: fmt.Sprintf("not acquired within %v: %v",
+			time.Since(since).Round(time.Millisecond), cause),
 		Errs: []error{cause},
 	}
 	if err := ctx.Err(); err != cause && !errors.Is(cause, api.ErrClosed) {

@@ -22,8 +22,8 @@ type Config struct {
 	Log        *slog.Logger
 	NewID      func() string // returns a fresh random UUID in lower case
 
-	// Publish is called for each change to a lock, and with EventMissed when changes by other
-	// servers may have been lost. It must not block.
+	// Publish is called for each change to a lock, with EventReleased of other servers, and with
+	// EventMissed when changes by other servers may have been lost. It must not block.
 	Publish func(store.Event)
 	// Flush is called when work in the background has published what it is going to publish.
 	Flush func()

@@ -22,6 +22,13 @@ func (e *Engine) Release(ctx context.Context, id string) (store.Lock, error) {
 	return lock, err
 }
 
+// Announce tells the other servers that share the store of an event.
+func (e *Engine) Announce(event store.Event) {
+	if a, ok := e.store.(store.Announcer); ok {
+		a.Announce(event)
+	}
+}
+
 // handOver deletes a lock and grants the next one to the head of the queue, to which its name is
 // being offered.
 //

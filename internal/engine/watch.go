@@ -32,6 +32,8 @@ func (e *Engine) handle(event store.Event) {
 	case store.EventCreated, store.EventUpdated:
 		e.sweeper.expect(&event.Lock, e.Grace)
 		e.Publish(event)
+	case store.EventReleased:
+		e.Publish(event)
 	case store.EventDeleted:
 		e.Publish(event)
 		e.offerInBackground(event.Lock.Name)

@@ -38,6 +38,10 @@ func (a *api) onWire(l *store.Lock) wire.Lock {
 
 // publish tells the watchers of an event.
 func (a *api) publish(e store.Event) {
+	if e.Kind == store.EventReleased {
+		a.releases.add(&e.Lock)
+		return
+	}
 	if a.broadcast.watchers.Load() == 0 {
 		return
 	}

@@ -164,11 +164,7 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request) {
 		a.logRelease(r, &lock)
 	}
 	if mark := r.Header.Get(wire.HeaderMark); mark != "" && a.has(ExtCallOff) {
-		if err == nil {
-			a.releases.add(&lock, mark)
-		} else if before, ok := a.releases.find(id, mark); ok && errors.Is(err, store.ErrGone) {
-			lock, err = before, nil
-		}
+		lock, err = a.byHolder(lock, err, id, mark)
 	}
 	if err != nil {
 		a.fail(w, r, err)
@@ -199,6 +195,20 @@ func (a *api) logRelease(r *http.Request, lock *store.Lock) {
 
 // maxLogged is how many bytes of a header are logged.
 const maxLogged = 200
+
+// byHolder returns the outcome of a delete by a client that knows the mark of the lock.
+func (a *api) byHolder(lock store.Lock, err error, id, mark string) (store.Lock, error) {
+	switch {
+	case err == nil && bears(&lock, mark):
+		a.releases.add(&lock)
+		a.engine.Announce(store.Event{Kind: store.EventReleased, Lock: lock, Mark: mark})
+	case errors.Is(err, store.ErrGone):
+		if before, ok := a.releases.find(id, mark); ok {
+			return before, nil
+		}
+	}
+	return lock, err
+}
 
 // callOff undoes the create with a mark.
 func (a *api) callOff(w http.ResponseWriter, r *http.Request) {

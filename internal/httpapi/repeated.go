@@ -17,7 +17,7 @@ const (
 // Something between client and server, such as a proxy with two upstreams, may
 // repeat a DELETE whose response it has lost: the holder, which says so by the
 // mark of the lock, must not be told then that somebody else has taken its lock.
-// Each server remembers its own.
+// Servers that share a store tell each other.
 type releases struct {
 	mu    sync.Mutex
 	locks map[string]store.Lock // by id
@@ -29,11 +29,8 @@ type released struct {
 	at time.Time
 }
 
-// add remembers a lock that was deleted, if mark is the lock's own.
-func (rs *releases) add(lock *store.Lock, mark string) {
-	if !bears(lock, mark) {
-		return
-	}
+// add remembers a lock that its holder has released.
+func (rs *releases) add(lock *store.Lock) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.forget()

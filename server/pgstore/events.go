@@ -25,6 +25,7 @@ var kinds = map[store.EventKind]string{
 	store.EventCalledOff: "called off",
 	store.EventMissed:    "missed",
 	store.EventFree:      "free",
+	store.EventReleased:  "released",
 }
 
 // message is an event in a notification, one line of JSON. Times are in microseconds since 1970.

@@ -25,6 +25,9 @@ func (s *Store) tell(kind store.EventKind, lock store.Lock) {
 	s.notifier.add(store.Event{Kind: kind, Lock: lock})
 }
 
+// Announce implements [store.Announcer].
+func (s *Store) Announce(e store.Event) { s.notifier.add(e) }
+
 // gone records that locks were deleted through this store.
 func (s *Store) gone(locks ...store.Lock) {
 	events := make([]store.Event, len(locks))

@@ -97,6 +97,12 @@ type Store interface {
 	Ping(ctx context.Context) error
 }
 
+// An Announcer is a Store that several servers share, and that carries events between them.
+type Announcer interface {
+	// Announce has the others' Watch hear e soon, if they can be reached. It does not wait.
+	Announce(e Event)
+}
+
 // Lock is a lock as the store has it. Its times are in UTC and in whole microseconds.
 type Lock struct {
 	ID           string // a UUID in lower case
@@ -149,7 +155,7 @@ type Event struct {
 	// Lock is the lock as it is for EventCreated and EventUpdated, as it was for EventDeleted. For
 	// EventFree it has a Name only.
 	Lock Lock
-	Mark string // for EventCalledOff
+	Mark string // for EventCalledOff and EventReleased
 }
 
 // EventKind is the kind of an Event.
@@ -162,4 +168,5 @@ const (
 	EventCalledOff           // a mark was called off
 	EventMissed              // anything may have happened
 	EventFree                // nothing happened, but the name may be free: its waiters should try
+	EventReleased            // the EventDeleted beside it came from the lock's own holder
 )

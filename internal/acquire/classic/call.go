@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -73,7 +74,7 @@ func (c *call) handle(r created) (g *acquire.Grant, next bool, err error) {
 		c.lastErr = r.err // so that the next one does not queue
 		return nil, true, nil
 	}
-	return nil, false, c.failure([]error{r.err}, "not acquired from %s: %v", c.client.BaseURL(), r.err)
+	return nil, false, c.refused(r.err)
 }
 
 // isHeld handles that the name is held, and returns when the next create is due.
@@ -89,7 +90,8 @@ func (c *call) isHeld(r created) (g *acquire.Grant, next bool, err error) {
 		return c.takeFound(mine)
 	case !c.r.Wait:
 		return nil, false, &acquire.Failure{
-			Text: "held by another lock", Errs: []error{api.ErrHeld}, Held: true, Holder: c.holder.known(),
+			Text: "held by another lock", Errs: []error{api.ErrHeld},
+			Held: true, Holder: c.holder.known(),
 		}
 	}
 	return nil, c.await(r, c.maxWait()), nil
@@ -107,7 +109,7 @@ func (c *call) maxWait() time.Duration {
 // create sends one create and waits for its answer. It returns false when the
 // call's context ended first; the cleanup then deletes what the create did or
 // will do. Where the backend can call creates off, this one is broken off.
-// Elsewhere it goes on, since only its outcome tells whether there is a lock.
+// Elsewhere it goes on, since only its outcome says if there is a lock.
 func (c *call) create(wait time.Duration) (r created, ok bool) {
 	if c.queue != nil {
 		c.version = c.queue.asking()
@@ -121,7 +123,7 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithCancel(ctx)
 			defer cancel()
-			// No use to queue behind that, unless its answer is just under way.
+			// No use to queue for that, unless its answer is just under way.
 			c.holder.onOwn(func() { time.AfterFunc(answerTime, cancel) })
 			defer c.holder.onOwn(nil)
 		}
@@ -161,7 +163,8 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 	}
 	c.unanswered++ // where the release fails, the cleanup deletes the lock
 	c.release(c.ctx, g, releaseTimeout)
-	next, err = c.backOff(created{err: fmt.Errorf("lock %s came when its lease was over", r.lock.ID)})
+	err = fmt.Errorf("lock %s came when its lease was over", r.lock.ID)
+	next, err = c.backOff(created{err: err})
 	return nil, next, err
 }
 
@@ -179,7 +182,7 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 	case errors.Is(err, api.ErrGone):
 		return nil, true, nil
 	case acquire.Refused(err):
-		return nil, false, c.failure([]error{err}, "not acquired from %s: %v", c.client.BaseURL(), err)
+		return nil, false, c.refused(err)
 	case ctx.Err() != nil && c.ctx.Err() == nil:
 		err = fmt.Errorf("no answer within %v", renewTimeout) // nobody else's time limit
 	}
@@ -260,11 +263,11 @@ func (c *call) backOff(r created) (bool, error) {
 	return sleep(c.ctx, pause), nil
 }
 
-// foreignRefusal returns an error when something on the way has refused for as
-// long as a restart of the backend behind it explains: a login page, a gateway
-// that wants another key, a wrong path.
+// foreignRefusal returns an error when something on the way has refused for
+// longer than a restart of the backend explains: a login page,
+// a gateway that wants another key, a wrong path. e is nil without an answer.
 func (c *call) foreignRefusal(e *api.Error) error {
-	if e == nil || e.Own || e.Status < 300 || e.Status >= 500 || api.Transient(e) || e.Status == 408 || e.Status == 421 || e.Status == 425 {
+	if e == nil || e.Own || !wantsOtherRequest(e.Status) {
 		c.foreign = time.Time{}
 		return nil
 	}
@@ -274,12 +277,30 @@ func (c *call) foreignRefusal(e *api.Error) error {
 	if time.Since(c.foreign) < foreignTime {
 		return nil
 	}
-	return c.failure([]error{e}, "not acquired: something on the way to %s refuses: %v", c.client.BaseURL(), e)
+	return c.failure([]error{e}, "not acquired: something on the way to %s refuses: %v",
+		c.client.BaseURL(), e)
+}
+
+// wantsOtherRequest reports whether something on the way that answers with this status
+// wants another request: it is no sign of overload or of a backend that is away.
+func wantsOtherRequest(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
+		http.StatusMethodNotAllowed:
+		return true
+	}
+	return status/100 == 3
+}
+
+// refused returns the error for a request that no later attempt would change.
+func (c *call) refused(err error) error {
+	return c.failure([]error{err}, "not acquired from %s: %v", c.client.BaseURL(), err)
 }
 
 // silent returns the error for a backend that says nothing useful, and err last.
 func (c *call) silent(err error) error {
-	return c.failure([]error{err}, "gave up after %v without an answer from %s that says who holds it: %v",
+	return c.failure([]error{err},
+		"gave up after %v without an answer from %s that says who holds it: %v",
 		time.Since(c.heard).Round(time.Millisecond), c.client.BaseURL(), err)
 }
 

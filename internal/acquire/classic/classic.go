@@ -57,7 +57,8 @@ func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 }
 
 // Renew implements [acquire.Driver].
-func (d *Driver) Renew(ctx context.Context, g *acquire.Grant, lease time.Duration, retry bool) (api.Lock, error) {
+func (d *Driver) Renew(ctx context.Context, g *acquire.Grant, lease time.Duration, retry bool,
+) (api.Lock, error) {
 	if retry {
 		return d.client.KeepAlive(ctx, g.Lock.ID, lease, api.Once(), api.FreshConn())
 	}
@@ -65,7 +66,8 @@ func (d *Driver) Renew(ctx context.Context, g *acquire.Grant, lease time.Duratio
 }
 
 // Release implements [acquire.Driver].
-func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Duration) (answered bool, err error) {
+func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Duration,
+) (answered bool, err error) {
 	d.queues.released(g.Lock.Name)
 	return d.release(ctx, g, patience)
 }
@@ -76,7 +78,10 @@ func (d *Driver) Drop(g *acquire.Grant) {
 		return
 	}
 	_, mark, _ := wire.CutMark(g.Creator)
-	(&cleanup{parts: &d.parts, name: g.Lock.Name, mark: mark, values: g.Values, log: g.Log, unanswered: 1}).start()
+	(&cleanup{
+		parts: &d.parts, name: g.Lock.Name, mark: mark, values: g.Values, log: g.Log,
+		unanswered: 1,
+	}).start()
 }
 
 // Watch implements [acquire.Driver].

@@ -66,7 +66,8 @@ func (c *cleanup) run() {
 		err = c.seek(ctx)
 	}
 	if err != nil {
-		c.log.Error("a lock may be left on the backend until it expires", "lock", c.name, "mark", c.mark, "error", err)
+		c.log.Error("a lock may be left on the backend until it expires",
+			"lock", c.name, "mark", c.mark, "error", err)
 	}
 }
 
@@ -180,7 +181,8 @@ func (c *cleanup) seek(ctx context.Context) error {
 func (c *cleanup) list(ctx context.Context) (*listing, error) {
 	for {
 		list, err := c.lists.wait(ctx)
-		if err == nil || acquire.Refused(err) || errors.Is(err, api.ErrClosed) || !sleep(ctx, time.Second) {
+		if err == nil || acquire.Refused(err) || errors.Is(err, api.ErrClosed) ||
+			!sleep(ctx, time.Second) {
 			return list, err
 		}
 	}

@@ -110,11 +110,16 @@ func (l *lister) once() (*listing, error) {
 	locks, err := l.list(ctx, api.Once())
 	if err != nil {
 		if ctx.Err() != nil && l.ctx.Err() == nil {
-			err = fmt.Errorf("no list of the locks within %v", listTimeout) // nobody else's time limit
+			// Not the error of the context, whose time limit is nobody else's.
+			err = fmt.Errorf("no list of the locks within %v", listTimeout)
 		}
 		return nil, err
 	}
-	list := &listing{locks: locks, byName: make(map[string]*api.Lock, len(locks)), byID: make(map[string]*api.Lock, len(locks))}
+	list := &listing{
+		locks:  locks,
+		byName: make(map[string]*api.Lock, len(locks)),
+		byID:   make(map[string]*api.Lock, len(locks)),
+	}
 	for i := range locks {
 		list.byName[locks[i].Name] = &locks[i]
 		list.byID[locks[i].ID] = &locks[i]

@@ -47,18 +47,20 @@ const (
 )
 
 // kind classifies an outcome. An answer without the backend's own body comes
-// from something on the way: that is an outage, unless it makes no sense at all.
+// from something on the way: that is an outage, even a 409, unless it claims
+// success.
 func (r *created) kind() kind {
 	var e *api.Error
+	foreign := errors.As(r.err, &e) && !e.Own
 	switch {
 	case r.err == nil:
 		return granted
 	case r.brokenOff:
 		return stale
+	case foreign && e.Status/100 != 2, api.Transient(r.err):
+		return failed
 	case errors.Is(r.err, api.ErrHeld):
 		return held
-	case errors.As(r.err, &e) && !e.Own && e.Status >= 300, api.Transient(r.err):
-		return failed
 	}
 	return final
 }

@@ -49,7 +49,7 @@ type pacer struct {
 }
 
 func newPacer() pacer {
-	return pacer{random: func(d time.Duration) time.Duration { return rand.N(d) }}
+	return pacer{random: rand.N[time.Duration]}
 }
 
 // begin begins a wait, after the backend said that the name is held.
@@ -140,7 +140,9 @@ func (p *pacer) due() time.Time {
 // yield is how long to leave a name to other processes, which wanted it last at
 // contended, after missed releases: the process that has waited for longest
 // goes first. vague: they learn of a release by a List.
-func yield(now, contended time.Time, vague bool, missed int, random func(time.Duration) time.Duration) time.Duration {
+func yield(now, contended time.Time, vague bool, missed int,
+	random func(time.Duration) time.Duration,
+) time.Duration {
 	if contended.IsZero() || now.Sub(contended) > contendedFor {
 		return 0
 	}

@@ -150,7 +150,7 @@ func (qs *queues) released(name string) {
 func (qs *queues) yield(name string, missed int) time.Duration {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
-	return yield(time.Now(), qs.contended[name], qs.vague, missed, func(d time.Duration) time.Duration { return rand.N(d) })
+	return yield(time.Now(), qs.contended[name], qs.vague, missed, rand.N[time.Duration])
 }
 
 // deleted passes a broadcast of a deletion on to the queues that it may be

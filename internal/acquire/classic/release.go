@@ -32,7 +32,8 @@ type parts struct {
 
 // release deletes the lock of a grant until that is answered, and reports
 // whether it is. It gives up after patience, and when ctx ends.
-func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Duration) (answered bool, err error) {
+func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Duration,
+) (answered bool, err error) {
 	began := time.Now()
 	_, mark, _ := wire.CutMark(g.Creator)
 	if _, limited := ctx.Deadline(); limited {
@@ -62,7 +63,8 @@ func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Dur
 		if ctx.Err() != nil {
 			return false, err
 		}
-		g.Log.Info("lock not released, retrying", "lock", g.Lock.Name, "id", g.Lock.ID, "error", err)
+		g.Log.Info("lock not released, retrying",
+			"lock", g.Lock.Name, "id", g.Lock.ID, "error", err)
 		pause := releasePause
 		if errors.As(err, &e) {
 			pause = max(pause, min(e.RetryAfter, releaseTimeout/2))
@@ -74,7 +76,7 @@ func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Dur
 	}
 }
 
-// deleteOnce makes one attempt, which leaves time for another one on another
+// deleteOnce makes one attempt, which leaves time for another one over another
 // connection, should this one have gone dark.
 func (p *parts) deleteOnce(ctx context.Context, g *acquire.Grant, opts ...api.CallOption) error {
 	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)

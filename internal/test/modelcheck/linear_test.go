@@ -122,11 +122,8 @@ func (w *world) operation(x *exchange, name string, found effects) (
 		op.id = e.on.id
 		return op, e.by, e.on.name == name
 	}
-	if !x.understood() {
-		return op, never, false // it never took effect
-	}
-	if !w.isAbout(x, name) {
-		return op, never, false
+	if !x.understood() || !w.isAbout(x, name) {
+		return op, never, false // the first: it never took effect
 	}
 	switch a := x.answer(); {
 	case x.status == 200 && x.what == ofList:
@@ -134,9 +131,7 @@ func (w *world) operation(x *exchange, name string, found effects) (
 	case x.status == 204:
 	case x.status < 300:
 		op.id = a.ID
-		if x.what == ofRelease && w.repeats(x) {
-			op.answer = isGone // answered as the first time
-		}
+		op.answer = w.carriedOut(x)
 	case x.what == ofCreate && x.status == 409:
 		op.answer, op.queue = isHeld, w.queueing(x)
 		if a.Lock != nil {
@@ -150,20 +145,22 @@ func (w *world) operation(x *exchange, name string, found effects) (
 	return op, x.ret, true
 }
 
-// repeats reports whether x releases a lock that an earlier request of the same
-// client had released before x was sent.
-func (w *world) repeats(x *exchange) bool {
+// carriedOut returns what a 2xx means: done, or isGone for a release that was
+// answered as the first time, since an earlier request of the same client had
+// released the lock before x was sent.
+func (w *world) carriedOut(x *exchange) outcome {
 	rec := w.locks[x.id]
-	if rec.removed == nil || rec.removed.cause != released || !rec.removed.before(x.call) {
-		return false
+	if x.what != ofRelease || rec.removed == nil || rec.removed.cause != released ||
+		!rec.removed.before(x.call) {
+		return done
 	}
 	for _, y := range w.exchange {
 		if y.what == ofRelease && y.id == x.id && y.client == x.client &&
 			y.call.before(rec.removed.moment) {
-			return true
+			return isGone
 		}
 	}
-	return false
+	return done
 }
 
 // listed returns what a list says of a name.

@@ -16,12 +16,12 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// pausing is a back-off of one who has all the time in the world.
+// pausing sets a back-off that pauses for d each time, and never stops.
 func pausing(d time.Duration) relukko.Option {
 	return relukko.WithBackOff(func() backoff.BackOff { return backoff.NewConstantBackOff(d) })
 }
 
-func TestNoMissedWakeUpBehindOneWhoPauses(t *testing.T) {
+func TestNoMissedWakeUpWhenTheHeadOfTheQueueBacksOff(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		original(s)
 		holder := relukko.NewMutex(s.NewLink().Client(), "arm")
@@ -34,16 +34,16 @@ func TestNoMissedWakeUpBehindOneWhoPauses(t *testing.T) {
 			first <- err
 		}()
 		synctest.Wait()
-		had := waits(t, relukko.NewMutex(c, "arm"))
+		acquired := lockAsync(t, relukko.NewMutex(c, "arm"))
 		time.Sleep(time.Second)
 		s.AnswerNext(1, create, relukkotest.Answer{Status: 503})
-		time.Sleep(time.Minute) // the first one has looked, and pauses
+		time.Sleep(time.Minute) // the first one has sent a request, and pauses
 		start := time.Now()
 		require.NoError(t, holder.Unlock(held))
 		select {
-		case at := <-had:
+		case at := <-acquired:
 			require.LessOrEqual(t, at.Sub(start), 2*time.Millisecond)
-			<-had
+			<-acquired
 		case <-time.After(10 * time.Minute):
 			t.Error("the release was missed")
 		}
@@ -52,14 +52,17 @@ func TestNoMissedWakeUpBehindOneWhoPauses(t *testing.T) {
 	})
 }
 
-// TestNothingHangsInSilenceBehindOthers: one's own minute counts, whoever stands
-// before.
-func TestNothingHangsInSilenceBehindOthers(t *testing.T) {
-	for name, fault := range map[string]func(*relukkotest.Server){
-		"stopped": (*relukkotest.Server).Stop,
-		"dark":    (*relukkotest.Server).GoDark,
-	} {
-		bubble(t, name+"/one with more patience", func(t *testing.T, s *relukkotest.Server) {
+// silences are the faults that leave requests without an answer.
+var silences = map[string]func(*relukkotest.Server){
+	"stopped": (*relukkotest.Server).Stop,
+	"dark":    (*relukkotest.Server).GoDark,
+}
+
+// TestNothingHangsInSilenceInTheQueue requires that a waiter gives up after a minute without an
+// answer, although the head of the queue does not.
+func TestNothingHangsInSilenceInTheQueue(t *testing.T) {
+	for name, fault := range silences {
+		bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
 			original(s)
 			holder := relukko.NewMutex(s.NewLink().Client(), "arm")
 			held := lock(t, holder)
@@ -88,10 +91,16 @@ func TestNothingHangsInSilenceBehindOthers(t *testing.T) {
 			require.Error(t, <-first)
 			s.Start(true)
 			s.Heal()
-			holder.Unlock(held) // it may have been lost in that minute, too
+			holder.Unlock(held) // perhaps lost in that minute
 		})
+	}
+}
+
+func TestNothingHangsInSilenceWithManyWaiters(t *testing.T) {
+	for name, fault := range silences {
 		for _, shared := range []bool{false, true} {
-			bubble(t, fmt.Sprintf("%s/many with as much, of one Mutex: %v", name, shared), func(t *testing.T, s *relukkotest.Server) {
+			name := fmt.Sprintf("%s/one Mutex: %v", name, shared)
+			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
 				original(s)
 				holder := relukko.NewMutex(s.NewLink().Client(), "arm")
 				held := lock(t, holder)
@@ -117,45 +126,47 @@ func TestNothingHangsInSilenceBehindOthers(t *testing.T) {
 				require.LessOrEqual(t, time.Since(start), 66*time.Second)
 				s.Start(true)
 				s.Heal()
-				holder.Unlock(held) // it may have been lost in that minute, too
+				holder.Unlock(held) // perhaps lost in that minute
 				require.NoError(t, m.Unlock(lock(t, m)))
 			})
 		}
 	}
 }
 
-// TestWithOnWaitTellsAllWhoStandInLine: only the first one asks, all are told.
-func TestWithOnWaitTellsAllWhoStandInLine(t *testing.T) {
+// TestWithOnWaitReportsToTheWholeQueue requires that each waiter learns the holder, although only
+// the head of the queue sends requests.
+func TestWithOnWaitReportsToTheWholeQueue(t *testing.T) {
 	for _, b := range backends {
 		bubble(t, b.name, func(t *testing.T, s *relukkotest.Server) {
 			if b.setUp != nil {
 				b.setUp(s)
 			}
 			others := s.NewLink().Client()
-			one, other := relukko.NewMutex(others, "arm", relukko.WithCreator("one")), relukko.NewMutex(others, "arm", relukko.WithCreator("other"))
+			one := relukko.NewMutex(others, "arm", relukko.WithCreator("one"))
+			other := relukko.NewMutex(others, "arm", relukko.WithCreator("other"))
 			held := lock(t, one)
 			c := s.Client()
 			ctx, cancel := context.WithCancel(t.Context())
 			var mu sync.Mutex
-			told := make([]string, 3)
+			holders := make([]string, 3)
 			errs := make(chan error)
-			for i := range told {
-				m := relukko.NewMutex(c, "arm", pausing(time.Second), relukko.WithOnWait(func(w relukko.Waiting) {
-					holder := w.Holder
+			for i := range holders {
+				onWait := func(w relukko.Waiting) {
 					mu.Lock()
 					defer mu.Unlock()
-					told[i] = "" // nobody can tell
-					if holder != nil {
-						told[i], _, _ = strings.Cut(holder.Creator, " #")
+					holders[i] = "" // unknown
+					if w.Holder != nil {
+						holders[i], _, _ = strings.Cut(w.Holder.Creator, " #")
 					}
-				}))
+				}
+				m := relukko.NewMutex(c, "arm", pausing(time.Second), relukko.WithOnWait(onWait))
 				go func() {
 					_, err := m.Lock(ctx)
 					errs <- err
 				}()
 			}
 			time.Sleep(time.Second)
-			s.GoDark() // for those who wait
+			s.GoDark() // for the waiters
 			time.Sleep(time.Second)
 			s.Delete("arm")
 			require.Error(t, one.Unlock(held))
@@ -163,10 +174,10 @@ func TestWithOnWaitTellsAllWhoStandInLine(t *testing.T) {
 			s.ComeBack()
 			time.Sleep(2 * time.Minute)
 			mu.Lock()
-			require.Equal(t, []string{"other", "other", "other"}, told)
+			require.Equal(t, []string{"other", "other", "other"}, holders)
 			mu.Unlock()
 			cancel()
-			for range told {
+			for range holders {
 				require.ErrorContains(t, <-errs, "held by other")
 			}
 			require.NoError(t, other.Unlock(held))

@@ -1,0 +1,76 @@
+package classic
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+)
+
+func TestRelease(t *testing.T) {
+	mine := lock(200, 1, mark, time.Minute)
+	for name, tt := range map[string]struct {
+		release  []step
+		sent     bool // a release was never answered
+		answered bool
+		err      error
+		took     time.Duration
+	}{
+		"released":                {release: now(mine), answered: true},
+		"gone":                    {release: now(says(404)), answered: true, err: api.ErrGone},
+		"gone, as older ones say": {release: now(says(422)), answered: true, err: api.ErrGone},
+		"gone by an earlier one":  {release: now(says(404)), sent: true, answered: true},
+		"gone after no answer": {release: now(lost, says(404)), answered: true,
+			took: releasePause},
+		"gone after a 503": {release: now(says(503), says(404)), answered: true,
+			took: releasePause},
+		"gone after a foreign 404": {release: now(foreign(404), says(404)), answered: true,
+			err: api.ErrGone, took: releasePause},
+		"gone after a 429": {release: now(says(429, "Retry-After: 2"), says(404)), answered: true,
+			err: api.ErrGone, took: 2 * time.Second},
+		"refused": {release: now(says(403)), answered: true, err: api.ErrRefused},
+		"patience is asked for, but not for as long": {
+			release: now(says(503, "Retry-After: 3600"),
+				mine), answered: true, took: 5 * time.Second},
+		"too slow": {release: []step{at(20*time.Second, lost)}, err: context.DeadlineExceeded,
+			took: releaseTimeout},
+		"the second attempt is too slow": {
+			release:  []step{at(0, lost), at(7*time.Second, lost), at(0, mine)},
+			answered: true, took: releasePause + attemptTimeout + releasePause},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scripted(t, &script{release: tt.release}, func(t *testing.T, d *Driver) {
+				g := testGrant()
+				g.ReleaseSent = tt.sent
+				began := time.Now()
+				answered, err := d.Release(t.Context(), g, releaseTimeout)
+				require.Equal(t, tt.took, time.Since(began))
+				require.Equal(t, tt.answered, answered)
+				if tt.err == nil {
+					require.NoError(t, err)
+				} else if tt.err != context.DeadlineExceeded {
+					require.ErrorIs(t, err, tt.err)
+				} else {
+					require.Error(t, err)
+				}
+			})
+		})
+	}
+}
+
+func TestRenew(t *testing.T) {
+	s := &script{renew: now(says(503), lock(200, 1, mark, time.Minute))}
+	scripted(t, s, func(t *testing.T, d *Driver) {
+		_, err := d.Renew(t.Context(), testGrant(), time.Minute, false)
+		require.True(t, api.Transient(err))
+		require.False(t, acquire.Refused(err))
+		require.Len(t, s.requests(), 1, "one attempt")
+		l, err := d.Renew(t.Context(), testGrant(), time.Minute, true)
+		require.NoError(t, err)
+		require.Equal(t, testID(1), l.ID)
+	})
+}

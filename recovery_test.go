@@ -1,0 +1,106 @@
+package relukko_test
+
+import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/relukkotest"
+)
+
+// TestCrashCostsTTLAndGrace takes a holder's network away for ever. To the backend that is a crash.
+func TestCrashCostsTTLAndGrace(t *testing.T) {
+	const ttl, grace = 30 * time.Second, 3 * time.Minute
+	for _, row := range []struct {
+		name        string
+		after       time.Duration // from Lock to the crash
+		least, most time.Duration // from the crash until the name is free
+	}{
+		{"after a heartbeat", 45 * time.Second, ttl*2/3 + grace, ttl + grace},
+		{"before the first heartbeat", 900 * time.Millisecond, 12 * time.Minute, 13 * time.Minute},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
+				link := s.NewLink()
+				m := relukko.NewMutex(link.Client(), "arm", relukko.WithTTL(ttl))
+				held := lock(t, m)
+				acquired := lockAsync(t, relukko.NewMutex(s.Client(), "arm"))
+				time.Sleep(row.after)
+				link.GoDark()
+				crashed := time.Now()
+				free := (<-acquired).Sub(crashed)
+				<-acquired
+				most := row.most + time.Second // until the next sweep
+				if noPush {
+					most += 5 * time.Second
+				}
+				require.GreaterOrEqual(t, free, row.least)
+				require.LessOrEqual(t, free, most)
+				requireLost(t, held, relukko.LossUnreachable)
+				s.Heal()
+				require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+			})
+		})
+	}
+}
+
+// lockMany locks n names, one after the other, with a TTL of 1 min.
+func lockMany(t *testing.T, c *api.Client, prefix string, n int) []*relukko.Session {
+	t.Helper()
+	var sessions []*relukko.Session
+	for i := range n {
+		held := lock(t, relukko.NewMutex(c, fmt.Sprint(prefix, i)))
+		sessions = append(sessions, session(t, held))
+	}
+	return sessions
+}
+
+func unlockAll(t *testing.T, sessions []*relukko.Session) {
+	t.Helper()
+	for _, s := range sessions {
+		require.NoError(t, s.Unlock())
+	}
+}
+
+// TestOneFaultNeverMakesTwo bounds the requests of a recovery, for locks whose second heartbeats
+// are due 19 to 21 s after Lock.
+func TestOneFaultNeverMakesTwo(t *testing.T) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+		const clients = 10
+		var sessions []*relukko.Session
+		for i := range clients {
+			sessions = append(sessions, lockMany(t, s.Client(), fmt.Sprint("arm-", i, "-"), 20)...)
+		}
+		time.Sleep(5 * time.Second)
+		before := s.Requests("", "")
+		s.DropWebSockets()
+		time.Sleep(10 * time.Second)
+		require.LessOrEqual(t, s.Requests("", "")-before, 3*clients,
+			"each client connects again and lists the locks once, however many it holds")
+		unlockAll(t, sessions)
+	})
+	bubble(t, "a renewal hangs", func(t *testing.T, s *relukkotest.Server) {
+		const locks = 100
+		sessions := lockMany(t, s.Client(), "arm-", locks)
+		time.Sleep(5 * time.Second)
+		var hung atomic.Bool
+		renewal := relukkotest.On("PUT", "/v1/locks/{id}/keep_alive")
+		s.HoldReplies(func(r *http.Request) bool {
+			return renewal(r) && hung.CompareAndSwap(false, true)
+		})
+		before := s.Requests("", "")
+		time.Sleep(25 * time.Second)
+		require.True(t, hung.Load())
+		require.LessOrEqual(t, s.Requests("", "")-before, locks+5, "only one renewal is repeated")
+		time.Sleep(time.Minute)
+		require.Equal(t, 1, s.WebSockets(), "the WebSocket is kept")
+		unlockAll(t, sessions)
+		s.Heal()
+	})
+}
