@@ -41,7 +41,7 @@ func (p *program) keylessClient() (*api.Client, error) {
 func explainKey(err error) *failure {
 	f := usage("%s", plain(err))
 	if _, none := errors.AsType[*settings.NoKeyError](err); none {
-		f.advice = "Or name a file that has one with --api-key-file"
+		f.advice = "The flag --api-key-file names a file with one"
 	}
 	return f
 }

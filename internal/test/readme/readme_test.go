@@ -156,7 +156,6 @@ func TestCommands(t *testing.T) {
 	var done []string
 	for _, b := range blocks(t) {
 		script := strings.ReplaceAll(b.text, ":3001", ":"+ciPort)
-		script = strings.ReplaceAll(script, "bolt:ci.db", "bolt:"+r.home+"/ci.db")
 		switch {
 		case b.language == "yaml":
 			for _, command := range inCI.FindAllStringSubmatch(script, -1) {
