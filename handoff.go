@@ -32,7 +32,7 @@ import (
 func WithHandoff() Option { return func(o *options) { o.handoff = true } }
 
 // turn lets the goroutines of this process that share a mutex in one by one,
-// first come, first served: whoever has it may ask the backend, and keeps it
+// first come, first served. The one that has it may ask the backend, and keeps it
 // from Lock to Unlock.
 type turn struct {
 	sem *semaphore.Weighted

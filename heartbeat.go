@@ -19,6 +19,7 @@ const (
 	minHeartbeat   = 50 * time.Millisecond // however short the lease, however many the hints
 	maxPause       = time.Second           // after a renewal that failed
 	maxAttempt     = 30 * time.Second      // for one renewal
+	maxOpen        = 6                     // renewals of a lock that have not been answered
 	confirmJump    = time.Second           // for a renewal after the clocks have jumped
 	forgottenAgain = 10 * time.Minute      // between two warnings of a lock that nobody unlocks
 )
@@ -60,20 +61,27 @@ func (l *lease) renew() {
 	left = max(l.left(), 0)
 	l.arm()
 	l.beat.Reset(max(left/6, l.ttl/40, min(2*l.took, left/3)))
-	retry := l.open%2 == 1
-	l.open++
-	l.hinted = false
-	limit := min(left, maxAttempt)
-	ctx, cancel := context.WithTimeout(l.ctx, limit)
+	ctx, cancel := context.WithTimeout(l.ctx, min(left, maxAttempt))
 	defer cancel()
+	if len(l.open) == maxOpen {
+		(*l.open[0])() // in the dark they are not to become ever more
+	}
+	retry := len(l.open)%2 == 1
+	l.open = append(l.open, &cancel)
+	l.hinted = false
 	l.mu.Unlock()
 	if first {
 		l.watch()
 	}
 	lock, err := l.driver.Renew(ctx, l.grant, l.ttl, retry)
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer within %v", limit.Round(time.Millisecond)) // nobody else's time limit
+	if err != nil && ctx.Err() != nil && l.ctx.Err() == nil {
+		// This time limit is not the caller's, which must not find it.
+		took := l.driver.Clock().Now().Sub(sent)
+		err = fmt.Errorf("no answer within %v", took.Round(time.Millisecond))
 	}
+	l.mu.Lock()
+	l.open = slices.DeleteFunc(l.open, func(c *context.CancelFunc) bool { return c == &cancel })
+	l.mu.Unlock()
 	l.answered(sent, lock, err)
 }
 
@@ -97,7 +105,6 @@ func (l *lease) answered(sent clock.Instant, lock api.Lock, err error) {
 func (l *lease) renewed(sent clock.Instant, lock api.Lock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open--
 	if l.err != nil || sent.Time().Before(l.sent.Time()) {
 		return // over, or a later one was acknowledged before
 	}
@@ -125,7 +132,6 @@ func (l *lease) renewed(sent clock.Instant, lock api.Lock) {
 func (l *lease) failed(sent clock.Instant, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open--
 	if l.err != nil || sent.Time().Before(l.sent.Time()) {
 		return
 	}
@@ -146,11 +152,12 @@ func (l *lease) failed(sent clock.Instant, err error) {
 	if pause >= left {
 		return // no time for another one
 	}
-	if !l.hinted && l.open == 0 {
+	if !l.hinted && len(l.open) == 0 {
 		l.beat.Reset(pause)
 	}
 	if first {
-		l.log.Info("lock not renewed, retrying", "lock", l.name, "id", l.lock.ID, "left", left, "error", err)
+		l.log.Info("lock not renewed, retrying",
+			"lock", l.name, "id", l.lock.ID, "left", left, "error", err)
 	}
 }
 

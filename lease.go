@@ -51,12 +51,12 @@ type lease struct {
 	beat      *time.Timer     // starts the next renewal; nil in trust mode
 	ctx       context.Context // of the renewals, from the first heartbeat on
 	cancel    context.CancelFunc
-	unwatch   func()        // ends the watching for deletions and jumps of the clocks
-	open      int           // renewals that have not been answered
-	hinted    bool          // something may have happened to the lock since the last renewal was sent
-	hintedAt  time.Time     // when the backend was last asked because of a hint, or will be
-	orphaned  clock.Instant // when the parent was first seen to have ended
-	warnAfter time.Duration // since then
+	unwatch   func()                // ends the watching for deletions and jumps of the clocks
+	open      []*context.CancelFunc // of the renewals that have not been answered
+	hinted    bool                  // the lock may have been deleted since the last renewal was sent
+	hintedAt  time.Time             // when the backend was last asked because of a hint, or will be
+	orphaned  clock.Instant         // when the parent was first seen to have ended
+	warnAfter time.Duration         // since then
 }
 
 // tenure is what uses a lease: a session.
@@ -110,7 +110,8 @@ func (l *lease) expire() {
 	}
 	err := l.lastErr
 	if err == nil && len(l.unacked) > 0 {
-		err = fmt.Errorf("no answer for %v", l.driver.Clock().Now().Sub(l.unacked[0]).Round(time.Millisecond))
+		silence := l.driver.Clock().Now().Sub(l.unacked[0])
+		err = fmt.Errorf("no answer for %v", silence.Round(time.Millisecond))
 	}
 	l.mu.Unlock()
 	l.lose(LossUnreachable, err)
@@ -128,7 +129,9 @@ func (l *lease) lose(reason LossReason, err error) {
 func (l *lease) loss(reason LossReason, err error) *LostError {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return &LostError{Name: l.name, ID: l.lock.ID, Reason: reason, Deadline: l.end().Time(), Err: err}
+	return &LostError{
+		Name: l.name, ID: l.lock.ID, Reason: reason, Deadline: l.end().Time(), Err: err,
+	}
 }
 
 // stop ends the lease for Unlock. It returns the loss that has ended it before,
@@ -258,9 +261,11 @@ func (l *lease) release(ctx context.Context) error {
 	// The error is not passed on as such: it speaks of a time limit that is not
 	// the caller's.
 	failed := &NotReleasedError{Name: l.name, ID: l.grant.Lock.ID, Until: l.latestEnd()}
-	failed.Err = fmt.Errorf("no answer within %v: %v", time.Since(began).Round(time.Millisecond), err)
+	took := time.Since(began).Round(time.Millisecond)
+	failed.Err = fmt.Errorf("no answer within %v: %v", took, err)
 	if open.Err() != nil {
-		failed.Until, failed.Err = time.Time{}, fmt.Errorf("%w before the backend answered: %v", api.ErrClosed, err)
+		failed.Until = time.Time{}
+		failed.Err = fmt.Errorf("%w before the backend answered: %v", api.ErrClosed, err)
 	} else if time.Now().After(failed.Until) {
 		failed.Until = time.Time{}
 	}
@@ -273,7 +278,8 @@ func (l *lease) releaseInBackground(values context.Context, until time.Time) {
 	defer l.done()
 	_, err := l.driver.Release(l.tasks.Context(values), l.grant, time.Until(until))
 	if err != nil && !errors.Is(err, api.ErrGone) {
-		l.log.Warn("lock not released, it expires by itself", "lock", l.name, "id", l.grant.Lock.ID, "error", err)
+		l.log.Warn("lock not released, it expires by itself",
+			"lock", l.name, "id", l.grant.Lock.ID, "error", err)
 	}
 }
 

@@ -128,7 +128,7 @@ func (l *testLease) ends(end, early time.Duration) {
 }
 
 var (
-	noEffect     = &api.Error{Op: "keep alive", Status: 404} // from a proxy
+	noEffect     = &api.Error{Op: "keep alive", Status: 429, Own: true}
 	maybe        = &api.Error{Op: "keep alive", Status: 503}
 	errNoNetwork = errors.New("no network")
 )

@@ -102,7 +102,9 @@ func (m *Mutex) acquire(ctx context.Context, wait bool, log *slog.Logger) (*Sess
 
 // granted returns a session of the lease l, once its lock is granted, or of the
 // one that was handed over.
-func (m *Mutex) granted(ctx context.Context, l *lease, wait bool, log *slog.Logger) (*Session, error) {
+func (m *Mutex) granted(
+	ctx context.Context, l *lease, wait bool, log *slog.Logger,
+) (*Session, error) {
 	open, stop := m.tasks.WhileOpen(ctx)
 	defer stop()
 	r := &report{name: m.name, since: time.Now(), tell: m.onWait, log: log}
@@ -174,7 +176,8 @@ func (m *Mutex) Unlock(held context.Context) error {
 	s := m.session
 	if own, ok := m.FromContext(held); s == nil || ok && own != s {
 		m.mu.Unlock()
-		return m.errorf([]error{ErrNotLocked}, "not held; Unlock goes once with each Lock that succeeded")
+		return m.errorf([]error{ErrNotLocked},
+			"not held; Unlock goes once with each Lock that succeeded")
 	}
 	m.session = nil
 	m.mu.Unlock()

@@ -85,7 +85,8 @@ func (s *Session) CleanupContext() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cleanup == nil {
-		s.cleanup, s.endCleanup = context.WithCancelCause(sessionContext{context.WithoutCancel(s.parent), s})
+		parent := sessionContext{context.WithoutCancel(s.parent), s}
+		s.cleanup, s.endCleanup = context.WithCancelCause(parent)
 		if s.err != nil {
 			s.endCleanup(s.err)
 		}

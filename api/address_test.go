@@ -36,7 +36,9 @@ func TestShortOutageLosesNothingWhereOneOfTwoAddressesGoesDark(t *testing.T) {
 				}
 				one, two := dial(&s.Link), dial(second)
 				lookup := func(context.Context, string, string) ([]netip.Addr, error) {
-					return []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}, nil
+					return []netip.Addr{
+						netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"),
+					}, nil
 				}
 				connect := func(ctx context.Context, network, address string) (net.Conn, error) {
 					if strings.HasPrefix(address, "192.0.2.1:") {
@@ -44,7 +46,9 @@ func TestShortOutageLosesNothingWhereOneOfTwoAddressesGoesDark(t *testing.T) {
 					}
 					return two(ctx, network)
 				}
-				client := &http.Client{Transport: &http.Transport{DialContext: api.DialContext(lookup, connect)}}
+				client := &http.Client{Transport: &http.Transport{
+					DialContext: api.DialContext(lookup, connect),
+				}}
 				c, err := api.New("http://relukko.example:3000", s.APIKey, api.WithHTTPClient(client))
 				require.NoError(t, err)
 				m := relukko.NewMutex(c, "arm", relukko.WithTTL(ttl))

@@ -107,7 +107,7 @@ func loadRoots(path string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// regularFiles returns the files in the directory dir, also behind symbolic links.
+// regularFiles returns the files in the directory dir, following symbolic links.
 func regularFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

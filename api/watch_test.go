@@ -406,7 +406,7 @@ func TestCloseInTheDark(t *testing.T) {
 	})
 }
 
-// Whoever does not receive misses events, but never the state of the
+// A receiver that is too slow misses events, but never the state of the
 // connection, and does not keep the others waiting.
 func TestASlowReceiverMissesEvents(t *testing.T) {
 	watching(t, func(t *testing.T, b *broadcaster, c *Client, _ *memory) {

@@ -282,8 +282,8 @@ func TestDeletionsAreLogged(t *testing.T) {
 	status, _, stderr = run(t, s.env(), "rm", "arm", "--reason", "it smokes")
 	require.Zero(t, status, stderr)
 	said := s.stderr.await(t, "it smokes")
-	require.Regexp(t, `level=INFO msg="a lock was released by another than its holder" lock=arm id=`+
-		strings.TrimSpace(id)+` holder="job 8 #\w+" holder_ip=127.0.0.1 ip=127.0.0.1 `+
-		`user_agent=relukko-go reason="\S+@\S+ \(it smokes\)"`, said)
+	require.Regexp(t, `level=INFO msg="a lock was released by another than its holder" `+
+		`lock=arm id=`+strings.TrimSpace(id)+` holder="job 8 #\w+" holder_ip=127.0.0.1 `+
+		`ip=127.0.0.1 user_agent=relukko-go reason="\S+@\S+ \(it smokes\)"`, said)
 	s.stop()
 }

@@ -31,7 +31,8 @@ type serving struct {
 
 var firstLine = regexp.MustCompile(`\Arelukko: listening on (https?://\S+), store (\S+)\n`)
 
-var keyFileLine = regexp.MustCompile(`the server's own is in the file, for clients:\nexport RELUKKO_API_KEY_FILE=(/\S+\.key)\n`)
+var keyFileLine = regexp.MustCompile(`the server's own is in the file, for clients:\n` +
+	`export RELUKKO_API_KEY_FILE=(/\S+\.key)\n`)
 
 // serveWith starts a relukko serve on any free port unless args say otherwise.
 func serveWith(t testing.TB, env []string, args ...string) *serving {

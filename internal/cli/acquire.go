@@ -56,7 +56,7 @@ acquired in time.`,
 	return cmd
 }
 
-// acquire leaves a lock behind only if its id was printed. The process must end
+// acquire leaves a lock on the backend only if its id was printed. The process must end
 // after it: until then the lock is renewed.
 func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON bool) error {
 	if err := p.notNested(f, name); err != nil {

@@ -17,7 +17,7 @@ const (
 	HeaderMark              = "Relukko-Mark"       // on a release by the holder: the lock's own
 	HeaderVersion           = "Relukko-Version"    // of the server, on lists of locks
 	HeaderStore             = "Relukko-Store"      // its kind: memory, bolt, postgres; ditto
-	HeaderReason            = "X-Relukko-Reason"   // why a person deletes a lock, see [FormatReason]
+	HeaderReason            = "X-Relukko-Reason"   // of a delete, see [FormatReason]
 
 	CallOffOffered = "1" // the backend can call creates off
 )

@@ -40,7 +40,7 @@ func (h *holder) is(lock *api.Lock) {
 		h.mu.Unlock()
 		return
 	}
-	h.lock = copied(lock)
+	h.lock, h.own = copied(lock), false
 	h.mu.Unlock()
 	h.report(copied(lock))
 }
@@ -72,6 +72,9 @@ func (h *holder) onOwn(wake func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.wake = wake
+	if h.own && wake != nil {
+		wake()
+	}
 }
 
 // known returns the lock as last recorded, or nil.

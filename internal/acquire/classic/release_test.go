@@ -28,8 +28,6 @@ func TestRelease(t *testing.T) {
 			took: releasePause},
 		"gone after a 503": {release: now(says(503), says(404)), answered: true,
 			took: releasePause},
-		"gone after a foreign 404": {release: now(foreign(404), says(404)), answered: true,
-			err: api.ErrGone, took: releasePause},
 		"gone after a 429": {release: now(says(429, "Retry-After: 2"), says(404)), answered: true,
 			err: api.ErrGone, took: 2 * time.Second},
 		"refused": {release: now(says(403)), answered: true, err: api.ErrRefused},
