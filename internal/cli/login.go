@@ -59,19 +59,16 @@ func (a *asking) login(base string) error {
 		return usage("there is no directory for the key, as HOME is not set")
 	}
 	url := settings.Setting{Value: base, Origin: "login"}
-	if c, err := a.clientOf(url, settings.Setting{}); err != nil { // before it asks for the key
-		return err
-	} else {
-		c.Close()
-		fmt.Fprintf(a.Stderr, "API key for %s: ", c.BaseURL())
-	}
-	key, err := a.readSecret()
-	fmt.Fprintln(a.Stderr)
+	c, err := a.clientOf(url, settings.Setting{}) // is the URL one, before the key is asked for?
 	if err != nil {
 		return err
 	}
-	c, err := a.clientOf(url, settings.Setting{Value: key})
+	c.Close()
+	key, err := a.readSecret("API key for " + c.BaseURL() + ": ")
 	if err != nil {
+		return err
+	}
+	if c, err = a.clientOf(url, settings.Setting{Value: key}); err != nil {
 		return err
 	}
 	err = a.with(c, func(ctx context.Context, c *api.Client) error {
@@ -96,11 +93,13 @@ func (a *asking) login(base string) error {
 }
 
 // readSecret reads a key: from a terminal without an echo, else the first line.
-func (p *program) readSecret() (string, error) {
+func (p *program) readSecret(prompt string) (string, error) {
 	var line string
 	var err error
 	if f, ok := p.Stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprint(p.Stderr, prompt)
 		line, err = readWithoutEcho(int(f.Fd()))
+		fmt.Fprintln(p.Stderr)
 	} else {
 		line, err = bufio.NewReader(io.LimitReader(p.Stdin, 64<<10)).ReadString('\n')
 		if errors.Is(err, io.EOF) {
