@@ -287,3 +287,11 @@ func TestDeletionsAreLogged(t *testing.T) {
 		`ip=127.0.0.1 user_agent=relukko-go reason="\S+@\S+ \(it smokes\)"`, said)
 	s.stop()
 }
+
+func TestStatusInTrustMode(t *testing.T) {
+	t.Parallel()
+	status, stdout, stderr := run(t, []string{"RELUKKO_TRUST_ME_IT_IS_LOCKED=1"}, "status")
+	require.Zero(t, status)
+	require.Regexp(t, `(?m)^  state +not asked: RELUKKO_TRUST_ME_IT_IS_LOCKED is set$`, stdout)
+	require.Contains(t, stderr, "NOTHING IS LOCKED")
+}
