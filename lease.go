@@ -52,7 +52,7 @@ type lease struct {
 	ctx       context.Context // of the renewals, from the first heartbeat on
 	cancel    context.CancelFunc
 	unwatch   func()                // ends the watching for deletions and jumps of the clocks
-	open      []*context.CancelFunc // of the renewals that have not been answered
+	open      []*context.CancelFunc // of renewals that have not been answered
 	hinted    bool                  // the lock may have been deleted since the last renewal was sent
 	hintedAt  time.Time             // when the backend was last asked because of a hint, or will be
 	orphaned  clock.Instant         // when the parent was first seen to have ended

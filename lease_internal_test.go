@@ -336,3 +336,12 @@ func TestEarlierOfTwoLeasesOnEachClock(t *testing.T) {
 		require.Equal(t, sec, l.left())
 	})
 }
+
+// A proxy may answer for a backend that has carried the renewal out.
+func TestForeignAnswerToARenewalMayHaveTakenEffect(t *testing.T) {
+	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
+		l.at(sec)
+		l.reply(l.sent(), renewalAnswer{err: &api.Error{Status: 404}})
+		l.ends(61*sec, 6*sec)
+	})
+}

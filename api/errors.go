@@ -114,9 +114,10 @@ func Transient(err error) bool {
 // NoEffect reports whether the call that ended with err certainly had no
 // effect. Either no attempt reached a backend: dial, DNS and TLS handshake
 // errors, a context that ended before there was a connection, arguments that
-// are not valid, no API key, a closed client. Or the answer says that nothing
-// was done (400, 401, 403, 404, 405, 409, 410, 413, 422, 429) and is about the
-// only time that the request was sent. It is false in all other cases, and for nil.
+// are not valid, no API key, a closed client. Or the backend itself says that
+// nothing was done (400, 401, 403, 404, 405, 409, 410, 413, 422 or 429, with
+// [Error.Own]) about the only time that the request was sent. It is false in all
+// other cases, also for what something on the way answers, and for nil.
 //
 // See [WithHTTPClient] for transports of which less is known.
 func NoEffect(err error) bool {
@@ -124,7 +125,7 @@ func NoEffect(err error) bool {
 		return f.notSent
 	}
 	e, ok := errors.AsType[*Error](err)
-	return ok && !e.MaybeDone && refusedStatus(e.Status)
+	return ok && e.Own && !e.MaybeDone && refusedStatus(e.Status)
 }
 
 func goneStatus(status int) bool {

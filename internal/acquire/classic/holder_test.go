@@ -52,13 +52,16 @@ func TestHolderIsTheCallsOwn(t *testing.T) {
 
 	woken := 0
 	h.onOwn(func() { woken++ })
+	require.Equal(t, 1, woken, "it was seen before")
 	h.is(lockOf(2, testName, mark2))
-	require.Zero(t, woken)
-	h.is(lockOf(1, testName, mark)) // nobody has received from mine: that blocks nothing
+	require.False(t, h.isMine())
+	h.onOwn(func() { woken++ })
 	require.Equal(t, 1, woken)
+	h.is(lockOf(1, testName, mark)) // nobody has received from mine: that blocks nothing
+	require.Equal(t, 2, woken)
 	h.onOwn(nil)
 	h.is(lockOf(1, testName, mark))
-	require.Equal(t, 1, woken)
+	require.Equal(t, 2, woken)
 }
 
 func TestHolderAsks(t *testing.T) {
