@@ -36,8 +36,8 @@
 //     the cause of the parent context.
 //  4. Cancelling the parent stops the work, never the lock. The lease is renewed until Unlock, so
 //     that cleanup, with [Session.CleanupContext], is still inside the critical section.
-//  5. Unlock tells the truth. nil means that the lock was held without a gap, and is released. See
-//     [Mutex.Unlock].
+//  5. Unlock tells the truth. nil means that the lock was held without a gap, and is released.
+//     [Mutex.Unlock] lists what else it returns.
 //  6. No orphans. A Lock or TryLock that returns an error leaves no lock on the backend once that
 //     can be reached, whenever the call was cancelled and whichever reply was lost. Lock returns
 //     promptly when its context ends. The cleanup goes on in the background, and
@@ -61,15 +61,14 @@
 //
 // # What no lease can do
 //
-// A process that is stopped (SIGSTOP, a paused VM) until its lease has ended cannot know that
-// before it runs again, and may act before it learns it. Only the guarded thing can prevent that:
-// it must refuse a fencing token smaller than the largest that it has seen. Our own backend gives
-// each lock a FencingToken; see [Session.Info].
+// A process that is stopped (SIGSTOP, a paused VM) while its lease ends may act once more before it
+// notices. Only the guarded thing can prevent that: it must refuse a fencing token smaller than the
+// largest that it has seen. Our own backend gives each lock a FencingToken; see [Session.Info].
 //
 // # Backends
 //
 // The mutex works with every Relukko backend, over HTTP and a WebSocket for broadcasts. Package
-// server and the command relukko serve are a backend with extensions: requests that wait on the
-// server, cancelled creates, broadcasts that name the lock, fencing tokens. The mutex uses those
-// that a backend has, and needs none. Package relukkotest has a backend for tests.
+// server and the command relukko serve are a backend with extensions: creates that wait on the
+// server, creates that can be called off, broadcasts that name the lock, fencing tokens. The mutex
+// uses those that a backend has, and needs none. Package relukkotest has a backend for tests.
 package relukko

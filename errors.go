@@ -15,25 +15,27 @@ var (
 	ErrLocked = api.ErrHeld
 	// ErrLockLost means that the lock was lost while it was held. [LostError] has the details.
 	ErrLockLost = errors.New("relukko: the lock was lost")
-	// ErrNotLocked means that there was nothing to unlock.
+	// ErrNotLocked means that Unlock found no lock to release.
 	ErrNotLocked = errors.New("relukko: the lock is not held")
-	// ErrUnlocked is the cause of a guarded context after Unlock.
+	// ErrUnlocked is the cause of a lock's contexts after Unlock.
 	ErrUnlocked = errors.New("relukko: the lock was unlocked")
 	// ErrNotReleased means that the backend did not confirm a release. As far as is known the lock
-	// was held until then. [NotReleasedError] has the details.
+	// was held until Unlock. [NotReleasedError] has the details.
 	ErrNotReleased = errors.New("relukko: the release was not confirmed")
 )
 
-// LockedError is the error for a lock that is held. errors.Is matches it with [ErrLocked].
+// LockedError is the error for a lock that another holder has. errors.Is matches it with
+// [ErrLocked].
 type LockedError struct {
 	Name   string
 	Holder *api.Lock // the lock that holds the name; nil if unknown
 
-	// Lost is set if a goroutine of this process has lost the lock and has not called Unlock yet.
-	// Holder is nil then.
+	// Lost is not nil if a goroutine of this process has lost the lock and has not called Unlock
+	// yet, which keeps the others that share the Mutex out. Holder is nil then.
 	Lost *LostError
 }
 
+// Error names the lock and its holder.
 func (e *LockedError) Error() string {
 	return fmt.Sprintf("relukko: lock %q: %s", e.Name, e.who())
 }
@@ -49,21 +51,22 @@ func (e *LockedError) who() string {
 // Is reports whether target is [ErrLocked].
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
-// LossReason is the way in which a lock was lost.
+// LossReason says how a lock was lost. The zero LossReason is none of them.
 type LossReason int
 
 const (
-	// LossDeleted means that the backend no longer has the lock. Another client deleted it, or it
-	// expired.
+	// LossDeleted means that the backend no longer has the lock: another client deleted it, or it
+	// expired and was swept.
 	LossDeleted LossReason = iota + 1
 	// LossUnreachable means that no renewal was acknowledged in time, or that the client was closed
-	// before Unlock.
+	// before Unlock. The backend may still have the lock.
 	LossUnreachable
-	// LossRefused means that the backend refused the renewal, because of a revoked key, for
-	// example. The lease had not ended yet when the contexts ended.
+	// LossRefused means that the backend refused a renewal, for example because the key was revoked.
+	// The contexts ended before the lease.
 	LossRefused
 )
 
+// String returns "deleted", "unreachable" or "refused".
 func (r LossReason) String() string {
 	switch r {
 	case LossDeleted:
@@ -81,10 +84,11 @@ func (r LossReason) String() string {
 type LostError struct {
 	Name, ID string
 	Reason   LossReason
-	Deadline time.Time // when the lease ends, on the local clock
+	Deadline time.Time // end of the lease, on the local clock: later holders come after it
 	Err      error     // the last error of the backend or the network; nil if there was none
 }
 
+// Error names the lock, its id, the reason and Err.
 func (e *LostError) Error() string {
 	what := "lost"
 	switch e.Reason {
@@ -105,17 +109,19 @@ func (e *LostError) Error() string {
 // Is reports whether target is [ErrLockLost].
 func (e *LostError) Is(target error) bool { return target == ErrLockLost }
 
+// Unwrap returns Err.
 func (e *LostError) Unwrap() error { return e.Err }
 
 // NotReleasedError is the error for a release that the backend did not confirm. The name may stay
-// taken until the lease and the backend's grace, about 3 min by default, have passed. errors.Is
-// matches it with [ErrNotReleased], and it wraps Err.
+// taken until the lease has ended and the backend's grace, about 3 min by default, has passed.
+// errors.Is matches it with [ErrNotReleased], and it wraps Err.
 type NotReleasedError struct {
 	Name, ID string
-	Until    time.Time // the release is retried in the background until then; zero: not retried
+	Until    time.Time // end of the retries in the background; zero: there are none
 	Err      error     // the last error of the backend or the network
 }
 
+// Error names the lock, its id, Until and Err.
 func (e *NotReleasedError) Error() string {
 	what := "not released; it stays taken until its lease and the backend's grace have passed"
 	if !e.Until.IsZero() {
@@ -127,6 +133,7 @@ func (e *NotReleasedError) Error() string {
 // Is reports whether target is [ErrNotReleased].
 func (e *NotReleasedError) Is(target error) bool { return target == ErrNotReleased }
 
+// Unwrap returns Err.
 func (e *NotReleasedError) Unwrap() error { return e.Err }
 
 // opError is an error about one lock. The text says everything; errs are for errors.Is and
@@ -139,7 +146,7 @@ type opError struct {
 func (e *opError) Error() string   { return fmt.Sprintf("relukko: lock %q: %s", e.name, e.text) }
 func (e *opError) Unwrap() []error { return e.errs }
 
-// heldBy returns a text about the holder of a lock.
+// heldBy describes the holder in the words of an error; nil is an unknown one.
 func heldBy(holder *api.Lock) string {
 	if holder == nil {
 		return "held by somebody else"

@@ -10,38 +10,37 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 )
 
-// WithHandoff sets that Unlock hands the held lock over to the next goroutine
-// that queues on the same Mutex, instead of releasing it for that one to acquire
-// it again. Where many goroutines of one process share a Mutex, that is faster
-// by orders of magnitude. The default is to go to the backend each time.
+// WithHandoff lets Unlock hand the held lock off to the next goroutine that waits for the same
+// Mutex, instead of releasing it for that goroutine to acquire again. Where many goroutines of one
+// process share a Mutex, this is faster by orders of magnitude. By default every Unlock releases
+// the lock.
 //
-// Each goroutine still has a session and guarded contexts of its own, which are
-// done at its Unlock; underneath, the heartbeat goes on. An acquired lock is
-// handed over for at most 100 ms and at most 10,000 times; the next Unlock after
-// that releases it, so that other processes are not kept out. Two things change:
+// Each goroutine still has its own session and guarded context, which end at its Unlock; the
+// heartbeat goes on. A lock is handed off for at most 100 ms after it was acquired, and at most
+// 10,000 times. The next Unlock releases it, so that other processes are not kept out. Two things
+// change:
 //
-//   - nil from an Unlock that hands the lock over means that the lease has not
-//     ended and that no deletion was heard of; the backend was not asked. So a
-//     Lock that takes it over can return a lock that somebody has just deleted;
-//     its context ends as soon as that is heard.
-//   - To the backend it is one lock: all sections that share it have the same ID
-//     and fencing token, and the creator of the first one.
+//   - nil from an Unlock that hands the lock off means that the lease has not ended and that no
+//     deletion was heard of. The backend is not asked. So the next Lock can return a lock that
+//     another client has just deleted; its context ends as soon as the deletion is known.
+//   - To the backend it is one lock: all sessions that share it have the same ID, the same fencing
+//     token and the creator of the first.
 //
-// When the lock is lost the contexts of the goroutine that is inside end, and
-// the next one acquires afresh.
+// When the lock is lost, the contexts of the goroutine inside end, and the next goroutine acquires
+// the lock anew.
 func WithHandoff() Option { return func(o *options) { o.handoff = true } }
 
-// turn lets the goroutines of this process that share a mutex in one by one,
-// first come, first served. The one that has it may ask the backend, and keeps it
-// from Lock to Unlock.
+// turn is the local turn: it lets the goroutines that share a Mutex in one at a time, first come,
+// first served. A goroutine has it from Lock to the end of Unlock. Only that goroutine uses the
+// driver.
 type turn struct {
 	sem *semaphore.Weighted
 
 	mu      sync.Mutex
-	waiting map[*report]struct{} // of those who wait for the turn
-	holder  *api.Lock            // who holds the name, as far as is known
-	inside  *lease               // between Lock and Unlock
-	left    *lease               // handed over, until the next goroutine takes it
+	waiting map[*report]struct{} // of the goroutines that wait for the turn
+	holder  *api.Lock            // the lock that holds the name; nil if unknown
+	inside  *lease               // of the goroutine between Lock and Unlock
+	left    *lease               // handed off, until the next goroutine takes it over
 }
 
 func (t *turn) init() {
@@ -49,15 +48,14 @@ func (t *turn) init() {
 	t.waiting = make(map[*report]struct{})
 }
 
-// take waits for the turn where wait is set, and reports whether it has it.
-func (t *turn) take(ctx context.Context, r *report, wait bool) bool {
+// tryTake reports whether it has the turn without waiting.
+func (t *turn) tryTake(ctx context.Context) bool {
+	return ctx.Err() == nil && t.sem.TryAcquire(1)
+}
+
+// take waits for the turn, and reports whether it has it.
+func (t *turn) take(ctx context.Context, r *report) bool {
 	if ctx.Err() != nil {
-		return false
-	}
-	if t.sem.TryAcquire(1) {
-		return true
-	}
-	if !wait {
 		return false
 	}
 	t.mu.Lock()
@@ -78,7 +76,7 @@ func (t *turn) take(ctx context.Context, r *report, wait bool) bool {
 	return true
 }
 
-// holderIs records which lock those who wait for the turn wait for.
+// holderIs records the lock that holds the name, and reports it to the goroutines that wait.
 func (t *turn) holderIs(lock *api.Lock) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -88,7 +86,7 @@ func (t *turn) holderIs(lock *api.Lock) {
 	}
 }
 
-// enter records the lease that the goroutine that has the turn is inside.
+// enter records the lease of the goroutine that has the turn.
 func (t *turn) enter(l *lease) {
 	lock := l.info()
 	t.holderIs(&lock)
@@ -97,7 +95,7 @@ func (t *turn) enter(l *lease) {
 	t.inside = l
 }
 
-// leave gives the turn to the next goroutine.
+// leave passes the turn to the next goroutine.
 func (t *turn) leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -125,8 +123,7 @@ func (t *turn) wanted() bool {
 	return len(t.waiting) > 0
 }
 
-// handOver gives the turn, and a lease that its session has left, to the next
-// goroutine.
+// handOver passes the turn and a lease without a session to the next goroutine.
 func (t *turn) handOver(l *lease) {
 	t.mu.Lock()
 	t.inside, t.left = nil, l
@@ -135,7 +132,7 @@ func (t *turn) handOver(l *lease) {
 	t.clearUp()
 }
 
-// takeOver returns the lease that was handed over, or nil.
+// takeOver returns the lease that was handed off, or nil. The caller has the turn.
 func (t *turn) takeOver() *lease {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -144,8 +141,8 @@ func (t *turn) takeOver() *lease {
 	return l
 }
 
-// clearUp releases, in the background, a lease that was handed over to nobody,
-// because the goroutine that was to take it gave up.
+// clearUp releases, in the background, a lease that was handed off but that no goroutine takes
+// over, because the goroutine that waited has given up.
 func (t *turn) clearUp() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -157,7 +154,7 @@ func (t *turn) clearUp() {
 	go func() {
 		defer t.leave()
 		if err := l.release(l.grant.Values); err != nil {
-			l.log.Warn("lock not released in good order", "lock", l.name, "error", err)
+			l.log.Warn("lock lost or not released after a hand-off", "lock", l.name, "error", err)
 		}
 	}()
 }

@@ -14,17 +14,18 @@ import (
 )
 
 const (
-	firstHeartbeat = time.Second           // at most; sections shorter than this never send one
-	maxHeartbeat   = 30 * time.Second      // between two heartbeats, however long the TTL
-	minHeartbeat   = 50 * time.Millisecond // however short the lease, however many the hints
-	maxPause       = time.Second           // after a renewal that failed
-	maxAttempt     = 30 * time.Second      // for one renewal
+	firstHeartbeat = time.Second           // at most, after the grant: short sections send none
+	maxHeartbeat   = 30 * time.Second      // at most, between two heartbeats
+	minHeartbeat   = 50 * time.Millisecond // at least, between two heartbeats
+	maxPause       = time.Second           // at most, after a renewal that failed
+	maxAttempt     = 30 * time.Second      // at most, for one renewal
+	maxOpen        = 6                     // renewals of one lock without a response
 	confirmJump    = time.Second           // for a renewal after the clocks have jumped
-	forgottenAgain = 10 * time.Minute      // between two warnings of a lock that nobody unlocks
+	forgottenAgain = 10 * time.Minute      // between two warnings about one forgotten Unlock
 )
 
-// start begins to use a lock that was granted. The first heartbeat, which is due
-// well before the end of the lease, sets the timer that ends the contexts.
+// start begins to count and renew the lease of a grant. The first heartbeat sets the timer that
+// ends the contexts, well before the lease ends.
 func (l *lease) start(g *acquire.Grant, t tenure) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -36,10 +37,10 @@ func (l *lease) start(g *acquire.Grant, t tenure) {
 	}
 }
 
-// renew makes one attempt to renew the lease. The timer l.beat starts it on a
-// goroutine of its own, and starts another one over another connection where
-// this one takes long: attempts overlap, and the first answer counts. Between
-// heartbeats a lock that is held has no goroutine.
+// renew makes one attempt to renew the lease. The timer l.beat runs it on a goroutine of its own; a
+// held lock has no goroutine between heartbeats. Attempts overlap: before renew sends its own it
+// sets l.beat for the next, which starts unless this one is answered first. Attempts alternate
+// between a kept and a new connection.
 func (l *lease) renew() {
 	l.mu.Lock()
 	left := l.left()
@@ -60,25 +61,31 @@ func (l *lease) renew() {
 	left = max(l.left(), 0)
 	l.arm()
 	l.beat.Reset(max(left/6, l.ttl/40, min(2*l.took, left/3)))
-	retry := l.open%2 == 1
-	l.open++
-	l.hinted = false
-	limit := min(left, maxAttempt)
-	ctx, cancel := context.WithTimeout(l.ctx, limit)
+	ctx, cancel := context.WithTimeout(l.ctx, min(left, maxAttempt))
 	defer cancel()
+	if len(l.open) == maxOpen {
+		(*l.open[0])() // else a backend that never responds would pile them up
+	}
+	retry := len(l.open)%2 == 1
+	l.open = append(l.open, &cancel)
+	l.hinted = false
 	l.mu.Unlock()
 	if first {
 		l.watch()
 	}
 	lock, err := l.driver.Renew(ctx, l.grant, l.ttl, retry)
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		// This time limit is not the caller's, which must not find it.
-		err = fmt.Errorf("no answer within %v", limit.Round(time.Millisecond))
+	if err != nil && ctx.Err() != nil && l.ctx.Err() == nil {
+		// The time limit is this function's: errors.Is must not find context.DeadlineExceeded.
+		took := l.driver.Clock().Now().Sub(sent)
+		err = fmt.Errorf("no answer within %v", took.Round(time.Millisecond))
 	}
+	l.mu.Lock()
+	l.open = slices.DeleteFunc(l.open, func(c *context.CancelFunc) bool { return c == &cancel })
+	l.mu.Unlock()
 	l.answered(sent, lock, err)
 }
 
-// answered handles the result of a renewal that was sent then.
+// answered handles the result of the renewal that was sent at sent.
 func (l *lease) answered(sent clock.Instant, lock api.Lock, err error) {
 	switch {
 	case err == nil:
@@ -93,27 +100,25 @@ func (l *lease) answered(sent clock.Instant, lock api.Lock, err error) {
 	}
 }
 
-// renewed counts the lease that an acknowledged renewal has granted, and sets
-// the timer for the next one.
+// renewed counts the lease anew from an acknowledged renewal, and sets the timer for the next one.
 func (l *lease) renewed(sent clock.Instant, lock api.Lock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open--
 	if l.err != nil || sent.Time().Before(l.sent.Time()) {
-		return // over, or a later one was acknowledged before
+		return // the lease is over, or a later renewal was acknowledged before this one
 	}
 	length := lock.ExpiresAt.Sub(lock.UpdatedAt)
 	l.lastErr = nil
 	if length < minHeartbeat {
-		l.lastErr = fmt.Errorf("the backend answered the renewal with a lease of %v", length)
+		l.lastErr = fmt.Errorf("the backend renewed the lock with a lease of %v", length)
 	}
 	now := l.driver.Clock().Now()
 	l.lock, l.length, l.sent, l.took = lock, max(0, min(l.ttl, length)), sent, now.Sub(sent)
 	l.acked, l.unacked, l.limit = sent.Add(l.length), nil, clock.Instant{}
 	l.latest = laterOf(l.latest, l.acked.Time())
 	l.arm()
-	if !l.hinted { // else the next one is due already
-		// Where answers take long, there is time for three of them.
+	if !l.hinted { // else check has set the timer
+		// If responses are slow, leave time for three of them.
 		interval := min(l.ttl/3, l.length/3, maxHeartbeat, l.length*9/10-3*l.took)
 		next := sent.Add(jitter(max(interval, 0)))
 		l.beat.Reset(max(next.Sub(now), minHeartbeat))
@@ -121,12 +126,10 @@ func (l *lease) renewed(sent clock.Instant, lock api.Lock) {
 	l.warnForgotten(sent)
 }
 
-// failed handles a renewal that was not acknowledged, and sets the timer for the
-// next one.
+// failed handles a renewal whose outcome is an outage, and sets the timer for the next one.
 func (l *lease) failed(sent clock.Instant, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open--
 	if l.err != nil || sent.Time().Before(l.sent.Time()) {
 		return
 	}
@@ -138,16 +141,16 @@ func (l *lease) failed(sent clock.Instant, err error) {
 	answered := errors.As(err, &e)
 	first := l.lastErr == nil
 	if first || answered || l.driver.Clock().Now().Sub(sent) > l.ttl/20 {
-		l.lastErr = err // else it says no more than that there was hardly any time left
+		l.lastErr = err // else err says only that hardly any time was left
 	}
 	left, pause := l.left(), min(l.ttl/50, maxPause)
 	if answered {
 		pause = max(pause, min(e.RetryAfter, left/2))
 	}
 	if pause >= left {
-		return // no time for another one
+		return // there is no time for another renewal
 	}
-	if !l.hinted && l.open == 0 {
+	if !l.hinted && len(l.open) == 0 {
 		l.beat.Reset(pause)
 	}
 	if first {
@@ -156,14 +159,14 @@ func (l *lease) failed(sent clock.Instant, err error) {
 	}
 }
 
-// jitter shortens d by up to a tenth. It never lengthens it: a renewal that
-// comes later leaves less time for an outage.
+// jitter returns d less up to a tenth. It never lengthens d, which would leave less time to survive
+// an outage.
 func jitter(d time.Duration) time.Duration {
 	return d - rand.N(d/10+1)
 }
 
-// watch has the lease renewed out of turn when something may have happened to
-// it.
+// watch begins to watch for deletions of the lock and for jumps of the clocks, until the lease
+// ends.
 func (l *lease) watch() {
 	deletions := l.driver.Watch(l.grant, l.check)
 	jumps := l.driver.Clock().OnJump(l.jumped)
@@ -177,8 +180,8 @@ func (l *lease) watch() {
 	}
 }
 
-// check has the lock renewed out of turn, since it may have been deleted: the
-// answer tells. A flood of hints does not become one of renewals.
+// check sends a renewal out of turn because the lock may have been deleted: the response decides.
+// However many hints come, such renewals are minHeartbeat apart.
 func (l *lease) check() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -191,8 +194,8 @@ func (l *lease) check() {
 	l.beat.Reset(l.hintedAt.Sub(now))
 }
 
-// jumped handles a jump of the clocks: the timers have counted wrong, so the
-// lease ends soon unless the backend acknowledges a renewal.
+// jumped handles a jump of the clocks. The timers have counted wrong, so the contexts end within
+// confirmJump unless the backend acknowledges a renewal by then.
 func (l *lease) jumped() {
 	l.mu.Lock()
 	if l.err == nil {
@@ -203,9 +206,9 @@ func (l *lease) jumped() {
 	l.check()
 }
 
-// warnForgotten warns of a lock whose parent context ended a TTL ago and which
-// is still renewed. Somebody may have forgotten to unlock it, after a panic
-// that was recovered, for example. The caller holds l.mu.
+// warnForgotten logs a warning if the parent context ended at least a TTL ago and the lock is still
+// renewed: Unlock may have been forgotten, for example after a recovered panic. The caller holds
+// l.mu.
 func (l *lease) warnForgotten(now clock.Instant) {
 	switch {
 	case l.tenure == nil || !l.tenure.parentEnded():

@@ -13,59 +13,61 @@ import (
 )
 
 const (
-	releaseTimeout = 10 * time.Second // for Unlock to wait for an answer
-	usualGrace     = 3 * time.Minute  // that the backend may keep a lock after its lease
+	releaseTimeout = 10 * time.Second // how long Unlock waits for a response
+	usualGrace     = 3 * time.Minute  // how long the backend keeps an expired lock, by default
 
-	maxHandoff  = 100 * time.Millisecond // from one acquisition, then others get their turn
+	// A lock that is handed off is released when one of these is reached, so that other processes
+	// get their turn.
+	maxHandoff  = 100 * time.Millisecond // after the acquisition
 	maxHandoffs = 10_000
 )
 
-// lease is a lock that this process holds, and the time for which it may count
-// on that. It can outlive a session, see [WithHandoff]. It is renewed in heartbeat.go.
+// lease is a lock that this process holds, or is about to acquire, and the time for which the
+// process may rely on it. heartbeat.go renews it. With [WithHandoff] it outlives a session.
 //
-// It is counted so that it can only end early. It runs from the instant before
-// the last acknowledged request was sent, on the local clocks. A renewal that is
-// not acknowledged may take effect or not: it may shorten the lease to a TTL
-// from when it was sent, and never lengthens it.
+// An error in the count can only make it end early. It runs from the instant before the last
+// acknowledged request was sent, on the local clocks. A renewal that is not acknowledged may or may
+// not take effect. If it does, the lease ends a TTL after the backend carried it out; so an
+// unacknowledged renewal bounds the lease to a TTL from when it was sent, and never extends it.
 type lease struct {
 	*target
 	grant *acquire.Grant
 
 	mu       sync.Mutex
-	tenure   tenure    // nil while the lock is handed over
+	tenure   tenure    // nil between two sessions, during a hand-off
 	lock     api.Lock  // as last acknowledged
-	began    time.Time // when it was acquired
-	handoffs int       // since then
-	err      error     // nil while held
+	began    time.Time // when the lock was granted
+	handoffs int       // since began
+	err      error     // why the lease has ended; nil before that
 	lastErr  error     // of the renewals since the last acknowledged one
 
-	length  time.Duration   // of the lease as last granted
-	acked   clock.Instant   // when it ends, by the last acknowledged request
+	length  time.Duration   // of the lease, as last acknowledged
+	acked   clock.Instant   // end of the lease by the last acknowledged request
 	sent    clock.Instant   // when that request was sent
-	took    time.Duration   // from then to its answer
-	unacked []clock.Instant // when the renewals were sent that may yet take effect
-	latest  time.Time       // when it ends, should the last of these have taken effect
+	took    time.Duration   // from sent to its response
+	unacked []clock.Instant // when the renewals were sent that may still take effect
+	latest  time.Time       // end of the lease if the last of these takes effect
 	limit   clock.Instant   // the contexts end here at the latest; zero: no such limit
 
 	expiry    *time.Timer     // ends the contexts, from the first heartbeat on
 	beat      *time.Timer     // starts the next renewal; nil in trust mode
 	ctx       context.Context // of the renewals, from the first heartbeat on
 	cancel    context.CancelFunc
-	unwatch   func()        // ends the watching for deletions and jumps of the clocks
-	open      int           // renewals that have not been answered
-	hinted    bool          // the lock may have been deleted since the last renewal was sent
-	hintedAt  time.Time     // when the backend was last asked because of a hint, or will be
-	orphaned  clock.Instant // when the parent was first seen to have ended
-	warnAfter time.Duration // since then
+	unwatch   func()                // undoes watch
+	open      []*context.CancelFunc // of the renewals without a response, the oldest first
+	hinted    bool                  // a renewal is due because of a hint
+	hintedAt  time.Time             // when the last such renewal was due, or will be
+	orphaned  clock.Instant         // when the parent context was first found done
+	warnAfter time.Duration         // after orphaned: when to warn about it next
 }
 
-// tenure is what uses a lease: a session.
+// tenure is the current user of a lease: a session.
 type tenure interface {
 	finish(cause error) // ends the contexts
 	parentEnded() bool
 }
 
-// end returns when the lease ends. The caller holds l.mu.
+// end returns the end of the lease. The caller holds l.mu.
 func (l *lease) end() clock.Instant {
 	if len(l.unacked) == 0 {
 		return l.acked
@@ -73,9 +75,8 @@ func (l *lease) end() clock.Instant {
 	return l.acked.Earlier(l.unacked[0].Add(l.ttl))
 }
 
-// left returns for how long the contexts may still live: until a tenth of the
-// lease before its end, so that the work has a little time to stop while it is
-// still alone. The caller holds l.mu.
+// left returns how long until the contexts must end. That is a tenth of the lease before its end,
+// so that the work has time to stop while the lock is still held. The caller holds l.mu.
 func (l *lease) left() time.Duration {
 	now := l.driver.Clock().Now()
 	left := l.end().Sub(now) - min(l.ttl, l.length)/10
@@ -94,7 +95,7 @@ func (l *lease) arm() {
 	l.expiry.Reset(l.left())
 }
 
-// expire ends the lease if its time is over on either clock.
+// expire loses the lease if its time is over on either clock.
 func (l *lease) expire() {
 	l.mu.Lock()
 	if l.err != nil || l.beat == nil {
@@ -117,7 +118,7 @@ func (l *lease) expire() {
 	l.lose(LossUnreachable, err)
 }
 
-// lose ends a lease that is still held: first the contexts, then the rest.
+// lose ends a lease that has not ended yet: the contexts first, then it reports the loss.
 func (l *lease) lose(reason LossReason, err error) {
 	loss := l.loss(reason, err)
 	if l.finish(loss) == nil {
@@ -126,6 +127,7 @@ func (l *lease) lose(reason LossReason, err error) {
 	}
 }
 
+// loss returns a new error for a loss of the lock. It changes nothing.
 func (l *lease) loss(reason LossReason, err error) *LostError {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -134,15 +136,14 @@ func (l *lease) loss(reason LossReason, err error) *LostError {
 	}
 }
 
-// stop ends the lease for Unlock. It returns the loss that has ended it before,
-// if there was one.
+// stop ends the lease for Unlock. It returns the loss that ended the lease earlier, or nil.
 func (l *lease) stop() error {
 	l.expire()
 	return l.finish(ErrUnlocked)
 }
 
-// finish makes cause the end of the lease, or returns what has ended it before.
-// In either case the contexts are done when it returns.
+// finish ends the lease with cause. If the lease has ended already, it returns the earlier cause.
+// In either case the contexts are done when finish returns.
 func (l *lease) finish(cause error) (ended error) {
 	l.mu.Lock()
 	ended = l.err
@@ -182,35 +183,36 @@ func (l *lease) state() error {
 	return l.err
 }
 
-// latestEnd returns when the lease has ended for sure, whatever became of the
-// renewals that were not acknowledged.
+// latestEnd returns the latest instant at which the lease can end, even if every renewal that was
+// not acknowledged takes effect.
 func (l *lease) latestEnd() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.latest
 }
 
-// Describe and Abandon are for Client.Shutdown.
+// Describe implements [lifecycle.Job].
 func (l *lease) Describe() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.grant == nil:
-		return fmt.Sprintf("lock %q: a Lock that waits", l.name)
+		return fmt.Sprintf("lock %q: a waiting Lock", l.name)
 	case l.err != nil:
 		return fmt.Sprintf("lock %q (%s): its release", l.name, l.lock.ID)
 	}
 	return fmt.Sprintf("lock %q (%s): held", l.name, l.lock.ID)
 }
 
+// Abandon implements [lifecycle.Job]: it loses a lock that is held.
 func (l *lease) Abandon() {
 	if l.info().ID != "" {
 		l.lose(LossUnreachable, api.ErrClosed)
 	}
 }
 
-// leave ends the use of the lease by its session, unless the lease is over or
-// due to be released.
+// leave detaches the session from the lease for a hand-off, and reports whether it did. It does not
+// if the lease is over, or if other processes must have their turn.
 func (l *lease) leave() bool {
 	l.expire()
 	l.mu.Lock()
@@ -223,8 +225,7 @@ func (l *lease) leave() bool {
 	return true
 }
 
-// enter makes t the tenure of a lease that was left, or returns why the lease is
-// over.
+// enter attaches t to a lease that was handed off. It returns the loss if the lease has ended.
 func (l *lease) enter(t tenure) (loss error) {
 	l.expire()
 	l.mu.Lock()
@@ -235,7 +236,7 @@ func (l *lease) enter(t tenure) (loss error) {
 	return l.err
 }
 
-// release ends the lease for Unlock and releases the lock.
+// release ends the lease for Unlock, and releases the lock. What it returns is what Unlock returns.
 func (l *lease) release(ctx context.Context) error {
 	if loss := l.stop(); loss != nil {
 		l.giveBack(ctx, loss)
@@ -258,8 +259,7 @@ func (l *lease) release(ctx context.Context) error {
 		l.tasks.End(l)
 		return &NotReleasedError{Name: l.name, ID: l.grant.Lock.ID, Err: err}
 	}
-	// The error is not passed on as such: it speaks of a time limit that is not
-	// the caller's.
+	// The error is passed on as text only: its time limit is not the caller's.
 	failed := &NotReleasedError{Name: l.name, ID: l.grant.Lock.ID, Until: l.latestEnd()}
 	took := time.Since(began).Round(time.Millisecond)
 	failed.Err = fmt.Errorf("no answer within %v: %v", took, err)
@@ -273,7 +273,7 @@ func (l *lease) release(ctx context.Context) error {
 	return failed
 }
 
-// releaseInBackground goes on with a release until then.
+// releaseInBackground retries a release until the given time, at least once.
 func (l *lease) releaseInBackground(values context.Context, until time.Time) {
 	defer l.done()
 	_, err := l.driver.Release(l.tasks.Context(values), l.grant, time.Until(until))
@@ -283,8 +283,8 @@ func (l *lease) releaseInBackground(values context.Context, until time.Time) {
 	}
 }
 
-// giveBack releases, in the background, a lock that was lost but which the
-// backend may keep for its grace: the name is free the sooner.
+// giveBack releases a lost lock in the background, which frees its name before the backend's grace
+// is over.
 func (l *lease) giveBack(values context.Context, loss error) {
 	if l.tasks.Continue(l) != nil {
 		return // the client has closed; the lock expires by itself
@@ -304,7 +304,7 @@ func laterOf(a, b time.Time) time.Time {
 	return b
 }
 
-// done ends the use of the grant.
+// done drops the grant and ends the client's task.
 func (l *lease) done() {
 	l.driver.Drop(l.grant)
 	l.tasks.End(l)

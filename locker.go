@@ -11,20 +11,23 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 )
 
-// Locker returns m as a [sync.Locker], for code that takes one.
+// Locker returns m as a [sync.Locker], for code that requires one. It logs to the logger of
+// [WithLogger], or else to [slog.Default].
 //
-// Its Lock retries until it holds the lock, and logs a warning each minute, to the logger of
-// [WithLogger] or else to [slog.Default]. It panics if retrying cannot help: the name, the client
-// or an option is unusable, the backend refuses, a certificate is not trusted, or the client is
-// closed. Its Unlock panics if nothing is held.
+// Its Lock retries until it holds the lock, and logs a warning about once a minute. It panics if a
+// retry cannot help: the client, the name or an option is invalid, the backend refuses
+// ([api.ErrRefused]), its certificate does not verify, or the client is closed.
 //
-// No context ends when the lock is lost. Use [WithOnLost] to learn of it. Unlock does not panic
-// after a loss.
+// Its Unlock releases the lock that m holds. It panics if m holds none, and logs a warning if the
+// release is not confirmed.
+//
+// No context ends when the lock is lost, and Unlock does not panic then; learn of it by
+// [WithOnLost].
 func (m *Mutex) Locker() sync.Locker { return locker{m} }
 
 type locker struct{ m *Mutex }
 
-const lockerPause = 2 * time.Second // at least, between two attempts
+const lockerPause = 2 * time.Second // at least, between two calls of Mutex.acquire
 
 func (l locker) Lock() {
 	var logged time.Time
@@ -49,7 +52,7 @@ func (l locker) Lock() {
 	}
 }
 
-// hopeless reports whether another attempt would fail in the same way.
+// hopeless reports whether every further attempt would fail in the same way.
 func (l locker) hopeless(err error) bool {
 	var untrusted *tls.CertificateVerificationError
 	return l.m.unusable() != nil || errors.Is(err, api.ErrRefused) ||

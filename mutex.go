@@ -12,23 +12,23 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// Mutex is a lock of one name on a Relukko backend. At most one holder at a
-// time is inside it, over all processes and goroutines. Make one with
-// [NewMutex], the zero Mutex is of no use; goroutines may share it.
+// Mutex is a lock of one name on a Relukko backend. Among all processes and goroutines at most one
+// holder is between Lock and Unlock at a time; the package documentation states the limits. Create
+// a Mutex with [NewMutex]; Lock of the zero Mutex fails. A Mutex is safe for concurrent use.
 //
-// Like [sync.Mutex] it is not re-entrant: a goroutine that locks it twice waits
+// Like [sync.Mutex] it is not re-entrant: a goroutine that locks a Mutex it already holds blocks
 // until its context ends.
 type Mutex struct {
 	target
 	turn turn
 
 	mu      sync.Mutex
-	session *Session // between Lock and Unlock
+	session *Session // of the lock that is held; nil: none is
 }
 
-// NewMutex returns a mutex for the lock name (1 to 255 bytes of UTF-8 without
-// control characters). It sends nothing and does not fail: with a client, a name
-// or an option that cannot be used, every Lock returns an error that says so.
+// NewMutex returns a mutex for the lock called name: 1 to 255 bytes of UTF-8 without control
+// characters. It sends no request and never fails. If client is nil, or the name or an option is
+// invalid, every Lock returns an error that says so.
 func NewMutex(client *api.Client, name string, opts ...Option) *Mutex {
 	m := new(Mutex)
 	m.target.init(client, name, opts)
@@ -39,35 +39,43 @@ func NewMutex(client *api.Client, name string, opts ...Option) *Mutex {
 // Name returns the name of the lock.
 func (m *Mutex) Name() string { return m.name }
 
-// Lock blocks until the caller holds the lock or ctx is done.
+// Lock blocks until the caller holds the lock. It may be called by any number of goroutines.
 //
-// The context that it returns is derived from ctx and is done as soon as the
-// lock is lost or unlocked; [context.Cause] then returns a [*LostError],
-// [ErrUnlocked], or the cause of ctx. When ctx is done the lock stays held until
-// Unlock.
+// On success the returned context, the guarded context, is derived from ctx. It is done as soon as
+// ctx is done or the lock is lost or unlocked; [context.Cause] then returns the cause of ctx, a
+// [*LostError] or [ErrUnlocked]. The end of ctx does not release the lock: it stays held, and its
+// lease is renewed, until Unlock.
 //
-// When err is non-nil the returned context is already cancelled, with err as
-// its cause, and no lock is left on the backend as soon as it can be reached;
-// [api.Client.Shutdown] waits for that. Lock fails when ctx is done, when the
-// backend refuses (errors.Is finds [api.ErrRefused]) or answers nonsense, when
-// for a minute it does not say who holds the lock ([WithBackOff] changes that),
-// and when the client closes ([api.ErrClosed]). The error says who holds the
-// lock, or what the backend last said: when ctx ends while somebody holds the
-// lock, errors.Is finds [ErrLocked] beside the error and the cause of ctx.
+// On failure the returned context is already done, with err as its cause, and no lock is left on
+// the backend: a lock that the call may have created is deleted in the background, as soon as the
+// backend can be reached. [api.Client.Shutdown] waits for that. The error says who holds the lock,
+// or what the backend last said. Lock fails if
+//
+//   - ctx is done. errors.Is then finds the error and the cause of ctx, and also [ErrLocked] if
+//     another lock holds the name.
+//   - the backend refuses the request. errors.As finds the [*api.Error], and errors.Is finds
+//     [api.ErrRefused] for the statuses 400, 401 and 403.
+//   - the response makes no sense, the backend's certificate does not verify, or something on the
+//     way to the backend has refused for 10 s.
+//   - the backend has not said for a minute who holds the lock; [WithBackOff] changes that.
+//   - the client is closed, or closes meanwhile ([api.ErrClosed]).
+//   - the client, the name or an option is invalid.
 func (m *Mutex) Lock(ctx context.Context) (held context.Context, err error) {
 	return m.enter(ctx, true)
 }
 
-// TryLock is Lock without waiting for a holder: when the lock is held, here or
-// elsewhere, it returns a [*LockedError]. It does retry while the backend cannot
-// be reached, as Lock does; give it a context with a deadline where that
-// matters. In a loop don't overwrite the context that you pass:
+// TryLock is Lock, but does not wait for another holder: if the lock is held, in this process or
+// elsewhere, it returns a [*LockedError]. While the backend cannot be reached it retries as Lock
+// does; a deadline of ctx limits that.
+//
+// In a loop, keep the returned context apart from ctx: after a failure it is done.
 //
 //	held, err := m.TryLock(ctx)
 func (m *Mutex) TryLock(ctx context.Context) (held context.Context, err error) {
 	return m.enter(ctx, false)
 }
 
+// enter is Lock if wait is set, else TryLock.
 func (m *Mutex) enter(ctx context.Context, wait bool) (context.Context, error) {
 	s, err := m.acquire(ctx, wait, m.log)
 	if err != nil {
@@ -78,8 +86,8 @@ func (m *Mutex) enter(ctx context.Context, wait bool) (context.Context, error) {
 	return s.guarded, nil
 }
 
-// acquire waits for the turn among the goroutines of this process, has the
-// driver get the lock, and makes a session of it.
+// acquire returns the session of a lock that it has acquired. The lease is a task of the client
+// from here until the lock is released or lost.
 func (m *Mutex) acquire(ctx context.Context, wait bool, log *slog.Logger) (*Session, error) {
 	if err := m.unusable(); err != nil {
 		return nil, m.errorf([]error{err}, "%v", err)
@@ -100,20 +108,22 @@ func (m *Mutex) acquire(ctx context.Context, wait bool, log *slog.Logger) (*Sess
 	return s, nil
 }
 
-// granted returns a session of the lease l, once its lock is granted, or of the
-// one that was handed over.
+// granted waits for the local turn. Then it takes over the lease that the previous goroutine handed
+// off, or else has the driver acquire the lock for the lease l. It returns the session of either.
 func (m *Mutex) granted(
 	ctx context.Context, l *lease, wait bool, log *slog.Logger,
 ) (*Session, error) {
-	open, stop := m.tasks.WhileOpen(ctx)
-	defer stop()
 	r := &report{name: m.name, since: time.Now(), tell: m.onWait, log: log}
 	defer r.end()
 	if m.onWait != nil {
 		r.begin()
 	}
-	if !m.turn.take(open, r, wait) {
-		return nil, m.notInside(open, r.since)
+	if !m.turn.tryTake(ctx) {
+		open, stop := m.tasks.WhileOpen(ctx)
+		defer stop()
+		if !wait || !m.turn.take(open, r) {
+			return nil, m.notInside(open, r.since)
+		}
 	}
 	if left := m.turn.takeOver(); left != nil {
 		s := newSession(ctx, m, left)
@@ -125,7 +135,7 @@ func (m *Mutex) granted(
 		s.finish(loss)
 		left.giveBack(ctx, loss)
 	}
-	g, err := m.driver.Acquire(open, &acquire.Request{
+	g, err := m.driver.Acquire(ctx, &acquire.Request{
 		Name: m.name, Creator: wire.WithMark(m.creator, wire.NewMark()), Lease: m.ttl, Wait: wait,
 		Since: r.since, Silence: &m.silence, Patience: m.patience, BackOff: m.backOff,
 		Progress: func(holder *api.Lock) { r.holderIs(holder); m.turn.holderIs(holder) },
@@ -141,7 +151,7 @@ func (m *Mutex) granted(
 	return s, nil
 }
 
-// notInside returns the error for a Lock that did not get the turn.
+// notInside returns the error for a call that did not get the local turn.
 func (m *Mutex) notInside(ctx context.Context, since time.Time) error {
 	locked := m.turn.locked(m.name)
 	if ctx.Err() == nil {
@@ -154,30 +164,31 @@ func (m *Mutex) notInside(ctx context.Context, since time.Time) error {
 	return m.errorf(append(f.Errs, locked), "%s; %s", f.Text, locked.who())
 }
 
-// Unlock releases the lock. It works with a cancelled context: of held it takes
-// the values, neither the cancellation nor the deadline. Whatever it returns,
-// the contexts of the lock are done, and the next goroutine of this process may
-// enter. Given a context that no Lock of this Mutex returned, it releases what
-// the Mutex holds now, as sync.Mutex does: that can be the lock of another
-// goroutine.
+// Unlock releases the lock. It uses only the values of held, which may be done already. Whatever it
+// returns, the contexts of the lock are done afterwards, and the next goroutine that shares the
+// Mutex may lock it.
 //
-//   - nil: the lock was held without a gap from Lock to this Unlock, and is
-//     released (or handed over, see [WithHandoff]). Where the first answer to the
-//     release was lost, a lock that is gone by the second counts as released by
-//     the first; whether somebody else had deleted it just before is not known.
-//   - [*LostError]: it was lost on the way.
-//   - [*NotReleasedError]: it was held as far as is known, but the backend did
-//     not confirm the release within 10 s. The release is retried in the
-//     background until the lease ends.
-//   - [ErrNotLocked]: nothing is held, or held carries a session of this Mutex
-//     that is over: a second Unlock releases nobody else's lock.
+// If no Lock of this Mutex returned held or a parent of it, Unlock releases whatever lock the Mutex
+// holds, as sync.Mutex does. That may be the lock of another goroutine.
+//
+//   - nil means that the lock was held without a gap since Lock, and is released now, or handed off
+//     (see [WithHandoff]). If the response to a delete was lost, and the next delete finds the lock
+//     gone, the lock counts as released by the first, although another client may have deleted it
+//     just before.
+//   - A [*LostError] means that the lock was lost before.
+//   - A [*NotReleasedError] means that the lock was held as far as is known, but its release is not
+//     confirmed: the backend did not respond within 10 s, the backend refused, or the client was
+//     closed. Its field Until says for how long the release is retried in the background.
+//   - [ErrNotLocked], found by errors.Is, means that nothing is held, or that held belongs to a
+//     session of this Mutex that has ended. So a second Unlock never releases another goroutine's
+//     lock.
 func (m *Mutex) Unlock(held context.Context) error {
 	m.mu.Lock()
 	s := m.session
 	if own, ok := m.FromContext(held); s == nil || ok && own != s {
 		m.mu.Unlock()
 		return m.errorf([]error{ErrNotLocked},
-			"not held; Unlock goes once with each Lock that succeeded")
+			"not held; call Unlock once for each Lock that succeeded")
 	}
 	m.session = nil
 	m.mu.Unlock()
@@ -190,10 +201,10 @@ func (m *Mutex) Unlock(held context.Context) error {
 	return s.lease.release(held)
 }
 
-// Do calls f inside the lock, with the guarded context, and unlocks, also when
-// f panics or calls [runtime.Goexit]. It returns the error of Lock, or else that
-// of f as it is; where Unlock has one that f has not returned, such as a loss
-// that f did not notice, the two are joined.
+// Do locks the mutex, calls f with the guarded context, and unlocks, even if f panics or calls
+// [runtime.Goexit]. If Lock fails, Do returns its error and does not call f. Otherwise it returns
+// the error of f, joined with that of Unlock unless f has returned that already. So it reports a
+// loss that f did not notice.
 func (m *Mutex) Do(ctx context.Context, f func(context.Context) error) (err error) {
 	held, err := m.Lock(ctx)
 	if err != nil {
@@ -210,8 +221,9 @@ func (m *Mutex) Do(ctx context.Context, f func(context.Context) error) (err erro
 	return f(held)
 }
 
-// FromContext returns the session of this mutex that guards ctx, however many
-// other locks are nested inside it. The session may be over: its Err tells.
+// FromContext returns the session of this Mutex that ctx belongs to, however many other locks are
+// nested inside it, and reports whether there is one. The session may have ended; see
+// [Session.Err].
 func (m *Mutex) FromContext(ctx context.Context) (*Session, bool) {
 	s, ok := ctx.Value(m).(*Session)
 	return s, ok

@@ -24,23 +24,25 @@ type options struct {
 	creator  string
 	log      *slog.Logger
 	backOff  func() backoff.BackOff
-	patience time.Duration // for a backend without a useful answer; 0: backOff decides
+	patience time.Duration // until the backend says who holds the lock; 0: backOff decides
 	onLost   func(*LostError)
 	onWait   func(Waiting)
 	handoff  bool
 }
 
-// WithTTL sets the lease that each heartbeat requests. The default is 1 min. After a crash the name
-// stays taken for the TTL and the backend's grace. An outage shorter than half the TTL loses
-// nothing. The TTL must be whole seconds, from 1 s to 365 days, or each Lock fails.
+// WithTTL sets the length of the lease that each heartbeat requests: whole seconds, from 1 s to 365
+// days, or else every Lock fails. The default is 1 min. A longer TTL survives longer outages: up to
+// half of it loses nothing. A shorter one frees the name sooner after a crash, which costs the TTL
+// and the backend's grace.
 func WithTTL(d time.Duration) Option { return func(o *options) { o.ttl = d } }
 
-// WithCreator sets the name of the holder that others see. The default, also for "", is
-// user@host/pid. Each Lock appends a fresh mark, such as " #k3v9x2m4q7ab". The creator must be at
-// most 255 bytes of UTF-8 without control characters, or each Lock fails.
+// WithCreator sets the creator of the lock, by which others see who holds it: at most 255 bytes of
+// UTF-8 without control characters, or else every Lock fails. The default, also for "", is
+// user@host/pid. Each Lock appends a fresh mark, such as " #k3v9x2m4q7ab".
 func WithCreator(s string) Option { return func(o *options) { o.creator = s } }
 
-// WithLogger sets the logger for failed renewals, losses, and cleanups in the background. The
+// WithLogger sets the logger. Retries, and each minute of waiting for a held lock, are logged at
+// info; losses and locks that stay on the backend for longer than they should at warn or error. The
 // default, also for nil, is not to log.
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) {
@@ -51,10 +53,11 @@ func WithLogger(l *slog.Logger) Option {
 }
 
 // WithBackOff sets the pauses of Lock and TryLock between attempts while the backend cannot be
-// reached, or responds with 429 or 5xx. They call new once for each such outage, and give up when
-// the policy stops. A longer Retry-After is honoured, up to 5 min. The default, also for nil,
-// begins with about 50 ms, rises to at most 3 s, and gives up after a minute without a useful
-// answer. While another client holds the lock, only the context limits the wait.
+// reached or is overloaded. Each call of Lock calls new once for each such outage, and fails when
+// the policy stops. A longer Retry-After takes precedence, up to 5 min. The default, also for nil,
+// begins with about 50 ms, rises to at most 3 s, and fails after a minute in which the backend has
+// not said who holds the lock. While another client holds the lock, only the context limits the
+// wait.
 func WithBackOff(new func() backoff.BackOff) Option {
 	return func(o *options) {
 		if new != nil {
@@ -64,20 +67,22 @@ func WithBackOff(new func() backoff.BackOff) Option {
 }
 
 // WithOnLost sets a function that is called once for each loss, on a goroutine of its own, after
-// the contexts of the lock are done. A loss that only Unlock discovers counts, too.
+// the contexts of the lock are done. A loss that only Unlock discovers is reported too. The
+// default, also for nil, is to call nothing.
 func WithOnLost(f func(*LostError)) Option { return func(o *options) { o.onLost = f } }
 
-// Waiting describes a Lock that waits.
+// Waiting describes a Lock that waits for another holder.
 type Waiting struct {
 	Holder *api.Lock // the lock that holds the name; nil if unknown
 	Ahead  int       // the number of waiters that are served first; -1 if unknown
 	Since  time.Time // when Lock was called
 }
 
-// WithOnWait sets a function that is called when a Lock has waited for 250 ms, and again on each
-// change. The calls for one Lock do not overlap. They run on another goroutine, and Lock may return
-// before the last call ends. On a backend without our extensions, a change of holder is known when
-// Lock sends its next request.
+// WithOnWait sets a function that is called when a Lock has waited for 250 ms, or up to 1 s later
+// while the holder is not known, and again whenever the holder changes. It runs on another
+// goroutine. The calls for one Lock do not overlap, and Lock may return before the last one ends. A
+// backend without our extensions does not push the new holder, so a change is known only after the
+// next request. The default, also for nil, is to call nothing.
 func WithOnWait(f func(Waiting)) Option { return func(o *options) { o.onWait = f } }
 
 func newOptions(opts []Option) options {

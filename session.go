@@ -8,8 +8,9 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 )
 
-// Session is one tenure of a lock, from Lock to Unlock or to the loss of the
-// lock. It ends exactly once, by one of the two.
+// Session is one tenure of a lock: it begins when Lock returns, and ends once, at Unlock or when
+// the lock is lost. Get it with [FromContext] or [Mutex.FromContext]; the zero Session is not
+// usable. A Session is safe for concurrent use.
 type Session struct {
 	lease *lease
 	owner owner
@@ -19,12 +20,12 @@ type Session struct {
 	endGuarded context.CancelCauseFunc
 
 	mu         sync.Mutex
-	cleanup    context.Context // made when it is first asked for
+	cleanup    context.Context // nil before the first CleanupContext
 	endCleanup context.CancelCauseFunc
-	err        error // why the contexts are done
+	err        error // the cause of both contexts; nil while they are not done
 }
 
-// owner is what a session belongs to: a mutex.
+// owner is what a session belongs to: a Mutex.
 type owner interface {
 	Unlock(held context.Context) error
 }
@@ -35,9 +36,9 @@ func newSession(parent context.Context, o owner, l *lease) *Session {
 	return s
 }
 
-// FromContext returns the session that guards ctx, the innermost where several
-// locks are nested, so that a driver of a device can insist on being guarded.
-// The session may be over: its Err tells.
+// FromContext returns the session that ctx belongs to, the innermost one where several locks are
+// nested, and reports whether there is one. A device driver can use it to refuse work without a
+// lock. The session may have ended; see [Session.Err].
 func FromContext(ctx context.Context) (*Session, bool) {
 	s, ok := ctx.Value(sessionKey{}).(*Session)
 	return s, ok
@@ -45,8 +46,8 @@ func FromContext(ctx context.Context) (*Session, bool) {
 
 type sessionKey struct{}
 
-// sessionContext returns the innermost session for sessionKey, and that of a
-// mutex, however deep, for the mutex itself as the key.
+// sessionContext holds a session under two keys: sessionKey, which finds the innermost session, and
+// the owner, which finds its own session however deeply others are nested.
 type sessionContext struct {
 	context.Context
 	s *Session
@@ -59,28 +60,27 @@ func (c sessionContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// Name returns the name of the mutex that was locked.
+// Name returns the name of the Mutex.
 func (s *Session) Name() string { return s.lease.name }
 
-// Info returns the lock as the backend last acknowledged it. Its FencingToken
-// is 0 where the backend has none. In trust mode it is the made-up lock that
-// [api.New] describes, whose name is not that of the mutex.
+// Info returns the lock as the backend last acknowledged it, also after the session has ended. Its
+// FencingToken is 0 if the backend has none. In trust mode Info returns the made-up lock that
+// [api.New] describes, whose name is not that of the Mutex.
 func (s *Session) Info() api.Lock { return s.lease.info() }
 
-// LeaseEnd returns the end of the lease as it is counted here, from before the
-// last acknowledged acquire or renewal was sent; each heartbeat moves it. The
-// contexts end a tenth of the TTL earlier. In trust mode there is no lease, and
-// it is the zero time.
+// LeaseEnd returns the end of the lease, on the local clock. The lease counts from before the last
+// acknowledged acquire or renewal was sent, so each heartbeat moves its end. The contexts end
+// earlier by a tenth of the lease, or of the TTL if that is shorter. In trust mode there is no
+// lease, and LeaseEnd returns the zero time.
 func (s *Session) LeaseEnd() time.Time {
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
 	return s.lease.end().Time()
 }
 
-// CleanupContext returns a context for cleaning up inside the critical section
-// after the parent was cancelled: it has the values of the context that Lock was
-// called with, and is done only when the lock is lost or unlocked, with the same
-// cause as the guarded context.
+// CleanupContext returns a context for work that must be done inside the critical section even if
+// the context given to Lock is cancelled. It has the values of that context, but is done only when
+// the lock is lost or unlocked, with the same cause as the guarded context.
 func (s *Session) CleanupContext() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,12 +94,13 @@ func (s *Session) CleanupContext() context.Context {
 	return s.cleanup
 }
 
-// Done returns a channel that is closed when the session ends.
+// Done returns a channel that is closed when the lock is lost or unlocked. The end of the context
+// given to Lock does not close it.
 func (s *Session) Done() <-chan struct{} { return s.CleanupContext().Done() }
 
-// Err returns nil while the lock is held, and then [ErrUnlocked] or a
-// [*LostError]. It reads the clocks, also the wall clock: after a suspend it
-// reports that the lease is over before any timer has fired.
+// Err returns nil while the lock is held, then [ErrUnlocked] or a [*LostError]. It reads the
+// monotonic and the wall clock, so after a suspend it reports a lost lease before any timer has
+// fired.
 func (s *Session) Err() error {
 	s.mu.Lock()
 	err := s.err
@@ -111,11 +112,10 @@ func (s *Session) Err() error {
 	return s.lease.state()
 }
 
-// Unlock is [Mutex.Unlock] for this session.
+// Unlock ends this session, as [Mutex.Unlock] does with the guarded context.
 func (s *Session) Unlock() error { return s.owner.Unlock(s.guarded) }
 
-// finish ends the contexts, the guarded one last: once that is done, the other
-// one is done too.
+// finish ends both contexts with cause. The guarded one is last: once it is done, both are.
 func (s *Session) finish(cause error) {
 	s.mu.Lock()
 	s.err = cause
@@ -126,5 +126,5 @@ func (s *Session) finish(cause error) {
 	s.endGuarded(cause)
 }
 
-// parentEnded reports whether the context that Lock was called with is done.
+// parentEnded reports whether the context given to Lock is done.
 func (s *Session) parentEnded() bool { return s.parent.Err() != nil }

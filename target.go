@@ -10,7 +10,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 )
 
-// target is the lock that a mutex is for, and the way to it.
+// target is the lock that a Mutex is for, its options, and the driver that acquires it.
 type target struct {
 	name string
 	options
@@ -18,13 +18,13 @@ type target struct {
 	tasks   *lifecycle.Group
 	driver  acquire.Driver
 	silence acquire.Silence
-	err     error // the client, the name or an option is unusable: every Lock fails
+	err     error // why every Lock fails: the client, the name or an option is invalid
 }
 
 func (t *target) init(client *api.Client, name string, opts []Option) {
 	t.client, t.name, t.options = client, name, newOptions(opts)
 	if client == nil {
-		t.err = errors.New("the client is nil; api.New and api.FromEnv say why in their error")
+		t.err = errors.New("the client is nil; check the error of api.New or api.FromEnv")
 		return
 	}
 	t.err = t.check(name)
@@ -32,10 +32,10 @@ func (t *target) init(client *api.Client, name string, opts []Option) {
 	t.driver = t.tasks.Shared(func() any { return classic.New(client) }).(acquire.Driver)
 }
 
-// unusable returns why no Lock can succeed, or nil.
+// unusable returns the reason for which no Lock can succeed, or nil.
 func (t *target) unusable() error {
 	if t.err == nil && t.driver == nil {
-		return errors.New("the zero Mutex is of no use; make one with NewMutex")
+		return errors.New("this is the zero Mutex; create one with NewMutex")
 	}
 	return t.err
 }

@@ -10,12 +10,12 @@ import (
 
 const (
 	reportAfter = 250 * time.Millisecond // a shorter wait is not worth a report
-	holderTime  = time.Second            // to learn the holder before it is reported as unknown
+	holderTime  = time.Second            // then the holder is reported as unknown
 	logEvery    = time.Minute
 )
 
-// report tells WithOnWait's function which lock a Lock waits for, and logs that
-// each minute. It does not stop until end is called.
+// report calls the function of WithOnWait with the lock that a Lock waits for, and logs that lock
+// each minute. The caller must call end.
 type report struct {
 	name  string
 	since time.Time
@@ -24,17 +24,17 @@ type report struct {
 
 	mu      sync.Mutex
 	holder  *api.Lock
-	due     bool   // the wait has lasted for long enough
-	over    bool   // the wait is over
-	told    bool   // tell was called
-	toldID  string // with this lock's id
-	telling bool   // a goroutine calls tell
-	asked   bool   // holderTime has begun
-	timer   *time.Timer
-	nag     *time.Timer
+	due     bool        // the wait has lasted long enough to be reported
+	over    bool        // the wait is over
+	told    bool        // tell was called
+	toldID  string      // the id of the lock with which tell was last called
+	telling bool        // a goroutine calls tell
+	asked   bool        // holderTime has begun
+	timer   *time.Timer // sets due
+	nag     *time.Timer // logs
 }
 
-// begin has the wait reported once it has lasted for long enough.
+// begin starts the timer that makes the wait due to be reported.
 func (r *report) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -43,6 +43,8 @@ func (r *report) begin() {
 	}
 }
 
+// isDue reports the wait. If the holder is not known it gives the driver another holderTime to find
+// out.
 func (r *report) isDue() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -63,14 +65,14 @@ func (r *report) setDue() {
 	r.tellNews()
 }
 
-// forget makes the lock that is waited for unknown.
+// forget makes the holder unknown.
 func (r *report) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.holder = nil
 }
 
-// holderIs records the lock that is waited for; nil changes nothing.
+// holderIs records the lock that holds the name; nil changes nothing.
 func (r *report) holderIs(lock *api.Lock) {
 	if lock == nil {
 		return
@@ -106,7 +108,7 @@ func (r *report) logWait() {
 	}
 }
 
-// end has nothing reported from now on.
+// end stops the reports. A call of tell that has begun goes on.
 func (r *report) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -118,8 +120,8 @@ func (r *report) end() {
 	}
 }
 
-// tellNews starts the goroutine that calls tell, unless there is nothing new or
-// it runs already. The caller holds r.mu.
+// tellNews starts a goroutine that calls tell, unless nothing has changed or such a goroutine runs.
+// The caller holds r.mu.
 func (r *report) tellNews() {
 	if r.tell == nil || r.telling || !r.news() {
 		return

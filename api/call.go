@@ -35,13 +35,12 @@ const (
 	maxErrorAnswer = 64 << 10 // bytes that are read of a body that comes with an error
 )
 
-// A CallOption changes one call of a Client's method.
+// CallOption changes one call of a [Client].
 type CallOption func(*call)
 
-// Wait makes a [Client.Create] queue on the backend while the name is held, for
-// up to d: in whole seconds, rounded up, at most 30 s. A backend without a queue
-// answers immediately, see [Client.MaxWait]. With d of zero or less the create
-// does not wait. On other calls Wait has no effect.
+// Wait lets a [Client.Create] queue on the backend for up to d while the name is held. d is rounded
+// up to whole seconds and limited to 30 s; 0 or less means not to queue. A backend without a queue
+// responds immediately; see [Client.MaxWait]. Wait has no effect on other calls.
 func Wait(d time.Duration) CallOption {
 	return func(k *call) {
 		if k.kind == isCreate {
@@ -51,11 +50,10 @@ func Wait(d time.Duration) CallOption {
 	}
 }
 
-// Lease makes the lock of a [Client.Create] expire d after its creation, and not
-// after the time that Create names; our own backend then sweeps it soon after
-// its lease, and not minutes later. d is from 0.5 s to 365 days, or Lease has no
-// effect. Nor has it on other calls and other backends: [Lock].ExpiresAt says
-// what counts.
+// Lease makes the lock of a [Client.Create] expire d after its creation. Our own backend then
+// deletes it soon after its lease has ended. d must be from 0.5 s to 365 days, or Lease
+// has no effect. It has none on other calls either, and on other backends: ExpiresAt of the lock
+// says what counts.
 func Lease(d time.Duration) CallOption {
 	return func(k *call) {
 		if k.kind == isCreate && wire.MinLease <= d && d <= wire.MaxLease {
@@ -64,16 +62,26 @@ func Lease(d time.Duration) CallOption {
 	}
 }
 
-// Once makes one attempt and no retry. Where the context has a deadline, the
-// attempt may take until then, and not 5 s (60 s for List and Find) at most.
+// Once limits a call to one attempt. If its context has a deadline, the attempt may last until
+// then; otherwise at most 5 s (60 s for List and Find).
 func Once() CallOption {
 	return func(k *call) { k.once, k.unhurried = true, true }
 }
 
-// ByMark tells the backend that a delete comes from the lock's own holder, which
-// knows the mark at the end of its creator. Where something on the way repeats
-// the request, our own backend then answers as it did the first time. It has no
-// effect on other calls.
+// Reason tells the backend why a person deletes a lock that others may hold. Our
+// own backend logs it, with the address that it comes from. It has no effect on
+// other calls.
+func Reason(text string) CallOption {
+	return func(k *call) {
+		if k.method == http.MethodDelete && k.kind == isLock {
+			k.reason = text
+		}
+	}
+}
+
+// ByMark says that a [Client.Delete] comes from the holder of the lock: mark is at the end of its
+// creator. If something on the way repeats the request, our own backend then gives the second the
+// response of the first. An invalid mark is ignored. ByMark has no effect on other calls.
 func ByMark(mark string) CallOption {
 	return func(k *call) {
 		if k.method == http.MethodDelete && k.kind == isLock && wire.ValidMark(mark) {
@@ -82,8 +90,8 @@ func ByMark(mark string) CallOption {
 	}
 }
 
-// FreshConn makes each attempt over a new connection, which is closed
-// afterwards: for when the kept connections may be dead. Those stay open.
+// FreshConn makes each attempt on a new connection, which is closed afterwards. Use it if the kept
+// connections may be dead; they are not closed.
 func FreshConn() CallOption {
 	return func(k *call) { k.fresh = true }
 }
@@ -96,6 +104,7 @@ type call struct {
 	once           bool          // there is no second attempt
 	unhurried      bool          // an attempt may take until the context's deadline
 	mark           string        // of the lock, from its holder
+	reason         string        // of a delete
 	fresh          bool          // each attempt takes a connection of its own
 	wait           time.Duration // of a create, in the backend's queue
 	lease          time.Duration // of a create; 0: the backend's

@@ -11,9 +11,9 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 )
 
-// Client speaks to one Relukko backend. Make one with [New] or [FromEnv], use
-// it from any number of goroutines, and [Client.Close] it in the end. However
-// it is printed, it shows the backend's URL and no secret.
+// Client is a client of one Relukko backend. Create one with [New] or [FromEnv], use it from any
+// number of goroutines, and [Client.Close] it at the end; the zero Client is not usable. However a
+// Client is printed, it shows the backend's URL and no secret.
 type Client struct {
 	base      string
 	transport func() *transport // a func, since what it returns holds the API key
@@ -32,17 +32,15 @@ type Client struct {
 	closeErr error         // set before that
 }
 
-// New returns a client of the backend at baseURL, "http://host:3000" or
-// "https://ci.example/relukko/": with scheme and host, perhaps with a path
-// before the API's own, without query and fragment. User and password in it
-// are sent as basic authentication and shown nowhere. apiKey is sent as the
-// header X-API-KEY; an empty one is not sent, which is enough for
-// [Client.Health]. Nothing is sent yet.
+// New returns a client of the backend at baseURL, such as "http://host:3000" or
+// "https://ci.example/relukko/". The URL has a scheme and a host, may have a path, and has neither
+// query nor fragment. A user and password in it are sent as basic authentication and never shown.
+// apiKey is sent as the header X-API-KEY; "" sends none, which is enough for [Client.Health]. The
+// error says what is wrong with an argument. New sends no request.
 //
-// Where the environment variable RELUKKO_TRUST_ME_IT_IS_LOCKED is set, to
-// anything but "", the client is in trust mode: it makes no request, and each
-// call returns the same made-up lock. That is for working on a thing that was
-// locked by other means. A warning is logged, once.
+// If the environment variable RELUKKO_TRUST_ME_IT_IS_LOCKED is set and not "", the client is in
+// trust mode: it sends no request, and every call returns the same made-up lock. This is for work
+// on something that was locked by other means. New then logs a warning.
 func New(baseURL, apiKey string, opts ...Option) (*Client, error) {
 	return newClient("base URL", baseURL, "API key", apiKey, newConfig(opts))
 }
@@ -79,16 +77,14 @@ func newClient(urlName, baseURL, keyName, apiKey string, conf config) (*Client, 
 	return c, nil
 }
 
-// Watch returns immediately, with a Watch that lasts until [Watch.Close], until
-// ctx ends, or until the client closes. All Watches of a client share one
-// WebSocket, which is opened for the first and closed with the last. It is
-// checked by pings and opened again, with backoff, when it breaks. Where the
-// answer is that there is none (an old backend, a proxy that lets none through,
-// HTTP/2), the client tries again once a minute.
+// Watch returns immediately, with a Watch that lasts until [Watch.Close] is called, ctx ends or the
+// client closes. All Watches of a client share one WebSocket, which is opened for the first and
+// closed with the last. The client checks it with pings, and reopens it, with backoff, when it
+// breaks. If the server responds that it has no WebSocket (an old backend, some proxies, HTTP/2),
+// the client tries again about once a minute.
 //
-// The events are hints: they can be late or lost, and only asking the backend
-// decides. The error is [ErrNoWatch] for a client that does not watch, or
-// [ErrClosed].
+// Events are hints: they can be late or lost, and only a response of the backend decides. The error
+// is [ErrNoWatch] with [WithoutWatch] and in trust mode, or [ErrClosed].
 func (c *Client) Watch(ctx context.Context) (*Watch, error) {
 	if err := c.under.Refusal(); err != nil {
 		return nil, err
@@ -96,29 +92,27 @@ func (c *Client) Watch(ctx context.Context) (*Watch, error) {
 	return c.watches.watch(ctx)
 }
 
-// MaxWait returns how long the backend lets a create queue, as its last answer
-// to a create said: the longest useful argument of [Wait]. It is 0 where the
-// backend has no queue, and before the first create.
+// MaxWait returns the longest time for which the backend lets a create queue: the longest useful
+// argument of [Wait]. It comes from the last response to a create. It is 0 if the backend has no
+// queue, and before the first create.
 func (c *Client) MaxWait() time.Duration { return time.Duration(c.maxWait.Load()) }
 
-// CanCallOff reports whether the backend can call creates off, as its last
-// answer to a create said (in the header Relukko-Call-Off, which package server
-// adds). Where it can, a create may be cancelled at any time, since
-// [Client.CallOff] undoes what it did or will do.
+// CanCallOff reports whether the backend supports [Client.CallOff], by the header Relukko-Call-Off
+// of its last response to a create; false before the first. If it does, a create may be cancelled
+// at any time, since CallOff undoes what the create did or will do.
 func (c *Client) CanCallOff() bool { return c.callOff.Load() }
 
-// Trusted reports whether the client is in trust mode, see [New].
+// Trusted reports whether the client is in trust mode; see [New].
 func (c *Client) Trusted() bool { return c.trusted }
 
-// BaseURL returns the backend's URL without user info and without a slash at
-// the end, for messages.
+// BaseURL returns the backend's URL, without user and password and without a slash at the end.
 func (c *Client) BaseURL() string { return c.base }
 
-// String names the backend.
+// String returns a text with the backend's URL.
 func (c *Client) String() string { return "relukko client of " + c.base }
 
-// GoString returns what String returns: %#v shows no more.
+// GoString returns the same as String, so that %#v shows no secret.
 func (c *Client) GoString() string { return c.String() }
 
-// LogValue returns what String returns.
+// LogValue returns the same as String.
 func (c *Client) LogValue() slog.Value { return slog.StringValue(c.String()) }

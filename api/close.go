@@ -23,19 +23,17 @@ func (c *Client) Close() error {
 	return c.Shutdown(ctx)
 }
 
-// Shutdown ends the client. A Lock that waits returns [ErrClosed], and so does
-// every later one. Locks that are held go on being renewed, and what the
-// mutexes of this client clean up goes on being cleaned up: Shutdown waits for
-// that, and then for the calls under way. Once no lock is held and nothing is
-// left to be cleaned up, calls and new Watches return ErrClosed, too.
+// Shutdown closes the client. A waiting Lock of a mutex of this client returns [ErrClosed], as
+// every later Lock does. Held locks are still renewed and can be unlocked, and cleanups go on.
+// Shutdown waits for both, and then for the calls that are under way. Once no lock is held and no
+// cleanup is left, new calls and Watches return ErrClosed too. Existing Watches end last.
 //
-// When ctx ends before that, the rest is abandoned, and the error says what it
-// was: "relukko: closed with 2 unfinished: …". The Watches end last.
+// If ctx ends first, the rest is abandoned, and the error names it: "relukko: closed with 2
+// unfinished: …". The error is nil otherwise.
 //
-// Afterwards no goroutine, timer or connection of the client is left. A
-// Transport that was given by [WithHTTPClient] keeps its idle connections. A
-// second Shutdown waits for the first, hastens it where its ctx ends earlier,
-// and returns the same.
+// Afterwards no goroutine, timer or connection of the client is left, but a Transport given with
+// [WithHTTPClient] keeps its idle connections. A second Shutdown waits for the first and returns
+// the same; if its own ctx ends, the first ends too.
 func (c *Client) Shutdown(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, c.giveUp)
 	defer stop()

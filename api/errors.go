@@ -16,57 +16,56 @@ import (
 
 const maxMessage = 256 // bytes of a message that end up in an error
 
-// What a failed call was, by kind.
+// The kinds of errors, for errors.Is.
 var (
-	// ErrGone: there is no such lock any more, as the backend itself said; or,
-	// from [Client.Find], nobody holds the name.
+	// ErrGone means that the backend itself says that there is no such lock, or, from
+	// [Client.Find], that no lock holds the name.
 	ErrGone = errors.New("relukko: the lock is gone")
-	// ErrHeld: another client holds the name.
+	// ErrHeld means that another lock holds the name.
 	ErrHeld = errors.New("relukko: the lock is held")
-	// ErrRefused: the request or the API key is wrong, as the backend itself
-	// said. The same request will not succeed later.
+	// ErrRefused means that the backend itself says that the request or the API key is wrong. The
+	// same request will not succeed later.
 	ErrRefused = errors.New("relukko: refused")
-	// ErrClosed: the client is closed, or is closing.
+	// ErrClosed means that the client is closed, or is closing.
 	ErrClosed = errors.New("relukko: client closed")
-	// ErrNoWatch: this client does not watch ([WithoutWatch], trust mode).
+	// ErrNoWatch means that this client has no WebSocket ([WithoutWatch], trust mode).
 	ErrNoWatch = errors.New("relukko: client does not watch")
-	// ErrNoAPIKey: [FromEnv] found no API key.
+	// ErrNoAPIKey means that [FromEnv] found no API key.
 	ErrNoAPIKey = errors.New("relukko: no API key")
 )
 
-// Error is an answer, of the backend or of something before it, that is not
-// what was asked for. It never holds the API key.
+// Error is a response, of the backend or of something on the way to it, that is not what was
+// requested. It never contains the API key.
 //
-// errors.Is knows it as
-//   - [ErrGone]: 404 or 422 with Own, to a request about one lock
+// errors.Is matches it with
+//
+//   - [ErrGone]: 404 or 422 with Own, for a request about one lock
 //   - [ErrHeld]: 409
 //   - [ErrRefused]: 400, 401 or 403 with Own
 type Error struct {
-	Op      string // what was asked: `create lock "robot-arm-1"`, `delete lock 950daa20-…`
-	Status  int    // the HTTP status; 2xx where the body was not what was asked for
-	Message string // what the answer said, without control characters, at most 256 bytes
-	Holder  *Lock  // with 409 the lock that holds the name, where the backend says; else nil
+	Op      string // the request: `create lock "robot-arm-1"`, `delete lock 950daa20-…`
+	Status  int    // the HTTP status; 2xx if the body was not as expected
+	Message string // of the response, without control characters, at most 256 bytes
+	Holder  *Lock  // with 409, the lock that holds the name; nil if unknown
 
-	// Own: the answer is the backend's own refusal. Its body is a JSON object of
-	// exactly "status" (equal to the HTTP status), "message" and, perhaps,
-	// "lock". Any other answer came from something on the way, or from a path
-	// that is not the backend's, and says nothing about locks and keys.
+	// Own reports whether the response is the backend's own refusal: its body is a JSON object with
+	// exactly "status" (equal to the HTTP status), "message" and, optionally, "lock". Any other
+	// response is from something on the way, or from a path that is not the backend's, and says
+	// nothing about locks and keys.
 	Own bool
 
-	// RetryAfter is how long the backend asked to wait before the next request; 0
-	// where it did not ask.
+	// RetryAfter is how long to wait before the next request; 0 if the response does not say.
 	RetryAfter time.Duration
 
-	// MaybeDone: this same call may already have done what was asked. An earlier
-	// attempt got no answer, or a 5xx, or the request may have been repeated on
-	// its way. A delete that ends "gone" with MaybeDone has most likely deleted
-	// the lock.
+	// MaybeDone reports whether the request of this call may have been carried out before: an earlier
+	// attempt had no response, or 500, 502, 503 or 504, or something on the way may have repeated the
+	// request. A delete that fails with ErrGone and MaybeDone has most likely deleted the lock.
 	MaybeDone bool
 
-	oneLock bool // what was asked is about one lock
+	oneLock bool // the request is about one lock
 }
 
-// Error reads `relukko: create lock "robot-arm-1": 403 Forbidden: wrong key`.
+// Error returns a text such as `relukko: create lock "robot-arm-1": 403 Forbidden: wrong key`.
 func (e *Error) Error() string {
 	return "relukko: " + e.Op + ": " + e.answer()
 }
@@ -82,7 +81,7 @@ func (e *Error) answer() string {
 	return s
 }
 
-// Is reports whether e is of the kind target.
+// Is reports whether target is [ErrGone], [ErrHeld] or [ErrRefused] and e is of that kind.
 func (e *Error) Is(target error) bool {
 	switch target {
 	case ErrGone:
@@ -98,11 +97,10 @@ func (e *Error) Is(target error) bool {
 // refusesKey reports whether the backend itself refuses the API key.
 func (e *Error) refusesKey() bool { return e.Own && keyStatus(e.Status) }
 
-// Transient reports whether the same request may succeed later: after network
-// errors, answers that were cut off, attempts that timed out, and the statuses
-// 429, 500, 502, 503 and 504. It is false for the end of the caller's context,
-// for a certificate that does not verify, for any other *[Error], for
-// [ErrClosed], and for nil.
+// Transient reports whether the same request may succeed later. It is true for network errors,
+// broken-off responses, attempts that timed out, and the statuses 429, 500, 502, 503 and 504. It is
+// false for everything else: the end of the caller's context, a certificate that does not verify,
+// other statuses, [ErrClosed], and nil.
 func Transient(err error) bool {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f.transient
@@ -111,20 +109,21 @@ func Transient(err error) bool {
 	return ok && transientStatus(e.Status)
 }
 
-// NoEffect reports whether the call that ended with err certainly had no
-// effect. Either no attempt reached a backend: dial, DNS and TLS handshake
-// errors, a context that ended before there was a connection, arguments that
-// are not valid, no API key, a closed client. Or the answer says that nothing
-// was done (400, 401, 403, 404, 405, 409, 410, 413, 422, 429) and is about the
-// only time that the request was sent. It is false in all other cases, and for nil.
+// NoEffect reports whether the call that returned err certainly had no effect. It is true in two
+// cases:
 //
-// See [WithHTTPClient] for transports of which less is known.
+//   - No attempt got a connection: dial, DNS and TLS errors, a context that ended before, invalid
+//     arguments, no API key, a closed client.
+//   - The request was sent only once, and the backend itself ([Error.Own]) refused it with 400,
+//     401, 403, 404, 405, 409, 410, 413, 422 or 429.
+//
+// It is false in all other cases, and for nil. [WithHTTPClient] says when less is known.
 func NoEffect(err error) bool {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f.notSent
 	}
 	e, ok := errors.AsType[*Error](err)
-	return ok && !e.MaybeDone && refusedStatus(e.Status)
+	return ok && e.Own && !e.MaybeDone && refusedStatus(e.Status)
 }
 
 func goneStatus(status int) bool {
@@ -161,7 +160,7 @@ func refusedStatus(status int) bool {
 	return false
 }
 
-// failure is a call that ended without an answer.
+// failure is the error of a call that ended without a complete response.
 type failure struct {
 	op        string // as in Error
 	err       error
@@ -184,9 +183,9 @@ func over(ctx context.Context) error {
 	return err
 }
 
-// LastAttempt returns how the last attempt of a call failed when the end of its
-// context ended the call after that; nil where no attempt had failed. errors.Is
-// does not find it in err.
+// LastAttempt returns the failure of the last attempt before the call was ended by its context or
+// by Shutdown. It returns nil if no attempt had failed, or err is no such error. errors.Is and
+// errors.As do not find that failure in err.
 func LastAttempt(err error) error {
 	if e, ok := errors.AsType[*endedError](err); ok {
 		return e.last

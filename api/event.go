@@ -2,17 +2,16 @@ package api
 
 import "gitlab.com/relukko/relukko-go/internal/wire"
 
-// EventKind says what an [Event] is about.
+// EventKind says what an [Event] reports. The zero EventKind is none of the constants.
 type EventKind int
 
 const (
-	// EventConnected: push works from now on; what happened before may have
-	// been missed. It is the first event of each Watch once the WebSocket is
-	// up, also when it already was. It also replaces events that were dropped
-	// because the receiver was slow.
+	// EventConnected means that push is up. Events before it may have been missed. It is the first
+	// event of each Watch once the WebSocket is up, also if it already was. It also replaces events
+	// that a slow receiver missed.
 	EventConnected EventKind = iota + 1
-	// EventDisconnected: push is down until the next EventConnected. It also
-	// comes, once, when there was no connection to begin with.
+	// EventDisconnected means that push is down until the next EventConnected. It also comes, once,
+	// if the first connection fails.
 	EventDisconnected
 	EventCreated // a lock was created
 	EventUpdated // a lock was changed or kept alive
@@ -24,7 +23,7 @@ var eventKinds = [...]string{
 	"unknown", "connected", "disconnected", "created", "updated", "deleted", "other",
 }
 
-// String returns the kind as one word, for logs.
+// String returns the kind as one word.
 func (k EventKind) String() string {
 	if k < 0 || int(k) >= len(eventKinds) {
 		k = 0
@@ -32,14 +31,13 @@ func (k EventKind) String() string {
 	return eventKinds[k]
 }
 
-// Event is a message of the backend about a lock, or a change of the
-// connection that they come by. Many backends do not say which lock it is:
-// then ID and Name are empty, and it may be any.
+// Event is a message of the backend about a lock, or a change of the connection. Many backends do
+// not say which lock it is; then ID and Name are "", and it may be any lock.
 type Event struct {
 	Kind EventKind
 	ID   string // the lock's, in lower case; "" where the message did not say
 	Name string // the lock's; "" where the message did not say
-	Lock *Lock  // where the message had a whole valid lock; shared, not to be changed
+	Lock *Lock  // nil unless the message had a whole valid lock; shared: do not change it
 }
 
 var eventKindOf = [...]EventKind{

@@ -6,24 +6,23 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// Lock is a lock as the backend describes it. Its times are the backend's, in
-// UTC, and may differ from the local clock; only the distance between two of
-// them means anything here.
+// Lock is a lock as the backend describes it. Its times are in UTC by the backend's clock, which
+// may differ from the local one: use only the difference between two of them.
 type Lock struct {
 	ID        string    `json:"id"` // a UUID in lower case, never used again
 	Name      string    `json:"lock_name"`
-	Creator   string    `json:"creator"` // "" where it has none
-	IP        string    `json:"ip"`      // the creator's, as the backend saw it; "": not said
+	Creator   string    `json:"creator"` // "" if it has none
+	IP        string    `json:"ip"`      // the creator's address; "" if the backend does not say
 	ExpiresAt time.Time `json:"expires_at"`
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
 
-	// FencingToken is larger for every later creation of the same name; 0 where
-	// the backend has no fencing tokens.
+	// FencingToken is larger than that of every earlier lock of the name; 0 if the backend has no
+	// fencing tokens.
 	FencingToken uint64 `json:"fencing_token,omitzero"`
 
-	// Waiters is the number of requests that queue for the name on the backend
-	// that was asked, after Get and List; 0 where it does not say.
+	// Waiters is the number of creates that queue for the name on the server that responded. Only Get
+	// and List set it; 0 if the server does not say.
 	Waiters int `json:"waiters,omitzero"`
 }
 

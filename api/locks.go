@@ -23,16 +23,14 @@ var (
 
 func validName(name string) bool { return name != "" && utf8.ValidString(name) }
 
-// Create creates the lock name, in one attempt: the request is never repeated,
-// neither here nor by net/http once a byte of it was written. creator says who
-// asks; "" for nobody. On success the lock is new, expires after 10 minutes
-// (60 s where it came from a queue; see also [Lease]) unless it is kept alive, and
-// is the caller's to delete.
+// Create creates a lock of this name, which the caller then holds. creator says who asks; "" is
+// nobody. The lock expires after 10 minutes, or 60 s if it was granted from a queue (see [Wait]),
+// or as [Lease] says, unless it is kept alive. Create makes one attempt, and net/http does not
+// repeat the request once a byte was written.
 //
-// The error is [ErrHeld] when another client holds the name, with the holder in
-// [Error].Holder where the backend says. After an error for which [NoEffect] is
-// false the lock may exist all the same: look for it by its name and creator
-// or, when creator ends in a mark, see [Client.CallOff].
+// The error is [ErrHeld] if another lock holds the name; [Error.Holder] is that lock if the backend
+// says. After an error for which [NoEffect] is false the lock may have been created: look for it by
+// its name and creator, or call the create off with [Client.CallOff] if creator ends in a mark.
 func (c *Client) Create(
 	ctx context.Context, name, creator string, opts ...CallOption,
 ) (Lock, error) {
@@ -58,13 +56,13 @@ func (c *Client) Create(
 	return k.lock, nil
 }
 
-// Get returns the lock id; [ErrGone] when there is none.
+// Get returns the lock with this id, or [ErrGone] if there is none.
 func (c *Client) Get(ctx context.Context, id string, opts ...CallOption) (Lock, error) {
 	return c.one(ctx, &call{verb: "get lock", method: http.MethodGet}, id, opts)
 }
 
-// List returns all locks, in the backend's order, also those that have expired
-// and that the backend has not swept yet. Without locks it is empty, not nil.
+// List returns all locks, in the backend's order. Some may have expired without being swept yet. If
+// there are none, it returns an empty slice that is not nil.
 func (c *Client) List(ctx context.Context, opts ...CallOption) ([]Lock, error) {
 	k := &call{verb: "list locks", kind: isList, method: http.MethodGet}
 	k.apply(opts)
@@ -74,9 +72,9 @@ func (c *Client) List(ctx context.Context, opts ...CallOption) ([]Lock, error) {
 	return k.list, nil
 }
 
-// Find returns the lock that holds name; [ErrGone] when there is none. Like the
-// locks of List it may have expired. It costs as much as List where the backend
-// cannot search by name.
+// Find returns the lock that holds the name, or [ErrGone] if there is none. The lock may have
+// expired without being swept yet. Find costs as much as List on a backend that cannot search by
+// name.
 func (c *Client) Find(ctx context.Context, name string, opts ...CallOption) (Lock, error) {
 	k := &call{verb: "find lock", name: name, kind: isList, method: http.MethodGet}
 	if !validName(name) {
@@ -93,14 +91,14 @@ func (c *Client) Find(ctx context.Context, name string, opts ...CallOption) (Loc
 	return k.list[0], nil
 }
 
-// Update is what [Client.Update] changes. The zero Update changes neither.
+// Update is a change of a lock, for [Client.Update]. The zero Update keeps both.
 type Update struct {
 	Creator   *string    // nil keeps the creator
 	ExpiresAt *time.Time // nil keeps the expiry; may lie in the past
 }
 
-// Update changes the lock id and returns it as it is then; [ErrGone] when
-// there is none. An expiry in the past ends the lock at the backend's next sweep.
+// Update changes the lock with this id and returns the changed lock, or [ErrGone] if there is none.
+// After an expiry in the past the backend may sweep the lock.
 func (c *Client) Update(
 	ctx context.Context, id string, u Update, opts ...CallOption,
 ) (Lock, error) {
@@ -117,16 +115,16 @@ func (c *Client) Update(
 	return c.one(ctx, k, id, opts)
 }
 
-// Delete deletes the lock id and returns it as it was; [ErrGone] when there is
-// none. "Gone" with [Error].MaybeDone means that this very call has deleted it,
-// in all likelihood, by a request whose answer was lost.
+// Delete deletes the lock with this id and returns it as it was, or [ErrGone] if there is none. If
+// the error is ErrGone and [Error.MaybeDone] is set, this call most likely deleted the lock, by a
+// request whose response was lost.
 func (c *Client) Delete(ctx context.Context, id string, opts ...CallOption) (Lock, error) {
 	return c.one(ctx, &call{verb: "delete lock", method: http.MethodDelete}, id, opts)
 }
 
-// KeepAlive makes the lock id expire d from now, by the backend's clock, and
-// returns it as it is then; [ErrGone] when there is none. d may have
-// fractions of a second; 0 stands for the backend's 5 minutes.
+// KeepAlive makes the lock with this id expire d from now, by the backend's clock, and returns the
+// changed lock, or [ErrGone] if there is none. d may have fractions of a second; 0 means 5 minutes;
+// a negative d is an error.
 func (c *Client) KeepAlive(
 	ctx context.Context, id string, d time.Duration, opts ...CallOption,
 ) (Lock, error) {
@@ -134,9 +132,9 @@ func (c *Client) KeepAlive(
 	return c.lengthen(ctx, k, id, d, opts)
 }
 
-// AddToExpiry makes the lock id expire d later than it would, and returns it
-// as it is then; [ErrGone] when there is none. 0 stands for the backend's 5
-// minutes. Like Create it makes one attempt: two would add twice.
+// AddToExpiry makes the lock with this id expire d later than before, and returns the changed lock,
+// or [ErrGone] if there is none. d may have fractions of a second; 0 means 5 minutes; a negative d
+// is an error. Like Create, AddToExpiry makes one attempt, since two could add d twice.
 func (c *Client) AddToExpiry(
 	ctx context.Context, id string, d time.Duration, opts ...CallOption,
 ) (Lock, error) {
@@ -147,15 +145,15 @@ func (c *Client) AddToExpiry(
 	return c.lengthen(ctx, k, id, d, opts)
 }
 
-// Health returns nil when the backend says that it is up. It needs no API key.
+// Health returns nil if the backend says that it is up. It needs no API key.
 func (c *Client) Health(ctx context.Context) error {
 	return c.do(ctx, &call{verb: "pass the health check", kind: isHealth, method: http.MethodGet})
 }
 
-// CallOff withdraws the create whose creator ends in " #" and mark, which is 12
-// letters a to z and digits. After nil the create is in no queue, the lock that
-// it made is deleted, and if it arrives only later it is refused. The answer of a
-// backend that cannot do this is an *[Error], mostly 404 or 405.
+// CallOff calls off the create whose creator ends in " #" and mark: 12 characters, a to z and 0 to
+// 9. After nil the create is in no queue, a lock that it made is deleted, and if the request
+// arrives later it is refused. A backend without this extension responds with an *[Error], mostly
+// 404 or 405; see [Client.CanCallOff].
 func (c *Client) CallOff(ctx context.Context, mark string, opts ...CallOption) error {
 	k := &call{verb: "call off create", name: mark, kind: isCallOff, method: http.MethodDelete}
 	if !wire.ValidMark(mark) {

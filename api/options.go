@@ -6,7 +6,7 @@ import (
 	"net/http"
 )
 
-// An Option changes what [New] and [FromEnv] make.
+// Option configures the [Client] that [New] and [FromEnv] return.
 type Option func(*config)
 
 type config struct {
@@ -25,58 +25,53 @@ func newConfig(opts []Option) config {
 	return conf
 }
 
-// WithHTTPClient sends everything, the WebSocket too, through h: for a
-// transport with a proxy, client certificates or instrumentation. nil, the
-// default, is a transport of the client's own.
+// WithHTTPClient sends all requests through h, the WebSocket's too: for a transport with a proxy,
+// client certificates or instrumentation. The default, also for nil, is a transport of the client's
+// own.
 //
-// h is copied. Its Transport is used as it is, but no redirect is followed. A
-// Timeout that is shorter than the client's own limit bounds each attempt; a
-// create that waits on the server gets its wait on top. [WithRootCAs] and the
-// CA variables of [FromEnv] do not change h. Over HTTP/2 there is no WebSocket,
-// see [Client.Watch].
+// h is copied. Its Transport is used as it is, but no redirect is followed. If h.Timeout is shorter
+// than the client's own limit, it limits each attempt; the time for which a create may wait on the
+// server is added. [WithRootCAs] and the CA variables of [FromEnv] do not change h. There is no
+// WebSocket over HTTP/2; see [Client.Watch].
 //
-// A Transport may repeat requests by itself. It is trusted not to have done so
-// where the hooks of net/http/httptrace are called for one connection a
-// request, as those of *http.Transport are, also below a wrapper. Otherwise
-// [NoEffect] reports false and [Error].MaybeDone is set. With a Transport that
-// is not an *http.Transport, [FreshConn] only asks for the connection to be
-// closed afterwards.
+// A Transport may repeat requests by itself. The client can tell that a request was not repeated if
+// the Transport calls the hooks of net/http/httptrace, as *http.Transport does, also inside a
+// wrapper. Otherwise [NoEffect] is false and [Error.MaybeDone] is set. If the Transport is not an
+// *http.Transport, [FreshConn] only requests that the connection be closed afterwards.
 func WithHTTPClient(h *http.Client) Option {
 	return func(c *config) { c.client = h }
 }
 
-// WithRootCAs verifies the backend's certificate, for https and wss, against
-// pool and nothing else. nil, the default, is the system's certificates with
-// [New] and those of [RootCAsFromEnv] with [FromEnv].
+// WithRootCAs sets the only certificates by which the backend's is verified, for https and wss. The
+// default, also for nil, is the system's with [New], and those of [RootCAsFromEnv] with [FromEnv].
 func WithRootCAs(pool *x509.CertPool) Option {
 	return func(c *config) { c.roots = pool }
 }
 
-// WithAPIKeyFunc takes the API key from f, for keys that change. It wins over
-// the key that is given to [New] and over RELUKKO_API_KEY.
+// WithAPIKeyFunc sets a function that returns the API key, for keys that change. It takes
+// precedence over the key given to [New] and over RELUKKO_API_KEY. The default, also for nil, is a
+// fixed key.
 //
-// f is called for the first request, for each new WebSocket connection, and
-// when the backend has refused a key with 401 or 403. If f returns another key
-// then, the request is sent once more. f is called by one goroutine at a time.
-// It must return; a call whose context ends does not wait for it.
+// The client calls f for its first request, for each new WebSocket connection, and when the backend
+// refuses the key with 401 or 403; if f then returns another key, the request is sent once more. f
+// is never called by two goroutines at a time. It must return, but a call whose context ends does
+// not wait for it.
 //
-// An error of f is the error of the call that needs the key, which has had no
-// effect. It is [Transient] only where an earlier key exists. Each key that f
-// has returned is kept as secret as a fixed one, and so must be the text of its
-// errors.
+// If f returns an error, the call that needs the key returns it and has no effect. The error is
+// [Transient] only if f has returned a key before. Every key of f is kept as secret as a fixed one.
+// The text of its errors must not contain a key.
 func WithAPIKeyFunc(f func() (key string, err error)) Option {
 	return func(c *config) { c.askKey = f }
 }
 
-// WithLogger logs to l: retries and changes of the WebSocket's state at
-// [slog.LevelDebug], trust mode at [slog.LevelWarn]. Without it, and with nil,
-// only trust mode is logged, to [slog.Default].
+// WithLogger sets the logger: retries and changes of the WebSocket's state at [slog.LevelDebug],
+// trust mode at [slog.LevelWarn]. The default, also for nil, is to log only trust mode, to
+// [slog.Default].
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) { c.log = l }
 }
 
-// WithoutWatch makes [Client.Watch] return [ErrNoWatch], so that no WebSocket
-// is ever opened.
+// WithoutWatch makes [Client.Watch] return [ErrNoWatch], so that the client opens no WebSocket.
 func WithoutWatch() Option {
 	return func(c *config) { c.noWatch = true }
 }

@@ -154,8 +154,12 @@ func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Requ
 		req.GetBody = k.newBody
 	}
 	prefer := wire.Preferences{Wait: k.wait, Lease: k.lease}.String()
-	if prefer != "" || k.mark != "" || !t.own { // a RoundTripper that was given may write to it
+	// A RoundTripper that was given may write to it.
+	if prefer != "" || k.mark != "" || k.reason != "" || !t.own {
 		req.Header = req.Header.Clone()
+	}
+	if k.reason != "" {
+		req.Header[wire.HeaderReason] = []string{wire.FormatReason(k.reason)}
 	}
 	if k.mark != "" {
 		req.Header[wire.HeaderMark] = []string{k.mark}

@@ -10,7 +10,7 @@ import (
 // watchQueue is how many events wait for a slow receiver.
 const watchQueue = 64
 
-// Watch receives the events of a client; see [Client.Watch].
+// Watch receives the events of a client. [Client.Watch] returns one; the zero Watch is not usable.
 type Watch struct {
 	watches *watches
 	events  chan Event
@@ -22,14 +22,14 @@ type Watch struct {
 	queue []Event
 }
 
-// Events returns the channel of the events. It is closed after Close, after the
-// end of the context that the Watch was made with, and after the client is
-// closed. A receiver that is more than 64 events late misses those and gets one
-// EventConnected instead.
+// Events returns the channel of the events. It is closed after Close, after the end of the context
+// given to [Client.Watch], and after the client has closed. A receiver that is more than 64 events
+// late misses them all and gets one event instead: EventConnected, or EventDisconnected if push is
+// down.
 func (w *Watch) Events() <-chan Event { return w.events }
 
-// Close ends the Watch; the last one closes the WebSocket too, which may take
-// a quarter of a second where the network is dark. Further Closes do nothing.
+// Close ends the Watch. With the last one it closes the WebSocket, which may take 250 ms if the
+// network does not respond. Another Close does nothing.
 func (w *Watch) Close() {
 	w.cancel()
 	<-w.done

@@ -11,9 +11,9 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// Reconfigure replaces the backend by one with these options in addition to
-// those it had. As when a backend is replaced by another version, WebSockets
-// are closed and waiting requests get 503 with Retry-After: 0; the locks stay.
+// Reconfigure replaces the backend by one with these options in addition to its present ones, as if
+// it was replaced by another version: WebSockets are closed, waiting creates get 503 with
+// Retry-After: 0, and the locks are kept.
 func (s *Server) Reconfigure(opts ...server.Option) {
 	defer s.change()()
 	s.mu.Lock()
@@ -43,26 +43,25 @@ func (s *Server) Locks() []store.Lock {
 	return locks
 }
 
-// Delete deletes the lock of this name as another client would; faults do not
-// apply. It reports false if there is no such lock or the backend is stopped.
+// Delete deletes the lock of this name, as another client would, but without network and faults. It
+// reports false if there is no such lock or the backend is stopped.
 func (s *Server) Delete(name string) bool {
 	s.t.Helper()
 	return s.onLock(http.MethodDelete, name, "")
 }
 
-// Expire makes the lock of this name expire now, as another client would. Unless
-// it is renewed, the backend deletes it after its grace; see [Server.ExpireIn].
-// It reports false if there is no such lock or the backend is stopped.
+// Expire makes the lock of this name expire now, as another client would. Unless it is renewed, the
+// backend deletes it after the grace; see [Server.ExpireIn]. Expire reports false if there is no
+// such lock or the backend is stopped.
 func (s *Server) Expire(name string) bool {
 	s.t.Helper()
 	return s.ExpireIn(name, 0)
 }
 
-// ExpireIn makes the lock of this name expire in d, as another client would.
-// Below 0 it has expired already; if that is longer ago than the grace, the
-// backend deletes it within a second. The grace is 1 to 10 s for the locks of a
-// Mutex, a tenth of d, and 3 min for others unless [Backend] sets another. It
-// reports false if there is no such lock or the backend is stopped.
+// ExpireIn makes the lock of this name expire in d, as another client would. A negative d means
+// that it has expired already. If that is longer ago than the grace, the backend deletes the lock
+// within a second. The grace is 1 s for the lock of a Mutex, and 3 min for others unless [Backend]
+// sets another. ExpireIn reports false if there is no such lock or the backend is stopped.
 func (s *Server) ExpireIn(name string, d time.Duration) bool {
 	s.t.Helper()
 	at := time.Now().Add(s.clockOffset + d).UTC()

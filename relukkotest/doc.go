@@ -1,8 +1,10 @@
-// Package relukkotest is for tests of code that uses Relukko, and for tests that
-// must not run at the same time.
+// Package relukkotest supports two kinds of tests: of code that uses Relukko, and tests that must
+// not run at the same time as others.
 //
-// [NewServer] starts a backend in the test's process, which can be made to fail
-// in every way that a network or a backend can:
+// # Tests of code that uses Relukko
+//
+// [NewServer] starts a backend in the test's process. It can be made to fail as networks and
+// backends do:
 //
 //	s := relukkotest.NewServer(t)
 //	m := relukko.NewMutex(s.Client(), "robot-arm-1")
@@ -11,30 +13,29 @@
 //	s.GoDark()   // from now on nothing gets through, without any error
 //	<-ctx.Done() // before another client can get the lock
 //
-// With [InMemory] it works inside a [testing/synctest] bubble, in which minutes
-// pass immediately.
+// With [InMemory] it works inside a [testing/synctest] bubble, where minutes pass immediately.
 //
-// [Lock] makes a test exclusive among all machines that use the same backend,
-// which then is a real one.
+// # Tests that must not run at the same time
+//
+// [Lock] makes a test exclusive among all machines that use the same, real backend.
 //
 // # Faults
 //
-// Of the network: [Link.GoDark], [Link.ComeBack], [Link.Cut]. Links fail
-// independently. All clients share the server's link unless [Server.NewLink]
-// made one for them.
+// Faults of the network: [Link.GoDark], [Link.ComeBack], [Link.Cut]. All clients share the server's
+// link unless [Server.NewLink] made another for them. Links fail independently.
 //
-// Of requests: [Server.FailNext], [Server.AnswerNext], [Server.CutNext],
-// [Server.Hold], [Server.HoldReplies], [Server.Latency]. All but the last take a
-// [Match], which selects requests. A fault concerns requests that arrive after
-// it was set. Of several faults of a kind, the oldest that matches comes first.
+// Faults of requests: [Server.FailNext], [Server.AnswerNext], [Server.CutNext], [Server.Hold],
+// [Server.HoldReplies], [Server.Latency]. Most take a [Match], which selects requests. A fault
+// applies to requests that arrive after the call. If several faults of one kind match, the oldest
+// applies.
 //
-// Of WebSockets: [Server.DropWebSockets], [Server.RefuseWebSockets].
+// Faults of WebSockets: [Server.DropWebSockets], [Server.RefuseWebSockets].
 //
-// Of the backend: [Server.Stop], [Server.Start]. By other clients:
-// [Server.Delete], [Server.Expire], [Server.ExpireIn].
+// The backend: [Server.Stop], [Server.Start].
+//
+// Other clients: [Server.Delete], [Server.Expire], [Server.ExpireIn].
 //
 // [Server.Heal] ends all of these but a stop.
 //
-// Other kinds of backends: [Server.Reconfigure], [ClockOffset],
-// [Backend], [Store].
+// To test against other kinds of backends: [Server.Reconfigure], [ClockOffset], [Backend], [Store].
 package relukkotest

@@ -9,12 +9,12 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
-// FailNext makes the next n requests get this status and a body as the
-// backend's own, without carrying them out. The header is in pairs:
+// FailNext makes the next n requests fail with this status and the backend's own body. They are not
+// carried out. The header is in pairs of a name and a value:
 //
 //	s.FailNext(3, http.StatusServiceUnavailable, "Retry-After", "2")
 //
-// As for all faults, n below 0 means all requests until [Server.Heal].
+// Here and in the other faults, n below 0 means all requests until [Server.Heal].
 func (s *Server) FailNext(n, status int, header ...string) {
 	s.t.Helper()
 	a := Answer{Status: status, Header: make(http.Header)}
@@ -28,36 +28,34 @@ func (s *Server) FailNext(n, status int, header ...string) {
 	s.AnswerNext(n, nil, a)
 }
 
-// AnswerNext makes the next n matching requests get a, without carrying them out.
+// AnswerNext gives the next n matching requests the response a. They are not carried out.
 func (s *Server) AnswerNext(n int, match Match, a Answer) {
 	s.add(&fault{match: match, left: n, answer: &a})
 }
 
-// CutNext carries out the next n matching requests, then cuts their connections
-// without a byte of a response.
+// CutNext carries out the next n matching requests, and cuts their connections instead of a
+// response.
 func (s *Server) CutNext(n int, match Match) {
 	s.add(&fault{match: match, left: n, cut: true})
 }
 
-// Hold parks all matching requests before they are carried out, until the Hold
-// is released. A client that gives up a parked request does not take it back: it
-// is carried out later all the same. [Server.Stop] drops it.
+// Hold parks all matching requests before they are carried out, until [Hold.Release]. They are then
+// carried out even if their clients have given up. [Server.Stop] drops parked requests.
 func (s *Server) Hold(match Match) *Hold {
 	h := newHold()
 	s.add(&fault{match: match, left: -1, hold: h})
 	return h
 }
 
-// HoldReplies parks all matching requests after they were carried out, and
-// answers them when the Hold is released.
+// HoldReplies carries out all matching requests, and parks their responses until [Hold.Release].
 func (s *Server) HoldReplies(match Match) *Hold {
 	h := newHold()
 	s.add(&fault{match: match, left: -1, holdReply: h})
 	return h
 }
 
-// Latency delays every request by what f returns: before it is carried out, and
-// after that. A client that gives up before does not take the request back. F
+// Latency delays every request by the two durations that f returns: before it is carried out, and
+// before its response. A request is carried out even if its client gives up during the first. f
 // must be safe for concurrent use; nil ends the latency.
 func (s *Server) Latency(f func(*http.Request) (before, after time.Duration)) {
 	s.mu.Lock()
@@ -65,15 +63,14 @@ func (s *Server) Latency(f func(*http.Request) (before, after time.Duration)) {
 	s.latency = f
 }
 
-// RefuseWebSockets sets whether new WebSockets are refused with 404, as by a
-// backend or a proxy without them.
+// RefuseWebSockets sets whether new WebSockets get 404, as from a backend or a proxy without them.
 func (s *Server) RefuseWebSockets(refuse bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refuseSockets = refuse
 }
 
-// DropWebSockets cuts all WebSockets.
+// DropWebSockets cuts all open WebSockets.
 func (s *Server) DropWebSockets() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,8 +79,8 @@ func (s *Server) DropWebSockets() {
 	}
 }
 
-// Heal ends all faults: links come back, held requests are released, WebSockets
-// are admitted. It neither starts a stopped backend nor changes its options.
+// Heal ends all faults: links come back, parked requests go on, new WebSockets are admitted. It
+// neither starts a stopped backend nor undoes [Server.Reconfigure].
 func (s *Server) Heal() {
 	s.mu.Lock()
 	faults, links := s.faults, s.links

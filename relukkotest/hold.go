@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// A Hold parks requests; see [Server.Hold] and [Server.HoldReplies].
+// Hold is the fault that [Server.Hold] and [Server.HoldReplies] return.
 type Hold struct {
 	mu       sync.Mutex
 	parked   int
@@ -17,7 +17,8 @@ func newHold() *Hold {
 	return &Hold{changed: make(chan struct{}), released: make(chan struct{})}
 }
 
-// Release ends the hold: what is parked goes on, and nothing is parked any more.
+// Release ends the hold. Parked requests go on, and no others are parked. Another Release does
+// nothing.
 func (h *Hold) Release() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -26,15 +27,15 @@ func (h *Hold) Release() {
 	}
 }
 
-// Parked returns how many requests are parked.
+// Parked returns the number of requests that are parked now.
 func (h *Hold) Parked() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.parked
 }
 
-// Await returns nil once at least n requests are parked at a time, or the cause
-// of ctx when that ends.
+// Await waits until at least n requests are parked at the same time, and returns nil. If ctx ends
+// first, it returns the cause.
 func (h *Hold) Await(ctx context.Context, n int) error {
 	for {
 		h.mu.Lock()

@@ -12,9 +12,9 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 )
 
-// Client returns a client of the backend over this link. When the test ends, all
-// faults end and the client is closed. If it still has work under way after
-// 15 s, the test fails; that can happen while the backend is stopped.
+// Client returns a new client of the backend over this link. When the test ends, all faults end and
+// the client is closed. The test fails if the client still has work under way 15 s later, for
+// example because the backend is stopped.
 func (l *Link) Client(opts ...api.Option) *api.Client {
 	t := l.server.t
 	t.Helper()
@@ -41,8 +41,8 @@ func (l *Link) Client(opts ...api.Option) *api.Client {
 	return c
 }
 
-// HTTPClient returns a client that reaches the backend's URL over this link. It
-// shares no connections with others, and sends no API key.
+// HTTPClient returns a client that reaches the backend over this link. It shares no connections
+// with others, and sends no API key.
 func (l *Link) HTTPClient() *http.Client {
 	transport := &http.Transport{
 		DialContext:         l.dial,

@@ -23,7 +23,7 @@ const (
 	maxName     = 255              // bytes, of a lock's name
 )
 
-// A LockOption changes what [Lock] does.
+// LockOption configures [Lock].
 type LockOption func(*lockOptions)
 
 type lockOptions struct {
@@ -32,43 +32,41 @@ type lockOptions struct {
 	mutex []relukko.Option
 }
 
-// Name sets the name of the lock: that of the thing that tests must not use at
-// the same time. The default is made of the package that calls [Lock] and the
-// name of the test, so that a test excludes only itself, run elsewhere.
+// Name sets the name of the lock, which is that of the resource. The default consists of the
+// package that calls [Lock] and the name of the test, so that a test excludes only other runs of
+// itself.
 func Name(name string) LockOption { return func(o *lockOptions) { o.name = name } }
 
-// Wait sets how long to wait for the lock at most. The default is 10 min. With 0
-// the test is skipped unless the lock is free.
+// Wait sets the longest time to wait for the lock. The default is 10 min. With 0 the test is
+// skipped if the lock is not free.
 func Wait(d time.Duration) LockOption { return func(o *lockOptions) { o.wait = d } }
 
-// MutexOptions sets options of the [relukko.Mutex] that [Lock] uses. WithOnWait
-// has no effect: Lock logs the holder itself.
+// MutexOptions sets options of the [relukko.Mutex] that [Lock] uses. WithOnWait has no effect,
+// since Lock logs the holder itself.
 func MutexOptions(opts ...relukko.Option) LockOption {
 	return func(o *lockOptions) { o.mutex = append(o.mutex, opts...) }
 }
 
-// Lock makes the test exclusive: when it returns, the test holds the lock, and
-// keeps it until the test, its subtests and those of its Cleanup functions that
-// are registered later have ended.
+// Lock makes the test exclusive. It returns when the test holds the lock. The lock is released
+// after the test, its subtests, and the Cleanup functions that were registered after the call.
 //
-// While another client has the lock it waits, for 10 min or what [Wait] sets, but
-// so that 30 s are left before the time-out of the test binary (go test
-// -timeout). If the lock is not free by then, the test is skipped, with the
-// holder in the message. If the backend refuses, the test fails immediately. If
-// the backend cannot be reached, it fails after a minute, or when its time to
-// wait is over.
+// While another client holds the lock, Lock waits: for 10 min or the time given with [Wait], but at
+// least 30 s before the time-out of the test binary (go test -timeout) it stops. If it has not got
+// the lock by then, the test is skipped, with the holder in the message. The test fails if the
+// backend refuses, which happens immediately, or if it cannot be reached for a minute or for the
+// time to wait, whichever is shorter.
 //
-// The context that Lock returns is derived from t.Context. It is done as soon as
-// the lock is lost, which also fails the test. Pass it to everything that uses
-// what the lock protects. Cleanup functions, for which t.Context is done, get a
-// context that ends with the lock by [relukko.FromContext].
+// The returned context is derived from t.Context. It is done as soon as the lock is lost, which
+// also fails the test. Pass it to everything that uses the resource. In a Cleanup function, when
+// t.Context is done, use [relukko.Session.CleanupContext] of the session that [relukko.FromContext]
+// returns.
 //
 //	func TestCalibration(t *testing.T) {
 //		ctx := relukkotest.Lock(t, client, relukkotest.Name("robot-arm-1"))
 //		arm.Calibrate(ctx)
 //	}
 //
-// As [testing.T.FailNow], it must be called from the test's own goroutine.
+// Like [testing.T.FailNow], Lock must be called from the goroutine of the test.
 func Lock(t testing.TB, c *api.Client, opts ...LockOption) context.Context {
 	t.Helper()
 	o := lockOptions{wait: defaultWait}

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// On matches requests with this method whose path begins with pathPrefix; an
-// empty string matches any. As in patterns of [http.ServeMux], {id} stands for a
-// lock's id, {mark} for a mark, and {$} for the end of the path.
+// On returns a Match for requests with this method whose path begins with pathPrefix. An empty
+// string matches any. As in patterns of [http.ServeMux], {id} matches the id of a lock, {mark} a
+// mark, and {$} the end of the path.
 //
 //	On("POST", "/v1/locks/")                 // create
 //	On("GET", "/v1/locks/{$}")               // list
@@ -53,9 +53,8 @@ func route(path string) string {
 	return path
 }
 
-// Requests returns how many requests with this method and path, as for [On], have
-// arrived. It counts those that a fault answered, but not those lost on a dark
-// link.
+// Requests returns how many requests that [On] would match have arrived so far. Requests to which a
+// fault responded count; requests lost on a dark link do not.
 func (s *Server) Requests(method, pathPrefix string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,14 +67,14 @@ func (s *Server) Requests(method, pathPrefix string) int {
 	return n
 }
 
-// WebSockets returns how many WebSockets have been opened.
+// WebSockets returns how many WebSockets have been opened so far.
 func (s *Server) WebSockets() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.opened
 }
 
-// OpenWebSockets returns how many WebSockets are open.
+// OpenWebSockets returns how many WebSockets are open now.
 func (s *Server) OpenWebSockets() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

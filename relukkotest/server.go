@@ -13,35 +13,36 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// An Option sets up a [Server].
+// Option configures a [Server].
 type Option func(*Server)
 
-// InMemory makes the server use a network inside the process. It works in a
-// [testing/synctest] bubble, where loopback does not. Only the clients that
-// [Link.Client] and [Link.HTTPClient] return can use it.
+// InMemory replaces the network by one inside the process, so that the server works in a
+// [testing/synctest] bubble, where loopback does not. Only clients returned by [Link.Client] and
+// [Link.HTTPClient] can reach it.
 func InMemory() Option {
 	return func(s *Server) { s.memory = new(faultnet.Memory) }
 }
 
-// ClockOffset makes the clock of the memory store differ from the test's by d.
+// ClockOffset makes the backend's clock differ from the test's by d. A store of [Store] keeps its
+// own clock; then d says by how much it differs, for [Server.Expire] and [Server.ExpireIn].
 func ClockOffset(d time.Duration) Option {
 	return func(s *Server) { s.clockOffset = d }
 }
 
-// Store makes the backend keep its locks in what newStore returns, instead of in
-// memory. NewStore is called at the start and whenever the locks are to be lost.
-// A store with a Close method is closed in the end.
+// Store makes the backend keep its locks in the store that newStore returns. The default is a store
+// in memory. newStore is called at the start, and again by [Server.Start] when the locks are not
+// kept. If the store has a method Close, it is called at the end.
 func Store(newStore func() store.Store) Option {
 	return func(s *Server) { s.newStore = newStore }
 }
 
-// Backend sets options of the backend, such as its grace.
+// Backend sets options of the backend, such as [server.WithGrace].
 func Backend(opts ...server.Option) Option {
 	return func(s *Server) { s.options = append(s.options, opts...) }
 }
 
-// NewServer starts a backend on loopback, or in memory with [InMemory]. It ends
-// with the test.
+// NewServer starts a backend on loopback, or in memory with [InMemory]. It is stopped when the test
+// ends. The test fails if the backend cannot be started.
 func NewServer(t testing.TB, opts ...Option) *Server {
 	t.Helper()
 	s := &Server{
@@ -83,7 +84,7 @@ func (s *Server) closeStore() {
 	}
 }
 
-// NewLink returns another link to the same backend.
+// NewLink returns a new link to the same backend.
 func (s *Server) NewLink() *Link {
 	s.t.Helper()
 	defer s.change()()
@@ -103,16 +104,16 @@ func (s *Server) NewLink() *Link {
 	return l
 }
 
-// Stop stops the backend as if its process ended: connections are cut, requests
-// under way get no response, new ones are refused. A client on a dark link does
-// not notice.
+// Stop stops the backend as if its process ended: connections are cut, requests under way get no
+// response, new connections are refused. Clients on a dark link do not notice. If the backend is
+// stopped already, Stop does nothing.
 func (s *Server) Stop() {
 	defer s.change()()
 	s.stop()
 }
 
-// Start starts the backend on the address that it had, with the locks that it
-// had or without any. A running backend is stopped first.
+// Start starts the backend at its previous address, with its previous locks if keepLocks is set,
+// else without any. A backend that runs is stopped first.
 func (s *Server) Start(keepLocks bool) {
 	s.t.Helper()
 	defer s.change()()

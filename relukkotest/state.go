@@ -13,10 +13,10 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// A Server is a backend in the test's process, with faults to inject. All
-// methods may be called at any time, by any goroutine.
+// Server is a backend in the test's process, whose faults the test controls. Create one with
+// [NewServer]; the zero Server is not usable. All methods are safe for concurrent use.
 type Server struct {
-	// The link of all clients that were not given another one.
+	// Link is the link of all clients that have no other.
 	Link
 
 	APIKey string // the backend's only key
@@ -45,9 +45,9 @@ type Server struct {
 	sockets       map[net.Conn]struct{}
 }
 
-// A Link is a network between clients and a backend, with an address of its
-// own. With a Link for each client, one can lose its connection while the others
-// go on. A [Server] is a Link itself; [Server.NewLink] makes more.
+// Link is a network between clients and a backend, with an address of its own. With a Link for each
+// client, one client can lose its connection while the others keep theirs. A [Server] is itself a
+// Link; [Server.NewLink] returns more.
 type Link struct {
 	URL string // of the backend, over this link
 
@@ -79,15 +79,15 @@ type fault struct {
 	hold, holdReply *Hold
 }
 
-// An Answer is the response that a fault gives instead of the backend.
+// Answer is a response that a fault gives instead of the backend's.
 type Answer struct {
 	Status int
 	Header http.Header
-	Body   string // empty: the backend's own {"status": …, "message": …}
+	Body   string // "" means the backend's own {"status": …, "message": …}
 }
 
-// A Match reports whether a fault is for a request. A nil Match is for every
-// request except the opening of WebSockets.
+// Match reports whether a fault applies to a request. The nil Match applies to every request that
+// does not open a WebSocket.
 type Match func(*http.Request) bool
 
 // endpoint is what requests are counted by. The id or mark in its path is

@@ -9,13 +9,13 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
 )
 
-// Option sets up a Server.
+// Option configures a [Server].
 type Option func(*config)
 
 type config = httpapi.Config
 
-// WithAPIKeys admits requests that carry one of these keys as X-API-KEY. It may be given several
-// times. Empty keys are ignored. Without any key every request but /healthchecker is refused.
+// WithAPIKeys adds keys to those that a request may carry as X-API-KEY. Empty keys are ignored.
+// Without any key, which is the default, every request but /healthchecker is refused.
 func WithAPIKeys(keys ...string) Option {
 	return func(c *config) { c.Keys = append(c.Keys, hashed(keys)...) }
 }
@@ -30,15 +30,15 @@ func hashed(keys []string) (hashes [][sha256.Size]byte) {
 	return hashes
 }
 
-// WithGrace sets how long an expired lock still holds its name before it is swept. The default is
-// 3 min; with 0 there is no grace.
+// WithGrace sets how long an expired lock keeps its name before it is swept. The default is 3 min;
+// 0 or less means no grace. Leased locks have a grace of their own.
 func WithGrace(d time.Duration) Option {
 	return func(c *config) { c.Grace = max(d, 0) }
 }
 
-// WithLogger makes the server log to l: refused keys and an unavailable store at warn, other
-// failures of the store and panics at error, every request at debug. Keys are never logged. By
-// default the server is silent.
+// WithLogger sets the logger: refused keys and an unavailable store are logged at warn, releases by
+// another client than the holder at info, other failures of the store and panics at error, every
+// request at debug. Keys are never logged. The default, also for nil, is not to log.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) {
 		if l != nil {
@@ -47,16 +47,16 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithTrustedProxies makes the server believe what these proxies say about the client's address: it
-// is that of the nearest hop that is not one of them, by X-Forwarded-For or, without that, by
-// Forwarded. The proxies must set the one or remove the other, or clients can claim any address.
-// May be given several times. By default a lock has the address of the peer.
+// WithTrustedProxies adds to the proxies that the server believes about a client's address. The IP
+// of a lock is then the nearest address in X-Forwarded-For, or else in Forwarded, that is not one
+// of these proxies. The proxies must set one of these headers and remove the other, or a client can
+// claim any address. By default the IP is the address of the connection's peer.
 func WithTrustedProxies(proxies ...netip.Prefix) Option {
 	return func(c *config) { c.TrustedProxies = append(c.TrustedProxies, proxies...) }
 }
 
-// WithMaxWaiters sets how many creates may wait at a time, all names together. The default is
-// 5000. More are refused with 503.
+// WithMaxWaiters sets how many creates may wait at a time, for all names together. The default is
+// 5000. Further creates that would wait are refused with 503.
 func WithMaxWaiters(n int) Option {
 	return func(c *config) { c.MaxWaiters = n }
 }

@@ -8,10 +8,11 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// Server is the Relukko backend, an [http.Handler]. Make one with New, end it with Shutdown.
+// Server is the Relukko backend, an [http.Handler]. Create one with [New], and end it with
+// Shutdown; the zero Server is not usable.
 type Server struct{ handler *httpapi.Handler }
 
-// New starts a server on the store. The caller keeps the store, and closes it after Shutdown.
+// New starts a server on the store. The store remains the caller's, to be closed after Shutdown.
 func New(s store.Store, opts ...Option) *Server {
 	c := httpapi.DefaultConfig()
 	for _, o := range opts {
@@ -23,14 +24,14 @@ func New(s store.Store, opts ...Option) *Server {
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// SetAPIKeys replaces the keys of [WithAPIKeys] for requests that arrive from now on. Empty keys
-// are ignored.
+// SetAPIKeys replaces all keys, for requests that arrive from now on. Empty keys are ignored;
+// without any key every request but /healthchecker is refused.
 func (s *Server) SetAPIKeys(keys ...string) { s.handler.SetKeys(hashed(keys)) }
 
 // Shutdown ends the server. New requests and waiting creates get 503 with Retry-After: 0, and
-// WebSockets a going-away close. It returns nil when nothing of the server runs any more, or the
-// error of ctx when that ends first; then it cuts off what is left.
+// WebSockets are closed as going away. Shutdown returns nil once nothing of the server runs any
+// more. If ctx ends first, it cuts off the rest and returns the error of ctx.
 //
-// Call it before the Shutdown of the http.Server, which does not know of WebSockets and would wait
-// for the creates that wait.
+// Call Shutdown before that of the http.Server, which would wait for the creates that wait, and
+// does not know of WebSockets.
 func (s *Server) Shutdown(ctx context.Context) error { return s.handler.Shutdown(ctx) }

@@ -220,7 +220,8 @@ func TestTheKeyStaysSecret(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	s.AnswerNext(-1, relukkotest.On("POST", "/v1/locks/"),
-		relukkotest.Answer{Status: http.StatusTeapot, Body: s.APIKey})
+		relukkotest.Answer{Status: http.StatusTeapot,
+			Body: `{"status":418,"message":"no: ` + s.APIKey + `"}`})
 	file := writeFile(t, "key", s.APIKey+"\n")
 	status, stdout, stderr := run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file,
 		"run", "arm", "--", "env")

@@ -21,9 +21,9 @@ import (
 // Driver gets locks from one backend. All mutexes of a client share one.
 type Driver interface {
 	// Acquire returns when the backend has granted the lock, when it refuses for
-	// good, or when ctx ends. With an error it leaves no lock on the backend, as
-	// soon as that can be reached: what is to be cleaned up goes on in the
-	// background, as a task of the client.
+	// good, when ctx ends, or when the client closes. With an error it leaves no
+	// lock on the backend, as soon as that can be reached: what is to be cleaned up
+	// goes on in the background, as a task of the client.
 	Acquire(ctx context.Context, r *Request) (*Grant, error)
 
 	// Renew makes one attempt to have the lock expire lease from now. It is safe

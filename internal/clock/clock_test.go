@@ -140,3 +140,17 @@ func TestClockHasATimerOnlyWhileItIsWatched(t *testing.T) {
 		require.Zero(t, told)
 	})
 }
+
+func TestTimerOfAnEarlierWatchIsStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c Clock
+		stop := c.OnJump(func() {})
+		time.Sleep(checkEvery / 2)
+		stop()
+		began, told := time.Now(), make(chan time.Time, 1)
+		defer c.OnJump(func() { told <- time.Now() })()
+		time.Sleep(checkEvery * 3 / 4) // past the end of the first timer
+		c.Ahead.Add(int64(time.Minute))
+		require.Equal(t, began.Add(checkEvery), <-told)
+	})
+}

@@ -57,3 +57,6 @@ func Statements(name string, id pgtype.UUID) map[string][]any {
 
 // Version1 makes the schema of version 1.
 var Version1 = version1
+
+// MaxConns returns how many connections calls may use at a time.
+func (s *Store) MaxConns() int { return int(s.pool.Config().MaxConns) }

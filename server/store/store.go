@@ -1,7 +1,7 @@
-// Package store defines what a Relukko server needs from the place where it keeps its locks.
+// Package store is the interface between a Relukko server and the storage of its locks.
 //
-// Packages memstore, boltstore and pgstore are such stores. Package storetest has the tests that
-// each of them passes.
+// Packages memstore, boltstore and pgstore implement it. Package storetest has the tests that every
+// implementation must pass.
 package store
 
 import (
@@ -11,39 +11,42 @@ import (
 	"time"
 )
 
-// The errors of a Store, which it may wrap. The server answers any other error with 500 and logs
-// it.
+// The errors of a Store, which it may wrap. To any other error the server responds with 500, and
+// logs it.
 var (
-	// ErrGone: there is no lock with that id or name.
+	// ErrGone means that there is no lock with that id or name.
 	ErrGone = errors.New("relukko: no such lock")
-	// ErrHeld: another lock holds the name.
+	// ErrHeld means that another lock holds the name.
 	ErrHeld = errors.New("relukko: the name is held")
-	// ErrCalledOff: the mark of the create was called off.
+	// ErrCalledOff means that the mark of the create was called off.
 	ErrCalledOff = errors.New("relukko: the create was called off")
-	// ErrOutOfRange: the expiry would leave the years 1 to 9999.
+	// ErrOutOfRange means that the new expiry is outside of the years 1 to 9999.
 	ErrOutOfRange = errors.New("relukko: expires_at would lie outside of the years 1 to 9999")
-	// ErrUnavailable: the store cannot be reached now. The call may have had its effect, or may
-	// have it later, unless the error is ErrNotDone too. The server answers 503 with Retry-After.
+	// ErrUnavailable means that the store cannot be reached now. Unless the error is also ErrNotDone,
+	// the outcome is unknown: the call may have taken effect, or may do so later. The server
+	// responds with 503 and Retry-After.
 	ErrUnavailable = errors.New("relukko: the store is unavailable")
-	// ErrNotDone, wrapped together with ErrUnavailable: the call has no effect, now or later.
+	// ErrNotDone, wrapped together with ErrUnavailable, means that the call has no effect, now or
+	// later.
 	ErrNotDone = errors.New("relukko: nothing was done")
 )
 
-// Never is the pause that Sweep returns when nothing will come due.
+// Never is the Next of a Sweep if no lock will become due.
 const Never time.Duration = math.MaxInt64
 
-// A Store keeps locks. Several servers may share one where its implementation allows that.
+// Store keeps locks. Several servers may share one if the implementation allows it. All methods are
+// safe for concurrent use.
 //
-// Each method is atomic: it happens at one instant, whole or not at all, and all callers on all
-// servers see these instants in one order. When a method returns nil, its effect is durable. One
-// that returns ErrUnavailable without ErrNotDone has an unknown outcome.
+// Each method is atomic: it takes effect at one instant, completely or not at all, and all callers
+// on all servers see these instants in the same order. When a method returns nil, its effect is
+// durable. The outcome of a method that returns ErrUnavailable without ErrNotDone is unknown.
 //
-// The clock of the store decides about all times. A method reads it once. The times of a Lock are
-// in UTC and in whole microseconds, so that a lock reads the same before and after a restart.
+// Only the store's clock counts; a method reads it once. The times of a Lock are in UTC and in
+// whole microseconds, so that a lock reads the same before and after a restart.
 //
-// A method returns within a few seconds, with ErrUnavailable if need be; the server sets no
-// deadline. The context of a call that changes something is not cancelled when the client goes
-// away.
+// A method returns within a few seconds, with ErrUnavailable if necessary: the server sets no
+// deadline. The server does not cancel the context of a call that changes something when its client
+// goes away.
 type Store interface {
 	// Create makes a lock that expires in.TTL from now. Its CreatedAt and UpdatedAt are now. Its
 	// FencingToken is greater than that of every earlier lock of the name.
@@ -62,47 +65,49 @@ type Store interface {
 	// List returns all locks, the oldest first.
 	List(ctx context.Context) ([]Lock, error)
 
-	// Update changes a lock, sets its UpdatedAt to now and returns it. It returns ErrGone or
-	// ErrOutOfRange if it changed nothing.
+	// Update changes a lock, sets its UpdatedAt to now and returns the changed lock. It changes
+	// nothing if it returns ErrGone or ErrOutOfRange.
 	Update(ctx context.Context, id string, change Change) (Lock, error)
 
 	// Delete removes a lock and returns it as it was, or ErrGone.
 	Delete(ctx context.Context, id string) (Lock, error)
 
-	// HandOver is Delete(id) and Create(next) at one instant, made durable together: the name,
-	// which both locks share, is never seen free in between. A shared store that gives the name
-	// to a waiter of another server reports ErrHeld for the create. After an error the outcome is
-	// unknown, and Watch says EventMissed if the hand-over takes effect later.
+	// HandOver is Delete(id) and Create(next), made durable together at one instant. Both locks
+	// have the same name, which is never seen free in between. A shared store that prefers the
+	// waiter of another server reports ErrHeld for the create. After an error the outcome is
+	// unknown; if the hand-over takes effect later, Watch then reports EventMissed.
 	HandOver(ctx context.Context, id string, next NewLock) (Handover, error)
 
-	// CallOff makes Create refuse the mark for the next keep, deletes the locks created with it,
-	// and returns these as they were. A store may bound the number of marks it remembers, and
-	// then forgets the oldest.
+	// CallOff makes Create refuse the mark for the next keep, deletes the locks that were created
+	// with it, and returns them as they were. A store may limit how many marks it remembers, and
+	// forgets the oldest first.
 	CallOff(ctx context.Context, mark string, keep time.Duration) ([]Lock, error)
 
 	// Sweep deletes locks that have expired and whose grace is over. It may leave some to a later
 	// call. Limits say what the grace is, and which leased locks stay for now.
 	Sweep(ctx context.Context, limits Limits) (Swept, error)
 
-	// Watch calls hear for what other servers did to the store, one call at a time. It leaves out
-	// what was done through this Store. It says EventMissed when it begins to listen, and again
-	// whenever events may have been lost. It returns when ctx ends, or with an error when it
-	// cannot listen any more; the server then calls it again. A store that no other server shares
-	// returns nil, or waits and says EventMissed when a call with an unknown outcome has taken
-	// effect.
+	// Watch calls hear, one call at a time, for each change that another server makes to the store,
+	// and for none that is made through this Store. It reports EventMissed when it begins to
+	// listen, and whenever events may have been lost. It returns when ctx ends, or with an error
+	// when it cannot listen any more; the server then calls it again. If no other server can share
+	// the store, Watch returns nil, or it waits, and reports EventMissed when a call whose outcome
+	// was unknown has taken effect.
 	Watch(ctx context.Context, hear func(Event)) error
 
 	// Ping returns nil if the store can serve requests now.
 	Ping(ctx context.Context) error
 }
 
-// An Announcer is a Store that several servers share, and that carries events between them.
+// Announcer is implemented by a Store that several servers share and that carries events between
+// them.
 type Announcer interface {
-	// Announce has the others' Watch hear e soon, if they can be reached. It does not wait.
+	// Announce sends e to the Watch of the other servers, as far as they can be reached. It does
+	// not wait for that.
 	Announce(e Event)
 }
 
-// Lock is a lock as the store has it. Its times are in UTC and in whole microseconds.
+// Lock is a lock in a store. Its times are in UTC and in whole microseconds.
 type Lock struct {
 	ID           string // a UUID in lower case
 	Name         string
@@ -145,7 +150,7 @@ type Swept struct {
 	Next time.Duration
 }
 
-// NewLock is a lock to be created.
+// NewLock describes a lock to be created.
 type NewLock struct {
 	// ID is a fresh random UUID in lower case, so that a store can find out what became of a
 	// create whose outcome is unknown.
@@ -153,19 +158,20 @@ type NewLock struct {
 	Name    string
 	Creator *string // nil: null
 	IP      string
-	// TTL is how long the lock lives, by the store's clock.
+	// TTL is the time from now to the expiry, by the store's clock.
 	TTL time.Duration
 	// Leased makes it a leased lock, for as long as it exists: see Limits.
 	Leased bool
-	// Mark is what CallOff may name later. It stays with the lock when the creator changes.
-	// Empty: none.
+	// Mark is the argument of a later CallOff; "" means none. It stays with the lock when the
+	// creator changes.
 	Mark string
 	// Waited is how long the create has queued on its server. A shared store can use it to
 	// prefer the longest waiter, and returns ErrHeld to the others.
 	Waited time.Duration
 }
 
-// Change is what Update does to a lock. At most one of ExpiresAt, Lease and Extend is set.
+// Change is a change of a lock, for Update. At most one of ExpiresAt, Lease and Extend is set. The
+// zero Change changes UpdatedAt only.
 type Change struct {
 	Creator   *string        // the new creator; nil keeps it
 	ExpiresAt *time.Time     // the new expiry, in UTC and in whole microseconds; nil keeps it
@@ -173,7 +179,7 @@ type Change struct {
 	Extend    time.Duration  // is added to the expiry
 }
 
-// Handover is what a HandOver did. Its delete and its create succeed or fail independently.
+// Handover is the result of HandOver. Its delete and its create succeed or fail independently.
 type Handover struct {
 	Deleted   Lock
 	DeleteErr error // nil or ErrGone
@@ -181,7 +187,7 @@ type Handover struct {
 	CreateErr error // nil, ErrHeld or ErrCalledOff
 }
 
-// Event is something that another server did to a shared store.
+// Event is a change of a shared store by another server.
 type Event struct {
 	Kind EventKind
 	// Lock is the lock as it is for EventCreated and EventUpdated, as it was for EventDeleted. For
@@ -190,7 +196,7 @@ type Event struct {
 	Mark string // for EventCalledOff and EventReleased
 }
 
-// EventKind is the kind of an Event.
+// EventKind says what an Event reports.
 type EventKind int
 
 const (

@@ -17,7 +17,6 @@ import (
 const (
 	foreignTime   = 10 * time.Second // what something on the way refuses for as long is final
 	maxRetryAfter = 5 * time.Minute
-	answerTime    = time.Second // for a lock that was granted to be answered
 )
 
 // call is one Acquire under way.
@@ -118,17 +117,15 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 		c.holder.askOnce(askAfter - time.Since(c.r.Since))
 	}
 	if c.client.CanCallOff() {
-		ctx := c.ctx
 		if wait > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithCancel(ctx)
-			defer cancel()
-			// No use to queue for that, unless its answer is just under way.
-			c.holder.onOwn(func() { time.AfterFunc(answerTime, cancel) })
-			defer c.holder.onOwn(nil)
+			c.holder.queued()
 		}
-		r = c.post(ctx, wait)
-		r.brokenOff = r.err != nil && ctx.Err() != nil
+		r = c.post(c.ctx, wait)
+		if aborted := c.holder.answered(); aborted && c.parent.Err() == nil {
+			r.brokenOff = r.err != nil
+			c.stop()
+			c.open()
+		}
 	} else {
 		ctx, cancel := context.WithCancel(c.tasks.Context(c.r.Values))
 		done := make(chan created, 1)

@@ -34,7 +34,7 @@ type queue struct {
 // member is a call as its queue sees it.
 type member struct {
 	mark     string // of its creates
-	progress func(holder *api.Lock)
+	progress interface{ is(holder *api.Lock) }
 }
 
 // queues are the queues of one client.
@@ -114,7 +114,7 @@ func (qs *queues) tell(q *queue, holder *api.Lock) {
 	defer qs.mu.Unlock()
 	for m := range q.calls {
 		if !bears(holder, m.mark) {
-			m.progress(copied(holder))
+			m.progress.is(copied(holder))
 		}
 	}
 }

@@ -2,6 +2,9 @@ package classic
 
 import (
 	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -28,8 +31,6 @@ func TestRelease(t *testing.T) {
 			took: releasePause},
 		"gone after a 503": {release: now(says(503), says(404)), answered: true,
 			took: releasePause},
-		"gone after a foreign 404": {release: now(foreign(404), says(404)), answered: true,
-			err: api.ErrGone, took: releasePause},
 		"gone after a 429": {release: now(says(429, "Retry-After: 2"), says(404)), answered: true,
 			err: api.ErrGone, took: 2 * time.Second},
 		"refused": {release: now(says(403)), answered: true, err: api.ErrRefused},
@@ -73,4 +74,34 @@ func TestRenew(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, testID(1), l.ID)
 	})
+}
+
+// TestRetriesTakeAConnectionOfTheirOwn since the kept ones may all be dead.
+func TestRetriesTakeAConnectionOfTheirOwn(t *testing.T) {
+	var alone []bool // whether a request was the only one of its connection
+	deletes := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		alone = append(alone, r.Close)
+		if r.Method == http.MethodDelete {
+			if deletes++; deletes == 1 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+		}
+		io.WriteString(w, lockJSON(1, testName, mark, time.Minute))
+	}))
+	defer s.Close()
+	client, err := api.New(s.URL, "s3cr3t", api.WithoutWatch())
+	require.NoError(t, err)
+	defer client.Close()
+	d := New(client)
+	for _, retry := range []bool{false, true, false} {
+		_, err := d.Renew(t.Context(), testGrant(), time.Minute, retry)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []bool{false, true, false}, alone)
+	alone = nil
+	_, err = d.Release(t.Context(), testGrant(), releaseTimeout)
+	require.NoError(t, err)
+	require.Equal(t, []bool{false, true}, alone)
 }

@@ -14,8 +14,10 @@ const silenceInQueue = time.Minute
 // waiter is a call as one that waits for its name.
 type waiter struct {
 	*parts
-	r   *acquire.Request
-	ctx context.Context
+	r      *acquire.Request
+	parent context.Context // of the request
+	ctx    context.Context // also ends when the client closes, or on stop
+	stop   context.CancelFunc
 	member
 
 	queue       *queue // once it waits
@@ -29,6 +31,12 @@ type waiter struct {
 	unanswered int       // creates that will never be answered
 	held       bool      // the last answer was that somebody holds the name
 	heard      time.Time // when the backend last said who holds it, or the call began
+}
+
+// open sets ctx.
+func (w *waiter) open() {
+	w.ctx, w.stop = w.tasks.WhileOpen(w.parent)
+	w.holder.setAbort(w.stop)
 }
 
 // await returns when the next create is due after r found the name held, or
@@ -73,7 +81,7 @@ func (w *waiter) pace() bool {
 			return false
 		case <-timer.C:
 			return true
-		case <-w.holder.mine:
+		case <-w.holder.ownSeen():
 			return true
 		case <-w.queue.signal:
 		}
