@@ -22,9 +22,9 @@ var (
 	ErrCalledOff = errors.New("relukko: the create was called off")
 	// ErrOutOfRange means that the new expiry is outside of the years 1 to 9999.
 	ErrOutOfRange = errors.New("relukko: expires_at would lie outside of the years 1 to 9999")
-	// ErrUnavailable means that the store cannot be reached now. Unless the error is also ErrNotDone,
-	// the outcome is unknown: the call may have taken effect, or may do so later. The server
-	// responds with 503 and Retry-After.
+	// ErrUnavailable means that the store cannot be reached now. Unless the error is also
+	// ErrNotDone, the outcome is unknown: the call may have taken effect, or may do so later. The
+	// server responds with 503 and Retry-After.
 	ErrUnavailable = errors.New("relukko: the store is unavailable")
 	// ErrNotDone, wrapped together with ErrUnavailable, means that the call has no effect, now or
 	// later.
