@@ -25,10 +25,11 @@
 //     ended on the backend, while this process runs, the backend's clock does not step, and no
 //     other client shortens the lease. The lease counts from the instant before the last
 //     acknowledged acquire or renewal was sent, on the local monotonic and wall clocks, whichever
-//     says that more time has passed. It is never compared with the backend's clock. After the
-//     first heartbeat, an outage shorter than half the TTL loses nothing, if a round trip takes
-//     less than a thirtieth of the TTL. A wall clock that is set forward looks like a suspend: the
-//     lease is renewed within a second, or lost if the step is longer than the lease.
+//     says that more time has passed. It is never compared with the backend's clock. An
+//     outage shorter than half the TTL loses nothing, if a round trip takes less than a thirtieth
+//     of the TTL: from the first instant on our own backend, from the first heartbeat on others. A
+//     wall clock that is set forward looks like a suspend: the lease is renewed within a second, or
+//     lost if the step is longer than the lease.
 //  2. A deletion by another client is known within a round trip of the backend's broadcast, after
 //     the first heartbeat (1 s after Lock, or a third of a shorter TTL). Without a WebSocket it is
 //     known at the next heartbeat.
@@ -52,10 +53,10 @@
 //  10. Nothing is left behind. After Unlock and Client.Close no goroutine, timer or connection
 //     remains.
 //  11. The key stays secret. It is in no log and no error, and no redirect's target receives it.
-//  12. A crash costs TTL and grace. A name whose holder has crashed is free again when the lease
-//     and then the backend's grace, about 3 min by default, have passed: after 4 min with the
-//     default TTL. It takes 13 min if the holder crashes within its first second, since a new lock
-//     lives for 10 min until the first heartbeat.
+//  12. A crash costs TTL and a tenth. On our own backend a name whose holder has crashed is free
+//     again when the lease and a tenth of it, at least 1 s and at most 10 s, have passed: after
+//     66 s with the default TTL. On the original backend it takes the TTL and about 3 min, and
+//     13 min if the holder crashes within its first second.
 //  13. One fault never makes two. Recovery keeps the connections and locks that still work, and
 //     its cost never grows with the product of clients and locks.
 //

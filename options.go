@@ -33,7 +33,7 @@ type options struct {
 // WithTTL sets the length of the lease that each heartbeat requests: whole seconds, from 1 s to 365
 // days, or else every Lock fails. The default is 1 min. A longer TTL survives longer outages: up to
 // half of it loses nothing. A shorter one frees the name sooner after a crash, which costs the TTL
-// and the backend's grace.
+// and a tenth of it, at least 1 s, on our own backend, and the TTL and about 3 min on others.
 func WithTTL(d time.Duration) Option { return func(o *options) { o.ttl = d } }
 
 // WithCreator sets the creator of the lock, by which others see who holds it: at most 255 bytes of

@@ -20,6 +20,9 @@
 //
 //   - A create with the header "Prefer: wait=N" waits for a held name, for at most N seconds, up to
 //     30.
+//   - A create with "Prefer: lease=N" makes a leased lock, which expires N seconds after its
+//     creation, also when it has waited. N may have a fraction; it is from 0.5 s to 365 d, or is
+//     ignored. "Preference-Applied" in the response names the preferences that were honoured.
 //   - DELETE /v1/waiting/{mark} calls off the create whose creator ends in " #mark". Afterwards no
 //     lock of that create exists, and none will for the next 10 min.
 //   - Responses to creates offer both, with "Relukko-Wait: 30" and "Relukko-Call-Off: 1".
@@ -39,9 +42,9 @@
 // step, before the server responds to it. Servers that share a store have separate queues; the
 // store decides which server's first waiter gets a name that becomes free.
 //
-// A lock granted to a waiter expires after 1 min unless it is renewed, any other after 10 min. So a
-// client that crashes while it waits delays the others by the rest of its wait, this minute and the
-// grace at most. A client that closes its connection leaves the queue immediately. If it was
+// A lock granted to a waiter expires after 1 min unless it is renewed, any other after 10 min; a
+// leased lock expires after its lease. So a client that crashes while it waits delays the others by
+// the rest of its wait, this time and the grace at most. A client that closes its connection leaves the queue immediately. If it was
 // granted the lock at that instant, the server deletes the lock, unless the create has a mark: then
 // the client may have found the lock by its mark, or can call the create off.
 //
@@ -49,6 +52,12 @@
 //
 // An expired lock keeps its name for a grace, see [WithGrace], in which it can be read, renewed and
 // deleted. Then the server deletes it, within a second. Only the store's clock counts.
+//
+// The grace of a leased lock is a tenth of the lease that was set last, by its creation or a
+// renewal: at least 1 s, at most 10 s. A lock stays leased, whoever renews it. Where its expiry is
+// set or moved, what is left then counts as the lease. After the start of the server, a step of the
+// store's clock by more than a second, or a sleep of the machine, no leased lock is deleted for one
+// lease, at most 1 min, so that its holder can renew it first.
 //
 // # Limits
 //

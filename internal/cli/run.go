@@ -104,7 +104,7 @@ Limits:
   - When relukko run itself is killed by SIGKILL, the command is killed too (on
     Linux, unless it has changed its user id, as sudo does), but not the
     processes that it has started. The lock is free when its lease (--ttl) and
-    the backend's grace have passed.
+    a tenth of it have passed (on the original backend, about 3 min more).
   - A process that calls setsid, or elsewhere than on Linux leaves the process
     group in another way, survives a loss.
   - A command that has become another user's, as with sudo, cannot be signalled

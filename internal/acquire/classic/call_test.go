@@ -193,7 +193,8 @@ func TestLockThatHasWaitedInTheQueue(t *testing.T) {
 		},
 		"swept meanwhile": {
 			21 * time.Second, now(says(404)),
-			21 * time.Second, []string{"create 0s", "create 0s", "list 250ms", "renew 21s", "create 21s"},
+			21 * time.Second,
+			[]string{"create 0s", "create 0s", "list 250ms", "renew 21s", "create 21s"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
