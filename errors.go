@@ -113,9 +113,9 @@ func (e *LostError) Is(target error) bool { return target == ErrLockLost }
 func (e *LostError) Unwrap() error { return e.Err }
 
 // NotReleasedError is the error for a release that the backend did not confirm. The name may stay
-// taken until the lease has ended and the backend's grace has passed: a tenth of the lease, from 1 s
-// to 10 s, on our own backend, about 3 min on others. errors.Is matches it with [ErrNotReleased],
-// and it wraps Err.
+// taken until the lease has ended and the backend's grace has passed: a tenth of the lease, at
+// least 1 s and at most 10 s, on our own backend, about 3 min on others. errors.Is matches it with
+// [ErrNotReleased], and it wraps Err.
 type NotReleasedError struct {
 	Name, ID string
 	Until    time.Time // end of the retries in the background; zero: there are none

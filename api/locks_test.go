@@ -57,6 +57,20 @@ func TestRequests(t *testing.T) {
 		{name: "get", do: func(c *Client) (Lock, error) {
 			return c.Get(t.Context(), testID)
 		}, method: "GET", path: one},
+		{name: "create with a lease", do: func(c *Client) (Lock, error) {
+			return c.Create(t.Context(), "robot-arm-1", "", Lease(1500*time.Millisecond),
+				Wait(time.Minute))
+		},
+			method: "POST", path: "/relukko/v1/locks/",
+			body: `{"lock_name":"robot-arm-1","creator":null}`, prefer: "wait=30, lease=1.5"},
+		{name: "create with a lease that is too long", do: func(c *Client) (Lock, error) {
+			return c.Create(t.Context(), "robot-arm-1", "", Lease(366*24*time.Hour))
+		},
+			method: "POST", path: "/relukko/v1/locks/",
+			body: `{"lock_name":"robot-arm-1","creator":null}`},
+		{name: "a lease of what is no create", do: func(c *Client) (Lock, error) {
+			return c.Get(t.Context(), testID, Lease(time.Minute))
+		}, method: "GET", path: one},
 		{name: "get in capitals", do: func(c *Client) (Lock, error) {
 			return c.Get(t.Context(), strings.ToUpper(testID))
 		}, method: "GET", path: one},

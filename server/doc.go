@@ -44,9 +44,10 @@
 //
 // A lock granted to a waiter expires after 1 min unless it is renewed, any other after 10 min; a
 // leased lock expires after its lease. So a client that crashes while it waits delays the others by
-// the rest of its wait, this time and the grace at most. A client that closes its connection leaves the queue immediately. If it was
-// granted the lock at that instant, the server deletes the lock, unless the create has a mark: then
-// the client may have found the lock by its mark, or can call the create off.
+// the rest of its wait, this time and the grace at most. A client that closes its connection leaves
+// the queue immediately. If it was granted the lock at that instant, the server deletes the lock,
+// unless the create has a mark: then the client may have found the lock by its mark, or can call
+// the create off.
 //
 // # Expiry
 //
@@ -54,10 +55,10 @@
 // deleted. Then the server deletes it, within a second. Only the store's clock counts.
 //
 // The grace of a leased lock is a tenth of the lease that was set last, by its creation or a
-// renewal: at least 1 s, at most 10 s. A lock stays leased, whoever renews it. Where its expiry is
-// set or moved, what is left then counts as the lease. After the start of the server, a step of the
-// store's clock by more than a second, or a sleep of the machine, no leased lock is deleted for one
-// lease, at most 1 min, so that its holder can renew it first.
+// renewal: at least 1 s, at most 10 s. A renewal without a preference keeps a lock leased. Where
+// the expiry is set or moved, what is left then counts as the lease. After the start of the server,
+// a step of the store's clock by more than a second, or a sleep of the machine, no leased lock is
+// deleted for one lease, at most 1 min, so that its holder can renew it first.
 //
 // # Limits
 //
