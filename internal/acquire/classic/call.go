@@ -162,6 +162,8 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 	case c.client.Trusted():
 		return g, false, nil
 	case r.wait > 0 && left < g.Length*2/3: // too little to survive an outage of half of it
+		c.heard = time.Now()
+		c.r.Silence.Heard()
 		if g, next, err = c.takeFound(&r.lock); g == nil {
 			c.unanswered++
 		}

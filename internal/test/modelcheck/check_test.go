@@ -256,8 +256,10 @@ func (w *world) pushed(s *session, rec *lockRecord, at, for_ time.Duration) bool
 		return false
 	}
 	listens := false
-	for _, lease := range rec.leases[1:] {
-		listens = listens || lease.by == s.client && lease.at+w.plan.latency+time.Millisecond < at
+	for _, lease := range rec.leases[1:] { // also before Lock returns, if it has queued for long
+		listens = listens || lease.by == s.client &&
+			(s.begin.before(lease.moment) || w.handedOn(s)) &&
+			lease.at+w.plan.latency+time.Millisecond < at
 	}
 	return listens && w.connected(s.client, at, for_)
 }
@@ -455,8 +457,7 @@ func (w *world) checkGivenBack(s *session, rec *lockRecord) {
 // outcome: then a later "gone" may mean that it was carried out.
 func (w *world) ambiguousRelease(s *session) bool {
 	for _, x := range w.exchange {
-		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && !x.understood() &&
-			(!x.answered || x.status >= 500 || x.status < 300) {
+		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && !x.understood() {
 			return true
 		}
 	}
@@ -523,10 +524,10 @@ func (w *world) closed(t *try) bool {
 	})
 }
 
-// cannotList reports whether lists were disturbed in the last minute of a call.
-func (w *world) cannotList(t *try) bool {
+// cannot reports whether requests of a kind were disturbed in the last minute of a call.
+func (w *world) cannot(t *try, what string) bool {
 	return slices.ContainsFunc(w.troubles, func(trouble *trouble) bool {
-		return (trouble.requests == ofList || trouble.requests == ofAny) &&
+		return (trouble.requests == what || trouble.requests == ofAny) &&
 			trouble.disturbs(t.client) && trouble.from.at <= t.ret.at &&
 			trouble.to.at >= t.ret.at-time.Minute
 	})
@@ -543,8 +544,10 @@ func (w *world) checkGaveUp(t *try) {
 		}
 	}
 	for _, x := range w.exchange {
-		if x.what == ofCreate && x.status == 409 && w.cannotList(t) {
-			continue // after a create without an answer only a list says who holds the lock
+		if x.what == ofCreate && x.status == 409 && (w.cannot(t, ofList) || w.cannot(t, ofRenew)) {
+			// After a create without an answer only a list says who holds the lock, and
+			// the call's own lock is renewed before it counts.
+			continue
 		}
 		if t.made(x) && x.understood() && x.status != 429 && x.ret.at > t.ret.at-55*time.Second {
 			w.wrong("%s gave up at %v, though the backend had answered at %v: %v", t.who, t.ret.at,
