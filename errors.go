@@ -61,8 +61,8 @@ const (
 	// LossUnreachable means that no renewal was acknowledged in time, or that the client was closed
 	// before Unlock. The backend may still have the lock.
 	LossUnreachable
-	// LossRefused means that the backend refused a renewal, for example because the key was revoked.
-	// The contexts ended before the lease.
+	// LossRefused means that the backend refused a renewal, for example because the key was
+	// revoked. The contexts ended before the lease.
 	LossRefused
 )
 

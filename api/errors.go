@@ -57,9 +57,9 @@ type Error struct {
 	// RetryAfter is how long to wait before the next request; 0 if the response does not say.
 	RetryAfter time.Duration
 
-	// MaybeDone reports whether the request of this call may have been carried out before: an earlier
-	// attempt had no response, or 500, 502, 503 or 504, or something on the way may have repeated the
-	// request. A delete that fails with ErrGone and MaybeDone has most likely deleted the lock.
+	// MaybeDone reports whether the request of this call may have been carried out before: an
+	// earlier attempt had no response, or 500, 502, 503 or 504, or something on the way may have
+	// repeated the request. A delete with ErrGone and MaybeDone has most likely deleted the lock.
 	MaybeDone bool
 
 	oneLock bool // the request is about one lock

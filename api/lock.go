@@ -21,8 +21,8 @@ type Lock struct {
 	// fencing tokens.
 	FencingToken uint64 `json:"fencing_token,omitzero"`
 
-	// Waiters is the number of creates that queue for the name on the server that responded. Only Get
-	// and List set it; 0 if the server does not say.
+	// Waiters is the number of creates that queue for the name on the server that responded. Only
+	// Get and List set it; 0 if the server does not say.
 	Waiters int `json:"waiters,omitzero"`
 }
 

@@ -22,9 +22,9 @@ var (
 	ErrCalledOff = errors.New("relukko: the create was called off")
 	// ErrOutOfRange means that the new expiry is outside of the years 1 to 9999.
 	ErrOutOfRange = errors.New("relukko: expires_at would lie outside of the years 1 to 9999")
-	// ErrUnavailable means that the store cannot be reached now. Unless the error is also ErrNotDone,
-	// the outcome is unknown: the call may have taken effect, or may do so later. The server
-	// responds with 503 and Retry-After.
+	// ErrUnavailable means that the store cannot be reached now. Unless the error is also
+	// ErrNotDone, the outcome is unknown: the call may have taken effect, or may do so later. The
+	// server responds with 503 and Retry-After.
 	ErrUnavailable = errors.New("relukko: the store is unavailable")
 	// ErrNotDone, wrapped together with ErrUnavailable, means that the call has no effect, now or
 	// later.
@@ -174,6 +174,6 @@ const (
 	EventDeleted             // released, called off or swept
 	EventCalledOff           // a mark was called off
 	EventMissed              // anything may have happened
-	EventFree                // nothing happened, but the name may be free: its waiters should try
-	EventReleased            // the EventDeleted beside it came from the lock's own holder
+	EventFree                // nothing changed, but the name may be free: its waiters should try
+	EventReleased            // in addition to EventDeleted: the lock's own holder released it
 )

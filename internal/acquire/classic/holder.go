@@ -7,26 +7,26 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 )
 
-const askAfter = 250 * time.Millisecond // a Lock that waits for less has nothing to report
+const askAfter = 250 * time.Millisecond // a shorter wait is not reported, so needs no holder
 
-// holder is what a call knows of the lock that it waits for. It asks the backend
-// where answers and broadcasts do not tell.
+// holder is what a call knows of the lock that holds its name. If neither responses nor broadcasts
+// say that, it asks the backend.
 type holder struct {
 	mark   string
 	report func(*api.Lock)
 	ask    func()        // asks the backend
-	mine   chan struct{} // signalled when the call's own lock turns out to hold the name
+	mine   chan struct{} // signalled by isOwn
 
 	mu     sync.Mutex
 	lock   *api.Lock
-	own    bool // the call's own lock was seen to hold the name
-	over   bool
-	timer  *time.Timer
-	asking bool   // the timer runs
-	wake   func() // called when the call's own lock is seen; may be nil
+	own    bool        // the call's own lock holds the name
+	over   bool        // the call has ended
+	timer  *time.Timer // asks the backend
+	asking bool        // the timer runs
+	wake   func()      // called by isOwn; may be nil
 }
 
-// is records which lock holds the name; nil changes nothing.
+// is records and reports the lock that holds the name; nil changes nothing.
 func (h *holder) is(lock *api.Lock) {
 	if lock == nil {
 		return
@@ -45,8 +45,7 @@ func (h *holder) is(lock *api.Lock) {
 	h.report(copied(lock))
 }
 
-// isOwn records that the call's own lock holds the name, made by a create of
-// which it does not know the outcome.
+// isOwn records that the call's own lock holds the name. A create without a response made it.
 func (h *holder) isOwn() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -60,14 +59,14 @@ func (h *holder) isOwn() {
 	}
 }
 
-// isMine reports whether the call's own lock was seen to hold the name.
+// isMine reports whether isOwn was called after the last other holder was recorded.
 func (h *holder) isMine() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.own
 }
 
-// onOwn sets what is called when the call's own lock is seen.
+// onOwn sets the function that isOwn calls, and calls it now if isMine. nil removes it.
 func (h *holder) onOwn(wake func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -77,14 +76,14 @@ func (h *holder) onOwn(wake func()) {
 	}
 }
 
-// known returns the lock as last recorded, or nil.
+// known returns the last recorded lock, or nil.
 func (h *holder) known() *api.Lock {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return copied(h.lock)
 }
 
-// askOnce is askIn unless the backend was asked before.
+// askOnce is askIn, but does nothing if askIn was ever called.
 func (h *holder) askOnce(d time.Duration) {
 	h.mu.Lock()
 	asked := h.timer != nil
@@ -94,7 +93,7 @@ func (h *holder) askOnce(d time.Duration) {
 	}
 }
 
-// askIn has the backend asked in d, unless it will be anyway.
+// askIn asks the backend after d, unless a question is due already.
 func (h *holder) askIn(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -119,7 +118,7 @@ func (h *holder) due() {
 	}
 }
 
-// stop ends the asking and the reports.
+// stop ends the questions and the reports.
 func (h *holder) stop() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
