@@ -48,16 +48,14 @@ func (t *turn) init() {
 	t.waiting = make(map[*report]struct{})
 }
 
-// take reports whether the caller has the turn. If wait is set it blocks until then, or until ctx
-// ends.
-func (t *turn) take(ctx context.Context, r *report, wait bool) bool {
+// tryTake reports whether the caller has got the turn. It does not block.
+func (t *turn) tryTake(ctx context.Context) bool {
+	return ctx.Err() == nil && t.sem.TryAcquire(1)
+}
+
+// take waits for the turn, and reports whether the caller has got it; false: ctx ended first.
+func (t *turn) take(ctx context.Context, r *report) bool {
 	if ctx.Err() != nil {
-		return false
-	}
-	if t.sem.TryAcquire(1) {
-		return true
-	}
-	if !wait {
 		return false
 	}
 	t.mu.Lock()

@@ -62,7 +62,7 @@ func (h herd) run(t *testing.T, s *relukkotest.Server, during time.Duration) []t
 // not queue them. Each process sends at most one request for a release, however many of its
 // goroutines wait, and no goroutine starves.
 func TestHerdsWithoutExtensions(t *testing.T) {
-	const during = 2 * time.Second
+	const during = 4 * time.Second // more than the longest wait that is allowed
 	for _, h := range []herd{
 		{"64 waiters of 16 processes on one name", 16, 4, 1, 5 * time.Millisecond},
 		{"200 waiters of 10 processes on 20 names", 10, 1, 20, 50 * time.Millisecond},

@@ -1,8 +1,10 @@
 package relukko
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -239,6 +241,79 @@ func TestLeaseIsAsLongAsTheBackendSays(t *testing.T) {
 				"the backend answered the renewal with a lease of "+length.String())
 		})
 	}
+}
+
+func TestNextHeartbeatCountsFromSending(t *testing.T) {
+	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
+		l.at(sec)
+		r := l.sent()
+		l.at(7 * sec)
+		l.reply(r, renewalAnswer{length: 60 * sec})
+		l.at(19*sec - 1)
+		require.Empty(t, l.renewals)
+		l.at(21 * sec) // a third of the TTL
+		l.sent()
+	})
+}
+
+func TestHeartbeatsLeaveTimeForSlowAnswers(t *testing.T) {
+	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
+		l.at(sec)
+		r := l.sent()
+		l.at(16 * sec)
+		l.sent() // meanwhile
+		l.reply(r, renewalAnswer{length: 60 * sec})
+		l.at(16*sec + minHeartbeat) // there is time for two more
+		l.sent()
+	})
+}
+
+func TestAttemptsAreSpacedSoThatEachCanSucceed(t *testing.T) {
+	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
+		l.at(sec)
+		r := l.sent()
+		l.at(7 * sec) // answers take 6 s
+		l.reply(r, renewalAnswer{length: 60 * sec})
+		l.at(10 * sec)
+		l.check()
+		l.at(22*sec - 1)
+		l.sent()
+		require.Empty(t, l.renewals)
+		l.at(22 * sec) // twice as long after the first one
+		require.True(t, l.sent().retry)
+	})
+}
+
+func TestOldestOfManyRenewalsIsGivenUp(t *testing.T) {
+	leased(t, 20*sec, 200*sec, func(t *testing.T, l *testLease) {
+		l.at(15 * sec)
+		var sent []*renewal
+		for len(l.renewals) > 0 {
+			sent = append(sent, l.sent())
+		}
+		old := len(sent) - maxOpen
+		require.Positive(t, old)
+		l.reply(sent[old-1], renewalAnswer{length: 20 * sec})
+		l.ends(21*sec, 2*sec) // nobody waits for that answer any more
+		l.reply(sent[old], renewalAnswer{length: 20 * sec})
+		l.lease.mu.Lock()
+		defer l.lease.mu.Unlock()
+		require.Greater(t, l.end().Time().Sub(l.began), 21*sec)
+	})
+}
+
+func TestFailureWithoutTimeForAnotherAttempt(t *testing.T) {
+	var log bytes.Buffer
+	leased(t, 60*sec, 10*sec, func(t *testing.T, l *testLease) {
+		l.log = slog.New(slog.NewTextHandler(&log, nil))
+		l.at(sec)
+		r := l.sent()
+		l.at(9*sec - 500*time.Millisecond)
+		l.reply(r, renewalAnswer{err: errNoNetwork})
+		l.at(9 * sec)
+		require.ErrorIs(t, l.state(), ErrLockLost)
+	})
+	require.NotContains(t, log.String(), "retrying")
 }
 
 func TestWallClockSetForwardCountsAsTime(t *testing.T) {

@@ -113,15 +113,17 @@ func (m *Mutex) acquire(ctx context.Context, wait bool, log *slog.Logger) (*Sess
 func (m *Mutex) granted(
 	ctx context.Context, l *lease, wait bool, log *slog.Logger,
 ) (*Session, error) {
-	open, stop := m.tasks.WhileOpen(ctx)
-	defer stop()
 	r := &report{name: m.name, since: time.Now(), tell: m.onWait, log: log}
 	defer r.end()
 	if m.onWait != nil {
 		r.begin()
 	}
-	if !m.turn.take(open, r, wait) {
-		return nil, m.notInside(open, r.since)
+	if !m.turn.tryTake(ctx) {
+		open, stop := m.tasks.WhileOpen(ctx)
+		defer stop()
+		if !wait || !m.turn.take(open, r) {
+			return nil, m.notInside(open, r.since)
+		}
 	}
 	if left := m.turn.takeOver(); left != nil {
 		s := newSession(ctx, m, left)
@@ -133,7 +135,7 @@ func (m *Mutex) granted(
 		s.finish(loss)
 		left.giveBack(ctx, loss)
 	}
-	g, err := m.driver.Acquire(open, &acquire.Request{
+	g, err := m.driver.Acquire(ctx, &acquire.Request{
 		Name: m.name, Creator: wire.WithMark(m.creator, wire.NewMark()), Lease: m.ttl, Wait: wait,
 		Since: r.since, Silence: &m.silence, Patience: m.patience, BackOff: m.backOff,
 		Progress: func(holder *api.Lock) { r.holderIs(holder); m.turn.holderIs(holder) },

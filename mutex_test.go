@@ -258,6 +258,7 @@ func TestUnusableNamesAndOptions(t *testing.T) {
 			{"arm", []relukko.Option{relukko.WithTTL(0)}, "TTL"},
 			{"arm", []relukko.Option{relukko.WithTTL(-time.Second)}, "TTL"},
 			{"arm", []relukko.Option{relukko.WithTTL(1500 * time.Millisecond)}, "TTL"},
+			{"arm", []relukko.Option{relukko.WithTTL(366 * 24 * time.Hour)}, "365 days"},
 			{
 				"arm", []relukko.Option{relukko.WithCreator("a\tb")},
 				"the creator has a control character",

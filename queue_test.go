@@ -52,6 +52,35 @@ func TestNoMissedWakeUpWhenTheHeadOfTheQueueBacksOff(t *testing.T) {
 	})
 }
 
+// TestOneWaiterOfAProcessPolls requires that waiters of one process do not poll one by one.
+func TestOneWaiterOfAProcessPolls(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		original(s)
+		s.RefuseWebSockets(true)
+		holder := relukko.NewMutex(s.NewLink().Client(), "arm")
+		held := lock(t, holder)
+		c := s.Client()
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 20 {
+			m := relukko.NewMutex(c, "arm")
+			wg.Go(func() {
+				_, err := m.Lock(ctx)
+				require.ErrorIs(t, err, context.Canceled)
+			})
+		}
+		time.Sleep(time.Minute)
+		before := s.Requests("POST", "")
+		time.Sleep(10 * time.Minute)
+		polls := s.Requests("POST", "") - before
+		require.GreaterOrEqual(t, polls, 110)
+		require.LessOrEqual(t, polls, 250, "2.5 s to 5 s apart")
+		cancel()
+		wg.Wait()
+		require.NoError(t, holder.Unlock(held))
+	})
+}
+
 // silences are the faults that leave requests without an answer.
 var silences = map[string]func(*relukkotest.Server){
 	"stopped": (*relukkotest.Server).Stop,

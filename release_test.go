@@ -15,15 +15,17 @@ import (
 
 var release = relukkotest.On("DELETE", "/v1/locks/{id}")
 
-// unlocks are the outcomes of an Unlock after a fault.
-var unlocks = []struct {
+type unlock struct {
 	name   string
 	fault  func(*relukkotest.Server)
 	want   error
 	lost   relukko.LossReason
 	left   bool          // the lock still exists when Unlock returns
 	atMost time.Duration // that Unlock takes
-}{
+}
+
+// unlocks are the outcomes of an Unlock after a fault.
+var unlocks = []unlock{
 	{name: "released"},
 	{name: "released, and the reply lost", fault: func(s *relukkotest.Server) {
 		s.CutNext(1, release)
@@ -65,48 +67,54 @@ var unlocks = []struct {
 
 func TestUnlockTellsTheTruth(t *testing.T) {
 	for _, row := range unlocks {
-		bubble(t, row.name, func(t *testing.T, s *relukkotest.Server) {
-			s.RefuseWebSockets(true) // Unlock itself discovers the deletion
-			losses := make(chan error, 2)
-			m := relukko.NewMutex(s.Client(), "arm",
-				relukko.WithOnLost(func(err *relukko.LostError) { losses <- err }))
-			ctx, cancel := context.WithCancel(t.Context())
-			held, err := m.Lock(ctx)
-			require.NoError(t, err)
-			cancel() // no effect on Unlock
-			time.Sleep(1500 * time.Millisecond)
-			if row.fault != nil {
-				row.fault(s)
-			}
-			start := time.Now()
-			err = m.Unlock(held)
-			require.LessOrEqual(t, time.Since(start), row.atMost+time.Millisecond)
-			require.Error(t, session(t, held).CleanupContext().Err())
-			require.ErrorIs(t, err, row.want)
-			if err != nil {
-				require.Contains(t, err.Error(), `lock "arm"`)
-			}
-			var lost *relukko.LostError
-			if row.lost != 0 {
-				require.ErrorAs(t, err, &lost)
-				require.Equal(t, row.lost, lost.Reason)
-				require.Equal(t, err, <-losses)
-			}
-			require.Equal(t, row.left, len(s.Locks()) == 1)
-			require.ErrorIs(t, m.Unlock(held), relukko.ErrNotLocked, "a second time")
-			s.Heal()
-			s.Start(true)
-			time.Sleep(30 * time.Second) // the release is retried within the lease
-			if row.name != "refused" {
-				require.Empty(t, s.Locks())
-			}
-			synctest.Wait()
-			require.Empty(t, losses)
-			if row.name != "refused" {
-				again := lock(t, m)
-				require.NoError(t, m.Unlock(again))
-			}
+		bubble(t, row.name, func(t *testing.T, s *relukkotest.Server) { row.test(t, s) })
+		bubble(t, row.name+", without extensions", func(t *testing.T, s *relukkotest.Server) {
+			original(s)
+			row.test(t, s)
 		})
+	}
+}
+
+func (row *unlock) test(t *testing.T, s *relukkotest.Server) {
+	s.RefuseWebSockets(true) // Unlock itself discovers the deletion
+	losses := make(chan error, 2)
+	m := relukko.NewMutex(s.Client(), "arm",
+		relukko.WithOnLost(func(err *relukko.LostError) { losses <- err }))
+	ctx, cancel := context.WithCancel(t.Context())
+	held, err := m.Lock(ctx)
+	require.NoError(t, err)
+	cancel() // no effect on Unlock
+	time.Sleep(1500 * time.Millisecond)
+	if row.fault != nil {
+		row.fault(s)
+	}
+	start := time.Now()
+	err = m.Unlock(held)
+	require.LessOrEqual(t, time.Since(start), row.atMost+time.Millisecond)
+	require.Error(t, session(t, held).CleanupContext().Err())
+	require.ErrorIs(t, err, row.want)
+	if err != nil {
+		require.Contains(t, err.Error(), `lock "arm"`)
+	}
+	var lost *relukko.LostError
+	if row.lost != 0 {
+		require.ErrorAs(t, err, &lost)
+		require.Equal(t, row.lost, lost.Reason)
+		require.Equal(t, err, <-losses)
+	}
+	require.Equal(t, row.left, len(s.Locks()) == 1)
+	require.ErrorIs(t, m.Unlock(held), relukko.ErrNotLocked, "a second time")
+	s.Heal()
+	s.Start(true)
+	time.Sleep(30 * time.Second) // the release is retried within the lease
+	if row.name != "refused" {
+		require.Empty(t, s.Locks())
+	}
+	synctest.Wait()
+	require.Empty(t, losses)
+	if row.name != "refused" {
+		again := lock(t, m)
+		require.NoError(t, m.Unlock(again))
 	}
 }
 

@@ -21,10 +21,10 @@ import (
 // Driver acquires locks on one backend. All mutexes of a client share one. Its methods are safe for
 // concurrent use.
 type Driver interface {
-	// Acquire returns a grant, or an error once the backend has refused for good or ctx has ended.
-	// An error is a [Failure] if the driver knows more than the error's own text. After an error no
-	// lock is left on the backend: what must be deleted is deleted in the background, as a task of
-	// the client.
+	// Acquire returns a grant, or an error once the backend has refused for good, ctx has ended or
+	// the client has begun to close. An error is a [Failure] if the driver knows more than the
+	// error's own text. After an error no lock is left on the backend: what must be deleted is
+	// deleted in the background, as a task of the client.
 	Acquire(ctx context.Context, r *Request) (*Grant, error)
 
 	// Renew makes one attempt to make the lock expire lease from now. Several may be under way. If

@@ -135,13 +135,9 @@ func (p *program) serve(f *serveFlags) error {
 		return err
 	}
 	defer l.Close()
-	generated := len(keys) == 0
-	if generated {
-		if !isLoopback(l.Addr()) {
-			return usage("no API key: other machines can reach %s, so set %s, "+
-				"or name a file that has keys with --api-key-file", l.Addr(), envKey)
-		}
-		keys = []string{randomKey()}
+	keys, generated, err := keysFor(l.Addr(), keys)
+	if err != nil {
+		return err
 	}
 	store, err := openStore(ctx, spec, f.waitForStore, log.Logger)
 	if ctx.Err() != nil {
@@ -165,6 +161,19 @@ func (p *program) serve(f *serveFlags) error {
 		return failed("%s", plain(err))
 	}
 	return nil
+}
+
+// keysFor returns the keys of a server on addr. If there are none it generates one, unless other
+// machines can reach addr.
+func keysFor(addr net.Addr, keys []string) (_ []string, generated bool, err error) {
+	if len(keys) > 0 {
+		return keys, false, nil
+	}
+	if !isLoopback(addr) {
+		return nil, false, usage("no API key: other machines can reach %s, so set %s, "+
+			"or name a file that has keys with --api-key-file", addr, envKey)
+	}
+	return []string{randomKey()}, true, nil
 }
 
 // certificate returns the certificate of the server, which files reloads; nil where

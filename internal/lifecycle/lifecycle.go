@@ -34,7 +34,8 @@ type Group struct {
 	mu        sync.Mutex
 	tasks     map[Job]struct{}
 	calls     map[Job]struct{}
-	changed   chan struct{} // closed and replaced whenever a set becomes empty
+	waiting   map[*context.CancelCauseFunc]struct{} // of WhileOpen
+	changed   chan struct{}                         // closed and replaced when a set becomes empty
 	abandoned bool
 	shared    any
 }
@@ -46,6 +47,7 @@ func NewGroup(closed error) *Group {
 		closed:  closed,
 		tasks:   make(map[Job]struct{}),
 		calls:   make(map[Job]struct{}),
+		waiting: make(map[*context.CancelCauseFunc]struct{}),
 		changed: make(chan struct{}),
 	}
 	g.open, g.close = context.WithCancelCause(context.Background())
@@ -128,8 +130,19 @@ func (g *Group) Open() context.Context { return g.open }
 // group's error as its cause, when Close begins. The caller must call stop.
 func (g *Group) WhileOpen(parent context.Context) (ctx context.Context, stop context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
-	unlink := context.AfterFunc(g.open, func() { cancel(g.closed) })
-	return ctx, func() { unlink(); cancel(nil) }
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open.Err() != nil {
+		cancel(g.closed)
+	} else {
+		g.waiting[&cancel] = struct{}{}
+	}
+	return ctx, func() {
+		g.mu.Lock()
+		delete(g.waiting, &cancel)
+		g.mu.Unlock()
+		cancel(nil)
+	}
 }
 
 // Context is for the requests of tasks. It has the values of values, but
@@ -159,6 +172,10 @@ func (c mergedContext) Value(key any) any {
 func (g *Group) Close(ctx context.Context) (abandoned []string) {
 	g.mu.Lock()
 	g.close(g.closed)
+	for cancel := range g.waiting {
+		(*cancel)(g.closed)
+	}
+	clear(g.waiting)
 	g.mu.Unlock()
 	if !g.wait(ctx) {
 		tasks, calls := g.giveUp()

@@ -147,10 +147,7 @@ func lockOf(raw []byte, like *Lock) (Lock, error) {
 	if l.FencingToken, ok = tokenOf(token); !ok {
 		return Lock{}, fmt.Errorf("its fencing_token is not a positive integer: %s", excerpt(token))
 	}
-	// For information only, so that what is no number counts as missing.
-	if n, err := strconv.Atoi(string(waiters)); err == nil && n >= 0 {
-		l.Waiters, l.HasWaiters = n, true
-	}
+	l.Waiters, l.HasWaiters = waitersOf(waiters)
 	return l, nil
 }
 
@@ -178,6 +175,18 @@ func creatorOf(raw []byte, like *string) (*string, bool) {
 	}
 	s, ok := text(raw)
 	return &s, ok
+}
+
+// waitersOf is for information only, so what is no number counts as missing.
+func waitersOf(raw []byte) (n int, ok bool) {
+	if isNull(raw) {
+		return 0, false
+	}
+	n, err := strconv.Atoi(string(raw))
+	if err != nil || n < 0 {
+		return 0, false
+	}
+	return n, true
 }
 
 func tokenOf(raw []byte) (uint64, bool) {

@@ -54,3 +54,6 @@ func Statements(name string, id pgtype.UUID) map[string][]any {
 		nextSQL:   {time.Minute, sweepPause},
 	}
 }
+
+// MaxConns returns how many connections calls may use at a time.
+func (s *Store) MaxConns() int { return int(s.pool.Config().MaxConns) }

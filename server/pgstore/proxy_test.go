@@ -86,7 +86,7 @@ func (p *proxy) carry(client net.Conn) {
 		}
 	})
 	if p.muted() {
-		passOnAllButNotifications(client, db)
+		passOnAllButOthersNotifications(client, db)
 		client.Close()
 		return
 	}
@@ -120,7 +120,8 @@ func (p *proxy) cuts(request []byte) bool {
 	return true
 }
 
-// Mute makes new connections pass on no notifications, as those of a pooler in transaction mode.
+// Mute makes new connections pass on no notifications of others, as those of a pooler in
+// transaction mode.
 func (p *proxy) Mute() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,10 +134,12 @@ func (p *proxy) muted() bool {
 	return p.mute
 }
 
-// passOnAllButNotifications copies PostgreSQL's messages: a byte that says what it is, four with
-// the length of the rest.
-func passOnAllButNotifications(client io.Writer, db io.Reader) {
+// passOnAllButOthersNotifications copies PostgreSQL's messages: a byte that says what it is, four
+// with the length of the rest. A notification comes with the process that has sent it.
+func passOnAllButOthersNotifications(client io.Writer, db io.Reader) {
+	const processData, notification = 'K', 'A'
 	r := bufio.NewReader(db)
+	var own []byte // the process of this session
 	for {
 		head, err := r.Peek(5)
 		if err != nil {
@@ -146,8 +149,13 @@ func passOnAllButNotifications(client io.Writer, db io.Reader) {
 		if _, err := io.ReadFull(r, message); err != nil {
 			return
 		}
-		if message[0] == 'A' {
-			continue
+		switch message[0] {
+		case processData:
+			own = message[5:9]
+		case notification:
+			if !bytes.Equal(message[5:9], own) {
+				continue
+			}
 		}
 		if _, err := client.Write(message); err != nil {
 			return

@@ -61,6 +61,7 @@ func TestARoleWithFewConnections(t *testing.T) {
 			s, err := pgstore.Open(t.Context(), role, nil)
 			require.NoError(t, err)
 			defer s.Close()
+			require.Equal(t, max(1, limit-2), s.MaxConns(), "two are beside the pool")
 			if limit >= 3 {
 				listen(t, s)
 			}

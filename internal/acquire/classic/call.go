@@ -17,7 +17,6 @@ import (
 const (
 	foreignTime   = 10 * time.Second // a refusal by something on the way is final after this
 	maxRetryAfter = 5 * time.Minute
-	answerTime    = time.Second // for the response to a create whose lock was seen already
 )
 
 // call is one Acquire that is under way: a loop of creates, with pauses that depend on their
@@ -118,17 +117,15 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 		c.holder.askOnce(askAfter - time.Since(c.r.Since))
 	}
 	if c.client.CanCallOff() {
-		ctx := c.ctx
 		if wait > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithCancel(ctx)
-			defer cancel()
-			// To queue for the call's own lock is useless, unless the response is under way.
-			c.holder.onOwn(func() { time.AfterFunc(answerTime, cancel) })
-			defer c.holder.onOwn(nil)
+			c.holder.queued()
 		}
-		r = c.post(ctx, wait)
-		r.brokenOff = r.err != nil && ctx.Err() != nil
+		r = c.post(c.ctx, wait)
+		if aborted := c.holder.answered(); aborted && c.parent.Err() == nil {
+			r.brokenOff = r.err != nil
+			c.stop()
+			c.open()
+		}
 	} else {
 		ctx, cancel := context.WithCancel(c.tasks.Context(c.r.Values))
 		done := make(chan created, 1)

@@ -41,9 +41,11 @@ func (d *Driver) Clock() *clock.Clock { return d.clock }
 // Acquire implements [acquire.Driver].
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
-	c := &call{waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}}
-	c.holder = holder{mark: mark, report: r.Progress, ask: c.ask, mine: make(chan struct{}, 1)}
-	c.progress = c.holder.is
+	c := &call{waiter: waiter{parts: &d.parts, r: r, parent: ctx, member: member{mark: mark}}}
+	c.holder = holder{mark: mark, report: r.Progress, asker: c}
+	c.progress = &c.holder
+	c.open()
+	defer func() { c.stop() }()
 	g, err := c.run()
 	c.leave(err == nil)
 	if err != nil && (c.running != nil || c.unanswered > 0) {

@@ -302,7 +302,7 @@ func TestNewHolderIsToldByBroadcast(t *testing.T) {
 	watched(t, func(t *testing.T, e *events, b *broadcaster, _ *lists) {
 		var told []string
 		e.queues.join("arm", &member{mark,
-			func(holder *api.Lock) { told = append(told, holder.ID) }})
+			isFunc(func(holder *api.Lock) { told = append(told, holder.ID) })})
 		defer e.wait()()
 		for _, kind := range []string{"created", "updated"} {
 			b.say(t, `{"`+kind+`":`+lockJSON(1, "arm", mark2, time.Minute)+`}`)

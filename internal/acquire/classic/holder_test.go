@@ -15,10 +15,60 @@ func newHolder() (h *holder, reports *[]*api.Lock, asked *[]time.Duration) {
 	reports, asked = new([]*api.Lock), new([]time.Duration)
 	began := time.Now()
 	return &holder{
-		mark: mark, mine: make(chan struct{}, 1),
+		mark:   mark,
 		report: func(lock *api.Lock) { *reports = append(*reports, lock) },
-		ask:    func() { *asked = append(*asked, time.Since(began)) },
+		asker:  askFunc(func() { *asked = append(*asked, time.Since(began)) }),
 	}, reports, asked
+}
+
+type askFunc func()
+
+func (f askFunc) ask() { f() }
+
+type isFunc func(holder *api.Lock)
+
+func (f isFunc) is(holder *api.Lock) { f(holder) }
+
+func TestACreateThatQueuesForItsOwnLockIsBrokenOff(t *testing.T) {
+	for name, tt := range map[string]struct {
+		do     func(h *holder)
+		broken bool
+	}{
+		"seen meanwhile": {func(h *holder) {
+			h.is(lockOf(1, testName, mark))
+			pass(answerTime)
+		}, true},
+		"not seen": {func(*holder) { pass(time.Hour) }, false},
+		"another lock": {func(h *holder) {
+			h.is(lockOf(1, testName, mark2))
+			pass(time.Hour)
+		}, false},
+		"answered in time": {func(h *holder) {
+			h.is(lockOf(1, testName, mark))
+			pass(answerTime / 2)
+			h.answered()
+			pass(answerTime)
+		}, false},
+		"the next create": {func(h *holder) {
+			h.is(lockOf(1, testName, mark))
+			h.answered()
+			h.queued()
+			pass(time.Hour)
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, _, _ := newHolder()
+				broken := false
+				h.setAbort(func() { broken = true })
+				h.queued()
+				tt.do(h)
+				synctest.Wait()
+				require.Equal(t, tt.broken, broken)
+				require.Equal(t, tt.broken, h.answered())
+			})
+		})
+	}
 }
 
 func TestHolderIsReported(t *testing.T) {

@@ -34,7 +34,7 @@ type queue struct {
 // member is the part of a call that its queue uses.
 type member struct {
 	mark     string // of its creates
-	progress func(holder *api.Lock)
+	progress interface{ is(holder *api.Lock) }
 }
 
 // queues are the queues of one client.
@@ -113,7 +113,7 @@ func (qs *queues) tell(q *queue, holder *api.Lock) {
 	defer qs.mu.Unlock()
 	for m := range q.calls {
 		if !bears(holder, m.mark) {
-			m.progress(copied(holder))
+			m.progress.is(copied(holder))
 		}
 	}
 }

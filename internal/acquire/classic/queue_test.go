@@ -20,9 +20,8 @@ func queuing(ctx context.Context, qs *queues) *waiter {
 	}
 	w := &waiter{
 		parts: &parts{queues: qs, events: events}, r: request(), ctx: ctx,
-		member: member{mark: mark, progress: func(*api.Lock) {}}, heard: time.Now(),
-		holder: holder{mark: mark, report: func(*api.Lock) {}, ask: func() {},
-			mine: make(chan struct{}, 1)},
+		member: member{mark: mark, progress: isFunc(func(*api.Lock) {})}, heard: time.Now(),
+		holder: holder{mark: mark, report: func(*api.Lock) {}, asker: askFunc(func() {})},
 	}
 	w.join()
 	return w
@@ -359,7 +358,7 @@ func TestAllThatWaitAreToldTheHolder(t *testing.T) {
 	var qs queues
 	told := map[string]*api.Lock{}
 	for _, m := range []string{mark, mark2} {
-		qs.join(testName, &member{m, func(holder *api.Lock) { told[m] = holder }})
+		qs.join(testName, &member{m, isFunc(func(holder *api.Lock) { told[m] = holder })})
 	}
 	qs.tell(qs.named(testName), nil)
 	require.Empty(t, told)

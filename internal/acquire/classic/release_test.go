@@ -2,6 +2,9 @@ package classic
 
 import (
 	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -71,4 +74,34 @@ func TestRenew(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, testID(1), l.ID)
 	})
+}
+
+// TestRetriesTakeAConnectionOfTheirOwn since the kept ones may all be dead.
+func TestRetriesTakeAConnectionOfTheirOwn(t *testing.T) {
+	var alone []bool // whether a request was the only one of its connection
+	deletes := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		alone = append(alone, r.Close)
+		if r.Method == http.MethodDelete {
+			if deletes++; deletes == 1 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+		}
+		io.WriteString(w, lockJSON(1, testName, mark, time.Minute))
+	}))
+	defer s.Close()
+	client, err := api.New(s.URL, "s3cr3t", api.WithoutWatch())
+	require.NoError(t, err)
+	defer client.Close()
+	d := New(client)
+	for _, retry := range []bool{false, true, false} {
+		_, err := d.Renew(t.Context(), testGrant(), time.Minute, retry)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []bool{false, true, false}, alone)
+	alone = nil
+	_, err = d.Release(t.Context(), testGrant(), releaseTimeout)
+	require.NoError(t, err)
+	require.Equal(t, []bool{false, true}, alone)
 }

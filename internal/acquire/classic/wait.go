@@ -14,8 +14,10 @@ const silenceInQueue = time.Minute
 // waiter is the part of a call that waits for the name.
 type waiter struct {
 	*parts
-	r   *acquire.Request
-	ctx context.Context
+	r      *acquire.Request
+	parent context.Context // of the request
+	ctx    context.Context // also ends when the client closes, or on stop
+	stop   context.CancelFunc
 	member
 
 	queue       *queue // nil before join
@@ -29,6 +31,12 @@ type waiter struct {
 	unanswered int       // creates whose outcome is unknown
 	held       bool      // the name is held, as far as is known
 	heard      time.Time // when the backend last said who holds it, or the call began
+}
+
+// open makes a new context of the call, which the holder can end.
+func (w *waiter) open() {
+	w.ctx, w.stop = w.tasks.WhileOpen(w.parent)
+	w.holder.setAbort(w.stop)
 }
 
 // await waits until the next create is due, after r found the name held. It returns false if the
@@ -72,7 +80,7 @@ func (w *waiter) pace() bool {
 			return false
 		case <-timer.C:
 			return true
-		case <-w.holder.mine:
+		case <-w.holder.ownSeen():
 			return true
 		case <-w.queue.signal:
 		}
