@@ -56,6 +56,17 @@ func Once() CallOption {
 	return func(k *call) { k.once, k.unhurried = true, true }
 }
 
+// Reason tells the backend why a person deletes a lock that others may hold. Our
+// own backend logs it, with the address that it comes from. It has no effect on
+// other calls.
+func Reason(text string) CallOption {
+	return func(k *call) {
+		if k.method == http.MethodDelete && k.kind == isLock {
+			k.reason = text
+		}
+	}
+}
+
 // ByMark says that a [Client.Delete] comes from the holder of the lock: mark is at the end of its
 // creator. If something on the way repeats the request, our own backend then gives the second the
 // response of the first. An invalid mark is ignored. ByMark has no effect on other calls.
@@ -81,6 +92,7 @@ type call struct {
 	once           bool          // there is no second attempt
 	unhurried      bool          // an attempt may take until the context's deadline
 	mark           string        // of the lock, from its holder
+	reason         string        // of a delete
 	fresh          bool          // each attempt takes a connection of its own
 	wait           time.Duration // of a create, in the backend's queue
 	body           []byte        // does not change once the first attempt has begun

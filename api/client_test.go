@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/settings"
 )
 
 func TestBaseURL(t *testing.T) {
@@ -225,20 +227,20 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 }
 
 func TestFromEnv(t *testing.T) {
-	for _, name := range []string{envBaseURL, envAPIKey, envTrust, "REQUESTS_CA_BUNDLE",
-		"CURL_CA_BUNDLE"} {
-		t.Setenv(name, "")
-	}
+	clearEnv(t)
+	t.Setenv(settings.APIKey, "")
 	_, err := FromEnv()
-	require.EqualError(t, err, "relukko: no API key: set RELUKKO_API_KEY")
+	require.ErrorIs(t, err, ErrNoAPIKey)
+	require.EqualError(t, err, "relukko: no API key: set RELUKKO_API_KEY or RELUKKO_API_KEY_FILE, "+
+		"or store one with `relukko login`, or start `relukko serve` on this machine")
 
-	t.Setenv(envAPIKey, testKey)
+	t.Setenv(settings.APIKey, testKey)
 	c, err := FromEnv()
 	require.NoError(t, err)
 	require.Equal(t, "http://localhost:3000", c.BaseURL())
 	require.NoError(t, c.Shutdown(t.Context()))
 
-	t.Setenv(envBaseURL, serve(t, func(w http.ResponseWriter, r *http.Request) {
+	t.Setenv(settings.BaseURL, serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-API-KEY") != testKey {
 			w.WriteHeader(403)
 			return
@@ -251,13 +253,13 @@ func TestFromEnv(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, c.Shutdown(t.Context()))
 
-	t.Setenv(envBaseURL, "nonsense")
+	t.Setenv(settings.BaseURL, "nonsense")
 	_, err = FromEnv()
 	require.EqualError(t, err,
 		`relukko: RELUKKO_BASE_URL "nonsense": it must begin with http:// or https://`)
 
-	t.Setenv(envBaseURL, "")
-	t.Setenv(envAPIKey, testKey+"\n")
+	t.Setenv(settings.BaseURL, "")
+	t.Setenv(settings.APIKey, testKey+"\t!")
 	_, err = FromEnv()
 	require.ErrorContains(t, err, "relukko: RELUKKO_API_KEY: it has a control character")
 	require.NotContains(t, err.Error(), testKey)
@@ -265,9 +267,8 @@ func TestFromEnv(t *testing.T) {
 
 // RELUKKO_TRUST_ME_IT_IS_LOCKED: no request, one loud line, always the same lock.
 func TestTrustMode(t *testing.T) {
-	for _, name := range []string{envAPIKey, envBaseURL} {
-		t.Setenv(name, "")
-	}
+	clearEnv(t)
+	t.Setenv(settings.APIKey, "")
 	t.Setenv(envTrust, "yes")
 	t.Setenv("REQUESTS_CA_BUNDLE", "/nowhere")
 	var log bytes.Buffer

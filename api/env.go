@@ -6,60 +6,56 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
-)
 
-const (
-	envBaseURL = "RELUKKO_BASE_URL"
-	envAPIKey  = "RELUKKO_API_KEY"
-
-	defaultBaseURL = "http://localhost:3000"
+	"gitlab.com/relukko/relukko-go/internal/settings"
 )
 
 // FromEnv returns the client that the environment describes:
-//
-//   - RELUKKO_BASE_URL: as for [New]; the default is http://localhost:3000
-//   - RELUKKO_API_KEY: the API key; of several, separated by commas, the first. It is required,
-//     with the error [ErrNoAPIKey], except in trust mode and with [WithAPIKeyFunc].
-//   - REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE: see [RootCAsFromEnv]; ignored with [WithRootCAs]
+//   - RELUKKO_BASE_URL: as for [New]; http://localhost:3000 where it is not set
+//   - RELUKKO_API_KEY: the API key; or RELUKKO_API_KEY_FILE: a file with it. Of
+//     several keys, separated by commas or line breaks, the first one. There must
+//     be one, except in trust mode and with [WithAPIKeyFunc]: the error is
+//     [ErrNoAPIKey].
+//   - REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE: see [RootCAsFromEnv]; ignored with
+//     [WithRootCAs]
 //   - RELUKKO_TRUST_ME_IT_IS_LOCKED: trust mode, see [New]
 //   - HTTP_PROXY, HTTPS_PROXY, NO_PROXY: see [http.ProxyFromEnvironment]
 //
-// A variable that is set to "" counts as not set. FromEnv sends no request.
+// A variable that is set to "" counts as not set. The first three can also stand
+// in the user's file, $XDG_CONFIG_HOME/relukko/client.env (or below ~/.config),
+// which relukko login writes, and then in the machine's, /etc/relukko/client.env.
+// Both have the syntax of systemd's EnvironmentFile. A key that a server of the
+// same user has made for itself (relukko serve) is used last, and for
+// http://localhost:3000 only. The command line looks in the same places.
 func FromEnv(opts ...Option) (*Client, error) {
 	conf := newConfig(opts)
-	base := os.Getenv(envBaseURL)
-	if base == "" {
-		base = defaultBaseURL
+	look := settings.Lookup{Getenv: os.Getenv}
+	base, err := look.BaseURL()
+	if err != nil {
+		return nil, fmt.Errorf("relukko: %w", err)
 	}
-	key := firstKey(os.Getenv(envAPIKey))
+	var key settings.Setting
 	if os.Getenv(envTrust) == "" {
-		if key == "" && conf.askKey == nil {
-			return nil, fmt.Errorf("%w: set %s", ErrNoAPIKey, envAPIKey)
+		if conf.askKey == nil {
+			if key, err = look.Key(base.Value); err != nil {
+				return nil, noKey(err)
+			}
 		}
 		if conf.roots == nil {
-			roots, err := RootCAsFromEnv()
-			if err != nil {
+			if conf.roots, err = RootCAsFromEnv(); err != nil {
 				return nil, err
 			}
-			conf.roots = roots
 		}
 	}
-	return newClient(envBaseURL, base, envAPIKey, key, conf)
+	return newClient(base.Origin, base.Value, key.Origin, key.Value, conf)
 }
 
-// firstKey returns the first of the keys that are separated by commas. A server
-// accepts all of them, so that a key can be replaced while clients use it.
-func firstKey(keys string) string {
-	if !strings.Contains(keys, ",") {
-		return keys
+// noKey makes err an error of this package.
+func noKey(err error) error {
+	if none, ok := errors.AsType[*settings.NoKeyError](err); ok {
+		return fmt.Errorf("%w: %s", ErrNoAPIKey, none.Reason)
 	}
-	for key := range strings.SplitSeq(keys, ",") {
-		if key = strings.TrimSpace(key); key != "" {
-			return key
-		}
-	}
-	return ""
+	return fmt.Errorf("relukko: %w", err)
 }
 
 // RootCAsFromEnv returns the system's certificates and those that REQUESTS_CA_BUNDLE names, or else

@@ -16,6 +16,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/settings"
 )
 
 // locksmith hands out keys, and accepts only the one that is valid.
@@ -240,9 +242,9 @@ func TestChangedKeysStaySecret(t *testing.T) {
 func TestKeysFromTheEnvironment(t *testing.T) {
 	clearEnv(t)
 	l := &locksmith{valid: "new-key"}
-	t.Setenv(envBaseURL, serve(t, l.serve))
+	t.Setenv(settings.BaseURL, serve(t, l.serve))
 	for _, keys := range []string{"new-key", "new-key,old-key", " , new-key , old-key"} {
-		t.Setenv(envAPIKey, keys)
+		t.Setenv(settings.APIKey, keys)
 		c, err := FromEnv()
 		require.NoError(t, err)
 		_, err = c.List(t.Context())
@@ -250,10 +252,10 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 		require.NoError(t, c.Close())
 	}
 	for _, keys := range []string{"", ",", " , "} {
-		t.Setenv(envAPIKey, keys)
+		t.Setenv(settings.APIKey, keys)
 		_, err := FromEnv()
 		require.ErrorIs(t, err, ErrNoAPIKey)
-		require.EqualError(t, err, "relukko: no API key: set RELUKKO_API_KEY")
+		require.ErrorContains(t, err, "relukko: no API key: ")
 		l.set(func() { l.key = "new-key" })
 		c, err := FromEnv(WithAPIKeyFunc(l.ask))
 		require.NoError(t, err)

@@ -21,6 +21,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/settings"
 )
 
 // authority is a certificate authority of the test's own.
@@ -83,10 +85,12 @@ func write(t *testing.T, path string, data []byte) string {
 }
 
 func clearEnv(t *testing.T) {
-	for _, name := range []string{envBaseURL, envTrust, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} {
+	for _, name := range []string{settings.BaseURL, settings.APIKeyFile, envTrust,
+		"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "XDG_CONFIG_HOME", "XDG_STATE_HOME"} {
 		t.Setenv(name, "")
 	}
-	t.Setenv(envAPIKey, testKey)
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv(settings.APIKey, testKey)
 }
 
 // REQUESTS_CA_BUNDLE, else CURL_CA_BUNDLE, for HTTP and WebSocket alike.
@@ -120,7 +124,7 @@ func TestCertificatesFromTheEnvironment(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			clearEnv(t)
-			t.Setenv(envBaseURL, url)
+			t.Setenv(settings.BaseURL, url)
 			t.Setenv("REQUESTS_CA_BUNDLE", tt.requests)
 			t.Setenv("CURL_CA_BUNDLE", tt.curl)
 			c, err := FromEnv()
@@ -187,7 +191,7 @@ func TestCertificatesAreVerified(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			clearEnv(t)
-			t.Setenv(envBaseURL, ca.serve(t, tt.change))
+			t.Setenv(settings.BaseURL, ca.serve(t, tt.change))
 			if !tt.distrust {
 				t.Setenv("REQUESTS_CA_BUNDLE", write(t, filepath.Join(t.TempDir(), "ca.crt"),
 					ca.pem))
@@ -241,7 +245,7 @@ func TestCertificatesThatAreGiven(t *testing.T) {
 	require.Error(t, err, "New does not look at the environment")
 
 	t.Setenv("REQUESTS_CA_BUNDLE", "/nowhere")
-	t.Setenv(envBaseURL, url)
+	t.Setenv(settings.BaseURL, url)
 	_, err = RootCAsFromEnv()
 	require.ErrorContains(t, err, "relukko: REQUESTS_CA_BUNDLE: ")
 	c, err := FromEnv(WithRootCAs(pool))

@@ -153,8 +153,12 @@ func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Requ
 		// A POST, PUT or DELETE is repeated by net/http in no other case.
 		req.GetBody = k.newBody
 	}
-	if k.wait > 0 || k.mark != "" || !t.own { // a RoundTripper that was given may write to it
+	// A RoundTripper that was given may write to it.
+	if k.wait > 0 || k.mark != "" || k.reason != "" || !t.own {
 		req.Header = req.Header.Clone()
+	}
+	if k.reason != "" {
+		req.Header[wire.HeaderReason] = []string{wire.FormatReason(k.reason)}
 	}
 	if k.mark != "" {
 		req.Header[wire.HeaderMark] = []string{k.mark}

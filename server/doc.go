@@ -27,9 +27,8 @@
 //     updated or deleted.
 //   - GET /v1/locks/?lock_name=NAME returns only that lock, in an array. With waiters=1, locks in
 //     responses to GET contain the number of creates that wait for the name.
-//   - A DELETE with the mark of the lock in the header "Relukko-Mark" comes from its holder. If
-//     something on the way repeats it within a minute, each server on the store gives the same
-//     response again.
+//   - A DELETE with the mark of the lock in the header "Relukko-Mark" comes from its holder. If a
+//     proxy repeats it, each server on the store gives the same response again, for a minute.
 //   - Each lock has a fencing token, greater than those of all earlier locks of its name, even
 //     after a backup was restored or the locks were moved to another store.
 //

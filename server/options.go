@@ -36,9 +36,9 @@ func WithGrace(d time.Duration) Option {
 	return func(c *config) { c.Grace = max(d, 0) }
 }
 
-// WithLogger sets the logger: refused keys and an unavailable store are logged at warn, other
-// failures of the store and panics at error, every request at debug. Keys are never logged. The
-// default, also for nil, is not to log.
+// WithLogger sets the logger: refused keys and an unavailable store are logged at warn, releases by
+// another client than the holder at info, other failures of the store and panics at error, every
+// request at debug. Keys are never logged. The default, also for nil, is not to log.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) {
 		if l != nil {

@@ -26,9 +26,13 @@ import (
 type serving struct {
 	*process
 	url, key, store string
+	keyFile         string // of the key that it made
 }
 
 var firstLine = regexp.MustCompile(`\Arelukko: listening on (https?://\S+), store (\S+)\n`)
+
+var keyFileLine = regexp.MustCompile(`the server's own is in the file, for clients:\n` +
+	`export RELUKKO_API_KEY_FILE=(/\S+\.key)\n`)
 
 // serveWith starts a relukko serve on any free port unless args say otherwise.
 func serveWith(t testing.TB, env []string, args ...string) *serving {
@@ -44,8 +48,10 @@ func serveWith(t testing.TB, env []string, args ...string) *serving {
 		}
 	}
 	if s.key == "" {
-		_, rest, _ := strings.Cut(p.stderr.await(t, envKey+"="), envKey+"=")
-		s.key, _, _ = strings.Cut(rest, "\n") // other lines may follow
+		s.keyFile = keyFileLine.FindStringSubmatch(p.stderr.await(t, ".key\n"))[1]
+		key, err := os.ReadFile(s.keyFile)
+		require.NoError(t, err)
+		s.key = strings.TrimSpace(string(key))
 	}
 	return s
 }
@@ -76,8 +82,10 @@ func TestServeOutOfTheBox(t *testing.T) {
 	t.Parallel()
 	s := serveWith(t, nil)
 	require.True(t, strings.HasSuffix(s.store, "/.local/state/relukko/locks.db"), s.store)
-	require.Regexp(t, `^[a-z2-7]{26}$`, s.key)
-	require.Equal(t, 1, strings.Count(s.stderr.String(), s.key))
+	require.Regexp(t, `^[0-9a-f]{64}$`, s.key)
+	require.Equal(t, "bolt:"+s.keyFile, s.store+".key")
+	require.Contains(t, s.stderr.String(), "export RELUKKO_API_KEY_FILE="+s.keyFile+"\n")
+	require.NotContains(t, s.stderr.String(), s.key)
 
 	req, err := http.NewRequest("POST", s.url+"/v1/locks/",
 		strings.NewReader(`{"lock_name":"arm","creator":"curl"}`))
@@ -277,9 +285,9 @@ func TestServeLogs(t *testing.T) {
 	type record struct {
 		Level, Msg, URL, Store, Path string
 		Status                       int
-		Key                          string `json:"RELUKKO_API_KEY"`
+		KeyFile                      string `json:"RELUKKO_API_KEY_FILE"`
 	}
-	s.stderr.await(t, "RELUKKO_API_KEY")
+	s.stderr.await(t, "RELUKKO_API_KEY_FILE")
 	var records []record
 	read := func() {
 		records = nil
@@ -293,7 +301,7 @@ func TestServeLogs(t *testing.T) {
 	require.Equal(t, "listening", records[0].Msg)
 	require.Equal(t, "memory", records[0].Store)
 	status, _, stderr := run(t,
-		[]string{envURL + "=" + records[0].URL, envKey + "=" + records[1].Key}, "ls")
+		[]string{envURL + "=" + records[0].URL, "RELUKKO_API_KEY_FILE=" + records[1].KeyFile}, "ls")
 	require.Zero(t, status, stderr)
 	s.signal(syscall.SIGINT)
 	require.Zero(t, s.awaitEnd())

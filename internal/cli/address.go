@@ -3,12 +3,12 @@ package cli
 import (
 	"net"
 	"strings"
+
+	"gitlab.com/relukko/relukko-go/internal/settings"
 )
 
-const (
-	defaultAddr = "127.0.0.1:3000"
-	defaultPort = "3000"
-)
+// defaultAddr returns the address to listen on where none is given.
+func defaultAddr() string { return "127.0.0.1:" + settings.DefaultPort() }
 
 // listen listens on the address that the flag or RELUKKO_BIND_ADDR names.
 func (p *program) listen(flag string) (net.Listener, error) {
@@ -32,7 +32,7 @@ func (p *program) bindAddr(flag string) (network, addr string, err error) {
 	}
 	switch {
 	case addr == "":
-		addr = defaultAddr
+		addr = defaultAddr()
 	case strings.Trim(addr, "0123456789") == "":
 		return "", "", usage("%s: %q is only a port: write 127.0.0.1:%[2]s, "+
 			"or :%[2]s for all addresses of this machine", from, addr)
@@ -41,13 +41,19 @@ func (p *program) bindAddr(flag string) (network, addr string, err error) {
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil { // without a port
-		host, port = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]"), defaultPort
+		host, port = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]"), settings.DefaultPort()
 	}
 	network = "tcp"
 	if net.ParseIP(host).To4() != nil {
 		network = "tcp4" // Go would listen on [::] for 0.0.0.0
 	}
 	return network, net.JoinHostPort(host, port), nil
+}
+
+// isDefault reports whether clients that are told of no URL find the server at addr.
+func isDefault(addr net.Addr) bool {
+	_, port, _ := net.SplitHostPort(addr.String())
+	return isLoopback(addr) && port == settings.DefaultPort()
 }
 
 func isLoopback(addr net.Addr) bool {

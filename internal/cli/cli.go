@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"gitlab.com/relukko/relukko-go/internal/settings"
 )
 
 // Run runs a command and returns the exit status of the program. The process
@@ -44,9 +46,15 @@ machines. It shows and edits the locks of a Relukko backend, and it can be that
 backend.
 
 The backend is the one that --url or RELUKKO_BASE_URL names, by default
-http://localhost:3000. The API key comes from RELUKKO_API_KEY or from the file
-that --api-key-file names, never from the command line, which everybody on the
-machine can read. Of several keys, as a server has them, clients use the first.
+http://localhost:3000. The API key comes from the file that --api-key-file or
+RELUKKO_API_KEY_FILE names, or from RELUKKO_API_KEY, never from the command line,
+which everybody on the machine can read. Of several keys, as a server has them,
+clients use the first. What is not set may stand in the user's file,
+~/.config/relukko/client.env, which 'relukko login' writes, or in the machine's,
+/etc/relukko/client.env. The key of 'relukko serve' of the same user, at its
+default address, is found without any of that. 'relukko status' says what is used
+and where it comes from.
+
 REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE name a file or a directory of CA
 certificates that are trusted besides those of the system. When
 RELUKKO_TRUST_ME_IT_IS_LOCKED is set, nothing is locked: no request is made and
@@ -65,8 +73,7 @@ func newRoot(p *program) *cobra.Command {
 		Long:  rootLong,
 		Example: `  # A backend on this machine, and a command that holds a lock
   relukko serve
-  export RELUKKO_API_KEY=…        # the key that it printed
-  relukko run robot-arm-1 -- ./calibrate.sh`,
+  relukko run robot-arm-1 -- sleep 10    # in another terminal`,
 		Version:           version(),
 		Args:              cobra.NoArgs,
 		SilenceErrors:     true,
@@ -78,9 +85,9 @@ func newRoot(p *program) *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.SortFlags = false
 	flags.StringVar(&p.url, "url", "",
-		"base `URL` of the backend (default $RELUKKO_BASE_URL, else "+defaultURL+")")
+		"base `URL` of the backend (default $RELUKKO_BASE_URL, else "+settings.DefaultURL()+")")
 	flags.StringVar(&p.keyFile, "api-key-file", "",
-		"`file` with the API key (default: the key is in $RELUKKO_API_KEY)")
+		"`file` with the API key (default: $RELUKKO_API_KEY, $RELUKKO_API_KEY_FILE, …)")
 
 	add := func(id, title string, commands ...*cobra.Command) {
 		root.AddGroup(&cobra.Group{ID: id, Title: title})
@@ -93,7 +100,7 @@ func newRoot(p *program) *cobra.Command {
 	add("guard", "Hold a lock:", newRun(p), newAcquire(p), newRelease(p))
 	add("locks", "Show and edit the locks:",
 		newLs(p), newWatch(p), newGet(p), newRm(p), newExtend(p), newSet(p))
-	add("backend", "Backend:", newServe(p), newHealth(p))
+	add("backend", "Backend:", newServe(p), newKey(p), newLogin(p), newStatus(p), newHealth(p))
 	add("more", "More:", newCompletion(p), newVersion(p), newDocs())
 	root.SetHelpCommandGroupID("more")
 	return root

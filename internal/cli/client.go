@@ -11,46 +11,56 @@ import (
 	"github.com/spf13/cobra"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/settings"
 )
 
-const defaultURL = "http://localhost:3000"
-
-// client returns a client of the backend that the flags, else the environment,
-// name.
+// client returns a client of the backend that is configured.
 func (p *program) client() (*api.Client, error) {
-	keys, err := p.keys()
-	switch {
-	case err != nil:
-		return nil, err
-	case len(keys) > 0:
-		return p.clientWith(keys[0])
-	case p.getenv(envTrust) != "":
-		return p.clientWith("")
+	look := p.settings()
+	url, err := look.BaseURL()
+	if err != nil {
+		return nil, usage("%s", plain(err))
 	}
-	return nil, usage("no API key: set %s, or name a file that has one with --api-key-file", envKey)
+	key, err := look.Key(url.Value)
+	if err != nil && p.getenv(envTrust) == "" {
+		return nil, explainKey(err)
+	}
+	return p.clientOf(url, key)
 }
 
-// clientWith is client with a given key, which may be "" for [api.Client.Health].
-func (p *program) clientWith(key string) (*api.Client, error) {
+// keylessClient is client without a key, for [api.Client.Health].
+func (p *program) keylessClient() (*api.Client, error) {
+	url, err := p.settings().BaseURL()
+	if err != nil {
+		return nil, usage("%s", plain(err))
+	}
+	return p.clientOf(url, settings.Setting{})
+}
+
+// explainKey returns the failure for an error of [settings.Lookup.Key].
+func explainKey(err error) *failure {
+	f := usage("%s", plain(err))
+	if _, none := errors.AsType[*settings.NoKeyError](err); none {
+		f.advice = "The flag --api-key-file names a file with one"
+	}
+	return f
+}
+
+// clientOf returns a client of the backend at url.
+func (p *program) clientOf(url, key settings.Setting, options ...api.Option) (*api.Client, error) {
 	roots, err := api.RootCAsFromEnv()
 	if err != nil && p.getenv(envTrust) == "" {
 		return nil, usage("%s", plain(err))
 	}
-	base, from := p.url, "--url"
-	if base == "" {
-		base, from = p.getenv(envURL), envURL
-	}
-	if base == "" {
-		base = defaultURL
-	}
+	base := url.Value
 	if !strings.Contains(base, "://") && !strings.Contains(base, "@") { // else it has a password
 		return nil, usage("%s: %q has no scheme: write http://%[2]s, or https://%[2]s",
-			from, printable(base))
+			url.Origin, printable(base))
 	}
-	log := slog.New(warnings{p})
-	c, err := api.New(base, key, api.WithRootCAs(roots), api.WithLogger(log))
+	options = append(options, api.WithRootCAs(roots), api.WithLogger(slog.New(warnings{p})))
+	c, err := api.New(base, key.Value, options...)
 	if err != nil {
-		return nil, usage("%s: %s", from, plain(err))
+		return nil, usage("%s: %s", url.Origin, plain(err))
 	}
 	return c, nil
 }

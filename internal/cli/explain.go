@@ -56,7 +56,8 @@ func explainAnswer(e *api.Error, base string) *failure {
 	case errors.Is(e, api.ErrRefused) && e.Status != http.StatusBadRequest:
 		f.text = fmt.Sprintf("%s refuses the API key (%s)", base, said(e))
 		f.advice = "Set RELUKKO_API_KEY to a key that it accepts, " +
-			"or name a file that has one with --api-key-file"
+			"or name a file that has one with --api-key-file; " +
+			"`relukko status` says where this one comes from"
 	case errors.Is(e, api.ErrRefused):
 		f.text = fmt.Sprintf("%s refuses to %s (%s)", base, e.Op, said(e))
 	case errors.Is(e, api.ErrGone):

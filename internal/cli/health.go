@@ -30,7 +30,7 @@ containers. It needs no API key. The exit status is 0 when the backend is up and
 		if len(args) == 1 {
 			p.url = args[0]
 		}
-		c, err := p.clientWith("")
+		c, err := p.keylessClient()
 		if err != nil {
 			return err
 		}

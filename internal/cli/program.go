@@ -7,11 +7,14 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"gitlab.com/relukko/relukko-go/internal/settings"
 )
 
 const (
-	envURL         = "RELUKKO_BASE_URL"
-	envKey         = "RELUKKO_API_KEY"
+	envURL         = settings.BaseURL
+	envKey         = settings.APIKey
+	envKeyFile     = settings.APIKeyFile
 	envTrust       = "RELUKKO_TRUST_ME_IT_IS_LOCKED"
 	envLockName    = "RELUKKO_LOCK_NAME" // set by relukko run
 	envBindAddr    = "RELUKKO_BIND_ADDR"
@@ -41,6 +44,11 @@ func (p *program) getenv(name string) string {
 		}
 	}
 	return ""
+}
+
+// settings looks up how this invocation reaches a backend.
+func (p *program) settings() *settings.Lookup {
+	return &settings.Lookup{Getenv: p.getenv, URL: p.url, KeyFile: p.keyFile}
 }
 
 // warn prints a line on stderr.

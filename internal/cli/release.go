@@ -33,7 +33,11 @@ guards.`,
 				"Did that fail?", args[0])
 		}
 		return ask.do(func(ctx context.Context, c *api.Client) error {
-			err := remove(ctx, c, id)
+			lock, err := c.Get(ctx, id)
+			if err == nil {
+				_, mark, _ := wire.CutMark(lock.Creator)
+				err = remove(ctx, c, id, api.ByMark(mark))
+			}
 			if errors.Is(err, api.ErrGone) {
 				return &failure{status: statusLost, text: fmt.Sprintf(
 					"lock %s was lost: it had expired, or somebody had deleted it", id)}

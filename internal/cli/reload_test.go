@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,17 +18,17 @@ func TestReload(t *testing.T) {
 	t.Parallel()
 	file := writeFile(t, "keys", "old")
 	synctest.Test(t, func(t *testing.T) {
-		var now string
-		loads := 0
+		var now atomic.Value
+		var loads atomic.Int32
 		r := &reloader{log: slog.New(slog.DiscardHandler)}
 		require.NoError(t, r.add("keys", func() error {
-			loads++
+			loads.Add(1)
 			content, err := os.ReadFile(file)
 			if err == nil && len(content) == 0 {
 				err = errors.New("empty")
 			}
 			if err == nil {
-				now = string(content)
+				now.Store(string(content))
 			}
 			return err
 		}, file))
@@ -43,23 +44,23 @@ func TestReload(t *testing.T) {
 			synctest.Wait()
 		}
 		after()
-		require.Equal(t, 1, loads, "nothing has changed")
+		require.EqualValues(t, 1, loads.Load(), "nothing has changed")
 		require.NoError(t, os.WriteFile(file, []byte("new one"), 0o600))
 		after()
-		require.Equal(t, "new one", now)
+		require.Equal(t, "new one", now.Load())
 		require.NoError(t, os.WriteFile(file, nil, 0o600))
 		after()
 		after()
-		require.Equal(t, "new one", now, "what cannot be loaded changes nothing")
-		require.Equal(t, 3, loads, "and is not tried again and again")
+		require.Equal(t, "new one", now.Load(), "what cannot be loaded changes nothing")
+		require.EqualValues(t, 3, loads.Load(), "and is not tried again and again")
 		require.NoError(t, os.Remove(file))
 		after()
 		require.NoError(t, os.WriteFile(file, []byte("back"), 0o600))
 		after()
-		require.Equal(t, "back", now)
+		require.Equal(t, "back", now.Load())
 		hangups <- nil
 		synctest.Wait()
-		require.Equal(t, 6, loads)
+		require.EqualValues(t, 6, loads.Load())
 		end()
 		<-ended
 	})

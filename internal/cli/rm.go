@@ -20,26 +20,40 @@ func newRm(p *program) *cobra.Command {
 has lost its lock, and learns of that soon if it watches, as relukko run does.
 
 ` + byNameOrID + ` When some of several do not exist, the others are deleted
-and the exit status is 1.`,
+and the exit status is 1.
+
+A server of this project logs who deleted which lock, from where, and the reason.`,
 		Example: examples(
 			"relukko rm robot-arm-1",
-			"relukko rm 950d 17ac",
+			"relukko rm 950d 17ac --reason 'the bench is rebooted'",
 		),
 		Args:              arguments(1, many),
 		ValidArgsFunction: completeNames(p, 0),
 	}
+	var reason string
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log of the server: `text`")
 	ask := newAsking(cmd, p)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return ask.do(func(ctx context.Context, c *api.Client) error {
-			return p.removeAll(ctx, c, args)
+			return p.removeAll(ctx, c, args, api.Reason(by(reason)))
 		})
 	}
 	return cmd
 }
 
+// by returns a reason with the user who gives it.
+func by(reason string) string {
+	if reason == "" {
+		return userAtHost()
+	}
+	return userAtHost() + " (" + reason + ")"
+}
+
 // removeAll deletes the locks that args name. It stops at an error other than
 // that one does not exist.
-func (p *program) removeAll(ctx context.Context, c *api.Client, args []string) error {
+func (p *program) removeAll(
+	ctx context.Context, c *api.Client, args []string, reason api.CallOption,
+) error {
 	locks, err := c.List(ctx)
 	if err != nil {
 		return err
@@ -55,7 +69,7 @@ func (p *program) removeAll(ctx context.Context, c *api.Client, args []string) e
 		if removed[lock.ID] {
 			continue
 		}
-		switch err := remove(ctx, c, lock.ID); {
+		switch err := remove(ctx, c, lock.ID, reason); {
 		case errors.Is(err, api.ErrGone):
 			missing = append(missing, fmt.Sprintf(
 				"lock %q (%s) was gone before it could be deleted", lock.Name, lock.ID))

@@ -33,10 +33,14 @@ DATABASE_URL with postgres://…; any number of servers over one database are on
 backend), or in memory, until the server ends. Others on the machine can read a
 password on the command line, but not one in DATABASE_URL.
 
-The API key comes from RELUKKO_API_KEY or the file that --api-key-file names.
-There can be several, separated by commas or line breaks, so that clients can
-change from one to another. Without any, on a loopback address, one is generated
-and printed; on another address the server does not start.
+The API key comes from the file that --api-key-file names, from RELUKKO_API_KEY
+or from the file that RELUKKO_API_KEY_FILE names. There can be several keys,
+separated by commas or line breaks, so that clients can change from one to
+another. Without any, on a loopback address, the server makes one and keeps it
+beside the file with the locks, PATH.key, or else in the user's state directory.
+It uses that key again when it is restarted, and at the default address clients
+of the same user find it by themselves. On another address the server does not
+start without a key; 'relukko key new' makes one.
 
 The certificate and the file of API keys are read again within 10 s of a change,
 and immediately on SIGHUP. What cannot be read leaves the previous ones in use.
@@ -76,7 +80,7 @@ func newServe(p *program) *cobra.Command {
 func (f *serveFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.addr, "addr", "", "`address` to listen on, port 0: any free one "+
-		"(default $RELUKKO_BIND_ADDR, else "+defaultAddr+")")
+		"(default $RELUKKO_BIND_ADDR, else "+defaultAddr()+")")
 	flags.StringVar(&f.store, "store", "", "where the locks are kept: "+
 		"bolt:PATH, memory or postgres://… "+
 		"(default $DATABASE_URL, else a file in the user's state directory)")
@@ -108,10 +112,6 @@ func (p *program) serve(f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	keys, err := p.keys()
-	if err != nil {
-		return err
-	}
 	files := &reloader{log: log.Logger}
 	certificate, err := f.certificate(files)
 	if err != nil {
@@ -135,7 +135,7 @@ func (p *program) serve(f *serveFlags) error {
 		return err
 	}
 	defer l.Close()
-	keys, generated, err := keysFor(l.Addr(), keys)
+	keys, err := p.serverKeys(l.Addr())
 	if err != nil {
 		return err
 	}
@@ -149,31 +149,20 @@ func (p *program) serve(f *serveFlags) error {
 	if err != nil {
 		return failed("store %s: %s", showStore(spec), databaseError(err))
 	}
-	log.listening(l.Addr(), certificate != nil, spec)
-	if generated {
-		log.generatedKey(keys[0])
+	if err := keys.complete(p, p.keyPath(spec)); err != nil {
+		store.Close()
+		return err
 	}
-	backend := server.New(store, server.WithAPIKeys(keys...), server.WithGrace(f.grace),
+	log.listening(l.Addr(), certificate != nil, spec)
+	keys.announce(log)
+	backend := server.New(store, server.WithAPIKeys(keys.keys...), server.WithGrace(f.grace),
 		server.WithLogger(log.Logger), server.WithTrustedProxies(proxies...))
-	p.reloadKeys(backend, files)
+	keys.reload(backend, files)
 	go files.run(ctx, hangups)
 	if err := newService(backend, store, certificate, log.Logger).run(ctx, l); err != nil {
 		return failed("%s", plain(err))
 	}
 	return nil
-}
-
-// keysFor returns the keys of a server on addr. If there are none it generates one, unless other
-// machines can reach addr.
-func keysFor(addr net.Addr, keys []string) (_ []string, generated bool, err error) {
-	if len(keys) > 0 {
-		return keys, false, nil
-	}
-	if !isLoopback(addr) {
-		return nil, false, usage("no API key: other machines can reach %s, so set %s, "+
-			"or name a file that has keys with --api-key-file", addr, envKey)
-	}
-	return []string{randomKey()}, true, nil
 }
 
 // certificate returns the certificate of the server, which files reloads; nil where
@@ -210,20 +199,6 @@ func trustedProxies(values []string) (proxies []netip.Prefix, _ error) {
 		proxies = append(proxies, proxy.Masked())
 	}
 	return proxies, nil
-}
-
-// reloadKeys has files reload the API keys where they come from a file.
-func (p *program) reloadKeys(backend *server.Server, files *reloader) {
-	if p.keyFile == "" {
-		return
-	}
-	_ = files.add("API keys", func() error {
-		keys, err := readKeys(p.keyFile)
-		if err == nil {
-			backend.SetAPIKeys(keys...)
-		}
-		return err
-	}, p.keyFile)
 }
 
 // endOnSignal returns a context that ends with the first SIGTERM or SIGINT. A

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// serveLog is the log of a server. Its first line, and the key that was generated,
-// are printed at any level.
+// serveLog is the log of a server. Its first line, and those on the key that
+// it made, are printed at any level.
 type serveLog struct {
 	*slog.Logger
 	w    io.Writer
@@ -45,10 +45,22 @@ func (l *serveLog) listening(addr net.Addr, tls bool, spec string) {
 		"listening", slog.String("url", url), slog.String("store", showStore(spec)))
 }
 
-func (l *serveLog) generatedKey(key string) {
-	l.print("relukko: no API key was given, so one was generated, valid until the server ends:\n"+
-		"export "+envKey+"="+key,
-		"no API key was given, so one was generated", slog.String(envKey, key))
+// keptKey says where the key is that the server has made, and whether clients find it.
+func (l *serveLog) keptKey(path string, published bool) {
+	what := "no API key was given, the server's own is in the file"
+	if published {
+		l.print("relukko: "+what+" "+path+"; clients of this user find it",
+			what, slog.String(envKeyFile, path))
+		return
+	}
+	l.print("relukko: "+what+", for clients:\nexport "+envKeyFile+"="+path,
+		what, slog.String(envKeyFile, path))
+}
+
+// madeKey prints a key that is kept nowhere.
+func (l *serveLog) madeKey(key string) {
+	what := "no API key was given, so the server has made one, valid until it ends"
+	l.print("relukko: "+what+":\nexport "+envKey+"="+key, what, slog.String(envKey, key))
 }
 
 func (l *serveLog) print(text, message string, attrs ...slog.Attr) {

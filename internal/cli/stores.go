@@ -6,14 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"gitlab.com/relukko/relukko-go/internal/settings"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
@@ -48,8 +47,12 @@ func (p *program) storeSpec(flag string) (string, error) {
 		}
 		return url, nil
 	}
-	path, err := p.defaultStorePath()
-	return boltPrefix + path, err
+	path := settings.StateFile(p.getenv, "locks.db")
+	if path == "" {
+		return "", usage("there is no directory for the locks, as HOME is not set: " +
+			"name a store with --store")
+	}
+	return boltPrefix + path, nil
 }
 
 func isPostgres(spec string) bool {
@@ -68,21 +71,13 @@ func showStore(spec string) string {
 	return (&url.URL{Scheme: "postgres", Host: u.Host, Path: u.Path}).String()
 }
 
-// defaultStorePath returns the file in the user's state directory.
-func (p *program) defaultStorePath() (string, error) {
-	dir := p.getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(dir) { // the specification says to ignore others
-		home := p.getenv("HOME")
-		if home == "" {
-			var err error
-			if home, err = os.UserHomeDir(); err != nil {
-				return "", usage("there is no directory for the locks (%v): "+
-					"name a store with --store", err)
-			}
-		}
-		dir = filepath.Join(home, ".local", "state")
+// keyPath returns the file that keeps the key which a server with the store of a
+// spec makes for itself: the one beside a database file; "" for none.
+func (p *program) keyPath(spec string) string {
+	if file, ok := strings.CutPrefix(spec, boltPrefix); ok {
+		return file + ".key"
 	}
-	return filepath.Join(dir, "relukko", "locks.db"), nil
+	return settings.StateFile(p.getenv, "server.key")
 }
 
 // openStore opens the store of a spec. It retries for wait while a database is not

@@ -159,13 +159,6 @@ func TestTheStoreIsShownWithoutItsPassword(t *testing.T) {
 	}
 }
 
-func TestKeys(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, []string{"new", "old"}, splitKeys("new,old"))
-	require.Equal(t, []string{"new", "old", "older"}, splitKeys(" new ,\r\n\nold,older\n"))
-	require.Empty(t, splitKeys(" \n,"))
-}
-
 // Errors of the network say what to do.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()

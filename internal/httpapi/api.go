@@ -16,6 +16,7 @@ type api struct {
 	Config
 	keys      atomic.Pointer[[][sha256.Size]byte] // hashes of the API keys
 	engine    *engine.Engine
+	storeKind string // "" where the store does not say
 	broadcast broadcast
 	releases  releases
 

@@ -5,6 +5,7 @@ package httpapi
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path"
@@ -39,6 +40,9 @@ type Handler struct {
 func New(s store.Store, c Config) *Handler {
 	h := &Handler{api: api{Config: c}, drained: make(chan struct{})}
 	h.SetKeys(c.Keys)
+	if kind, ok := s.(fmt.Stringer); ok {
+		h.storeKind = kind.String()
+	}
 	h.broadcast.init()
 	h.mux = h.routes()
 	h.stopped, h.stop = context.WithCancel(context.Background())

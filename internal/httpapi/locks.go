@@ -61,6 +61,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
+	a.introduce(w)
 	withWaiters := a.wantsWaiters(r)
 	var waiters map[string]int
 	if withWaiters {
@@ -159,6 +160,9 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	lock, err := a.engine.Release(r.Context(), id)
+	if err == nil {
+		a.logRelease(r, &lock)
+	}
 	if mark := r.Header.Get(wire.HeaderMark); mark != "" && a.has(ExtCallOff) {
 		lock, err = a.byHolder(lock, err, id, mark)
 	}
@@ -168,6 +172,29 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request) {
 	}
 	a.writeLock(w, http.StatusOK, &lock)
 }
+
+// logRelease logs a release that does not come from the lock's own holder. That one sends the mark
+// at the end of the creator; a lock without a mark is released from the address that created it. A
+// person's tool gives a reason.
+func (a *api) logRelease(r *http.Request, lock *store.Lock) {
+	creator := ""
+	if lock.Creator != nil {
+		creator = *lock.Creator
+	}
+	reason := wire.ParseReason(r.Header.Get(wire.HeaderReason))
+	ip := a.clientAddress(r)
+	_, _, marked := wire.CutMark(creator)
+	own := marked && bears(lock, r.Header.Get(wire.HeaderMark)) || !marked && lock.IP == ip
+	if own && reason == "" {
+		return
+	}
+	a.Log.Info("a lock was released by another than its holder",
+		"lock", lock.Name, "id", lock.ID, "holder", creator, "holder_ip", lock.IP,
+		"ip", ip, "user_agent", wire.Printable(r.UserAgent(), maxLogged), "reason", reason)
+}
+
+// maxLogged is how many bytes of a header are logged.
+const maxLogged = 200
 
 // byHolder returns the outcome of a delete by a client that knows the mark of the lock.
 func (a *api) byHolder(lock store.Lock, err error, id, mark string) (store.Lock, error) {

@@ -30,6 +30,15 @@ func (a *api) offer(w http.ResponseWriter) {
 	}
 }
 
+// introduce says on a list of locks what serves it. Only clients with a key get to know.
+func (a *api) introduce(w http.ResponseWriter) {
+	header := w.Header()
+	header[wire.HeaderVersion] = []string{version()}
+	if a.storeKind != "" {
+		header[wire.HeaderStore] = []string{a.storeKind}
+	}
+}
+
 // wantsWaiters reports whether the request asks for the members waiters of locks. They come on
 // request only, because some clients compare a lock that they read with the one that they created.
 func (a *api) wantsWaiters(r *http.Request) bool {

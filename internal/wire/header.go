@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -14,9 +15,26 @@ const (
 	HeaderWait              = "Relukko-Wait"       // see [FormatWait]
 	HeaderCallOff           = "Relukko-Call-Off"   // [CallOffOffered], on answers to creates
 	HeaderMark              = "Relukko-Mark"       // on a release by the holder: the lock's own
+	HeaderVersion           = "Relukko-Version"    // of the server, on lists of locks
+	HeaderStore             = "Relukko-Store"      // its kind: memory, bolt, postgres; ditto
+	HeaderReason            = "X-Relukko-Reason"   // of a delete, see [FormatReason]
 
 	CallOffOffered = "1" // the backend can call creates off
 )
+
+const maxReason = 500 // bytes
+
+// FormatReason formats, for the header X-Relukko-Reason, why a person deletes a lock.
+func FormatReason(reason string) string { return url.PathEscape(Printable(reason, maxReason)) }
+
+// ParseReason reads what [FormatReason] has written, on one line. Text that is not
+// percent-encoded stays as it is.
+func ParseReason(s string) string {
+	if reason, err := url.PathUnescape(s); err == nil {
+		s = reason
+	}
+	return Printable(s, maxReason)
+}
 
 // MaxWait is the longest that a create may queue on a backend.
 const MaxWait = 30 * time.Second

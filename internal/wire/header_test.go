@@ -10,9 +10,21 @@ import (
 
 func TestHeaderNamesAreCanonical(t *testing.T) {
 	for _, h := range []string{HeaderAPIKey, HeaderPrefer, HeaderPreferenceApplied, HeaderWait,
-		HeaderCallOff} {
+		HeaderCallOff, HeaderMark, HeaderVersion, HeaderStore, HeaderReason} {
 		require.Equal(t, http.CanonicalHeaderKey(h), h)
 	}
+}
+
+func TestReason(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "the bench is broken": "the bench is broken", "ü, ☃\n\x1b[m": "ü, ☃ [m",
+		"100 %": "100 %", "a+b/c": "a+b/c",
+	} {
+		sent := FormatReason(in)
+		require.Regexp(t, `^[!-~]*$`, sent)
+		require.Equal(t, want, ParseReason(sent), in)
+	}
+	require.Equal(t, "100 %", ParseReason("100 %"))
 }
 
 func TestPrefer(t *testing.T) {

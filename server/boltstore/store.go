@@ -14,6 +14,9 @@ import (
 // Store is a [store.Store] in a file. Make one with Open.
 type Store struct{ committer }
 
+// String returns the kind of the store.
+func (*Store) String() string { return "bolt" }
+
 var _ store.Store = (*Store)(nil)
 
 // Open opens the store in the file at path. Where there is nothing it makes the file (0600) and its

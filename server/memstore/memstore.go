@@ -30,6 +30,9 @@ func WithClockOffset(d time.Duration) Option {
 	return func(s *Store) { s.now = func() time.Time { return time.Now().Add(d) } }
 }
 
+// String returns the kind of the store.
+func (*Store) String() string { return "memory" }
+
 // New returns an empty store.
 func New(opts ...Option) *Store {
 	s := &Store{now: time.Now, state: lockset.NewState(nil)}

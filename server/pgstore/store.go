@@ -15,6 +15,9 @@ type Store struct {
 	background sync.WaitGroup
 }
 
+// String returns the kind of the store.
+func (*Store) String() string { return "postgres" }
+
 var _ store.Store = (*Store)(nil)
 
 // tell makes sure that the other servers hear of a change.

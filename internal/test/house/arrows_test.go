@@ -13,13 +13,14 @@ var mayImport = map[string][]string{
 		"api", "internal/acquire", "internal/acquire/classic", "internal/acquire/stream",
 		"internal/clock", "internal/lifecycle", "internal/wire",
 	},
-	"api": {"internal/lifecycle", "internal/wire"},
+	"api": {"internal/lifecycle", "internal/settings", "internal/wire"},
 
 	"internal/acquire":         {"api", "internal/clock", "internal/lifecycle", "internal/wire"},
 	"internal/acquire/classic": driver,
 	"internal/acquire/stream":  driver,
 	"internal/clock":           {},
 	"internal/lifecycle":       {},
+	"internal/settings":        {},
 	"internal/wire":            {},
 
 	"server": {
@@ -46,10 +47,12 @@ var mayImport = map[string][]string{
 
 	"cmd/relukko": {"internal/cli"},
 	"internal/cli": {
-		".", "api", "internal/supervise", "internal/wire", "server", "server/access",
-		"server/boltstore", "server/memstore", "server/pgstore", "server/store",
+		".", "api", "internal/settings", "internal/supervise", "internal/wire",
+		"server", "server/access", "server/boltstore", "server/memstore", "server/pgstore",
+		"server/store",
 	},
 	"internal/supervise":  {},
+	"examples/first":      {".", "api"},
 	"examples/instrument": {".", "api", "server", "server/memstore"},
 
 	"internal/test/faultnet":    {},
@@ -58,6 +61,7 @@ var mayImport = map[string][]string{
 	"internal/test/modelcheck":  {},
 	"internal/test/originalapi": {"internal/httpapi", "internal/wire"},
 	"internal/test/pgtest":      {},
+	"internal/test/readme":      {},
 	"internal/test/soak":        {},
 }
 

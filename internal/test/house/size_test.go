@@ -18,6 +18,7 @@ const (
 var parsers = []string{
 	"api.parseBase",
 	"api.FuzzRoundTrip",
+	"internal/settings.(*parser).value",
 	"internal/wire.lockOf",
 	"internal/wire.FuzzBroadcast",
 }

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+)
+
+func newStatus(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show which backend is used, and whether it accepts the key",
+		Long: `Show which backend and which API key the commands use, where each of these
+settings comes from, and whether that backend is up and accepts that key. A
+backend of this project also reports its version and its store.
+
+Settings come from the first of these places that has them: the flags;
+RELUKKO_BASE_URL, RELUKKO_API_KEY and RELUKKO_API_KEY_FILE in the environment;
+~/.config/relukko/client.env; /etc/relukko/client.env; the key that
+'relukko serve' of the same user has made, which is for the default URL alone.
+
+The exit status is 0 when locks can be acquired, 69 when the backend cannot be
+reached or refuses the key, and 64 when there is no key.`,
+		Example:           examples("relukko status"),
+		Args:              arguments(0, 0),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	ask := newAsking(cmd, p)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return ask.status() }
+	return cmd
+}
+
+// status prints what is known, also where that is not all.
+func (a *asking) status() error {
+	look := a.settings()
+	url, err := look.BaseURL()
+	if err != nil {
+		return usage("%s", plain(err))
+	}
+	key, keyErr := look.Key(url.Value)
+	trust := a.getenv(envTrust) != ""
+	answers, err := newHeaders()
+	if err != nil && !trust {
+		return usage("%s", plain(err))
+	}
+	defer answers.CloseIdleConnections()
+	client := &http.Client{Transport: answers}
+	c, err := a.clientOf(url, key, api.WithHTTPClient(client))
+	if err != nil {
+		return err
+	}
+	state, accepted := "up", "accepted"
+	problem := a.with(c, func(ctx context.Context, c *api.Client) (err error) {
+		if keyErr != nil {
+			err = c.Health(ctx)
+		} else {
+			_, err = c.List(ctx)
+		}
+		switch {
+		case trust:
+			state, accepted = "not asked: "+envTrust+" is set", "not checked"
+		case errors.Is(err, api.ErrRefused):
+			accepted = "refused"
+		case err != nil:
+			state, accepted = "cannot be used", "not checked"
+		}
+		return err
+	})
+	if keyErr != nil {
+		accepted, key.Origin = "none", "-"
+	}
+	err = writeTable(a.Stdout, [][]string{
+		{"backend", printable(c.BaseURL())},
+		{"  from", printable(url.Origin)},
+		{"  state", state},
+		{"  version", orDash(answers.last.Get(wire.HeaderVersion))},
+		{"  store", orDash(answers.last.Get(wire.HeaderStore))},
+		{"API key", accepted},
+		{"  from", printable(key.Origin)},
+	})
+	if err == nil {
+		err = problem
+	}
+	if err == nil && keyErr != nil && !trust {
+		err = explainKey(keyErr)
+	}
+	return err
+}
+
+// headers is a transport that keeps the headers of the last answer.
+type headers struct {
+	*http.Transport
+	last http.Header
+}
+
+func newHeaders() (*headers, error) {
+	roots, err := api.RootCAsFromEnv()
+	t := &http.Transport{
+		Proxy:           http.ProxyFromEnvironment,
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+	}
+	return &headers{Transport: t}, err
+}
+
+func (h *headers) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := h.Transport.RoundTrip(r)
+	if err == nil {
+		h.last = resp.Header
+	}
+	return resp, err
+}
