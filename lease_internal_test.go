@@ -238,7 +238,7 @@ func TestLeaseIsAsLongAsTheBackendSays(t *testing.T) {
 			loss, _ := errors.AsType[*LostError](l.state())
 			require.NotNil(t, loss)
 			require.ErrorContains(t, loss.Err,
-				"the backend answered the renewal with a lease of "+length.String())
+				"the backend renewed the lock with a lease of "+length.String())
 		})
 	}
 }

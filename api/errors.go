@@ -59,7 +59,8 @@ type Error struct {
 
 	// MaybeDone reports whether the request of this call may have been carried out before: an
 	// earlier attempt had no response, or 500, 502, 503 or 504, or something on the way may have
-	// repeated the request. A delete with ErrGone and MaybeDone has most likely deleted the lock.
+	// repeated the request. A delete that fails with ErrGone and MaybeDone has most likely deleted
+	// the lock.
 	MaybeDone bool
 
 	oneLock bool // the request is about one lock
