@@ -48,12 +48,12 @@ func (t *turn) init() {
 	t.waiting = make(map[*report]struct{})
 }
 
-// tryTake reports whether it has the turn without waiting.
+// tryTake reports whether the caller has got the turn. It does not block.
 func (t *turn) tryTake(ctx context.Context) bool {
 	return ctx.Err() == nil && t.sem.TryAcquire(1)
 }
 
-// take waits for the turn, and reports whether it has it.
+// take waits for the turn, and reports whether the caller has got it; false: ctx ended first.
 func (t *turn) take(ctx context.Context, r *report) bool {
 	if ctx.Err() != nil {
 		return false

@@ -90,22 +90,29 @@ func (l *lease) answered(sent clock.Instant, lock api.Lock, err error) {
 	switch {
 	case err == nil:
 		l.silence.Heard()
-		l.renewed(sent, lock)
+		if forgotten := l.renewed(sent, lock); forgotten > 0 {
+			l.log.Warn("a lock is still held although its context has ended; was Unlock forgotten?",
+				"lock", l.name, "id", lock.ID, "ended", forgotten.Round(time.Second))
+		}
 	case errors.Is(err, api.ErrGone):
 		l.lose(LossDeleted, err)
 	case acquire.Refused(err):
 		l.lose(LossRefused, err)
 	default:
-		l.failed(sent, err)
+		if left, first := l.failed(sent, err); first {
+			l.log.Info("lock not renewed, retrying",
+				"lock", l.name, "id", l.grant.Lock.ID, "left", left, "error", err)
+		}
 	}
 }
 
 // renewed counts the lease anew from an acknowledged renewal, and sets the timer for the next one.
-func (l *lease) renewed(sent clock.Instant, lock api.Lock) {
+// If a warning is due that the lock was forgotten, it returns for how long.
+func (l *lease) renewed(sent clock.Instant, lock api.Lock) (forgotten time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil || sent.Time().Before(l.sent.Time()) {
-		return // the lease is over, or a later renewal was acknowledged before this one
+		return 0 // the lease is over, or a later renewal was acknowledged before this one
 	}
 	length := lock.ExpiresAt.Sub(lock.UpdatedAt)
 	l.lastErr = nil
@@ -123,15 +130,16 @@ func (l *lease) renewed(sent clock.Instant, lock api.Lock) {
 		next := sent.Add(jitter(max(interval, 0)))
 		l.beat.Reset(max(next.Sub(now), minHeartbeat))
 	}
-	l.warnForgotten(sent)
+	return l.forgotten(sent)
 }
 
-// failed handles a renewal whose outcome is an outage, and sets the timer for the next one.
-func (l *lease) failed(sent clock.Instant, err error) {
+// failed handles a renewal whose outcome is an outage, and sets the timer for the next one. It
+// reports whether this is the first failure since a renewal was acknowledged, and the time left.
+func (l *lease) failed(sent clock.Instant, err error) (left time.Duration, first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil || sent.Time().Before(l.sent.Time()) {
-		return
+		return 0, false
 	}
 	if api.NoEffect(err) {
 		l.unacked = slices.DeleteFunc(l.unacked, func(i clock.Instant) bool { return i == sent })
@@ -139,24 +147,22 @@ func (l *lease) failed(sent clock.Instant, err error) {
 	}
 	var e *api.Error
 	answered := errors.As(err, &e)
-	first := l.lastErr == nil
+	first = l.lastErr == nil
 	if first || answered || l.driver.Clock().Now().Sub(sent) > l.ttl/20 {
 		l.lastErr = err // else err says only that hardly any time was left
 	}
-	left, pause := l.left(), min(l.ttl/50, maxPause)
+	left = l.left()
+	pause := min(l.ttl/50, maxPause)
 	if answered {
 		pause = max(pause, min(e.RetryAfter, left/2))
 	}
 	if pause >= left {
-		return // there is no time for another renewal
+		return left, false // there is no time for another renewal
 	}
 	if !l.hinted && len(l.open) == 0 {
 		l.beat.Reset(pause)
 	}
-	if first {
-		l.log.Info("lock not renewed, retrying",
-			"lock", l.name, "id", l.lock.ID, "left", left, "error", err)
-	}
+	return left, first
 }
 
 // jitter returns d less up to a tenth. It never lengthens d, which would leave less time to survive
@@ -206,18 +212,21 @@ func (l *lease) jumped() {
 	l.check()
 }
 
-// warnForgotten logs a warning if the parent context ended at least a TTL ago and the lock is still
-// renewed: Unlock may have been forgotten, for example after a recovered panic. The caller holds
-// l.mu.
-func (l *lease) warnForgotten(now clock.Instant) {
-	switch {
-	case l.tenure == nil || !l.tenure.parentEnded():
+// forgotten returns for how long the parent context has been done, if a warning is due: a TTL after
+// its end, and then each forgottenAgain. Unlock may have been forgotten, for example after a
+// recovered panic. The caller holds l.mu.
+func (l *lease) forgotten(now clock.Instant) time.Duration {
+	if l.tenure == nil || !l.tenure.parentEnded() {
 		l.orphaned = clock.Instant{}
-	case l.orphaned.IsZero():
-		l.orphaned, l.warnAfter = now, l.ttl
-	case now.Sub(l.orphaned) >= l.warnAfter:
-		l.log.Warn("a lock is still held although its context has ended; was Unlock forgotten?",
-			"lock", l.name, "id", l.lock.ID, "ended", now.Sub(l.orphaned).Round(time.Second))
-		l.warnAfter = now.Sub(l.orphaned) + forgottenAgain
+		return 0
 	}
+	if l.orphaned.IsZero() {
+		l.orphaned, l.warnAfter = now, l.ttl
+	}
+	ended := now.Sub(l.orphaned)
+	if ended < l.warnAfter {
+		return 0
+	}
+	l.warnAfter = ended + forgottenAgain
+	return ended
 }

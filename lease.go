@@ -256,7 +256,7 @@ func (l *lease) release(ctx context.Context) error {
 		l.lost(loss)
 		return loss
 	case answered:
-		l.tasks.End(l)
+		l.done()
 		return &NotReleasedError{Name: l.name, ID: l.grant.Lock.ID, Err: err}
 	}
 	// The error is passed on as text only: its time limit is not the caller's.

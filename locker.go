@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
 // Locker returns m as a [sync.Locker], for code that requires one. It logs to the logger of
@@ -55,7 +56,7 @@ func (l locker) Lock() {
 // hopeless reports whether every further attempt would fail in the same way.
 func (l locker) hopeless(err error) bool {
 	var untrusted *tls.CertificateVerificationError
-	return l.m.unusable() != nil || errors.Is(err, api.ErrRefused) ||
+	return l.m.unusable() != nil || acquire.Refused(err) ||
 		errors.Is(err, api.ErrClosed) || errors.As(err, &untrusted)
 }
 

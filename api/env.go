@@ -10,23 +10,22 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/settings"
 )
 
-// FromEnv returns the client that the environment describes:
-//   - RELUKKO_BASE_URL: as for [New]; http://localhost:3000 where it is not set
-//   - RELUKKO_API_KEY: the API key; or RELUKKO_API_KEY_FILE: a file with it. Of
-//     several keys, separated by commas or line breaks, the first one. There must
-//     be one, except in trust mode and with [WithAPIKeyFunc]: the error is
-//     [ErrNoAPIKey].
-//   - REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE: see [RootCAsFromEnv]; ignored with
-//     [WithRootCAs]
-//   - RELUKKO_TRUST_ME_IT_IS_LOCKED: trust mode, see [New]
-//   - HTTP_PROXY, HTTPS_PROXY, NO_PROXY: see [http.ProxyFromEnvironment]
+// FromEnv returns the client that the environment describes. It sends no request. These variables
+// count; one that is set to "" counts as not set.
 //
-// A variable that is set to "" counts as not set. The first three can also stand
-// in the user's file, $XDG_CONFIG_HOME/relukko/client.env (or below ~/.config),
-// which relukko login writes, and then in the machine's, /etc/relukko/client.env.
-// Both have the syntax of systemd's EnvironmentFile. A key that a server of the
-// same user has made for itself (relukko serve) is used last, and for
-// http://localhost:3000 only. The command line looks in the same places.
+//   - RELUKKO_BASE_URL: as for [New]. The default is http://localhost:3000.
+//   - RELUKKO_API_KEY: the API key, or RELUKKO_API_KEY_FILE: the path of a file with it. Of several
+//     keys, separated by commas or line breaks, the first counts. Without a key the error is
+//     [ErrNoAPIKey], except in trust mode and with [WithAPIKeyFunc].
+//   - REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE: see [RootCAsFromEnv]; ignored with [WithRootCAs].
+//   - RELUKKO_TRUST_ME_IT_IS_LOCKED: trust mode, see [New].
+//   - HTTP_PROXY, HTTPS_PROXY, NO_PROXY: see [http.ProxyFromEnvironment].
+//
+// The first three may also be in a file with the syntax of systemd's EnvironmentFile: the user's,
+// $XDG_CONFIG_HOME/relukko/client.env (or ~/.config/relukko/client.env), which relukko login
+// writes, or else the machine's, /etc/relukko/client.env. For http://localhost:3000 only, the last
+// resort is the key that a server of the same user has generated (relukko serve). The command line
+// uses the same places in the same order.
 func FromEnv(opts ...Option) (*Client, error) {
 	conf := newConfig(opts)
 	look := settings.Lookup{Getenv: os.Getenv}

@@ -1,7 +1,7 @@
-// Package acquire is the boundary between a mutex and the ways to get its lock
-// from a backend. A mutex hands a [Request] to a [Driver] and gets a [Grant]; it
-// counts the lease, renews it and releases it, through the driver. A driver
-// never sees a session, and a session never sees a request to the backend.
+// Package acquire is the boundary between a mutex and the ways to get its lock from a backend. A
+// mutex passes a [Request] to a [Driver] and gets a [Grant]. It counts the lease of the grant, and
+// renews and releases it through the driver. A driver knows no session, and a session knows no
+// request to the backend.
 package acquire
 
 import (
@@ -18,33 +18,33 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/clock"
 )
 
-// Driver gets locks from one backend. All mutexes of a client share one.
+// Driver acquires locks on one backend. All mutexes of a client share one. Its methods are safe for
+// concurrent use.
 type Driver interface {
-	// Acquire returns when the backend has granted the lock, when it refuses for
-	// good, when ctx ends, or when the client closes. With an error it leaves no
-	// lock on the backend, as soon as that can be reached: what is to be cleaned up
-	// goes on in the background, as a task of the client.
+	// Acquire returns a grant, or an error once the backend has refused for good, ctx has ended or
+	// the client has begun to close. An error is a [Failure] if the driver knows more than the
+	// error's own text. After an error no lock is left on the backend: what must be deleted is
+	// deleted in the background, as a task of the client.
 	Acquire(ctx context.Context, r *Request) (*Grant, error)
 
-	// Renew makes one attempt to have the lock expire lease from now. It is safe
-	// to make several at once. retry says that an earlier one has not been
-	// answered: this one goes over another connection.
+	// Renew makes one attempt to make the lock expire lease from now. Several may be under way. If
+	// retry is set it uses a new connection, since another attempt has no response yet.
 	Renew(ctx context.Context, g *Grant, lease time.Duration, retry bool) (api.Lock, error)
 
-	// Release deletes the lock. It retries until the backend has answered, for
-	// as long as patience, or until ctx ends, and reports whether the backend has
-	// answered. The error is then api.ErrGone when the lock was gone before, or
-	// [Refused] when the backend will not release it.
+	// Release deletes the lock. It retries until the backend responds, for at most patience and
+	// until ctx ends, and reports whether the backend has responded. If so, err is nil, api.ErrGone
+	// if the lock was gone before, or an error for which [Refused] is true.
 	Release(ctx context.Context, g *Grant, patience time.Duration) (answered bool, err error)
 
-	// Drop ends the use of a grant that was released or is lost.
+	// Drop ends the use of a grant whose lock was released or lost. It deletes what other creates
+	// of the same request may have made, in the background.
 	Drop(g *Grant)
 
-	// Watch calls check, which must not block, whenever the lock may have been
-	// deleted by somebody else, until stop is called.
+	// Watch calls check whenever the lock may have been deleted by another client, until the caller
+	// calls stop. check must not block.
 	Watch(g *Grant, check func()) (stop func())
 
-	// Clock returns the clock that leases on this backend are counted by.
+	// Clock returns the clock by which leases on this backend are counted.
 	Clock() *clock.Clock
 }
 
@@ -52,45 +52,46 @@ type Driver interface {
 type Request struct {
 	Name    string
 	Creator string        // with a mark at its end that no other request has
-	Lease   time.Duration // that the lock will be renewed for
-	Wait    bool          // for a lock that is held; else the answer is a [Failure] with Held
+	Lease   time.Duration // for which each renewal will ask
+	Wait    bool          // while the lock is held; else the request fails, with Failure.Held
 
 	Since    time.Time     // when the caller began to wait
-	Silence  *Silence      // shared by those who queue for the same mutex
-	Patience time.Duration // with a backend that says nothing useful; 0: as long as BackOff says
+	Silence  *Silence      // shared by the requests of one mutex
+	Patience time.Duration // until a [Silence] ends the request; 0: BackOff decides
 	BackOff  func() backoff.BackOff
 
-	// Progress is called, and must not block, whenever it is learnt which lock
-	// holds the name. Follow says that somebody wants to know early and exactly.
+	// Progress is called with the lock that holds the name, whenever the driver learns of it. It
+	// must not block. Follow requires that the driver learns of each change soon.
 	Progress func(holder *api.Lock)
 	Follow   bool
 
-	Values context.Context // for the requests: the caller's, of which only the values count
+	Values context.Context // of the caller; the requests to the backend use only its values
 	Log    *slog.Logger
 }
 
 // Grant is a lock that the backend has granted.
 type Grant struct {
 	Lock   api.Lock
-	Since  clock.Instant // the lease counts from here: before the request was sent that made it
+	Since  clock.Instant // start of the lease: before the request that granted it was sent
 	Length time.Duration // of the lease
 
-	Creator     string // these three as in the request
-	Values      context.Context
-	Log         *slog.Logger
-	Unanswered  bool // a create of this request was never answered: it may still make a lock
-	ReleaseSent bool // a release was never answered: the lock may be gone by it
+	Creator string // this and the next two are those of the request
+	Values  context.Context
+	Log     *slog.Logger
+
+	Unanswered  bool // the outcome of another create of the request is unknown
+	ReleaseSent bool // the outcome of a release is unknown: it may have deleted the lock
 }
 
-// Failure is why a request was not granted.
+// Failure is the error for a request that was not granted.
 type Failure struct {
 	Text   string
-	Errs   []error   // what errors.Is and errors.As find
-	Held   bool      // somebody holds the lock, as far as is known
-	Holder *api.Lock // who that is; nil where that is not known
+	Errs   []error   // found by errors.Is and errors.As
+	Held   bool      // another lock holds the name, as far as is known
+	Holder *api.Lock // that lock; nil if unknown
 }
 
-// GaveUp returns the failure of a request whose context has ended.
+// GaveUp returns the failure of a request that began at since and whose context has ended.
 func GaveUp(ctx context.Context, since time.Time) *Failure {
 	cause := context.Cause(ctx)
 	f := &Failure{
@@ -107,30 +108,31 @@ func GaveUp(ctx context.Context, since time.Time) *Failure {
 func (f *Failure) Error() string   { return f.Text }
 func (f *Failure) Unwrap() []error { return f.Errs }
 
-// Silence is what those who queue for one mutex know of a backend that does not
-// say who holds the lock: they wait it out together, not one after the other.
+// Silence is the time in which the backend has not said who holds the lock of one mutex. All
+// requests of the mutex share it, so that they give up together and not one after the other. The
+// zero Silence is ready for use.
 type Silence struct {
 	mu     sync.Mutex
 	heard  time.Time // when the backend last said who holds the lock
-	result error     // of a request that has waited it out since
+	result error     // of a request that gave up since; nil if none has
 }
 
-// Heard records that the backend has just said who holds the lock.
+// Heard records that the backend has just said who holds the lock, which ends the silence.
 func (s *Silence) Heard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.heard, s.result = time.Now(), nil
 }
 
-// GaveUp records that a request has waited the silence out, with this result.
+// GaveUp records that a request gave up because of the silence, with this error.
 func (s *Silence) GaveUp(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.result = err
 }
 
-// Since returns when the silence began for a request that began then, and the
-// result of one that has waited it out, if it has lasted for that long.
+// Since returns when the silence began, for a request that began at began. If it has lasted for
+// patience, Since also returns the error of a request that gave up because of it, if there was one.
 func (s *Silence) Since(began time.Time, patience time.Duration) (time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

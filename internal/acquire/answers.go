@@ -6,10 +6,9 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 )
 
-// Refused reports whether err is the backend's own refusal, which no later
-// attempt would change. An answer without the backend's own body comes from
-// something on the way, and is an outage like any other. That the lock is held
-// or gone is no refusal either.
+// Refused reports whether err is a refusal by the backend itself that no later attempt would
+// change. A response without the backend's own body is from something on the way, and an outage.
+// ErrHeld and ErrGone are not refusals.
 func Refused(err error) bool {
 	var e *api.Error
 	return errors.As(err, &e) && e.Own && !api.Transient(err) &&

@@ -205,6 +205,6 @@ const (
 	EventDeleted             // released, called off or swept
 	EventCalledOff           // a mark was called off
 	EventMissed              // anything may have happened
-	EventFree                // nothing happened, but the name may be free: its waiters should try
-	EventReleased            // the EventDeleted beside it came from the lock's own holder
+	EventFree                // nothing changed, but the name may be free: its waiters should try
+	EventReleased            // in addition to EventDeleted: the lock's own holder released it
 )

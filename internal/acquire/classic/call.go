@@ -15,22 +15,23 @@ import (
 )
 
 const (
-	foreignTime   = 10 * time.Second // what something on the way refuses for as long is final
+	foreignTime   = 10 * time.Second // a refusal by something on the way is final after this
 	maxRetryAfter = 5 * time.Minute
 )
 
-// call is one Acquire under way.
+// call is one Acquire that is under way: a loop of creates, with pauses that depend on their
+// outcomes.
 type call struct {
 	waiter
 
-	running   *running  // a create that goes on though the caller has given up
-	lastErr   error     // the last failure since the backend said who holds the name
-	foreign   time.Time // since when something on the way refuses
-	queueFull time.Time // when the backend last had no place in its queue
+	running   *running  // the create that goes on after the end of the call; nil: none does
+	lastErr   error     // the last failure since the backend last said who holds the name
+	foreign   time.Time // when something on the way began to refuse; zero: it does not
+	queueFull time.Time // when the backend's queue was last full
 	retry     backoff.BackOff
 }
 
-// run asks the backend until it has granted the lock.
+// run repeats the create until the backend grants the lock or the call fails.
 func (c *call) run() (*acquire.Grant, error) {
 	var err error
 	if c.heard, err = c.r.Silence.Since(c.r.Since, c.r.Patience); err != nil {
@@ -58,8 +59,8 @@ func (c *call) run() (*acquire.Grant, error) {
 	}
 }
 
-// handle handles the outcome of a create. Without a grant and an error, next
-// reports whether the next create is due; false: the call's context has ended.
+// handle handles the outcome of a create. If it returns neither a grant nor an error, it has waited
+// until the next create is due and next is true, or the call's context has ended and next is false.
 func (c *call) handle(r created) (g *acquire.Grant, next bool, err error) {
 	switch r.kind() {
 	case granted:
@@ -70,15 +71,14 @@ func (c *call) handle(r created) (g *acquire.Grant, next bool, err error) {
 		next, err = c.backOff(r)
 		return nil, next, err
 	case stale:
-		c.lastErr = r.err // so that the next one does not queue
+		c.lastErr = r.err // so that the next create does not queue on the server
 		return nil, true, nil
 	}
 	return nil, false, c.refused(r.err)
 }
 
-// isHeld handles that the name is held, and returns when the next create is due.
-// Where the call's own lock holds it, made by a create whose answer was lost, it
-// takes that.
+// isHeld handles a 409, as handle does. If the name is held by the call's own lock, which a create
+// without a response made, it takes that lock.
 func (c *call) isHeld(r created) (g *acquire.Grant, next bool, err error) {
 	mine, err := c.heldBy(r)
 	switch {
@@ -96,8 +96,8 @@ func (c *call) isHeld(r created) (g *acquire.Grant, next bool, err error) {
 	return nil, c.await(r, c.maxWait()), nil
 }
 
-// maxWait is how long the next create may queue on the server. After a failure
-// the call asks, at first, only whether anybody is there.
+// maxWait returns how long the next create may queue on the server. It is 0 after a failure, so
+// that the next response comes soon.
 func (c *call) maxWait() time.Duration {
 	if !c.r.Wait || c.lastErr != nil || !c.queueFull.IsZero() && time.Since(c.queueFull) < pollMax {
 		return 0
@@ -105,10 +105,10 @@ func (c *call) maxWait() time.Duration {
 	return c.client.MaxWait()
 }
 
-// create sends one create and waits for its answer. It returns false when the
-// call's context ended first; the cleanup then deletes what the create did or
-// will do. Where the backend can call creates off, this one is broken off.
-// Elsewhere it goes on, since only its outcome says if there is a lock.
+// create sends one create and waits for the response. It returns false if the call's context ended
+// first; the cleanup then deletes what the create did or will do. At that end the request is
+// cancelled if the backend can call creates off. Otherwise it goes on, since only its outcome shows
+// whether there is a lock.
 func (c *call) create(wait time.Duration) (r created, ok bool) {
 	if c.queue != nil {
 		c.version = c.queue.asking()
@@ -151,10 +151,10 @@ func (c *call) post(ctx context.Context, wait time.Duration) created {
 	return r
 }
 
-// take makes a grant of a lock that was created. Its lease counts from before
-// the create was sent: where much of it was spent in the queue, the lock is
-// renewed first. Where it is over without a queue, the lock is released, and the
-// next create is due.
+// take returns the grant of a lock that was created. The lease counts from before the create was
+// sent: if much of it was spent in the queue of the backend, take renews the lock first. If the
+// lease is over without a queue, take releases the lock instead, and waits until the next create is
+// due.
 func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 	g = c.grant(r.lock, r.sent, r.lock.ExpiresAt.Sub(r.lock.CreatedAt))
 	left := r.sent.Add(g.Length).Sub(c.clock.Now())
@@ -171,16 +171,15 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 	case left > min(c.r.Lease, g.Length)/10:
 		return g, false, nil
 	}
-	c.unanswered++ // where the release fails, the cleanup deletes the lock
+	c.unanswered++ // if the release fails, the cleanup deletes the lock
 	c.release(c.ctx, g, releaseTimeout)
-	err = fmt.Errorf("lock %s came when its lease was over", r.lock.ID)
+	err = fmt.Errorf("lock %s was granted too late: its lease was over", r.lock.ID)
 	next, err = c.backOff(created{err: err})
 	return nil, next, err
 }
 
-// takeFound makes a grant of a lock that was found by its mark, or has waited in
-// a queue. When it was made is not known: so it is renewed, and its lease counts
-// from before that.
+// takeFound returns the grant of a lock that was found by its mark, or has queued for long. When it
+// was created is not known, so takeFound renews it, and the lease counts from before the renewal.
 func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, renewTimeout)
 	defer cancel()
@@ -194,7 +193,7 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 	case acquire.Refused(err):
 		return nil, false, c.refused(err)
 	case ctx.Err() != nil && c.ctx.Err() == nil:
-		err = fmt.Errorf("no answer within %v", renewTimeout) // nobody else's time limit
+		err = fmt.Errorf("no answer within %v", renewTimeout) // hides the error of ctx
 	}
 	next, err = c.backOff(created{err: err})
 	return nil, next, err
@@ -207,8 +206,8 @@ func (c *call) grant(lock api.Lock, since clock.Instant, length time.Duration) *
 	}
 }
 
-// heldBy handles a conflict. It returns the lock that holds the name where that
-// is the call's own.
+// heldBy records who holds the name after a 409. It returns the lock that holds it if that is the
+// call's own.
 func (c *call) heldBy(r created) (mine *api.Lock, err error) {
 	var e *api.Error
 	errors.As(r.err, &e)
@@ -237,11 +236,11 @@ func (c *call) heldBy(r created) (mine *api.Lock, err error) {
 	return nil, nil
 }
 
-// backOff pauses after a failure that may pass. It returns an error when it has
-// lasted for too long, and false when the call's context has ended.
+// backOff pauses after a failure that may pass. It returns an error if such failures have lasted
+// for too long, and false if the call's context has ended.
 func (c *call) backOff(r created) (bool, error) {
 	if c.ctx.Err() != nil {
-		return false, nil // the failure says no more than that
+		return false, nil // which is why the create failed
 	}
 	c.lastErr = r.err
 	if c.retry == nil {
@@ -257,7 +256,7 @@ func (c *call) backOff(r created) (bool, error) {
 	if errors.As(r.err, &e) {
 		pause = max(pause, min(e.RetryAfter, maxRetryAfter))
 		if r.wait > 0 && e.RetryAfter > 0 {
-			c.queueFull = time.Now() // 0 is how a server asks that shuts down
+			c.queueFull = time.Now() // a server that shuts down sends Retry-After: 0
 		}
 	}
 	if err := c.foreignRefusal(e); err != nil {
@@ -273,9 +272,9 @@ func (c *call) backOff(r created) (bool, error) {
 	return sleep(c.ctx, pause), nil
 }
 
-// foreignRefusal returns an error when something on the way has refused for
-// longer than a restart of the backend explains: a login page,
-// a gateway that wants another key, a wrong path. e is nil without an answer.
+// foreignRefusal returns an error if something on the way has refused for longer than a restart of
+// the backend takes: a login page, a gateway that requires another key, a wrong path. e is nil if
+// there was no response.
 func (c *call) foreignRefusal(e *api.Error) error {
 	if e == nil || e.Own || !wantsOtherRequest(e.Status) {
 		c.foreign = time.Time{}
@@ -291,8 +290,8 @@ func (c *call) foreignRefusal(e *api.Error) error {
 		c.client.BaseURL(), e)
 }
 
-// wantsOtherRequest reports whether something on the way that answers with this status
-// wants another request: it is no sign of overload or of a backend that is away.
+// wantsOtherRequest reports whether a status, from something on the way, means that the request
+// itself must change. All others may mean an overload or that the backend is down.
 func wantsOtherRequest(status int) bool {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
@@ -307,7 +306,8 @@ func (c *call) refused(err error) error {
 	return c.failure([]error{err}, "not acquired from %s: %v", c.client.BaseURL(), err)
 }
 
-// silent returns the error for a backend that says nothing useful, and err last.
+// silent returns the error for a backend that has not said who holds the name for too long; err is
+// the last failure.
 func (c *call) silent(err error) error {
 	return c.failure([]error{err},
 		"gave up after %v without an answer from %s that says who holds it: %v",

@@ -1,7 +1,6 @@
-// Package classic gets locks over the plain HTTP API, which every Relukko
-// backend speaks. A create that is answered 201 is the lock; one that is
-// answered 409 is repeated when a broadcast says that the lock may be free, or
-// now and then where there are no broadcasts.
+// Package classic is the driver over the plain HTTP API, which every Relukko backend has. A create
+// with status 201 is the lock. After a 409 it is repeated: when a broadcast says that the lock may
+// be free, and now and then in case that there is no broadcast.
 package classic
 
 import (
@@ -15,13 +14,13 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// Driver is an [acquire.Driver]. While it holds no lock and nobody waits it has
-// no goroutine, no timer and no connection of its own.
+// Driver is an [acquire.Driver]. While it holds no lock and no call waits, it has no goroutine,
+// timer or connection of its own.
 type Driver struct{ parts }
 
 var _ acquire.Driver = (*Driver)(nil)
 
-// New returns the driver of a client.
+// New returns the driver for a client.
 func New(client *api.Client) *Driver {
 	tasks := lifecycle.Of(client)
 	ctx := tasks.Context(context.Background())

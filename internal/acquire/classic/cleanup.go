@@ -12,46 +12,46 @@ import (
 )
 
 const (
-	// cleanupFor bounds a cleanup: a lock that a create made without an answer
-	// has expired by then, after 10 min and a grace of about 3 min.
+	// cleanupFor limits a cleanup. By then a lock that was created has been swept: after 10 min and
+	// a grace of about 3 min.
 	cleanupFor = 15 * time.Minute
 
-	// proxyTime is for how long a proxy may answer by itself while its backend
-	// restarts.
+	// proxyTime is how long a proxy may respond by itself while its backend restarts.
 	proxyTime = 10 * time.Second
 )
 
-// lookAt is when a mark is looked for, counted from when the last create that
-// bore it ended.
+// lookAt is when to look for a mark, counted from the end of the last create with that mark.
 var lookAt = [...]time.Duration{0, time.Second, 5 * time.Second}
 
-// cleanup deletes what the creates of one mark have made, or will make, after
-// their call has ended. It is a task of the client for as long as it takes.
+// cleanup deletes, after the end of a call, what the creates with its mark have made or will make.
+// It is a task of the client.
 type cleanup struct {
 	*parts
 	name, mark string
 	values     context.Context
 	log        *slog.Logger
-	running    *running // may be nil
-	unanswered int      // creates besides that one
+	running    *running // the create that is under way; nil: none is
+	unanswered int      // other creates whose outcome is unknown
 }
 
-// start begins the cleanup in the background.
+// start runs the cleanup in the background.
 func (c *cleanup) start() {
 	if err := c.tasks.Continue(c); err != nil {
 		if c.running != nil {
 			c.running.cancel()
 		}
-		return // the client was closed in a hurry, and said so
+		return // Shutdown has abandoned the client's tasks, and its error names them
 	}
 	go c.run()
 }
 
-// Describe and Abandon are for Shutdown; the requests end with the client.
+// Describe implements [lifecycle.Job].
 func (c *cleanup) Describe() string {
 	return fmt.Sprintf("lock %q: the cleanup of a Lock that gave up", c.name)
 }
 
+// Abandon implements [lifecycle.Job]. It does nothing: the context of the cleanup ends with the
+// client.
 func (c *cleanup) Abandon() {}
 
 func (c *cleanup) run() {
@@ -71,10 +71,10 @@ func (c *cleanup) run() {
 	}
 }
 
-// callOff asks the backend to call the mark off. It returns false where the
-// backend cannot do that, or something before it does not let it through:
-// immediately where the backend never offered it, else after proxyTime. When it
-// returns true, no lock of the mark is left, and none will come to be.
+// callOff asks the backend to call off the creates with the mark. If it returns true, no lock with
+// the mark is left and none will be created. It returns false if the backend cannot do that, or
+// something on the way does not let the request through: immediately if the backend never offered
+// it, else after proxyTime.
 func (c *cleanup) callOff(ctx context.Context) (offered bool, err error) {
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
@@ -95,8 +95,7 @@ func (c *cleanup) callOff(ctx context.Context) (offered bool, err error) {
 		case asking.Err() != nil:
 			return true, nil
 		case api.Transient(err) || late:
-			// Where a List is answered, and this again is not, it is not the
-			// backend that is away.
+			// If a List succeeds and this fails again, the backend is up but cannot do this.
 			if listed {
 				return false, nil
 			}
@@ -104,7 +103,7 @@ func (c *cleanup) callOff(ctx context.Context) (offered bool, err error) {
 		case !errors.As(err, &e):
 			return false, err
 		case !known || acquire.Refused(err) || time.Since(began) > proxyTime:
-			return false, nil // whether the key is good, a List tells
+			return false, nil // seek finds out whether the backend refuses the key
 		}
 		sleep(asking, time.Second)
 	}
@@ -115,7 +114,7 @@ func (c *cleanup) listed(ctx context.Context) bool {
 	return err == nil
 }
 
-// breakOff ends the create that is under way.
+// breakOff cancels the create that is under way, and waits for its end.
 func (c *cleanup) breakOff() {
 	if c.running != nil {
 		c.running.cancel()
@@ -123,8 +122,8 @@ func (c *cleanup) breakOff() {
 	}
 }
 
-// stopWhenNeverSent calls stop when the create that is under way turns out
-// never to have been sent and there is no other.
+// stopWhenNeverSent calls stop if there is nothing to clean up: the only create, which is under
+// way, ends without having been sent.
 func (c *cleanup) stopWhenNeverSent(stop func()) {
 	if c.running == nil {
 		return
@@ -140,8 +139,9 @@ func (c *cleanup) stopWhenNeverSent(stop func()) {
 	c.running.done = done
 }
 
-// seek lets a create that is under way finish and deletes what it made. For
-// every create without an answer it looks for the mark.
+// seek waits for a create that is under way and deletes what it made. Then it looks for locks with
+// the mark in the list of all locks, until it has found one for each create without a response, or
+// has looked at all times of lookAt.
 func (c *cleanup) seek(ctx context.Context) error {
 	if c.running != nil {
 		r := <-c.running.done
@@ -177,7 +177,7 @@ func (c *cleanup) seek(ctx context.Context) error {
 	return nil
 }
 
-// list retries until the backend has listed its locks or refused to.
+// list retries a List until the backend responds or refuses.
 func (c *cleanup) list(ctx context.Context) (*listing, error) {
 	for {
 		list, err := c.lists.wait(ctx)

@@ -8,8 +8,8 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 )
 
-// events passes broadcasts on to those who hold a lock and to those who wait
-// for one. It watches while there are any.
+// events passes broadcasts on to the holders of locks and to the queues. It watches while there are
+// any holders or waiters.
 type events struct {
 	watch  func(context.Context) (*api.Watch, error)
 	ctx    context.Context
@@ -19,14 +19,14 @@ type events struct {
 	mu        sync.Mutex
 	users     int               // holders and waiters
 	checks    map[string]func() // of holders, by the id of their lock
-	stop      chan struct{}     // closed when nobody is left; nil while nothing is watched
+	stop      chan struct{}     // closed when no user is left; nil while there is no watch
 	connected bool              // push is up
-	checking  bool              // a List is due that tells which locks are gone
-	looking   bool              // a List is due that tells which names are free
+	checking  bool              // checkAll waits for its List to be sent
+	looking   bool              // look waits for its List to be sent
 }
 
-// hold calls check whenever the lock with this id may have been deleted, until
-// stop is called.
+// hold calls check whenever the lock with this id may have been deleted, until the caller calls
+// stop.
 func (e *events) hold(id string, check func()) (stop func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -43,7 +43,7 @@ func (e *events) hold(id string, check func()) (stop func()) {
 	})
 }
 
-// wait has broadcasts passed on to the queues until done is called.
+// wait passes broadcasts on to the queues until the caller calls done. It does not block.
 func (e *events) wait() (done func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -62,7 +62,7 @@ func (e *events) use() {
 	}
 	watch, err := e.watch(e.ctx)
 	if err != nil {
-		return // there is no push: waiters poll, and leases have their heartbeats
+		return // without push, waiters poll and heartbeats find out about deletions
 	}
 	e.stop = make(chan struct{})
 	go e.run(watch, e.stop)
@@ -138,8 +138,8 @@ func (e *events) handle(event api.Event, stop chan struct{}) {
 	}
 }
 
-// checkAll has the holders check whose locks a List no longer has: some lock
-// was deleted, or a deletion may have gone unheard. The caller holds e.mu.
+// checkAll calls the checks of all locks that the next List does not contain, because some lock was
+// deleted or a deletion may have been missed. The caller holds e.mu.
 func (e *events) checkAll() {
 	if e.checking || len(e.checks) == 0 {
 		return
@@ -148,23 +148,22 @@ func (e *events) checkAll() {
 	e.lists.next(func() func(*listing, error) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.checking = false // what is heard from here on takes another List
+		e.checking = false // an event from here on needs another List
 		checks := maps.Clone(e.checks)
 		return func(list *listing, err error) {
 			if err != nil {
-				return // nothing is known; the heartbeats will tell
+				return // the heartbeats will find out
 			}
 			for id, check := range checks {
 				if list.byID[id] == nil {
-					check() // which alone decides, by asking for its own lock
+					check() // a hint only: a renewal decides
 				}
 			}
 		}
 	})
 }
 
-// look has a List tell which of the names that are waited for are free. The
-// caller holds e.mu.
+// look tells each queue what the next List says about its name. The caller holds e.mu.
 func (e *events) look() {
 	if e.looking {
 		return

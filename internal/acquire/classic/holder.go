@@ -9,33 +9,33 @@ import (
 )
 
 const (
-	askAfter   = 250 * time.Millisecond // a Lock that waits for less has nothing to report
-	answerTime = time.Second            // for a lock that was granted to be answered
+	askAfter   = 250 * time.Millisecond // a shorter wait is not reported, so needs no holder
+	answerTime = time.Second            // for the response to a create whose lock was seen already
 )
 
-// holder is what a call knows of the lock that it waits for. It asks the backend
-// where answers and broadcasts do not tell.
+// holder is what a call knows of the lock that holds its name. If neither responses nor broadcasts
+// say that, it asks the backend.
 type holder struct {
 	mark   string
 	report func(*api.Lock)
 	asker  interface{ ask() } // asks the backend
 
 	mu     sync.Mutex
-	mine   chan struct{} // signalled when own is set; made when it is needed
-	lock   *api.Lock
-	own    bool // the call's own lock was seen to hold the name
-	over   bool
-	timer  *time.Timer
-	asking bool   // the timer runs
-	wake   func() // called when the call's own lock is seen; may be nil
+	mine   chan struct{} // signalled by isOwn; nil until it is needed
+	lock   *api.Lock     // the last recorded lock of another holder
+	own    bool          // the call's own lock holds the name
+	over   bool          // the call has ended
+	timer  *time.Timer   // asks the backend
+	asking bool          // the timer runs
+	wake   func()        // called by isOwn; may be nil
 
-	create  int  // counts the creates that queue on the server
-	inQueue bool // one is under way
-	aborted bool // it was broken off
-	abort   context.CancelFunc
+	create  int                // counts the creates that may queue on the server
+	inQueue bool               // one of them is under way
+	aborted bool               // breakOff has cancelled it
+	abort   context.CancelFunc // cancels it
 }
 
-// is records which lock holds the name; nil changes nothing.
+// is records and reports the lock that holds the name; nil changes nothing.
 func (h *holder) is(lock *api.Lock) {
 	if lock == nil {
 		return
@@ -54,8 +54,7 @@ func (h *holder) is(lock *api.Lock) {
 	h.report(copied(lock))
 }
 
-// isOwn records that the call's own lock holds the name, made by a create of
-// which it does not know the outcome.
+// isOwn records that the call's own lock holds the name. A create without a response made it.
 func (h *holder) isOwn() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -65,11 +64,12 @@ func (h *holder) isOwn() {
 		h.wake()
 	}
 	if n := h.create; h.inQueue {
-		// No use to queue for it, unless its answer is just under way.
+		// To queue for the call's own lock is useless, unless the response is under way.
 		time.AfterFunc(answerTime, func() { h.breakOff(n) })
 	}
 }
 
+// signal makes ownSeen receive. The caller holds h.mu.
 func (h *holder) signal() {
 	if h.mine == nil {
 		h.mine = make(chan struct{}, 1)
@@ -80,7 +80,7 @@ func (h *holder) signal() {
 	}
 }
 
-// ownSeen returns a channel that receives when the call's own lock is seen.
+// ownSeen returns a channel that receives after isOwn was called.
 func (h *holder) ownSeen() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -90,15 +90,15 @@ func (h *holder) ownSeen() <-chan struct{} {
 	return h.mine
 }
 
-// setAbort sets what breaks a create off.
+// setAbort sets the function that cancels a create.
 func (h *holder) setAbort(abort context.CancelFunc) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.abort = abort
 }
 
-// queued records that a create begins that may queue on the server: it is broken
-// off when the call's own lock turns out to hold the name.
+// queued records that a create begins that may queue on the server. It is cancelled if the call's
+// own lock turns out to hold the name.
 func (h *holder) queued() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -106,7 +106,7 @@ func (h *holder) queued() {
 	h.inQueue, h.aborted = true, false
 }
 
-// answered records the end of a create, and reports whether it was broken off.
+// answered records the end of a create, and reports whether breakOff cancelled it.
 func (h *holder) answered() (aborted bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -115,7 +115,7 @@ func (h *holder) answered() (aborted bool) {
 	return aborted
 }
 
-// breakOff ends create n if it is still under way.
+// breakOff cancels create n if it is still under way and the call's own lock still holds the name.
 func (h *holder) breakOff(n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -125,14 +125,14 @@ func (h *holder) breakOff(n int) {
 	}
 }
 
-// isMine reports whether the call's own lock was seen to hold the name.
+// isMine reports whether isOwn was called after the last other holder was recorded.
 func (h *holder) isMine() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.own
 }
 
-// onOwn sets what is called when the call's own lock is seen.
+// onOwn sets the function that isOwn calls, and calls it now if isMine. nil removes it.
 func (h *holder) onOwn(wake func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -142,14 +142,14 @@ func (h *holder) onOwn(wake func()) {
 	}
 }
 
-// known returns the lock as last recorded, or nil.
+// known returns the last recorded lock, or nil.
 func (h *holder) known() *api.Lock {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return copied(h.lock)
 }
 
-// askOnce is askIn unless the backend was asked before.
+// askOnce is askIn, but does nothing if askIn was ever called.
 func (h *holder) askOnce(d time.Duration) {
 	h.mu.Lock()
 	asked := h.timer != nil
@@ -159,7 +159,7 @@ func (h *holder) askOnce(d time.Duration) {
 	}
 }
 
-// askIn has the backend asked in d, unless it will be anyway.
+// askIn asks the backend after d, unless a question is due already.
 func (h *holder) askIn(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -184,7 +184,7 @@ func (h *holder) due() {
 	}
 }
 
-// stop ends the asking and the reports.
+// stop ends the questions and the reports.
 func (h *holder) stop() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 
 const (
 	listTimeout = 10 * time.Second
-	listPause   = 50 * time.Millisecond // between two Lists, however many are wanted
+	listPause   = 50 * time.Millisecond // at least, between two Lists
 )
 
 // listing is the result of one List.
@@ -32,8 +32,8 @@ func copied(lock *api.Lock) *api.Lock {
 	return &own
 }
 
-// lister sends Lists on behalf of all that want one. One List at a time serves
-// them all, however many they are.
+// lister shares Lists among all callers that need one. One List is under way at a time, and serves
+// every caller that came before it was sent.
 type lister struct {
 	list func(context.Context, ...api.CallOption) ([]api.Lock, error)
 	ctx  context.Context
@@ -43,12 +43,11 @@ type lister struct {
 	waiting []question
 }
 
-// question is called when a List is about to be sent, and returns the function
-// that is called with the result.
+// question is called when a List is about to be sent. It returns the function to be called with the
+// result.
 type question func() (answer func(*listing, error))
 
-// next has q answered, on another goroutine, by a List that is sent after this
-// call.
+// next runs q, on another goroutine, with a List that is sent after this call.
 func (l *lister) next(q question) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,7 +58,8 @@ func (l *lister) next(q question) {
 	}
 }
 
-// wait is next for a caller that waits for the result, until ctx ends.
+// wait returns the result of a List that is sent after this call. It returns the cause of ctx if
+// that ends first.
 func (l *lister) wait(ctx context.Context) (*listing, error) {
 	type result struct {
 		list *listing
@@ -98,7 +98,7 @@ func (l *lister) run() {
 		}
 		pause := listPause
 		if err == nil {
-			pause = max(pause, time.Since(began)) // a long list is not asked for all the time
+			pause = max(pause, time.Since(began)) // slow Lists use half of the time at most
 		}
 		sleep(l.ctx, pause)
 	}
@@ -110,7 +110,7 @@ func (l *lister) once() (*listing, error) {
 	locks, err := l.list(ctx, api.Once())
 	if err != nil {
 		if ctx.Err() != nil && l.ctx.Err() == nil {
-			// Not the error of the context, whose time limit is nobody else's.
+			// This hides the error of the context, whose time limit is not the caller's.
 			err = fmt.Errorf("no list of the locks within %v", listTimeout)
 		}
 		return nil, err
@@ -127,7 +127,7 @@ func (l *lister) once() (*listing, error) {
 	return list, nil
 }
 
-// sleep reports whether d has passed; false: ctx ended first.
+// sleep waits for d. It returns false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil

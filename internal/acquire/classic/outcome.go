@@ -10,7 +10,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// wholeLease is how much is counted of a longer lease.
+// wholeLease is the longest lease that is counted; a longer one counts as this.
 const wholeLease = 365 * 24 * time.Hour
 
 // running is a create under way.
@@ -24,31 +24,30 @@ type created struct {
 	lock api.Lock
 	err  error
 	sent clock.Instant
-	wait time.Duration // that it was allowed to queue on the server
+	wait time.Duration // for which it was allowed to queue on the server
 
-	brokenOff bool
+	brokenOff bool // the driver cancelled it
 }
 
-// queuedForLess reports whether the create was to queue on the server, and was
-// answered long before its time was over.
+// queuedForLess reports whether the create was to queue on the server, but was refused long before
+// its time was over.
 func (r *created) queuedForLess(now clock.Instant) bool {
 	return r.wait > 0 && now.Sub(r.sent) <= min(r.wait, time.Second)/2
 }
 
-// kind says what an outcome means for the call.
+// kind classifies the outcome of a create.
 type kind int
 
 const (
 	granted kind = iota
-	held         // by another lock
+	held         // the name is held
 	failed       // the same request may succeed later
-	stale        // it was broken off, since the name is held by the call's own lock
-	final        // it will not
+	stale        // it was cancelled, because the call's own lock holds the name
+	final        // the same request will not succeed later
 )
 
-// kind classifies an outcome. An answer without the backend's own body comes
-// from something on the way: that is an outage, even a 409, unless it claims
-// success.
+// kind returns the kind of the outcome. A response without the backend's own body is from something
+// on the way: it is a failure, even a 409, unless it claims success.
 func (r *created) kind() kind {
 	var e *api.Error
 	foreign := errors.As(r.err, &e) && !e.Own

@@ -5,54 +5,58 @@ import (
 	"time"
 )
 
-// hint says why the first call of a queue should ask the backend again. Where
-// several are pending, the larger one counts.
+// hint is a reason for the first call of a queue to ask the backend again. Of several that are
+// pending the largest counts.
 type hint int
 
 const (
 	hintNone     hint = iota
-	hintPush          // push has come or gone: poll at another pace
-	hintMaybe         // some lock was released, perhaps this one
-	hintLikely        // a lock was released whose id nobody here knows
-	hintUnheard       // this lock may have been released while nobody listened
-	hintReleased      // this lock was released
+	hintPush          // push went up or down: the poll interval changes
+	hintMaybe         // some lock was deleted, perhaps this one
+	hintLikely        // a lock was deleted whose id no queue knows: probably this one
+	hintUnheard       // this lock may have been deleted without an event
+	hintReleased      // this lock was deleted
 )
 
 const (
+	// Between two creates without a hint.
 	pollFirst  = 250 * time.Millisecond // without push; doubles up to pollMax
 	pollMax    = 5 * time.Second
-	pollPushed = 30 * time.Second // while push is up, in case it loses something
+	pollPushed = 30 * time.Second // while push is up, in case that an event was lost
 
-	vagueFirst = 10 * time.Millisecond
-	vagueMax   = 250 * time.Millisecond // between two creates on broadcasts that name no lock
-	vagueReset = time.Second            // without such broadcasts
+	// From a broadcast that names no lock to the create.
+	vagueFirst = 10 * time.Millisecond // for the second broadcast; doubles up to vagueMax
+	vagueMax   = 250 * time.Millisecond
+	vagueReset = time.Second // without such a broadcast, then the next has no delay
 
-	askEvery = 4 * time.Millisecond   // between two creates on broadcasts that name one, on average
-	askBurst = 200 * time.Millisecond // worth of such creates may be sent without a pause
+	// The budget for creates on broadcasts that name a lock.
+	askEvery = 4 * time.Millisecond   // one create, on average
+	askBurst = 200 * time.Millisecond // the largest budget: 50 creates
 
-	yieldFor      = 2 * time.Millisecond // to other processes that want the same name
-	yieldForVague = listPause            // where they learn of a release by a List only
-	contendedFor  = 10 * time.Second     // a name counts as wanted elsewhere
+	// How long to leave a name to other processes.
+	yieldFor      = 2 * time.Millisecond
+	yieldForVague = listPause        // if they learn of a release only by a List
+	contendedFor  = 10 * time.Second // after another process was last faster
 )
 
-// pacer decides when the first call of a queue asks the backend again. It knows
-// nothing but what it is told and the time; chance comes from outside, too.
+// pacer decides when the first call of a queue sends its next create. It depends only on the hints,
+// the time and the random numbers that it is given.
 type pacer struct {
-	random func(time.Duration) time.Duration // at least 0 and less than its argument
+	random func(time.Duration) time.Duration // from 0 to less than its argument
 
-	poll    time.Duration // without push, before jitter
-	pollAt  time.Time
-	askAt   time.Time     // earlier than pollAt, because of a hint; zero: no hint is pending
-	vague   time.Duration // how long the next broadcast that names no lock is put off
-	vagueAt time.Time     // when the last one was heard
-	paid    time.Time     // creates have used up the budget until then
+	poll    time.Duration // interval without push, before jitter
+	pollAt  time.Time     // when the next create is due without a hint
+	askAt   time.Time     // when it is due because of a hint; zero: no hint is pending
+	vague   time.Duration // delay after the next broadcast that names no lock
+	vagueAt time.Time     // when the last such broadcast came
+	paid    time.Time     // the budget is spent up to this time
 }
 
 func newPacer() pacer {
 	return pacer{random: rand.N[time.Duration]}
 }
 
-// begin begins a wait, after the backend said that the name is held.
+// begin begins a wait after the backend has said that the name is held.
 func (p *pacer) begin(now time.Time, poll time.Duration, pushed bool) {
 	p.poll, p.askAt = poll, time.Time{}
 	p.pollAt = now.Add(p.pause(pushed))
@@ -61,7 +65,7 @@ func (p *pacer) begin(now time.Time, poll time.Duration, pushed bool) {
 // longerPoll returns the interval that follows poll.
 func longerPoll(poll time.Duration) time.Duration { return min(max(2*poll, pollFirst), pollMax) }
 
-// pause is how long to wait without any hint.
+// pause returns how long to wait without a hint.
 func (p *pacer) pause(pushed bool) time.Duration {
 	d := p.poll
 	if pushed {
@@ -70,7 +74,7 @@ func (p *pacer) pause(pushed bool) time.Duration {
 	return d - p.random(d/2)
 }
 
-// hear handles a hint. yield is how long to leave the name to other processes.
+// hear handles a hint. yield is how long to leave the name to other processes first.
 func (p *pacer) hear(h hint, now time.Time, pushed bool, yield time.Duration) {
 	switch h {
 	case hintUnheard:
@@ -98,29 +102,30 @@ func (p *pacer) hear(h hint, now time.Time, pushed bool, yield time.Duration) {
 		p.vague = min(max(2*p.vague, vagueFirst), vagueMax)
 		p.askBy(now.Add(pause - p.random(pause/10+1)))
 	case hintPush:
-		// Where push never was, the time that was waited already counts.
+		// A poll that is due earlier stays due.
 		if at := now.Add(p.pause(pushed)); at.Before(p.pollAt) {
 			p.pollAt = at
 		}
 	}
 }
 
-// quietUntil records a broadcast that names no lock, and reports whether it is
-// the first one for a while.
+// quietUntil records a broadcast that names no lock, and reports whether there was none for
+// vagueReset before it.
 func (p *pacer) quietUntil(now time.Time) bool {
 	quiet := now.Sub(p.vagueAt) > vagueReset
 	p.vagueAt = now
 	return quiet
 }
 
+// askBy makes a create due at the given time, or earlier if one is due by then.
 func (p *pacer) askBy(at time.Time) {
 	if p.askAt.IsZero() || at.Before(p.askAt) {
 		p.askAt = at
 	}
 }
 
-// pay returns how long to put off a create so that a flood of broadcasts does
-// not become a flood of creates.
+// pay takes one create from the budget, and returns how long to put it off. So a flood of
+// broadcasts does not become a flood of creates.
 func (p *pacer) pay(now time.Time) time.Duration {
 	if earliest := now.Add(-askBurst); p.paid.Before(earliest) {
 		p.paid = earliest
@@ -129,7 +134,7 @@ func (p *pacer) pay(now time.Time) time.Duration {
 	return max(0, p.paid.Sub(now))
 }
 
-// due returns when to ask.
+// due returns when to send the next create.
 func (p *pacer) due() time.Time {
 	if !p.askAt.IsZero() && p.askAt.Before(p.pollAt) {
 		return p.askAt
@@ -137,9 +142,10 @@ func (p *pacer) due() time.Time {
 	return p.pollAt
 }
 
-// yield is how long to leave a name to other processes, which wanted it last at
-// contended, after missed releases: the process that has waited for longest
-// goes first. vague: they learn of a release by a List.
+// yield returns how long to leave a name to other processes. contended is when another process was
+// last faster; the zero time is never. The more releases this process has missed, the shorter it
+// is, so that the process that has waited longest goes first. vague means that the others learn of
+// a release only by a List.
 func yield(now, contended time.Time, vague bool, missed int,
 	random func(time.Duration) time.Duration,
 ) time.Duration {

@@ -10,28 +10,28 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 )
 
-// queue is what all calls of one client that wait for the same name share. They
-// are served in their order, and only the first of them asks the backend:
-// however many there are, a release costs one request. Each process that waits
-// has to send that one, since nothing tells it that another one was faster.
+// queue is what the calls of one client that wait for the same name share. The calls are served in
+// their order, and only the first one asks the backend: a release costs one request, however many
+// calls wait. Each waiting process must send that request, since nothing tells it that another was
+// faster.
 type queue struct {
 	name   string
-	signal chan struct{}        // a hint is pending
-	turn   *semaphore.Weighted  // held by the first
-	pace   pacer                // used by the first
+	signal chan struct{}        // has an element while a hint is pending
+	turn   *semaphore.Weighted  // held by the first call
+	pace   pacer                // used by the first call
 	calls  map[*member]struct{} // guarded by queues.mu
 
 	mu      sync.Mutex
 	pending hint
-	held    bool      // since somebody was known to hold the name, nothing was heard
-	holder  string    // the id of that lock; empty where that is not known
-	version int       // counts how often held and holder were given up
-	seen    string    // the id of the last lock that was known to hold the name
-	missed  int       // releases since one of the calls last got the lock
+	held    bool      // the name was held, and no hint to the contrary has come since
+	holder  string    // the id of the lock that holds it; "" if unknown
+	version int       // counts how often held and holder were reset
+	seen    string    // the id of the last lock known to hold the name, also after a reset
+	missed  int       // releases since a call of this queue last got the lock
 	heard   time.Time // when the backend last said who holds the name
 }
 
-// member is a call as its queue sees it.
+// member is the part of a call that its queue uses.
 type member struct {
 	mark     string // of its creates
 	progress interface{ is(holder *api.Lock) }
@@ -45,8 +45,8 @@ type queues struct {
 	vague     bool                 // the last broadcast of a deletion named no lock
 }
 
-// join returns the queue for a name with m as one of its calls. From now on no
-// release goes unnoticed while push is up. fresh reports that the queue is new.
+// join adds m to the queue for the name. From then on the queue gets every hint about the name
+// while push is up. fresh reports whether the queue is new.
 func (qs *queues) join(name string, m *member) (q *queue, fresh bool) {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
@@ -79,14 +79,14 @@ func (qs *queues) leave(q *queue, m *member) {
 	}
 }
 
-// waiting reports whether a call waits for the name.
+// waiting reports whether any call waits for the name.
 func (qs *queues) waiting(name string) bool {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
 	return qs.byName[name] != nil
 }
 
-// all returns the queues as of now.
+// all returns all queues.
 func (qs *queues) all() []*queue {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
@@ -104,8 +104,7 @@ func (qs *queues) named(name string) *queue {
 	return qs.byName[name]
 }
 
-// tell reports a holder to all calls that wait for its name, as only the first
-// of them asks.
+// tell reports the holder to all calls of the queue, since only the first one asks the backend.
 func (qs *queues) tell(q *queue, holder *api.Lock) {
 	if holder == nil {
 		return
@@ -119,7 +118,7 @@ func (qs *queues) tell(q *queue, holder *api.Lock) {
 	}
 }
 
-// lostRace records that another process was faster to lock the name.
+// lostRace records that another process has locked the name first.
 func (qs *queues) lostRace(name string) {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
@@ -134,9 +133,8 @@ func (qs *queues) lostRace(name string) {
 	qs.contended[name] = time.Now()
 }
 
-// released records that a lock of this client is about to be released. Where
-// broadcasts name no lock, other processes need a moment to find out: locking
-// it again without a pause would keep them out for good.
+// released records that a lock of this client is about to be released. If broadcasts name no lock,
+// other processes need a moment to learn of it; without a pause this process would always be first.
 func (qs *queues) released(name string) {
 	qs.mu.Lock()
 	contend := qs.vague && len(qs.byName) > 1
@@ -146,17 +144,18 @@ func (qs *queues) released(name string) {
 	}
 }
 
-// yield returns how long to leave the name to other processes.
+// yield returns how long to leave the name to other processes, after the given number of missed
+// releases.
 func (qs *queues) yield(name string, missed int) time.Duration {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
 	return yield(time.Now(), qs.contended[name], qs.vague, missed, rand.N[time.Duration])
 }
 
-// deleted passes a broadcast of a deletion on to the queues that it may be
-// about. One that gives only an id is about another lock for sure only where
-// the holder's id is known. It returns the queues that it may be about where
-// these are several: one List then tells which of their names are free.
+// deleted passes a broadcast of a deletion on to the queues for whose locks it may be. id and name
+// are "" if the broadcast does not say them. If only the id is known, a queue is excluded if it
+// knows the id of its holder, and that is another one. If several queues are left, deleted notifies
+// none of them and returns them: one List must then show which of their names are free.
 func (qs *queues) deleted(id, name string) (unsure []*queue) {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
@@ -186,7 +185,7 @@ func (qs *queues) deleted(id, name string) (unsure []*queue) {
 	return nil
 }
 
-// notify has the first call handle a hint.
+// notify passes a hint to the first call.
 func (q *queue) notify(h hint) {
 	q.mu.Lock()
 	if h >= hintMaybe {
@@ -200,7 +199,8 @@ func (q *queue) notify(h hint) {
 	}
 }
 
-// take returns the pending hint, and for a release how many were missed.
+// take returns and clears the pending hint. missed is the number of releases that this process has
+// missed, which counts this one if the hint is a release.
 func (q *queue) take() (h hint, missed int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -212,7 +212,7 @@ func (q *queue) take() (h hint, missed int) {
 	return h, q.missed
 }
 
-// unknown gives up what is known of the holder.
+// unknown forgets what is known of the holder.
 func (q *queue) unknown() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -236,16 +236,16 @@ func (q *queue) holderID() string {
 	return q.holder
 }
 
-// asking returns the version of what is known, to be passed to found or got
-// with the answer to a request that is sent after this call.
+// asking returns the version of what is known. The caller then sends a request, and passes the
+// version to found or got with the response.
 func (q *queue) asking() (version int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.version
 }
 
-// found records that the backend said who holds the name, which may be nil. It
-// reports whether the lock has changed hands unnoticed.
+// found records the lock that holds the name by a response of the backend; nil if the response does
+// not say. unnoticed reports whether the name has been released and locked again without a hint.
 func (q *queue) found(holder *api.Lock, version int) (unnoticed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -264,8 +264,8 @@ func (q *queue) found(holder *api.Lock, version int) (unnoticed bool) {
 	return unnoticed
 }
 
-// got records that the first call has got the lock. The next one does not
-// learn its id, so that it has no advantage over other processes.
+// got records that the first call got the lock. It leaves the id of the lock unknown to the next
+// call, which would otherwise have an advantage over other processes.
 func (q *queue) got(version int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -282,8 +282,8 @@ func (q *queue) lastHeard() time.Time {
 	return q.heard
 }
 
-// stepBack ends the turn of the first call, which has not got the lock: the
-// next one looks, as it does not know what the first one has heard.
+// stepBack passes the turn from the first call, which did not get the lock, to the next. The next
+// one asks the backend, since it does not know what the first one has heard.
 func (q *queue) stepBack() {
 	q.notify(hintUnheard)
 	q.turn.Release(1)

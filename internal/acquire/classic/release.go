@@ -20,7 +20,7 @@ const (
 	releasePause   = 200 * time.Millisecond
 )
 
-// parts are what the calls and cleanups of one client share.
+// parts is what all calls and cleanups of one client share.
 type parts struct {
 	client *api.Client
 	tasks  *lifecycle.Group
@@ -30,8 +30,7 @@ type parts struct {
 	events *events
 }
 
-// release deletes the lock of a grant until that is answered, and reports
-// whether it is. It gives up after patience, and when ctx ends.
+// release implements [acquire.Driver.Release].
 func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Duration,
 ) (answered bool, err error) {
 	began := time.Now()
@@ -42,7 +41,7 @@ func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Dur
 		_, err = p.client.Delete(ctx, g.Lock.ID, api.Once(), api.ByMark(mark))
 	}
 	if err == nil {
-		return true, nil // mostly
+		return true, nil // the usual case, without a second context
 	}
 	ctx, cancel := context.WithDeadline(ctx, began.Add(patience))
 	defer cancel()
@@ -76,8 +75,8 @@ func (p *parts) release(ctx context.Context, g *acquire.Grant, patience time.Dur
 	}
 }
 
-// deleteOnce makes one attempt, which leaves time for another one over another
-// connection, should this one have gone dark.
+// deleteOnce makes one attempt to delete the lock. Its time limit leaves time for another attempt
+// on another connection.
 func (p *parts) deleteOnce(ctx context.Context, g *acquire.Grant, opts ...api.CallOption) error {
 	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()

@@ -7,11 +7,11 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
-// silenceInQueue is how long a call stands in its queue while the backend says
-// nothing, where its policy sets no limit.
+// silenceInQueue is how long a call without a time limit of its own stays in its queue while the
+// backend does not say who holds the lock.
 const silenceInQueue = time.Minute
 
-// waiter is a call as one that waits for its name.
+// waiter is the part of a call that waits for the name.
 type waiter struct {
 	*parts
 	r      *acquire.Request
@@ -20,28 +20,27 @@ type waiter struct {
 	stop   context.CancelFunc
 	member
 
-	queue       *queue // once it waits
+	queue       *queue // nil before join
 	leaveEvents func()
-	first       bool          // in the queue
-	version     int           // of what the queue knew when the last create was sent
-	woken       bool          // by the release of this lock
+	first       bool          // the call is the first of its queue
+	version     int           // of the queue, when the last create was sent
+	woken       bool          // the next create is due because the lock was released
 	poll        time.Duration // before jitter
 	holder      holder
 
-	unanswered int       // creates that will never be answered
-	held       bool      // the last answer was that somebody holds the name
+	unanswered int       // creates whose outcome is unknown
+	held       bool      // the name is held, as far as is known
 	heard      time.Time // when the backend last said who holds it, or the call began
 }
 
-// open sets ctx.
+// open makes a new context of the call, which the holder can end.
 func (w *waiter) open() {
 	w.ctx, w.stop = w.tasks.WhileOpen(w.parent)
 	w.holder.setAbort(w.stop)
 }
 
-// await returns when the next create is due after r found the name held, or
-// false when the call's context has ended. The next create may queue on the
-// server for maxWait.
+// await waits until the next create is due, after r found the name held. It returns false if the
+// call's context ended first. maxWait is how long the next create may queue on the server.
 func (w *waiter) await(r created, maxWait time.Duration) bool {
 	w.holder.askOnce(askAfter - time.Since(w.r.Since))
 	onServer := maxWait > 0 && !r.queuedForLess(w.clock.Now())
@@ -54,22 +53,22 @@ func (w *waiter) await(r created, maxWait time.Duration) bool {
 		return w.ctx.Err() == nil
 	}
 	if fresh && w.events.pushed() || r.wait == 0 && maxWait > 0 {
-		return true // it may have come free before anybody listened, or the server can queue by now
+		return true // the name may be free since before the queue existed, or the server can queue
 	}
 	if r.sent.IsZero() && !w.queue.isHeld() {
-		return true // the call has not asked before, and nobody knows
+		return true // this is the call's first create, and no call knows that the name is held
 	}
 	return w.pace()
 }
 
-// pace returns when the pacer has the next create due, or false when the call's
-// context has ended.
+// pace waits until the pacer has the next create due. It returns false if the call's context ended
+// first.
 func (w *waiter) pace() bool {
 	if w.r.Follow && !w.events.pushed() {
-		w.queue.unknown() // nobody says when the holder changes
+		w.queue.unknown() // without push the holder may change unnoticed
 	}
 	if w.queue.holderID() == "" {
-		w.holder.askIn(askAfter) // so that others' releases are known for what they are
+		w.holder.askIn(askAfter) // so that a broadcast with only an id can be matched
 	}
 	p := &w.queue.pace
 	p.begin(time.Now(), w.poll, w.events.pushed())
@@ -97,9 +96,9 @@ func (w *waiter) pace() bool {
 	}
 }
 
-// letOthers has a new call stand in the queue with those that wait already, and
-// leaves a name that other processes want to them for a moment: nothing else
-// keeps them from starving. It returns false when the call's context has ended.
+// letOthers delays the first create of a call. The call queues if others wait already; else it
+// leaves the name for a moment to other processes that want it, which could starve otherwise. It
+// returns false if the call's context ended first.
 func (w *waiter) letOthers() bool {
 	if w.queues.waiting(w.r.Name) {
 		return w.await(created{}, 0)
@@ -107,8 +106,7 @@ func (w *waiter) letOthers() bool {
 	return sleep(w.ctx, w.queues.yield(w.r.Name, 0))
 }
 
-// join enters the call into its queue, and reports whether nobody listened for
-// the name before.
+// join adds the call to its queue, unless it is in one. fresh reports whether the queue is new.
 func (w *waiter) join() (fresh bool) {
 	if w.queue != nil {
 		return false
@@ -118,11 +116,10 @@ func (w *waiter) join() (fresh bool) {
 	return fresh
 }
 
-// stand returns true when all that waited before are served or have given up.
-// It returns false when the call's context has ended, or when it has to ask all
-// the same: a create without an answer may have made the very lock that the
-// others wait for, or the first one learns nothing and may have more patience
-// with the backend than this call has.
+// stand waits until the call is the first of its queue, and returns true. It returns false if the
+// call's context ended first. It also returns false if the call must ask the backend although it is
+// not first: because a create without a response may have made the very lock for which the queue
+// waits, or because the first call has learned nothing for this call's patience.
 func (w *waiter) stand() bool {
 	if !w.queue.turn.TryAcquire(1) {
 		w.held = true
@@ -145,9 +142,8 @@ func (w *waiter) stand() bool {
 	return true
 }
 
-// whileHeard returns a context derived from the call's that also ends when the
-// backend has told nobody in the queue for too long who holds the lock. end ends
-// it in any case.
+// whileHeard returns a context derived from the call's. It also ends when no call of the queue has
+// learned for this call's patience who holds the lock, and when the caller calls end.
 func (w *waiter) whileHeard() (ctx context.Context, end func()) {
 	ctx, cancel := context.WithCancel(w.ctx)
 	q, heard, patience := w.queue, w.heard, w.r.Patience
@@ -173,7 +169,7 @@ func (w *waiter) whileHeard() (ctx context.Context, end func()) {
 	return ctx, func() { cancel(); timer.Stop() }
 }
 
-// stepBack lets the next call in the queue be the first.
+// stepBack makes the next call the first of the queue, if this one was.
 func (w *waiter) stepBack() {
 	if w.first {
 		w.first = false
@@ -181,7 +177,7 @@ func (w *waiter) stepBack() {
 	}
 }
 
-// leave ends the wait. The next call in the queue is the first one then.
+// leave removes the call from its queue. The next call is then the first.
 func (w *waiter) leave(granted bool) {
 	if w.queue == nil {
 		return
@@ -196,7 +192,7 @@ func (w *waiter) leave(granted bool) {
 	w.leaveEvents()
 }
 
-// ask asks the backend who holds the lock, unless that is known.
+// ask asks the backend who holds the lock, unless that is known already.
 func (w *waiter) ask() {
 	if q := w.queues.named(w.r.Name); w.holder.known() != nil && (q == nil || q.holderID() != "") {
 		return
