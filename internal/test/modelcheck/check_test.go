@@ -524,10 +524,10 @@ func (w *world) closed(t *try) bool {
 	})
 }
 
-// cannot reports whether requests of a kind were disturbed in the last minute of a call.
-func (w *world) cannot(t *try, what string) bool {
+// cannot reports whether requests of these kinds were disturbed in the last minute of a call.
+func (w *world) cannot(t *try, kinds ...string) bool {
 	return slices.ContainsFunc(w.troubles, func(trouble *trouble) bool {
-		return (trouble.requests == what || trouble.requests == ofAny) &&
+		return slices.Contains(kinds, trouble.requests) &&
 			trouble.disturbs(t.client) && trouble.from.at <= t.ret.at &&
 			trouble.to.at >= t.ret.at-time.Minute
 	})
@@ -544,7 +544,7 @@ func (w *world) checkGaveUp(t *try) {
 		}
 	}
 	for _, x := range w.exchange {
-		if x.what == ofCreate && x.status == 409 && (w.cannot(t, ofList) || w.cannot(t, ofRenew)) {
+		if x.what == ofCreate && x.status == 409 && w.cannot(t, ofList, ofRenew, ofAny) {
 			// After a create without an answer only a list says who holds the lock, and
 			// the call's own lock is renewed before it counts.
 			continue
