@@ -24,8 +24,8 @@ func main() {
 		fmt.Println("The arm is ours.") // ctx ends before anybody else can have the lock
 		return ctx.Err()
 	})
-	if err != nil {
-		log.Print(err)
-	}
 	client.Close()
+	if err != nil {
+		log.Fatal(err)
+	}
 }

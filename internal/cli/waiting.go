@@ -150,7 +150,10 @@ func (w *waiting) line(now time.Time, width int) string {
 		return clip("relukko: "+w.trouble, width-len(elapsed)) + elapsed
 	}
 	before, name := `relukko: waiting for lock "`, strconv.Quote(w.name)
-	name, held := name[1:len(name)-1], `", `+heldBy(w.holder, now)
+	name, held := name[1:len(name)-1], `", whose holder is not known yet`
+	if w.holder != nil {
+		held = `", ` + heldBy(w.holder, now)
+	}
 	if width > 0 {
 		room := width - columns(before) - columns(elapsed)
 		name = clip(name, max(room-columns(held), min(minName, room/2)))

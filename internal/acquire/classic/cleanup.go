@@ -65,6 +65,9 @@ func (c *cleanup) run() {
 	if err == nil && !offered {
 		err = c.seek(ctx)
 	}
+	if errors.Is(err, api.ErrClosed) {
+		err = errors.New("the client was closed before the backend could be asked")
+	}
 	if err != nil {
 		c.log.Error("a lock may be left on the backend until it expires",
 			"lock", c.name, "mark", c.mark, "error", err)
