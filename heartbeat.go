@@ -66,7 +66,9 @@ func (l *lease) renew() {
 	if len(l.open) == maxOpen {
 		(*l.open[0])() // else a backend that never responds would pile them up
 	}
-	retry := len(l.open)%2 == 1
+	// A new connection takes longer than a kept one: only where this is overdue, not just slow.
+	overdue := sent.Sub(l.unacked[0]) > 2*l.took+l.ttl/20
+	retry := overdue && len(l.open)%2 == 1
 	l.open = append(l.open, &cancel)
 	l.hinted = false
 	l.mu.Unlock()

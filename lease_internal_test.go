@@ -280,7 +280,18 @@ func TestAttemptsAreSpacedSoThatEachCanSucceed(t *testing.T) {
 		l.sent()
 		require.Empty(t, l.renewals)
 		l.at(22 * sec) // twice as long after the first one
+		require.False(t, l.sent().retry, "answers are slow, none is overdue")
+	})
+}
+
+func TestOverdueRenewalIsRetriedOverAnotherConnection(t *testing.T) {
+	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
+		l.at(sec)
+		require.False(t, l.sent().retry)
+		l.at(10 * sec)
 		require.True(t, l.sent().retry)
+		l.at(20 * sec)
+		require.False(t, l.sent().retry, "in turns, since new connections may hang")
 	})
 }
 
