@@ -111,11 +111,12 @@ func (w *world) gaveUp(client int, s *session) bool {
 func (w *world) orphaned(client int, rec *lockRecord) bool {
 	// A client whose deletes are refused cannot clean up, and a backend that does not
 	// know the mark has said that nothing is left.
-	// A lease may also end while the client, of a create that was disturbed, is not told of it.
+	// A lease may also end while the client, of a create that was disturbed, is not told of it:
+	// that of the create, or that of a renewal of the lock that was found.
 	const longest = 35 * time.Second // that a create is under way
 	return w.refused(client, ofRelease, rec.created.at, never.at) ||
 		w.plan.replaced && rec.unmarked ||
-		rec.leased && rec.removed != nil &&
+		(rec.leased || len(rec.leases) > 1) && rec.removed != nil &&
 			!w.quiet(client, rec.created.at-longest, rec.removed.at)
 }
 
