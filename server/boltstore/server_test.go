@@ -76,14 +76,15 @@ func TestAReleaseThatCameAboutUnheard(t *testing.T) {
 }
 
 // TestACreateThatCameAboutUnheard: its lock is swept when it has expired, though the server never
-// saw it.
+// saw it. It has a mark, or the server would delete it as soon as it hears of it.
 func TestACreateThatCameAboutUnheard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBackend(t)
 		defer b.stop()
 		synctest.Wait()
 		b.broken.Store(true)
-		status, _ := b.do("POST", "/v1/locks/", robot, "")
+		marked := `{"lock_name":"robot-arm-1","creator":"bench #abcdefghijkl"}`
+		status, _ := b.do("POST", "/v1/locks/", marked, "")
 		require.Equal(t, 503, status)
 		status, _ = b.do("GET", "/healthchecker", "", "")
 		require.Equal(t, 200, status)
