@@ -20,6 +20,7 @@ type Lock struct {
 	UpdatedAt time.Time
 
 	FencingToken uint64 // 0: the lock has no such member
+	Owner        string // the name of the key that created it; "": the lock has no such member
 	Waiters      int    // the number of requests that queue for the name
 	HasWaiters   bool   // false: the lock has no member for them
 }
