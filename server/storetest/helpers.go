@@ -18,8 +18,12 @@ type tested struct {
 	t *testing.T
 }
 
+const owner = "ci-runner" // of newLock
+
 func newLock(name string) store.NewLock {
-	return store.NewLock{ID: newID(), Name: name, IP: "192.0.2.7", TTL: 10 * time.Minute}
+	return store.NewLock{
+		ID: newID(), Name: name, IP: "192.0.2.7", TTL: 10 * time.Minute, Owner: owner,
+	}
 }
 
 func newID() string {
