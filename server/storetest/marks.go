@@ -11,15 +11,6 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-const mark = "k3v5x2m4q7ab"
-
-// markedLock is a lock to be created with the mark, by the owner of newLock.
-func markedLock(name, mark string) store.NewLock {
-	in := newLock(name)
-	in.Mark, in.Creator = mark, ptr("bench-7 #"+mark)
-	return in
-}
-
 // claimed is markedLock with that claim.
 func claimed(name, mark string, claim uint64) store.NewLock {
 	in := markedLock(name, mark)
@@ -32,13 +23,6 @@ func (s tested) claim(mark string) (claim uint64, locks []store.Lock) {
 	claim, locks, err := s.Claim(s.t.Context(), owner, mark)
 	require.NoError(s.t, err)
 	return claim, locks
-}
-
-func (s tested) cancel(mark string) []store.Lock {
-	s.t.Helper()
-	locks, err := s.Cancel(s.t.Context(), owner, mark)
-	require.NoError(s.t, err)
-	return locks
 }
 
 // requireRefused requires that a create returns the error and has no effect, whether the name is
