@@ -64,7 +64,6 @@ func (e *Engine) Acquire(w *Waiter) {
 				rank = old.places[0].rank
 			}
 			w.Again = true
-			e.refuse(old, store.ErrSuperseded, nil)
 		}
 		e.marks[w.key] = w
 		e.open++
@@ -76,6 +75,9 @@ func (e *Engine) Acquire(w *Waiter) {
 		w.unready = w.Again
 		w.pure = w.pure && !w.Again
 		e.join(w, rank)
+		if old != nil {
+			e.refuse(old, store.ErrSuperseded, nil)
+		}
 	})
 }
 
