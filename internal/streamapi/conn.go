@@ -20,8 +20,9 @@ type conn struct {
 	outbox *outbox
 	last   uint64 // number of the latest request
 
-	mu      sync.Mutex
-	message []byte // the latest one that was sent
+	mu       sync.Mutex
+	message  []byte    // the latest one that was sent
+	failures []failure // to be logged
 
 	closing  atomic.Bool // the server closes the connection
 	revoked  atomic.Bool // because its key is gone
@@ -29,7 +30,10 @@ type conn struct {
 }
 
 // violation is an error of a client after which there is nothing to be understood any more.
-type violation struct{ reason string }
+type violation struct {
+	code   int // for the close frame
+	reason string
+}
 
 func (v *violation) Error() string { return "relukko: " + v.reason }
 
@@ -37,10 +41,12 @@ func (v *violation) Error() string { return "relukko: " + v.reason }
 func (c *conn) read() error {
 	for {
 		frame, err := c.link.read()
-		if err != nil {
-			if errors.Is(err, errBinary) {
-				err = &violation{"messages must be text, this one was binary"}
-			}
+		switch {
+		case errors.Is(err, errBinary):
+			return &violation{closeProtocol, "messages must be text, this one was binary"}
+		case errors.Is(err, errTooLarge):
+			return &violation{closeTooLarge, "a message may have 64 KiB"}
+		case err != nil:
 			return err
 		}
 		if err := c.handle(frame); err != nil {
@@ -54,10 +60,11 @@ func (c *conn) handle(frame []byte) error {
 	req, err := wire.ParseStreamRequest(frame)
 	switch {
 	case req.N == 0 && err != nil:
-		return &violation{reason(err)}
+		return &violation{closeProtocol, reason(err)}
 	case req.N <= c.last:
 		// An error for that number would be taken for the end of the earlier request.
-		return &violation{fmt.Sprintf("n must rise: %d came after %d", req.N, c.last)}
+		return &violation{closeProtocol,
+			fmt.Sprintf("n must rise: %d came after %d", req.N, c.last)}
 	}
 	c.last = req.N
 	c.server.engine.Heard(c.place, req.N)
@@ -121,10 +128,9 @@ func (c *conn) gaveUp(end error) bool {
 // close ends the connection, whose end was seen by the reader.
 func (c *conn) close(end error) {
 	if v, ok := errors.AsType[*violation](end); ok {
-		c.link.close(closeProtocol, v.reason)
+		c.link.close(v.code, v.reason)
 	}
 	c.goodbyes.Wait()
-	c.outbox.cut()
 	c.link.free()
 	c.outbox.writers.Wait()
 }

@@ -36,6 +36,7 @@ type outbox struct {
 	eager    bool      // frames do not wait for a flush
 	ended    bool
 
+	rests           func()    // is called by the reader before it waits
 	writeBy, readBy time.Time // the deadlines that are set
 	writers         sync.WaitGroup
 }
@@ -149,6 +150,7 @@ func (o *outbox) Read(p []byte) (int, error) {
 		o.written.Wait()
 	}
 	o.mu.Unlock()
+	o.rests()
 	if now := time.Now(); o.readBy.Sub(now) < silentTimeout {
 		o.readBy = now.Add(silentTimeout + slack)
 		_ = o.Conn.SetReadDeadline(o.readBy)

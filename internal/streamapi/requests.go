@@ -1,6 +1,7 @@
 package streamapi
 
 import (
+	"log/slog"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
@@ -54,7 +55,7 @@ func (c *conn) renew(n uint64, id string, lease time.Duration) {
 			return
 		}
 		c.send(&wire.StreamMessage{Kind: wire.MessageLock, N: n, Lock: reply.Lock(&lock)})
-		c.outbox.flush()
+		c.Flush()
 	})
 }
 
@@ -72,16 +73,26 @@ func (c *conn) done(n uint64, err error, about string) {
 	} else {
 		c.send(&wire.StreamMessage{Kind: wire.MessageDone, N: n})
 	}
-	c.outbox.flush()
+	c.Flush()
 }
 
 // refuse responds with an error. The holder is that of the name, nil where it is not known.
 func (c *conn) refuse(n uint64, err error, about string, holder *store.Lock) {
 	r := reply.Refuse(err, about)
 	if r.Level > reply.Unlogged {
-		c.server.log.Log(ctx, r.Level, r.Message, "request", about, "n", n, "error", err)
+		c.mu.Lock()
+		c.failures = append(c.failures, failure{r.Level, r.Message, about, err})
+		c.mu.Unlock()
 	}
 	c.send(&wire.StreamMessage{Kind: wire.MessageError, N: n, Err: wire.StreamError{
 		Status: r.Status, Message: r.Message, Lock: reply.LockOrNil(holder),
 	}})
+}
+
+// failure is an error that is logged by flush, where the engine's mutex is not locked.
+type failure struct {
+	level   slog.Level
+	message string
+	about   string
+	err     error
 }

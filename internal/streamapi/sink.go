@@ -1,6 +1,8 @@
 package streamapi
 
 import (
+	"context"
+
 	"gitlab.com/relukko/relukko-go/internal/engine"
 	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/wire"
@@ -39,5 +41,15 @@ func (c *conn) Wanted(id string, waiters int) {
 	c.send(&wire.StreamMessage{Kind: wire.MessageWanted, ID: id, Waiters: waiters})
 }
 
-// Flush implements engine.Sink.
-func (c *conn) Flush() { c.outbox.flush() }
+// Flush implements engine.Sink. It writes what was collected, or has it written.
+func (c *conn) Flush() {
+	c.outbox.flush()
+	c.mu.Lock()
+	failures := c.failures
+	c.failures = nil
+	c.mu.Unlock()
+	for _, f := range failures {
+		c.server.log.Log(context.Background(), f.level, f.message,
+			"request", "stream", "about", f.about, "ip", c.client.IP, "error", f.err)
+	}
+}

@@ -2,8 +2,8 @@
 // renews and releases its locks, and hears of their losses. Package engine decides; this package
 // turns messages into its calls, and its decisions into messages.
 //
-// Each connection has one goroutine, which reads requests and handles them where it is. The outbox
-// sees to the writing, so that the engine and the other clients never wait for a slow one.
+// Each connection has one goroutine, which reads requests and handles them where it is. What is sent
+// goes through the outbox, so that neither the engine nor other clients wait for a slow one.
 package streamapi
 
 import (
@@ -17,8 +17,9 @@ import (
 
 // Server has the connections. Make one with New, and end it with Bye.
 type Server struct {
-	engine *engine.Engine
-	log    *slog.Logger
+	engine    *engine.Engine
+	log       *slog.Logger
+	published func()
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -35,9 +36,10 @@ type Client struct {
 	Admitted func() bool
 }
 
-// New returns a server of streams over the engine.
-func New(e *engine.Engine, log *slog.Logger) *Server {
-	return &Server{engine: e, log: log, conns: make(map[*conn]struct{})}
+// New returns a server of streams over the engine. It calls published when the engine has published
+// what it does in response to requests.
+func New(e *engine.Engine, log *slog.Logger, published func()) *Server {
+	return &Server{engine: e, log: log, published: published, conns: make(map[*conn]struct{})}
 }
 
 // Serve upgrades the request of an admitted client to a stream, and returns at its end. It refuses
@@ -48,6 +50,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, client Client) {
 	if c.link, c.outbox, err = accept(w, r, c.heard); err != nil {
 		return
 	}
+	c.outbox.rests = s.published
 	c.send(&wire.StreamMessage{Kind: wire.MessageHello, Key: client.Key, Role: client.Role})
 	c.place = s.engine.Connect(c)
 	s.add(c)

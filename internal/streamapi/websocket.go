@@ -20,6 +20,7 @@ const (
 	closeGoingAway = 1001
 	closeProtocol  = 1002
 	closePolicy    = 1008
+	closeTooLarge  = 1009
 
 	maxReason = 123 // bytes that a close frame has for its reason
 )
@@ -32,13 +33,15 @@ var (
 	errLeft = errors.New("relukko: the client has closed the connection")
 	// errBinary means that a message was not text.
 	errBinary = errors.New("relukko: a message was binary")
+	// errTooLarge means that a message was larger than [wire.MaxFrame].
+	errTooLarge = errors.New("relukko: a message was too large")
 )
 
 // link is a WebSocket, whatever library it comes from. The outbox that it was accepted with is
 // its connection.
 type link interface {
 	// read returns the next message, which stays as it is until the next read. It returns errLeft
-	// after a close frame, and errBinary for a message that is not text.
+	// after a close frame, and errBinary and errTooLarge for messages that may not be.
 	read() ([]byte, error)
 	// write frames a message for the outbox. It does not block.
 	write(message []byte) error
@@ -129,8 +132,11 @@ func (c *coder) read() ([]byte, error) {
 }
 
 func readError(err error) error {
-	if websocket.CloseStatus(err) != -1 {
+	switch {
+	case websocket.CloseStatus(err) != -1:
 		return errLeft
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		return errTooLarge
 	}
 	return err
 }
