@@ -60,6 +60,7 @@ func (e *Engine) report(p *place, ahead int) {
 	if h := p.queue.holder; h != nil && h.ID != "" {
 		holder, id = h, h.ID
 	}
+	ahead += e.aheadElsewhere(p)
 	near := ahead < nearHead || ahead <= p.ahead/2
 	if p.ahead >= 0 && p.holderID == id && (p.ahead == ahead || !near) {
 		return

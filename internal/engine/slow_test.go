@@ -107,7 +107,7 @@ func TestWaitersStayWhileTheStoreIsUnavailable(t *testing.T) {
 					c.acquire("t", noWait)
 					time.Sleep(5 * time.Second)
 					b.Heard(c.conn, 0)
-					require.Equal(t, 2, b.Waiters("robot"))
+					require.Equal(t, 2, b.waiting("robot"))
 					c.told()
 					s.set(faults{delay: s.now().delay})
 					time.Sleep(2 * time.Second)
