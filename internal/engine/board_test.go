@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,21 +16,26 @@ import (
 // sharedStore is one server's view of a store that two share.
 type sharedStore struct {
 	store.Store
-	here, there *[]store.Waiter
+	here, there *atomic.Pointer[[]store.Waiter]
 }
 
 func (s *sharedStore) Publish(_ context.Context, waiters []store.Waiter) error {
-	*s.here = waiters
+	s.here.Store(&waiters)
 	return nil
 }
 
-func (s *sharedStore) Published(context.Context) ([]store.Waiter, error) { return *s.there, nil }
+func (s *sharedStore) Published(context.Context) ([]store.Waiter, error) {
+	if w := s.there.Load(); w != nil {
+		return *w, nil
+	}
+	return nil, nil
+}
 
 // TestWaitersOfAllServers are listed and counted, at most 2 s late.
 func TestWaitersOfAllServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memstore.New()
-		var atA, atB []store.Waiter
+		var atA, atB atomic.Pointer[[]store.Waiter]
 		a := start(t, &sharedStore{s, &atA, &atB})
 		defer a.end()
 		b := start(t, &sharedStore{s, &atB, &atA})
