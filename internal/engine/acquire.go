@@ -64,7 +64,6 @@ func (e *Engine) Acquire(w *Waiter) {
 				rank = old.places[0].rank
 			}
 			w.Again = true
-			e.refuse(old, store.ErrSuperseded, nil)
 		}
 		e.marks[w.key] = w
 		e.open++
@@ -76,6 +75,9 @@ func (e *Engine) Acquire(w *Waiter) {
 		w.unready = w.Again
 		w.pure = w.pure && !w.Again
 		e.join(w, rank)
+		if old != nil {
+			e.refuse(old, store.ErrSuperseded, nil)
+		}
 	})
 }
 
@@ -90,7 +92,7 @@ func (e *Engine) join(w *Waiter, rank time.Duration) {
 		}
 		w.places[i] = p
 		q.insert(p)
-		e.tellWanted(q)
+		e.recounted(q)
 	}
 	if w.unready {
 		e.claim(w)
@@ -146,6 +148,7 @@ func (e *Engine) storeFailed(w *Waiter, err error) {
 		w.unready, w.pure = true, false
 	}
 	if isUnavailable(err) && w.Wait {
+		w.queued = true
 		return
 	}
 	e.refuse(w, err, nil)
@@ -179,7 +182,7 @@ func (e *Engine) Leave(w *Waiter) {
 		w.Wait = false
 		for _, p := range w.places {
 			p.queue.count(p, 1)
-			e.tellWanted(p.queue)
+			e.recounted(p.queue)
 		}
 		switch {
 		case !w.idle():

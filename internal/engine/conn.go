@@ -110,6 +110,9 @@ func (e *Engine) hold(c *Conn, id string, mark markKey) bool {
 	e.forget(id)
 	e.holding[id] = c
 	c.locks[id] = mark
+	if q := e.byHolder[id]; q != nil {
+		q.wanted = false // this one was not told
+	}
 	return true
 }
 

@@ -10,11 +10,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/internal/lockset"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -67,6 +65,7 @@ type Engine struct {
 	arrivals uint64
 	fresh    map[string]struct{} // ids of locks created in the first holdOff; then nil
 	closing  bool
+	board    *board // nil: no other server shares the store
 }
 
 // New starts an engine, which runs until ctx ends.
@@ -81,6 +80,10 @@ func New(ctx context.Context, s store.Store, c Config) *Engine {
 	e.sweeper.init()
 	e.background.Go(e.sweep)
 	e.background.Go(e.watch)
+	if b, ok := s.(store.Board); ok {
+		e.board = &board{store: b}
+		e.background.Go(e.followBoard)
+	}
 	e.after(holdOff, func() { e.fresh = nil })
 	return e
 }
@@ -124,54 +127,6 @@ func (e *Engine) Holder(ctx context.Context, name string) (store.Lock, error) {
 
 // List returns all locks, the oldest first.
 func (e *Engine) List(ctx context.Context) ([]store.Lock, error) { return e.store.List(ctx) }
-
-// Waiters returns how many wait here for the name.
-func (e *Engine) Waiters(name string) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if q := e.queues[name]; q != nil {
-		return q.waiting
-	}
-	return 0
-}
-
-// AllWaiters returns how many wait here for each name for which any do.
-func (e *Engine) AllWaiters() map[string]int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	waiting := make(map[string]int, len(e.queues))
-	for name, q := range e.queues {
-		if q.waiting > 0 {
-			waiting[name] = q.waiting
-		}
-	}
-	return waiting
-}
-
-// Waiting returns all that wait here, in the order in which they will be served.
-func (e *Engine) Waiting() []store.Waiter {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var places []*place
-	for _, q := range e.queues {
-		for p := range q.all() {
-			if p.w != nil && p.w.Wait && p.w.places[0] == p {
-				places = append(places, p)
-			}
-		}
-	}
-	slices.SortFunc(places, comparePlaces)
-	waiters := make([]store.Waiter, len(places))
-	for i, p := range places {
-		w := p.w
-		waiters[i] = store.Waiter{
-			Names: w.Names, Creator: w.New.Creator, IP: w.New.IP, Owner: w.New.Owner,
-			Priority: w.Priority, Since: lockset.Now(w.arrived),
-			Rank: lockset.Now(e.started.Add(p.rank)),
-		}
-	}
-	return waiters
-}
 
 // Update changes a lock. It is not undone when ctx ends.
 func (e *Engine) Update(

@@ -215,6 +215,7 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	if q.again {
 		e.offer(q)
 	}
+	e.changed(q)
 	e.tidy(q)
 }
 
@@ -249,6 +250,8 @@ func (e *Engine) grantFound(w *Waiter, t *try) {
 func (e *Engine) granted(w *Waiter, lock *store.Lock, seen uint64, direct bool) {
 	if direct {
 		e.created(lock)
+	} else {
+		e.sweeper.expect(lock, e.Grace)
 	}
 	w.lock = lock
 	q := e.queueOf(lock.Name)

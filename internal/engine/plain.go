@@ -18,10 +18,13 @@ type plainKey struct{ owner, ip, creator string }
 func plainOf(w *Waiter) plainKey {
 	key := plainKey{owner: w.New.Owner, ip: w.New.IP}
 	if w.New.Creator != nil {
-		key.creator = strings.TrimSuffix(*w.New.Creator, " #"+w.New.Mark)
+		key.creator = w.creator()
 	}
 	return key
 }
+
+// creator returns the creator, which is not nil, without the mark at its end.
+func (w *Waiter) creator() string { return strings.TrimSuffix(*w.New.Creator, " #"+w.New.Mark) }
 
 // takeRank gives the place of a plain client the rank that it has kept, and ends a reservation for
 // it.

@@ -28,7 +28,7 @@ func (e *Engine) progress(p *place) {
 
 // changed tells the waiters of a queue of its change, now or soon.
 func (e *Engine) changed(q *queue) {
-	if q.asking == 0 || q.telling {
+	if q.asking == 0 || q.telling || q.busy {
 		return
 	}
 	if pause := progressPause - time.Since(q.told); pause > 0 {
@@ -40,7 +40,11 @@ func (e *Engine) changed(q *queue) {
 }
 
 func (e *Engine) reportAll(q *queue) {
-	q.told, q.telling = time.Now(), false
+	q.telling = false
+	if q.busy {
+		return // its end reports
+	}
+	q.told = time.Now()
 	ahead := 0
 	for p := range q.all() {
 		if p.w != nil && p.w.Progress {
@@ -56,6 +60,7 @@ func (e *Engine) report(p *place, ahead int) {
 	if h := p.queue.holder; h != nil && h.ID != "" {
 		holder, id = h, h.ID
 	}
+	ahead += e.aheadElsewhere(p)
 	near := ahead < nearHead || ahead <= p.ahead/2
 	if p.ahead >= 0 && p.holderID == id && (p.ahead == ahead || !near) {
 		return

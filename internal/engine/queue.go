@@ -140,11 +140,14 @@ func (e *Engine) setHolder(q *queue, lock *store.Lock) {
 		}
 		q.refused = false
 	}
-	e.tellWanted(q)
+	e.recounted(q)
 }
 
-// tellWanted tells the holder's connection that waiters have come, or that none is left.
-func (e *Engine) tellWanted(q *queue) {
+// recounted tells the holder's connection that waiters have come, or that none is left.
+func (e *Engine) recounted(q *queue) {
+	if e.board != nil {
+		e.board.changed = true
+	}
 	if q.holder == nil || q.wanted == (q.waiting > 0) {
 		return
 	}

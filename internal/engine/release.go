@@ -167,7 +167,6 @@ func (e *Engine) renewed(c *Conn, lock *store.Lock) {
 		return
 	}
 	if q := e.byHolder[lock.ID]; q != nil {
-		q.wanted = false
-		e.tellWanted(q)
+		e.recounted(q)
 	}
 }

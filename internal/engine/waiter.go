@@ -65,7 +65,7 @@ func (e *Engine) unlink(w *Waiter) {
 		}
 		q := p.queue
 		q.remove(p)
-		e.tellWanted(q)
+		e.recounted(q)
 		e.changed(q)
 		e.tidy(q)
 	}

@@ -27,7 +27,10 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) {
 	withWaiters := a.wantsWaiters(r)
 	var waiters map[string]int
 	if withWaiters {
-		waiters = a.engine.AllWaiters()
+		if waiters, err = a.engine.Waiters(r.Context()); err != nil {
+			a.fail(w, r, err, "")
+			return
+		}
 	}
 	b := make([]byte, 0, 2+400*len(locks))
 	b = append(b, '[')
@@ -71,7 +74,12 @@ func (a *api) get(w http.ResponseWriter, r *http.Request) {
 	}
 	l := a.onWire(&lock)
 	if a.wantsWaiters(r) {
-		l.HasWaiters, l.Waiters = true, a.engine.Waiters(l.Name)
+		waiters, err := a.engine.Waiters(r.Context())
+		if err != nil {
+			a.fail(w, r, err, "")
+			return
+		}
+		l.HasWaiters, l.Waiters = true, waiters[l.Name]
 	}
 	writeJSON(w, http.StatusOK, wire.AppendLock(make([]byte, 0, 512), &l))
 }

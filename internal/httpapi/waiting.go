@@ -4,13 +4,11 @@ import (
 	"encoding/json"
 	"net/http"
 	"time"
-
-	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // waiting lists the requests that wait, on all servers of the store, in the order in which they
 // will be served.
-func (a *api) waiting(w http.ResponseWriter, _ *http.Request) {
+func (a *api) waiting(w http.ResponseWriter, r *http.Request) {
 	type waiter struct {
 		Names    []string  `json:"lock_names"`
 		Creator  *string   `json:"creator"`
@@ -19,13 +17,13 @@ func (a *api) waiting(w http.ResponseWriter, _ *http.Request) {
 		Priority int       `json:"priority"`
 		Since    time.Time `json:"since"`
 	}
-	waiters := a.engine.Waiting()
+	waiters, err := a.engine.Waiting(r.Context())
+	if err != nil {
+		a.fail(w, r, err, "")
+		return
+	}
 	out := make([]waiter, len(waiters))
 	for i, s := range waiters {
-		if s.Creator != nil {
-			base, _, _ := wire.CutMark(*s.Creator)
-			s.Creator = &base
-		}
 		out[i] = waiter{s.Names, s.Creator, s.IP, s.Owner, s.Priority, s.Since}
 	}
 	body, _ := json.Marshal(out) // strings, numbers and times of today always marshal

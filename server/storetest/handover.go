@@ -258,7 +258,8 @@ func handOverAndCancelAtOnce(t *testing.T, s tested, last, next bool) {
 				t.Error(err)
 			}
 		})
-		require.Equal(t, last && len(cancelled) > 0 && cancelled[0].ID == held.ID, both.DeleteErr != nil,
+		deleted := len(cancelled) > 0 && cancelled[0].ID == held.ID
+		require.Equal(t, last && deleted, both.DeleteErr != nil,
 			"deleted once: %+v %+v", cancelled, both)
 		if next {
 			s.requireOnly()
