@@ -83,12 +83,18 @@ func (f *faulty) Delete(ctx context.Context, id string) (store.Lock, error) {
 	return f.Store.Delete(ctx, id)
 }
 
-func (f *faulty) CallOff(ctx context.Context, mark string, keep time.Duration) (
-	[]store.Lock, error) {
+func (f *faulty) Claim(ctx context.Context, owner, mark string) (uint64, []store.Lock, error) {
+	if err := f.check(); err != nil {
+		return 0, nil, err
+	}
+	return f.Store.Claim(ctx, owner, mark)
+}
+
+func (f *faulty) Cancel(ctx context.Context, owner, mark string) ([]store.Lock, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	return f.Store.CallOff(ctx, mark, keep)
+	return f.Store.Cancel(ctx, owner, mark)
 }
 
 func (f *faulty) Sweep(ctx context.Context, limits store.Limits) (store.Swept, error) {
@@ -130,7 +136,6 @@ func TestTheStoreFails(t *testing.T) {
 					b.do(c.status, "GET", path+"/keep_alive", ""),
 					b.do(c.status, "GET", path+"/add_to_expire_at", ""),
 					b.do(c.status, "DELETE", path, ""),
-					b.do(c.status, "DELETE", "/v1/waiting/k3v5x2m4q7ac", ""),
 				} {
 					require.Equal(t, c.retryAfter, r.header.Get("Retry-After"))
 					require.Contains(t, r.body, fmt.Sprintf(`{"status":%d,"message":`, c.status))

@@ -106,12 +106,12 @@ func TestAReleaseHandsOnInOneStep(t *testing.T) {
 	})
 }
 
-// TestAHandOverToNobody: the store knows that the head of the line was called off, or it leaves
+// TestAHandOverToNobody: the store knows that the head of the line was cancelled, or it leaves
 // while it is at it. The next has it.
 func TestAHandOverToNobody(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, st *handingOver, head *waiting){
-		"called off elsewhere": func(t *testing.T, st *handingOver, _ *waiting) {
-			_, err := st.CallOff(t.Context(), mark, time.Hour)
+		"cancelled elsewhere": func(t *testing.T, st *handingOver, _ *waiting) {
+			_, err := st.Cancel(t.Context(), "default", mark)
 			require.NoError(t, err)
 		},
 		"left meanwhile": func(_ *testing.T, st *handingOver, head *waiting) {
@@ -136,7 +136,7 @@ func TestAHandOverToNobody(t *testing.T) {
 				st := newHandingOver()
 				b := startOn(t, st)
 				creator := "first"
-				if name == "called off elsewhere" {
+				if name == "cancelled elsewhere" {
 					creator = marked
 				}
 				held, line := lineOf(b, creator, "second")
@@ -189,9 +189,9 @@ func TestAHandOverOfUnknownOutcome(t *testing.T) {
 				synctest.Wait()
 				require.Error(t, (<-head.reply).err)
 			},
-			"it is called off": func(
+			"it is cancelled": func(
 				t *testing.T, b *backend, _ *handingOver, held lock, head *waiting) {
-				b.do(204, "DELETE", "/v1/waiting/"+mark, "")
+				b.cancel(mark)
 				synctest.Wait()
 				require.Equal(t, 410, (<-head.reply).status)
 			},
@@ -349,7 +349,7 @@ func TestALockThatIsFoundByItsMarkIsNotTakenBack(t *testing.T) {
 				require.Len(t, locks, 1)
 				require.Equal(t, marked, *locks[0].Creator)
 				require.True(t, line[1].pending())
-				b.do(204, "DELETE", "/v1/waiting/"+mark, "")
+				b.cancel(mark)
 				synctest.Wait()
 				line[1].granted(t)
 			})
