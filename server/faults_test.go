@@ -160,7 +160,7 @@ func TestTheStoreFailsToGrant(t *testing.T) {
 		panic any
 		want  []int // of the three in line
 	}{
-		"unavailable": {store.ErrUnavailable, nil, []int{503, 503, 503}},
+		"unavailable": {store.ErrUnavailable, nil, []int{503, 409, 409}},
 		"an error":    {errors.New("disk full"), nil, []int{500, 500, 500}},
 		"a panic":     {nil, "index out of range", []int{500, 500, 500}},
 	} {
