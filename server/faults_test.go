@@ -174,6 +174,7 @@ func TestTheStoreFailsToGrant(t *testing.T) {
 					line = append(line, b.wait("robot-arm-1", "", 30))
 					synctest.Wait()
 				}
+				time.Sleep(time.Second / 2) // so that no wait ends when the name is offered again
 				st.fail(c.err, c.panic)
 				b.delete(held.ID)
 				synctest.Wait()
