@@ -201,7 +201,7 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	}
 	e.settle(w)
 	q.busy = false
-	if q.again {
+	if q.again || q.holder == nil {
 		e.offer(q)
 	}
 	e.changed(q)

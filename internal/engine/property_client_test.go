@@ -375,7 +375,7 @@ func (p *proc) hold(a *acquire) string {
 	}
 	p.enter(a)
 	defer p.leave(a)
-	over := time.After(p.upTo(4 * time.Second))
+	over := time.After(p.upTo(1500 * time.Millisecond))
 	renew := make(chan error, 1)
 	next := time.After(a.lease / 4)
 	var sent time.Time

@@ -37,21 +37,20 @@ func TestProperties(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			newWorld(t, seed).run()
 		})
-		if t.Failed() {
-			t.Fatalf("-seed %d", seed)
-		}
 	}
 }
 
 // world is what one seed makes.
 type world struct {
-	t *testing.T
+	t    *testing.T
+	seed int
 	*dice
-	stores *sharedStores
-	nodes  []*node
-	calm   atomic.Bool // nothing breaks any more
-	breaks bool        // connections break, and servers restart
-	exact  bool        // the order is exact
+	stores   *sharedStores
+	nodes    []*node
+	calm     atomic.Bool // nothing breaks any more
+	breaks   bool        // connections break, and processes end
+	restarts bool        // so do servers
+	exact    bool        // the order is exact
 
 	acquires sync.Map // by mark: *acquire
 	going    sync.WaitGroup
@@ -66,13 +65,19 @@ type world struct {
 
 func newWorld(t *testing.T, seed int) *world {
 	w := &world{
-		t: t, dice: newDice(uint64(seed)), holders: make(map[string]string),
+		t: t, seed: seed, dice: newDice(uint64(seed)), holders: make(map[string]string),
 		broken: make(map[string]bool), cancelled: make(map[string]bool), ends: make(map[string]int),
 	}
 	mode := seed % 5
 	w.stores = &sharedStores{dice: w.dice, slow: mode > 0, base: memstore.New(), created: w.created}
+	w.stores.trace = func(e store.Event) {
+		if *oneSeed > 0 {
+			w.tracef("event %d %s %s %s of %v", e.Kind, e.Mark, e.Lock.Name, e.Lock.ID, markOf(&e.Lock))
+		}
+	}
 	w.stores.faulty.Store(mode >= 3)
 	w.breaks, w.exact = mode >= 2, mode < 3
+	w.restarts = w.breaks && seed/5%2 == 0
 	for range 1 + mode/4 {
 		v := w.stores.view()
 		n := &node{world: w, store: v}
@@ -87,7 +92,8 @@ func newWorld(t *testing.T, seed int) *world {
 
 func (w *world) failf(format string, args ...any) {
 	w.t.Helper()
-	w.t.Errorf("at %s: "+format, append([]any{time.Now().Format("04:05.000")}, args...)...)
+	w.t.Errorf("-seed %d, at %s: "+format,
+		append([]any{w.seed, time.Now().Format("04:05.000")}, args...)...)
 }
 
 func (w *world) run() {
@@ -100,7 +106,9 @@ func (w *world) run() {
 	}
 	for range 60 {
 		w.act(procs)
-		time.Sleep(w.upTo(700 * time.Millisecond))
+		if !w.one(3) {
+			time.Sleep(w.upTo(time.Second))
+		}
 	}
 	w.calm.Store(true)
 	w.stores.faulty.Store(false)
@@ -108,7 +116,7 @@ func (w *world) run() {
 	go func() { w.going.Wait(); close(ended) }()
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Minute):
+	case <-time.After(time.Minute):
 		w.dump()
 	}
 	for _, p := range procs {
@@ -122,6 +130,13 @@ func (w *world) run() {
 	<-ended
 	if *oneSeed > 0 {
 		w.t.Log(w.ends)
+	}
+}
+
+// tracef logs what happens, where only one seed runs.
+func (w *world) tracef(format string, args ...any) {
+	if *oneSeed > 0 {
+		w.t.Logf("%s "+format, append([]any{time.Now().Format("04:05.000")}, args...)...)
 	}
 }
 
@@ -141,7 +156,7 @@ func (w *world) act(procs []*proc) {
 			p.exit()
 		}
 	case 10:
-		if w.breaks && w.one(3) {
+		if w.restarts && w.one(3) {
 			w.nodes[w.n(len(w.nodes))].restart()
 		}
 	case 11:
@@ -190,11 +205,12 @@ func (w *world) enter(a *acquire) {
 	defer w.mu.Unlock()
 	if other := w.holders[a.lock.Name]; other != "" {
 		o, _ := w.acquires.Load(other)
-		if !w.broken[o.(*acquire).lock.ID] {
+		if !w.broken[o.(*acquire).lock.ID] && !w.broken[a.lock.ID] {
 			w.failf("%s holds %s, and %s does", a.mark, a.lock.Name, other)
 		}
 	}
 	w.holders[a.lock.Name] = a.mark
+	w.tracef("%s enters %s until %s", a.mark, a.lock.Name, a.leaseEnd.Format("04:05.000"))
 }
 
 func (w *world) leave(a *acquire) {
@@ -202,6 +218,7 @@ func (w *world) leave(a *acquire) {
 	defer w.mu.Unlock()
 	if w.holders[a.lock.Name] == a.mark {
 		delete(w.holders, a.lock.Name)
+		w.tracef("%s leaves %s", a.mark, a.lock.Name)
 	}
 }
 
@@ -324,6 +341,7 @@ func (w *world) plain() {
 	waiter := a.waiter()
 	waiter.Sink = plainSink{a, end}
 	waiter.New.Mark, waiter.Wait = "", w.one(2)
+	waiter.New.Leased = w.restarts || w.one(2) // a server that stops deletes nothing any more
 	if creator := "py"; w.one(2) {
 		waiter.New.Creator = &creator
 	}
@@ -354,7 +372,7 @@ func (w *world) plain() {
 	})
 	if a.leaseEnd.After(time.Now()) {
 		w.enter(a)
-		time.Sleep(min(w.upTo(2*time.Second), time.Until(a.leaseEnd)))
+		time.Sleep(min(w.upTo(time.Second), time.Until(a.leaseEnd)))
 		w.leave(a)
 	}
 	if a.lock.ID != "" {
@@ -412,7 +430,7 @@ func (w *world) newAcquire() *acquire {
 	w.marks++
 	mark := fmt.Sprintf("m%d", w.marks)
 	w.mu.Unlock()
-	names := []string{"x", "y", "z"}
+	names := []string{"x", "y"}
 	if w.one(2) {
 		slices.Reverse(names)
 	}
@@ -420,7 +438,7 @@ func (w *world) newAcquire() *acquire {
 		names = names[:1]
 	}
 	a := &acquire{
-		world: w, mark: mark, names: names, lease: time.Duration(2+w.n(10)) * time.Second,
+		world: w, mark: mark, names: names, lease: time.Duration(2+w.n(6)) * time.Second,
 		wait: !w.one(4), began: time.Now(), events: make(chan message, 1000),
 	}
 	if w.one(5) {

@@ -39,6 +39,7 @@ type sharedStores struct {
 	slow    bool
 	faulty  atomic.Bool
 	created func(store.NewLock) // is told of each create that had its effect
+	trace   func(store.Event)
 
 	effects sync.Mutex
 	base    *memstore.Store
@@ -64,15 +65,11 @@ func (s *sharedStores) view() *view {
 
 // call makes a call. If it returns an error, the effect may come nevertheless, now or later.
 func (v *view) call(canBeLate bool, effect func() []store.Event) error {
-	if v.slow {
-		time.Sleep(v.upTo(20 * time.Millisecond))
-		if v.one(30) {
-			time.Sleep(v.upTo(3 * time.Second))
-		}
-	}
-	fault := 0
+	v.takeTime()
+	defer v.takeTime()
+	fault := 0 // none
 	if v.faulty.Load() {
-		fault = v.n(20)
+		fault = v.n(12)
 	}
 	switch {
 	case fault == 1:
@@ -96,11 +93,22 @@ func (v *view) call(canBeLate bool, effect func() []store.Event) error {
 	return nil
 }
 
+func (v *view) takeTime() {
+	switch {
+	case !v.slow:
+	case v.one(20):
+		time.Sleep(v.upTo(3 * time.Second))
+	default:
+		time.Sleep(v.upTo(20 * time.Millisecond))
+	}
+}
+
 // have carries an effect out, and tells the other servers.
 func (v *view) have(effect func() []store.Event) {
 	v.effects.Lock()
 	defer v.effects.Unlock()
 	for _, event := range effect() {
+		v.trace(event)
 		for _, other := range v.views {
 			if other != v {
 				other.events <- event
