@@ -469,10 +469,13 @@ func (a *acquire) inOrder(granted *Waiter) {
 	}
 	q := e.queues[a.lock.Name]
 	for p := range q.all() {
-		if p.w != nil && p.w != granted && p.rank < granted.rank && p.w.arrived.Before(q.tried) &&
-			len(p.w.Names) == 1 && !p.w.unready && p.w.idle() && p.w.plain == (plainKey{}) &&
-			granted.plain == (plainKey{}) && !p.w.Conn.closed && !p.w.Again {
-			a.failf("%s was served before %s", nameOf(granted), nameOf(p.w))
+		if p.w == nil || p.w.Conn == nil || granted.Conn == nil || p.rank >= granted.rank {
+			continue
+		}
+		other, now := p.w, time.Since(e.started)
+		if len(other.Names) == 1 && other.Wait && !other.Again && other.arrived.Before(q.tried) &&
+			!other.Conn.closed && !other.Conn.silent(now, other.New.TTL) {
+			a.failf("%s was served before %s", nameOf(granted), nameOf(other))
 		}
 	}
 }
