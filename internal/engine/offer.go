@@ -133,6 +133,7 @@ func (e *Engine) offer(q *queue) {
 		e.refuseFree(q)
 		return
 	case w == nil:
+		e.setHolder(q, nil) // nobody can find out: the next waiter does
 		e.free(q)
 		return
 	}
@@ -386,7 +387,9 @@ func (e *Engine) askHolder(w *Waiter, q *queue) {
 			e.refuseHeld(w, q, &lock)
 		}
 		e.settle(w)
-		e.offer(q)
+		if q.holder == nil {
+			e.offer(q) // the waiter was passed over
+		}
 		e.tidy(q)
 	})
 }
