@@ -54,7 +54,10 @@ type place struct {
 }
 
 func comparePlaces(a, b *place) int {
-	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.arrival, b.arrival))
+	if a.rank != b.rank {
+		return cmp.Compare(a.rank, b.rank)
+	}
+	return cmp.Compare(a.arrival, b.arrival)
 }
 
 // all yields the places in their order. The one that is yielded may be removed.
