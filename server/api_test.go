@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/server"
 )
 
@@ -128,7 +127,8 @@ func TestALockIsFoundByItsName(t *testing.T) {
 // lost.
 func TestAWrongPathIsNoLockThatIsGone(t *testing.T) {
 	b := start(t)
-	require.JSONEq(t, `{"status":404,"message":"there is no such lock"}`,
+	require.JSONEq(t, `{"status":404,"message":"there is no lock with the id `+nobody+
+		`: it was released or has expired"}`,
 		b.do(404, "DELETE", "/v1/locks/"+nobody, "").body)
 	for _, path := range []string{"/v1/v1/locks/" + nobody, "/v1/locks/" + nobody + "/",
 		"//v1/locks/" + nobody, `/"`} {
@@ -288,14 +288,6 @@ func (b *backend) locks() (locks []lock) {
 	require.NoError(b.t, json.Unmarshal(
 		[]byte(b.do(200, "GET", "/v1/locks/?waiters=1", "").body), &locks))
 	return locks
-}
-
-func TestGoneStatus(t *testing.T) {
-	b := start(t, httpapi.GoneStatus(422))
-	b.do(422, "GET", "/v1/locks/"+nobody, "")
-	b.do(422, "DELETE", "/v1/locks/"+nobody, "")
-	b.do(422, "GET", "/v1/locks/17", "")
-	b.do(404, "GET", "/v2", "")
 }
 
 func TestALockBehindAProxyHasItsClientsAddress(t *testing.T) {
