@@ -235,8 +235,12 @@ func (e *Engine) Cancel(c *Conn, owner, mark string, done func(error)) {
 			e.forget(id)
 			e.deleteKnown(id, owner, done)
 		default:
-			if w != nil {
+			switch {
+			case w == nil:
+			case w.Conn == c:
 				e.finish(w)
+			default:
+				e.refuse(w, store.ErrCancelled, nil)
 			}
 			e.cancelMark(key, done)
 		}

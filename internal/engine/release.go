@@ -72,7 +72,8 @@ type handOver struct {
 
 	deleted store.Lock
 	err     error // of the delete
-	free    bool  // only the delete was done
+	free    bool  // only the delete was done,
+	unsure  bool  // as far as is known
 }
 
 // run makes the store calls. A waiter whose mark must be claimed first is served after the delete.
@@ -94,6 +95,7 @@ func (h *handOver) run(e *Engine, id string) {
 	case isUnavailable(err):
 		h.err, h.try.err = err, err
 	default:
+		h.unsure = !errors.Is(err, errors.ErrUnsupported)
 		h.deleted, h.err = e.storeDelete(id)
 		h.free = true
 	}
@@ -113,6 +115,9 @@ func (h *handOver) ended(e *Engine, q *queue, w *Waiter) {
 	w.calling = nil
 	if h.unready && h.claimed != 0 {
 		w.New.Claim = h.claimed
+	}
+	if h.unsure {
+		w.unready, w.pure = true, false
 	}
 	e.settle(w)
 	if w.ended && w.undo {

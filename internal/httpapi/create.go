@@ -35,13 +35,17 @@ func (a *api) create(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	in.TTL, in.Leased = prefer.Lease, prefer.Lease > 0
-	a.acquire(w, r, prefer.Wait, &c, &engine.Waiter{
+	waiter := &engine.Waiter{
 		Sink: &c, Names: []string{name}, New: in, Wait: prefer.Wait > 0, Progress: prefer.Wait > 0,
-	})
+	}
+	a.acquire(w, r, prefer.Wait, &c, waiter)
 	if !c.queued {
 		prefer.Wait = 0
 	}
 	switch {
+	case c.err == nil && in.Mark == "" && r.Context().Err() != nil:
+		a.engine.Abandon(waiter)
+		a.fail(w, r, errClientGone, "")
 	case c.err == nil:
 		setApplied(w, prefer)
 		a.writeLock(w, http.StatusCreated, c.lock)
