@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -56,7 +58,8 @@ func TestOurOwn(t *testing.T) {
 	r.print(&report)
 	require.Contains(t, report.String(), "| Relukko, memory | **")
 	require.Contains(t, report.String(), "Absent: nobody (nobody has it)")
-	require.Contains(t, report.String(), "| uncontended, without the extensions ÷ bare POST+DELETE | ≤ 1.10 |")
+	require.Contains(t, report.String(),
+		"| uncontended, without the extensions ÷ bare POST+DELETE | ≤ 1.10 |")
 	require.NotContains(t, report.String(), "etcd")
 }
 
@@ -184,6 +187,34 @@ func TestFrames(t *testing.T) {
 			require.Empty(t, f.head)
 		}
 	}
+}
+
+// TestMessages counts what goes over the stream, in both directions.
+func TestMessages(t *testing.T) {
+	site, err := newSite()
+	require.NoError(t, err)
+	defer func() { require.NoError(t, site.close()) }()
+	s, err := startRelukko(site, "memory", anyPort)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.close()) }()
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, s.proxy.URL+"/v1/stream", &websocket.DialOptions{
+		Subprotocols: []string{"relukko.stream.v1"},
+		HTTPHeader:   http.Header{"X-Api-Key": {s.key}},
+	})
+	require.NoError(t, err)
+	defer conn.CloseNow()
+	require.NoError(t, conn.Write(ctx, websocket.MessageText, []byte(`{"n":1,"ping":true}`)))
+	for _, want := range []string{`{"hello":`, `{"n":1,"pong":true}`} {
+		_, got, err := conn.Read(ctx)
+		require.NoError(t, err)
+		require.Contains(t, string(got), want)
+	}
+	n, err := s.requests(ctx)
+	require.NoError(t, err)
+	require.EqualValues(t, 1+3, n, "the upgrade and three messages")
 }
 
 // TestTree finds the server's processes, and the time that they use.
