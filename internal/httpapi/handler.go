@@ -65,9 +65,9 @@ func (h *Handler) SetKeys(hashes [][sha256.Size]byte) {
 	h.streams.Recheck()
 }
 
-// Shutdown ends the backend. New requests and queued creates get 503 with Retry-After: 0, WebSockets
-// a going-away close, streams a bye before it. It returns nil when nothing runs any more, or ctx's error when ctx ends
-// first; then it cuts off what is left.
+// Shutdown ends the backend. New requests and queued creates get 503 with Retry-After: 0, streams a
+// bye, and all WebSockets a going-away close. It returns nil when nothing runs any more, or ctx's
+// error when ctx ends first; then it cuts off what is left.
 func (h *Handler) Shutdown(ctx context.Context) error {
 	if !h.closing.Swap(true) {
 		h.engine.Bye()
