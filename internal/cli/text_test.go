@@ -72,17 +72,21 @@ func with(env ...string) *program { return &program{Invocation: Invocation{Env: 
 func TestBindAddr(t *testing.T) {
 	t.Parallel()
 	for addr, want := range map[string]string{
-		"":              "tcp4 127.0.0.1:3000",
-		"0.0.0.0":       "tcp4 0.0.0.0:3000",
-		"0.0.0.0:80":    "tcp4 0.0.0.0:80",
-		":0":            "tcp :0",
-		"::":            "tcp [::]:3000",
-		"[::1]":         "tcp [::1]:3000",
-		"[::1]:0":       "tcp [::1]:0",
-		"localhost":     "tcp localhost:3000",
-		"fe80::1%eth0":  "tcp [fe80::1%eth0]:3000",
-		"3907":          `"3907" is only a port: write 127.0.0.1:3907, or :3907`,
-		"http://host:1": `"http://host:1" is not an address like 127.0.0.1:3000`,
+		"":                    "tcp4 127.0.0.1:3000",
+		"0.0.0.0":             "tcp4 0.0.0.0:3000",
+		"0.0.0.0:80":          "tcp4 0.0.0.0:80",
+		":0":                  "tcp :0",
+		"::":                  "tcp [::]:3000",
+		"[::1]":               "tcp [::1]:3000",
+		"[::1]:0":             "tcp [::1]:0",
+		"localhost":           "tcp localhost:3000",
+		"fe80::1%eth0":        "tcp [fe80::1%eth0]:3000",
+		"3907":                `"3907" is only a port: write 127.0.0.1:3907, or :3907`,
+		"unix:/run/a.sock":    "unix /run/a.sock",
+		"unix:///run//a.sock": "unix /run/a.sock",
+		"unix:a.sock":         "the whole path of the socket must follow",
+		"/run/a.sock":         `"/run/a.sock" is a path: for a Unix socket write unix:/run/a.sock`,
+		"http://host:1":       `"http://host:1" is not an address like 127.0.0.1:3000`,
 	} {
 		for _, p := range []*program{with(), with(envBindAddr + "=" + addr)} {
 			flag := addr

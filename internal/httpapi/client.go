@@ -7,10 +7,17 @@ import (
 	"strings"
 )
 
+// onSocket stands for the address of a client that connects to a Unix socket, which has none.
+const onSocket = "unix"
+
 // clientAddress returns the client's address without the port. Where the peer is a trusted proxy,
 // that is the nearest hop that is not, by X-Forwarded-For or, without that, by Forwarded (RFC
 // 7239).
 func (c *Config) clientAddress(r *http.Request) string {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if ok && local.Network() == "unix" {
+		return onSocket
+	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
