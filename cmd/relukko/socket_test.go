@@ -53,7 +53,7 @@ func TestOnASocket(t *testing.T) {
 	require.FileExists(t, path)
 	status, _, stderr := m.run(env, "ls", "--timeout", "100ms")
 	require.Equal(t, 69, status)
-	require.Contains(t, stderr, "no Relukko backend at "+url+
+	require.Contains(t, stderr, "cannot connect to "+url+
 		": no server listens on the socket. Start one with `relukko serve --addr "+url+"`")
 	s = m.serve("--addr", url)
 	restarted := time.Now()
@@ -78,7 +78,7 @@ func TestOnASocket(t *testing.T) {
 	require.NoFileExists(t, path)
 	status, _, stderr = m.run(env, "status", "--timeout", "100ms")
 	require.Equal(t, 69, status)
-	require.Contains(t, stderr, "no Relukko backend at "+url+": there is no such socket")
+	require.Contains(t, stderr, "cannot connect to "+url+": there is no such socket")
 }
 
 // Each server on a socket has a key of its own, and clients find the right one.
@@ -108,6 +108,7 @@ func TestServeRefusesTheSocket(t *testing.T) {
 	key := envKey + "=k"
 	serveWith(t, []string{key}, "--addr", "unix:"+path, "--store", "memory")
 	file := writeFile(t, "file", "kept")
+	cert, private := certificate(t)
 	for name, row := range map[string]struct {
 		args   []string
 		status int
@@ -115,14 +116,15 @@ func TestServeRefusesTheSocket(t *testing.T) {
 	}{
 		"a live server": {[]string{"unix:" + path}, 1,
 			"cannot listen: another server listens on " + path},
-		"a file":        {[]string{"unix:" + file}, 1, file + " exists and is no socket"},
-		"no directory":  {[]string{"unix:/nowhere/a.sock"}, 1, "there is no directory /nowhere"},
-		"half a path":   {[]string{"unix:a.sock"}, 64, "the whole path"},
-		"a bare path":   {[]string{"/run/a.sock"}, 64, "write unix:/run/a.sock"},
-		"no mode":       {[]string{"unix:" + path, "--socket-mode", "rw"}, 64, "is not a mode like 0660"},
+		"a file":       {[]string{"unix:" + file}, 1, file + " exists and is no socket"},
+		"no directory": {[]string{"unix:/nowhere/a.sock"}, 1, "there is no directory /nowhere"},
+		"half a path":  {[]string{"unix:a.sock"}, 64, "the whole path"},
+		"a bare path":  {[]string{"/run/a.sock"}, 64, "write unix:/run/a.sock"},
+		"no mode": {[]string{"unix:" + path, "--socket-mode", "rw"}, 64,
+			"is not a mode like 0660"},
 		"too many bits": {[]string{"unix:" + path, "--socket-mode", "4660"}, 64, "is not a mode"},
-		"TLS": {[]string{"unix:" + path, "--tls-cert", "testdata/none", "--tls-key", file}, 64,
-			"--tls-cert"},
+		"TLS": {[]string{"unix:" + path, "--tls-cert", cert, "--tls-key", private}, 64,
+			"there is no TLS on a Unix socket"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, _, stderr := run(t, []string{key}, append([]string{"serve", "--store", "memory",

@@ -98,7 +98,7 @@ func unreachable(err error, base string) *failure {
 	proxy := proxyFor(base)
 	switch {
 	case isSocket:
-		f.text = fmt.Sprintf("no Relukko backend at %s: %s", base, socket.Problem)
+		f.text = fmt.Sprintf("cannot connect to %s: %s", base, socket.Problem)
 		f.advice = socketAdvice(socket, base)
 	case otherHost:
 		f.text = fmt.Sprintf("the certificate of %s is for another address: %s",
