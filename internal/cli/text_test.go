@@ -5,13 +5,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io/fs"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/unixsock"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -175,6 +178,14 @@ func TestUnreachable(t *testing.T) {
 			" in time. Is the address right, and is the network up?": context.DeadlineExceeded,
 		"no answer from " + base +
 			": cut": errors.New("relukko: cut"),
+		"cannot connect to " + base + ": gone. Start one with `relukko serve --addr " + base +
+			"`, or set RELUKKO_BASE_URL": &unixsock.DialError{Problem: "gone", Err: fs.ErrNotExist},
+		"cannot connect to " + base + ": denied. Use an account that may use it, or see " +
+			"--socket-mode in `relukko serve --help`": &unixsock.DialError{Problem: "denied",
+			Err: fs.ErrPermission},
+		"cannot connect to " + base + ": wrong. Check --url or RELUKKO_BASE_URL: it must end " +
+			"with the name of the socket": &unixsock.DialError{Problem: "wrong",
+			Err: syscall.ENOTDIR},
 		"no answer from " + base + `: lock "x": not acquired: cut`: errors.New(
 			`relukko: lock "x": not acquired: relukko: cut`),
 		"the certificate of " + base + " is for another address: x509: certificate is valid for " +

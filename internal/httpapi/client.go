@@ -14,32 +14,39 @@ const onSocket = "unix"
 // that is the nearest hop that is not, by X-Forwarded-For or, without that, by Forwarded (RFC
 // 7239).
 func (c *Config) clientAddress(r *http.Request) string {
+	client := peer(r)
+	if len(c.TrustedProxies) == 0 {
+		return client
+	}
+	hop, _ := netip.ParseAddr(client)
+	if client == onSocket {
+		hop = netip.AddrFrom4([4]byte{127, 0, 0, 1}) // a proxy of this machine
+	}
+	if !c.trusts(hop) {
+		return client
+	}
+	hops := forwardedFor(r.Header)
+	for i := len(hops) - 1; i >= 0 && c.trusts(hop); i-- {
+		next, ok := parseHop(hops[i])
+		if !ok {
+			break // hidden or unknown
+		}
+		hop, client = next, next.Unmap().WithZone("").String()
+	}
+	return client
+}
+
+// peer returns the address of the connection's other end.
+func peer(r *http.Request) string {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if ok && local.Network() == "unix" {
 		return onSocket
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
-		host = r.RemoteAddr
+		return r.RemoteAddr
 	}
-	if len(c.TrustedProxies) == 0 {
-		return host
-	}
-	hop, err := netip.ParseAddr(host)
-	if err != nil || !c.trusts(hop) {
-		return host
-	}
-	hops := forwardedFor(r.Header)
-	for i := len(hops) - 1; i >= 0; i-- {
-		next, ok := parseHop(hops[i])
-		if !ok {
-			break // hidden or unknown
-		}
-		if hop = next; !c.trusts(hop) {
-			break
-		}
-	}
-	return hop.Unmap().WithZone("").String()
+	return host
 }
 
 func (c *Config) trusts(addr netip.Addr) bool {

@@ -198,15 +198,24 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// The lock has the client's own address where nginx passes it on.
+// The lock has the client's own address where nginx passes it on, over TCP or a Unix socket.
 func TestAddress(t *testing.T) {
 	t.Parallel()
 	find(t)
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux has all of 127.0.0.0/8")
+	socket := "unix:" + filepath.Join(folder, "address.sock")
+	serveOn(t, socket)
+	for _, backend := range []string{serve(t), socket} {
+		requireAddress(t, run(t, recommended(t, backend)))
 	}
-	p := run(t, recommended(t, serve(t)))
-	from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+}
+
+func requireAddress(t *testing.T, p *proxy) {
+	t.Helper()
+	address := "127.0.0.1"
+	if runtime.GOOS == "linux" { // which has all of 127.0.0.0/8
+		address = "127.0.0.2"
+	}
+	from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 	transport := &http.Transport{DialContext: from.DialContext}
 	defer transport.CloseIdleConnections()
 	r, err := http.NewRequest(http.MethodPost, p.url+"/v1/locks/",
@@ -220,7 +229,7 @@ func TestAddress(t *testing.T) {
 	defer resp.Body.Close()
 	var lock api.Lock
 	require.NoError(t, json.NewDecoder(resp.Body).Decode(&lock))
-	require.Equal(t, "127.0.0.2", lock.IP)
+	require.Equal(t, address, lock.IP)
 }
 
 // With -long: nginx ends no wait, and no push, that lasts longer than its proxy_read_timeout.

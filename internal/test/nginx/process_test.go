@@ -117,13 +117,15 @@ func build(t testing.TB) string {
 	return program
 }
 
-var listening = regexp.MustCompile(`(?m)^relukko: listening on http://(\S+), `)
+var listening = regexp.MustCompile(`(?m)^relukko: listening on (?:http://(\S+)|unix://\S+), `)
 
-// serve starts a backend and returns its address.
-func serve(t testing.TB) string {
+// serve starts a backend on TCP and returns its address.
+func serve(t testing.TB) string { return serveOn(t, "127.0.0.1:0") }
+
+func serveOn(t testing.TB, address string) string {
 	t.Helper()
 	p := start(t, []string{"RELUKKO_API_KEY=" + key}, build(t), "serve", "--store", "memory",
-		"--addr", "127.0.0.1:0", "--trusted-proxy", "127.0.0.1")
+		"--addr", address, "--trusted-proxy", "127.0.0.1")
 	t.Cleanup(p.stop)
 	var at []string
 	require.Eventually(t, func() bool {
