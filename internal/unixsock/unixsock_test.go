@@ -3,6 +3,7 @@
 package unixsock
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -174,18 +176,22 @@ func TestDialWaitsForAServerThatIsSlowToAccept(t *testing.T) {
 		t.Logf("this system refuses in another way: %v", err)
 		return
 	}
-	dialed := make(chan error, 1)
-	go func() {
-		conn, err := Dial(t.Context(), path)
-		if err == nil {
-			conn.Close()
-		}
-		dialed <- err
-	}()
-	accepted, _, err := syscall.Accept(fd)
+	_, err = Listen(path, 0o600)
+	require.ErrorContains(t, err, "is in use, perhaps by another server", "it is not stale")
+	ctx, cancel := context.WithTimeout(t.Context(), 4*fullWait)
+	defer cancel()
+	_, err = Dial(ctx, path)
+	require.ErrorContains(t, err, "unix://"+path+": ")
+	accepted := make(chan error, 1)
+	time.AfterFunc(4*fullWait, func() {
+		conn, _, err := syscall.Accept(fd)
+		syscall.Close(conn)
+		accepted <- err
+	})
+	conn, err := Dial(t.Context(), path)
 	require.NoError(t, err)
-	syscall.Close(accepted)
-	require.NoError(t, <-dialed)
+	require.NoError(t, conn.Close())
+	require.NoError(t, <-accepted)
 }
 
 func TestParse(t *testing.T) {
