@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"gitlab.com/relukko/relukko-go/internal/unixsock"
 )
 
 const (
@@ -19,15 +17,6 @@ const (
 	// next address is tried beside it (RFC 8305).
 	stagger = 250 * time.Millisecond
 )
-
-// dialSocket returns a function that connects to the Unix socket path, whatever the address.
-func dialSocket(path string) func(ctx context.Context, _, _ string) (net.Conn, error) {
-	return func(ctx context.Context, _, _ string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, dialTime)
-		defer cancel()
-		return unixsock.Dial(ctx, path)
-	}
-}
 
 // dialer connects to a name's addresses in parallel, so that one which does not
 // answer costs a quarter of a second and not all the time there is.

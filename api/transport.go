@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/unixsock"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
@@ -92,7 +93,7 @@ func newHTTPTransport(socket string, roots *x509.CertPool) *http.Transport {
 	}
 	t.Protocols.SetHTTP1(true)
 	if socket != "" {
-		t.Proxy, t.DialContext = nil, dialSocket(socket)
+		t.Proxy, t.DialContext = nil, unixsock.Dialer(socket)
 	}
 	return t
 }

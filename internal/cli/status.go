@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"net"
 	"net/http"
 
 	"github.com/spf13/cobra"
@@ -125,9 +124,7 @@ func (h *headers) dial(url settings.Setting) settings.Setting {
 		return url
 	}
 	h.socket, h.Proxy = path, nil
-	h.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return unixsock.Dial(ctx, path)
-	}
+	h.DialContext = unixsock.Dialer(path)
 	url.Value = "http://localhost"
 	return url
 }

@@ -10,9 +10,13 @@ import (
 	"time"
 )
 
-// fullWait is the pause between two attempts while a server's queue of new connections is full. A
-// TCP connection waits in that case, a Unix socket refuses immediately.
-const fullWait = 5 * time.Millisecond
+const (
+	dialTime = 30 * time.Second
+
+	// fullWait is the pause between two attempts while a server's queue of new connections is full.
+	// A TCP connection waits in that case, a Unix socket refuses immediately.
+	fullWait = 5 * time.Millisecond
+)
 
 // DialError is the error of [Dial]. It says what is wrong with the socket and what to do.
 type DialError struct {
@@ -32,8 +36,16 @@ func (e *DialError) Error() string {
 
 func (e *DialError) Unwrap() error { return e.Err }
 
-// Dial connects to the socket path. Its error is a [*DialError], also when ctx ends.
+// Dialer returns a function for [net/http.Transport]: it connects to the socket path, whatever
+// address it is given.
+func Dialer(path string) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, path) }
+}
+
+// Dial connects to the socket path, within 30 s. Its error is a [*DialError], also when ctx ends.
 func Dial(ctx context.Context, path string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 		if err == nil {
