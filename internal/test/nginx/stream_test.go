@@ -83,7 +83,8 @@ func work(t testing.TB, holder, waiter *stream, d time.Duration) {
 	holder.acquire("a")
 	id := holder.granted()
 	waiter.acquire("b")
-	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(min(d/3, 20*time.Second)) {
+	const pause = 20 * time.Second // the longest between two pings of a client
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(min(pause, time.Until(end))) {
 		for _, s := range []*stream{holder, waiter} {
 			s.send(`"ping":true`)
 			for m := s.read(); m["pong"] != true; m = s.read() {
