@@ -175,7 +175,8 @@ func TestTheStoreFailsOnAStream(t *testing.T) {
 		for _, request := range []string{
 			fmt.Sprintf(`"renew":%q,"lease":60`, granted.Lock.ID),
 			fmt.Sprintf(`"release":%q`, granted.Lock.ID), `"cancel":"bbbbbbbbbbbb"`,
-			strings.TrimPrefix(strings.TrimSuffix(acquiring(0, "b", "cccccccccccc"), "}"), `{"n":0,`),
+			strings.TrimPrefix(
+				strings.TrimSuffix(acquiring(0, "b", "cccccccccccc"), "}"), `{"n":0,`),
 		} {
 			n++
 			send(t, conn, `{"n":%d,%s}`, n, request)
