@@ -33,8 +33,9 @@ type queue struct {
 	lapsed   bool                // the last reservation has lapsed, and nobody was served since
 	refused  bool                // a plain client was refused although no lock held the name
 
-	retrying bool // the name is offered again soon, as the store was unavailable
-	telling  bool // progress will be told to all soon
+	retrying bool          // the name is offered again soon, as the store was unavailable
+	told     time.Duration // when progress was last told to all, since the engine's start
+	telling  bool          // it will be told to all soon
 }
 
 // place is a waiter's place in one queue, or the rank that a plain client keeps between two tries.
@@ -47,7 +48,7 @@ type place struct {
 	w     *Waiter  // nil for a plain client that is not here
 	plain plainKey // of such a one
 
-	told     time.Duration // when its progress was last told, since the engine's start
+	told     time.Duration // when its progress was last told
 	ahead    int           // as last told; -1: never
 	holderID string        // as last told
 }
