@@ -38,6 +38,7 @@ type Group struct {
 	changed   chan struct{}                         // closed and replaced when a set becomes empty
 	abandoned bool
 	shared    any
+	last      []func() // of AtEnd
 }
 
 // NewGroup returns an empty group, which refuses with the error closed once it
@@ -183,7 +184,17 @@ func (g *Group) Close(ctx context.Context) (abandoned []string) {
 	}
 	g.abandon(g.closed)
 	g.wait(context.Background())
+	for _, f := range g.last {
+		f()
+	}
 	return abandoned
+}
+
+// AtEnd has Close call f, which ends what serves the tasks, once nothing is left.
+func (g *Group) AtEnd(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.last = append(g.last, f)
 }
 
 // wait reports whether nothing is left; false: ctx ended first.
