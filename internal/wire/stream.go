@@ -2,102 +2,54 @@ package wire
 
 import "time"
 
+// The stream is a WebSocket at StreamPath. A client sends a [StreamRequest] in each text frame, the
+// server a [StreamMessage].
 const (
 	StreamPath     = "/v1/stream"
-	StreamProtocol = "relukko.stream.v1"
-	MaxFrame       = 64 << 10 // bytes of one message of the stream
-	MaxNames       = 100      // of one acquire
-	MaxPriority    = 10       // and its negative is the least one
-	MaxWaited      = 30 * 24 * time.Hour
+	StreamProtocol = "relukko.stream.v1" // the WebSocket's subprotocol
+	MaxFrame       = 64 << 10            // bytes of one message
 )
 
-// RequestKind says what a StreamRequest asks for.
-type RequestKind int
-
+// Limits of an acquire on the stream. The lease is limited by [MinLease] and [MaxLease].
 const (
-	RequestUnknown RequestKind = iota
-	RequestAcquire
-	RequestAcquireAll
-	RequestCancel
-	RequestRenew
-	RequestRelease
-	RequestPing
+	MaxNames    = 100
+	MaxPriority = 10 // the least is its negative
+	MaxWaited   = 30 * 24 * time.Hour
 )
 
-// StreamRequest is a message of a client on the stream.
-type StreamRequest struct {
-	N       uint64 // rises on each connection
-	Kind    RequestKind
-	Acquire StreamAcquire // for RequestAcquire and RequestAcquireAll
-	Mark    string        // for RequestCancel
-	ID      string        // of the lock, for RequestRenew and RequestRelease
-	Lease   time.Duration // for RequestRenew
+// kindNamed returns the index of name in names, whose first element stands for none; 0 if it is
+// not there.
+func kindNamed(names []string, name []byte) int {
+	for i := 1; i < len(names); i++ {
+		if string(name) == names[i] {
+			return i
+		}
+	}
+	return 0
 }
 
-// StreamAcquire asks for a lock of any, or of all, of the names.
-type StreamAcquire struct {
-	Names    []string
-	Creator  string // with a mark at its end
-	Lease    time.Duration
-	Wait     bool // while no name is free
-	Progress bool // asks for MessageWaiting
-	Again    bool // the mark was sent before, on another connection
-	Priority int
-	Waited   time.Duration // on earlier connections
+// theKind returns the index of the one value in raw that is there and not null; 0 for none. ok is
+// false if there are several.
+func theKind(raw [][]byte) (kind int, ok bool) {
+	for i := range raw {
+		if isNull(raw[i]) {
+			continue
+		}
+		if kind != 0 {
+			return kind, false
+		}
+		kind = i
+	}
+	return kind, true
 }
 
-// MessageKind says what a StreamMessage is.
-type MessageKind int
+func isTrue(raw []byte) bool { return kindOf(raw) == 't' }
 
-const (
-	MessageUnknown MessageKind = iota
-	MessageHello
-	MessageLock  // a granted or renewed lock
-	MessageLocks // all of several
-	MessageWaiting
-	MessageDone
-	MessagePong
-	MessageError
-	MessageDeleted // unasked, as the next two
-	MessageWanted
-	MessageBye
-)
-
-// StreamMessage is a message of a server on the stream.
-type StreamMessage struct {
-	Kind     MessageKind
-	N        uint64 // of the request that it responds to; 0: unasked
-	Key      string // for MessageHello: the key's name
-	Role     string
-	Features []string
-	Seen     uint64 // for the lock of an acquire; HasSeen: there is such a member
-	HasSeen  bool
-	Lock     Lock   // for MessageLock and MessageDeleted
-	Locks    []Lock // for MessageLocks
-	Ahead    int    // for MessageWaiting
-	Holder   *Lock  // for MessageWaiting; nil: unknown
-	By       string // for MessageDeleted: the name of the key that deleted it; "": it expired
-	ID       string // for MessageWanted
-	Waiters  int    // for MessageWanted
-	Err      StreamError
+// numberOf returns the number of a request, a positive integer below 2^53.
+func numberOf(raw []byte) (uint64, bool) {
+	n, ok := integerOf(raw)
+	if !ok || n <= 0 {
+		return 0, false
+	}
+	return uint64(n), true
 }
-
-// StreamError is the refusal of a request.
-type StreamError struct {
-	Status  int
-	Message string
-	Lock    *Lock // the holder, for status 409; nil: unknown
-}
-
-// AppendStreamRequest appends r in JSON.
-func AppendStreamRequest(b []byte, r *StreamRequest) []byte { panic("later") }
-
-// ParseStreamRequest returns the request in a frame. An error is fit to be sent to the client; the
-// request then has at least its N, if that could be read.
-func ParseStreamRequest(frame []byte) (StreamRequest, error) { panic("later") }
-
-// AppendStreamMessage appends m in JSON.
-func AppendStreamMessage(b []byte, m *StreamMessage) []byte { panic("later") }
-
-// ParseStreamMessage returns the message in a frame.
-func ParseStreamMessage(frame []byte) (StreamMessage, error) { panic("later") }

@@ -19,7 +19,7 @@ var parsers = []string{
 	"api.parseBase",
 	"api.FuzzRoundTrip",
 	"internal/settings.(*parser).value",
-	"internal/wire.lockOf",
+	"internal/wire.(*scanner).lock",
 	"internal/wire.FuzzBroadcast",
 }
 
