@@ -1,63 +1,57 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// calledOffFor is how long a mark that was called off is refused.
-const calledOffFor = 10 * time.Minute
-
-// Config sets up an Engine. All fields are required.
-type Config struct {
-	Grace      time.Duration // how long an expired lock holds its name until it is swept
-	MaxWaiters int           // how many may wait for locks at a time, all names together
-	Log        *slog.Logger
-	NewID      func() string // returns a fresh random UUID in lower case
-
-	// Publish is called for each change to a lock, with EventReleased of other servers, and with
-	// EventMissed when changes by other servers may have been lost. It must not block.
-	Publish func(store.Event)
-	// Flush is called when work in the background has published what it is going to publish.
-	Flush func()
+// do runs f under the mutex. Then it flushes the sinks that f wrote to, and makes the store calls
+// that f decided on.
+func (e *Engine) do(f func()) {
+	e.mu.Lock()
+	f()
+	calls, sinks := e.calls, e.sinks
+	e.calls, e.sinks = nil, nil
+	e.mu.Unlock()
+	for _, s := range sinks {
+		s.Flush()
+	}
+	for _, call := range calls {
+		if e.inPlace {
+			call()
+		} else {
+			e.background.Go(func() { call(); e.Flush() })
+		}
+	}
 }
 
-// An Engine keeps the locks of one server in a store. Make one with New.
-type Engine struct {
-	Config
-	store   store.Store
-	queues  queues
-	sweeper sweeper
-	orphans orphans
+// call makes a store call once the mutex is unlocked. The caller holds the mutex.
+func (e *Engine) call(f func()) { e.calls = append(e.calls, f) }
 
-	stopped    context.Context
-	background sync.WaitGroup
+// after runs f under the mutex d from now, unless the engine is closing then.
+func (e *Engine) after(d time.Duration, f func()) {
+	time.AfterFunc(d, func() {
+		e.do(func() {
+			if !e.closing {
+				f()
+			}
+		})
+		e.Flush()
+	})
 }
 
-// created records a lock that this server has created.
-func (e *Engine) created(lock *store.Lock) {
-	e.sweeper.expect(lock, e.Grace)
-	e.publish(store.EventCreated, lock)
+// tell returns the sink of an acquire or a connection, which is flushed when the mutex is unlocked.
+func (e *Engine) tell(s Sink) Sink {
+	e.sinks = append(e.sinks, s)
+	return s
 }
 
 func (e *Engine) publish(kind store.EventKind, lock *store.Lock) {
 	e.Publish(store.Event{Kind: kind, Lock: *lock})
-}
-
-// remove is the store's Delete. A panic of the store becomes an error.
-func (e *Engine) remove(ctx context.Context, id string) (lock store.Lock, err error) {
-	err = e.guarded(func() (err error) {
-		lock, err = e.store.Delete(ctx, id)
-		return err
-	})
-	return lock, err
 }
 
 // guarded turns a panic of the store into an error where no request is to blame for it: neither
@@ -77,3 +71,5 @@ func (e *Engine) guarded(f func() error) (err error) {
 func unknownOutcome(err error) bool {
 	return errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrNotDone)
 }
+
+func isUnavailable(err error) bool { return errors.Is(err, store.ErrUnavailable) }
