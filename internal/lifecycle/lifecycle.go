@@ -37,7 +37,8 @@ type Group struct {
 	waiting   map[*context.CancelCauseFunc]struct{} // of WhileOpen
 	changed   chan struct{}                         // closed and replaced when a set becomes empty
 	abandoned bool
-	shared    any
+	once      sync.Once
+	shared    any // of Shared
 	last      []func() // of AtEnd
 }
 
@@ -59,11 +60,7 @@ func NewGroup(closed error) *Group {
 // Shared returns the one value that the mutexes of this client share, made by
 // the first call.
 func (g *Group) Shared(make func() any) any {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.shared == nil {
-		g.shared = make()
-	}
+	g.once.Do(func() { g.shared = make() })
 	return g.shared
 }
 
@@ -184,7 +181,10 @@ func (g *Group) Close(ctx context.Context) (abandoned []string) {
 	}
 	g.abandon(g.closed)
 	g.wait(context.Background())
-	for _, f := range g.last {
+	g.mu.Lock()
+	last := g.last
+	g.mu.Unlock()
+	for _, f := range last {
 		f()
 	}
 	return abandoned

@@ -29,6 +29,7 @@ const (
 	retryHeld     = 5 * time.Second       // while locks are held only
 	maxRetryAfter = 5 * time.Minute
 	healthyTime   = time.Second // a connection that lasted as long is retried immediately
+	maxNonsense   = 3           // connections in succession that end with nonsense
 
 	plainTime = 10 * time.Second // of answers to plain requests while no stream comes up
 	absentMin = 5 * time.Second  // until an absent stream is tried again

@@ -22,14 +22,14 @@ type Driver struct{ s *stream }
 
 var _ acquire.Driver = (*Driver)(nil)
 
-// New returns the driver for a client. cleanUp cleans up, as a task of the client, what a request
-// may have left on a backend that is not reached over the stream.
-func New(client *api.Client, cleanUp func(*acquire.Request)) *Driver {
+// New returns the driver for a client. Leases count by c. cleanUp cleans up, as a task of the
+// client, what a request may have left on a backend that is not reached over the stream.
+func New(client *api.Client, c *clock.Clock, cleanUp func(*acquire.Request)) *Driver {
 	s := &stream{
 		client:  client,
 		sockets: sockets.Of(client),
 		tasks:   lifecycle.Of(client),
-		clock:   new(clock.Clock),
+		clock:   c,
 		cleanUp: cleanUp,
 		wake:    make(chan struct{}, 1),
 		members: make(map[member]uint64),
@@ -101,6 +101,13 @@ func (d *Driver) Watch(g *acquire.Grant, check func()) (stop func()) {
 		defer d.s.mu.Unlock()
 		delete(d.s.checks, g.Lock.ID)
 	})
+}
+
+// Absent reports whether there is no stream.
+func (d *Driver) Absent() bool {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	return d.s.away
 }
 
 // OnBack calls f, which must not block, when there is a stream again, until stop is called. It
