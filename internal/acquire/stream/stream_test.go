@@ -474,7 +474,10 @@ func TestHostileServer(t *testing.T) {
 		"several locks":    func(n uint64) string { return fmt.Sprintf(`{"n":%d,"seen":1,"locks":[%s]}`, n, fine()) },
 		"done":             func(n uint64) string { return fmt.Sprintf(`{"n":%d,"done":true}`, n) },
 		"pong":             func(n uint64) string { return fmt.Sprintf(`{"n":%d,"pong":true}`, n) },
-		"an expired lock":  func(n uint64) string { expired.ExpiresAt = expired.UpdatedAt; return fmt.Sprintf(`{"n":%d,"lock":%s}`, n, text(expired)) },
+		"an expired lock": func(n uint64) string {
+			expired.ExpiresAt = expired.UpdatedAt
+			return fmt.Sprintf(`{"n":%d,"lock":%s}`, n, text(expired))
+		},
 		"two answers":      func(n uint64) string { return fmt.Sprintf(`{"n":%d,"done":true,"lock":%s}`, n, fine()) },
 		"an unasked grant": func(uint64) string { return fmt.Sprintf(`{"lock":%s}`, fine()) },
 	} {
