@@ -54,14 +54,15 @@ type Engine struct {
 	stopped    context.Context
 	background sync.WaitGroup
 
-	mu       sync.Mutex
-	calls    []func() // store calls that are due once the mutex is unlocked
-	sinks    []Sink   // that have something to flush
+	mu sync.Mutex
+	decided
+	untidy   []*queue // that may not be needed any more
 	queues   map[string]*queue
 	byHolder map[string]*queue // by the id of the lock that holds the name, if known
 	marks    map[markKey]*Waiter
 	holding  map[string]*Conn // by id: where a lock was last acquired or renewed
 	open     int              // acquires, all names together
+	ranks    int              // kept for plain clients, all names together
 	arrivals uint64
 	fresh    map[string]struct{} // ids of locks created in the first holdOff; then nil
 	closing  bool
