@@ -115,7 +115,7 @@ func (e *Engine) claim(w *Waiter) {
 	}
 	w.asking = true
 	var t try
-	e.call(func() { t.claim(e, w.key) }, func() {
+	e.call(func() { t.claim(e, w) }, func() {
 		w.asking = false
 		if t.err == nil {
 			w.New.Claim = t.claimed

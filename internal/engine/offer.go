@@ -21,10 +21,9 @@ const (
 // try is a store call for a waiter, and its result.
 type try struct {
 	in      store.NewLock
-	key     markKey
+	w       *Waiter
 	unready bool
 	seen    uint64
-	conn    *Conn
 
 	claimed uint64
 	locks   []store.Lock // of the mark, as the claim found them
@@ -42,11 +41,16 @@ func (t *try) found(w *Waiter) *store.Lock {
 	return nil
 }
 
-func (t *try) claim(e *Engine, key markKey) {
+// claim claims the mark of a waiter. Over HTTP one mark may have been used for several names: the
+// locks of the others do not count.
+func (t *try) claim(e *Engine, w *Waiter) {
 	t.err = e.guarded(func() (err error) {
-		t.claimed, t.locks, err = e.store.Claim(context.Background(), key.owner, key.mark)
+		t.claimed, t.locks, err = e.store.Claim(context.Background(), w.key.owner, w.key.mark)
 		return err
 	})
+	if w.Conn == nil {
+		t.locks = slices.DeleteFunc(t.locks, func(l store.Lock) bool { return !w.mayHave(l.Name) })
+	}
 }
 
 // ready claims the mark if that is necessary, and reports whether a create should follow.
@@ -54,7 +58,7 @@ func (t *try) ready(e *Engine) bool {
 	if !t.unready {
 		return true
 	}
-	t.claim(e, t.key)
+	t.claim(e, t.w)
 	t.in.Claim = t.claimed
 	return t.err == nil && len(t.locks) == 0
 }
@@ -74,7 +78,7 @@ func (t *try) create(e *Engine) {
 func (e *Engine) begin(q *queue, w *Waiter) *try {
 	q.busy, q.again, q.tried = true, false, time.Now()
 	w.calling = q
-	t := &try{in: w.New, key: w.key, unready: w.unready, conn: w.Conn}
+	t := &try{in: w.New, w: w, unready: w.unready}
 	if w.Conn != nil {
 		t.seen = w.Conn.seen.Load()
 	}
@@ -104,6 +108,7 @@ func (e *Engine) offerAll(w *Waiter) {
 			e.refuse(w, store.ErrUnavailable, nil)
 		case q.holder == nil || time.Since(q.tried) > offerAgain:
 			e.offer(q)
+			w.queued = w.queued || w.idle() && !w.ended // another is offered it
 		case !w.patient():
 			e.refuseHeld(w, q, nil)
 		default:
