@@ -161,9 +161,8 @@ func (k *call) newBody() (io.ReadCloser, error) {
 
 // attempt is one request, and what is known of its way.
 type attempt struct {
-	fresh bool         // it takes a connection of its own
-	old   *credentials // refused: the request goes out only with others
-	sent  *credentials // that it went out with; nil where it has not come that far
+	old  *credentials // refused: the request goes out only with others
+	sent *credentials // that it went out with; nil where it has not come that far
 
 	trace  httptrace.ClientTrace
 	asked  atomic.Bool  // for a connection

@@ -146,11 +146,8 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 
 func (c *call) post(ctx context.Context, wait time.Duration) created {
 	r := created{sent: c.clock.Now(), wait: wait}
-	opts := []api.CallOption{api.Wait(wait), api.Lease(c.r.Lease)}
-	if _, answered := errors.AsType[*api.Error](c.lastErr); c.lastErr != nil && !answered {
-		opts = append(opts, api.FreshConn()) // the kept connections may be dead
-	}
-	r.lock, r.err = c.client.Create(ctx, c.r.Name, c.r.Creator, opts...)
+	r.lock, r.err = c.client.Create(ctx, c.r.Name, c.r.Creator,
+		api.Wait(wait), api.Lease(c.r.Lease))
 	return r
 }
 
