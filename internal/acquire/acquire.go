@@ -79,8 +79,10 @@ type Grant struct {
 	Values  context.Context
 	Log     *slog.Logger
 
-	Unanswered  bool // the outcome of another create of the request is unknown
 	ReleaseSent bool // the outcome of a release is unknown: it may have deleted the lock
+
+	Unanswered     int       // other creates of the request whose outcome is unknown
+	LastUnanswered time.Time // when the last of them failed
 }
 
 // Failure is the error for a request that was not granted.
