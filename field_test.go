@@ -186,7 +186,7 @@ func TestUnlockTellsTheTruthWhenAProxyRepeatsRequests(t *testing.T) {
 	require.NoError(t, m.Unlock(lock(t, m)))
 
 	p.method.Store("POST")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	held, err := m.Lock(ctx)
 	require.NoError(t, err, "it does not queue for its own lock")

@@ -81,8 +81,13 @@ type Grant struct {
 
 	ReleaseSent bool // the outcome of a release is unknown: it may have deleted the lock
 
-	Unanswered     int       // other creates of the request whose outcome is unknown
-	LastUnanswered time.Time // when the last of them failed
+	Unknown Unknown // of other creates of the request
+}
+
+// Unknown says of how many creates the outcome is unknown.
+type Unknown struct {
+	Creates int
+	Until   time.Time // no lock of theirs can appear any more from then on
 }
 
 // Failure is the error for a request that was not granted.

@@ -88,7 +88,7 @@ func (c *call) isHeld(r created) (g *acquire.Grant, next bool, err error) {
 		return nil, next, err
 	case mine != nil:
 		if g, next, err = c.takeFound(mine); g != nil {
-			g.Unanswered--
+			g.Unknown.Creates--
 		}
 		return g, next, err
 	case !c.r.Wait:
@@ -139,7 +139,7 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 		return created{}, false
 	}
 	if r.err != nil && !api.NoEffect(r.err) {
-		c.outcomeUnknown()
+		notKnown(&c.unknown, r.err)
 	}
 	return r, r.err == nil || c.ctx.Err() == nil
 }
@@ -149,12 +149,6 @@ func (c *call) post(wait time.Duration) created {
 	r.lock, r.err = c.client.Create(c.tasks.Context(c.r.Values), c.r.Name, c.r.Creator,
 		api.Wait(wait), api.Lease(c.r.Lease))
 	return r
-}
-
-// outcomeUnknown records that a create may have made a lock, or may still make one.
-func (c *call) outcomeUnknown() {
-	c.unanswered++
-	c.lastUnanswered = time.Now()
 }
 
 // take returns the grant of a lock that was created. The lease counts from before the create was
@@ -171,13 +165,13 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 		c.heard = time.Now()
 		c.r.Silence.Heard()
 		if g, next, err = c.takeFound(&r.lock); g == nil {
-			c.outcomeUnknown()
+			notKnown(&c.unknown, err)
 		}
 		return g, next, err
 	case left > min(c.r.Lease, g.Length)/10:
 		return g, false, nil
 	}
-	c.outcomeUnknown() // if the release fails, the cleanup deletes the lock
+	notKnown(&c.unknown, nil) // if the release fails, the cleanup deletes the lock
 	c.release(c.ctx, g, releaseTimeout)
 	err = fmt.Errorf("lock %s was granted too late: its lease was over", r.lock.ID)
 	next, err = c.backOff(created{err: err})
@@ -209,7 +203,7 @@ func (c *call) grant(lock api.Lock, since clock.Instant, length time.Duration) *
 	return &acquire.Grant{
 		Lock: lock, Since: since, Length: min(length, wholeLease),
 		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log,
-		Unanswered: c.unanswered, LastUnanswered: c.lastUnanswered,
+		Unknown: c.unknown,
 	}
 }
 
@@ -219,7 +213,7 @@ func (c *call) heldBy(r created) (mine *api.Lock, err error) {
 	var e *api.Error
 	errors.As(r.err, &e)
 	lock := e.Holder
-	if lock == nil && c.unanswered > 0 {
+	if lock == nil && c.unknown.Creates > 0 {
 		list, err := c.lists.wait(c.ctx)
 		if err != nil {
 			return nil, err

@@ -48,10 +48,10 @@ func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 	c.progress = &c.holder
 	g, err := c.run()
 	c.leave(err == nil)
-	if err != nil && (c.running != nil || c.unanswered > 0) {
+	if err != nil && (c.running != nil || c.unknown.Creates > 0) {
 		(&cleanup{
 			parts: &d.parts, name: r.Name, mark: mark, values: r.Values, log: r.Log,
-			running: c.running, unanswered: c.unanswered, last: c.lastUnanswered,
+			running: c.running, unknown: c.unknown,
 		}).start()
 	}
 	return g, err
@@ -75,13 +75,13 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 
 // Drop implements [acquire.Driver].
 func (d *Driver) Drop(g *acquire.Grant) {
-	if g.Unanswered == 0 {
+	if g.Unknown.Creates == 0 {
 		return
 	}
 	_, mark, _ := wire.CutMark(g.Creator)
 	(&cleanup{
 		parts: &d.parts, name: g.Lock.Name, mark: mark, values: g.Values, log: g.Log,
-		unanswered: g.Unanswered, last: g.LastUnanswered,
+		unknown: g.Unknown,
 	}).start()
 }
 

@@ -16,10 +16,23 @@ const (
 	// a grace of about 3 min.
 	cleanupFor = 15 * time.Minute
 
-	// appearFor is for how long after the failure of a create its lock may still appear: proxies
-	// keep a request for a minute.
-	appearFor = 75 * time.Second
+	// For how long after the failure of a create its lock may still appear. Where there was no
+	// response the request may still be on its way: proxies keep it for a minute.
+	appearUnanswered = 75 * time.Second
+	appearAnswered   = 5 * time.Second
 )
+
+// notKnown records that the outcome of a create that failed with err is unknown.
+func notKnown(u *acquire.Unknown, err error) {
+	appear := appearUnanswered
+	if _, answered := errors.AsType[*api.Error](err); err == nil || answered {
+		appear = appearAnswered
+	}
+	u.Creates++
+	if until := time.Now().Add(appear); until.After(u.Until) {
+		u.Until = until
+	}
+}
 
 // cleanup deletes, after the end of a call, what the creates with its mark have made or will make.
 // It is a task of the client.
@@ -28,9 +41,8 @@ type cleanup struct {
 	name, mark string
 	values     context.Context
 	log        *slog.Logger
-	running    <-chan created // the create that is under way; nil: none is
-	unanswered int            // other creates whose outcome is unknown
-	last       time.Time      // when the last of them failed
+	running    <-chan created  // the create that is under way; nil: none is
+	unknown    acquire.Unknown // of the others
 }
 
 // start runs the cleanup in the background.
@@ -76,18 +88,16 @@ func (c *cleanup) seek(ctx context.Context) error {
 				return err
 			}
 		case !api.NoEffect(r.err):
-			c.unanswered++
-			c.last = time.Now()
+			notKnown(&c.unknown, r.err)
 		}
 	}
-	for pause := time.Second; c.unanswered > 0; pause *= 2 {
-		asked := time.Now()
+	for pause := time.Second; c.unknown.Creates > 0; pause *= 2 {
+		left := time.Until(c.unknown.Until)
 		if err := c.look(ctx); err != nil {
 			return err
 		}
-		left := appearFor - asked.Sub(c.last)
 		switch {
-		case c.unanswered <= 0 || left <= 0:
+		case c.unknown.Creates <= 0 || left <= 0:
 			return nil
 		case !sleep(ctx, min(pause, left)):
 			return context.Cause(ctx)
@@ -110,7 +120,7 @@ func (c *cleanup) look(ctx context.Context) error {
 		if err := c.delete(ctx, lock); err != nil {
 			return err
 		}
-		c.unanswered--
+		c.unknown.Creates--
 	}
 	return nil
 }

@@ -46,7 +46,12 @@ func TestCleanup(t *testing.T) {
 			script: &script{create: slow(lost), list: now(list(others))},
 			want: []string{"list 3s", "list 4s", "list 6s", "list 10s", "list 18s", "list 34s",
 				"list 1m6s", "list 1m18s"},
-			took: 2*time.Second + appearFor,
+			took: 2*time.Second + appearUnanswered,
+		},
+		"something on the way answers the create": {
+			script: &script{create: slow(foreign(502)), list: now(list(others))},
+			want:   []string{"list 3s", "list 4s", "list 6s", "list 8s"},
+			took:   2*time.Second + appearAnswered,
 		},
 		"the create is never answered, and has made a lock": {
 			script: &script{create: slow(lost), release: now(mine),
@@ -94,7 +99,7 @@ func TestCleanupLongAfterTheLastCreate(t *testing.T) {
 	scripted(t, s, func(t *testing.T, d *Driver) {
 		g, err := d.Acquire(t.Context(), request())
 		require.NoError(t, err)
-		require.Equal(t, 1, g.Unanswered)
+		require.Equal(t, 1, g.Unknown.Creates)
 		pass(time.Hour)
 		d.Drop(g)
 		require.NoError(t, d.client.Shutdown(t.Context()))

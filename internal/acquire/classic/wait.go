@@ -27,10 +27,9 @@ type waiter struct {
 	poll        time.Duration // before jitter
 	holder      holder
 
-	unanswered     int       // creates whose outcome is unknown
-	lastUnanswered time.Time // when the last of them failed
-	held           bool      // the name is held, as far as is known
-	heard          time.Time // when the backend last said who holds it, or the call began
+	unknown acquire.Unknown
+	held    bool      // the name is held, as far as is known
+	heard   time.Time // when the backend last said who holds it, or the call began
 }
 
 // await waits until the next create is due, after the name was found held. It returns false if the
@@ -117,7 +116,7 @@ func (w *waiter) stand() bool {
 	w.held = true
 	ctx, end := w.whileHeard()
 	defer end()
-	if w.unanswered > 0 {
+	if w.unknown.Creates > 0 {
 		defer time.AfterFunc(w.poll-w.queue.pace.random(w.poll/2), end).Stop()
 	}
 	w.first = w.queue.turn.Acquire(ctx, 1) == nil

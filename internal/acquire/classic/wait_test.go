@@ -82,7 +82,7 @@ func TestCallWithAnUnansweredCreateAsksAllTheSame(t *testing.T) {
 		var qs queues
 		first, second := queuing(t.Context(), &qs), queuing(t.Context(), &qs)
 		require.True(t, first.stand())
-		second.unanswered, second.poll = 1, 2*time.Second
+		second.unknown.Creates, second.poll = 1, 2*time.Second
 		began := time.Now()
 		require.False(t, second.stand(), "its own lock may be what the others wait for")
 		took := time.Since(began)
