@@ -68,9 +68,9 @@ func TestSocketsThatDie(t *testing.T) {
 // costs the others more than its turn.
 func TestThousandsOfWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t)
-		held := b.create("robot-arm-1", "")
 		const within, beyond, turns = 5000, 50, 50
+		b := start(t, server.WithMaxWaiters(within))
+		held := b.create("robot-arm-1", "")
 		var refused atomic.Int64
 		granted := make(chan lock, turns)
 		var wg sync.WaitGroup

@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,10 +11,6 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
-
-	"gitlab.com/relukko/relukko-go/internal/httpapi"
-	"gitlab.com/relukko/relukko-go/internal/wire"
-	"gitlab.com/relukko/relukko-go/server"
 )
 
 func TestBroadcast(t *testing.T) {
@@ -31,8 +26,7 @@ func TestBroadcast(t *testing.T) {
 		b.do(409, "POST", "/v1/locks", createBody("robot-arm-1", "bench-7"))
 		b.do(404, "DELETE", "/v1/locks/"+nobody, "")
 		deleted := b.do(200, "DELETE", path, "")
-		b.create("robot-arm-1", marked)
-		b.do(204, "DELETE", "/v1/waiting/"+mark, "")
+		b.delete(b.create("robot-arm-1", marked).ID)
 		synctest.Wait()
 
 		text := func(kind string, r reply) string {
@@ -43,47 +37,11 @@ func TestBroadcast(t *testing.T) {
 			text("deleted", deleted)}
 		got := early.take()
 		require.Equal(t, append([]string{text("created", made)}, want...), got[:4])
-		require.Len(t, got, 6, "and a lock that was created and called off")
+		require.Len(t, got, 6, "and a lock that was created and deleted")
 		require.Contains(t, got[4], `{"created":{`)
 		require.Contains(t, got[5], `{"deleted":{`)
 		require.Equal(t, want, late.take()[:3])
 	})
-}
-
-func TestDeletedShapes(t *testing.T) {
-	for name, c := range map[string]struct {
-		opts []server.Option
-		want []string
-	}{
-		"content off": {[]server.Option{httpapi.Without(httpapi.ExtBroadcastContent)},
-			[]string{`{"deleted":true}`}},
-		"an id": {[]server.Option{httpapi.Without(httpapi.ExtBroadcastContent),
-			httpapi.DeletedShape(func(
-				l wire.Lock) any {
-				return l.Name
-			})}, []string{`{"deleted":"robot-arm-1"}`}},
-		"a list": {[]server.Option{httpapi.DeletedShape(
-			func(l wire.Lock) any {
-				return []any{json.RawMessage(
-					wire.AppendLock(nil, &l))}
-			})}, []string{`{"created":{`, `{"deleted":[{"id":`}},
-		"no JSON": {[]server.Option{httpapi.DeletedShape(func(wire.Lock) any { return func() {} })},
-			[]string{`{"created":{`}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := start(t, c.opts...)
-				w := b.watch()
-				b.delete(b.create("robot-arm-1", "").ID)
-				synctest.Wait()
-				got := w.take()
-				require.Len(t, got, len(c.want))
-				for i := range got {
-					require.Contains(t, got[i], c.want[i])
-				}
-			})
-		})
-	}
 }
 
 func TestTheKeyIsAskedForOnTheWebSocket(t *testing.T) {

@@ -63,7 +63,7 @@
 // # Limits
 //
 // The body of a request is limited to 64 KiB, and must arrive within 10 s. A name has at most 255
-// bytes, a creator 1024, both without control characters. At most 5000 creates wait, see
+// bytes, a creator 1024, both without control characters. At most 20,000 requests wait, see
 // [WithMaxWaiters], and at most 10,000 WebSockets are open. A WebSocket that lags by 4096 messages,
 // or does not accept one within 10 s, is closed. The number of locks is not limited: every client
 // with a key can create any number of them, and delete those of others.

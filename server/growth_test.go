@@ -46,7 +46,6 @@ func BenchmarkGrowth(b *testing.B) {
 		b.Run("heartbeats/"+st.name, on(heartbeats))
 		b.Run("list/"+st.name, on(listing))
 		b.Run("sweep/"+st.name, on(sweeping))
-		b.Run("one mark/"+st.name, on(sharingAMark))
 	}
 }
 
@@ -137,19 +136,6 @@ func (s *sweepCounter) Sweep(ctx context.Context, limits store.Limits) (store.Sw
 	}
 	s.left -= len(swept.Locks)
 	return swept, err
-}
-
-// sharingAMark: an operation is that n locks, all with the same mark, are deleted.
-func sharingAMark(b *testing.B, st store.Store, n int) {
-	fill(b, st, n, time.Hour, "7")
-	ts := serve(b, st)
-	defer ts.Close()
-	client := newClient(b, ts)
-	b.ResetTimer()
-	client.send("DELETE", "/v1/waiting/7", "", 204)
-	b.StopTimer()
-	b.ReportMetric(b.Elapsed().Seconds()*1e3, "ms/call-off")
-	perOne(b, n, "lock")
 }
 
 // hearing: an operation is a delete of which all n watchers hear.

@@ -171,6 +171,38 @@ func (w *waiting) granted(t *testing.T) lock {
 	return r.lock(t)
 }
 
+// stream opens a stream, and reads its hello.
+func (b *backend) stream() *websocket.Conn {
+	b.t.Helper()
+	conn, _, err := websocket.Dial(b.t.Context(), "http://relukko.test/v1/stream",
+		&websocket.DialOptions{
+			HTTPClient: &http.Client{Transport: b.tr}, Subprotocols: []string{"relukko.stream.v1"},
+			HTTPHeader: http.Header{"X-Api-Key": {apiKey}},
+		})
+	require.NoError(b.t, err)
+	b.t.Cleanup(func() { conn.CloseNow() })
+	require.Equal(b.t, `{"hello":{"key":"default","role":"admin","features":[]}}`, next(b.t, conn))
+	return conn
+}
+
+// next returns the next message of a stream.
+func next(t *testing.T, conn *websocket.Conn) string {
+	t.Helper()
+	_, message, err := conn.Read(context.Background())
+	require.NoError(t, err)
+	return string(message)
+}
+
+// cancel cancels a mark, over a stream.
+func (b *backend) cancel(mark string) {
+	b.t.Helper()
+	conn := b.stream()
+	defer conn.CloseNow()
+	require.NoError(b.t, conn.Write(
+		b.t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"n":1,"cancel":%q}`, mark)))
+	require.Equal(b.t, `{"n":1,"done":true}`, next(b.t, conn))
+}
+
 // watcher collects broadcasts.
 type watcher struct {
 	conn *websocket.Conn

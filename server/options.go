@@ -56,7 +56,7 @@ func WithTrustedProxies(proxies ...netip.Prefix) Option {
 }
 
 // WithMaxWaiters sets how many creates may wait at a time, for all names together. The default is
-// 5000. Further creates that would wait are refused with 503.
+// 20,000. Further creates that would wait are refused with 503.
 func WithMaxWaiters(n int) Option {
 	return func(c *config) { c.MaxWaiters = n }
 }

@@ -66,11 +66,12 @@ func (s *shared) Delete(ctx context.Context, id string) (store.Lock, error) {
 	return lock, err
 }
 
-func (s *shared) CallOff(ctx context.Context, mark string, keep time.Duration) (
-	[]store.Lock, error) {
-	locks, err := s.Store.CallOff(ctx, mark, keep)
+func (s *shared) Cancel(ctx context.Context, owner, mark string) ([]store.Lock, error) {
+	locks, err := s.Store.Cancel(ctx, owner, mark)
 	if err == nil {
-		s.tell(store.Event{Kind: store.EventCalledOff, Mark: mark})
+		s.tell(store.Event{
+			Kind: store.EventCancelled, Mark: mark, Lock: store.Lock{Owner: owner},
+		})
 		s.tellDeleted(locks)
 	}
 	return locks, err
@@ -138,7 +139,7 @@ func TestAReleaseOnAnotherServerWakesAWaiter(t *testing.T) {
 	})
 }
 
-func TestACallOffOnAnotherServer(t *testing.T) {
+func TestACancelOnAnotherServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, _ := startTwo(t)
 		a.create("robot-arm-1", "")
@@ -147,7 +148,7 @@ func TestACallOffOnAnotherServer(t *testing.T) {
 		other := a.create("robot-arm-2", marked)
 		next := b.wait("robot-arm-2", "next", 30)
 		synctest.Wait()
-		a.do(204, "DELETE", "/v1/waiting/"+mark, "")
+		a.cancel(mark)
 		synctest.Wait()
 		require.Equal(t, 410, (<-w.reply).status)
 		require.NotEqual(t, other.ID, next.granted(t).ID)

@@ -16,8 +16,8 @@ func TestShutdown(t *testing.T) {
 		b := start(t)
 		held := b.create("robot-arm-1", "")
 		var line []*waiting
-		for range 5 {
-			line = append(line, b.wait("robot-arm-1", marked, 30))
+		for i := range 5 {
+			line = append(line, b.wait("robot-arm-1", fmt.Sprintf("x #%012d", i), 30))
 		}
 		w := b.watch()
 		synctest.Wait()

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -11,149 +12,283 @@ import (
 const (
 	createdTTL = 10 * time.Minute // of a lock whose name was free
 	grantedTTL = time.Minute      // of one granted from a queue, whose client may be gone unseen
+
+	perPriority = 10 * time.Minute // in the queue
 )
 
-// Acquire creates a lock. One that is not leased gets a TTL of the engine's own. Where the name is
-// held it waits in the queue for at most wait, after a call of onQueue; queued reports whether it
-// did. With [store.ErrHeld] it returns the holder, or the zero Lock if that is not known.
+// Acquire asks for a lock of any of the names. Its end comes to the sink: [Sink.Granted], or
+// [Sink.Refused] with an error of the store or of this package; store.ErrHeld if the waiter does
+// not wait. A lock that is not leased gets a TTL of the engine's own.
 //
-// A create whose ctx ended is undone, unless it has a mark: by that its client may have found the
-// lock, and can call it off.
-func (e *Engine) Acquire(
-	ctx context.Context, in store.NewLock, wait time.Duration, onQueue func(),
-) (lock store.Lock, queued bool, err error) {
-	contended, calledOff := e.queues.look(in.Name, in.Mark)
-	if calledOff {
-		return store.Lock{}, false, store.ErrCalledOff
-	}
-	err = store.ErrHeld // nobody overtakes a waiter
-	switch {
-	case !contended:
-		if !in.Leased {
-			in.TTL = createdTTL
-		}
-		lock, err = e.store.Create(context.WithoutCancel(ctx), in)
-	case wait == 0:
-		lock = e.holder(ctx, in.Name)
-	}
-	switch {
-	case err == nil:
-		e.created(&lock)
-		if ctx.Err() != nil && in.Mark == "" {
-			e.takeBack(&in)
-			return store.Lock{}, false, ErrClientGone
-		}
-		return lock, false, nil
-	case !errors.Is(err, store.ErrHeld):
-		if unknownOutcome(err) {
-			e.orphan(&in)
-		}
-		return store.Lock{}, false, err
-	case wait == 0:
-		return lock, false, err
-	}
-	onQueue()
-	if !in.Leased {
-		in.TTL = grantedTTL
-	}
-	lock, err = e.wait(ctx, in, wait)
-	return lock, true, err
-}
-
-// wait queues for a name, and returns the lock that it was granted.
-func (e *Engine) wait(
-	ctx context.Context, in store.NewLock, wait time.Duration,
-) (store.Lock, error) {
-	w, err := e.queues.join(in)
-	if err != nil {
-		return store.Lock{}, err
-	}
-	defer e.queues.forget(w)
-	if w.offers {
-		e.offerAll(in.Name) // it may have come free unnoticed
-	}
-	timedOut := e.await(ctx, w, wait)
-	left := e.queues.leave(w, timedOut) || w.err == errLate
-	unsure := false
-	for _, id := range w.unknown {
-		if w.lock.ID == "" && !w.findable {
-			in.ID = id
-			unsure = !e.takeBackUnknown(&in) || unsure
-		}
-	}
-	switch {
-	case !left:
-		return e.decision(ctx, w)
-	case timedOut && unsure: // ErrHeld would say that the client has no lock
-		return store.Lock{}, store.ErrUnavailable
-	case timedOut:
-		return e.holder(ctx, in.Name), store.ErrHeld
-	case ctx.Err() != nil:
-		return store.Lock{}, ErrClientGone
-	default:
-		return store.Lock{}, ErrClosing
-	}
-}
-
-// await returns when the waiter has been decided on, its time is up, its client is gone or the
-// engine stops. It reports whether the time was up.
-func (e *Engine) await(ctx context.Context, w *waiter, wait time.Duration) (timedOut bool) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	expired := timer.C
-	for {
-		select {
-		case <-expired:
-			if !e.queues.expire(w) {
-				return true
+// On a connection an acquire is identified by its mark. One with the mark of an open one takes its
+// place; one that says that it comes again gets the lock of the mark if there is one. Over HTTP a
+// mark is claimed too, but its lock is a holder like any other.
+func (e *Engine) Acquire(w *Waiter) {
+	e.do(func() {
+		w.arrived = time.Now()
+		if e.closing {
+			w.ended = true
+			if w.Conn == nil {
+				e.tell(w.Sink).Refused(w, ErrClosing, nil)
 			}
-			timedOut, expired = true, nil
-		case <-w.done:
-			return timedOut
-		case <-ctx.Done():
-			return timedOut
-		case <-e.stopped.Done():
-			return timedOut
+			return
 		}
+		if w.All {
+			w.ended = true
+			e.tell(e.sink(w)).Refused(w, ErrNotOffered, nil)
+			return
+		}
+		w.pure = !w.Again
+		if w.Conn == nil {
+			w.plain = plainOf(w)
+			w.Again = w.New.Mark != ""
+			if w.made = w.New.Mark == ""; w.made {
+				w.New.Mark = e.NewID()
+			}
+		}
+		w.key = markKey{w.New.Owner, w.New.Mark}
+		rank := w.arrived.Sub(e.started) - w.Waited - time.Duration(w.Priority)*perPriority
+		old := e.marks[w.key]
+		switch {
+		case old == nil:
+		case old.Conn != nil && old.Conn == w.Conn:
+			w.ended = true
+			if slices.Equal(old.Names, w.Names) {
+				old.N = w.N
+			} else {
+				e.tell(w.Conn.sink).Refused(w, ErrMarkInUse, nil)
+			}
+			return
+		default:
+			if slices.Equal(old.Names, w.Names) {
+				rank = old.places[0].rank
+			}
+			w.Again = true
+		}
+		e.marks[w.key] = w
+		e.open++
+		e.arrivals++
+		if w.Conn != nil {
+			w.Conn.waiters[w] = struct{}{}
+		}
+		w.excess = w.Wait && e.open > e.MaxWaiters
+		w.unready = w.Again
+		w.pure = w.pure && !w.Again
+		e.join(w, rank)
+		if old != nil {
+			e.refuse(old, store.ErrSuperseded, nil)
+		}
+	})
+}
+
+// join gives a waiter its places.
+func (e *Engine) join(w *Waiter, rank time.Duration) {
+	w.places = make([]*place, len(w.Names))
+	for i, name := range w.Names {
+		q := e.queueOf(name)
+		p := &place{rank: rank, arrival: e.arrivals, w: w, ahead: -1}
+		if w.plain != (plainKey{}) {
+			e.takeRank(q, p)
+		}
+		w.places[i] = p
+		q.insert(p)
+		e.recounted(q)
+	}
+	if w.unready {
+		e.claim(w)
+		return
+	}
+	e.offerAll(w)
+}
+
+// claim claims the mark of a waiter that comes again, and grants it the lock of the mark if there
+// is one.
+func (e *Engine) claim(w *Waiter) {
+	if w.ended || !w.idle() {
+		return
+	}
+	w.asking = true
+	var t try
+	e.call(func() { t.claim(e, w.key) }, func() {
+		w.asking = false
+		if t.err == nil {
+			w.New.Claim = t.claimed
+		}
+		e.claimed(w, &t)
+		e.settle(w)
+	})
+}
+
+// claimed handles the result of a claim.
+func (e *Engine) claimed(w *Waiter, t *try) {
+	lock := t.found(w)
+	switch {
+	case w.ended:
+		e.discard(w, t)
+	case t.err != nil:
+		e.storeFailed(w, t.err)
+		e.after(retryPause, func() { e.claim(w) })
+	case lock != nil && w.Conn == nil && !w.tried:
+		e.refuse(w, store.ErrHeld, lock) // it is of an earlier request
+	case len(t.locks) > 0:
+		e.grantFound(w, t)
+	default:
+		w.unready = false
+		e.offerAll(w)
 	}
 }
 
-// decision returns what was decided on a waiter. Until then the lock can be taken back.
-func (e *Engine) decision(ctx context.Context, w *waiter) (store.Lock, error) {
-	if w.err != nil {
-		return store.Lock{}, w.err
+// storeFailed handles an error of the store that is not about the name. A waiter whose error will
+// pass keeps its place.
+func (e *Engine) storeFailed(w *Waiter, err error) {
+	if unknownOutcome(err) {
+		w.unready, w.pure = true, false
 	}
-	in := w.in
-	in.ID = w.lock.ID
-	switch calledOff := e.queues.forget(w); {
-	case calledOff:
-		e.takeBack(&in)
-		return store.Lock{}, store.ErrCalledOff
-	case ctx.Err() != nil && in.Mark == "":
-		e.takeBack(&in)
-		return store.Lock{}, ErrClientGone
+	if isUnavailable(err) && w.Wait {
+		w.queued = true
+		return
 	}
-	return w.lock, nil
-}
-
-// holder returns the lock that holds the name, or the zero Lock if that is not known.
-func (e *Engine) holder(ctx context.Context, name string) store.Lock {
-	holder, _ := e.store.Holder(ctx, name)
-	return holder
-}
-
-// takeBack deletes a lock that its client does not know, and hands its name on.
-func (e *Engine) takeBack(in *store.NewLock) {
-	if e.undo(in) {
-		e.offer(in.Name)
+	e.refuse(w, err, nil)
+	if w.unready && w.made {
+		e.undoMark(w.key)
 	}
 }
 
-// takeBackUnknown does the same for a lock that may exist or come to exist. It reports whether the
-// lock does not exist now.
-func (e *Engine) takeBackUnknown(in *store.NewLock) (gone bool) {
-	if gone = e.undoUnknown(in); gone {
-		e.offer(in.Name)
+// settle lets a cancel, or the shutdown, go on that has waited for a store call.
+func (e *Engine) settle(w *Waiter) {
+	if e.closing && w.Conn == nil && w.idle() {
+		e.refuse(w, ErrClosing, nil)
 	}
-	return gone
+	if w.done != nil && w.idle() {
+		done := w.done
+		w.done = nil
+		done()
+	}
+}
+
+// Leave ends the wait of an acquire over HTTP: unless it is granted by a store call that is under
+// way, it is refused with store.ErrHeld.
+func (e *Engine) Leave(w *Waiter) {
+	e.do(func() {
+		if w.ended || !w.Wait {
+			return
+		}
+		for _, p := range w.places {
+			p.queue.count(p, -1)
+		}
+		w.Wait = false
+		for _, p := range w.places {
+			p.queue.count(p, 1)
+			e.recounted(p.queue)
+		}
+		switch {
+		case !w.idle():
+		case w.unready:
+			e.claim(w)
+		default:
+			e.refuseHeld(w, w.places[0].queue, nil)
+		}
+	})
+}
+
+// Abandon ends an acquire over HTTP whose client is gone. Nothing more is told to its sink. A lock
+// that was or will be granted is deleted, unless the client gave a mark, by which it may have found
+// the lock.
+func (e *Engine) Abandon(w *Waiter) {
+	e.do(func() {
+		switch {
+		case !w.ended:
+			e.abandon(w)
+		case w.made && w.lock != nil:
+			e.remove(w.lock)
+		}
+	})
+}
+
+// abandon ends a waiter that nobody wants to be granted any more.
+func (e *Engine) abandon(w *Waiter) {
+	w.undo = w.made || w.Conn != nil
+	e.finish(w)
+	if w.made && w.unready && w.idle() {
+		e.undoMark(w.key)
+	}
+}
+
+// Cancel ends the acquire with that mark: when done is called with nil, no lock of the mark exists,
+// and none will be created in the next store.ClaimTime. Where an outcome may be unknown the store
+// keeps the mark in mind. Done is called without the mutex.
+func (e *Engine) Cancel(c *Conn, owner, mark string, done func(error)) {
+	e.do(func() {
+		key := markKey{owner, mark}
+		w := e.marks[key]
+		id := c.granted[key]
+		switch {
+		case w != nil && w.Conn == c && w.pure:
+			w.undo = true
+			e.finish(w)
+			w.done = func() { e.cancelPure(w, done) }
+			e.settle(w)
+		case w == nil && id != "":
+			e.forget(id)
+			e.deleteKnown(id, owner, done)
+		default:
+			switch {
+			case w == nil:
+			case w.Conn == c:
+				e.finish(w)
+			default:
+				e.refuse(w, store.ErrCancelled, nil)
+			}
+			e.cancelMark(key, done)
+		}
+	})
+}
+
+// cancelPure ends the cancel of a waiter whose mark was used nowhere else.
+func (e *Engine) cancelPure(w *Waiter, done func(error)) {
+	switch {
+	case w.unready:
+		e.cancelMark(w.key, done)
+	case w.lock != nil:
+		e.deleteKnown(w.lock.ID, w.key.owner, done)
+	default:
+		e.later(func() { done(nil) })
+	}
+}
+
+// deleteKnown deletes a lock that may be gone already.
+func (e *Engine) deleteKnown(id, owner string, done func(error)) {
+	e.release(nil, id, owner, func(_ store.Lock, err error) {
+		if errors.Is(err, store.ErrGone) {
+			err = nil
+		}
+		done(err)
+	})
+}
+
+// cancelMark cancels a mark in the store.
+func (e *Engine) cancelMark(key markKey, done func(error)) {
+	var locks []store.Lock
+	var err error
+	e.call(func() {
+		err = e.guarded(func() (err error) {
+			locks, err = e.store.Cancel(context.Background(), key.owner, key.mark)
+			return err
+		})
+	}, func() {
+		for i := range locks {
+			e.deleted(&locks[i], key.owner, nil)
+		}
+		e.later(func() { done(err) })
+	})
+}
+
+// undoMark cancels the mark that the engine made for an acquire, now or when the store is back. Its
+// client does not know of a lock that there may be.
+func (e *Engine) undoMark(key markKey) {
+	e.cancelMark(key, func(err error) {
+		if err != nil {
+			e.do(func() { e.after(retryPause, func() { e.undoMark(key) }) })
+		}
+	})
 }

@@ -1,63 +1,98 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// calledOffFor is how long a mark that was called off is refused.
-const calledOffFor = 10 * time.Minute
-
-// Config sets up an Engine. All fields are required.
-type Config struct {
-	Grace      time.Duration // how long an expired lock holds its name until it is swept
-	MaxWaiters int           // how many may wait for locks at a time, all names together
-	Log        *slog.Logger
-	NewID      func() string // returns a fresh random UUID in lower case
-
-	// Publish is called for each change to a lock, with EventReleased of other servers, and with
-	// EventMissed when changes by other servers may have been lost. It must not block.
-	Publish func(store.Event)
-	// Flush is called when work in the background has published what it is going to publish.
-	Flush func()
+// decided is what is to be done once the mutex is unlocked.
+type decided struct {
+	sinks []Sink   // have something to flush
+	then  []func() // are run
+	calls []call   // are made
 }
 
-// An Engine keeps the locks of one server in a store. Make one with New.
-type Engine struct {
-	Config
-	store   store.Store
-	queues  queues
-	sweeper sweeper
-	orphans orphans
-
-	stopped    context.Context
-	background sync.WaitGroup
+// call is a store call.
+type call struct {
+	make func()
+	end  func() // handles the result, under the mutex
 }
 
-// created records a lock that this server has created.
-func (e *Engine) created(lock *store.Lock) {
-	e.sweeper.expect(lock, e.Grace)
-	e.publish(store.EventCreated, lock)
+// do runs f under the mutex, and then does what was decided. Where store calls never wait, their
+// ends are run here one after another: thousands of waiters may end in a row.
+func (e *Engine) do(f func()) {
+	var few [4]func()
+	for next := append(few[:0], f); len(next) > 0; next = next[1:] {
+		for _, c := range e.decide(next[0]) {
+			if e.inPlace {
+				c.make()
+				next = append(next, c.end)
+				continue
+			}
+			e.background.Go(func() {
+				c.make()
+				e.do(c.end)
+				e.Flush()
+			})
+		}
+	}
+}
+
+// decide runs f under the mutex, and returns the store calls that are due.
+func (e *Engine) decide(f func()) []call {
+	e.mu.Lock()
+	f()
+	for _, q := range e.untidy {
+		e.drop(q)
+	}
+	e.untidy = e.untidy[:0]
+	d := e.decided
+	e.decided = decided{}
+	e.mu.Unlock()
+	for _, s := range d.sinks {
+		s.Flush()
+	}
+	for _, f := range d.then {
+		f()
+	}
+	return d.calls
+}
+
+// call makes a store call once the mutex is unlocked. End handles its result, under the mutex.
+func (e *Engine) call(make, end func()) { e.calls = append(e.calls, call{make, end}) }
+
+// later runs f once the mutex is unlocked.
+func (e *Engine) later(f func()) { e.then = append(e.then, f) }
+
+// after runs f under the mutex d from now, unless the engine is closing then.
+func (e *Engine) after(d time.Duration, f func()) {
+	time.AfterFunc(d, func() {
+		ran := false
+		e.do(func() {
+			if ran = !e.closing && e.stopped.Err() == nil; ran {
+				f()
+			}
+		})
+		if ran {
+			e.Flush()
+		}
+	})
+}
+
+// tell returns the sink of an acquire or a connection, which is flushed when the mutex is unlocked.
+func (e *Engine) tell(s Sink) Sink {
+	if last := len(e.sinks) - 1; last < 0 || e.sinks[last] != s {
+		e.sinks = append(e.sinks, s)
+	}
+	return s
 }
 
 func (e *Engine) publish(kind store.EventKind, lock *store.Lock) {
 	e.Publish(store.Event{Kind: kind, Lock: *lock})
-}
-
-// remove is the store's Delete. A panic of the store becomes an error.
-func (e *Engine) remove(ctx context.Context, id string) (lock store.Lock, err error) {
-	err = e.guarded(func() (err error) {
-		lock, err = e.store.Delete(ctx, id)
-		return err
-	})
-	return lock, err
 }
 
 // guarded turns a panic of the store into an error where no request is to blame for it: neither
@@ -77,3 +112,5 @@ func (e *Engine) guarded(f func() error) (err error) {
 func unknownOutcome(err error) bool {
 	return errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrNotDone)
 }
+
+func isUnavailable(err error) bool { return errors.Is(err, store.ErrUnavailable) }

@@ -8,124 +8,173 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// Release deletes a lock and hands its name on: in one step where the first waiter is known. The
-// grant has been made, or has failed, when it returns. It is not undone when ctx ends.
-func (e *Engine) Release(ctx context.Context, id string) (store.Lock, error) {
-	ctx = context.WithoutCancel(ctx)
-	if head := e.queues.offerHeldBy(id); head != nil {
-		return e.handOver(ctx, id, head)
-	}
-	lock, err := e.remove(ctx, id)
-	if err == nil {
-		e.deleted(&lock)
-	}
+// Release deletes a lock and grants its name to the first waiter, in one step where that is known.
+// By is the name of the key. It is not undone when ctx ends.
+func (e *Engine) Release(_ context.Context, id, by string) (lock store.Lock, err error) {
+	ended := make(chan struct{})
+	e.Delete(nil, id, by, func(l store.Lock, failed error) {
+		lock, err = l, failed
+		close(ended)
+	})
+	<-ended
 	return lock, err
 }
 
-// Announce tells the other servers that share the store of an event.
-func (e *Engine) Announce(event store.Event) {
-	if a, ok := e.store.(store.Announcer); ok {
-		a.Announce(event)
-	}
+// Delete does what Release does for a connection, which is not told that the lock was deleted. Done
+// is called once, without the mutex.
+func (e *Engine) Delete(c *Conn, id, by string, done func(store.Lock, error)) {
+	e.do(func() { e.release(c, id, by, done) })
 }
 
-// handOver deletes a lock and grants the next one to the head of the queue, to which its name is
-// being offered.
-//
-// When the store is unavailable, the outcome is unknown, and the head keeps its place. When the
-// name is offered again, it turns out whether the head holds it already. If the head leaves before,
-// the lock is taken back. After any other error the two steps are taken one by one: a create that
-// fails must not prevent the delete.
-func (e *Engine) handOver(ctx context.Context, id string, head *waiter) (store.Lock, error) {
-	in := head.in
-	in.Waited = time.Since(head.since)
-	var both store.Handover
-	err := e.guarded(func() (err error) {
-		both, err = e.store.HandOver(ctx, id, in)
+func (e *Engine) release(c *Conn, id, by string, done func(store.Lock, error)) {
+	q := e.byHolder[id]
+	if q == nil || q.busy || q.retrying || q.reserved != nil || e.heldAtStart(id) {
+		e.delete(c, id, by, done)
+		return
+	}
+	w, _ := e.first(q)
+	if w == nil {
+		e.delete(c, id, by, done)
+		return
+	}
+	h := handOver{try: e.begin(q, w), conn: c, by: by}
+	e.call(func() { h.run(e, id) }, func() {
+		h.ended(e, q, w)
+		e.later(func() { done(h.deleted, h.err) })
+	})
+}
+
+// delete deletes a lock, and then offers its name.
+func (e *Engine) delete(c *Conn, id, by string, done func(store.Lock, error)) {
+	var lock store.Lock
+	var err error
+	e.call(func() { lock, err = e.storeDelete(id) }, func() {
+		if err == nil {
+			e.deleted(&lock, by, c)
+		}
+		e.later(func() { done(lock, err) })
+	})
+}
+
+// storeDelete is the store's Delete. A panic of the store becomes an error.
+func (e *Engine) storeDelete(id string) (lock store.Lock, err error) {
+	err = e.guarded(func() (err error) {
+		lock, err = e.store.Delete(context.Background(), id)
 		return err
 	})
-	free := false
+	return lock, err
+}
+
+// handOver deletes a lock and creates the next one for a waiter.
+type handOver struct {
+	*try
+	conn *Conn // that releases
+	by   string
+
+	deleted store.Lock
+	err     error // of the delete
+	free    bool  // only the delete was done,
+	unsure  bool  // as far as is known
+}
+
+// run makes the store calls. A waiter whose mark must be claimed first is served after the delete.
+// After an error that does not pass the two steps are taken one by one: a create that fails must
+// not prevent the delete.
+func (h *handOver) run(e *Engine, id string) {
+	var both store.Handover
+	err := errors.ErrUnsupported
+	if h.ready(e) {
+		err = e.guarded(func() (err error) {
+			both, err = e.store.HandOver(context.Background(), id, h.in)
+			return err
+		})
+	}
 	switch {
 	case err == nil:
-		if err = both.DeleteErr; err == nil {
-			e.publish(store.EventDeleted, &both.Deleted)
-		}
-		free = e.granted(head, both.Created, both.CreateErr)
-	case !errors.Is(err, store.ErrUnavailable):
-		if both.Deleted, err = e.remove(ctx, id); err == nil {
-			e.publish(store.EventDeleted, &both.Deleted)
-		}
-		free = err == nil || errors.Is(err, store.ErrGone)
-	case !e.queues.outcomeUnknown(head):
-		free = e.undoUnknown(&in)
-	}
-	e.offerFrom(e.queues.next(head, free))
-	return both.Deleted, err
-}
-
-// deleted records a lock that is gone, and hands its name on.
-func (e *Engine) deleted(lock *store.Lock) {
-	e.publish(store.EventDeleted, lock)
-	e.offer(lock.Name)
-}
-
-// offerAll offers names.
-func (e *Engine) offerAll(names ...string) {
-	for _, name := range names {
-		e.offer(name)
-	}
-	e.Flush()
-}
-
-// offer offers a name that may be free to its waiters, until one has it or none is left. When it
-// returns, that is done or another goroutine is doing it.
-func (e *Engine) offer(name string) { e.offerFrom(e.queues.offer(name)) }
-
-// offerFrom offers a name as offer does, beginning with w, which may be nil.
-func (e *Engine) offerFrom(w *waiter) {
-	for w != nil {
-		free := true
-		err := e.guarded(func() error { free = e.grant(w); return nil })
-		if err != nil {
-			e.queues.refuse(w, err)
-		}
-		w = e.queues.next(w, free)
-	}
-}
-
-// grant tries to create the lock that w waits for. It reports whether the name may still be free.
-func (e *Engine) grant(w *waiter) (free bool) {
-	in := w.in
-	in.Waited = time.Since(w.since)
-	lock, err := e.store.Create(context.Background(), in)
-	return e.granted(w, lock, err)
-}
-
-// granted handles the result of a create for w. It reports whether the name may still be free.
-func (e *Engine) granted(w *waiter, lock store.Lock, err error) (free bool) {
-	switch {
-	case err == nil, errors.Is(err, store.ErrHeld) && w.made(lock.ID):
-		for _, id := range w.unknown {
-			if id != lock.ID {
-				e.orphan(&store.NewLock{ID: id}) // also with a mark: it leads to the granted one
-			}
-		}
-		e.created(&lock)
-		return !e.queues.accept(w, lock) && e.undo(&store.NewLock{
-			ID: lock.ID, Name: lock.Name, Mark: w.in.Mark,
-		})
-	case errors.Is(err, store.ErrHeld):
-		e.queues.heldBy(w.queue, lock.ID)
-		return false
-	case errors.Is(err, store.ErrUnavailable):
-		// The name may be free, and nothing would say so later. The waiters had better come again.
-		if unknownOutcome(err) {
-			e.orphan(&w.in)
-		}
-		e.queues.refuseAll(w.queue, err)
-		return false
+		h.deleted, h.err = both.Deleted, both.DeleteErr
+		h.lock, h.try.err = both.Created, both.CreateErr
+	case isUnavailable(err):
+		h.err, h.try.err = err, err
 	default:
-		e.queues.refuse(w, err)
-		return true
+		h.unsure = !errors.Is(err, errors.ErrUnsupported)
+		h.deleted, h.err = e.storeDelete(id)
+		h.free = true
+	}
+}
+
+// ended handles the results.
+func (h *handOver) ended(e *Engine, q *queue, w *Waiter) {
+	if h.err == nil {
+		q.last = &h.deleted
+		e.gone(&h.deleted, h.by, h.conn)
+		e.setHolder(q, nil)
+	}
+	if !h.free {
+		e.tried(q, w, h.try)
+		return
+	}
+	w.calling = nil
+	if h.unready && h.claimed != 0 {
+		w.New.Claim = h.claimed
+	}
+	if h.unsure {
+		w.unready, w.pure = true, false
+	}
+	e.settle(w)
+	if w.ended && w.undo {
+		e.undoMark(w.key)
+	}
+	q.busy = false
+	e.offer(q)
+	e.tidy(q)
+}
+
+// remove deletes a lock that its client does not know of, now or when the store is back.
+func (e *Engine) remove(lock *store.Lock) {
+	e.release(nil, lock.ID, lock.Owner, func(_ store.Lock, err error) {
+		if err != nil && !errors.Is(err, store.ErrGone) {
+			e.Log.Warn("cannot delete a lock whose client is gone, trying again",
+				"lock", lock.Name, "id", lock.ID, "error", err)
+			e.do(func() { e.after(retryPause, func() { e.remove(lock) }) })
+		}
+	})
+}
+
+// heldAtStart reports whether the lock was there when the engine started, a moment ago.
+func (e *Engine) heldAtStart(id string) bool {
+	if e.fresh == nil {
+		return false
+	}
+	_, fresh := e.fresh[id]
+	return !fresh
+}
+
+// Renew sets the lease of a lock on a connection, which hears of the lock from then on. Done is
+// called once, without the mutex.
+func (e *Engine) Renew(c *Conn, id string, lease time.Duration, done func(store.Lock, error)) {
+	var lock store.Lock
+	var err error
+	e.do(func() {
+		e.call(func() {
+			err = e.guarded(func() (err error) {
+				lock, err = e.store.Update(context.Background(), id, store.Change{Lease: &lease})
+				return err
+			})
+		}, func() {
+			if err == nil {
+				e.updated(&lock)
+				e.renewed(c, &lock)
+			}
+			e.later(func() { done(lock, err) })
+		})
+	})
+}
+
+func (e *Engine) renewed(c *Conn, lock *store.Lock) {
+	if c.closed || !e.hold(c, lock.ID, markKey{}) {
+		return
+	}
+	if q := e.byHolder[lock.ID]; q != nil {
+		e.recounted(q)
 	}
 }

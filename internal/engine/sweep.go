@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"math"
 	"time"
 
@@ -52,30 +51,11 @@ func (e *Engine) sweepOnce() (time.Duration, error) {
 		return maxSweepPause, err
 	}
 	e.sweeper.clock.looked(began, time.Now(), swept.Now)
-	for i := range swept.Locks {
-		e.deleted(&swept.Locks[i])
-	}
-	next := swept.Next
-	if e.deleteOrphans() {
-		next = min(next, maxSweepPause)
-	}
-	e.Flush()
-	return next, nil
-}
-
-// deleteOrphans reports whether it has to be called again.
-func (e *Engine) deleteOrphans() (again bool) {
-	ids := e.orphans.all()
-	for _, id := range ids {
-		lock, err := e.remove(context.Background(), id)
-		switch {
-		case err == nil:
-			e.Log.Info("deleted a lock that its client does not know", "lock", lock.Name, "id", id)
-			e.deleted(&lock)
-		case !errors.Is(err, store.ErrGone):
-			return true
+	e.do(func() {
+		for i := range swept.Locks {
+			e.deleted(&swept.Locks[i], "", nil)
 		}
-		e.orphans.looked(id, err == nil)
-	}
-	return len(ids) > 0
+	})
+	e.Flush()
+	return swept.Next, nil
 }

@@ -28,31 +28,37 @@ func (e *Engine) watch() {
 
 // handle handles one event. It does not wait for the store, so that the next event is not delayed.
 func (e *Engine) handle(event store.Event) {
-	switch event.Kind {
-	case store.EventCreated, store.EventUpdated:
-		e.sweeper.expect(&event.Lock, e.Grace)
-		e.Publish(event)
-	case store.EventReleased:
-		e.Publish(event)
-	case store.EventDeleted:
-		e.Publish(event)
-		e.offerInBackground(event.Lock.Name)
-	case store.EventFree:
-		e.offerInBackground(event.Lock.Name)
-	case store.EventCalledOff:
-		e.queues.callOff(event.Mark, calledOffFor)
-	case store.EventMissed:
-		e.Publish(event)
-		e.background.Go(func() {
-			e.sweeper.within(0)
-			e.offerAll(e.queues.names()...)
-		})
-	}
+	e.do(func() { e.handleLocked(&event) })
 	e.Flush()
 }
 
-func (e *Engine) offerInBackground(name string) {
-	if e.queues.waiters(name) > 0 {
-		e.background.Go(func() { e.offerAll(name) })
+func (e *Engine) handleLocked(event *store.Event) {
+	switch event.Kind {
+	case store.EventCreated:
+		if e.fresh != nil {
+			e.fresh[event.Lock.ID] = struct{}{}
+		}
+		fallthrough
+	case store.EventUpdated:
+		e.sweeper.expect(&event.Lock, e.Grace)
+		e.Publish(*event)
+	case store.EventReleased:
+		e.Publish(*event)
+	case store.EventDeleted:
+		e.deleted(&event.Lock, "", nil)
+	case store.EventFree:
+		if q := e.queues[event.Lock.Name]; q != nil {
+			e.offer(q)
+		}
+	case store.EventCancelled:
+		if w := e.marks[markKey{event.Lock.Owner, event.Mark}]; w != nil {
+			e.refuse(w, store.ErrCancelled, nil)
+		}
+	case store.EventMissed:
+		e.Publish(*event)
+		e.sweeper.within(0)
+		for _, q := range e.queues {
+			e.offer(q)
+		}
 	}
 }

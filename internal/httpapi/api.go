@@ -3,10 +3,14 @@ package httpapi
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/json"
+	"net/http"
 	"sync/atomic"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/reply"
+	"gitlab.com/relukko/relukko-go/internal/streamapi"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -16,7 +20,9 @@ type api struct {
 	Config
 	keys      atomic.Pointer[[][sha256.Size]byte] // hashes of the API keys
 	engine    *engine.Engine
-	storeKind string // "" where the store does not say
+	streams   *streamapi.Server
+	sockets   atomic.Int32 // WebSockets that are open
+	storeKind string       // "" where the store does not say
 	broadcast broadcast
 	releases  releases
 
@@ -24,14 +30,26 @@ type api struct {
 	cut     context.Context // ends when Shutdown does not wait for slow watchers any more
 }
 
+// keyHash returns the hash of the key that the request carries.
+func keyHash(r *http.Request) [sha256.Size]byte {
+	return sha256.Sum256([]byte(r.Header.Get(wire.HeaderAPIKey)))
+}
+
+// admits reports whether the hash is that of a key. It takes the same time whatever the keys are:
+// it compares hashes, in constant time, with all of them.
+func (a *api) admits(sum [sha256.Size]byte) bool {
+	match := 0
+	for _, key := range *a.keys.Load() {
+		match |= subtle.ConstantTimeCompare(sum[:], key[:])
+	}
+	return match == 1
+}
+
 // onWire returns the lock as it goes over the wire.
 func (a *api) onWire(l *store.Lock) wire.Lock {
-	out := wire.Lock{
-		ID: l.ID, Name: l.Name, Creator: l.Creator, IP: l.IP,
-		ExpiresAt: l.ExpiresAt, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
-	}
-	if a.has(ExtFencingToken) {
-		out.FencingToken = l.FencingToken
+	out := reply.Lock(l)
+	if a.original != nil {
+		out.FencingToken, out.Owner = 0, ""
 	}
 	return out
 }
@@ -52,24 +70,23 @@ func (a *api) publish(e store.Event) {
 
 // message returns the event in JSON; nil if the watchers are not told of it.
 func (a *api) message(e store.Event) []byte {
-	l := a.onWire(&e.Lock)
 	switch {
 	case e.Kind == store.EventMissed: // watchers look again, as after the deletion of any lock
 		return wire.AppendBroadcast(nil, wire.EventDeleted, nil)
-	case e.Kind == store.EventDeleted && a.deletedShape != nil:
-		message, err := json.Marshal(map[string]any{"deleted": a.deletedShape(l)})
-		if err != nil {
-			a.Log.Error("DeletedShape returned something that is not JSON", "error", err)
-			return nil
-		}
-		return message
-	case a.has(ExtBroadcastContent):
+	case a.original == nil:
+		l := a.onWire(&e.Lock)
 		return wire.AppendBroadcast(make([]byte, 0, 512), eventKinds[e.Kind], &l)
-	case e.Kind == store.EventDeleted:
+	case e.Kind != store.EventDeleted:
+		return nil
+	case a.original.Deleted == nil:
 		return wire.AppendBroadcast(nil, wire.EventDeleted, nil)
-	default:
+	}
+	message, err := json.Marshal(map[string]any{"deleted": a.original.Deleted(a.onWire(&e.Lock))})
+	if err != nil {
+		a.Log.Error("Original.Deleted returned something that is not JSON", "error", err)
 		return nil
 	}
+	return message
 }
 
 var eventKinds = map[store.EventKind]wire.EventKind{

@@ -9,9 +9,8 @@ import (
 )
 
 const (
-	broadcastBacklog = 4096   // messages that a watcher may lag before it is disconnected
-	maxWatchers      = 10_000 // more are refused
-	watcherGroups    = 64     // are woken one after the other
+	broadcastBacklog = 4096 // messages that a watcher may lag before it is disconnected
+	watcherGroups    = 64   // are woken one after the other
 )
 
 // broadcast spreads messages to the watchers. They share one ring of messages and read it at their
@@ -88,13 +87,9 @@ type subscription struct {
 	pos       uint64
 }
 
-// subscribe returns a place from which all that is published later is read; nil if there are too
-// many.
+// subscribe returns a place from which all that is published later is read.
 func (b *broadcast) subscribe() *subscription {
-	if b.watchers.Add(1) > maxWatchers {
-		b.watchers.Add(-1)
-		return nil
-	}
+	b.watchers.Add(1)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.ring == nil {

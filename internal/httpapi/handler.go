@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/streamapi"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -39,7 +40,7 @@ type Handler struct {
 // New starts a backend on the store.
 func New(s store.Store, c Config) *Handler {
 	h := &Handler{api: api{Config: c}, drained: make(chan struct{})}
-	h.SetKeys(c.Keys)
+	h.keys.Store(&c.Keys)
 	if kind, ok := s.(fmt.Stringer); ok {
 		h.storeKind = kind.String()
 	}
@@ -53,17 +54,24 @@ func New(s store.Store, c Config) *Handler {
 		Grace: c.Grace, MaxWaiters: c.MaxWaiters, Log: c.Log, NewID: wire.NewID,
 		Publish: h.publish, Flush: func() { h.broadcast.flush(nil) },
 	})
+	h.streams = streamapi.New(h.engine, c.Log, func() { h.broadcast.flush(nil) })
 	return h
 }
 
 // SetKeys replaces the keys of the Config for requests that arrive from now on.
-func (h *Handler) SetKeys(hashes [][sha256.Size]byte) { h.keys.Store(&hashes) }
+// Streams of keys that are gone are closed.
+func (h *Handler) SetKeys(hashes [][sha256.Size]byte) {
+	h.keys.Store(&hashes)
+	h.streams.Recheck()
+}
 
-// Shutdown ends the backend. New requests and queued creates get 503 with Retry-After: 0, watchers
-// a going-away close. It returns nil when nothing runs any more, or ctx's error when ctx ends
-// first; then it cuts off what is left.
+// Shutdown ends the backend. New requests and queued creates get 503 with Retry-After: 0, streams a
+// bye, and all WebSockets a going-away close. It returns nil when nothing runs any more, or ctx's
+// error when ctx ends first; then it cuts off what is left.
 func (h *Handler) Shutdown(ctx context.Context) error {
 	if !h.closing.Swap(true) {
+		h.engine.Bye()
+		h.streams.Bye()
 		h.stop()
 		h.leave()
 	}

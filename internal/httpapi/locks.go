@@ -3,91 +3,34 @@ package httpapi
 import (
 	"errors"
 	"net/http"
-	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// queueSlack is the time for a response to be written, after the wait in a queue.
-const queueSlack = 10 * time.Second
-
 func (a *api) health(w http.ResponseWriter, r *http.Request) {
 	if err := a.engine.Ping(r.Context()); err != nil {
-		a.fail(w, r, err)
+		a.fail(w, r, err, "")
 		return
 	}
 	writeJSON(w, http.StatusOK, []byte(`{"status":200,"message":"up"}`))
 }
 
-// create makes a lock. It queues for a held name if the client prefers to wait.
-func (a *api) create(w http.ResponseWriter, r *http.Request) {
-	a.offer(w)
-	name, creator, err := readCreate(w, r)
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	in := store.NewLock{ID: wire.NewID(), Name: name, Creator: creator, IP: a.clientAddress(r)}
-	if creator != nil && a.has(ExtCallOff) {
-		_, in.Mark, _ = wire.CutMark(*creator)
-	}
-	prefer := a.preferences(r)
-	if prefer.Lease > 0 {
-		in.TTL, in.Leased = prefer.Lease, true
-	}
-	lock, queued, err := a.engine.Acquire(r.Context(), in, prefer.Wait, func() {
-		// The time-outs of an http.Server are meant for slow clients, not for waiting ones.
-		control := http.NewResponseController(w)
-		_ = control.SetReadDeadline(time.Time{})
-		_ = control.SetWriteDeadline(time.Now().Add(prefer.Wait + queueSlack))
-	})
-	if !queued {
-		prefer.Wait = 0
-	}
-	switch {
-	case err == nil:
-		setApplied(w, prefer)
-		a.writeLock(w, http.StatusCreated, &lock)
-	case isHeld(err):
-		prefer.Lease = 0
-		setApplied(w, prefer)
-		a.writeConflict(w, name, &lock)
-	default:
-		a.fail(w, r, err)
-	}
-}
-
-// preferences returns what a create prefers of what this backend offers.
-func (a *api) preferences(r *http.Request) wire.Preferences {
-	prefer := wire.ParsePrefer(r.Header[wire.HeaderPrefer])
-	if !a.has(ExtWait) {
-		prefer.Wait = 0
-	}
-	if !a.has(ExtLease) {
-		prefer.Lease = 0
-	}
-	return prefer
-}
-
-// setApplied says on a response which preferences were honoured, if any were.
-func setApplied(w http.ResponseWriter, honoured wire.Preferences) {
-	if applied := honoured.Applied(); applied != "" {
-		w.Header()[wire.HeaderPreferenceApplied] = []string{applied}
-	}
-}
-
 func (a *api) list(w http.ResponseWriter, r *http.Request) {
 	locks, err := a.find(r)
 	if err != nil {
-		a.fail(w, r, err)
+		a.fail(w, r, err, "")
 		return
 	}
 	a.introduce(w)
 	withWaiters := a.wantsWaiters(r)
 	var waiters map[string]int
 	if withWaiters {
-		waiters = a.engine.AllWaiters()
+		if waiters, err = a.engine.Waiters(r.Context()); err != nil {
+			a.fail(w, r, err, "")
+			return
+		}
 	}
 	b := make([]byte, 0, 2+400*len(locks))
 	b = append(b, '[')
@@ -126,12 +69,17 @@ func (a *api) get(w http.ResponseWriter, r *http.Request) {
 	}
 	lock, err := a.engine.Get(r.Context(), id)
 	if err != nil {
-		a.fail(w, r, err)
+		a.fail(w, r, err, reply.ID(id))
 		return
 	}
 	l := a.onWire(&lock)
 	if a.wantsWaiters(r) {
-		l.HasWaiters, l.Waiters = true, a.engine.Waiters(l.Name)
+		waiters, err := a.engine.Waiters(r.Context())
+		if err != nil {
+			a.fail(w, r, err, "")
+			return
+		}
+		l.HasWaiters, l.Waiters = true, waiters[l.Name]
 	}
 	writeJSON(w, http.StatusOK, wire.AppendLock(make([]byte, 0, 512), &l))
 }
@@ -165,12 +113,12 @@ func (a *api) change(
 	}
 	change, err := read(w, r)
 	if err != nil {
-		a.fail(w, r, err)
+		a.fail(w, r, err, reply.ID(id))
 		return
 	}
 	lock, err := a.engine.Update(r.Context(), id, change)
 	if err != nil {
-		a.fail(w, r, err)
+		a.fail(w, r, err, reply.ID(id))
 		return
 	}
 	a.writeLock(w, http.StatusOK, &lock)
@@ -181,15 +129,15 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	lock, err := a.engine.Release(r.Context(), id)
+	lock, err := a.engine.Release(r.Context(), id, keyName)
 	if err == nil {
 		a.logRelease(r, &lock)
 	}
-	if mark := r.Header.Get(wire.HeaderMark); mark != "" && a.has(ExtCallOff) {
+	if mark := r.Header.Get(wire.HeaderMark); mark != "" && a.original == nil {
 		lock, err = a.byHolder(lock, err, id, mark)
 	}
 	if err != nil {
-		a.fail(w, r, err)
+		a.fail(w, r, err, reply.ID(id))
 		return
 	}
 	a.writeLock(w, http.StatusOK, &lock)
@@ -232,25 +180,11 @@ func (a *api) byHolder(lock store.Lock, err error, id, mark string) (store.Lock,
 	return lock, err
 }
 
-// callOff undoes the create with a mark.
-func (a *api) callOff(w http.ResponseWriter, r *http.Request) {
-	mark := r.PathValue("mark")
-	if !wire.ValidMark(mark) {
-		writeError(w, http.StatusBadRequest, "a mark is 12 letters a to z and digits 2 to 7")
-		return
-	}
-	if err := a.engine.CallOff(r.Context(), mark); err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
-}
-
 // pathID returns the id in the path. One that is not a UUID is gone like any other.
 func (a *api) pathID(w http.ResponseWriter, r *http.Request) (string, bool) {
 	id, ok := wire.ParseID(r.PathValue("id"))
 	if !ok {
-		writeError(w, a.gone, "there is no such lock: the id is not a UUID")
+		writeError(w, a.gone(), "there is no such lock: the id is not a UUID")
 	}
 	return id, ok
 }

@@ -8,25 +8,24 @@ import (
 	"strconv"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // Header values that are the same in every response. They must not be changed.
 var (
-	jsonType     = []string{"application/json"}
-	waitOffer    = []string{wire.FormatWait(wire.MaxWait)}
-	callOffOffer = []string{wire.CallOffOffered}
+	jsonType  = []string{"application/json"}
+	waitOffer = []string{wire.FormatWait(wire.MaxWait)}
 )
 
-// offer says on a response to a create how long creates may wait, and that they can be called off.
+// errClientGone means that the client has left before its create had ended.
+var errClientGone = errors.New("relukko: the client is gone")
+
+// offer says on a response to a create how long creates may wait.
 func (a *api) offer(w http.ResponseWriter) {
-	header := w.Header()
-	if a.has(ExtWait) {
-		header[wire.HeaderWait] = waitOffer
-	}
-	if a.has(ExtCallOff) {
-		header[wire.HeaderCallOff] = callOffOffer
+	if a.original == nil {
+		w.Header()[wire.HeaderWait] = waitOffer
 	}
 }
 
@@ -42,7 +41,7 @@ func (a *api) introduce(w http.ResponseWriter) {
 // wantsWaiters reports whether the request asks for the members waiters of locks. They come on
 // request only, because some clients compare a lock that they read with the one that they created.
 func (a *api) wantsWaiters(r *http.Request) bool {
-	return a.has(ExtWaiters) && r.URL.RawQuery != "" && r.URL.Query().Get("waiters") == "1"
+	return a.original == nil && r.URL.RawQuery != "" && r.URL.Query().Get("waiters") == "1"
 }
 
 // writeLock writes a lock, which has the same members in every response.
@@ -51,16 +50,15 @@ func (a *api) writeLock(w http.ResponseWriter, status int, lock *store.Lock) {
 	writeJSON(w, status, wire.AppendLock(make([]byte, 0, 512), &l))
 }
 
-// writeConflict responds to a create whose name is held: by holder, unless that is the zero Lock.
-func (a *api) writeConflict(w http.ResponseWriter, name string, holder *store.Lock) {
-	var known *wire.Lock
-	if holder.ID != "" && a.has(ExtHolder) {
-		l := a.onWire(holder)
-		known = &l
+// writeConflict responds to a create whose name is held: by holder, unless that is nil.
+func (a *api) writeConflict(w http.ResponseWriter, about string, holder *store.Lock) {
+	if a.original != nil {
+		holder = nil
 	}
-	b := wire.AppendError(make([]byte, 0, 768), http.StatusConflict,
-		"lock "+strconv.Quote(name)+" is held", known)
-	writeJSON(w, http.StatusConflict, b)
+	refusal := reply.Refuse(store.ErrHeld, about)
+	b := wire.AppendError(make([]byte, 0, 768), refusal.Status, refusal.Message,
+		reply.LockOrNil(holder))
+	writeJSON(w, refusal.Status, b)
 }
 
 // notFound responds to a request for a path that does not exist. Its body has a third member: with
@@ -81,43 +79,37 @@ func (a *api) refuseClosing(w http.ResponseWriter, r *http.Request) {
 	retryNow(w, "the server is shutting down")
 }
 
-// fail writes the response to a request that ended with err.
-func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
-	var bad *wire.RequestError
-	var body *requestError
-	switch {
-	case errors.As(err, &bad):
-		writeError(w, http.StatusBadRequest, bad.Message)
-	case errors.As(err, &body):
+// fail writes the response to a request that ended with err. About is as for [reply.Refuse].
+func (a *api) fail(w http.ResponseWriter, r *http.Request, err error, about string) {
+	if body, ok := errors.AsType[*requestError](err); ok {
 		if body.status == http.StatusRequestTimeout {
 			w.Header().Set("Connection", "close")
 		}
 		writeError(w, body.status, body.message)
-	case errors.Is(err, store.ErrGone):
-		writeError(w, a.gone, "there is no such lock")
-	case errors.Is(err, store.ErrCalledOff):
-		writeError(w, http.StatusGone, "this create was called off")
-	case errors.Is(err, store.ErrOutOfRange):
-		writeError(w, http.StatusBadRequest, "expires_at would lie outside of the years 1 to 9999")
-	case errors.Is(err, engine.ErrFull):
-		retryLater(w, "too many creates are waiting")
-	case errors.Is(err, engine.ErrClosing):
-		a.refuseClosing(w, r)
-	case errors.Is(err, engine.ErrClientGone),
-		errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		return
+	}
+	gone := r.Context().Err() != nil && errors.Is(err, context.Canceled)
+	if gone || errors.Is(err, errClientGone) {
 		// The client may have closed its half of the connection only.
 		retryNow(w, "the connection was closed before there was an answer; nothing was done")
-	case errors.Is(err, store.ErrUnavailable):
-		a.Log.Warn("the store is unavailable",
+		return
+	}
+	refusal := reply.Refuse(err, about)
+	if refusal.Level > reply.Unlogged {
+		a.Log.Log(r.Context(), refusal.Level, refusal.Message,
 			"method", r.Method, "path", r.URL.Path, "error", err)
-		retryLater(w, "the store is unavailable")
+	}
+	switch {
+	case errors.Is(err, engine.ErrClosing):
+		a.refuseClosing(w, r)
+	case refusal.Retry == reply.RetryLater:
+		retryLater(w, refusal.Message)
+	case errors.Is(err, store.ErrGone):
+		writeError(w, a.gone(), refusal.Message)
 	default:
-		a.Log.Error("the store failed", "method", r.Method, "path", r.URL.Path, "error", err)
-		writeError(w, http.StatusInternalServerError, "internal error")
+		writeError(w, refusal.Status, refusal.Message)
 	}
 }
-
-func isHeld(err error) bool { return errors.Is(err, store.ErrHeld) }
 
 func retryNow(w http.ResponseWriter, message string) {
 	h := w.Header()

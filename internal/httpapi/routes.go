@@ -1,8 +1,6 @@
 package httpapi
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"net/http"
 	"slices"
 	"strings"
@@ -27,10 +25,15 @@ func (a *api) routes() *http.ServeMux {
 		methods{"GET": a.get, "HEAD": a.get, "PUT": a.update, "DELETE": a.delete})
 	handle("/v1/locks/{id}/keep_alive", methods{"GET": a.keepAlive, "PUT": a.keepAlive})
 	handle("/v1/locks/{id}/add_to_expire_at", methods{"GET": a.addToExpiry, "PUT": a.addToExpiry})
-	if a.has(ExtCallOff) {
-		handle("/v1/waiting/{mark}", methods{"DELETE": a.callOff})
+	if a.original == nil {
+		waiting := methods{"GET": a.waiting, "HEAD": a.waiting}
+		handle("/v1/waiting", waiting)
+		handle("/v1/waiting/{$}", waiting)
+		handle(wire.StreamPath, methods{"GET": a.stream})
 	}
-	handle("/ws/broadcast", methods{"GET": a.watch})
+	if a.original == nil || !a.original.NoSocket {
+		handle("/ws/broadcast", methods{"GET": a.watch})
+	}
 	mux.HandleFunc("/healthchecker", a.dispatch(methods{"GET": a.health, "HEAD": a.health}))
 	mux.HandleFunc("/", a.notFound)
 	return mux
@@ -49,16 +52,8 @@ func (a *api) authorised(handle http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// admitted reports whether the request carries one of the keys. It takes the same time whatever
-// the keys are: it compares hashes, in constant time, with all of them.
-func (a *api) admitted(r *http.Request) bool {
-	sum := sha256.Sum256([]byte(r.Header.Get(wire.HeaderAPIKey)))
-	match := 0
-	for _, key := range *a.keys.Load() {
-		match |= subtle.ConstantTimeCompare(sum[:], key[:])
-	}
-	return match == 1
-}
+// admitted reports whether the request carries one of the keys.
+func (a *api) admitted(r *http.Request) bool { return a.admits(keyHash(r)) }
 
 // dispatch calls the handler of the request's method.
 func (a *api) dispatch(offered methods) http.HandlerFunc {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,19 +24,18 @@ var errSlowWatcher = errors.New("relukko: the watcher is too slow")
 // watch upgrades to a WebSocket and sends all broadcasts from then on. It disconnects slow
 // watchers.
 func (a *api) watch(w http.ResponseWriter, r *http.Request) {
-	sub := a.broadcast.subscribe() // before the client knows that it is connected
-	if sub == nil {
-		retryLater(w, "too many watchers")
+	upgrade, ok := a.upgrade(w)
+	if !ok {
 		return
 	}
+	defer upgrade.end()
+	sub := a.broadcast.subscribe() // before the client knows that it is connected
 	defer sub.close()
-	response := &upgradeResponse{ResponseWriter: w}
 	// Browsers cannot send X-API-KEY with a WebSocket, so no page can misuse a user's key, and the
 	// origin does not matter.
 	insecure := &websocket.AcceptOptions{InsecureSkipVerify: true}
-	conn, err := websocket.Accept(response, r, insecure)
+	conn, err := websocket.Accept(upgrade, r, insecure)
 	if err != nil {
-		response.finish()
 		return
 	}
 	defer conn.CloseNow()
@@ -118,31 +116,5 @@ func discard(ctx context.Context, conn *websocket.Conn) {
 		if _, err := io.Copy(io.Discard, message); err != nil {
 			return
 		}
-	}
-}
-
-// upgradeResponse turns the plain text of a refused upgrade into JSON, as all errors are.
-type upgradeResponse struct {
-	http.ResponseWriter
-	status int
-	text   strings.Builder
-}
-
-func (u *upgradeResponse) WriteHeader(status int) {
-	if status == http.StatusSwitchingProtocols {
-		u.ResponseWriter.WriteHeader(status)
-		return
-	}
-	u.status = status
-}
-
-func (u *upgradeResponse) Write(p []byte) (int, error) { return u.text.Write(p) }
-
-// Unwrap lets the WebSocket take over the connection.
-func (u *upgradeResponse) Unwrap() http.ResponseWriter { return u.ResponseWriter }
-
-func (u *upgradeResponse) finish() {
-	if u.status != 0 {
-		writeError(u.ResponseWriter, u.status, strings.TrimSpace(u.text.String()))
 	}
 }

@@ -42,27 +42,107 @@ func TestIndex(t *testing.T) {
 	require.Zero(t, x.Len())
 }
 
-// TestTombstones: a mark that is called off again is refused until the later time; expired ones are
-// forgotten in batches, and the oldest ones of too many.
-func TestTombstones(t *testing.T) {
+// TestMarks: a mark that is added again replaces the one before; marks are forgotten when their
+// time has run out, in batches.
+func TestMarks(t *testing.T) {
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	var marks Tombstones
-	marks.Add(&Tombstone{Mark: "a", Until: now.Add(time.Minute)})
-	marks.Add(&Tombstone{Mark: "b", Until: now.Add(time.Minute)})
-	marks.Add(&Tombstone{Mark: "a", Until: now.Add(time.Hour)})
-	require.True(t, marks.Has("a", now.Add(2*time.Minute)))
-	require.False(t, marks.Has("b", now.Add(2*time.Minute)))
-	require.Len(t, marks.Forget(now.Add(2*time.Minute), 1), 1)
-	require.Len(t, marks.Forget(now.Add(2*time.Minute), 10), 1)
-	require.True(t, marks.Has("a", now))
+	a, b := Key{"owner", "a"}, Key{"owner", "b"}
+	var marks Marks
+	first := &Mark{Key: a, Until: now.Add(time.Minute)}
+	require.Nil(t, marks.Add(first))
+	require.Nil(t, marks.Add(&Mark{Key: b, Until: now.Add(time.Minute)}))
+	require.Same(t, first, marks.Add(&Mark{Key: a, Until: now.Add(time.Hour)}))
+	require.Equal(t, 2, marks.Len())
+	require.Equal(t, 2, marks.Owned("owner"))
+	require.True(t, marks.Has(a, now.Add(2*time.Minute)))
+	require.False(t, marks.Has(b, now.Add(2*time.Minute)))
+	require.False(t, marks.Has(Key{"other", "a"}, now))
+	require.Empty(t, marks.Forget(now.Add(time.Minute-1), 10))
+	require.Empty(t, marks.Forget(now.Add(time.Minute), 0))
+	require.Equal(t, b, marks.Forget(now.Add(time.Minute), 10)[0].Key)
+	require.True(t, marks.Has(a, now))
 	require.Len(t, marks.Latest(), 1)
-	for i := range MaxTombstones {
-		marks.Add(&Tombstone{Mark: strconv.Itoa(i), Until: now.Add(time.Hour)})
+	require.Len(t, marks.Forget(now.Add(time.Hour), 10), 1)
+	require.Zero(t, marks.Owned("owner"))
+	require.EqualValues(t, 3, marks.Last)
+
+	// Of two with one key that were loaded, the later one counts; both are forgotten.
+	marks.Load(&Mark{Key: a, Number: 4, Until: now})
+	marks.Load(&Mark{Key: a, Number: 7, Until: now.Add(time.Minute)})
+	require.Equal(t, 2, marks.Len())
+	require.Len(t, marks.Forget(now, 10), 1)
+	require.True(t, marks.Has(a, now))
+	marks.Last = 7
+	for i := range 10_000 {
+		replaced := marks.Add(&Mark{Key: a, Until: now})
+		require.EqualValues(t, 7+i, replaced.Number)
+		require.LessOrEqual(t, len(marks.queue), 20)
 	}
-	require.Len(t, marks.Forget(now, 0), 1)
-	require.Equal(t, MaxTombstones, marks.Len())
-	require.False(t, marks.Has("a", now))
-	require.EqualValues(t, MaxTombstones+3, marks.Last)
+	require.Len(t, marks.Forget(now, 10), 1)
+	require.Empty(t, marks.latest)
+	require.Empty(t, marks.owned)
+	require.Zero(t, marks.Len())
+}
+
+// TestCancelledMarksAreRefusedForClaimTime, and an owner can have MaxMarks of them.
+func TestCancelledMarksAreRefusedForClaimTime(t *testing.T) {
+	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	s := NewState(nil)
+	for i := range store.MaxMarks {
+		_, err := s.Cancel("owner", strconv.Itoa(i), now)
+		require.NoError(t, err)
+	}
+	lock, err := s.Create(store.NewLock{ID: "id", Name: "name", Owner: "owner", Mark: "one more"},
+		now)
+	require.NoError(t, err)
+	soon := now.Add(store.ClaimTime - time.Microsecond)
+	_, err = s.Cancel("owner", "one more", soon)
+	require.Equal(t, store.ErrTooManyMarks, err)
+	require.Equal(t, lock, s.ByID("id").Lock, "nothing was done")
+	_, err = s.Cancel("other", "one more", soon)
+	require.NoError(t, err, "of another owner")
+	_, err = s.Cancel("owner", "0", soon)
+	require.NoError(t, err, "it is one of them")
+	for _, mark := range []string{"0", "1", strconv.Itoa(store.MaxMarks - 1)} {
+		_, err = s.Create(store.NewLock{Owner: "owner", Mark: mark}, soon)
+		require.Equal(t, store.ErrCancelled, err)
+	}
+
+	then := now.Add(store.ClaimTime)
+	locks, err := s.Cancel("owner", "one more", then)
+	require.NoError(t, err)
+	require.Equal(t, []store.Lock{lock}, locks)
+	_, err = s.Create(store.NewLock{Owner: "owner", Mark: "1"}, then)
+	require.NoError(t, err)
+	_, err = s.Create(store.NewLock{Owner: "owner", Mark: "0"}, then)
+	require.Equal(t, store.ErrCancelled, err, "it was cancelled again")
+}
+
+// TestClaimsAreForgotten after ClaimTime, and go on rising.
+func TestClaimsAreForgotten(t *testing.T) {
+	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	s := NewState(nil)
+	last := uint64(0)
+	for i := range 100 {
+		now = now.Add(time.Second)
+		for range 3 {
+			claim, _, err := s.Claim("owner", strconv.Itoa(i), now)
+			require.NoError(t, err)
+			require.Greater(t, claim, last)
+			last = claim
+		}
+	}
+	require.Equal(t, 100, s.Claims.marks.Len())
+	in := store.NewLock{Owner: "owner", Mark: "0"}
+	_, err := s.Create(in, now)
+	require.Equal(t, store.ErrSuperseded, err)
+	for i := range 100 {
+		_, _, err = s.Claim("other", strconv.Itoa(i), now.Add(store.ClaimTime))
+		require.NoError(t, err)
+	}
+	require.Equal(t, 100, s.Claims.marks.Len())
+	_, err = s.Create(in, now)
+	require.NoError(t, err)
 }
 
 // TestSweepTakesTheFirstToExpire, whatever was changed and removed before.

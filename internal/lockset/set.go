@@ -24,11 +24,13 @@ func (r *Record) due() time.Time {
 	return r.ExpiresAt
 }
 
+func (r *Record) key() Key { return Key{r.Owner, r.Mark} }
+
 // A Set is locks, found by id, by name, by mark and by when they are due to be swept.
 type Set struct {
 	byID   map[string]*item
 	byName map[string]*item
-	byMark Index[string, *item]
+	byMark Index[Key, *item]
 	plain  dueHeap // the records that are not leased
 	leased dueHeap
 }
@@ -67,7 +69,7 @@ func (s *Set) Insert(r *Record) {
 	i := &item{Record: r, at: r.due()}
 	s.byID[r.ID], s.byName[r.Name] = i, i
 	if r.Mark != "" {
-		s.byMark.Add(r.Mark, i)
+		s.byMark.Add(r.key(), i)
 	}
 	heap.Push(s.heapOf(r), i)
 }
@@ -84,7 +86,7 @@ func (s *Set) remove(r *Record) {
 	delete(s.byID, r.ID)
 	delete(s.byName, r.Name)
 	if r.Mark != "" {
-		s.byMark.Remove(r.Mark, i)
+		s.byMark.Remove(r.key(), i)
 	}
 	heap.Remove(s.heapOf(r), i.place)
 }
@@ -97,8 +99,8 @@ func (s *Set) heapOf(r *Record) *dueHeap {
 }
 
 // marked returns the records with that mark.
-func (s *Set) marked(mark string) (records []*Record) {
-	for _, i := range s.byMark.All(mark) {
+func (s *Set) marked(k Key) (records []*Record) {
+	for _, i := range s.byMark.All(k) {
 		records = append(records, i.Record)
 	}
 	return records

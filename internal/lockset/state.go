@@ -1,5 +1,5 @@
 // Package lockset has the data structures that keep locks in memory: what a store decides on, and
-// the indexes and tombstones that the server's queues use as well.
+// an index that the server's queues use as well.
 package lockset
 
 import (
@@ -14,21 +14,25 @@ import (
 // sweepBatch is the number of locks that one Sweep deletes at most, so that no call waits long.
 const sweepBatch = 256
 
+// forgetBatch is the number of marks that are forgotten at a time.
+const forgetBatch = 256
+
 // A State decides about the locks of one store. It reads no clock and is not safe for concurrent
 // use. Make one with NewState.
 type State struct {
 	Set
-	Marks   Tombstones
-	Token   uint64 // the last fencing token given out
-	journal Journal
+	Claims    *Claims
+	Cancelled Marks
+	Token     uint64 // the last fencing token given out
+	journal   Journal
 }
 
 // A Journal is told of each change to a State, in order.
 type Journal interface {
-	PutLock(r *Record)     // r is new, or replaces the record with its id
-	DropLock(r *Record)    // r was removed
-	PutMark(t *Tombstone)  // t is new
-	DropMark(t *Tombstone) // t was removed
+	PutLock(r *Record)  // r is new, or replaces the record with its id
+	DropLock(r *Record) // r was removed
+	PutMark(m *Mark)    // m was cancelled
+	DropMark(m *Mark)   // m was forgotten, or cancelled again
 }
 
 // NewState returns an empty state that tells j of its changes. J may be nil.
@@ -36,7 +40,7 @@ func NewState(j Journal) *State {
 	if j == nil {
 		j = noJournal{}
 	}
-	return &State{Set: newSet(), journal: j}
+	return &State{Set: newSet(), Claims: new(Claims), journal: j}
 }
 
 // Now returns t as stores have it: in UTC and in whole microseconds.
@@ -49,8 +53,13 @@ func inRange(t time.Time) bool { return 1 <= t.Year() && t.Year() <= 9999 }
 // 1970), so that tokens go on rising when an old backup is restored or locks come from another
 // store.
 func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
-	if in.Mark != "" && s.Marks.Has(in.Mark, now) {
-		return store.Lock{}, store.ErrCalledOff
+	if in.Mark != "" {
+		switch {
+		case s.Cancelled.Has(Key{in.Owner, in.Mark}, now):
+			return store.Lock{}, store.ErrCancelled
+		case s.Claims.Supersede(&in):
+			return store.Lock{}, store.ErrSuperseded
+		}
 	}
 	if holder := s.ByName(in.Name); holder != nil {
 		return holder.Lock, store.ErrHeld
@@ -64,7 +73,7 @@ func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
 		Lock: store.Lock{
 			ID: in.ID, Name: in.Name, Creator: in.Creator, IP: in.IP,
 			ExpiresAt: now.Add(in.TTL.Truncate(time.Microsecond)), CreatedAt: now, UpdatedAt: now,
-			FencingToken: s.Token,
+			FencingToken: s.Token, Owner: in.Owner,
 		},
 		Mark: in.Mark, Leased: in.Leased,
 	}
@@ -129,26 +138,42 @@ func (s *State) HandOver(id string, next store.NewLock, now time.Time) (h store.
 	return h
 }
 
-// CallOff is store.Store's CallOff. It remembers the last MaxTombstones marks.
-func (s *State) CallOff(mark string, keep time.Duration, now time.Time) (locks []store.Lock) {
-	if keep > 0 {
-		t := &Tombstone{Mark: mark, Until: Now(now.Add(keep))}
-		s.Marks.Add(t)
-		s.journal.PutMark(t)
-		s.ForgetMarks(now, 0)
+// Claim is store.Store's Claim.
+func (s *State) Claim(owner, mark string, now time.Time) (uint64, []store.Lock, error) {
+	k := Key{owner, mark}
+	if s.Cancelled.Has(k, now) {
+		return 0, nil, store.ErrCancelled
 	}
-	for _, r := range s.marked(mark) {
-		s.delete(r)
-		locks = append(locks, r.Lock)
-	}
-	return locks
+	return s.Claims.Claim(k, now), locksOf(s.marked(k)), nil
 }
 
-// ForgetMarks drops at most so many tombstones whose time has run out.
-func (s *State) ForgetMarks(now time.Time, atMost int) {
-	for _, t := range s.Marks.Forget(now, atMost) {
-		s.journal.DropMark(t)
+// Cancel is store.Store's Cancel.
+func (s *State) Cancel(owner, mark string, now time.Time) ([]store.Lock, error) {
+	k := Key{owner, mark}
+	for !s.Cancelled.Has(k, now) && s.Cancelled.Owned(owner) >= store.MaxMarks {
+		if s.ForgetMarks(now, forgetBatch) == 0 {
+			return nil, store.ErrTooManyMarks
+		}
 	}
+	m := &Mark{Key: k, Until: Now(now.Add(store.ClaimTime))}
+	if old := s.Cancelled.Add(m); old != nil {
+		s.journal.DropMark(old)
+	}
+	s.journal.PutMark(m)
+	marked := s.marked(k)
+	for _, r := range marked {
+		s.delete(r)
+	}
+	return locksOf(marked), nil
+}
+
+// ForgetMarks drops cancelled marks whose time has run out, at most so many, and returns how many.
+func (s *State) ForgetMarks(now time.Time, atMost int) int {
+	forgotten := s.Cancelled.Forget(now, atMost)
+	for _, m := range forgotten {
+		s.journal.DropMark(m)
+	}
+	return len(forgotten)
 }
 
 // Sweep is store.Store's Sweep.
@@ -201,10 +226,7 @@ func (s *State) delete(r *Record) {
 
 // List returns the locks of the records in the order of their creation, whatever the clock did.
 func List(records []*Record) []store.Lock {
-	locks := make([]store.Lock, len(records))
-	for i, r := range records {
-		locks[i] = r.Lock
-	}
+	locks := locksOf(records)
 	slices.SortFunc(locks, func(a, b store.Lock) int {
 		if a.FencingToken < b.FencingToken {
 			return -1
@@ -214,9 +236,17 @@ func List(records []*Record) []store.Lock {
 	return locks
 }
 
+func locksOf(records []*Record) []store.Lock {
+	locks := make([]store.Lock, len(records))
+	for i, r := range records {
+		locks[i] = r.Lock
+	}
+	return locks
+}
+
 type noJournal struct{}
 
-func (noJournal) PutLock(*Record)     {}
-func (noJournal) DropLock(*Record)    {}
-func (noJournal) PutMark(*Tombstone)  {}
-func (noJournal) DropMark(*Tombstone) {}
+func (noJournal) PutLock(*Record)  {}
+func (noJournal) DropLock(*Record) {}
+func (noJournal) PutMark(*Mark)    {}
+func (noJournal) DropMark(*Mark)   {}

@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"bytes"
-	"encoding/json"
 	"strconv"
 )
 
@@ -46,23 +44,24 @@ func AppendBroadcast(b []byte, kind EventKind, l *Lock) []byte {
 // DecodeBroadcast calls emit for each event in a message, deletions first. A
 // message that is no JSON object has none; any other has at least one.
 func DecodeBroadcast(message []byte, emit func(Event)) {
-	if !json.Valid(message) {
-		return
-	}
-	message = bytes.TrimSpace(message)
-	if kindOf(message) != '{' {
+	s := scan(message)
+	if !s.object() {
 		return
 	}
 	var raw [len(eventMembers)][]byte
-	for m := membersOf(message); m.next(); {
-		switch string(m.name) {
+	for s.member() {
+		value := s.value()
+		switch string(s.name) {
 		case "created":
-			raw[EventCreated] = m.value
+			raw[EventCreated] = value
 		case "updated":
-			raw[EventUpdated] = m.value
+			raw[EventUpdated] = value
 		case "deleted":
-			raw[EventDeleted] = m.value
+			raw[EventDeleted] = value
 		}
+	}
+	if !s.end() {
+		return
 	}
 	other := true
 	for _, kind := range [...]EventKind{EventDeleted, EventCreated, EventUpdated} {
@@ -70,12 +69,13 @@ func DecodeBroadcast(message []byte, emit func(Event)) {
 			continue
 		}
 		other = false
-		if kindOf(raw[kind]) != '[' {
+		list := scan(raw[kind])
+		if !list.array() {
 			emit(eventOf(kind, raw[kind]))
 			continue
 		}
-		for e := elementsOf(raw[kind]); e.next(); {
-			emit(eventOf(kind, e.value))
+		for list.element() {
+			emit(eventOf(kind, list.value()))
 		}
 	}
 	if other {
@@ -91,19 +91,21 @@ func eventOf(kind EventKind, raw []byte) Event {
 	e := Event{Kind: kind}
 	switch kindOf(raw) {
 	case '"':
-		s, _ := text(raw)
-		e.ID, _ = ParseID(s)
+		e.ID, _ = ParseID(string(decoded(raw)))
 	case '{':
-		if l, err := lockOf(raw, &Lock{}); err == nil {
+		s := scan(raw)
+		if l, err := s.lock(&Lock{}); err == nil {
 			return Event{Kind: kind, ID: l.ID, Name: l.Name, Lock: &l}
 		}
-		for m := membersOf(raw); m.next(); {
-			switch string(m.name) {
+		s = scan(raw)
+		s.object()
+		for s.member() {
+			value := s.value()
+			switch string(s.name) {
 			case "id":
-				s, _ := text(m.value)
-				e.ID, _ = ParseID(s)
+				e.ID, _ = ParseID(string(decoded(value)))
 			case "lock_name":
-				e.Name, _ = text(m.value)
+				e.Name, _ = text(value)
 			}
 		}
 	}
@@ -121,7 +123,8 @@ func truthy(raw []byte) bool {
 	case '"':
 		return len(raw) > 2
 	case '{', '[':
-		return len(trimSpace(raw[1:])) > 1
+		s := scan(raw[1:])
+		return s.kind() != ']' && s.kind() != '}'
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)
 	return err != nil || f != 0 // too large for a float is infinite

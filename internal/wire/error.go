@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"bytes"
-	"encoding/json"
 	"net/http"
 	"strconv"
 )
@@ -37,30 +35,30 @@ type ErrorBody struct {
 // the other side has written it: see [Printable].
 func DecodeError(status int, body []byte) ErrorBody {
 	e := ErrorBody{Message: string(body)}
-	if !json.Valid(body) {
+	s := scan(body)
+	if !s.object() {
 		return e
 	}
 	var rawStatus, rawMessage, rawLock []byte
 	count := 0
-	for m := membersOf(bytes.TrimSpace(body)); m.next(); count++ {
-		switch string(m.name) {
+	for ; s.member(); count++ {
+		value := s.value()
+		switch string(s.name) {
 		case "status":
-			rawStatus = m.value
+			rawStatus = value
 		case "message":
-			rawMessage = m.value
+			rawMessage = value
 		case "lock":
-			rawLock = m.value
+			rawLock = value
 		}
 	}
 	message, ok := text(rawMessage)
-	if !ok {
+	if !ok || !s.end() {
 		return e
 	}
 	e.Message = message
 	if status == http.StatusConflict && rawLock != nil {
-		if holder, err := lockOf(rawLock, &Lock{}); err == nil {
-			e.Holder = &holder
-		}
+		e.Holder = holderOf(rawLock)
 	}
 	want := 2
 	if kindOf(rawLock) == '{' {
@@ -69,4 +67,14 @@ func DecodeError(status int, body []byte) ErrorBody {
 	n, err := strconv.ParseFloat(string(rawStatus), 64)
 	e.Own = err == nil && n == float64(status) && count == want
 	return e
+}
+
+// holderOf returns the lock in raw; nil if it is none.
+func holderOf(raw []byte) *Lock {
+	s := scan(raw)
+	holder, err := s.lock(&Lock{})
+	if err != nil {
+		return nil
+	}
+	return &holder
 }

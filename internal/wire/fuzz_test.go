@@ -74,43 +74,63 @@ func FuzzLock(f *testing.F) {
 	})
 }
 
-// The scanner finds the members that encoding/json finds.
-func FuzzMembers(f *testing.F) {
+// The scanner finds the members that encoding/json finds, and takes exactly what is JSON.
+func FuzzScanner(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, ` { "a" : 1 , "b":[{"a":2}],"a" :{"b":"}"} } `, `{"\u0061":"\"","b":"\\"}`,
-		`{"a":-1.5e3}`, "{\"a\"\n:\ttrue\r}", `{"":{},"a":[]}`, `{"A":1}`, `[{"a":"]"},"}",[[]]]`,
+		`{"a":-1.5e3}`, "{\"a\"\n:\ttrue\r}", `{"":{},"a":[]}`, `{"A":1}`,
+		`[{"a":"]"},"}",[[]]]`, `[0,-0,1.5,1e5,1E+5,-2.5e-7]`, `01`, `1.`, `.5`, `-`, `1e`, `1e+`,
+		`+1`, `[1,]`, `[,1]`, `[1 2]`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{a:1}`, `{"a":1]`,
+		`[1}`, `tru`, `truee`, `nul`, `falsy`,
+		`"\x"`, `"\u12g4"`, `"\u123`, `"\`, `"`, "\"\x1f\"",
+		"\"\x7f\xff\"", `{} {}`, ``, ` `, "\x00",
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if !json.Valid(body) {
+		s := scan(body)
+		raw := s.value()
+		require.Equal(t, json.Valid(body), s.end())
+		if !s.end() {
 			return
 		}
-		raw := bytes.TrimSpace(body)
+		require.Equal(t, string(bytes.Trim(body, " \n\r\t")), string(raw))
+
 		var object map[string]json.RawMessage
 		got := map[string]string{}
-		for m := membersOf(raw); m.next(); {
-			got[string(m.name)] = string(m.value)
-			var want string
-			err := json.Unmarshal(m.value, &want)
-			s, ok := text(m.value)
-			require.Equal(t, m.value[0] == '"' && err == nil, ok)
-			if ok {
-				require.Equal(t, want, s)
+		s = scan(body)
+		if s.object() {
+			for s.member() {
+				value := s.value()
+				got[string(s.name)] = string(value)
+				var want string
+				err := json.Unmarshal(value, &want)
+				text, ok := text(value)
+				require.Equal(t, value[0] == '"' && err == nil, ok)
+				if ok {
+					require.Equal(t, want, text)
+				}
 			}
 		}
+		require.True(t, s.end())
 		_ = json.Unmarshal(body, &object)
 		require.Len(t, got, len(object))
 		for name, value := range object {
 			require.Equal(t, string(value), got[name])
 		}
+
 		var array []json.RawMessage
 		if json.Unmarshal(body, &array) != nil {
 			array = nil
 		}
-		for e := elementsOf(raw); e.next(); array = array[1:] {
-			require.Equal(t, string(array[0]), string(e.value))
+		s = scan(body)
+		if s.array() {
+			for s.element() {
+				require.Equal(t, string(array[0]), string(s.value()))
+				array = array[1:]
+			}
 		}
+		require.True(t, s.end())
 		require.Empty(t, array)
 	})
 }

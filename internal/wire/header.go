@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -83,7 +82,7 @@ func (p Preferences) String() string {
 			b = append(b, ", "...)
 		}
 		b = append(b, preferLease+"="...)
-		b = strconv.AppendFloat(b, p.Lease.Seconds(), 'f', -1, 64)
+		b = appendSeconds(b, p.Lease)
 	}
 	return string(b)
 }
@@ -136,11 +135,8 @@ func parseLease(s string) time.Duration {
 	if strings.Trim(s, ".0123456789") != "" { // what else ParseFloat understands
 		return 0
 	}
-	seconds, err := strconv.ParseFloat(s, 64)
-	if err != nil || seconds < MinLease.Seconds() || seconds > MaxLease.Seconds() {
-		return 0
-	}
-	return time.Duration(math.Round(seconds*1e6)) * time.Microsecond
+	d, _ := parseSeconds(s, MinLease.Seconds(), MaxLease.Seconds())
+	return d
 }
 
 // nextPreference cuts the first preference from a header's value: its name, its

@@ -3,87 +3,254 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"math"
+	"strconv"
+	"time"
 	"unicode/utf8"
 )
 
-// The scanner walks JSON that json.Valid has accepted. It copies nothing, so
-// that 64 MiB of odd JSON cost no more memory than they are long, and it
-// matches members by their exact names, which encoding/json does not. It
-// relies on the validity and never looks for errors.
+// maxDepth is how deep arrays and objects may be nested, as in encoding/json.
+const maxDepth = 10_000
 
-// members walks the members of an object.
+// A scanner reads a JSON text from front to back and checks it on the way. It copies nothing, so
+// that 64 MiB of odd JSON cost no more memory than they are long, and it matches members by their
+// exact names, which encoding/json does not.
 //
-//	for m := membersOf(raw); m.next(); { … string(m.name) … m.value … }
-type members struct {
-	rest  []byte
-	name  []byte // decoded
-	value []byte // raw
+//	s := scan(text)
+//	if s.object() {
+//		for s.member() {
+//			raw := s.value() // or object, or array: what is the value of the member s.name
+//		}
+//	}
+//	if !s.end() { … } // not JSON
+//
+// What was read may be used before end, but counts only if end returns true.
+type scanner struct {
+	text  []byte
+	at    int
+	name  []byte // of the member, decoded
+	plain bool   // the last string is ASCII without escapes
+	depth int
+	first bool // nothing was read yet of the object or array that was begun last
+	bad   bool // the text is not JSON, and at is its end
 }
 
-// membersOf returns no members for anything but an object.
-func membersOf(raw []byte) members {
-	if kindOf(raw) != '{' {
-		return members{}
+func scan(text []byte) scanner { return scanner{text: text} }
+
+// end reports whether the text was valid JSON and all of it was read.
+func (s *scanner) end() bool { return s.kind() == 0 && !s.bad && s.at == len(s.text) }
+
+func (s *scanner) fail() {
+	s.bad = true
+	s.at = len(s.text)
+}
+
+// kind returns the first character of what comes next, after space. For a value it is one of
+// { [ " t f n, a digit or minus. It is 0 at the end.
+func (s *scanner) kind() byte {
+	for ; s.at < len(s.text); s.at++ {
+		switch c := s.text[s.at]; c {
+		case ' ', '\n', '\r', '\t':
+		default:
+			return c
+		}
 	}
-	return members{rest: raw[1:]}
+	return 0
 }
 
-func (m *members) next() bool {
-	rest := skipComma(m.rest)
-	if rest == nil {
+// object begins an object. Any other value it skips, and returns false.
+func (s *scanner) object() bool { return s.begin('{') }
+
+// array begins an array. Any other value it skips, and returns false.
+func (s *scanner) array() bool { return s.begin('[') }
+
+func (s *scanner) begin(bracket byte) bool {
+	if s.kind() != bracket {
+		s.value()
 		return false
 	}
-	n := stringLen(rest)
-	var ok bool
-	if m.name, ok = plain(rest[:n]); !ok {
-		name, _ := text(rest[:n])
-		m.name = []byte(name)
+	s.at++
+	s.first = true
+	if s.depth++; s.depth > maxDepth {
+		s.fail()
 	}
-	rest = trimSpace(trimSpace(rest[n:])[1:]) // after the colon
-	n = valueLen(rest)
-	m.value, m.rest = rest[:n], rest[n:]
+	return !s.bad
+}
+
+// member reads the name of the next member of the object. It returns false at the object's end.
+func (s *scanner) member() bool {
+	raw, ok := s.memberName()
+	if !ok {
+		return false
+	}
+	if s.name = raw[1 : len(raw)-1]; !s.plain {
+		s.name = decoded(raw)
+	}
 	return true
 }
 
-// elements walks the elements of an array.
-type elements struct {
-	rest  []byte
-	value []byte // raw
-}
-
-// elementsOf returns no elements for anything but an array.
-func elementsOf(raw []byte) elements {
-	if kindOf(raw) != '[' {
-		return elements{}
+func (s *scanner) memberName() (raw []byte, ok bool) {
+	if !s.more('}') {
+		return nil, false
 	}
-	return elements{rest: raw[1:]}
+	if s.kind() != '"' {
+		s.fail()
+		return nil, false
+	}
+	raw = s.str()
+	if s.kind() != ':' {
+		s.fail()
+		return nil, false
+	}
+	s.at++
+	return raw, true
 }
 
-func (e *elements) next() bool {
-	rest := skipComma(e.rest)
-	if rest == nil {
+// element moves to the next element of the array. It returns false at the array's end.
+func (s *scanner) element() bool { return s.more(']') }
+
+func (s *scanner) more(bracket byte) bool {
+	first := s.first
+	s.first = false
+	switch c := s.kind(); {
+	case c == bracket:
+		s.at++
+		s.depth--
 		return false
+	case first:
+		return !s.bad
+	case c == ',':
+		s.at++
+		return true
 	}
-	n := valueLen(rest)
-	e.value, e.rest = rest[:n], rest[n:]
-	return true
+	s.fail()
+	return false
 }
 
-// skipComma skips space and a comma. It returns nil at the end of the object
-// or array.
-func skipComma(b []byte) []byte {
-	b = trimSpace(b)
-	if len(b) > 0 && b[0] == ',' {
-		b = trimSpace(b[1:])
+// value reads a value of any kind. It returns the text of it, without space around; nil if it is
+// not JSON.
+func (s *scanner) value() []byte {
+	kind, from := s.kind(), s.at
+	switch kind {
+	case '"':
+		s.str()
+	case '{':
+		if s.object() {
+			for ok := true; ok; {
+				if _, ok = s.memberName(); ok {
+					s.value()
+				}
+			}
+		}
+	case '[':
+		if s.array() {
+			for s.element() {
+				s.value()
+			}
+		}
+	case 't':
+		s.literal("true")
+	case 'f':
+		s.literal("false")
+	case 'n':
+		s.literal("null")
+	default:
+		s.number()
 	}
-	if len(b) == 0 || b[0] == ']' || b[0] == '}' {
+	if s.bad {
 		return nil
 	}
-	return b
+	return s.text[from:s.at]
 }
 
-// kindOf returns the first character of a value without space around it: one
-// of { [ " t f n, a digit or minus; 0 for no value.
+func (s *scanner) literal(want string) {
+	if !bytes.HasPrefix(s.text[s.at:], []byte(want)) {
+		s.fail()
+		return
+	}
+	s.at += len(want)
+}
+
+func (s *scanner) number() {
+	s.accept('-', '-')
+	ok := s.accept('0', '0') || s.digits()
+	if s.accept('.', '.') {
+		ok = s.digits() && ok
+	}
+	if s.accept('e', 'E') {
+		s.accept('+', '-')
+		ok = s.digits() && ok
+	}
+	if !ok {
+		s.fail()
+	}
+}
+
+func (s *scanner) digits() bool {
+	from := s.at
+	for s.at < len(s.text) && '0' <= s.text[s.at] && s.text[s.at] <= '9' {
+		s.at++
+	}
+	return s.at > from
+}
+
+// accept reads one of two characters, if it comes next.
+func (s *scanner) accept(a, b byte) bool {
+	if s.at == len(s.text) || s.text[s.at] != a && s.text[s.at] != b {
+		return false
+	}
+	s.at++
+	return true
+}
+
+// str reads a string, which begins here.
+func (s *scanner) str() []byte {
+	s.plain = true
+	for i := s.at + 1; i < len(s.text); i++ {
+		switch c := s.text[i]; {
+		case c == '"':
+			raw := s.text[s.at : i+1]
+			s.at = i + 1
+			return raw
+		case c >= utf8.RuneSelf:
+			s.plain = false
+		case c == '\\':
+			s.plain = false
+			i += escapeLen(s.text[i+1:])
+		case c < ' ':
+			s.fail()
+			return nil
+		}
+	}
+	s.fail()
+	return nil
+}
+
+// escapeLen returns the length of the escape sequence after a backslash. For an invalid one it is
+// more than there is of the text.
+func escapeLen(b []byte) int {
+	invalid := len(b) + 1
+	if len(b) == 0 {
+		return invalid
+	}
+	if b[0] != 'u' {
+		if bytes.IndexByte([]byte(`"\/bfnrt`), b[0]) < 0 {
+			return invalid
+		}
+		return 1
+	}
+	if len(b) < 5 {
+		return invalid
+	}
+	for _, c := range b[1:5] {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+			return invalid
+		}
+	}
+	return 5
+}
+
+// kindOf returns the kind of a value that [scanner.value] has returned; 0 for no value.
 func kindOf(raw []byte) byte {
 	if len(raw) == 0 {
 		return 0
@@ -96,58 +263,42 @@ func isNull(raw []byte) bool {
 	return k == 0 || k == 'n'
 }
 
-func trimSpace(b []byte) []byte {
-	for len(b) > 0 && (b[0] == ' ' || b[0] == '\n' || b[0] == '\r' || b[0] == '\t') {
-		b = b[1:]
+// decoded returns the contents of a string, without a copy if it can. It returns nil for any other
+// value.
+func decoded(raw []byte) []byte {
+	if inner, ok := plain(raw); ok {
+		return inner
 	}
-	return b
+	if s, ok := text(raw); ok {
+		return []byte(s)
+	}
+	return nil
 }
 
-// valueLen returns the length of the value that b begins with. It does not
-// recurse, whatever the depth.
-func valueLen(b []byte) int {
-	if b[0] == '"' {
-		return stringLen(b)
+// maxInteger is the largest integer that all programs read from JSON as it was written.
+const maxInteger = 1<<53 - 1
+
+// integerOf returns the integer in raw, which may be written as 60, 60.0 or 6e1.
+func integerOf(raw []byte) (int64, bool) {
+	f, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > maxInteger {
+		return 0, false
 	}
-	if b[0] != '{' && b[0] != '[' {
-		for i, c := range b {
-			switch c {
-			case ',', ']', '}', ' ', '\n', '\r', '\t':
-				return i
-			}
-		}
-		return len(b)
-	}
-	depth := 0
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			i += stringLen(b[i:]) - 1
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		}
-	}
-	return len(b)
+	return int64(f), true
 }
 
-func stringLen(b []byte) int {
-	n := bytes.IndexByte(b[1:], '"') + 2
-	if bytes.IndexByte(b[1:n], '\\') < 0 {
-		return n
+// parseSeconds returns the duration of a number of seconds, rounded to microseconds.
+func parseSeconds(s string, minimum, maximum float64) (time.Duration, bool) {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(minimum <= f && f <= maximum) {
+		return 0, false
 	}
-	for i := 1; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return len(b)
+	return time.Duration(math.Round(f*1e6)) * time.Microsecond, true
+}
+
+// appendSeconds appends d as a number of seconds.
+func appendSeconds(b []byte, d time.Duration) []byte {
+	return strconv.AppendFloat(b, d.Seconds(), 'f', -1, 64)
 }
 
 // plain returns the inside of a string that needs no decoding.
@@ -204,4 +355,15 @@ func appendStringOrNull(b []byte, s *string) []byte {
 		return append(b, "null"...)
 	}
 	return appendString(b, *s)
+}
+
+func appendStrings(b []byte, list []string) []byte {
+	b = append(b, '[')
+	for i, s := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, s)
+	}
+	return append(b, ']')
 }

@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -20,6 +18,7 @@ type Lock struct {
 	UpdatedAt time.Time
 
 	FencingToken uint64 // 0: the lock has no such member
+	Owner        string // the name of the key that created it; "": the lock has no such member
 	Waiters      int    // the number of requests that queue for the name
 	HasWaiters   bool   // false: the lock has no member for them
 }
@@ -44,6 +43,10 @@ func AppendLock(b []byte, l *Lock) []byte {
 		b = append(b, `,"fencing_token":`...)
 		b = strconv.AppendUint(b, l.FencingToken, 10)
 	}
+	if l.Owner != "" {
+		b = append(b, `,"owner":`...)
+		b = appendString(b, l.Owner)
+	}
 	if l.HasWaiters {
 		b = append(b, `,"waiters":`...)
 		b = strconv.AppendInt(b, int64(l.Waiters), 10)
@@ -51,7 +54,10 @@ func AppendLock(b []byte, l *Lock) []byte {
 	return append(b, '}')
 }
 
-var errNotJSON = errors.New("it is not JSON")
+var (
+	errNotJSON   = errors.New("it is not JSON")
+	errNotObject = errors.New("it is not a JSON object")
+)
 
 // DecodeLock returns the lock in body. Where a string of it is equal to that
 // of like, which it is expected to resemble, it is that of like and costs no
@@ -63,61 +69,75 @@ func DecodeLock(body []byte, like *Lock) (Lock, error) {
 	if len(body) == 0 {
 		return Lock{}, errors.New("it is empty")
 	}
-	if !json.Valid(body) {
+	s := scan(body)
+	l, err := s.lock(like)
+	if !s.end() {
 		return Lock{}, errNotJSON
 	}
-	return lockOf(bytes.TrimSpace(body), like)
+	return l, err
 }
 
 // DecodeLocks calls add for each lock in body, a JSON array. The lock that add
 // gets is valid until it returns; its strings stay. One element that is no
 // lock makes all of body an error, also after calls of add.
 func DecodeLocks(body []byte, add func(*Lock)) error {
-	if !json.Valid(body) {
+	s := scan(body)
+	err := s.locks(add)
+	if !s.end() {
 		return errNotJSON
 	}
-	body = bytes.TrimSpace(body)
-	if kindOf(body) != '[' {
+	return err
+}
+
+// locks reads an array of locks, as [DecodeLocks] does.
+func (s *scanner) locks(add func(*Lock)) (err error) {
+	if !s.array() {
 		return errors.New("it is not a JSON array")
 	}
 	var last Lock
-	n := 0
-	for e := elementsOf(body); e.next(); n++ {
-		var err error
-		if last, err = lockOf(e.value, &last); err != nil {
-			return fmt.Errorf("element %d is not a lock: %w", n, err)
+	for n := 0; s.element(); n++ {
+		if err != nil {
+			s.value()
+			continue
+		}
+		if last, err = s.lock(&last); err != nil {
+			err = fmt.Errorf("element %d is not a lock: %w", n, err)
+			continue
 		}
 		add(&last)
 	}
-	return nil
+	return err
 }
 
-// lockOf returns the lock in raw, which is valid JSON.
-func lockOf(raw []byte, like *Lock) (Lock, error) {
-	if kindOf(raw) != '{' {
-		return Lock{}, errors.New("it is not a JSON object")
+// lock reads a lock, as [DecodeLock] does. Whether it is JSON the caller finds out at the end.
+func (s *scanner) lock(like *Lock) (Lock, error) {
+	if !s.object() {
+		return Lock{}, errNotObject
 	}
-	var id, name, creator, ip, expires, created, updated, token, waiters []byte
-	for m := membersOf(raw); m.next(); {
-		switch string(m.name) {
+	var id, name, creator, ip, expires, created, updated, token, owner, waiters []byte
+	for s.member() {
+		value := s.value()
+		switch string(s.name) {
 		case "id":
-			id = m.value
+			id = value
 		case "lock_name":
-			name = m.value
+			name = value
 		case "creator":
-			creator = m.value
+			creator = value
 		case "ip":
-			ip = m.value
+			ip = value
 		case "expires_at":
-			expires = m.value
+			expires = value
 		case "created_at":
-			created = m.value
+			created = value
 		case "updated_at":
-			updated = m.value
+			updated = value
 		case "fencing_token":
-			token = m.value
+			token = value
+		case "owner":
+			owner = value
 		case "waiters":
-			waiters = m.value
+			waiters = value
 		}
 	}
 	var l Lock
@@ -147,6 +167,9 @@ func lockOf(raw []byte, like *Lock) (Lock, error) {
 	if l.FencingToken, ok = tokenOf(token); !ok {
 		return Lock{}, fmt.Errorf("its fencing_token is not a positive integer: %s", excerpt(token))
 	}
+	if l.Owner, ok = textLike(owner, like.Owner); !ok && !isNull(owner) {
+		return Lock{}, errors.New("its owner is neither null nor a string")
+	}
 	l.Waiters, l.HasWaiters = waitersOf(waiters)
 	return l, nil
 }
@@ -156,11 +179,11 @@ func errTime(member string, raw []byte) error {
 }
 
 func idOf(raw []byte, like string) (string, error) {
-	inner, _ := plain(raw)
-	if like != "" && string(inner) == like {
+	text := decoded(raw)
+	if like != "" && string(text) == like {
 		return like, nil
 	}
-	if id, ok := ParseID(string(inner)); ok {
+	if id, ok := ParseID(string(text)); ok {
 		return id, nil
 	}
 	return "", fmt.Errorf("its id is not a UUID: %s", excerpt(raw))

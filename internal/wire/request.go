@@ -3,8 +3,6 @@ package wire
 import (
 	"encoding/json"
 	"fmt"
-	"math"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -44,18 +42,20 @@ func AppendCreate(b []byte, name string, creator *string) []byte {
 // DecodeCreate returns what the body of a create asks for. A creator that is
 // missing or null is nil. The error is a [*RequestError].
 func DecodeCreate(body []byte) (name string, creator *string, err error) {
-	o, err := decodeObject(body)
-	if err != nil {
-		return "", nil, err
-	}
 	var rawName, rawCreator []byte
-	for m := membersOf(o); m.next(); {
-		switch string(m.name) {
+	s := scan(body)
+	object := s.object()
+	for object && s.member() {
+		value := s.value()
+		switch string(s.name) {
 		case "lock_name":
-			rawName = m.value
+			rawName = value
 		case "creator":
-			rawCreator = m.value
+			rawCreator = value
 		}
+	}
+	if err = s.check("body", object); err != nil {
+		return "", nil, err
 	}
 	if isNull(rawName) {
 		return "", nil, invalid("lock_name must be a string, it is missing or null")
@@ -90,18 +90,21 @@ func AppendUpdate(b []byte, u Update) []byte {
 // DecodeUpdate returns what the body of an update asks for. The error is a
 // [*RequestError].
 func DecodeUpdate(body []byte) (Update, error) {
-	o, err := decodeObject(body)
+	var creator, expires []byte
+	s := scan(body)
+	object := s.object()
+	for object && s.member() {
+		value := s.value()
+		switch string(s.name) {
+		case "creator":
+			creator = value
+		case "expires_at":
+			expires = value
+		}
+	}
+	err := s.check("body", object)
 	if err != nil {
 		return Update{}, err
-	}
-	var creator, expires []byte
-	for m := membersOf(o); m.next(); {
-		switch string(m.name) {
-		case "creator":
-			creator = m.value
-		case "expires_at":
-			expires = m.value
-		}
 	}
 	var u Update
 	if u.Creator, err = decodeCreator(creator); err != nil {
@@ -120,48 +123,48 @@ func DecodeUpdate(body []byte) (Update, error) {
 // AppendSeconds appends the body of keep_alive and add_to_expire_at.
 func AppendSeconds(b []byte, d time.Duration) []byte {
 	b = append(b, `{"seconds":`...)
-	b = strconv.AppendFloat(b, d.Seconds(), 'f', -1, 64)
+	b = appendSeconds(b, d)
 	return append(b, '}')
 }
 
 // DecodeSeconds returns what the body of keep_alive and add_to_expire_at asks
 // for, rounded to microseconds. The error is a [*RequestError].
 func DecodeSeconds(body []byte) (time.Duration, error) {
-	o, err := decodeObject(body)
-	if err != nil {
-		return 0, err
-	}
 	var raw []byte
-	for m := membersOf(o); m.next(); {
-		if string(m.name) == "seconds" {
-			raw = m.value
+	s := scan(body)
+	object := s.object()
+	for object && s.member() {
+		if value := s.value(); string(s.name) == "seconds" {
+			raw = value
 		}
+	}
+	if err := s.check("body", object); err != nil {
+		return 0, err
 	}
 	if k := kindOf(raw); k != '-' && (k < '0' || k > '9') {
 		return 0, invalid("seconds must be a number")
 	}
-	seconds, err := strconv.ParseFloat(string(raw), 64)
-	if err != nil || math.Abs(seconds) > maxSeconds { // what does not parse is too large
+	d, ok := parseSeconds(string(raw), -maxSeconds, maxSeconds)
+	if !ok {
 		return 0, invalid("seconds must be between %d and %d",
 			-int64(maxSeconds), int64(maxSeconds))
 	}
-	return time.Duration(math.Round(seconds*1e6)) * time.Microsecond, nil
+	return d, nil
 }
 
-// decodeObject returns the JSON object in body. Members that the request does
-// not have are ignored.
-func decodeObject(body []byte) ([]byte, error) {
-	if !utf8.Valid(body) { // encoding/json would replace what is not
-		return nil, invalid("the body is not valid UTF-8")
+// check returns what is wrong with the text that was read to its end, which must be an object.
+// what is the text's name.
+func (s *scanner) check(what string, object bool) error {
+	switch {
+	case !utf8.Valid(s.text): // encoding/json would replace what is not
+		return invalid("the %s is not valid UTF-8", what)
+	case !s.end():
+		err := json.Unmarshal(s.text, new(json.RawMessage))
+		return invalid("the %s is not valid JSON: %v", what, err)
+	case !object:
+		return invalid("the %s must be a JSON object", what)
 	}
-	if !json.Valid(body) {
-		err := json.Unmarshal(body, new(json.RawMessage))
-		return nil, invalid("the body is not valid JSON: %v", err)
-	}
-	if body = trimSpace(body); kindOf(body) != '{' {
-		return nil, invalid("the body must be a JSON object")
-	}
-	return body, nil
+	return nil
 }
 
 func decodeCreator(raw []byte) (*string, error) {

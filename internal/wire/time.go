@@ -12,18 +12,20 @@ func TimeInRange(t time.Time) bool { return 1 <= t.Year() && t.Year() <= 9999 }
 // appendTime appends t as a JSON string: in UTC, with as many fractional digits
 // as needed and none for a whole second.
 func appendTime(b []byte, t time.Time) []byte {
-	return t.UTC().AppendFormat(b, `"2006-01-02T15:04:05.999999999Z"`)
+	b = append(b, '"')
+	b = t.UTC().AppendFormat(b, time.RFC3339Nano)
+	return append(b, '"')
 }
 
 // timeOf reads the time in a lock: RFC 3339 with zero to nine fractional
 // digits. It returns it in UTC.
 func timeOf(raw []byte) (time.Time, bool) {
-	inner, _ := plain(raw)
-	if !looksLikeTime(inner) {
+	text := decoded(raw)
+	if !looksLikeTime(text) {
 		return time.Time{}, false
 	}
 	var t time.Time
-	if t.UnmarshalText(inner) != nil {
+	if t.UnmarshalText(text) != nil {
 		return time.Time{}, false
 	}
 	return t.UTC(), true

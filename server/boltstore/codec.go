@@ -15,12 +15,18 @@ import (
 const (
 	bucketStore = "relukko"    // "format" → formatVersion in decimal, "state" → summary
 	bucketLocks = "locks"      // fencing token → record
-	bucketMarks = "called off" // number of the mark → tombstone
+	bucketMarks = "called off" // number of the cancelled mark → mark
 
 	keyFormat = "format"
 	keyState  = "state"
 
-	formatVersion = 2 // written with the first transaction; see the package's documentation
+	formatVersion = 3 // written with the first transaction; see the package's documentation
+
+	// formerOwner is the owner of what formats 1 and 2 had.
+	formerOwner = "default"
+
+	hasCreator = 1 // bits of a record's byte before the creator
+	hasOwner   = 2
 )
 
 var (
@@ -33,10 +39,10 @@ var (
 // has found all of them.
 type summary struct {
 	token  uint64 // the last fencing token given out
-	number uint64 // of the last tombstone
+	number uint64 // of the last cancelled mark
 	nLocks uint64
 	nMarks uint64
-	sum    uint64 // of the checksums of all locks and tombstones
+	sum    uint64 // of the checksums of all locks and cancelled marks
 }
 
 func numberKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
@@ -73,11 +79,12 @@ func encodeRecord(key []byte, r *lockset.Record) (value []byte) {
 	b = appendText(b, r.ID)
 	b = appendText(b, r.Name)
 	if r.Creator == nil {
-		b = append(b, 0)
+		b = append(b, hasOwner)
 	} else {
-		b = append(b, 1)
+		b = append(b, hasOwner|hasCreator)
 		b = appendText(b, *r.Creator)
 	}
+	b = appendText(b, r.Owner)
 	b = appendText(b, r.IP)
 	b = appendText(b, r.Mark)
 	b = appendMoment(b, r.ExpiresAt)
@@ -100,9 +107,14 @@ func decodeRecord(key, value []byte) (*lockset.Record, error) {
 	r.FencingToken = (&decoder{rest: key}).number()
 	r.ID = d.text()
 	r.Name = d.text()
-	if d.byte() == 1 {
+	has := d.byte()
+	if has&hasCreator != 0 {
 		creator := d.text()
 		r.Creator = &creator
+	}
+	r.Owner = formerOwner
+	if has&hasOwner != 0 {
+		r.Owner = d.text()
 	}
 	r.IP = d.text()
 	r.Mark = d.text()
@@ -115,22 +127,26 @@ func decodeRecord(key, value []byte) (*lockset.Record, error) {
 	return r, d.end()
 }
 
-// encodeTombstone returns the tombstone's value and sets its checksum.
-func encodeTombstone(key []byte, t *lockset.Tombstone) (value []byte) {
-	value, t.Sum = seal(bucketMarks, key, appendText(appendMoment(nil, t.Until), t.Mark))
+// encodeMark returns the cancelled mark's value and sets its checksum.
+func encodeMark(key []byte, m *lockset.Mark) (value []byte) {
+	b := appendText(appendMoment(nil, m.Until), m.Mark)
+	value, m.Sum = seal(bucketMarks, key, appendText(b, m.Owner))
 	return value
 }
 
-func decodeTombstone(key, value []byte) (*lockset.Tombstone, error) {
+func decodeMark(key, value []byte) (*lockset.Mark, error) {
 	body, sum, err := unseal(bucketMarks, key, value)
 	if err != nil {
 		return nil, err
 	}
 	d := decoder{rest: body}
-	t := &lockset.Tombstone{Number: (&decoder{rest: key}).number(), Sum: sum}
-	t.Until = d.moment()
-	t.Mark = d.text()
-	return t, d.end()
+	m := &lockset.Mark{Number: (&decoder{rest: key}).number(), Sum: sum}
+	m.Until = d.moment()
+	m.Mark = d.text()
+	if m.Owner = formerOwner; len(d.rest) > 0 {
+		m.Owner = d.text()
+	}
+	return m, d.end()
 }
 
 func (s *summary) encode() (value []byte) {

@@ -66,6 +66,7 @@ func (c *committer) start(w *state) {
 	c.ended = make(chan struct{})
 	c.started = time.Now()
 	c.surprises.changed = make(chan struct{})
+	c.view.claims = w.Claims
 	c.view.show(w)
 	go c.commit(w)
 }
@@ -281,6 +282,7 @@ func (c *committer) recover() *state {
 		c.unknown = err
 		return nil
 	}
+	w.Claims = c.view.claims
 	c.view.show(w)
 	if committed {
 		c.surprises.add()

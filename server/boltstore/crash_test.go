@@ -86,9 +86,9 @@ func toil(s *boltstore.Store, worker int, tell func(step)) error {
 			tell(st)
 			_, err = s.Delete(ctx, held.ID)
 		case dice == 1 && marks[held.ID] != "":
-			st.Op, st.Mark = "call off", marks[held.ID]
+			st.Op, st.Mark = "cancel", marks[held.ID]
 			tell(st)
-			_, err = s.CallOff(ctx, st.Mark, time.Hour)
+			_, err = s.Cancel(ctx, owner, st.Mark)
 		default:
 			st.Op, st.New = "update", newID()
 			tell(st)
@@ -109,7 +109,7 @@ type ledger struct {
 	t         *testing.T
 	locks     map[string]*told // acknowledged, by name
 	underWay  map[string]step
-	off       []string // marks called off, acknowledged
+	off       []string // marks cancelled, acknowledged
 	tokens    map[uint64]string
 	highest   uint64
 	confirmed int
@@ -127,7 +127,7 @@ func (l *ledger) read(r io.Reader) {
 		}
 		delete(l.underWay, st.Name)
 		l.confirmed++
-		if st.Op == "call off" {
+		if st.Op == "cancel" {
 			l.off = append(l.off, st.Mark)
 		}
 		if st.Op == "create" {
@@ -175,7 +175,7 @@ func (l *ledger) check(s *boltstore.Store) {
 			case st.Op == "update" && got != nil && got.Creator != nil && *got.Creator == st.New:
 				require.Equal(l.t, want.ID, got.ID)
 				require.Equal(l.t, want.ExpiresAt.Add(time.Second), got.ExpiresAt)
-			case (st.Op == "delete" || st.Op == "call off") && got == nil:
+			case (st.Op == "delete" || st.Op == "cancel") && got == nil:
 			default:
 				require.Equal(l.t, want, got, "%s under way: %s", st.Op, name)
 			}
@@ -187,7 +187,7 @@ func (l *ledger) check(s *boltstore.Store) {
 		in := newLock("for a straggler")
 		in.Mark = mark
 		_, err := s.Create(l.t.Context(), in)
-		require.ErrorIs(l.t, err, store.ErrCalledOff)
+		require.ErrorIs(l.t, err, store.ErrCancelled)
 	}
 	fresh := create(l.t, s, "another name")
 	require.Greater(l.t, fresh.FencingToken, l.highest)
@@ -225,7 +225,7 @@ func TestKill9(t *testing.T) {
 		l.check(s)
 		require.NoError(t, s.Close())
 	}
-	t.Logf("%d steps acknowledged, %d under way when killed, %d marks called off", l.confirmed,
+	t.Logf("%d steps acknowledged, %d under way when killed, %d marks cancelled", l.confirmed,
 		ambiguous, len(l.off))
 	require.Greater(t, l.confirmed, 50)
 	require.Greater(t, ambiguous, 50)

@@ -223,7 +223,7 @@ func (d *disk) load() (w *state, txid uint64, err error) {
 		if err != nil {
 			return fmt.Errorf("summary: %w", err)
 		}
-		w.Token, w.Marks.Last = s.token, s.number
+		w.Token, w.Cancelled.Last = s.token, s.number
 		if err := locks.ForEach(w.loadLock); err != nil {
 			return err
 		}

@@ -5,7 +5,7 @@
 //
 // A lock acknowledged is a lock kept. What a method has returned is on the disk and synced, and
 // survives kill -9 at any instant, a crash of the machine and a loss of power: created locks with
-// their times and marks, deletions, marks that were called off. A call under way at that instant
+// their times, owners and marks, deletions, cancelled marks. A call under way at that instant
 // happens whole or not at all. This needs a disk that obeys fsync, which some consumer disks and
 // network file systems do not, and a local file system with working file locks.
 //
@@ -35,7 +35,7 @@
 // Locks expire by the wall clock, because no other clock survives a restart. A clock set back by an
 // hour lets the locks live an hour longer; their holders lose nothing. A clock set forward lets
 // them expire that much earlier, while their holders rely on them: on a machine without a battery
-// clock, start the server after the time is set. Called-off marks are refused longer or shorter in
+// clock, start the server after the time is set. Cancelled marks are refused longer or shorter in
 // the same way. Nothing else depends on the clock.
 //
 // # Cost
@@ -44,26 +44,27 @@
 // that come during a transaction share the next one, up to 1024 of them; a call that comes alone
 // starts its transaction immediately. Reads, creates of a held name and calls for a lock that is
 // gone do not touch the disk. All locks are in memory too, at about 0.5 kB each. The file does not
-// shrink, but reuses its space. The last 100,000 called-off marks are remembered. Measurements are
-// in docs/performance.md.
+// shrink, but reuses its space. Claims are in memory only, because no create survives the process;
+// a claim costs no transaction. Measurements are in docs/performance.md.
 //
 // # The file
 //
 // A bbolt file with three buckets. Numbers in keys and values are big-endian. Each value but the
 // format begins with a CRC-32C of the bucket's name, the key and the rest of the value.
 //
-//	relukko     format → 2, in decimal
+//	relukko     format → 3, in decimal
 //	            state  → the last fencing token, the number of the last mark, the numbers of locks
 //	                     and marks, and the sum of their checksums, 64 bits each
-//	locks       fencing token → id, name, creator, ip, mark, expires_at, created_at, updated_at;
-//	                               of a leased lock also the lease that was set last
-//	called off  number → until, mark
+//	locks       fencing token → id, name, creator, owner, ip, mark, expires_at, created_at,
+//	                               updated_at; of a leased lock also the lease that was set last
+//	called off  number → until, mark, owner; of each cancelled mark
 //
-// A text begins with its length, as a varint; before the creator is a byte that is 0 for null.
-// Times are in microseconds since 1970, leases in microseconds. Indexes are built when the file is
-// opened. A change to any of this needs a new format number; Open refuses a file with a greater
-// number than it knows. Format 1 had no leased locks. Open reads it, and the first change makes
-// format 2 of it.
+// A text begins with its length, as a varint. Before the creator is a byte: its bit 0 is set unless
+// the creator is null, its bit 1 if there is an owner. Times are in microseconds since 1970, leases
+// in microseconds. Indexes are built when the file is opened. A change to any of this needs a new
+// format number; Open refuses a file with a greater number than it knows. Format 1 had no leased
+// locks, formats 1 and 2 had no owners: what they have belongs to "default". Open reads them, and
+// the first change makes format 3 of the file; what is not changed stays as it was written.
 //
 // # Why no call returns what a crash could take back
 //
@@ -76,9 +77,9 @@
 //   - A result that was decided on another request of its batch, such as ErrHeld because of a lock
 //     created an instant before, is returned after the sync that both share. If that fails, both
 //     calls return ErrUnavailable.
-//   - A refusal by the view (held, called off, gone) is right at that instant in the order of
-//     durable changes. A name that is free in the view proves nothing, so such a create goes to the
-//     committer.
+//   - A refusal by the view (held, cancelled, superseded, gone) is right at that instant in the
+//     order of durable changes. A name that is free in the view proves nothing, so such a create
+//     goes to the committer.
 //   - The read transactions of bbolt serve no call: they see a transaction between the write and
 //     the sync of its last page, when a loss of power could still take it back.
 //   - After a write has failed, the view shows the state before it. A request of that batch that

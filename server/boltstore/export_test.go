@@ -35,9 +35,6 @@ func WithClock(now func() time.Time) Option { return func(c *config) { c.now = n
 // WithLink replaces os.Link.
 func WithLink(link func(old, new string) error) Option { return func(c *config) { c.link = link } }
 
-// MaxTombstones is how many marks are remembered.
-const MaxTombstones = lockset.MaxTombstones
-
 // WriteFunc is (*os.File).WriteAt.
 type WriteFunc = func(page []byte, at int64) (int, error)
 
@@ -83,7 +80,7 @@ func (s *Store) Transactions() (n uint64) {
 // Content is everything that a store has to remember.
 type Content struct {
 	Locks []store.Lock
-	Marks map[string]time.Time // called off until
+	Marks map[lockset.Key]time.Time // cancelled until
 	Token uint64
 }
 
@@ -91,9 +88,9 @@ type Content struct {
 func (s *Store) Content() (c Content) {
 	s.alone(func(w *state) {
 		c.Token = w.Token
-		c.Marks = map[string]time.Time{}
-		for mark, t := range w.Marks.Latest() {
-			c.Marks[mark] = t.Until
+		c.Marks = map[lockset.Key]time.Time{}
+		for k, m := range w.Cancelled.Latest() {
+			c.Marks[k] = m.Until
 		}
 		c.Locks = lockset.List(w.Records())
 	})
@@ -105,9 +102,9 @@ func (s *Store) Shown() (c Content) {
 	c.Locks, _ = s.view.list()
 	s.view.mu.RLock()
 	defer s.view.mu.RUnlock()
-	c.Marks = map[string]time.Time{}
-	for mark, t := range maps.All(s.view.off) {
-		c.Marks[mark] = t.Until
+	c.Marks = map[lockset.Key]time.Time{}
+	for k, m := range maps.All(s.view.off) {
+		c.Marks[k] = m.Until
 	}
 	return c
 }
@@ -128,14 +125,17 @@ func (s *Store) alone(do func(*state)) {
 	}
 }
 
-// CallOffMany calls off the marks "name 0", "name 1", … in transactions that a busy machine too is
-// done with in good time.
-func (s *Store) CallOffMany(name string, n int, keep time.Duration) {
+// CancelMany cancels the marks "name 0", "name 1", … in transactions that a busy machine too is done
+// with in good time.
+func (s *Store) CancelMany(owner, name string, n int) {
 	const atOnce = 5000
 	for from := 0; from < n; from += atOnce {
 		s.alone(func(w *state) {
 			for i := from; i < min(from+atOnce, n); i++ {
-				w.CallOff(fmt.Sprint(name, " ", i), keep, s.clock())
+				_, err := w.Cancel(owner, fmt.Sprint(name, " ", i), s.clock())
+				if err != nil {
+					panic(err)
+				}
 			}
 		})
 	}

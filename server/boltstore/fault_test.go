@@ -75,8 +75,8 @@ func attempt(
 		_, err = s.Update(t.Context(), victim.ID, store.Change{Lease: &lease})
 	case "delete":
 		_, err = s.Delete(t.Context(), victim.ID)
-	case "call off":
-		_, err = s.CallOff(t.Context(), victim.ID[:8], time.Hour)
+	case "cancel":
+		_, err = s.Cancel(t.Context(), owner, victim.ID[:8])
 	case "sweep":
 		_, err = s.Sweep(t.Context(), store.Limits{})
 	case "hand over":
@@ -89,7 +89,7 @@ func attempt(
 // memory is what the file is, and the next one works.
 func TestAFailedWrite(t *testing.T) {
 	for way, goWrong := range ways {
-		for _, op := range []string{"create", "update", "delete", "call off", "sweep",
+		for _, op := range []string{"create", "update", "delete", "cancel", "sweep",
 			"hand over"} {
 			t.Run(way+"/"+op, func(t *testing.T) {
 				path := newPath(t)

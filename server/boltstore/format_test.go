@@ -1,73 +1,107 @@
 package boltstore_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	bolt "go.etcd.io/bbolt"
 
+	"gitlab.com/relukko/relukko-go/internal/lockset"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// TestAFileOfFormat1 opens a file that the version before leased locks has written, at 03:04:05:
-// its locks are kept, and are not leased.
-func TestAFileOfFormat1(t *testing.T) {
-	data, err := os.ReadFile("testdata/format1.db")
-	require.NoError(t, err)
-	path := filepath.Join(t.TempDir(), "locks.db")
-	require.NoError(t, os.WriteFile(path, data, 0o600))
-	require.Equal(t, "1", formatOf(t, path))
-
+// TestFilesOfBefore opens files that earlier versions have written, at 03:04:05: their locks and
+// marks are kept, and belong to "default". The locks of format 1 are not leased.
+func TestFilesOfBefore(t *testing.T) {
 	made := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	creator := "bench-7 #k3v5x2m4q7ab"
+	want := []store.Lock{
+		{Name: "robot-arm-1", ExpiresAt: made.Add(10 * time.Minute)},
+		{Name: "robot-arm-2", ExpiresAt: made.Add(time.Minute), Creator: &creator},
+		{Name: "robot-arm-3", ExpiresAt: made.Add(time.Minute)},
+		{Name: "robot-arm-4", ExpiresAt: made.Add(time.Hour), Creator: &creator},
+	}
+	for i := range want {
+		lock := &want[i]
+		lock.ID = fmt.Sprint("950daa20-a814-451e-9407-ec496cf9c13", 6+i)
+		lock.IP, lock.Owner = "192.0.2.7", "default"
+		lock.CreatedAt, lock.UpdatedAt = made, made
+		lock.FencingToken = uint64(made.UnixMicro()) + uint64(i)
+	}
+	for format, want := range map[string][]store.Lock{"1": want[:2], "2": want} {
+		t.Run(format, func(t *testing.T) {
+			data, err := os.ReadFile("testdata/format" + format + ".db")
+			require.NoError(t, err)
+			path := filepath.Join(t.TempDir(), "locks.db")
+			require.NoError(t, os.WriteFile(path, data, 0o600))
+			require.Equal(t, format, formatOf(t, path))
+			testFileOfBefore(t, path, slices.Clip(want), made)
+		})
+	}
+}
+
+func testFileOfBefore(t *testing.T, path string, want []store.Lock, made time.Time) {
 	now := made
 	clock := boltstore.WithClock(func() time.Time { return now })
-	s, err := boltstore.OpenWith(path, clock)
-	require.NoError(t, err)
-	creator := "bench-7 #k3v5x2m4q7ab"
-	first := store.Lock{
-		ID: "950daa20-a814-451e-9407-ec496cf9c136", Name: "robot-arm-1", IP: "192.0.2.7",
-		ExpiresAt: made.Add(10 * time.Minute), CreatedAt: made, UpdatedAt: made,
-		FencingToken: uint64(made.UnixMicro()),
-	}
-	second := store.Lock{
-		ID: "950daa20-a814-451e-9407-ec496cf9c137", Name: "robot-arm-2", IP: "192.0.2.7",
-		Creator: &creator, ExpiresAt: made.Add(time.Minute), CreatedAt: made, UpdatedAt: made,
-		FencingToken: uint64(made.UnixMicro()) + 1,
-	}
+	format := formatOf(t, path)
+	s := open(t, path, clock)
 	locks, err := s.List(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []store.Lock{first, second}, locks)
+	require.Equal(t, want, locks)
+	content := s.Content()
+	require.Len(t, content.Marks, 1)
+	require.Contains(t, content.Marks, lockset.Key{Owner: "default", Mark: "aaaaaaaaaaaa"})
 	require.NoError(t, s.Close())
-	require.Equal(t, "1", formatOf(t, path), "nothing was changed")
+	require.Equal(t, format, formatOf(t, path), "nothing was changed")
 
-	s, err = boltstore.OpenWith(path, clock)
-	require.NoError(t, err)
-	in := newLock("robot-arm-3")
-	in.Mark = "aaaaaaaaaaaa"
+	s = open(t, path, clock)
+	in := newLock("robot-arm-5")
+	in.Owner, in.Mark = "default", "aaaaaaaaaaaa"
 	_, err = s.Create(t.Context(), in)
-	require.ErrorIs(t, err, store.ErrCalledOff, "the marks are kept, too")
-	in.Mark, in.TTL, in.Leased = "", time.Minute, true
+	require.ErrorIs(t, err, store.ErrCancelled)
+	in.Owner, in.TTL, in.Leased = owner, time.Minute, true
 	leased, err := s.Create(t.Context(), in)
-	require.NoError(t, err)
+	require.NoError(t, err, "of another owner")
 	require.NoError(t, s.Close())
-	require.Equal(t, "2", formatOf(t, path), "an earlier version refuses it from here on")
+	require.Equal(t, "3", formatOf(t, path), "an earlier version refuses it from here on")
 
-	s, err = boltstore.OpenWith(path, clock)
+	s = open(t, path, clock)
+	locks, err = s.List(t.Context())
 	require.NoError(t, err)
-	defer func() { require.NoError(t, s.Close()) }()
+	require.Equal(t, append(want, leased), locks, "beside each other")
+	_, locks, err = s.Claim(t.Context(), "default", "k3v5x2m4q7ab")
+	require.NoError(t, err)
+	require.Equal(t, want[1:2], locks)
+	_, err = s.Cancel(t.Context(), "default", "aaaaaaaaaaaa")
+	require.NoError(t, err)
+	renewed, err := s.Update(t.Context(), want[0].ID, store.Change{Extend: time.Hour})
+	require.NoError(t, err)
+	require.Equal(t, "default", renewed.Owner)
+
 	now = made.Add(3 * time.Minute)
 	limits := store.Limits{Grace: 2*time.Minute + 1, Latest: now, Steady: time.Hour}
 	swept, err := s.Sweep(t.Context(), limits)
 	require.NoError(t, err)
+	want = want[1:]
+	if len(want) > 1 { // robot-arm-3
+		require.Equal(t, want[1], swept.Locks[0])
+		want, swept.Locks = append(want[:1:1], want[2:]...), swept.Locks[1:]
+	}
 	require.Equal(t, []store.Lock{leased}, swept.Locks)
 	limits.Grace--
 	swept, err = s.Sweep(t.Context(), limits)
 	require.NoError(t, err)
-	require.Equal(t, []store.Lock{second}, swept.Locks)
+	require.Equal(t, want[:1], swept.Locks)
+	content = s.Content()
+	require.NoError(t, s.Close())
+	requireContent(t, content, contentOf(t, path))
+	require.Equal(t, append([]store.Lock{renewed}, want[1:]...), content.Locks)
 }
 
 func formatOf(t *testing.T, path string) string {

@@ -128,7 +128,7 @@ func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 		})
 		off := later(func() error {
 			_,
-				err := s.CallOff(context.Background(), "mark", time.Hour)
+				err := s.Cancel(context.Background(), owner, "mark")
 			return err
 		})
 		clash := later(func() error {
@@ -181,7 +181,7 @@ func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 		require.NoError(t, <-off)
 		require.ErrorIs(t, <-clash, store.ErrHeld)
 		if err := <-straggler; err != nil { // whichever was first
-			require.ErrorIs(t, err, store.ErrCalledOff)
+			require.ErrorIs(t, err, store.ErrCancelled)
 		}
 	})
 }

@@ -26,8 +26,12 @@ func open(t testing.TB, path string, opts ...boltstore.Option) *boltstore.Store 
 	return s
 }
 
+const owner = "ci-runner" // of newLock
+
 func newLock(name string) store.NewLock {
-	return store.NewLock{ID: newID(), Name: name, IP: "192.0.2.7", TTL: 10 * time.Minute}
+	return store.NewLock{
+		ID: newID(), Name: name, IP: "192.0.2.7", TTL: 10 * time.Minute, Owner: owner,
+	}
 }
 
 func newID() string {
@@ -53,9 +57,9 @@ func remove(t testing.TB, s *boltstore.Store, id string) {
 	require.NoError(t, err)
 }
 
-func callOff(t testing.TB, s *boltstore.Store, mark string) {
+func cancel(t testing.TB, s *boltstore.Store, mark string) {
 	t.Helper()
-	_, err := s.CallOff(t.Context(), mark, 10*time.Minute)
+	_, err := s.Cancel(t.Context(), owner, mark)
 	require.NoError(t, err)
 }
 
@@ -71,7 +75,7 @@ func populate(t testing.TB, s *boltstore.Store, n int) {
 		case 3:
 			remove(t, s, lock.ID)
 		case 4:
-			callOff(t, s, lock.ID[:8])
+			cancel(t, s, lock.ID[:8])
 		}
 	}
 }

@@ -176,9 +176,9 @@ func TestWhatIsNoStoreIsLeftAlone(t *testing.T) {
 			"it is damaged (its format is missing)",
 		},
 		"a store of a later version": {
-			func(t *testing.T, path string) { makeBolt(t, path, "relukko", "format", "3") },
-			"it has format 3, which a later version of relukko has written; " +
-				"this version knows format 2",
+			func(t *testing.T, path string) { makeBolt(t, path, "relukko", "format", "4") },
+			"it has format 4, which a later version of relukko has written; " +
+				"this version knows format 3",
 		},
 		"a store without its parts": {
 			func(t *testing.T, path string) { makeBolt(t, path, "relukko", "format", "1") },

@@ -118,7 +118,7 @@ func TestPowerLoss(t *testing.T) {
 		case i%6 == 2:
 			_, err = s.Delete(t.Context(), some.ID)
 		default:
-			_, err = s.CallOff(t.Context(), fmt.Sprint("mark ", i-5), time.Hour)
+			_, err = s.Cancel(t.Context(), owner, fmt.Sprint("mark ", i-5))
 		}
 		require.NoError(t, err)
 		images := p.acknowledged()

@@ -6,25 +6,25 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/lockset"
 )
 
-// forgetBatch is the number of expired tombstones that one transaction removes at most.
+// forgetBatch is the number of marks, whose time has run out, that one transaction removes at most.
 const forgetBatch = 256
 
 // state is what the committer decides on: what is on disk, and the changes that are to be written
 // next. Only the committer sees it.
 type state struct {
 	*lockset.State
-	sum     uint64   // of the checksums of all locks and tombstones
+	sum     uint64   // of the checksums of all locks and cancelled marks
 	changes []change // not on disk yet, in order
 	touched bool     // a transaction is wanted even without changes
 }
 
-// change is one change on disk: a lock or a tombstone is put, or removed when value is nil.
+// change is one change on disk: a lock or a cancelled mark is put, or removed when value is nil.
 type change struct {
 	bucket string
 	key    []byte
 	value  []byte
 	lock   *lockset.Record // put or removed, or
-	mark   *lockset.Tombstone
+	mark   *lockset.Mark
 }
 
 func newState() *state {
@@ -36,8 +36,8 @@ func newState() *state {
 // summary returns the summary to be written with the changes.
 func (w *state) summary() *summary {
 	return &summary{
-		token: w.Token, number: w.Marks.Last,
-		nLocks: uint64(w.Len()), nMarks: uint64(w.Marks.Len()), sum: w.sum,
+		token: w.Token, number: w.Cancelled.Last,
+		nLocks: uint64(w.Len()), nMarks: uint64(w.Cancelled.Len()), sum: w.sum,
 	}
 }
 
@@ -61,16 +61,16 @@ func (w *state) DropLock(r *lockset.Record) {
 }
 
 // PutMark implements lockset.Journal.
-func (w *state) PutMark(t *lockset.Tombstone) {
-	key := numberKey(t.Number)
-	w.stage(change{bucket: bucketMarks, key: key, value: encodeTombstone(key, t), mark: t})
-	w.sum += uint64(t.Sum)
+func (w *state) PutMark(m *lockset.Mark) {
+	key := numberKey(m.Number)
+	w.stage(change{bucket: bucketMarks, key: key, value: encodeMark(key, m), mark: m})
+	w.sum += uint64(m.Sum)
 }
 
 // DropMark implements lockset.Journal.
-func (w *state) DropMark(t *lockset.Tombstone) {
-	w.stage(change{bucket: bucketMarks, key: numberKey(t.Number), mark: t})
-	w.sum -= uint64(t.Sum)
+func (w *state) DropMark(m *lockset.Mark) {
+	w.stage(change{bucket: bucketMarks, key: numberKey(m.Number), mark: m})
+	w.sum -= uint64(m.Sum)
 }
 
 func (w *state) stage(c change) { w.changes = append(w.changes, c) }
@@ -92,13 +92,13 @@ func (w *state) loadLock(key, value []byte) error {
 	return nil
 }
 
-// loadMark adds a tombstone that is on disk.
+// loadMark adds a cancelled mark that is on disk.
 func (w *state) loadMark(key, value []byte) error {
-	t, err := decodeTombstone(key, value)
+	m, err := decodeMark(key, value)
 	if err != nil {
 		return fmt.Errorf("mark %x: %w", key, err)
 	}
-	w.Marks.Load(t)
-	w.sum += uint64(t.Sum)
+	w.Cancelled.Load(m)
+	w.sum += uint64(m.Sum)
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -125,15 +124,28 @@ func (s *Store) HandOver(
 	return h, nil
 }
 
-// CallOff implements [store.Store]. It remembers the last 100,000 marks.
-func (s *Store) CallOff(
-	ctx context.Context, mark string, keep time.Duration,
-) (locks []store.Lock, _ error) {
-	err := s.submit(ctx, func(w *state) { locks = w.CallOff(mark, keep, s.clock()) })
+// Claim implements [store.Store]. It waits for the calls before it, and costs no sync of its own.
+func (s *Store) Claim(
+	ctx context.Context, owner, mark string,
+) (claim uint64, locks []store.Lock, _ error) {
+	var refused error
+	err := s.submit(ctx, func(w *state) {
+		claim, locks, refused = w.Claim(owner, mark, s.clock())
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	return claim, locks, refused
+}
+
+// Cancel implements [store.Store].
+func (s *Store) Cancel(ctx context.Context, owner, mark string) (locks []store.Lock, _ error) {
+	var refused error
+	err := s.submit(ctx, func(w *state) { locks, refused = w.Cancel(owner, mark, s.clock()) })
 	if err != nil {
 		return nil, err
 	}
-	return locks, nil
+	return locks, refused
 }
 
 // Sweep implements [store.Store]. It goes to the disk only when something is due.

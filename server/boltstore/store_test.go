@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/lockset"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 	"gitlab.com/relukko/relukko-go/server/storetest"
@@ -56,16 +57,16 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrHeld)
 		require.Equal(t, lock, holder)
 	}
-	for mark := range want.Marks {
+	for k := range want.Marks {
 		in := newLock("free")
-		in.Mark = mark
+		in.Owner, in.Mark = k.Owner, k.Mark
 		_, err := s.Create(t.Context(), in)
-		require.ErrorIs(t, err, store.ErrCalledOff)
+		require.ErrorIs(t, err, store.ErrCancelled)
 	}
 	mark := locks[0].ID[:8]
-	off, err := s.CallOff(t.Context(), mark, time.Hour)
+	cancelled, err := s.Cancel(t.Context(), owner, mark)
 	require.NoError(t, err)
-	require.Equal(t, locks[:1], off, "a lock is found by its mark also after a restart")
+	require.Equal(t, locks[:1], cancelled, "a lock is found by its mark also after a restart")
 	swept, err := s.Sweep(t.Context(), store.Limits{})
 	require.NoError(t, err)
 	require.Len(t, swept.Locks, 1)
@@ -118,8 +119,8 @@ func TestTokensRise(t *testing.T) {
 	rises(s)
 }
 
-// TestAMarkThatIsCalledOffTwice is refused until the time of the second is over.
-func TestAMarkThatIsCalledOffTwice(t *testing.T) {
+// TestAMarkThatIsCancelledTwice is refused until the time of the second is over.
+func TestAMarkThatIsCancelledTwice(t *testing.T) {
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	s := open(t, newPath(t), boltstore.WithClock(func() time.Time { return now }))
 	in := newLock("robot-arm-1")
@@ -127,16 +128,16 @@ func TestAMarkThatIsCalledOffTwice(t *testing.T) {
 	refused := func() {
 		t.Helper()
 		_, err := s.Create(t.Context(), in)
-		require.ErrorIs(t, err, store.ErrCalledOff)
+		require.ErrorIs(t, err, store.ErrCancelled)
 		require.Equal(t, s.Content().Marks, s.Shown().Marks)
-		require.Contains(t, s.Shown().Marks, "mark")
+		require.Contains(t, s.Shown().Marks, lockset.Key{Owner: owner, Mark: "mark"})
 	}
-	callOff(t, s, "mark")
+	cancel(t, s, "mark")
 	refused()
 	now = now.Add(9 * time.Minute)
-	callOff(t, s, "mark")
+	cancel(t, s, "mark")
 	now = now.Add(2 * time.Minute)
-	create(t, s, "robot-arm-2") // forgets the first
+	create(t, s, "robot-arm-2") // would forget the first
 	refused()
 	now = now.Add(8 * time.Minute)
 	_, err := s.Create(t.Context(), in)
@@ -152,7 +153,7 @@ func TestTheClockIsSetBack(t *testing.T) {
 	clock := boltstore.WithClock(func() time.Time { return now })
 	s := open(t, path, clock)
 	first := create(t, s, "robot-arm-1")
-	callOff(t, s, "mark")
+	cancel(t, s, "mark")
 	require.NoError(t, s.Close())
 
 	now = now.Add(-time.Hour)
@@ -166,7 +167,7 @@ func TestTheClockIsSetBack(t *testing.T) {
 	in := newLock("robot-arm-3")
 	in.Mark = "mark"
 	_, err = s.Create(t.Context(), in)
-	require.ErrorIs(t, err, store.ErrCalledOff)
+	require.ErrorIs(t, err, store.ErrCancelled)
 
 	swept, err := s.Sweep(t.Context(), store.Limits{})
 	require.NoError(t, err)
@@ -183,29 +184,35 @@ func TestTheClockIsSetBack(t *testing.T) {
 	require.Equal(t, now.Add(time.Minute), renewed.ExpiresAt, "a heartbeat puts it right")
 }
 
-// TestMarksAreBounded: the oldest go first, and those whose time is over go with what is written
-// next, on disk too.
+// TestMarksAreBounded: an owner can have store.MaxMarks. Those whose time is over go with what is
+// written next, on disk too.
 func TestMarksAreBounded(t *testing.T) {
 	path := newPath(t)
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	clock := boltstore.WithClock(func() time.Time { return now })
 	s := open(t, path, clock)
-	s.CallOffMany("old", boltstore.MaxTombstones-1, time.Hour)
-	s.CallOffMany("new", 2, 2*time.Hour)
-	got := s.Content()
-	require.Equal(t, got.Marks, s.Shown().Marks)
-	require.Len(t, got.Marks, boltstore.MaxTombstones)
-	require.NotContains(t, got.Marks, "old 0")
-	require.Contains(t, got.Marks, "old 1")
-
-	now = now.Add(time.Hour)
-	for range boltstore.MaxTombstones/256 + 1 {
-		s.CallOffMany("short", 1, time.Microsecond)
+	s.CancelMany(owner, "old", store.MaxMarks)
+	full := func() {
+		t.Helper()
+		before := s.Content()
+		require.Len(t, before.Marks, store.MaxMarks)
+		require.Equal(t, before.Marks, s.Shown().Marks)
+		_, err := s.Cancel(t.Context(), owner, "one more")
+		require.ErrorIs(t, err, store.ErrTooManyMarks)
+		requireContent(t, before, s.Content())
 	}
-	got = s.Content()
-	require.Equal(t, map[string]time.Time{
-		"new 0": now.Add(time.Hour), "new 1": now.Add(time.Hour), "short 0": now.Add(
-			time.Microsecond),
+	full()
+	require.NoError(t, s.Close())
+	s = open(t, path, clock)
+	full()
+
+	now = now.Add(store.ClaimTime)
+	for range store.MaxMarks/256 + 1 {
+		cancel(t, s, "one more")
+	}
+	got := s.Content()
+	require.Equal(t, map[lockset.Key]time.Time{
+		{Owner: owner, Mark: "one more"}: now.Add(store.ClaimTime),
 	}, got.Marks)
 	require.Equal(t, got.Marks, s.Shown().Marks)
 	require.NoError(t, s.Close())
@@ -216,7 +223,7 @@ func TestMarksAreBounded(t *testing.T) {
 func TestReadingCostsNothing(t *testing.T) {
 	s := open(t, newPath(t))
 	lock := create(t, s, "robot-arm-1")
-	callOff(t, s, "mark")
+	cancel(t, s, "mark")
 	before := s.Transactions()
 	_, err := s.Get(t.Context(), lock.ID)
 	require.NoError(t, err)
@@ -230,7 +237,15 @@ func TestReadingCostsNothing(t *testing.T) {
 	in := newLock("robot-arm-2")
 	in.Mark = "mark"
 	_, err = s.Create(t.Context(), in)
-	require.ErrorIs(t, err, store.ErrCalledOff)
+	require.ErrorIs(t, err, store.ErrCancelled)
+	_, locks, err := s.Claim(t.Context(), owner, lock.ID[:8])
+	require.NoError(t, err)
+	require.Equal(t, []store.Lock{lock}, locks)
+	in.Mark = lock.ID[:8]
+	for _, in.Name = range []string{"robot-arm-1", "robot-arm-2"} {
+		_, err = s.Create(t.Context(), in)
+		require.ErrorIs(t, err, store.ErrSuperseded)
+	}
 	_, err = s.Delete(t.Context(), newID())
 	require.ErrorIs(t, err, store.ErrGone)
 	_, err = s.Update(t.Context(), newID(), store.Change{})
@@ -260,10 +275,11 @@ func TestAClosedStore(t *testing.T) {
 				err := s.Update(t.Context(), lock.ID, store.Change{})
 			return err
 		},
-		"Delete":  func() error { _, err := s.Delete(t.Context(), lock.ID); return err },
-		"CallOff": func() error { _, err := s.CallOff(t.Context(), "mark", time.Hour); return err },
-		"Sweep":   func() error { _, err := s.Sweep(t.Context(), store.Limits{}); return err },
-		"Ping":    func() error { return s.Ping(t.Context()) },
+		"Delete": func() error { _, err := s.Delete(t.Context(), lock.ID); return err },
+		"Claim":  func() error { _, _, err := s.Claim(t.Context(), owner, "mark"); return err },
+		"Cancel": func() error { _, err := s.Cancel(t.Context(), owner, "mark"); return err },
+		"Sweep":  func() error { _, err := s.Sweep(t.Context(), store.Limits{}); return err },
+		"Ping":   func() error { return s.Ping(t.Context()) },
 	} {
 		err := call()
 		require.ErrorIs(t, err, store.ErrUnavailable, name)

@@ -16,8 +16,9 @@ type view struct {
 	mu     sync.RWMutex
 	byID   map[string]*lockset.Record
 	byName map[string]*lockset.Record
-	off    map[string]*lockset.Tombstone
-	closed error // what every call returns, once it is set
+	off    map[lockset.Key]*lockset.Mark // cancelled
+	claims *lockset.Claims               // the committer's: they are on no disk
+	closed error                         // what every call returns, once it is set
 }
 
 // show replaces everything by the state, which has no changes that are not on disk.
@@ -27,8 +28,8 @@ func (v *view) show(w *state) {
 	for _, r := range w.Records() {
 		byID[r.ID], byName[r.Name] = r, r
 	}
-	off := make(map[string]*lockset.Tombstone)
-	maps.Copy(off, w.Marks.Latest())
+	off := make(map[lockset.Key]*lockset.Mark)
+	maps.Copy(off, w.Cancelled.Latest())
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.byID, v.byName, v.off = byID, byName, off
@@ -46,9 +47,9 @@ func (v *view) apply(changes []change) {
 			delete(v.byID, c.lock.ID)
 			delete(v.byName, c.lock.Name)
 		case c.value != nil:
-			v.off[c.mark.Mark] = c.mark
-		case v.off[c.mark.Mark] == c.mark: // otherwise called off again since
-			delete(v.off, c.mark.Mark)
+			v.off[c.mark.Key] = c.mark
+		case v.off[c.mark.Key] == c.mark: // otherwise cancelled again since
+			delete(v.off, c.mark.Key)
 		}
 	}
 }
@@ -76,8 +77,14 @@ func (v *view) refusal(in *store.NewLock, now func() time.Time) (holder store.Lo
 	if v.closed != nil {
 		return store.Lock{}, v.closed
 	}
-	if t := v.off[in.Mark]; t != nil && in.Mark != "" && now().Before(t.Until) {
-		return store.Lock{}, store.ErrCalledOff
+	if in.Mark != "" {
+		off := v.off[lockset.Key{Owner: in.Owner, Mark: in.Mark}]
+		switch {
+		case off != nil && now().Before(off.Until):
+			return store.Lock{}, store.ErrCancelled
+		case v.claims.Supersede(in):
+			return store.Lock{}, store.ErrSuperseded
+		}
 	}
 	if r := v.byName[in.Name]; r != nil {
 		return r.Lock, store.ErrHeld

@@ -20,7 +20,10 @@ type Store struct {
 	state *lockset.State
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Memory = (*Store)(nil)
+)
 
 // An Option sets up a Store.
 type Option func(*Store)
@@ -104,11 +107,18 @@ func (s *Store) HandOver(_ context.Context, id string, next store.NewLock) (stor
 	return state.HandOver(id, next, now), nil
 }
 
-// CallOff implements [store.Store]. It remembers the last 100,000 marks.
-func (s *Store) CallOff(_ context.Context, mark string, keep time.Duration) ([]store.Lock, error) {
+// Claim implements [store.Store].
+func (s *Store) Claim(_ context.Context, owner, mark string) (uint64, []store.Lock, error) {
 	state, now, unlock := s.lock()
 	defer unlock()
-	return state.CallOff(mark, keep, now), nil
+	return state.Claim(owner, mark, now)
+}
+
+// Cancel implements [store.Store].
+func (s *Store) Cancel(_ context.Context, owner, mark string) ([]store.Lock, error) {
+	state, now, unlock := s.lock()
+	defer unlock()
+	return state.Cancel(owner, mark, now)
 }
 
 // Sweep implements [store.Store].
@@ -118,6 +128,9 @@ func (s *Store) Sweep(_ context.Context, limits store.Limits) (store.Swept, erro
 	state.ForgetMarks(now, math.MaxInt)
 	return state.Sweep(limits, now), nil
 }
+
+// InMemory implements [store.Memory].
+func (s *Store) InMemory() {}
 
 // Watch implements [store.Store]. It returns nil: no other server shares the store.
 func (s *Store) Watch(context.Context, func(store.Event)) error { return nil }

@@ -34,12 +34,14 @@ func (s *Store) Create(ctx context.Context, in store.NewLock) (store.Lock, error
 			}
 		case err != nil:
 			return store.Lock{}, err
-		case outcome == calledOff:
-			return store.Lock{}, store.ErrCalledOff
+		case outcome == cancelled:
+			return store.Lock{}, store.ErrCancelled
+		case outcome == superseded:
+			return store.Lock{}, store.ErrSuperseded
 		case outcome == held:
 			s.tracker.held(in, lock)
 			return lock, store.ErrHeld
-		case outcome == left && in.Waited > 0:
+		case outcome == left && in.Waited != 0:
 			s.tracker.left(in.Name, leave)
 			return store.Lock{}, store.ErrHeld
 		case outcome == left:
@@ -70,7 +72,7 @@ func (s *Store) create(ctx context.Context, id pgtype.UUID, in store.NewLock) (
 // createArgs returns the arguments of createSQL.
 func (s *Store) createArgs(id pgtype.UUID, in store.NewLock) []any {
 	return []any{id, in.Name, in.Creator, in.IP, in.TTL, markOf(in), in.Waited, s.id,
-		in.Leased}
+		in.Leased, in.Owner, int64(in.Claim)}
 }
 
 // markOf returns the mark, or nil if there is none.

@@ -26,6 +26,7 @@ var transient = []string{
 }
 
 const (
+	codeDeadlock     = "40P01"
 	codeReadOnly     = "25006"
 	codeTooManyConns = "53300"
 	codeUnique       = "23505"

@@ -14,6 +14,9 @@ import (
 const (
 	channel    = "relukko_go" // of LISTEN and NOTIFY
 	maxPayload = 7999         // bytes that a notification may have
+
+	// formerOwner is the owner of what programs of versions 1 and 2 do.
+	formerOwner = "default"
 )
 
 // kinds are the kinds of events in notifications. They must not change: programs of several
@@ -22,7 +25,7 @@ var kinds = map[store.EventKind]string{
 	store.EventCreated:   "created",
 	store.EventUpdated:   "updated",
 	store.EventDeleted:   "deleted",
-	store.EventCalledOff: "called off",
+	store.EventCancelled: "called off",
 	store.EventMissed:    "missed",
 	store.EventFree:      "free",
 	store.EventReleased:  "released",
@@ -40,11 +43,12 @@ type message struct {
 	Updated int64   `json:"u,omitempty"`
 	Token   uint64  `json:"t,omitempty"`
 	Mark    string  `json:"m,omitempty"`
+	Owner   string  `json:"o,omitempty"`
 }
 
 func encode(e store.Event) []byte {
 	l := &e.Lock
-	m := message{Kind: kinds[e.Kind], Name: l.Name, Mark: e.Mark}
+	m := message{Kind: kinds[e.Kind], Name: l.Name, Mark: e.Mark, Owner: l.Owner}
 	if l.ID != "" {
 		m.ID, m.Creator, m.IP, m.Token = l.ID, l.Creator, l.IP, l.FencingToken
 		m.Expires, m.Created = l.ExpiresAt.UnixMicro(), l.CreatedAt.UnixMicro()
@@ -67,12 +71,17 @@ func decode(line string) (store.Event, error) {
 		if text != m.Kind {
 			continue
 		}
-		e := store.Event{Kind: kind, Lock: store.Lock{Name: m.Name}, Mark: m.Mark}
+		if m.Owner == "" && (m.ID != "" || kind == store.EventCancelled) {
+			m.Owner = formerOwner
+		}
+		e := store.Event{
+			Kind: kind, Lock: store.Lock{Name: m.Name, Owner: m.Owner}, Mark: m.Mark,
+		}
 		if m.ID != "" {
 			e.Lock = store.Lock{
 				ID: m.ID, Name: m.Name, Creator: m.Creator, IP: m.IP, FencingToken: m.Token,
 				ExpiresAt: fromMicro(m.Expires), CreatedAt: fromMicro(m.Created),
-				UpdatedAt: fromMicro(m.Updated),
+				UpdatedAt: fromMicro(m.Updated), Owner: m.Owner,
 			}
 		}
 		return e, nil

@@ -18,7 +18,7 @@ func largest() store.Event {
 	return store.Event{Kind: store.EventUpdated, Lock: store.Lock{
 		ID: newID(), Name: strings.Repeat(
 			`\`, 255), Creator: &creator, IP: "2001:db8:1234:5678:9abc:def0:1234:5678%interface-0",
-		ExpiresAt: at, CreatedAt: at, UpdatedAt: at, FencingToken: 1<<63 - 1,
+		ExpiresAt: at, CreatedAt: at, UpdatedAt: at, FencingToken: 1<<63 - 1, Owner: strings.Repeat("x", 100),
 	}}
 }
 
@@ -28,7 +28,8 @@ func TestPayloadsHoldWhatIsToBeTold(t *testing.T) {
 		var events []store.Event
 		for range n {
 			events = append(events, largest(),
-				store.Event{Kind: store.EventCalledOff, Mark: "k3v5x2m4q7ab"})
+				store.Event{Kind: store.EventCancelled, Mark: "k3v5x2m4q7ab",
+					Lock: store.Lock{Owner: owner}})
 		}
 		var got []store.Event
 		payloads := pgstore.Pack(-42, events)

@@ -55,8 +55,11 @@ func Statements(name string, id pgtype.UUID) map[string][]any {
 	}
 }
 
-// Version1 makes the schema of version 1.
-var Version1 = version1
+// Version1 makes the schema of version 1, Version2 that of version 2 from it.
+var Version1, Version2 = version1, version2
+
+// RenewNotes renews the notes about the waiters of this store.
+func (s *Store) RenewNotes() { s.renewNotes(s.tracker.noted()) }
 
 // MaxConns returns how many connections calls may use at a time.
 func (s *Store) MaxConns() int { return int(s.pool.Config().MaxConns) }

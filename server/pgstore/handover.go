@@ -11,7 +11,7 @@ import (
 )
 
 // handOverLocksSQL takes the advisory locks of create_lock, in the same order, before the row of
-// the lock to be deleted is locked. A CallOff that holds a mark waits for rows, so a transaction
+// the lock to be deleted is locked. A Cancel that holds a mark waits for rows, so a transaction
 // that holds a row must not wait for a mark.
 const handOverLocksSQL = `SELECT
 	CASE WHEN $1::text IS NOT NULL
@@ -63,8 +63,10 @@ func (s *Store) HandOver(ctx context.Context, id string, next store.NewLock) (
 	case made:
 		s.tracker.made(next.Name)
 		s.tell(store.EventCreated, both.Created)
-	case calledOff:
-		both.CreateErr = store.ErrCalledOff
+	case cancelled:
+		both.CreateErr = store.ErrCancelled
+	case superseded:
+		both.CreateErr = store.ErrSuperseded
 	case held:
 		s.tracker.held(next, both.Created)
 		both.CreateErr = store.ErrHeld

@@ -42,6 +42,7 @@ func (s *Store) Watch(ctx context.Context, hear func(store.Event)) error {
 	}
 	wg.Go(func() { s.listen(ctx, say) })
 	wg.Go(func() { s.poll(ctx, say) })
+	wg.Go(func() { s.beat(ctx) })
 	for {
 		select {
 		case e := <-events:

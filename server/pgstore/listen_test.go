@@ -30,9 +30,10 @@ func TestOthersHear(t *testing.T) {
 	lock, err := a.Update(t.Context(), lock.ID, store.Change{Lease: &lease})
 	require.NoError(t, err)
 	require.Equal(t, store.Event{Kind: store.EventUpdated, Lock: lock}, other.next())
-	_, err = a.CallOff(t.Context(), in.Mark, time.Hour)
+	_, err = a.Cancel(t.Context(), owner, in.Mark)
 	require.NoError(t, err)
-	require.Equal(t, store.Event{Kind: store.EventCalledOff, Mark: in.Mark}, other.next())
+	require.Equal(t, store.Event{Kind: store.EventCancelled, Mark: in.Mark,
+		Lock: store.Lock{Owner: owner}}, other.next())
 	require.Equal(t, store.Event{Kind: store.EventDeleted, Lock: lock}, other.next())
 
 	for i := range 300 { // more than one notification holds
@@ -150,7 +151,7 @@ func TestTooMuchToTell(t *testing.T) {
 	for range 20_001 {
 		stores[0].Tell(store.Event{Kind: store.EventUpdated})
 	}
-	stores[0].Tell(store.Event{Kind: store.EventCalledOff, Mark: "last"})
+	stores[0].Tell(store.Event{Kind: store.EventCancelled, Mark: "last"})
 	for e := other.next(); e.Mark != "last"; e = other.next() {
 		require.Contains(t, []store.EventKind{store.EventUpdated, store.EventMissed}, e.Kind)
 	}

@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	sweepBatch = 256                    // locks that one sweep deletes at most
-	sweepPause = time.Second            // until the next: other servers' locks come due too
-	sweepAgain = 100 * time.Millisecond // when another server is sweeping what is due
+	sweepBatch  = 256                    // locks that one sweep deletes at most
+	forgetBatch = 1000                   // marks that one sweep forgets at most
+	sweepPause  = time.Second            // until the next: other servers' locks come due too
+	sweepAgain  = 100 * time.Millisecond // when another server is sweeping what is due
 )
 
 // Get implements [store.Store].
@@ -58,34 +59,19 @@ func (s *Store) Delete(ctx context.Context, id string) (store.Lock, error) {
 	return lock, err
 }
 
-// CallOff implements [store.Store]. It remembers any number of marks.
-func (s *Store) CallOff(ctx context.Context, mark string, keep time.Duration) (
-	locks []store.Lock, err error,
-) {
-	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
-		rows, _ := conn.Query(ctx, callOffSQL, mark, keep)
-		locks, err = collect(rows)
-		return err
-	})
-	if err == nil {
-		s.notifier.add(store.Event{Kind: store.EventCalledOff, Mark: mark})
-		s.gone(locks...)
-	}
-	return locks, err
-}
-
 // Sweep implements [store.Store]. Of all servers, one sweeps a lock.
 func (s *Store) Sweep(ctx context.Context, limits store.Limits) (swept store.Swept, err error) {
 	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
-		both := new(pgx.Batch) // in one transaction
-		both.Queue(sweepSQL, limits.Grace, limits.Latest, limits.Steady, sweepBatch).Query(
+		all := new(pgx.Batch) // in one transaction
+		all.Queue(sweepSQL, limits.Grace, limits.Latest, limits.Steady, sweepBatch).Query(
 			func(rows pgx.Rows) (err error) {
 				swept.Locks, err = collect(rows)
 				return err
 			})
-		both.Queue(nextSQL, limits.Grace, limits.Steady, sweepPause).QueryRow(
+		all.Queue(nextSQL, limits.Grace, limits.Steady, sweepPause).QueryRow(
 			func(row pgx.Row) error { return row.Scan(&swept.Now, &swept.Next) })
-		return conn.SendBatch(ctx, both).Close()
+		all.Queue(forgetSQL, forgetBatch)
+		return conn.SendBatch(ctx, all).Close()
 	})
 	switch {
 	case err != nil:

@@ -29,7 +29,7 @@ func TestStore(t *testing.T) {
 	open(t, url)
 	another := func(t *testing.T) *pgstore.Store {
 		// Much faster than another database.
-		sql(t, url, `TRUNCATE relukko_go.locks, relukko_go.called_off, relukko_go.waiting`)
+		sql(t, url, `TRUNCATE relukko_go.locks, relukko_go.marks, relukko_go.waiting`)
 		return open(t, url)
 	}
 	storetest.Run(t, func(t *testing.T) store.Store { return another(t) })
@@ -73,8 +73,12 @@ func empty(t testing.TB) string {
 	return url
 }
 
+const owner = "ci-runner" // of newLock
+
 func newLock(name string) store.NewLock {
-	return store.NewLock{ID: newID(), Name: name, IP: "192.0.2.7", TTL: time.Minute}
+	return store.NewLock{
+		ID: newID(), Name: name, IP: "192.0.2.7", TTL: time.Minute, Owner: owner,
+	}
 }
 
 func create(t testing.TB, s *pgstore.Store, in store.NewLock) store.Lock {

@@ -37,6 +37,7 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 // and closes all connections. Calls under way end first. Watch returns.
 func (s *Store) Close() error {
 	s.withdraw(s.tracker.noted())
+	s.takeDown()
 	s.close()
 	s.background.Wait()
 	s.pool.Close()

@@ -239,3 +239,72 @@ func TestATurnIsTaken(t *testing.T) {
 	remove(t, stores[0], held.ID)
 	create(t, stores[1], waited(time.Second))
 }
+
+// TestRanksBeyondTheTimeWaited: with a priority a waiter may have waited since long ago, or since
+// some time in the future.
+func TestRanksBeyondTheTimeWaited(t *testing.T) {
+	stores, url := openThree(t)
+	waited := func(d time.Duration) store.NewLock {
+		in := newLock("robot-arm-1")
+		in.Waited = d
+		return in
+	}
+	const most = 30*24*time.Hour + 100*time.Minute
+	order := []time.Duration{most, time.Second, -100 * time.Minute}
+	held := create(t, stores[2], newLock("robot-arm-1"))
+	tryAll := func() {
+		for i, d := range order {
+			_, err := stores[i].Create(t.Context(), waited(d))
+			require.ErrorIs(t, err, store.ErrHeld)
+		}
+	}
+	tryAll()
+	var notes int
+	query(t, url, &notes, `SELECT count(*) FROM relukko_go.waiting`)
+	require.Equal(t, 3, notes)
+	for i, d := range order {
+		remove(t, stores[2], held.ID)
+		for j := len(order) - 1; j > i; j-- {
+			_, err := stores[j].Create(t.Context(), waited(order[j]))
+			require.ErrorIs(t, err, store.ErrHeld, "the other has waited longer")
+		}
+		held = create(t, stores[i], waited(d))
+	}
+
+	// One that does not wait comes before a waiter whose time has not come.
+	_, err := stores[0].Create(t.Context(), waited(-time.Minute))
+	require.ErrorIs(t, err, store.ErrHeld)
+	remove(t, stores[2], held.ID)
+	held = create(t, stores[1], newLock("robot-arm-1"))
+
+	// The first waiter of a server can be another one than before, with an earlier beginning.
+	_, err = stores[1].Create(t.Context(), waited(time.Minute))
+	require.ErrorIs(t, err, store.ErrHeld)
+	_, err = stores[0].Create(t.Context(), waited(time.Hour))
+	require.ErrorIs(t, err, store.ErrHeld)
+	remove(t, stores[2], held.ID)
+	_, err = stores[1].Create(t.Context(), waited(time.Minute))
+	require.ErrorIs(t, err, store.ErrHeld)
+	create(t, stores[0], waited(time.Hour))
+}
+
+// TestNotesAreRenewed while the waiters may be waiting, for however long.
+func TestNotesAreRenewed(t *testing.T) {
+	url := empty(t)
+	s, other := open(t, url), open(t, url)
+	held := create(t, s, newLock("robot-arm-1"))
+	in := newLock("robot-arm-1")
+	in.Waited = time.Minute
+	_, err := s.Create(t.Context(), in)
+	require.ErrorIs(t, err, store.ErrHeld)
+	sql(t, url, `UPDATE relukko_go.waiting SET until = clock_timestamp() + interval '1 second'`)
+	other.RenewNotes()
+	s.RenewNotes()
+	var left time.Duration
+	query(t, url, &left, `SELECT until - clock_timestamp() FROM relukko_go.waiting`)
+	require.Greater(t, left, 40*time.Second-soon)
+	remove(t, s, held.ID)
+	in.ID, in.Waited = newID(), time.Second
+	_, err = other.Create(t.Context(), in)
+	require.ErrorIs(t, err, store.ErrHeld, "it is the turn of the first")
+}

@@ -41,9 +41,12 @@ func calls(s store.Store) map[string]func(context.Context) error {
 			}
 			return both.CreateErr
 		},
-		"call off": func(ctx context.Context) error {
-			_,
-				err := s.CallOff(ctx, "mark", 0)
+		"claim": func(ctx context.Context) error {
+			_, _, err := s.Claim(ctx, owner, "mark")
+			return err
+		},
+		"cancel": func(ctx context.Context) error {
+			_, err := s.Cancel(ctx, owner, "another")
 			return err
 		},
 		"sweep": func(ctx context.Context) error {

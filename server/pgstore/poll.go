@@ -71,6 +71,24 @@ func (s *Store) withdraw(names []string) {
 	}
 }
 
+const renewSQL = `WITH mine AS MATERIALIZED (
+		SELECT name FROM relukko_go.waiting WHERE server = $1 AND name = ANY ($2)
+		FOR UPDATE SKIP LOCKED)
+	UPDATE relukko_go.waiting w SET until = clock_timestamp() + interval '40 seconds' FROM mine
+		WHERE w.name = mine.name AND w.server = $1`
+
+// renewNotes keeps the notes about waiters of this server, which may wait for long.
+func (s *Store) renewNotes(names []string) {
+	if len(names) == 0 {
+		return
+	}
+	_ = s.call(context.Background(), callTimeout,
+		func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, renewSQL, s.id, names)
+			return err // otherwise the waiters are noted again with their next try
+		})
+}
+
 const missingSQL = `SELECT u.id FROM unnest($1::uuid[]) AS u(id)
 	WHERE NOT EXISTS (SELECT FROM relukko_go.locks l WHERE l.id = u.id)`
 

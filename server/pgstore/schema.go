@@ -16,8 +16,11 @@ var version1 string
 //go:embed schema2.sql
 var version2 string
 
+//go:embed schema3.sql
+var version3 string
+
 // versions[n] brings the schema from version n to n+1; version 0 is none.
-var versions = []string{version1, version2}
+var versions = []string{version1, version2, version3}
 
 // advisoryClass is the first of the two numbers of an advisory lock. schema.sql uses those that
 // follow it.
@@ -53,7 +56,12 @@ func migrate(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, lockSQL, advisoryClass, migrationKey); err != nil {
 		return err
 	}
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return upgrade(ctx, tx) })
+	for {
+		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return upgrade(ctx, tx) })
+		if !hasCode(err, codeDeadlock) { // with a call of a program of an earlier version
+			return err
+		}
+	}
 }
 
 // upToDate reports whether the schema is what this program needs. A newer one is an error.

@@ -101,8 +101,11 @@ func TestASchemaThatWillNotDo(t *testing.T) {
 			}
 			require.NoError(t, err)
 			remove(t, s, create(t, s, newLock("robot-arm-1")).ID)
-			_, err = s.CallOff(t.Context(), "mark", 0)
+			_, _, err = s.Claim(t.Context(), owner, "mark")
 			require.NoError(t, err)
+			_, err = s.Cancel(t.Context(), owner, "mark")
+			require.NoError(t, err)
+			require.NoError(t, s.Publish(t.Context(), []store.Waiter{{IP: "192.0.2.7"}}))
 			_, err = s.Sweep(t.Context(), store.Limits{})
 			require.NoError(t, err)
 			require.NoError(t, s.Close())

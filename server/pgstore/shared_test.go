@@ -147,16 +147,16 @@ func TestALockIsSweptOnce(t *testing.T) {
 	require.Equal(t, locks, len(left)+len(swept))
 }
 
-// TestCallOffAcrossServers: whichever comes first, no lock of the mark is left, and none comes
+// TestCancelAcrossServers: whichever comes first, no lock of the mark is left, and none comes
 // later.
-func TestCallOffAcrossServers(t *testing.T) {
+func TestCancelAcrossServers(t *testing.T) {
 	stores, _ := openThree(t)
 	for round := range 50 {
 		mark := fmt.Sprint("mark-", round)
 		concurrently(6, func(i int) {
 			if i == 0 {
-				if _, err := stores[round%3].CallOff(
-					context.Background(), mark, time.Hour); err != nil {
+				if _, err := stores[round%3].Cancel(
+					context.Background(), owner, mark); err != nil {
 					t.Error(err)
 				}
 				return
@@ -164,7 +164,7 @@ func TestCallOffAcrossServers(t *testing.T) {
 			in := newLock(fmt.Sprint("lock ", i%2))
 			in.Mark = mark
 			_, err := stores[i%3].Create(context.Background(), in)
-			if err != nil && !errors.Is(err, store.ErrCalledOff) && !errors.Is(err, store.ErrHeld) {
+			if err != nil && !errors.Is(err, store.ErrCancelled) && !errors.Is(err, store.ErrHeld) {
 				t.Error(err)
 			}
 		})
@@ -192,11 +192,11 @@ func TestEverythingAtOnce(t *testing.T) {
 		for range 50 {
 			var err error
 			began := time.Now()
-			op := rand.N(7)
+			op := rand.N(8)
 			switch op {
 			case 0, 1:
 				in := newLock(name())
-				in.Mark, in.Waited = fmt.Sprint("mark-", rand.N(50)), rand.N(
+				in.Mark, in.Waited = fmt.Sprint("mark-", rand.N(500)), rand.N(
 					2*time.Second)*time.Duration(rand.N(2))
 				if _, err = s.Create(ctx, in); err == nil {
 					ids.Store(in.ID, true)
@@ -211,10 +211,12 @@ func TestEverythingAtOnce(t *testing.T) {
 			case 5:
 				_, err = s.Sweep(ctx, store.Limits{})
 			case 6:
-				_, err = s.CallOff(ctx, fmt.Sprint("mark-", rand.N(50)), 10*time.Millisecond)
+				_, err = s.Cancel(ctx, owner, fmt.Sprint("mark-", rand.N(500)))
+			case 7:
+				_, _, err = s.Claim(ctx, owner, fmt.Sprint("mark-", rand.N(500)))
 			}
 			if err != nil && !errors.Is(err, store.ErrHeld) && !errors.Is(err, store.ErrGone) &&
-				!errors.Is(err, store.ErrCalledOff) {
+				!errors.Is(err, store.ErrCancelled) && !errors.Is(err, store.ErrSuperseded) {
 				t.Error(op, time.Since(began), err)
 			}
 		}

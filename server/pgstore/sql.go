@@ -8,19 +8,23 @@ import (
 )
 
 const (
-	fields   = `id, name, creator, ip, expires_at, created_at, updated_at, token`
+	fields   = `id, name, creator, ip, expires_at, created_at, updated_at, token, owner`
 	ofResult = `(lock).id, (lock).name, (lock).creator, (lock).ip, (lock).expires_at, ` +
-		`(lock).created_at, (lock).updated_at, (lock).token`
+		`(lock).created_at, (lock).updated_at, (lock).token, (lock).owner`
 
 	createSQL = `SELECT outcome, leave, ` + ofResult +
-		` FROM relukko_go.create_lock($1, $2, $3, $4, $5, $6, $7, $8, $9)`
-	findSQL    = `SELECT ` + fields + ` FROM relukko_go.find_created($1, $2)`
-	getSQL     = `SELECT ` + fields + ` FROM relukko_go.locks WHERE id = $1`
-	holderSQL  = `SELECT ` + fields + ` FROM relukko_go.locks WHERE name = $1`
-	listSQL    = `SELECT ` + fields + ` FROM relukko_go.locks ORDER BY token`
-	deleteSQL  = `DELETE FROM relukko_go.locks WHERE id = $1 RETURNING ` + fields
-	callOffSQL = `SELECT ` + fields + ` FROM relukko_go.call_off($1, $2)`
-	sweepSQL   = `SELECT ` + fields + ` FROM relukko_go.sweep($1, $2, $3, $4)`
+		` FROM relukko_go.create_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
+	findSQL   = `SELECT ` + fields + ` FROM relukko_go.find_created($1, $2)`
+	getSQL    = `SELECT ` + fields + ` FROM relukko_go.locks WHERE id = $1`
+	holderSQL = `SELECT ` + fields + ` FROM relukko_go.locks WHERE name = $1`
+	listSQL   = `SELECT ` + fields + ` FROM relukko_go.locks ORDER BY token`
+	deleteSQL = `DELETE FROM relukko_go.locks WHERE id = $1 RETURNING ` + fields
+	claimSQL  = `SELECT outcome, new_claim, ` + ofResult +
+		` FROM relukko_go.claim_mark($1, $2, $3)`
+	cancelSQL = `SELECT outcome, new_claim, ` + ofResult +
+		` FROM relukko_go.cancel_mark($1, $2, $3, $4)`
+	forgetSQL = `SELECT relukko_go.forget($1)`
+	sweepSQL  = `SELECT ` + fields + ` FROM relukko_go.sweep($1, $2, $3, $4)`
 
 	newExpiry = `coalesce($3::timestamptz, clock.now + $4::interval, l.expires_at + $5::interval)`
 	updateSQL = `UPDATE relukko_go.locks l SET
@@ -39,12 +43,14 @@ const (
 	FROM (SELECT clock_timestamp() AS now) clock`
 )
 
-// The outcomes of create_lock.
+// The outcomes of create_lock, claim_mark and cancel_mark.
 const (
 	made = iota
 	held
-	calledOff
+	cancelled
 	left // to a waiter of another server
+	superseded
+	tooMany // cancelled marks of the owner
 )
 
 func collect(rows pgx.Rows) ([]store.Lock, error) {
@@ -63,10 +69,12 @@ type row struct {
 	name, creator, ip         *string
 	expires, created, updated pgtype.Timestamptz
 	token                     *int64
+	owner                     *string
 }
 
 func (r *row) fields() []any {
-	return []any{&r.id, &r.name, &r.creator, &r.ip, &r.expires, &r.created, &r.updated, &r.token}
+	return []any{&r.id, &r.name, &r.creator, &r.ip, &r.expires, &r.created, &r.updated, &r.token,
+		&r.owner}
 }
 
 func (r *row) lock() store.Lock {
@@ -77,6 +85,7 @@ func (r *row) lock() store.Lock {
 		ID: r.id.String(), Name: *r.name, Creator: r.creator, IP: *r.ip,
 		ExpiresAt: r.expires.Time.UTC(), CreatedAt: r.created.Time.UTC(),
 		UpdatedAt: r.updated.Time.UTC(), FencingToken: uint64(*r.token),
+		Owner: *r.owner,
 	}
 }
 

@@ -12,13 +12,18 @@ type Store struct {
 	database
 	notifier   notifier
 	tracker    tracker
+	board      board
 	background sync.WaitGroup
 }
 
 // String returns the kind of the store.
 func (*Store) String() string { return "postgres" }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store     = (*Store)(nil)
+	_ store.Announcer = (*Store)(nil)
+	_ store.Board     = (*Store)(nil)
+)
 
 // tell makes sure that the other servers hear of a change.
 func (s *Store) tell(kind store.EventKind, lock store.Lock) {

@@ -11,11 +11,12 @@ import (
 
 const (
 	maxHolders   = 10_000                 // locks that are checked
+	maxTried     = 20_000                 // names for which notes are renewed
 	checkEvery   = time.Second            // while the other servers are heard
 	checkUnheard = 200 * time.Millisecond // while they are not: well within the time of a turn
 	ownQueueHas  = 50 * time.Millisecond  // to take a free name before its note is withdrawn
 	turnSlack    = 5 * time.Millisecond   // after the end of another server's turn
-	noteLasts    = 40 * time.Second       // in the table waiting
+	atLeast      = time.Minute            // between two checks
 )
 
 // tracker knows what has to be found out because no notification says it: that a lock is gone
@@ -32,8 +33,7 @@ type tracker struct {
 	turns   map[string]time.Time  // by name: when the turn of another server ends
 	tried   map[string]time.Time  // by name: the last try here by a waiter, which left a note
 	// Names with such a note that have come free, in the order of time.
-	freed  []freed
-	tidied time.Time // when old entries of tried were last removed
+	freed []freed
 }
 
 type freed struct {
@@ -47,8 +47,7 @@ func (t *tracker) init() {
 	t.holders = make(map[string]store.Lock)
 	t.turns = make(map[string]time.Time)
 	t.tried = make(map[string]time.Time)
-	t.tidied = time.Now()
-	t.next = t.tidied
+	t.next = time.Now()
 }
 
 func (t *tracker) setUnheard(unheard bool) {
@@ -88,8 +87,8 @@ func (t *tracker) held(in store.NewLock, holder store.Lock) {
 	defer t.mu.Unlock()
 	t.track(holder)
 	delete(t.turns, in.Name)
-	if in.Waited > 0 {
-		t.tried[in.Name] = time.Now()
+	if in.Waited != 0 {
+		t.note(in.Name, time.Now())
 	}
 }
 
@@ -113,8 +112,19 @@ func (t *tracker) left(name string, leave time.Duration) {
 	defer t.mu.Unlock()
 	now := time.Now()
 	t.turns[name] = now.Add(leave + turnSlack)
-	t.tried[name] = now
+	t.note(name, now)
 	t.expect(t.turns[name])
+}
+
+// note records that this server's first waiter has tried for the name, which left a note.
+func (t *tracker) note(name string, now time.Time) {
+	if _, known := t.tried[name]; !known && len(t.tried) == maxTried {
+		for other := range t.tried { // any
+			delete(t.tried, other)
+			break
+		}
+	}
+	t.tried[name] = now
 }
 
 // outcomeUnknown records that a lock of that name may have been deleted.
@@ -160,7 +170,7 @@ func (t *tracker) due(now, checked time.Time) (
 ) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	next := now.Add(noteLasts)
+	next := now.Add(atLeast)
 	for name, at := range t.turns {
 		if now.Before(at) {
 			next = earlier(next, at)
@@ -180,13 +190,6 @@ func (t *tracker) due(now, checked time.Time) (
 			delete(t.tried, first.name)
 			obsolete = append(obsolete, first.name)
 		}
-	}
-	if now.Sub(t.tidied) > noteLasts {
-		t.tidied = now
-		maps.DeleteFunc(t.tried, func(
-			_ string, at time.Time) bool {
-			return now.Sub(at) > noteLasts
-		})
 	}
 	if len(t.holders) > 0 {
 		at := checked.Add(t.pause())

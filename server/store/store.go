@@ -18,8 +18,13 @@ var (
 	ErrGone = errors.New("relukko: no such lock")
 	// ErrHeld means that another lock holds the name.
 	ErrHeld = errors.New("relukko: the name is held")
-	// ErrCalledOff means that the mark of the create was called off.
-	ErrCalledOff = errors.New("relukko: the create was called off")
+	// ErrCancelled means that the mark of the create was cancelled.
+	ErrCancelled = errors.New("relukko: the acquire was cancelled")
+	// ErrSuperseded means that the mark of the create was claimed since the create's claim. The
+	// create has no effect.
+	ErrSuperseded = errors.New("relukko: the mark was claimed by a later request")
+	// ErrTooManyMarks means that the owner has cancelled MaxMarks marks that are still refused.
+	ErrTooManyMarks = errors.New("relukko: too many cancelled marks")
 	// ErrOutOfRange means that the new expiry is outside of the years 1 to 9999.
 	ErrOutOfRange = errors.New("relukko: expires_at would lie outside of the years 1 to 9999")
 	// ErrUnavailable means that the store cannot be reached now. Unless the error is also
@@ -52,8 +57,9 @@ type Store interface {
 	// FencingToken is greater than that of every earlier lock of the name.
 	//
 	// When the name is held, it returns ErrHeld and the holder, or the zero Lock if the holder is
-	// not known. When in.Mark was called off, it returns ErrCalledOff, whether or not the name is
-	// held.
+	// not known. When in.Mark was cancelled, it returns ErrCancelled, and when it was claimed with a
+	// claim greater than in.Claim, ErrSuperseded; both whether or not the name is held. A mark
+	// belongs to its owner: the same mark of another owner is another mark.
 	Create(ctx context.Context, in NewLock) (Lock, error)
 
 	// Get returns the lock with that id, or ErrGone. An expired lock exists until it is swept.
@@ -78,10 +84,16 @@ type Store interface {
 	// unknown; if the hand-over takes effect later, Watch then reports EventMissed.
 	HandOver(ctx context.Context, id string, next NewLock) (Handover, error)
 
-	// CallOff makes Create refuse the mark for the next keep, deletes the locks that were created
-	// with it, and returns them as they were. A store may limit how many marks it remembers, and
-	// forgets the oldest first.
-	CallOff(ctx context.Context, mark string, keep time.Duration) ([]Lock, error)
+	// Claim returns a claim that is greater than all earlier ones of the mark, and the locks that
+	// were created with it. From then on Create refuses the mark with an older claim, also if that
+	// call has begun already. It returns ErrCancelled if the mark was cancelled. A store may forget
+	// a claim after ClaimTime.
+	Claim(ctx context.Context, owner, mark string) (claim uint64, locks []Lock, err error)
+
+	// Cancel makes Create and Claim refuse the mark for the next ClaimTime, deletes the locks that
+	// were created with it, and returns them as they were. It returns ErrTooManyMarks if the owner
+	// has MaxMarks marks that are refused.
+	Cancel(ctx context.Context, owner, mark string) ([]Lock, error)
 
 	// Sweep deletes locks that have expired and whose grace is over. It may leave some to a later
 	// call. Limits say what the grace is, and which leased locks stay for now.
@@ -97,6 +109,39 @@ type Store interface {
 
 	// Ping returns nil if the store can serve requests now.
 	Ping(ctx context.Context) error
+}
+
+const (
+	// ClaimTime is for how long claims and cancelled marks are kept.
+	ClaimTime = 10 * time.Minute
+	// MaxMarks is the number of cancelled marks that one owner can have.
+	MaxMarks = 100_000
+)
+
+// Memory is implemented by a Store whose calls never wait for a disk or another machine. The server
+// makes them where it is, without a goroutine for each.
+type Memory interface {
+	InMemory()
+}
+
+// Board is implemented by a Store that several servers share and that shows the waiters of each to
+// the others. Nothing about who gets a lock depends on it.
+type Board interface {
+	// Publish replaces the waiters that this server has published.
+	Publish(ctx context.Context, waiters []Waiter) error
+	// Published returns the waiters of the other servers that run.
+	Published(ctx context.Context) ([]Waiter, error)
+}
+
+// Waiter is a request that waits on a server for any of the names.
+type Waiter struct {
+	Names    []string
+	Creator  *string // without a mark
+	IP       string
+	Owner    string
+	Priority int
+	Since    time.Time // when the request arrived, by the store's clock where that is known
+	Rank     time.Time // the place in the order of all waiters: least first
 }
 
 // Announcer is implemented by a Store that several servers share and that carries events between
@@ -117,6 +162,7 @@ type Lock struct {
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 	FencingToken uint64 // greater than that of every earlier lock of the name
+	Owner        string // the name of the key that created it
 }
 
 // Limits say which locks a Sweep deletes. The grace of a leased lock is [LeaseGrace] of the lease
@@ -162,9 +208,13 @@ type NewLock struct {
 	TTL time.Duration
 	// Leased makes it a leased lock, for as long as it exists: see Limits.
 	Leased bool
-	// Mark is the argument of a later CallOff; "" means none. It stays with the lock when the
-	// creator changes.
+	// Owner is the name of the key that creates it.
+	Owner string
+	// Mark, together with the owner, identifies the request for Claim and Cancel; "" means none. It
+	// stays with the lock when the creator changes.
 	Mark string
+	// Claim is the latest claim of the mark; 0 if it was never claimed.
+	Claim uint64
 	// Waited is how long the create has queued on its server. A shared store can use it to
 	// prefer the longest waiter, and returns ErrHeld to the others.
 	Waited time.Duration
@@ -184,7 +234,7 @@ type Handover struct {
 	Deleted   Lock
 	DeleteErr error // nil or ErrGone
 	Created   Lock  // with ErrHeld: the holder, or the zero Lock if that is not known
-	CreateErr error // nil, ErrHeld or ErrCalledOff
+	CreateErr error // nil, ErrHeld, ErrCancelled or ErrSuperseded
 }
 
 // Event is a change of a shared store by another server.
@@ -193,7 +243,7 @@ type Event struct {
 	// Lock is the lock as it is for EventCreated and EventUpdated, as it was for EventDeleted. For
 	// EventFree it has a Name only.
 	Lock Lock
-	Mark string // for EventCalledOff and EventReleased
+	Mark string // for EventCancelled, whose Lock has an Owner only, and for EventReleased
 }
 
 // EventKind says what an Event reports.
@@ -202,8 +252,8 @@ type EventKind int
 const (
 	EventCreated   EventKind = iota + 1
 	EventUpdated             // changed, renewed or extended
-	EventDeleted             // released, called off or swept
-	EventCalledOff           // a mark was called off
+	EventDeleted             // released, cancelled or swept
+	EventCancelled           // a mark was cancelled
 	EventMissed              // anything may have happened
 	EventFree                // nothing changed, but the name may be free: its waiters should try
 	EventReleased            // in addition to EventDeleted: the lock's own holder released it

@@ -50,7 +50,7 @@ func handOverDeletesAndCreates(t *testing.T, s tested) {
 	for i := range 10 {
 		held = s.update(held.ID, store.Change{Creator: ptr("renamed")})
 		next := queuedLock("robot-arm-1")
-		next.Creator, next.Mark = ptr("bench-7 #k3v5x2m4q7ab"), "k3v5x2m4q7ab"
+		next.Creator, next.Mark = ptr("bench-7 #"+mark), mark
 		both := s.handOver(held.ID, next)
 		require.NoError(t, both.DeleteErr)
 		require.NoError(t, both.CreateErr)
@@ -66,9 +66,7 @@ func handOverDeletesAndCreates(t *testing.T, s tested) {
 		held = got
 		s.requireOnly(other, held)
 	}
-	locks, err := s.CallOff(t.Context(), "k3v5x2m4q7ab", time.Hour)
-	require.NoError(t, err)
-	require.Equal(t, []store.Lock{held}, locks, "its mark stays with it")
+	require.Equal(t, []store.Lock{held}, s.cancel(mark), "its mark stays with it")
 }
 
 func handOverOfALockThatIsGone(t *testing.T, s tested) {
@@ -88,16 +86,15 @@ func handOverOfALockThatIsGone(t *testing.T, s tested) {
 	s.requireOnly(holder)
 }
 
-func handOverToACalledOffMark(t *testing.T, s tested) {
+func handOverToACancelledMark(t *testing.T, s tested) {
 	held := s.create(newLock("robot-arm-1"))
 	next := queuedLock("robot-arm-1")
-	next.Mark = "k3v5x2m4q7ab"
-	_, err := s.CallOff(t.Context(), next.Mark, time.Hour)
-	require.NoError(t, err)
+	next.Mark = mark
+	s.cancel(mark)
 	both := s.handOver(held.ID, next)
 	require.NoError(t, both.DeleteErr)
 	require.Equal(t, held, both.Deleted)
-	require.Equal(t, store.ErrCalledOff, both.CreateErr)
+	require.Equal(t, store.ErrCancelled, both.CreateErr)
 	require.Zero(t, both.Created)
 	s.requireOnly()
 	s.create(newLock("robot-arm-1"))
@@ -235,9 +232,9 @@ func handOverAndDeleteAtOnce(t *testing.T, s tested) {
 	}
 }
 
-// handOverAndCallOffAtOnce: whichever comes first, no lock is left that bears the mark, and neither
+// handOverAndCancelAtOnce: whichever comes first, no lock is left that bears the mark, and neither
 // waits for the other for ever.
-func handOverAndCallOffAtOnce(t *testing.T, s tested, last, next bool) {
+func handOverAndCancelAtOnce(t *testing.T, s tested, last, next bool) {
 	for round := range 30 {
 		mark := fmt.Sprint("mark-", round)
 		before, after := newLock("robot-arm-1"), queuedLock("robot-arm-1")
@@ -249,20 +246,21 @@ func handOverAndCallOffAtOnce(t *testing.T, s tested, last, next bool) {
 		}
 		held := s.create(before)
 		var both store.Handover
-		var called []store.Lock
+		var cancelled []store.Lock
 		concurrently(2, func(i int) {
 			var err error
 			if i == 0 {
 				both, err = s.HandOver(context.Background(), held.ID, after)
 			} else {
-				called, err = s.CallOff(context.Background(), mark, time.Hour)
+				cancelled, err = s.Cancel(context.Background(), owner, mark)
 			}
 			if err != nil {
 				t.Error(err)
 			}
 		})
-		require.Equal(t, last && len(called) > 0 && called[0].ID == held.ID, both.DeleteErr != nil,
-			"deleted once: %+v %+v", called, both)
+		deleted := len(cancelled) > 0 && cancelled[0].ID == held.ID
+		require.Equal(t, last && deleted, both.DeleteErr != nil,
+			"deleted once: %+v %+v", cancelled, both)
 		if next {
 			s.requireOnly()
 			continue

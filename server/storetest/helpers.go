@@ -18,8 +18,22 @@ type tested struct {
 	t *testing.T
 }
 
+const (
+	owner = "ci-runner" // of newLock
+	mark  = "k3v5x2m4q7ab"
+)
+
 func newLock(name string) store.NewLock {
-	return store.NewLock{ID: newID(), Name: name, IP: "192.0.2.7", TTL: 10 * time.Minute}
+	return store.NewLock{
+		ID: newID(), Name: name, IP: "192.0.2.7", TTL: 10 * time.Minute, Owner: owner,
+	}
+}
+
+// markedLock is a lock to be created with the mark, by the owner of newLock.
+func markedLock(name, mark string) store.NewLock {
+	in := newLock(name)
+	in.Mark, in.Creator = mark, ptr("bench-7 #"+mark)
+	return in
 }
 
 func newID() string {
@@ -48,6 +62,13 @@ func (s tested) delete(id string) store.Lock {
 	lock, err := s.Delete(s.t.Context(), id)
 	require.NoError(s.t, err)
 	return lock
+}
+
+func (s tested) cancel(mark string) []store.Lock {
+	s.t.Helper()
+	locks, err := s.Cancel(s.t.Context(), owner, mark)
+	require.NoError(s.t, err)
+	return locks
 }
 
 // expire sets the lock's expiry to ago before the store's now.

@@ -21,6 +21,7 @@ func createAnswersTheLock(t *testing.T, s tested) {
 		require.Equal(t, in.Name, lock.Name)
 		require.Equal(t, creator, lock.Creator)
 		require.Equal(t, "192.0.2.7", lock.IP)
+		require.Equal(t, owner, lock.Owner)
 		require.Equal(t, lock.CreatedAt, lock.UpdatedAt)
 		require.Equal(t, 10*time.Minute, lock.ExpiresAt.Sub(lock.CreatedAt))
 		require.Positive(t, lock.FencingToken)

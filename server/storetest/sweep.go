@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -83,82 +82,6 @@ func sweepTakesAllInTheEnd(t *testing.T, s tested) {
 	locks, err := s.List(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, locks)
-}
-
-func callOffDeletesAndRefuses(t *testing.T, s tested) {
-	marked := func(name, mark string) store.NewLock {
-		in := newLock(name)
-		in.Mark, in.Creator = mark, ptr("bench-7 #"+mark)
-		return in
-	}
-	kept := s.create(marked("robot-arm-2", "other"))
-	unmarked := s.create(newLock("robot-arm-3"))
-	lock := s.create(marked("robot-arm-1", "k3v5x2m4q7ab"))
-	lock = s.update(lock.ID, store.Change{Creator: ptr("renamed")})
-
-	off, err := s.CallOff(t.Context(), "k3v5x2m4q7ab", time.Hour)
-	require.NoError(t, err)
-	require.Equal(t, []store.Lock{lock}, off,
-		"answered as it was, also when its creator was changed")
-	s.requireGone(lock)
-
-	off, err = s.CallOff(t.Context(), "k3v5x2m4q7ab", time.Hour)
-	require.NoError(t, err)
-	require.Empty(t, off)
-
-	for _, name := range []string{"robot-arm-1", "robot-arm-2"} { // free, and held
-		_, err = s.Create(t.Context(), marked(name, "k3v5x2m4q7ab"))
-		require.ErrorIs(t, err, store.ErrCalledOff)
-	}
-	_, err = s.Holder(t.Context(), "robot-arm-1")
-	require.ErrorIs(t, err, store.ErrGone)
-
-	s.create(marked("robot-arm-1", "K3V9X2M4Q7AB")) // marks are exact
-	for _, want := range []store.Lock{kept, unmarked} {
-		got, err := s.Get(t.Context(), want.ID)
-		require.NoError(t, err)
-		require.Equal(t, want, got)
-	}
-}
-
-func aCalledOffMarkIsForgotten(t *testing.T, s tested) {
-	in := newLock("robot-arm-1")
-	in.Mark = "short"
-	_, err := s.CallOff(t.Context(), in.Mark, 0)
-	require.NoError(t, err)
-	s.delete(s.create(in).ID) // not called off for any time
-
-	_, err = s.CallOff(t.Context(), in.Mark, 20*time.Millisecond)
-	require.NoError(t, err)
-	_, err = s.CallOff(t.Context(), "another", time.Hour)
-	require.NoError(t, err)
-	for in.ID = newID(); ; {
-		if _, err = s.Create(t.Context(), in); !errors.Is(err, store.ErrCalledOff) {
-			break
-		}
-	}
-	require.NoError(t, err)
-}
-
-// callOffAndCreateAtOnce: whichever comes first, no lock is left.
-func callOffAndCreateAtOnce(t *testing.T, s tested) {
-	for round := range 50 {
-		in := newLock("robot-arm-1")
-		in.Mark = fmt.Sprint("mark-", round)
-		concurrently(2, func(i int) {
-			if i == 0 {
-				if _, err := s.Create(context.Background(), in); err != nil &&
-					!errors.Is(err, store.ErrCalledOff) {
-					t.Error(err)
-				}
-			} else if _, err := s.CallOff(context.Background(), in.Mark, time.Hour); err != nil {
-				t.Error(err)
-			}
-		})
-		locks, err := s.List(t.Context())
-		require.NoError(t, err)
-		require.Empty(t, locks)
-	}
 }
 
 // theStoreOutlivesItsCallers: Watch ends with its context, and leaves out what was done through the

@@ -19,8 +19,11 @@ var parsers = []string{
 	"api.parseBase",
 	"api.FuzzRoundTrip",
 	"internal/settings.(*parser).value",
-	"internal/wire.lockOf",
+	"internal/wire.(*scanner).lock",
 	"internal/wire.FuzzBroadcast",
+	"internal/wire.plainRequest",
+	"internal/wire.plainAcquire",
+	"internal/wire.plainMessage",
 }
 
 func TestFunctionSize(t *testing.T) {

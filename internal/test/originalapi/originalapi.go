@@ -12,7 +12,7 @@ import (
 type Shape = func(wire.Lock) any
 
 // Backend is an option of package server that switches all extensions off.
-func Backend() func(*httpapi.Config) { return httpapi.Without(httpapi.AllExtensions()...) }
+func Backend() func(*httpapi.Config) { return httpapi.LikeOriginal(httpapi.Original{}) }
 
 // DeletedShapes are the shapes of a broadcast's member deleted that a client has to understand, by
 // their names.

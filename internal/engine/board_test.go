@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// sharedStore is one server's view of a store that two share.
+type sharedStore struct {
+	store.Store
+	here, there *atomic.Pointer[[]store.Waiter]
+}
+
+func (s *sharedStore) Publish(_ context.Context, waiters []store.Waiter) error {
+	s.here.Store(&waiters)
+	return nil
+}
+
+func (s *sharedStore) Published(context.Context) ([]store.Waiter, error) {
+	if w := s.there.Load(); w != nil {
+		return *w, nil
+	}
+	return nil, nil
+}
+
+// TestWaitersOfAllServers are listed and counted, at most 2 s late.
+func TestWaitersOfAllServers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		var atA, atB atomic.Pointer[[]store.Waiter]
+		a := start(t, &sharedStore{s, &atA, &atB})
+		defer a.end()
+		b := start(t, &sharedStore{s, &atB, &atA})
+		defer b.end()
+		onA, onB := a.connect(), b.connect()
+		onA.acquire("holder")
+		synctest.Wait()
+		onA.acquire("first")
+		time.Sleep(time.Millisecond)
+		onB.acquire("second", progress)
+		time.Sleep(time.Millisecond)
+		onA.acquire("third", progress)
+		time.Sleep(2*boardPause + 1)
+		require.Equal(t, 3, a.waiting("robot"))
+		require.Equal(t, 3, b.waiting("robot"))
+		waiting, err := b.Waiting(t.Context())
+		require.NoError(t, err)
+		for i, creator := range []string{"first", "second", "third"} {
+			require.Equal(t, creator, *waiting[i].Creator)
+		}
+		told := onB.told()
+		require.Equal(t, "second waits, 1 ahead, held by holder", told[len(told)-1])
+		told = onA.told()
+		require.Equal(t, "third waits, 2 ahead, held by holder", told[len(told)-1])
+		require.NoError(t, onA.cancel("first"))
+		time.Sleep(2 * boardPause)
+		told = onB.told()
+		require.Equal(t, "second waits, 0 ahead, held by holder", told[len(told)-1])
+	})
+}

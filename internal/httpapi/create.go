@@ -1,0 +1,130 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/reply"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// queueSlack is the time for a response to be written, after the wait in a queue.
+const queueSlack = 10 * time.Second
+
+// create makes a lock. It queues for a held name if the client prefers to wait.
+func (a *api) create(w http.ResponseWriter, r *http.Request) {
+	a.offer(w)
+	name, creator, err := readCreate(w, r)
+	if err != nil {
+		a.fail(w, r, err, "")
+		return
+	}
+	c := creation{ended: make(chan struct{})}
+	in := store.NewLock{Creator: creator, IP: a.clientAddress(r), Owner: keyName}
+	var prefer wire.Preferences
+	if a.original == nil {
+		prefer = wire.ParsePrefer(r.Header[wire.HeaderPrefer])
+		if creator != nil {
+			_, in.Mark, _ = wire.CutMark(*creator)
+		}
+	}
+	in.TTL, in.Leased = prefer.Lease, prefer.Lease > 0
+	waiter := &engine.Waiter{
+		Sink: &c, Names: []string{name}, New: in, Wait: prefer.Wait > 0, Progress: prefer.Wait > 0,
+	}
+	a.acquire(w, r, prefer.Wait, &c, waiter)
+	if !c.queued {
+		prefer.Wait = 0
+	}
+	switch {
+	case c.err == nil && in.Mark == "" && r.Context().Err() != nil:
+		a.engine.Abandon(waiter)
+		a.fail(w, r, errClientGone, "")
+	case c.err == nil:
+		setApplied(w, prefer)
+		a.writeLock(w, http.StatusCreated, c.lock)
+	case errors.Is(c.err, store.ErrHeld):
+		prefer.Lease = 0
+		setApplied(w, prefer)
+		a.writeConflict(w, reply.Name(name), c.lock)
+	default:
+		a.fail(w, r, c.err, reply.Name(name))
+	}
+}
+
+// acquire returns when the acquire has ended, or the client is gone.
+func (a *api) acquire(
+	w http.ResponseWriter, r *http.Request, wait time.Duration, c *creation, waiter *engine.Waiter,
+) {
+	a.engine.Acquire(waiter)
+	select {
+	case <-c.ended: // without waiting, as most
+		return
+	default:
+	}
+	var over <-chan time.Time // never, without wait
+	if wait > 0 {
+		// The time-outs of an http.Server are meant for slow clients, not for waiting ones.
+		control := http.NewResponseController(w)
+		_ = control.SetReadDeadline(time.Time{})
+		_ = control.SetWriteDeadline(time.Now().Add(wait + queueSlack))
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		over = timer.C
+	}
+	for {
+		select {
+		case <-c.ended:
+			return
+		case <-over:
+			a.engine.Leave(waiter)
+			over = nil
+		case <-r.Context().Done():
+			a.engine.Abandon(waiter)
+			c.lock, c.err = nil, errClientGone
+			return
+		}
+	}
+}
+
+// creation is the end of a create: an [engine.Sink].
+type creation struct {
+	queued bool          // it has waited in a queue
+	ended  chan struct{} // closed when the rest is set
+	lock   *store.Lock   // the new one; the holder if err is store.ErrHeld
+	err    error
+}
+
+// Granted implements engine.Sink.
+func (c *creation) Granted(_ *engine.Waiter, lock *store.Lock, _ uint64) {
+	c.lock = lock
+	close(c.ended)
+}
+
+// Refused implements engine.Sink.
+func (c *creation) Refused(_ *engine.Waiter, err error, holder *store.Lock) {
+	c.lock, c.err = holder, err
+	close(c.ended)
+}
+
+// Waiting implements engine.Sink.
+func (c *creation) Waiting(*engine.Waiter, int, *store.Lock) { c.queued = true }
+
+// Deleted implements engine.Sink.
+func (c *creation) Deleted(*store.Lock, string) {}
+
+// Wanted implements engine.Sink.
+func (c *creation) Wanted(string, int) {}
+
+// Flush implements engine.Sink.
+func (c *creation) Flush() {}
+
+// setApplied says on a response which preferences were honoured, if any were.
+func setApplied(w http.ResponseWriter, honoured wire.Preferences) {
+	if applied := honoured.Applied(); applied != "" {
+		w.Header()[wire.HeaderPreferenceApplied] = []string{applied}
+	}
+}

@@ -1,0 +1,131 @@
+// Package reply says how the server's results go over the wire, over HTTP and the stream alike: a
+// lock, and for each error the status and the message.
+package reply
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// Lock returns the lock as it goes over the wire.
+func Lock(l *store.Lock) wire.Lock {
+	return wire.Lock{
+		ID: l.ID, Name: l.Name, Creator: l.Creator, IP: l.IP, Owner: l.Owner,
+		ExpiresAt: l.ExpiresAt, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
+		FencingToken: l.FencingToken,
+	}
+}
+
+// LockOrNil returns the lock as it goes over the wire; nil for nil, and for the zero Lock.
+func LockOrNil(l *store.Lock) *wire.Lock {
+	if l == nil || l.ID == "" {
+		return nil
+	}
+	out := Lock(l)
+	return &out
+}
+
+// Refusal is the end of a request that failed.
+type Refusal struct {
+	Status  int
+	Message string
+	Retry   Retry
+	Level   slog.Level // at which the server logs it; [Unlogged] for most
+}
+
+// Retry says when the client should send a request again that was refused.
+type Retry int
+
+const (
+	RetryNever Retry = iota // sent again it would fail again, as far as the server knows
+	RetryNow                // on a new connection
+	RetryLater              // after a second
+)
+
+// Unlogged is the Level of a Refusal that is the client's own business.
+const Unlogged = slog.LevelDebug
+
+// refusals has the refusal of each error. The first that errors.Is finds counts. A message with a
+// %s says there what the request was about.
+var refusals = []struct {
+	err error
+	Refusal
+}{
+	{store.ErrGone, Refusal{Status: http.StatusNotFound, Message: "there is no %s: " +
+		"it was released or has expired"}},
+	{store.ErrHeld, Refusal{Status: http.StatusConflict, Message: "%s is held"}},
+	{store.ErrCancelled, Refusal{Status: http.StatusGone, Message: "the acquire of %s was " +
+		"cancelled: acquire with a new mark"}},
+	{store.ErrSuperseded, Refusal{Status: http.StatusConflict, Message: "the acquire of %s was " +
+		"continued on another connection"}},
+	{engine.ErrMarkInUse, Refusal{Status: http.StatusConflict, Message: "the mark of the acquire " +
+		"of %s is in use for other names on this connection: acquire with a new mark"}},
+	{store.ErrTooManyMarks, Refusal{Status: http.StatusServiceUnavailable, Message: "%s: this " +
+		"key's name has cancelled too many acquires in the last 10 min: try again later",
+		Retry: RetryLater}},
+	{store.ErrOutOfRange, Refusal{Status: http.StatusBadRequest, Message: "expires_at would lie " +
+		"outside of the years 1 to 9999"}},
+	{engine.ErrNotOffered, Refusal{Status: http.StatusNotImplemented, Message: "%s: this server " +
+		"has no acquire_all yet: acquire one after the other, always in the same order"}},
+	{engine.ErrFull, Refusal{Status: http.StatusServiceUnavailable, Message: "%s: too many " +
+		"requests wait on this server: try again later", Retry: RetryLater}},
+	{engine.ErrClosing, Refusal{Status: http.StatusServiceUnavailable,
+		Message: "the server is shutting down", Retry: RetryNow}},
+	{store.ErrUnavailable, Refusal{Status: http.StatusServiceUnavailable,
+		Message: "the store is unavailable", Retry: RetryLater, Level: slog.LevelWarn}},
+}
+
+// Refuse returns the refusal for err. About is what the request was about, in words like those of
+// [Name] and [ID].
+func Refuse(err error, about string) Refusal {
+	if bad, ok := errors.AsType[*wire.RequestError](err); ok {
+		return Refusal{Status: http.StatusBadRequest, Message: bad.Message, Level: Unlogged}
+	}
+	for _, r := range refusals {
+		if !errors.Is(err, r.err) {
+			continue
+		}
+		if r.Level == 0 {
+			r.Level = Unlogged
+		}
+		r.Message = fill(r.Message, about)
+		return r.Refusal
+	}
+	return Refusal{
+		Status: http.StatusInternalServerError, Message: "internal error", Level: slog.LevelError,
+	}
+}
+
+// fill replaces the %s in the message, if there is one.
+func fill(message, about string) string {
+	for i := range len(message) - 1 {
+		if message[i] == '%' && message[i+1] == 's' {
+			return message[:i] + about + message[i+2:]
+		}
+	}
+	return message
+}
+
+// Name says in a message which lock a request was about: that of the name.
+func Name(name string) string { return "lock " + strconv.Quote(name) }
+
+// Names is [Name] for a lock of any of the names.
+func Names(names []string) string {
+	switch len(names) {
+	case 0:
+		return "no lock"
+	case 1:
+		return Name(names[0])
+	}
+	return fmt.Sprintf("%s (or of %d other names)", Name(names[0]), len(names)-1)
+}
+
+// ID says in a message which lock a request was about: that with the id.
+func ID(id string) string { return "lock with the id " + id }
