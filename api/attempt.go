@@ -100,10 +100,9 @@ func (c *Client) exchange(ctx context.Context, k *call, a *attempt) error {
 		return err
 	}
 	defer resp.Body.Close()
-	ok := k.success(resp.StatusCode)
+	ok := resp.StatusCode/100 == 2
 	if k.kind == isCreate && (ok || resp.StatusCode == http.StatusConflict) {
 		c.maxWait.Store(int64(wire.ParseWait(resp.Header.Get(wire.HeaderWait))))
-		c.callOff.Store(resp.Header.Get(wire.HeaderCallOff) == wire.CallOffOffered)
 	}
 	if ok {
 		err = t.accept(k, resp)

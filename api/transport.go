@@ -123,8 +123,6 @@ func (t *transport) urlOf(k *call) *url.URL {
 		return t.url("/v1/locks/" + k.id + k.path)
 	case k.kind == isHealth:
 		return t.url("/healthchecker")
-	case k.kind == isCallOff:
-		return t.url("/v1/waiting/" + k.name)
 	}
 	searches := k.kind == isList && k.name != ""
 	if t.own && !searches {
