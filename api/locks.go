@@ -28,8 +28,8 @@ func validName(name string) bool { return name != "" && utf8.ValidString(name) }
 // repeat the request once a byte was written.
 //
 // The error is [ErrHeld] if another lock holds the name; [Error.Holder] is that lock if the backend
-// says. After an error for which [NoEffect] is false the lock may have been created: look for it by
-// its name and creator, or call the create off with [Client.CallOff] if creator ends in a mark.
+// says. After an error for which [NoEffect] is false the lock may have been created, or may still
+// be: look for it by its name and creator.
 func (c *Client) Create(
 	ctx context.Context, name, creator string, opts ...CallOption,
 ) (Lock, error) {
