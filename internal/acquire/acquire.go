@@ -55,14 +55,21 @@ type Request struct {
 	Lease   time.Duration // for which each renewal will ask
 	Wait    bool          // while the lock is held; else the request fails, with Failure.Held
 
+	Priority int // −10 to 10; ignored where the backend has no queue of its own
+
+	// Sent is when another driver may first have sent a create with this mark; the zero time if
+	// none has.
+	Sent time.Time
+
 	Since    time.Time     // when the caller began to wait
 	Silence  *Silence      // shared by the requests of one mutex
 	Patience time.Duration // until a [Silence] ends the request; 0: BackOff decides
 	BackOff  func() backoff.BackOff
 
-	// Progress is called with the lock that holds the name, whenever the driver learns of it. It
-	// must not block. Follow requires that the driver learns of each change soon.
-	Progress func(holder *api.Lock)
+	// Progress is called with the lock that holds the name, or nil if it is unknown, and with the
+	// number of waiters that are served first, or -1 if it is unknown, whenever the driver learns of
+	// either. It must not block. Follow requires that the driver learns of each change soon.
+	Progress func(holder *api.Lock, ahead int)
 	Follow   bool
 
 	Values context.Context // of the caller; the requests to the backend use only its values
@@ -84,11 +91,35 @@ type Grant struct {
 	Unknown Unknown // of other creates of the request
 }
 
-// Unknown says of how many creates the outcome is unknown.
+// Unknown says of how many creates the outcome is unknown. The zero Unknown is of none.
 type Unknown struct {
 	Creates int
 	Until   time.Time // no lock of theirs can appear any more from then on
 }
+
+// For how long after the failure of a create its lock may still appear. If there was no response
+// the request may still be on its way: proxies keep it for a minute.
+const (
+	AppearUnanswered = 75 * time.Second
+	AppearAnswered   = 5 * time.Second
+)
+
+// Add adds a create that has just failed, or whose lock could not be used. Answered says whether it
+// got a response.
+func (u *Unknown) Add(answered bool) {
+	appear := AppearUnanswered
+	if answered {
+		appear = AppearAnswered
+	}
+	u.Creates++
+	if until := time.Now().Add(appear); until.After(u.Until) {
+		u.Until = until
+	}
+}
+
+// ErrMoved is the cause with which the context of a request ends that another driver continues. The
+// driver then leaves no cleanup behind: the mark lives on.
+var ErrMoved = errors.New("continued by another driver")
 
 // Failure is the error for a request that was not granted.
 type Failure struct {

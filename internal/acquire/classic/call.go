@@ -122,7 +122,8 @@ func (c *call) maxWait() time.Duration {
 }
 
 // create sends one create and waits for the response. It returns false if the call's context ended
-// first. Then the create goes on, since only its outcome shows whether there is a lock.
+// first. Then the create goes on, since only its outcome shows whether there is a lock, unless
+// another driver continues.
 func (c *call) create(wait time.Duration) (r created, ok bool) {
 	if c.queue != nil {
 		c.version = c.queue.asking()
@@ -131,47 +132,55 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 		c.holder.askOnce(askAfter - time.Since(c.r.Since))
 	}
 	done := make(chan created, 1)
-	go func() { done <- c.post(wait) }()
+	ctx, cancel := context.WithCancel(c.tasks.Context(c.r.Values))
+	go func() {
+		defer cancel()
+		done <- c.post(ctx, wait)
+	}()
 	select {
 	case r = <-done:
 	case <-c.ctx.Done():
+		if context.Cause(c.ctx) == acquire.ErrMoved {
+			cancel()
+		}
 		c.running = done
 		return created{}, false
 	}
 	if r.err != nil && !api.NoEffect(r.err) {
-		notKnown(&c.unknown, r.err)
+		c.unknown.Add(answered(r.err))
 	}
 	return r, r.err == nil || c.ctx.Err() == nil
 }
 
-func (c *call) post(wait time.Duration) created {
+func (c *call) post(ctx context.Context, wait time.Duration) created {
 	r := created{sent: c.clock.Now(), wait: wait}
-	r.lock, r.err = c.client.Create(c.tasks.Context(c.r.Values), c.r.Name, c.r.Creator,
-		api.Wait(wait), api.Lease(c.r.Lease))
+	r.lock, r.err = c.client.Create(ctx, c.r.Name, c.r.Creator, api.Wait(wait),
+		api.Lease(c.r.Lease))
 	return r
 }
 
 // take returns the grant of a lock that was created. The lease counts from before the create was
-// sent: if much of it was spent in the queue of the backend, take renews the lock first. If the
-// lease is over without a queue, take releases the lock instead, and waits until the next create is
-// due.
+// sent: if much of it was spent in the queue of the backend, or the lock may be that of an earlier
+// create without a response, take renews the lock first. If the lease is over without a queue, take
+// releases the lock instead, and waits until the next create is due.
 func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 	g = c.grant(r.lock, r.sent, r.lock.ExpiresAt.Sub(r.lock.CreatedAt))
 	left := r.sent.Add(g.Length).Sub(c.clock.Now())
 	switch {
 	case c.client.Trusted():
 		return g, false, nil
-	case r.wait > 0 && left < g.Length*2/3: // too little to survive an outage of half of it
+	case c.unknown.Creates > 0, // it may be older than this create
+		r.wait > 0 && left < g.Length*2/3: // too little to survive an outage of half of it
 		c.heard = time.Now()
 		c.r.Silence.Heard()
 		if g, next, err = c.takeFound(&r.lock); g == nil {
-			notKnown(&c.unknown, err)
+			c.unknown.Add(true)
 		}
 		return g, next, err
 	case left > min(c.r.Lease, g.Length)/10:
 		return g, false, nil
 	}
-	notKnown(&c.unknown, nil) // if the release fails, the cleanup deletes the lock
+	c.unknown.Add(true) // if the release fails, the cleanup deletes the lock
 	c.release(c.ctx, g, releaseTimeout)
 	err = fmt.Errorf("lock %s was granted too late: its lease was over", r.lock.ID)
 	next, err = c.backOff(created{err: err})

@@ -44,11 +44,15 @@ func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 	ctx, stop := d.tasks.WhileOpen(ctx)
 	defer stop()
 	c := &call{waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}}
+	if !r.Sent.IsZero() {
+		c.unknown.Add(false)
+	}
 	c.holder = holder{report: r.Progress, asker: c}
 	c.progress = &c.holder
 	g, err := c.run()
 	c.leave(err == nil)
-	if err != nil && (c.running != nil || c.unknown.Creates > 0) {
+	moved := context.Cause(ctx) == acquire.ErrMoved
+	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {
 		(&cleanup{
 			parts: &d.parts, name: r.Name, mark: mark, values: r.Values, log: r.Log,
 			running: c.running, unknown: c.unknown,

@@ -13,7 +13,7 @@ const askAfter = 250 * time.Millisecond
 // holder is what a call knows of the lock that holds its name. If neither responses nor broadcasts
 // say that, it asks the backend.
 type holder struct {
-	report func(*api.Lock)
+	report func(*api.Lock, int)
 	asker  interface{ ask() } // asks the backend
 
 	mu     sync.Mutex
@@ -35,7 +35,7 @@ func (h *holder) is(lock *api.Lock) {
 	}
 	h.lock = copied(lock)
 	h.mu.Unlock()
-	h.report(copied(lock))
+	h.report(copied(lock), -1)
 }
 
 // known returns the last recorded lock, or nil.
