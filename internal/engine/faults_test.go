@@ -79,6 +79,8 @@ func TestRanksOfPlainClientsEnd(t *testing.T) {
 		require.Equal(t, maxWaiters, b.ranks)
 		time.Sleep(plainRank)
 		synctest.Wait()
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		require.Zero(t, b.ranks)
 		require.Equal(t, 1, b.queues["robot"].places.Len())
 	})

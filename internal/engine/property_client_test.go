@@ -33,7 +33,7 @@ type link struct {
 
 	mu   sync.Mutex // that of its reader on the server
 	n    uint64
-	sent []time.Time // by number
+	sent sync.Map // by number: when it was sent
 }
 
 // connect connects to some server that is up, and asks again for what is open.
@@ -52,7 +52,7 @@ func (p *proc) connect() {
 		n.mu.Unlock()
 		return
 	}
-	l := &link{owner: p, node: n, e: n.engine, sent: []time.Time{{}}}
+	l := &link{owner: p, node: n, e: n.engine}
 	n.links[l] = struct{}{}
 	n.mu.Unlock()
 	l.conn = l.e.Connect(l)
@@ -145,6 +145,11 @@ func (l *link) disconnect(closed bool) {
 	})
 }
 
+func (l *link) sentAt(n uint64) time.Time {
+	sent, _ := l.sent.Load(n)
+	return sent.(time.Time)
+}
+
 // send sends a request.
 func (l *link) send(f func(n uint64)) {
 	l.mu.Lock()
@@ -153,7 +158,7 @@ func (l *link) send(f func(n uint64)) {
 		return
 	}
 	l.n++
-	l.sent = append(l.sent, time.Now())
+	l.sent.Store(l.n, time.Now())
 	l.e.Heard(l.conn, l.n)
 	f(l.n)
 }
@@ -184,7 +189,7 @@ func (l *link) Granted(w *Waiter, lock *store.Lock, seen uint64) {
 		// The lock's name is needed before the client has it.
 		copied := acquire{world: l.owner.world, lock: *lock}
 		copied.inOrder(w)
-		if sent := l.sent[seen]; lock.ExpiresAt.Before(sent.Add(a.(*acquire).lease).UTC().
+		if sent := l.sentAt(seen); lock.ExpiresAt.Before(sent.Add(a.(*acquire).lease).UTC().
 			Truncate(time.Microsecond)) {
 			l.owner.failf("%s: seen %d is from after the create", w.key.mark, seen)
 		}
@@ -282,9 +287,7 @@ func (p *proc) confirm(a *acquire, m message) bool {
 	a.doing.Store("confirming")
 	a.lock = *m.lock
 	if m.seen >= m.n {
-		m.on.mu.Lock()
-		a.leaseEnd = m.on.sent[m.seen].Add(a.lease * 9 / 10)
-		m.on.mu.Unlock()
+		a.leaseEnd = m.on.sentAt(m.seen).Add(a.lease * 9 / 10)
 		return true
 	}
 	for m.on == p.current() {
