@@ -86,8 +86,15 @@ type Grant struct {
 	Values  context.Context
 	Log     *slog.Logger
 
-	Unanswered  bool // the outcome of another create of the request is unknown
 	ReleaseSent bool // the outcome of a release is unknown: it may have deleted the lock
+
+	Unknown Unknown // of other creates of the request
+}
+
+// Unknown says of how many creates the outcome is unknown.
+type Unknown struct {
+	Creates int
+	Until   time.Time // no lock of theirs can appear any more from then on
 }
 
 // ErrMoved is the cause with which the context of a request ends that another driver continues. The

@@ -42,17 +42,31 @@ type answerJSON struct {
 
 // wire is the transport of one client; it records all exchanges.
 type wire struct {
-	next   http.RoundTripper
-	world  *world
-	client int
+	kept, fresh *http.Transport // fresh makes a connection for each request
+	world       *world
+	client      int
 }
 
-func (w *wire) CloseIdleConnections() { w.next.(*http.Transport).CloseIdleConnections() }
+func newWire(world *world, client int, kept *http.Transport) *wire {
+	fresh := kept.Clone()
+	fresh.DisableKeepAlives = true
+	return &wire{kept, fresh, world, client}
+}
+
+func (w *wire) CloseIdleConnections() { w.kept.CloseIdleConnections() }
+
+// next carries a request out, on a new connection if it asks for one as api's own transport does.
+func (w *wire) next(req *http.Request) (*http.Response, error) {
+	if req.Close {
+		return w.fresh.RoundTrip(req)
+	}
+	return w.kept.RoundTrip(req)
+}
 
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	what := kindOf(req)
 	if what == "" {
-		return w.next.RoundTrip(req)
+		return w.next(req)
 	}
 	x := &exchange{client: w.client, what: what, method: req.Method, ret: never,
 		wait: strings.Contains(req.Header.Get("Prefer"), "wait=")}
@@ -85,7 +99,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.exchange = append(r.exchange, x)
 	r.mu.Unlock()
 
-	resp, err := w.next.RoundTrip(req)
+	resp, err := w.next(req)
 	if err != nil {
 		r.note(w.who(), "%s: %v", x, err)
 		return resp, err

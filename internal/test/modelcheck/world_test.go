@@ -108,7 +108,7 @@ func (w *world) connect() {
 		w.net = append(w.net, link)
 		w.links[strings.TrimPrefix(link.URL, "http://")] = i
 		way := link.HTTPClient()
-		way.Transport = &wire{next: way.Transport, world: w, client: i}
+		way.Transport = newWire(w, i, way.Transport.(*http.Transport))
 		opts := []api.Option{api.WithHTTPClient(way)}
 		if w.plan.clients[i].deaf {
 			opts = append(opts, api.WithoutWatch())
