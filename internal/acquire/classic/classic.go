@@ -47,6 +47,7 @@ func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 	c := &call{waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}}
 	if !r.Sent.IsZero() {
 		notKnown(&c.unknown, acquire.ErrMoved)
+		c.older = true
 	}
 	c.holder = holder{report: r.Progress, asker: c}
 	c.progress = &c.holder
