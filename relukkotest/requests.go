@@ -75,4 +75,6 @@ func (s *Server) OpenWebSockets() int {
 	return len(s.sockets)
 }
 
-func isWebSocket(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/ws/") }
+func isWebSocket(r *http.Request) bool {
+	return strings.HasPrefix(r.URL.Path, "/ws/") || r.URL.Path == "/v1/stream"
+}

@@ -187,7 +187,11 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 	ctx, cancel := context.WithTimeout(c.ctx, renewTimeout)
 	defer cancel()
 	sent := c.clock.Now()
-	renewed, err := c.client.KeepAlive(ctx, lock.ID, c.r.Lease, api.Once())
+	opts := []api.CallOption{api.Once()}
+	if c.older {
+		opts = append(opts, api.FreshConn()) // a request had no answer: more kept ones may be dead
+	}
+	renewed, err := c.client.KeepAlive(ctx, lock.ID, c.r.Lease, opts...)
 	switch {
 	case err == nil:
 		return c.grant(renewed, sent, renewed.ExpiresAt.Sub(renewed.UpdatedAt)), false, nil

@@ -358,7 +358,8 @@ func (s *stream) failed(err error) {
 		return
 	}
 	gone := absent(err)
-	final := !gone && !api.Transient(err)
+	_, answered := errors.AsType[*api.Error](err)
+	final := !gone && (acquire.Refused(err) || !answered && !api.Transient(err))
 	if !gone && !final {
 		s.probe()
 	}
