@@ -36,6 +36,14 @@ func bubble(
 	t.Run(name, run)
 }
 
+// plainly is bubble for clients that the network lets use plain requests only: what f plays with are
+// those.
+func plainly(
+	t *testing.T, name string, f func(*testing.T, *relukkotest.Server), opts ...relukkotest.Option,
+) {
+	bubble(t, name, f, append(opts, relukkotest.WithoutStream())...)
+}
+
 // kinds are the two kinds of backend: ours, and the original.
 var kinds = map[string]func(*relukkotest.Server){
 	"our backend":      func(*relukkotest.Server) {},

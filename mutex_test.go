@@ -66,7 +66,7 @@ func TestClientsExcludeEachOther(t *testing.T) {
 }
 
 func TestGoroutinesOfOneProcessExcludeEachOther(t *testing.T) {
-	bubble(t, "first come, first served", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "first come, first served", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
 		var order []int
@@ -88,7 +88,7 @@ func TestGoroutinesOfOneProcessExcludeEachOther(t *testing.T) {
 			require.Equal(t, i, order[i])
 		}
 	})
-	bubble(t, "a lost lock excludes until Unlock", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "a lost lock excludes until Unlock", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
 		time.Sleep(2 * time.Second)
@@ -103,7 +103,7 @@ func TestGoroutinesOfOneProcessExcludeEachOther(t *testing.T) {
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 		require.NoError(t, m.Unlock(lock(t, m)))
 	})
-	bubble(t, "not re-entrant", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "not re-entrant", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
 		ctx, cancel := context.WithTimeout(held, time.Minute)

@@ -123,7 +123,7 @@ func TestOneFaultNeverMakesTwo(t *testing.T) {
 			"each client connects again and lists the locks once, however many it holds")
 		unlockAll(t, sessions)
 	})
-	bubble(t, "a renewal hangs", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "a renewal hangs", func(t *testing.T, s *relukkotest.Server) {
 		const locks = 100
 		sessions := lockMany(t, s.Client(), "arm-", locks)
 		time.Sleep(5 * time.Second)

@@ -75,6 +75,8 @@ func (s *Server) OpenWebSockets() int {
 	return len(s.sockets)
 }
 
+const streamPath = "/v1/stream"
+
 func isWebSocket(r *http.Request) bool {
-	return strings.HasPrefix(r.URL.Path, "/ws/") || r.URL.Path == "/v1/stream"
+	return strings.HasPrefix(r.URL.Path, "/ws/") || r.URL.Path == streamPath
 }
