@@ -36,7 +36,7 @@ func bubble(
 	t.Run(name, run)
 }
 
-// plainly is bubble for clients that the network lets use plain requests only: what f plays with are
+// plainly is bubble for clients that the network lets use plain requests only, since f plays with
 // those.
 func plainly(
 	t *testing.T, name string, f func(*testing.T, *relukkotest.Server), opts ...relukkotest.Option,

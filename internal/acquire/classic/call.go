@@ -30,7 +30,7 @@ type call struct {
 
 	running   <-chan created // the create that goes on after the end of the call; nil: none does
 	lastErr   error          // the last failure since the backend last said who holds the name
-	older     bool           // the next lock may be that of an earlier create, whose outcome is unknown
+	older     bool           // an earlier create may have made the next lock
 	foreign   time.Time      // when something on the way began to refuse; zero: it does not
 	queueFull time.Time      // when the backend's queue was last full
 	retry     backoff.BackOff
