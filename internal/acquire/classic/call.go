@@ -30,7 +30,7 @@ type call struct {
 
 	running   <-chan created // the create that goes on after the end of the call; nil: none does
 	lastErr   error          // the last failure since the backend last said who holds the name
-	older     bool           // the next lock may be that of an earlier create, whose outcome is unknown
+	older     bool           // an earlier create may have made the next lock
 	foreign   time.Time      // when something on the way began to refuse; zero: it does not
 	queueFull time.Time      // when the backend's queue was last full
 	retry     backoff.BackOff
@@ -195,7 +195,11 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 	ctx, cancel := context.WithTimeout(c.ctx, renewTimeout)
 	defer cancel()
 	sent := c.clock.Now()
-	renewed, err := c.client.KeepAlive(ctx, lock.ID, c.r.Lease, api.Once())
+	opts := []api.CallOption{api.Once()}
+	if c.older {
+		opts = append(opts, api.FreshConn()) // a request had no answer: more kept ones may be dead
+	}
+	renewed, err := c.client.KeepAlive(ctx, lock.ID, c.r.Lease, opts...)
 	switch {
 	case err == nil:
 		return c.grant(renewed, sent, renewed.ExpiresAt.Sub(renewed.UpdatedAt)), false, nil
