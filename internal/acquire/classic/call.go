@@ -173,15 +173,13 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 		r.wait > 0 && left < g.Length*2/3: // too little to survive an outage of half of it
 		c.heard = time.Now()
 		c.r.Silence.Heard()
-		if g, next, err = c.takeFound(&r.lock); g == nil {
-			c.unknown.Add(true)
-		}
-		return g, next, err
+		return c.takeFound(&r.lock)
 	case left > min(c.r.Lease, g.Length)/10:
 		return g, false, nil
 	}
-	c.unknown.Add(true) // if the release fails, the cleanup deletes the lock
-	c.release(c.ctx, g, releaseTimeout)
+	if released, _ := c.release(c.ctx, g, releaseTimeout); !released {
+		c.unknown.Add(true) // the cleanup deletes the lock
+	}
 	err = fmt.Errorf("lock %s was granted too late: its lease was over", r.lock.ID)
 	next, err = c.backOff(created{err: err})
 	return nil, next, err
@@ -194,11 +192,13 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 	defer cancel()
 	sent := c.clock.Now()
 	renewed, err := c.client.KeepAlive(ctx, lock.ID, c.r.Lease, api.Once())
-	switch {
-	case err == nil:
+	if err == nil {
 		return c.grant(renewed, sent, renewed.ExpiresAt.Sub(renewed.UpdatedAt)), false, nil
-	case errors.Is(err, api.ErrGone):
-		return nil, true, nil
+	}
+	if !errors.Is(err, api.ErrGone) {
+		c.unknown.Add(true) // unless it is found again, the cleanup deletes it
+	}
+	switch {
 	case acquire.Refused(err):
 		return nil, false, c.refused(err)
 	case ctx.Err() != nil && c.ctx.Err() == nil:
