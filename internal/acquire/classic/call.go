@@ -175,15 +175,13 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 		r.wait > 0 && left < g.Length*2/3: // too little to survive an outage of half of it
 		c.heard = time.Now()
 		c.r.Silence.Heard()
-		if g, next, err = c.takeFound(&r.lock); g == nil {
-			c.unknown.Add(true)
-		}
-		return g, next, err
+		return c.takeFound(&r.lock)
 	case left > min(c.r.Lease, g.Length)/10:
 		return g, false, nil
 	}
-	c.unknown.Add(true) // if the release fails, the cleanup deletes the lock
-	c.release(c.ctx, g, releaseTimeout)
+	if released, _ := c.release(c.ctx, g, releaseTimeout); !released {
+		c.unknown.Add(true) // the cleanup deletes the lock
+	}
 	err = fmt.Errorf("lock %s was granted too late: its lease was over", r.lock.ID)
 	next, err = c.backOff(created{err: err})
 	return nil, next, err
@@ -195,17 +193,16 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 	ctx, cancel := context.WithTimeout(c.ctx, renewTimeout)
 	defer cancel()
 	sent := c.clock.Now()
-	opts := []api.CallOption{api.Once()}
-	if c.older {
-		opts = append(opts, api.FreshConn()) // a request had no answer: more kept ones may be dead
-	}
-	renewed, err := c.client.KeepAlive(ctx, lock.ID, c.r.Lease, opts...)
-	switch {
-	case err == nil:
+	renewed, err := c.client.KeepAlive(ctx, lock.ID, c.r.Lease, api.Once())
+	if err == nil {
 		return c.grant(renewed, sent, renewed.ExpiresAt.Sub(renewed.UpdatedAt)), false, nil
-	case errors.Is(err, api.ErrGone):
+	}
+	if errors.Is(err, api.ErrGone) {
 		c.older = false
-		return nil, true, nil
+	} else {
+		c.unknown.Add(true) // unless it is found again, the cleanup deletes it
+	}
+	switch {
 	case acquire.Refused(err):
 		return nil, false, c.refused(err)
 	case ctx.Err() != nil && c.ctx.Err() == nil:
