@@ -127,7 +127,7 @@ type Memory interface {
 // Board is implemented by a Store that several servers share and that shows the waiters of each to
 // the others. Nothing about who gets a lock depends on it.
 type Board interface {
-	// Publish replaces the waiters that this server has published.
+	// Publish replaces the waiters that this server has published. They are shown for 10 s.
 	Publish(ctx context.Context, waiters []Waiter) error
 	// Published returns the waiters of the other servers that run.
 	Published(ctx context.Context) ([]Waiter, error)
