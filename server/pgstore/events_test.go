@@ -45,6 +45,21 @@ func TestPayloadsHoldWhatIsToBeTold(t *testing.T) {
 	}
 }
 
+// TestEventsOfEarlierPrograms have no owner: it is "default".
+func TestEventsOfEarlierPrograms(t *testing.T) {
+	const id = "950daa20-a814-451e-9407-ec496cf9c136"
+	_, events, err := pgstore.Unpack("1\n" + `{"k":"called off","m":"k3v5x2m4q7ab"}
+{"k":"deleted","i":"` + id + `","n":"robot-arm-1"}
+{"k":"free","n":"robot-arm-1"}`)
+	require.NoError(t, err)
+	require.Len(t, events, 3)
+	require.Equal(t, store.Event{Kind: store.EventCancelled, Mark: "k3v5x2m4q7ab",
+		Lock: store.Lock{Owner: "default"}}, events[0])
+	require.Equal(t, "default", events[1].Lock.Owner)
+	require.Equal(t, store.Event{Kind: store.EventFree, Lock: store.Lock{Name: "robot-arm-1"}},
+		events[2])
+}
+
 func FuzzUnpack(f *testing.F) {
 	for _, payload := range append(pgstore.Pack(1, []store.Event{largest()}), "", "\n", "-3e\n{",
 		"zz\n{}", "1\n\n{}\n[]\nnull") {
