@@ -18,7 +18,8 @@ func largest() store.Event {
 	return store.Event{Kind: store.EventUpdated, Lock: store.Lock{
 		ID: newID(), Name: strings.Repeat(
 			`\`, 255), Creator: &creator, IP: "2001:db8:1234:5678:9abc:def0:1234:5678%interface-0",
-		ExpiresAt: at, CreatedAt: at, UpdatedAt: at, FencingToken: 1<<63 - 1, Owner: strings.Repeat("x", 100),
+		ExpiresAt: at, CreatedAt: at, UpdatedAt: at, FencingToken: 1<<63 - 1,
+		Owner: strings.Repeat("x", 100),
 	}}
 }
 
