@@ -63,7 +63,7 @@ func (t *turn) take(ctx context.Context, r *report) bool {
 	holder := t.holder
 	t.mu.Unlock()
 	r.begin()
-	r.holderIs(holder)
+	r.holderIs(holder, -1)
 	err := t.sem.Acquire(ctx, 1)
 	t.mu.Lock()
 	delete(t.waiting, r)
@@ -77,12 +77,16 @@ func (t *turn) take(ctx context.Context, r *report) bool {
 }
 
 // holderIs records the lock that holds the name, and reports it to the goroutines that wait.
+// nil changes nothing.
 func (t *turn) holderIs(lock *api.Lock) {
+	if lock == nil {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.holder = lock
 	for r := range t.waiting {
-		r.holderIs(lock)
+		r.holderIs(lock, -1)
 	}
 }
 

@@ -45,9 +45,6 @@ var backends = []struct {
 }{
 	{name: "with all extensions"},
 	{name: "without extensions", setUp: original},
-	{name: "without waiting", setUp: without(httpapi.ExtWait)},
-	{name: "without cancel", setUp: without(httpapi.ExtCallOff)},
-	{name: "without the holder", setUp: without(httpapi.ExtHolder)},
 	{name: "422 for gone", setUp: func(s *relukkotest.Server) {
 		original(s)
 		s.Reconfigure(httpapi.GoneStatus(422))
@@ -65,11 +62,6 @@ var backends = []struct {
 
 // original makes s behave as the original backend.
 func original(s *relukkotest.Server) { s.Reconfigure(originalapi.Backend()) }
-
-// without returns a function that turns extensions of a backend off.
-func without(e ...httpapi.Extension) func(*relukkotest.Server) {
-	return func(s *relukkotest.Server) { s.Reconfigure(httpapi.Without(e...)) }
-}
 
 // onEach runs f on each kind of backend, and with each shape of the deleted message.
 func onEach(t *testing.T, f func(t *testing.T, s *relukkotest.Server, noPush bool)) {

@@ -113,7 +113,7 @@ func (m *Mutex) acquire(ctx context.Context, wait bool, log *slog.Logger) (*Sess
 func (m *Mutex) granted(
 	ctx context.Context, l *lease, wait bool, log *slog.Logger,
 ) (*Session, error) {
-	r := &report{name: m.name, since: time.Now(), tell: m.onWait, log: log}
+	r := &report{name: m.name, since: time.Now(), ahead: -1, tell: m.onWait, log: log}
 	defer r.end()
 	if m.onWait != nil {
 		r.begin()
@@ -138,8 +138,11 @@ func (m *Mutex) granted(
 	g, err := m.driver.Acquire(ctx, &acquire.Request{
 		Name: m.name, Creator: wire.WithMark(m.creator, wire.NewMark()), Lease: m.ttl, Wait: wait,
 		Since: r.since, Silence: &m.silence, Patience: m.patience, BackOff: m.backOff,
-		Progress: func(holder *api.Lock) { r.holderIs(holder); m.turn.holderIs(holder) },
-		Follow:   m.onWait != nil, Values: ctx, Log: m.log,
+		Progress: func(holder *api.Lock, ahead int) {
+			r.holderIs(holder, ahead)
+			m.turn.holderIs(holder)
+		},
+		Follow: m.onWait != nil, Values: ctx, Log: m.log,
 	})
 	if err != nil {
 		m.turn.leave()

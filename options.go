@@ -79,10 +79,11 @@ type Waiting struct {
 }
 
 // WithOnWait sets a function that is called when a Lock has waited for 250 ms, or up to 1 s later
-// while the holder is not known, and again whenever the holder changes. It runs on another
-// goroutine. The calls for one Lock do not overlap, and Lock may return before the last one ends. A
-// backend without our extensions does not push the new holder, so a change is known only after the
-// next request. The default, also for nil, is to call nothing.
+// while the holder is not known, and again whenever the holder or the place in the queue changes,
+// at most about once a second. It runs on another goroutine. The calls for one Lock do not overlap,
+// and Lock may return before the last one ends. A backend without our extensions does not push the
+// new holder, so a change is known only after the next request. The default, also for nil, is to
+// call nothing.
 func WithOnWait(f func(Waiting)) Option { return func(o *options) { o.onWait = f } }
 
 func newOptions(opts []Option) options {

@@ -6,7 +6,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
-	"gitlab.com/relukko/relukko-go/internal/acquire/classic"
+	"gitlab.com/relukko/relukko-go/internal/acquire/either"
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 )
 
@@ -29,7 +29,7 @@ func (t *target) init(client *api.Client, name string, opts []Option) {
 	}
 	t.err = t.check(name)
 	t.tasks = lifecycle.Of(client)
-	t.driver = t.tasks.Shared(func() any { return classic.New(client) }).(acquire.Driver)
+	t.driver = t.tasks.Shared(func() any { return either.New(client) }).(acquire.Driver)
 }
 
 // unusable returns the reason for which no Lock can succeed, or nil.

@@ -24,10 +24,10 @@ type report struct {
 
 	mu      sync.Mutex
 	holder  *api.Lock
+	ahead   int         // waiters that are served first; -1: unknown
 	due     bool        // the wait has lasted long enough to be reported
 	over    bool        // the wait is over
-	told    bool        // tell was called
-	toldID  string      // the id of the lock with which tell was last called
+	told    *place      // with which tell was last called; nil: it was not
 	telling bool        // a goroutine calls tell
 	asked   bool        // holderTime has begun
 	timer   *time.Timer // sets due
@@ -72,15 +72,19 @@ func (r *report) forget() {
 	r.holder = nil
 }
 
-// holderIs records the lock that holds the name; nil changes nothing.
-func (r *report) holderIs(lock *api.Lock) {
-	if lock == nil {
+// holderIs records the lock that holds the name, where nil changes nothing, and the number of
+// waiters that are served first, which is -1 if it is unknown.
+func (r *report) holderIs(lock *api.Lock, ahead int) {
+	if lock == nil && ahead < 0 {
 		return
 	}
 	r.begin()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.holder = copied(lock)
+	r.ahead = ahead
+	if lock != nil {
+		r.holder = copied(lock)
+	}
 	if r.asked && !r.due && !r.over {
 		r.setDue()
 		return
@@ -131,8 +135,8 @@ func (r *report) tellNews() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for r.news() {
-			w := Waiting{Holder: copied(r.holder), Ahead: -1, Since: r.since}
-			r.told, r.toldID = true, idOf(r.holder)
+			w := Waiting{Holder: copied(r.holder), Ahead: r.ahead, Since: r.since}
+			r.told = r.place()
 			r.mu.Unlock()
 			r.tell(w)
 			r.mu.Lock()
@@ -142,12 +146,19 @@ func (r *report) tellNews() {
 }
 
 func (r *report) news() bool {
-	return r.due && (!r.told || r.toldID != idOf(r.holder))
+	return r.due && (r.told == nil || *r.told != *r.place())
 }
 
-func idOf(lock *api.Lock) string {
-	if lock == nil {
-		return ""
+// place is what a wait is reported again for when it changes.
+type place struct {
+	holderID string
+	ahead    int
+}
+
+func (r *report) place() *place {
+	p := &place{ahead: r.ahead}
+	if r.holder != nil {
+		p.holderID = r.holder.ID
 	}
-	return lock.ID
+	return p
 }

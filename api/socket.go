@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -109,34 +111,77 @@ func (s *socket) note(state string, args ...any) {
 type connection struct {
 	*websocket.Conn
 	below io.Closer
+	creds *credentials // with which it was opened
 }
 
 // dial opens a WebSocket. status is 0 when nothing answered at all.
 func (s *socket) dial(ctx context.Context) (conn *connection, status int, err error) {
-	t := s.transport()
+	conn, err = s.transport().dialSocket(ctx, "/ws/broadcast", "")
+	if err != nil {
+		if e, ok := err.(*Error); ok {
+			status = e.Status
+		}
+		return nil, status, err
+	}
+	conn.SetReadLimit(maxMessageBytes)
+	return conn, 0, nil
+}
+
+// dialSocket opens the WebSocket at path. The error is an *Error or a *failure.
+func (t *transport) dialSocket(
+	ctx context.Context, path, protocol string,
+) (*connection, error) {
+	op := "open the WebSocket " + path
 	bounded, cancel := context.WithTimeout(ctx, attemptTime)
 	defer cancel()
-	creds, err := t.keys.renew(bounded, t.keys.now.Load()) // a connection may outlive many keys
+	before := t.keys.now.Load()
+	creds, err := t.keys.renew(bounded, before) // a connection may outlive many keys
 	if err != nil {
-		return nil, 0, t.cleanError(err)
+		return nil, &failure{op: op, err: t.cleanError(err), transient: before != nil, notSent: true}
 	}
 	client := *t.client
 	below := &lower{transport: client.Transport}
 	client.Transport = below
 	defer below.release()
-	url := t.url("/ws/broadcast").String()
-	ws, resp, err := websocket.Dial(bounded, url, &websocket.DialOptions{
-		HTTPClient: &client,
-		HTTPHeader: creds.plain,
-	})
-	if err != nil {
-		if resp != nil {
-			status = resp.StatusCode
-		}
-		return nil, status, t.cleanError(explain(err))
+	opts := &websocket.DialOptions{HTTPClient: &client, HTTPHeader: creds.plain}
+	if protocol != "" {
+		opts.Subprotocols = []string{protocol}
 	}
-	ws.SetReadLimit(maxMessageBytes)
-	return &connection{Conn: ws, below: below.conn}, 0, nil
+	ws, resp, err := websocket.Dial(bounded, t.url(path).String(), opts)
+	switch {
+	case err == nil:
+		return &connection{Conn: ws, below: below.conn, creds: creds}, nil
+	case resp != nil && bounded.Err() == nil:
+		return nil, t.noSocket(op, resp, err)
+	case ctx.Err() == nil && bounded.Err() != nil:
+		return nil, &failure{op: op, err: attemptTimeout(attemptTime), transient: true, notSent: true}
+	}
+	err = explain(unwrapDial(err))
+	return nil, &failure{
+		op: op, err: t.cleanError(err), transient: ctx.Err() == nil && !unverified(err),
+		notSent: true,
+	}
+}
+
+// unwrapDial removes what package websocket puts before an error of package http.
+func unwrapDial(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u
+	}
+	return err
+}
+
+// noSocket returns the error for a response that opens no WebSocket.
+func (t *transport) noSocket(op string, resp *http.Response, err error) error {
+	e := &Error{Op: op, Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header)}
+	if e.Status == http.StatusSwitchingProtocols {
+		e.Message = t.clean(err.Error())
+		return e
+	}
+	body, _ := io.ReadAll(resp.Body) // its first 1024 bytes
+	e.read(body, false)
+	e.Message = t.clean(e.Message)
+	return e
 }
 
 // lower keeps the connection below a WebSocket, and closes it when the

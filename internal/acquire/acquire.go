@@ -55,14 +55,21 @@ type Request struct {
 	Lease   time.Duration // for which each renewal will ask
 	Wait    bool          // while the lock is held; else the request fails, with Failure.Held
 
+	Priority int // −10 to 10; ignored where the backend has no queue of its own
+
+	// Sent is when another driver may first have sent a create with this mark; the zero time if
+	// none has.
+	Sent time.Time
+
 	Since    time.Time     // when the caller began to wait
 	Silence  *Silence      // shared by the requests of one mutex
 	Patience time.Duration // until a [Silence] ends the request; 0: BackOff decides
 	BackOff  func() backoff.BackOff
 
-	// Progress is called with the lock that holds the name, whenever the driver learns of it. It
-	// must not block. Follow requires that the driver learns of each change soon.
-	Progress func(holder *api.Lock)
+	// Progress is called with the lock that holds the name, or nil if it is unknown, and with the
+	// number of waiters that are served first, or -1 if it is unknown, whenever the driver learns of
+	// either. It must not block. Follow requires that the driver learns of each change soon.
+	Progress func(holder *api.Lock, ahead int)
 	Follow   bool
 
 	Values context.Context // of the caller; the requests to the backend use only its values
@@ -82,6 +89,10 @@ type Grant struct {
 	Unanswered  bool // the outcome of another create of the request is unknown
 	ReleaseSent bool // the outcome of a release is unknown: it may have deleted the lock
 }
+
+// ErrMoved is the cause with which the context of a request ends that another driver continues. The
+// driver then leaves no cleanup behind: the mark lives on.
+var ErrMoved = errors.New("continued by another driver")
 
 // Failure is the error for a request that was not granted.
 type Failure struct {

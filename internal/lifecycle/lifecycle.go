@@ -37,7 +37,9 @@ type Group struct {
 	waiting   map[*context.CancelCauseFunc]struct{} // of WhileOpen
 	changed   chan struct{}                         // closed and replaced when a set becomes empty
 	abandoned bool
-	shared    any
+	once      sync.Once
+	shared    any      // of Shared
+	last      []func() // of AtEnd
 }
 
 // NewGroup returns an empty group, which refuses with the error closed once it
@@ -58,11 +60,7 @@ func NewGroup(closed error) *Group {
 // Shared returns the one value that the mutexes of this client share, made by
 // the first call.
 func (g *Group) Shared(make func() any) any {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.shared == nil {
-		g.shared = make()
-	}
+	g.once.Do(func() { g.shared = make() })
 	return g.shared
 }
 
@@ -183,7 +181,20 @@ func (g *Group) Close(ctx context.Context) (abandoned []string) {
 	}
 	g.abandon(g.closed)
 	g.wait(context.Background())
+	g.mu.Lock()
+	last := g.last
+	g.mu.Unlock()
+	for _, f := range last {
+		f()
+	}
 	return abandoned
+}
+
+// AtEnd has Close call f, which ends what serves the tasks, once nothing is left.
+func (g *Group) AtEnd(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.last = append(g.last, f)
 }
 
 // wait reports whether nothing is left; false: ctx ended first.

@@ -155,16 +155,17 @@ func (c *call) post(ctx context.Context, wait time.Duration) created {
 }
 
 // take returns the grant of a lock that was created. The lease counts from before the create was
-// sent: if much of it was spent in the queue of the backend, take renews the lock first. If the
-// lease is over without a queue, take releases the lock instead, and waits until the next create is
-// due.
+// sent: if much of it was spent in the queue of the backend, or the lock may be that of an earlier
+// create without a response, take renews the lock first. If the lease is over without a queue, take
+// releases the lock instead, and waits until the next create is due.
 func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 	g = c.grant(r.lock, r.sent, r.lock.ExpiresAt.Sub(r.lock.CreatedAt))
 	left := r.sent.Add(g.Length).Sub(c.clock.Now())
 	switch {
 	case c.client.Trusted():
 		return g, false, nil
-	case r.wait > 0 && left < g.Length*2/3: // too little to survive an outage of half of it
+	case c.unanswered > 0, // it may be older than this create
+		r.wait > 0 && left < g.Length*2/3: // too little to survive an outage of half of it
 		c.heard = time.Now()
 		c.r.Silence.Heard()
 		if g, next, err = c.takeFound(&r.lock); g == nil {

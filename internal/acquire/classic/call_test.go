@@ -276,7 +276,7 @@ func TestHeldWithoutWaiting(t *testing.T) {
 		r := request()
 		r.Wait = false
 		var told []string
-		r.Progress = func(holder *api.Lock) { told = append(told, holder.ID) }
+		r.Progress = func(holder *api.Lock, _ int) { told = append(told, holder.ID) }
 		_, err := d.Acquire(t.Context(), r)
 		f, ok := errors.AsType[*acquire.Failure](err)
 		require.True(t, ok)

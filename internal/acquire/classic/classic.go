@@ -42,13 +42,20 @@ func (d *Driver) Clock() *clock.Clock { return d.clock }
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
 	c := &call{waiter: waiter{parts: &d.parts, r: r, parent: ctx, member: member{mark: mark}}}
+	if !r.Sent.IsZero() {
+		c.unanswered = 1
+	}
 	c.holder = holder{mark: mark, report: r.Progress, asker: c}
 	c.progress = &c.holder
 	c.open()
 	defer func() { c.stop() }()
 	g, err := c.run()
 	c.leave(err == nil)
-	if err != nil && (c.running != nil || c.unanswered > 0) {
+	moved := context.Cause(ctx) == acquire.ErrMoved
+	if moved && c.running != nil {
+		c.running.cancel()
+	}
+	if err != nil && !moved && (c.running != nil || c.unanswered > 0) {
 		(&cleanup{
 			parts: &d.parts, name: r.Name, mark: mark, values: r.Values, log: r.Log,
 			running: c.running, unanswered: c.unanswered,

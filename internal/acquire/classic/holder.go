@@ -17,7 +17,7 @@ const (
 // say that, it asks the backend.
 type holder struct {
 	mark   string
-	report func(*api.Lock)
+	report func(*api.Lock, int)
 	asker  interface{ ask() } // asks the backend
 
 	mu     sync.Mutex
@@ -51,7 +51,7 @@ func (h *holder) is(lock *api.Lock) {
 	}
 	h.lock, h.own = copied(lock), false
 	h.mu.Unlock()
-	h.report(copied(lock))
+	h.report(copied(lock), -1)
 }
 
 // isOwn records that the call's own lock holds the name. A create without a response made it.

@@ -16,7 +16,7 @@ func newHolder() (h *holder, reports *[]*api.Lock, asked *[]time.Duration) {
 	began := time.Now()
 	return &holder{
 		mark:   mark,
-		report: func(lock *api.Lock) { *reports = append(*reports, lock) },
+		report: func(lock *api.Lock, _ int) { *reports = append(*reports, lock) },
 		asker:  askFunc(func() { *asked = append(*asked, time.Since(began)) }),
 	}, reports, asked
 }

@@ -104,7 +104,7 @@ func request() *acquire.Request {
 				backoff.WithMaxElapsedTime(0),
 			)
 		},
-		Progress: func(*api.Lock) {}, Values: context.Background(), Log: discard,
+		Progress: func(*api.Lock, int) {}, Values: context.Background(), Log: discard,
 	}
 }
 

@@ -1,0 +1,553 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/clock"
+	"gitlab.com/relukko/relukko-go/internal/lifecycle"
+	"gitlab.com/relukko/relukko-go/internal/sockets"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+)
+
+const (
+	helloTime = 5 * time.Second
+	pingEvery = 20 * time.Second // at most
+	idleTime  = 30 * time.Second // then a connection that nothing needs is closed
+
+	retryMin      = 50 * time.Millisecond // the first retry comes immediately
+	retryMax      = time.Second           // while something waits
+	retryHeld     = 5 * time.Second       // while locks are held only
+	maxRetryAfter = 5 * time.Minute
+	healthyTime   = time.Second // a connection that lasted as long is retried immediately
+	maxNonsense   = 3           // connections in succession that end with nonsense
+
+	plainTime = 10 * time.Second // of answers to plain requests while no stream comes up
+	absentMin = 5 * time.Second  // until an absent stream is tried again
+	absentMax = 10 * time.Minute
+)
+
+// noLock is an id that no lock has: a request about it is the cheapest that only the backend itself
+// responds to.
+const noLock = "00000000-0000-0000-0000-000000000000"
+
+var (
+	errNoHello = errors.New("what opened the WebSocket does not speak the protocol of the stream")
+	errIdle    = errors.New("the connection is not needed")
+	errBye     = errors.New("the server is shutting down")
+)
+
+// member is an acquire or a cancel: what is sent again on each new connection until it is answered.
+// The methods are called with stream.mu locked.
+type member interface {
+	send(l *link)
+	lease() time.Duration // which limits the time between two pings; 0: it does not
+
+	// outage is called when a connection could not be opened; the next attempt follows in pause. If
+	// final is set, later attempts will fail as well.
+	outage(err error, pause time.Duration, final bool)
+	absent() // there is no stream
+}
+
+// stream is the stream of a client, with all its connections. One goroutine opens and reads them,
+// while there is anything that needs one.
+type stream struct {
+	client  *api.Client
+	sockets sockets.Opener
+	tasks   *lifecycle.Group
+	clock   *clock.Clock
+	cleanUp func(*acquire.Request) // of what a request has left, without the stream
+
+	ctx    context.Context // of dialing
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	closed  bool
+	running chan struct{} // closed at the end of run; nil: it does not run
+	wake    chan struct{} // shortens a pause of run
+	link    *link         // nil while there is no connection
+	heard   time.Time     // when the last message came
+
+	members map[member]uint64 // with their order
+	order   uint64
+	users   int                 // grants, and acquires over another driver
+	held    map[string]struct{} // the ids of the granted locks
+	checks  map[string]func()   // of Watch, by id
+	backs   map[*func()]struct{}
+
+	had        bool      // there was a stream
+	tries      int       // since the last connection that was healthy
+	noStream   int       // responses in succession that there is no stream
+	nonsense   int       // connections in succession that ended with nonsense
+	plainSince time.Time // when plain requests were first answered since the stream is down
+
+	away      bool // there is no stream
+	awayFor   time.Duration
+	nextTry   time.Time
+	retry     *time.Timer // at nextTry; nil: none
+	retrying  bool
+	absenceOf error // why there is no stream
+}
+
+// up returns the connection, or nil. The caller holds s.mu.
+func (s *stream) up() *link {
+	if s.link != nil && s.link.over == nil {
+		return s.link
+	}
+	return nil
+}
+
+// join makes m a member and sends it, now or as soon as there is a connection. The caller holds
+// s.mu, and calls flush of the link that join returns, if any.
+func (s *stream) join(m member) *link {
+	s.order++
+	s.members[m] = s.order
+	l := s.up()
+	if l == nil {
+		s.need()
+		return nil
+	}
+	m.send(l)
+	if d := pingTime(m.lease()); d < l.period {
+		l.period = d
+		l.tick.Reset(d)
+	}
+	return l
+}
+
+func pingTime(lease time.Duration) time.Duration {
+	if lease == 0 {
+		return pingEvery
+	}
+	return min(lease/6, pingEvery)
+}
+
+// use counts a user: a grant, or an acquire over another driver. The caller holds s.mu.
+func (s *stream) use() {
+	s.users++
+	s.need()
+}
+
+// need has a connection opened. If there is no stream, it is tried again when that is due. The
+// caller holds s.mu.
+func (s *stream) need() {
+	switch {
+	case s.closed || s.up() != nil:
+	case s.away && s.retry == nil && !s.retrying:
+		s.retry = time.AfterFunc(time.Until(s.nextTry), s.tryAgain)
+	case s.away:
+	case s.running == nil:
+		s.start()
+	default:
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *stream) start() {
+	s.running = make(chan struct{})
+	go s.run(s.running)
+}
+
+// tryAgain looks whether there is a stream now.
+func (s *stream) tryAgain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retry = nil
+	if !s.closed && s.away && s.users > 0 && s.running == nil {
+		s.retrying = true
+		s.start()
+	}
+}
+
+// run opens one connection after the other until nothing needs one.
+func (s *stream) run(done chan struct{}) {
+	defer close(done)
+	for s.wanted() {
+		began := time.Now()
+		l, err := s.dial()
+		if err != nil {
+			s.failed(err)
+			continue
+		}
+		s.lostLink(l, s.serve(l), time.Since(began) >= healthyTime)
+	}
+}
+
+// wanted reports whether run goes on.
+func (s *stream) wanted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	needed := s.users > 0 || len(s.members) > 0
+	if needed && !s.closed && (!s.away || s.retrying) {
+		return true
+	}
+	s.running = nil
+	if needed {
+		s.need()
+	}
+	return false
+}
+
+// dial opens a connection and reads the server's hello.
+func (s *stream) dial() (*link, error) {
+	conn, err := s.sockets.Dial(s.ctx, wire.StreamPath, wire.StreamProtocol, wire.MaxFrame)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(s.ctx, conn.Cut)
+	late := time.AfterFunc(helloTime, conn.Cut)
+	frame, err := conn.Read()
+	stop()
+	if !late.Stop() {
+		if err == nil {
+			s.discard(conn)
+		}
+		return nil, errNoHello
+	}
+	if err != nil {
+		return nil, s.sockets.Failure(opOpen, err, true)
+	}
+	m, err := wire.ParseStreamMessage(frame)
+	switch {
+	case err == nil && m.Kind == wire.MessageHello:
+		return newLink(conn, s.clock, &s.mu), nil
+	case err == nil && m.Kind == wire.MessageError:
+		err = s.sockets.Refusal(opOpen, false, &m.Err)
+	default:
+		err = errNoHello
+	}
+	s.discard(conn)
+	return nil, err
+}
+
+const opOpen = "open the stream"
+
+// nonsense is a message that no server sends.
+type nonsense struct{ error }
+
+// discard ends a connection.
+func (s *stream) discard(conn sockets.Conn) {
+	conn.Cut()
+	for {
+		if _, err := conn.Read(); err != nil {
+			return
+		}
+	}
+}
+
+// serve uses a connection until it ends, and returns the reason.
+func (s *stream) serve(l *link) error {
+	s.begin(l)
+	l.flush()
+	for {
+		frame, err := l.conn.Read()
+		if errors.Is(err, sockets.ErrMessage) {
+			return nonsense{err}
+		}
+		if err != nil {
+			return err
+		}
+		if err = s.handle(l, frame); err != nil {
+			l.cut(err)
+			s.discard(l.conn)
+			return err
+		}
+		l.flushInBackground()
+	}
+}
+
+// begin makes l the connection, and sends all members.
+func (s *stream) begin(l *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		l.over = api.ErrClosed
+		go l.conn.Cut()
+	}
+	s.link, s.had, s.noStream, s.plainSince = l, true, 0, time.Time{}
+	l.lastSent = time.Now()
+	s.away, s.awayFor, s.retrying, s.absenceOf = false, 0, false, nil
+	all := make([]member, 0, len(s.members))
+	for m := range s.members {
+		all = append(all, m)
+	}
+	slices.SortFunc(all, func(a, b member) int { return cmp.Compare(s.members[a], s.members[b]) })
+	for _, m := range all {
+		m.send(l)
+	}
+	for back := range s.backs {
+		(*back)()
+	}
+	for _, check := range s.checks {
+		check() // a deletion may have been missed; and the server tells those that have renewed
+	}
+	l.period = s.pingPeriod()
+	l.tick = time.AfterFunc(l.period, func() { s.tick(l) })
+}
+
+// pingPeriod returns the time between two pings. The caller holds s.mu.
+func (s *stream) pingPeriod() time.Duration {
+	period := pingEvery
+	for m := range s.members {
+		period = min(period, pingTime(m.lease()))
+	}
+	return period
+}
+
+// tick sends a ping if nothing else was sent, or ends a connection that nothing needs.
+func (s *stream) tick(l *link) {
+	s.mu.Lock()
+	if l.over != nil {
+		s.mu.Unlock()
+		return
+	}
+	l.period = s.pingPeriod()
+	quiet := time.Since(l.lastSent)
+	needed := s.users > 0 || len(s.members) > 0
+	if !needed && quiet >= idleTime {
+		l.over = errIdle
+		s.mu.Unlock()
+		l.conn.Close()
+		return
+	}
+	wait := l.period
+	if needed && quiet < l.period {
+		wait -= quiet
+	} else if needed {
+		l.ping()
+	}
+	l.tick.Reset(wait)
+	s.mu.Unlock()
+	l.flush()
+}
+
+// lostLink ends the use of a connection that has ended.
+func (s *stream) lostLink(l *link, err error, healthy bool) {
+	s.mu.Lock()
+	s.link = nil
+	l.release(err)
+	if healthy {
+		s.tries, s.nonsense = 0, 0
+	}
+	pause := s.pause(nil)
+	if _, ok := err.(nonsense); ok {
+		s.nonsense++
+	}
+	for m := range s.members {
+		m.outage(l.over, pause, s.nonsense >= maxNonsense)
+	}
+	s.mu.Unlock()
+	s.rest(pause)
+}
+
+// failed handles a connection that could not be opened, and pauses.
+func (s *stream) failed(err error) {
+	if s.ctx.Err() != nil {
+		return
+	}
+	gone := absent(err)
+	final := !gone && !api.Transient(err)
+	if !gone && !final {
+		s.probe()
+	}
+	s.mu.Lock()
+	if gone {
+		s.noStream++
+	} else {
+		s.noStream = 0
+	}
+	plain := !s.plainSince.IsZero() && time.Since(s.plainSince) >= plainTime
+	if s.retrying || plain || gone && (!s.had || s.noStream > 1) {
+		s.leave(err)
+		s.mu.Unlock()
+		return
+	}
+	pause := s.pause(err)
+	if gone {
+		pause = retryMax
+	}
+	for m := range s.members {
+		m.outage(err, pause, final)
+	}
+	s.mu.Unlock()
+	s.rest(pause)
+}
+
+// absent reports whether err, of opening a connection, means that there is no stream. 429 and most
+// 5xx are an outage, the backend's own 401 and 403 are refusals of the key.
+func absent(err error) bool {
+	e, ok := errors.AsType[*api.Error](err)
+	switch {
+	case !ok:
+		return errors.Is(err, errNoHello)
+	case e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden:
+		return !e.Own
+	case e.Status == http.StatusTooManyRequests:
+		return false
+	}
+	return e.Status < 500 || e.Status == http.StatusNotImplemented
+}
+
+// leave records that there is no stream. The caller holds s.mu.
+func (s *stream) leave(err error) {
+	s.away, s.retrying, s.absenceOf = true, false, err
+	s.awayFor = min(max(2*s.awayFor, absentMin), absentMax)
+	s.nextTry = time.Now().Add(s.awayFor)
+	s.plainSince, s.noStream, s.tries = time.Time{}, 0, 0
+	for m := range s.members {
+		m.absent()
+	}
+}
+
+// probe sends a plain request, if something waits that could use such requests instead.
+func (s *stream) probe() {
+	s.mu.Lock()
+	waiting := len(s.members) > 0
+	s.mu.Unlock()
+	if waiting {
+		_, err := s.client.Get(s.ctx, noLock, api.Once())
+		s.plain(err)
+	}
+}
+
+// plain records whether a plain request was answered by the backend.
+func (s *stream) plain(err error) {
+	e, answered := errors.AsType[*api.Error](err)
+	answered = err == nil || answered && e.Own && e.Status < 500
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !answered || s.up() != nil:
+		s.plainSince = time.Time{}
+	case s.plainSince.IsZero():
+		s.plainSince = time.Now()
+	}
+}
+
+// pause returns the pause before the next attempt to open a connection, after err. The caller holds
+// s.mu.
+func (s *stream) pause(err error) time.Duration {
+	s.tries++
+	most := retryMax
+	if len(s.members) == 0 {
+		most = retryHeld
+	}
+	pause := time.Duration(0)
+	if s.tries > 1 {
+		pause = min(most, retryMin<<min(s.tries-2, 10))
+		pause -= rand.N(pause/2 + 1)
+	}
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		pause = max(pause, min(e.RetryAfter, maxRetryAfter))
+	}
+	return pause
+}
+
+// rest pauses. What needs the connection from now on ends a pause that is longer than retryMax.
+func (s *stream) rest(d time.Duration) {
+	select {
+	case <-s.wake: // from before
+	default:
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return
+		case <-s.ctx.Done():
+			return
+		case <-s.wake:
+			if d > retryMax {
+				return
+			}
+		}
+	}
+}
+
+// handle handles a message. An error means that the connection must end.
+func (s *stream) handle(l *link, frame []byte) error {
+	m := &l.message
+	var err error
+	if *m, err = wire.ParseStreamMessage(frame); err != nil {
+		return nonsense{fmt.Errorf("the server sent a message that makes no sense: %w", err)}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = time.Now()
+	switch {
+	case m.N > l.n:
+		return nonsense{fmt.Errorf("the server answered request %d, which was never sent", m.N)}
+	case m.N > 0:
+		return s.answered(l, m)
+	case m.Kind == wire.MessageDeleted:
+		if check := s.checks[m.Lock.ID]; check != nil {
+			check()
+		}
+	case m.Kind == wire.MessageBye:
+		return errBye
+	case m.Kind == wire.MessageError:
+		return s.sockets.Refusal("keep the stream", false, &m.Err)
+	}
+	return nil
+}
+
+// answered handles the answer to a request. A grant for an acquire that is over is released, unless
+// it is one that the client has.
+func (s *stream) answered(l *link, m *wire.StreamMessage) error {
+	if r := l.open[m.N]; r != nil && m.Kind != wire.MessageUnknown {
+		last, err := r.receive(l, m)
+		if last {
+			delete(l.open, m.N)
+		}
+		if err != nil {
+			return nonsense{err}
+		}
+		return nil
+	}
+	if m.Kind == wire.MessageLock && m.HasSeen {
+		if _, ours := s.held[m.Lock.ID]; !ours {
+			l.request(&wire.StreamRequest{Kind: wire.RequestRelease, ID: m.Lock.ID}, ignored{})
+		}
+	}
+	return nil
+}
+
+// ignored is a request whose answer does not matter.
+type ignored struct{}
+
+func (ignored) receive(*link, *wire.StreamMessage) (last bool, err error) { return true, nil }
+func (ignored) lost(error)                                                {}
+
+// close ends the stream for good.
+func (s *stream) close() {
+	s.mu.Lock()
+	s.closed = true
+	l, running := s.up(), s.running
+	if l != nil {
+		l.over = api.ErrClosed
+	}
+	if s.retry != nil {
+		s.retry.Stop()
+	}
+	s.mu.Unlock()
+	if l != nil {
+		l.conn.Close()
+	}
+	s.cancel()
+	if running != nil {
+		<-running
+	}
+}

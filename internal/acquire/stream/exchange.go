@@ -1,0 +1,210 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+)
+
+const (
+	usualTime   = 5 * time.Second // of an attempt without a deadline
+	releaseTime = 3 * time.Second // until a release without an answer goes over HTTP
+)
+
+// exchange is a request about one lock that waits for its only answer. It implements [receiver].
+type exchange struct {
+	*stream
+	op, id string
+	kind   wire.MessageKind // of the answer; else it is an error
+	link   *link
+	n      uint64
+
+	done chan struct{} // closed when the following are set
+	lock api.Lock
+	err  error
+}
+
+// ask sends a request about one lock. It returns nil if there is no connection. The caller calls
+// flush of the link, and forget.
+func (s *stream) ask(op string, r *wire.StreamRequest, answer wire.MessageKind) *exchange {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.up()
+	if l == nil {
+		return nil
+	}
+	x := &exchange{
+		stream: s, op: op + r.ID, id: r.ID, kind: answer, link: l, done: make(chan struct{}),
+	}
+	x.n = l.request(r, x)
+	return x
+}
+
+func (x *exchange) receive(_ *link, m *wire.StreamMessage) (last bool, err error) {
+	switch {
+	case m.Kind == wire.MessageError:
+		x.err = x.sockets.Refusal(x.op, true, &m.Err)
+	case m.Kind != x.kind || m.Kind == wire.MessageLock && m.Lock.ID != x.id:
+		return false, errWrongKind
+	case m.Kind == wire.MessageLock:
+		x.lock = lockOf(&m.Lock)
+	}
+	close(x.done)
+	return true, nil
+}
+
+func (x *exchange) lost(err error) {
+	x.err = x.sockets.Failure(x.op, err, false)
+	close(x.done)
+}
+
+// forget ends the wait for the answer.
+func (x *exchange) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.link.open, x.n)
+}
+
+// renew makes one attempt to renew a lock: over the stream, and over HTTP as well where that is
+// down, or silent for a third of the time.
+func (s *stream) renew(ctx context.Context, id string, lease time.Duration, retry bool,
+) (api.Lock, error) {
+	x := s.ask("keep alive lock ",
+		&wire.StreamRequest{Kind: wire.RequestRenew, ID: id, Lease: lease}, wire.MessageLock)
+	if x == nil {
+		return s.renewPlainly(ctx, id, lease, retry)
+	}
+	defer x.forget()
+	x.link.flushInBackground()
+	if !retry {
+		first := usualTime / 3
+		if end, ok := ctx.Deadline(); ok {
+			first = time.Until(end) / 3
+		}
+		timer := time.NewTimer(first)
+		defer timer.Stop()
+		select {
+		case <-x.done:
+			if x.decides() {
+				return x.lock, x.err
+			}
+		case <-timer.C:
+		case <-ctx.Done():
+			return api.Lock{}, s.sockets.Failure(x.op, context.Cause(ctx), false)
+		}
+	}
+	return x.orPlainly(ctx, lease, retry)
+}
+
+// orPlainly sends the renewal over HTTP as well. The first answer counts.
+func (x *exchange) orPlainly(ctx context.Context, lease time.Duration, retry bool,
+) (api.Lock, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	plain := exchange{done: make(chan struct{})}
+	go func() {
+		plain.lock, plain.err = x.renewPlainly(ctx, x.id, lease, retry)
+		close(plain.done)
+	}()
+	select {
+	case <-x.done:
+		if x.decides() {
+			return x.lock, x.err
+		}
+		<-plain.done
+	case <-plain.done:
+	}
+	if plain.decides() {
+		return plain.lock, plain.err
+	}
+	select {
+	case <-x.done:
+	case <-ctx.Done():
+		x.forget()
+	}
+	if x.answered() && x.decides() {
+		return x.lock, x.err
+	}
+	if api.NoEffect(plain.err) { // but the one over the stream may have one
+		plain.err = x.sockets.Failure(x.op, plain.err, false)
+	}
+	return api.Lock{}, plain.err
+}
+
+func (x *exchange) answered() bool {
+	select {
+	case <-x.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// decides reports whether the answer counts, however another attempt ends. A refusal of the API key
+// does not: HTTP asks for another one.
+func (x *exchange) decides() bool {
+	return x.err == nil || errors.Is(x.err, api.ErrGone) ||
+		acquire.Refused(x.err) && !refusesKey(x.err)
+}
+
+// refusesKey reports whether err is a refusal of the API key, or of what it may do.
+func refusesKey(err error) bool {
+	e, ok := errors.AsType[*api.Error](err)
+	return ok && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
+}
+
+func (s *stream) renewPlainly(ctx context.Context, id string, lease time.Duration, retry bool,
+) (api.Lock, error) {
+	opts := []api.CallOption{api.Once()}
+	if retry {
+		opts = append(opts, api.FreshConn())
+	}
+	lock, err := s.client.KeepAlive(ctx, id, lease, opts...)
+	s.plain(err)
+	return lock, err
+}
+
+// release makes one attempt to release a lock over the stream. It reports whether that was
+// possible.
+func (s *stream) release(ctx context.Context, g *acquire.Grant) (tried bool, err error) {
+	x := s.ask("delete lock ",
+		&wire.StreamRequest{Kind: wire.RequestRelease, ID: g.Lock.ID}, wire.MessageDone)
+	if x == nil {
+		return false, nil
+	}
+	defer x.forget()
+	x.link.flush()
+	timer := time.NewTimer(releaseTime)
+	defer timer.Stop()
+	select {
+	case <-x.done:
+		if refusesKey(x.err) {
+			return false, nil
+		}
+		return true, x.err
+	case <-timer.C:
+		err = fmt.Errorf("no answer within %v", releaseTime)
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	return true, s.sockets.Failure(x.op, err, false)
+}
+
+// lockOf returns the lock in a message.
+func lockOf(l *wire.Lock) api.Lock {
+	lock := api.Lock{
+		ID: l.ID, Name: l.Name, IP: l.IP,
+		ExpiresAt: l.ExpiresAt, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
+		FencingToken: l.FencingToken, Waiters: l.Waiters,
+	}
+	if l.Creator != nil {
+		lock.Creator = *l.Creator
+	}
+	return lock
+}

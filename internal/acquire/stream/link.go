@@ -1,0 +1,220 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/clock"
+	"gitlab.com/relukko/relukko-go/internal/sockets"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+)
+
+const (
+	writeTime = 5 * time.Second // then a connection that takes nothing is cut
+	pongTime  = 5 * time.Second // then a connection whose server does not respond is cut
+)
+
+// receiver is a request that waits for its answer.
+type receiver interface {
+	// receive handles a message for the request on l, and reports whether it was the last. An error
+	// means that it is no answer to such a request.
+	receive(l *link, m *wire.StreamMessage) (last bool, err error)
+
+	// lost is called when the connection has ended before the last message.
+	lost(err error)
+}
+
+// link is one connection to the server.
+type link struct {
+	conn  sockets.Conn
+	clock *clock.Clock
+
+	mu   *sync.Mutex // of the stream; guards the following
+	over error       // why the connection ends; nil while it may be used
+	n    uint64      // of the last request
+	open map[uint64]receiver
+
+	sends    sends
+	lastSent time.Time
+	message  wire.StreamMessage // the last one that was read
+
+	pending frames
+	spare   frames
+	writing bool
+	stuck   *time.Timer // cuts the connection when a write takes too long
+	pong    *time.Timer // cuts the connection when a pong does not come
+	tick    *time.Timer
+	period  time.Duration // of tick
+}
+
+func newLink(conn sockets.Conn, c *clock.Clock, mu *sync.Mutex) *link {
+	l := &link{conn: conn, clock: c, mu: mu, open: make(map[uint64]receiver)}
+	l.stuck = time.AfterFunc(writeTime, func() {
+		l.cut(fmt.Errorf("the connection took nothing for %v", writeTime))
+	})
+	l.stuck.Stop()
+	l.pong = time.AfterFunc(pongTime, func() {
+		l.cut(fmt.Errorf("no answer to a ping within %v", pongTime))
+	})
+	l.pong.Stop()
+	return l
+}
+
+// request sends a request once the caller, who holds mu, has released it and calls flush. It
+// returns the number of the request.
+func (l *link) request(r *wire.StreamRequest, to receiver) uint64 {
+	now := l.clock.Now()
+	l.n++
+	r.N = l.n
+	l.open[r.N] = to
+	l.sends.add(r.N, now)
+	l.lastSent = now.Time()
+	l.pending.add(r)
+	return r.N
+}
+
+// ping sends a ping, as request does, unless one has no answer yet.
+func (l *link) ping() {
+	l.request(&wire.StreamRequest{Kind: wire.RequestPing}, (*pong)(l))
+	l.pong.Reset(pongTime)
+}
+
+// pong is a ping that waits for its answer.
+type pong link
+
+func (p *pong) receive(_ *link, m *wire.StreamMessage) (last bool, err error) {
+	if m.Kind != wire.MessagePong {
+		return false, errWrongKind
+	}
+	p.pong.Stop()
+	return true, nil
+}
+
+func (p *pong) lost(error) {}
+
+var errWrongKind = errors.New("a message is no answer to the request whose number it has")
+
+// flush writes what is pending, unless another goroutine writes already. It blocks for the time of
+// one write.
+func (l *link) flush() {
+	l.mu.Lock()
+	if l.writing {
+		l.mu.Unlock()
+		return
+	}
+	l.writing = true
+	if l.write() {
+		go l.writeRest() // others have added more: their requests are not the caller's business
+	}
+	l.mu.Unlock()
+}
+
+// flushInBackground is flush, but does not block.
+func (l *link) flushInBackground() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.writing && len(l.pending.ends) > 0 {
+		l.writing = true
+		go l.writeRest()
+	}
+}
+
+// writeRest writes until nothing is pending.
+func (l *link) writeRest() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.write() {
+	}
+}
+
+// write writes what is pending and reports whether more is pending then. If not, l.writing is
+// false. The caller holds l.mu, which write unlocks for the time of the write.
+func (l *link) write() (more bool) {
+	if l.over != nil || len(l.pending.ends) == 0 {
+		l.writing = false
+		return false
+	}
+	out := l.pending
+	l.pending = l.spare
+	l.mu.Unlock()
+	l.stuck.Reset(writeTime)
+	err := l.conn.Write(out.all())
+	l.stuck.Stop()
+	if err != nil {
+		l.cut(err)
+	}
+	l.mu.Lock()
+	l.spare = out.reset()
+	l.writing = len(l.pending.ends) > 0 && l.over == nil
+	return l.writing
+}
+
+// cut ends the connection.
+func (l *link) cut(err error) {
+	if l.end(err) {
+		l.conn.Cut()
+	}
+}
+
+// end has nobody use the connection any more, and reports whether it was still used.
+func (l *link) end(err error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over != nil {
+		return false
+	}
+	l.over = err
+	return true
+}
+
+// release stops what is left of a connection that has ended, and tells the requests. The caller
+// holds l.mu.
+func (l *link) release(err error) {
+	if l.over == nil {
+		l.over = err
+	}
+	for _, timer := range []*time.Timer{l.stuck, l.pong, l.tick} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	for _, r := range l.open {
+		r.lost(l.over)
+	}
+	clear(l.open)
+}
+
+// frames are encoded requests.
+type frames struct {
+	bytes []byte
+	ends  []int
+	list  [][]byte // of all
+}
+
+const maxSpare = 64 << 10 // bytes of a buffer that is used again
+
+func (f *frames) add(r *wire.StreamRequest) {
+	f.bytes = wire.AppendStreamRequest(f.bytes, r)
+	f.ends = append(f.ends, len(f.bytes))
+}
+
+// all returns the requests, each in a slice.
+func (f *frames) all() [][]byte {
+	f.list = f.list[:0]
+	start := 0
+	for _, end := range f.ends {
+		f.list = append(f.list, f.bytes[start:end])
+		start = end
+	}
+	return f.list
+}
+
+// reset returns the memory of f for others.
+func (f *frames) reset() frames {
+	if cap(f.bytes) > maxSpare {
+		return frames{}
+	}
+	return frames{bytes: f.bytes[:0], ends: f.ends[:0], list: f.list[:0]}
+}

@@ -1,0 +1,130 @@
+// Package stream is the driver over the stream: one WebSocket that serves a whole process. A server
+// that has it keeps a queue for each name, and recognises an acquire by its mark: so an acquire is
+// sent again on each new connection, until its grant or its refusal has come.
+package stream
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/clock"
+	"gitlab.com/relukko/relukko-go/internal/lifecycle"
+	"gitlab.com/relukko/relukko-go/internal/sockets"
+)
+
+// Driver is an [acquire.Driver], except that Acquire may return [ErrAbsent]. Renewals and releases
+// use plain requests where there is no stream, also for the grants of another driver. While it
+// holds no lock and no call waits, it closes its connection.
+type Driver struct{ s *stream }
+
+var _ acquire.Driver = (*Driver)(nil)
+
+// New returns the driver for a client. Leases count by c. cleanUp cleans up, as a task of the
+// client, what a request may have left on a backend that is not reached over the stream.
+func New(client *api.Client, c *clock.Clock, cleanUp func(*acquire.Request)) *Driver {
+	s := &stream{
+		client:  client,
+		sockets: sockets.Of(client),
+		tasks:   lifecycle.Of(client),
+		clock:   c,
+		cleanUp: cleanUp,
+		wake:    make(chan struct{}, 1),
+		members: make(map[member]uint64),
+		held:    make(map[string]struct{}),
+		checks:  make(map[string]func()),
+		backs:   make(map[*func()]struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.tasks.AtEnd(s.close)
+	return &Driver{s}
+}
+
+// Clock implements [acquire.Driver].
+func (d *Driver) Clock() *clock.Clock { return d.s.clock }
+
+// Acquire implements [acquire.Driver]. The error is [ErrAbsent] if there is no stream.
+func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
+	return d.s.acquire(ctx, r)
+}
+
+// Renew implements [acquire.Driver].
+func (d *Driver) Renew(ctx context.Context, g *acquire.Grant, lease time.Duration, retry bool,
+) (api.Lock, error) {
+	return d.s.renew(ctx, g.Lock.ID, lease, retry)
+}
+
+// Release implements [acquire.Driver].
+func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Duration,
+) (answered bool, err error) {
+	plainly := false
+	attempt := func(ctx context.Context, first bool) error {
+		if !plainly {
+			plainly = true // next time: the stream may be silent
+			if tried, err := d.s.release(ctx, g); tried {
+				return err
+			}
+		}
+		plainly = false
+		return acquire.Delete(ctx, d.s.client, g, first)
+	}
+	return acquire.Release(ctx, g, patience, attempt)
+}
+
+// Adopt makes a grant of another driver one of this driver.
+func (d *Driver) Adopt(g *acquire.Grant) {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	d.s.held[g.Lock.ID] = struct{}{}
+	d.s.use()
+}
+
+// Drop implements [acquire.Driver].
+func (d *Driver) Drop(g *acquire.Grant) {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	if _, ok := d.s.held[g.Lock.ID]; ok {
+		delete(d.s.held, g.Lock.ID)
+		d.s.users--
+	}
+}
+
+// Watch implements [acquire.Driver].
+func (d *Driver) Watch(g *acquire.Grant, check func()) (stop func()) {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	d.s.checks[g.Lock.ID] = check
+	return sync.OnceFunc(func() {
+		d.s.mu.Lock()
+		defer d.s.mu.Unlock()
+		delete(d.s.checks, g.Lock.ID)
+	})
+}
+
+// Absent reports whether there is no stream.
+func (d *Driver) Absent() bool {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	return d.s.away
+}
+
+// OnBack calls f, which must not block, when there is a stream again, until stop is called. It
+// returns false if there is one.
+func (d *Driver) OnBack(f func()) (stop func(), absent bool) {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	if !d.s.away {
+		return nil, false
+	}
+	key := &f
+	d.s.backs[key] = struct{}{}
+	d.s.use()
+	return func() {
+		d.s.mu.Lock()
+		defer d.s.mu.Unlock()
+		delete(d.s.backs, key)
+		d.s.users--
+	}, true
+}
