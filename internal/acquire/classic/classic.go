@@ -41,24 +41,21 @@ func (d *Driver) Clock() *clock.Clock { return d.clock }
 // Acquire implements [acquire.Driver].
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
-	c := &call{waiter: waiter{parts: &d.parts, r: r, parent: ctx, member: member{mark: mark}}}
+	ctx, stop := d.tasks.WhileOpen(ctx)
+	defer stop()
+	c := &call{waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}}
 	if !r.Sent.IsZero() {
-		c.unanswered = 1
+		c.unknown.Add(false)
 	}
-	c.holder = holder{mark: mark, report: r.Progress, asker: c}
+	c.holder = holder{report: r.Progress, asker: c}
 	c.progress = &c.holder
-	c.open()
-	defer func() { c.stop() }()
 	g, err := c.run()
 	c.leave(err == nil)
 	moved := context.Cause(ctx) == acquire.ErrMoved
-	if moved && c.running != nil {
-		c.running.cancel()
-	}
-	if err != nil && !moved && (c.running != nil || c.unanswered > 0) {
+	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {
 		(&cleanup{
 			parts: &d.parts, name: r.Name, mark: mark, values: r.Values, log: r.Log,
-			running: c.running, unanswered: c.unanswered,
+			running: c.running, unknown: c.unknown,
 		}).start()
 	}
 	return g, err
@@ -82,13 +79,13 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 
 // Drop implements [acquire.Driver].
 func (d *Driver) Drop(g *acquire.Grant) {
-	if !g.Unanswered {
+	if g.Unknown.Creates == 0 {
 		return
 	}
 	_, mark, _ := wire.CutMark(g.Creator)
 	(&cleanup{
 		parts: &d.parts, name: g.Lock.Name, mark: mark, values: g.Values, log: g.Log,
-		unanswered: 1,
+		unknown: g.Unknown,
 	}).start()
 }
 

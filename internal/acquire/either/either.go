@@ -28,10 +28,11 @@ func New(client *api.Client) acquire.Driver {
 		return plain
 	}
 	cleanUp := func(r *acquire.Request) {
-		plain.Drop(&acquire.Grant{
+		g := &acquire.Grant{
 			Lock: api.Lock{Name: r.Name}, Creator: r.Creator, Values: r.Values, Log: r.Log,
-			Unanswered: true,
-		})
+		}
+		g.Unknown.Add(false)
+		plain.Drop(g)
 	}
 	return &Driver{stream: stream.New(client, plain.Clock(), cleanUp), plain: plain}
 }
