@@ -30,6 +30,7 @@ type call struct {
 
 	running   <-chan created // the create that goes on after the end of the call; nil: none does
 	lastErr   error          // the last failure since the backend last said who holds the name
+	older     bool           // the next lock may be that of an earlier create, whose outcome is unknown
 	foreign   time.Time      // when something on the way began to refuse; zero: it does not
 	queueFull time.Time      // when the backend's queue was last full
 	retry     backoff.BackOff
@@ -148,6 +149,7 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 	}
 	if r.err != nil && !api.NoEffect(r.err) {
 		c.unknown.Add(answered(r.err))
+		c.older = true
 	}
 	return r, r.err == nil || c.ctx.Err() == nil
 }
@@ -169,7 +171,7 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 	switch {
 	case c.client.Trusted():
 		return g, false, nil
-	case c.unknown.Creates > 0, // it may be older than this create
+	case c.older,
 		r.wait > 0 && left < g.Length*2/3: // too little to survive an outage of half of it
 		c.heard = time.Now()
 		c.r.Silence.Heard()
@@ -198,6 +200,7 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 	case err == nil:
 		return c.grant(renewed, sent, renewed.ExpiresAt.Sub(renewed.UpdatedAt)), false, nil
 	case errors.Is(err, api.ErrGone):
+		c.older = false
 		return nil, true, nil
 	case acquire.Refused(err):
 		return nil, false, c.refused(err)

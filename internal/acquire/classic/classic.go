@@ -41,17 +41,19 @@ func (d *Driver) Clock() *clock.Clock { return d.clock }
 // Acquire implements [acquire.Driver].
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
+	parent := ctx
 	ctx, stop := d.tasks.WhileOpen(ctx)
 	defer stop()
 	c := &call{waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}}
 	if !r.Sent.IsZero() {
 		c.unknown.Add(false)
+		c.older = true
 	}
 	c.holder = holder{report: r.Progress, asker: c}
 	c.progress = &c.holder
 	g, err := c.run()
 	c.leave(err == nil)
-	moved := context.Cause(ctx) == acquire.ErrMoved
+	moved := context.Cause(parent) == acquire.ErrMoved
 	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {
 		(&cleanup{
 			parts: &d.parts, name: r.Name, mark: mark, values: r.Values, log: r.Log,
@@ -87,6 +89,15 @@ func (d *Driver) Drop(g *acquire.Grant) {
 		parts: &d.parts, name: g.Lock.Name, mark: mark, values: g.Values, log: g.Log,
 		unknown: g.Unknown,
 	}).start()
+}
+
+// CleanUp deletes, in the background, what creates of r by another driver may have made.
+func (d *Driver) CleanUp(r *acquire.Request) {
+	g := &acquire.Grant{
+		Lock: api.Lock{Name: r.Name}, Creator: r.Creator, Values: r.Values, Log: r.Log,
+	}
+	g.Unknown.Add(false)
+	d.Drop(g)
 }
 
 // Watch implements [acquire.Driver].

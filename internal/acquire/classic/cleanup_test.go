@@ -97,7 +97,8 @@ func TestCleanup(t *testing.T) {
 
 // TestCleanupLongAfterTheLastCreate looks once: none of the locks can appear any more.
 func TestCleanupLongAfterTheLastCreate(t *testing.T) {
-	s := &script{create: now(lost, lock(201, 1, mark, time.Minute)), list: now(list())}
+	mine := lock(201, 1, mark, time.Minute)
+	s := &script{create: now(lost, mine), renew: now(lock(200, 1, mark, time.Minute)), list: now(list())}
 	scripted(t, s, func(t *testing.T, d *Driver) {
 		g, err := d.Acquire(t.Context(), request())
 		require.NoError(t, err)
@@ -105,8 +106,8 @@ func TestCleanupLongAfterTheLastCreate(t *testing.T) {
 		pass(time.Hour)
 		d.Drop(g)
 		require.NoError(t, d.client.Shutdown(t.Context()))
-		require.Len(t, s.requests(), 3)
-		require.Equal(t, "list", strings.Fields(s.requests()[2])[0])
+		require.Len(t, s.requests(), 4)
+		require.Equal(t, "list", strings.Fields(s.requests()[3])[0])
 	})
 }
 

@@ -27,14 +27,7 @@ func New(client *api.Client) acquire.Driver {
 	if client.Trusted() || !sockets.Of(client).Allowed() {
 		return plain
 	}
-	cleanUp := func(r *acquire.Request) {
-		g := &acquire.Grant{
-			Lock: api.Lock{Name: r.Name}, Creator: r.Creator, Values: r.Values, Log: r.Log,
-		}
-		g.Unknown.Add(false)
-		plain.Drop(g)
-	}
-	return &Driver{stream: stream.New(client, plain.Clock(), cleanUp), plain: plain}
+	return &Driver{stream: stream.New(client, plain.Clock(), plain.CleanUp), plain: plain}
 }
 
 // Clock implements [acquire.Driver].
@@ -103,10 +96,10 @@ func (d *Driver) Drop(g *acquire.Grant) {
 
 // Watch implements [acquire.Driver].
 func (d *Driver) Watch(g *acquire.Grant, check func()) (stop func()) {
-	stop = d.stream.Watch(g, check)
+	stopStream := d.stream.Watch(g, check)
 	if !d.stream.Absent() {
-		return stop
+		return stopStream
 	}
 	stopPlain := d.plain.Watch(g, check)
-	return func() { stop(); stopPlain() }
+	return func() { stopStream(); stopPlain() }
 }
