@@ -2,12 +2,18 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -27,26 +33,33 @@ func TestOurOwn(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.close()) }()
 	p := plan{
-		peers:     []peer{relukkoMemory, absent("nobody", "nobody has it")},
+		peers:     []peer{relukkoMemory, relukkoPlain, absent("nobody", "nobody has it")},
 		scenarios: scenarios, runs: 1,
 		d: 50 * time.Millisecond, idle: 50 * time.Millisecond, progress: io.Discard,
 	}
 	r, err := p.run(t.Context(), s)
 	require.NoError(t, err)
 	require.Empty(t, r.failures)
-	metrics := []string{uncontended, bare, allocations, handoffMedian, handoffLate, changes, spread,
-		longest, acquisitions,
-		handedOn, handedOnRival, rivalLongest, idleRequests}
+	metrics := []string{uncontended, handoffMedian, handoffLate, warmMedian, warmLate, changes,
+		spread, late, longest, namesRate, namesCPU, acquisitions, handedOn, handedOnRival,
+		rivalLongest, idleRequests}
+	if len(processors()) >= 2 {
+		metrics = append(metrics, pinnedOne, pinnedOneCPU, pinnedTwo, pinnedTwoCPU)
+	}
 	for _, metric := range metrics {
 		require.Len(t, r.values("memory", metric), 1, metric)
 	}
 	require.NotZero(t, r.values("memory", changes)[0])
+	for _, metric := range []string{uncontended, bare, allocations} {
+		require.Len(t, r.values("plain", metric), 1, metric)
+	}
 
 	var report strings.Builder
 	r.print(&report)
 	require.Contains(t, report.String(), "| Relukko, memory | **")
 	require.Contains(t, report.String(), "Absent: nobody (nobody has it)")
-	require.Contains(t, report.String(), "| uncontended, memory ÷ bare POST+DELETE | ≤ 1.10 |")
+	require.Contains(t, report.String(),
+		"| uncontended, without the extensions ÷ bare POST+DELETE | ≤ 1.10 |")
 	require.NotContains(t, report.String(), "etcd")
 }
 
@@ -55,6 +68,10 @@ type noLock struct{}
 
 func (noLock) lock(ctx context.Context) error { return ctx.Err() }
 func (noLock) unlock() error                  { return nil }
+
+type noService struct{ service }
+
+func (noService) pids() []int { return nil }
 
 // TestOverlap checks that a lock that does not exclude is detected.
 func TestOverlap(t *testing.T) {
@@ -71,10 +88,10 @@ func TestOverlap(t *testing.T) {
 	section.leave(2)
 	require.NoError(t, again.close())
 
-	got, err := contend(t.Context(), section, []locker{noLock{}, noLock{}}, 50*time.Millisecond)
+	m := measurement{section: section, service: noService{}, d: 50 * time.Millisecond}
+	got, err := contend(t.Context(), &m, section, []locker{noLock{}, noLock{}})
 	require.NoError(t, err)
 	require.NotZero(t, got.rate)
-	m := measurement{section: section}
 	if section.overlaps.Load() > 0 {
 		require.ErrorContains(t, m.close(), "overlap!")
 	}
@@ -116,4 +133,103 @@ func TestStatistics(t *testing.T) {
 		123.4: "123", 9999: "9999", 12345.6: "12,346"} {
 		require.Equal(t, text, number(v))
 	}
+}
+
+// TestWaits checks that no bucket is wider than a 32nd of what it stands for.
+func TestWaits(t *testing.T) {
+	for _, d := range []time.Duration{
+		0, 1, 31, 32, 63, 64, 65, 127, 128, 1000, 1e6 + 1, 1e9, 1 << 62,
+	} {
+		least := leastOf(bucketOf(d))
+		require.LessOrEqual(t, least, d)
+		require.LessOrEqual(t, d-least, d/fineWaits)
+	}
+	var w waits
+	require.Zero(t, w.quantile(0.5))
+	for i := range 1000 {
+		w.add(time.Duration(i))
+	}
+	require.EqualValues(t, 500, w.quantile(0.5).Round(100))
+	var all waits
+	all.merge(&w)
+	require.Equal(t, w, all)
+}
+
+// TestFrames counts frames that come in pieces.
+func TestFrames(t *testing.T) {
+	frame := func(masked byte, size int) []byte {
+		b := []byte{0x81, masked | byte(size)}
+		switch {
+		case size > 65535:
+			b = binary.BigEndian.AppendUint64([]byte{0x81, masked | 127}, uint64(size))
+		case size > 125:
+			b = binary.BigEndian.AppendUint16([]byte{0x81, masked | 126}, uint16(size))
+		}
+		if masked != 0 {
+			b = append(b, 1, 2, 3, 4)
+		}
+		return append(b, make([]byte, size)...)
+	}
+	sizes := []int{0, 1, 125, 126, 65535, 65536}
+	for _, masked := range []byte{0, 0x80} {
+		var all []byte
+		for _, size := range sizes {
+			all = append(all, frame(masked, size)...)
+		}
+		for _, piece := range []int{1, 7, len(all)} {
+			var n atomic.Int64
+			f := frameCounter{count: &n}
+			for part := range slices.Chunk(all, piece) {
+				f.pass(part)
+			}
+			require.EqualValues(t, len(sizes), n.Load())
+			require.Zero(t, f.skip)
+			require.Empty(t, f.head)
+		}
+	}
+}
+
+// TestMessages counts what goes over the stream, in both directions.
+func TestMessages(t *testing.T) {
+	site, err := newSite()
+	require.NoError(t, err)
+	defer func() { require.NoError(t, site.close()) }()
+	s, err := startRelukko(site, "memory", anyPort)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.close()) }()
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, s.proxy.URL+"/v1/stream", &websocket.DialOptions{
+		Subprotocols: []string{"relukko.stream.v1"},
+		HTTPHeader:   http.Header{"X-Api-Key": {s.key}},
+	})
+	require.NoError(t, err)
+	defer conn.CloseNow()
+	require.NoError(t, conn.Write(ctx, websocket.MessageText, []byte(`{"n":1,"ping":true}`)))
+	for _, want := range []string{`{"hello":`, `{"n":1,"pong":true}`} {
+		_, got, err := conn.Read(ctx)
+		require.NoError(t, err)
+		require.Contains(t, string(got), want)
+	}
+	n, err := s.requests(ctx)
+	require.NoError(t, err)
+	require.EqualValues(t, 1+3, n, "the upgrade and three messages")
+}
+
+// TestTree finds the server's processes, and the time that they use.
+func TestTree(t *testing.T) {
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("there is no /proc")
+	}
+	p, _, err := start(command{stop: syscall.SIGTERM, ready: "ready",
+		args: []string{"sh", "-c", "echo ready; while :; do :; done"}})
+	require.NoError(t, err)
+	tree := p.tree()
+	require.NotEmpty(t, tree)
+	require.NotContains(t, tree, p.keeper.Process.Pid)
+	require.NoError(t, pin(tree, processors()...))
+	m := newMeter(tree)
+	require.Eventually(t, func() bool { return m.used() > 10*tick }, 10*time.Second, tick)
+	require.NoError(t, p.stop())
 }

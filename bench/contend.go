@@ -17,12 +17,14 @@ type contention struct {
 	rate    float64       // acquisitions a second
 	changes float64       // of owner, a second
 	spread  float64       // of the owners' shares, in %
+	late    time.Duration // wait: one of 1,000 is longer
 	longest time.Duration // wait, including those that have not ended
+	cpu     time.Duration // of client and server, for each acquisition
 }
 
 // contest is the state that the goroutines share.
 type contest struct {
-	section          *section
+	section          *section // nil: each has a lock of its own
 	start            time.Time
 	counting, ending atomic.Bool
 	last             atomic.Int64 // the last one inside
@@ -33,13 +35,15 @@ type contest struct {
 type contender struct {
 	count   int64
 	changes int64
+	waits   waits
 	longest time.Duration
 	began   atomic.Int64 // to wait, in ns since the start; 0: it does not wait
 }
 
-// contend lets one goroutine for each locker lock and unlock in a loop for d, after a warm-up.
+// contend lets one goroutine for each locker lock and unlock in a loop, after a warm-up. In s, if
+// it is not nil, there must be one at a time.
 func contend(
-	ctx context.Context, s *section, lockers []locker, d time.Duration,
+	ctx context.Context, m *measurement, s *section, lockers []locker,
 ) (contention, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -57,10 +61,10 @@ func contend(
 
 	sleep(ctx, warmUp)
 	c.counting.Store(true)
-	from := time.Now()
-	sleep(ctx, d)
+	from, meter := time.Now(), newMeter(m.service.pids())
+	sleep(ctx, m.d)
 	c.counting.Store(false)
-	took := time.Since(from).Seconds()
+	took, used := time.Since(from).Seconds(), meter.used()
 	waiting := c.waiting()
 	c.ending.Store(true)
 	cancel(nil)
@@ -79,7 +83,9 @@ func contend(
 		return contention{}, err
 	default:
 	}
-	return c.result(took, waiting), nil
+	r := c.result(took, waiting)
+	r.cpu = time.Duration(float64(used) / max(1, r.rate*took))
+	return r, nil
 }
 
 // run is contender i.
@@ -97,7 +103,9 @@ func (c *contest) run(ctx context.Context, i int, l locker) error {
 		c.section.enter(me)
 		own.began.Store(0)
 		if c.counting.Load() {
-			own.longest = max(own.longest, time.Since(c.start)-began)
+			waited := time.Since(c.start) - began
+			own.waits.add(waited)
+			own.longest = max(own.longest, waited)
 			own.count++
 			if c.last.Load() != me {
 				own.changes++
@@ -127,13 +135,16 @@ func (c *contest) waiting() time.Duration {
 func (c *contest) result(took float64, waiting time.Duration) contention {
 	var sum, changes, most int64
 	fewest := c.all[0].count
+	var all waits
 	for i := range c.all {
 		own := &c.all[i]
 		sum, changes = sum+own.count, changes+own.changes
 		most, fewest = max(most, own.count), min(fewest, own.count)
 		waiting = max(waiting, own.longest)
+		all.merge(&own.waits)
 	}
-	r := contention{rate: float64(sum) / took, changes: float64(changes) / took, longest: waiting}
+	r := contention{rate: float64(sum) / took, changes: float64(changes) / took, longest: waiting,
+		late: all.quantile(0.999)}
 	if sum > 0 {
 		r.spread = 100 * float64(most-fewest) * float64(len(c.all)) / float64(sum)
 	}

@@ -6,16 +6,37 @@ import (
 	"time"
 )
 
-// The next waiter waits for at least this long before the lock is released, and up
-// to twice as long, so that pollers are met at any time of their pause, and never
-// a waiter that has just begun.
-const waitBefore = 120 * time.Millisecond
+// The next waiter waits for at least this long before the lock is released. After coldWait, and
+// up to twice as long, pollers are met at any time of their pause, but caches are cold by then,
+// and processors asleep; after warmWait, and up to three times as long, they are not.
+const (
+	coldWait = 120 * time.Millisecond
+	warmWait = time.Millisecond
+)
 
 const leastHandoffs = 5
 
-// measureHandoff passes a lock to and fro between two clients. The time runs from
-// before the holder's Unlock until the waiter's Lock has returned.
 func measureHandoff(ctx context.Context, m *measurement) (figures, error) {
+	took, err := m.handoffs(ctx, func() time.Duration { return coldWait + rand.N(coldWait) })
+	return figures{
+		handoffMedian: micros(quantile(took, 0.5)),
+		handoffLate:   micros(quantile(took, 0.95)),
+	}, err
+}
+
+func measureWarmHandoff(ctx context.Context, m *measurement) (figures, error) {
+	took, err := m.handoffs(ctx, func() time.Duration { return warmWait + rand.N(2*warmWait) })
+	return figures{
+		warmMedian: micros(quantile(took, 0.5)),
+		warmLate:   micros(quantile(took, 0.95)),
+	}, err
+}
+
+// handoffs passes a lock to and fro between two clients, each time after the other one has waited
+// for a while. The times run from before the holder's Unlock until the waiter's Lock has returned.
+func (m *measurement) handoffs(
+	ctx context.Context, wait func() time.Duration,
+) ([]time.Duration, error) {
 	var lockers []locker
 	for range 2 {
 		c, err := m.connect(ctx, false)
@@ -44,7 +65,7 @@ func measureHandoff(ctx context.Context, m *measurement) (figures, error) {
 			err := lockers[waiter].lock(ctx)
 			got <- had{time.Now(), err}
 		}()
-		time.Sleep(waitBefore + rand.N(waitBefore))
+		time.Sleep(wait())
 		m.section.leave(int64(holder + 1))
 		released := time.Now()
 		if err := lockers[holder].unlock(); err != nil {
@@ -62,7 +83,5 @@ func measureHandoff(ctx context.Context, m *measurement) (figures, error) {
 	if err := lockers[holder].unlock(); err != nil {
 		return nil, err
 	}
-	took = took[1:] // the first one may have paid for a connection
-	return figures{handoffMedian: micros(quantile(took, 0.5)),
-		handoffLate: micros(quantile(took, 0.95))}, nil
+	return took[1:], nil // the first one may have paid for a connection
 }

@@ -23,7 +23,7 @@ func measureHerd(ctx context.Context, m *measurement) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, err := contend(ctx, m.section, lockers, m.d)
+	got, err := contend(ctx, m, m.section, lockers)
 	return figures{acquisitions: got.rate}, err
 }
 
@@ -39,7 +39,7 @@ func measureHandingOn(ctx context.Context, m *measurement) (figures, error) {
 		return nil, err
 	}
 	lockers := c.(*relukkoClient).handingOn(m.lock, herdSize)
-	alone, err := contend(ctx, m.section, lockers, m.d)
+	alone, err := contend(ctx, m, m.section, lockers)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func measureHandingOn(ctx context.Context, m *measurement) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	besides, err := contend(ctx, m.section, lockers, m.d)
+	besides, err := contend(ctx, m, m.section, lockers)
 	report, ended := rival.end()
 	if err := errors.Join(err, ended); err != nil {
 		return nil, err

@@ -29,10 +29,10 @@ func main() {
 		"measure these `peers` only, separated by commas: "+strings.Join(names(peers), ", "))
 	chosen := flag.String("scenario", "",
 		"measure these `scenarios` only, separated by commas: "+strings.Join(scenarioNames(), ", "))
-	flag.IntVar(&p.runs, "runs", 3, "how often all is measured, in turns")
-	flag.DurationVar(&p.d, "d", 3*time.Second, "how long one measurement takes")
+	flag.IntVar(&p.runs, "runs", 5, "how often all is measured, in turns")
+	flag.DurationVar(&p.d, "d", 2*time.Second, "how long one measurement takes")
 	flag.DurationVar(&p.idle, "idle", 30*time.Second,
-		"how long idle waiters are watched; waiting requests of Relukko take 30 s")
+		"how long idle waiters are watched, longer than the pause between two of their messages")
 	flag.StringVar(&p.profile, "profile", "",
 		"`folder` for CPU profiles of this process, one for each measurement")
 	flag.Parse()

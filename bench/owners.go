@@ -24,9 +24,12 @@ func measureOwners(ctx context.Context, m *measurement) (figures, error) {
 			lockers = append(lockers, l...)
 		}
 	}
-	got, err := contend(ctx, m.section, lockers, m.d)
+	got, err := contend(ctx, m, m.section, lockers)
 	if err != nil {
 		return nil, err
 	}
-	return figures{changes: got.changes, spread: got.spread, longest: millis(got.longest)}, nil
+	return figures{
+		changes: got.changes, spread: got.spread,
+		late: millis(got.late), longest: millis(got.longest),
+	}, nil
 }

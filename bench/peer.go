@@ -19,7 +19,7 @@ type peer struct {
 // peers are the rows of the table. Each is set up as its own documentation
 // advises; the files peer_*.go say how, and why.
 var peers = []peer{
-	relukkoMemory, relukkoBolt, relukkoPostgres, relukkoPlain, bareRelukko,
+	relukkoMemory, relukkoUnix, relukkoBolt, relukkoPostgres, relukkoPlain, bareRelukko,
 	advisory, etcd, rueidisLock, redSync, redisLock,
 	absent("consul", "api.Lock of consul: its server is not started here"),
 	absent("pglock", "cirello.io/pglock: not among the measured"),
@@ -35,6 +35,9 @@ type service interface {
 
 	// requests returns how many requests of clients the server has handled so far.
 	requests(ctx context.Context) (float64, error)
+
+	// pids returns the processes of the server, at present.
+	pids() []int
 
 	// version returns what is measured: the library, the server.
 	version() string

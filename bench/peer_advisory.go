@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -46,6 +49,15 @@ func (s *advisoryService) requests(ctx context.Context) (float64, error) {
 		"WHERE datname = 'advisory'"
 	err = conn.QueryRow(ctx, query).Scan(&n)
 	return n, err
+}
+
+// pids leaves out what serves other databases.
+func (s *advisoryService) pids() []int {
+	return slices.DeleteFunc(s.server.process.tree(), func(pid int) bool {
+		title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return bytes.HasPrefix(title, []byte("postgres: "+postgresUser+" ")) &&
+			!bytes.Contains(title, []byte(" advisory "))
+	})
 }
 
 func (s *advisoryService) version() string {

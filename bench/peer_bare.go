@@ -12,7 +12,7 @@ var bareRelukko = peer{
 	notes: []string{"It is no lock to work with, only the floor: it is not renewed, a loss is " +
 		"not noticed, and a broken request leaves its lock held."},
 	start: func(s *site) (service, error) {
-		r, err := startRelukko(s, "memory")
+		r, err := startRelukko(s, "memory", anyPort)
 		return &bareService{r}, err
 	},
 }

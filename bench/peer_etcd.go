@@ -124,6 +124,8 @@ func (s *etcdService) requests(ctx context.Context) (float64, error) {
 	return sum, nil
 }
 
+func (s *etcdService) pids() []int { return s.process.tree() }
+
 func (s *etcdService) version() string {
 	return "etcd " + moduleVersion("go.etcd.io/etcd/server/v3") + ", client " +
 		moduleVersion("go.etcd.io/etcd/client/v3")

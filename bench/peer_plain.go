@@ -15,13 +15,17 @@ import (
 // one: none of our extensions.
 var relukkoPlain = peer{
 	name: "plain", label: "Relukko, memory, without the extensions", store: "memory",
-	only: []string{"handoff", "idle"},
+	only: []string{"uncontended", "handoff", "idle"},
 	start: func(*site) (service, error) {
 		self, err := os.Executable()
 		if err != nil {
 			return nil, err
 		}
-		return newRelukkoService("memory", self, rolePlain)
+		r, err := newRelukkoService(self, rolePlain)
+		if err == nil {
+			r.plain = true
+		}
+		return r, err
 	},
 }
 

@@ -23,7 +23,15 @@ import (
 var (
 	relukkoMemory = peer{
 		name: "memory", label: "Relukko, memory", store: "memory",
-		start: func(s *site) (service, error) { return startRelukko(s, "memory") },
+		start: func(s *site) (service, error) { return startRelukko(s, "memory", anyPort) },
+	}
+	relukkoUnix = peer{
+		name: "unix", label: "Relukko, memory, on a Unix socket", store: "memory",
+		only: []string{"uncontended", "pinned-1", "pinned-2", "handoff", "handoff-warm", "owners",
+			"names"},
+		start: func(s *site) (service, error) {
+			return startRelukko(s, "memory", "unix:"+filepath.Join(s.dir, "relukko.sock"))
+		},
 	}
 	relukkoBolt = peer{
 		name: "bolt", label: "Relukko, bbolt", store: "disk",
@@ -32,7 +40,7 @@ var (
 			if err != nil {
 				return nil, err
 			}
-			return startRelukko(s, "bolt:"+filepath.Join(dir, "locks.db"))
+			return startRelukko(s, "bolt:"+filepath.Join(dir, "locks.db"), anyPort)
 		},
 	}
 	relukkoPostgres = peer{
@@ -42,7 +50,11 @@ var (
 			if err != nil {
 				return nil, err
 			}
-			return startRelukko(s, url)
+			r, err := startRelukko(s, url, anyPort)
+			if err == nil {
+				r.database = s.postgres
+			}
+			return r, err
 		},
 	}
 )
@@ -54,25 +66,29 @@ type relukkoService struct {
 	process *process
 	url     string
 	key     string
-	store   string
 
-	// A proxy in this process that counts requests.
+	plain    bool      // our client uses plain requests
+	database *postgres // of its store; nil: none
+
+	// A proxy in this process that counts requests and messages.
 	proxy *httptest.Server
 	count atomic.Int64
 }
 
-func startRelukko(s *site, store string) (*relukkoService, error) {
+const anyPort = "127.0.0.1:0"
+
+func startRelukko(s *site, store, addr string) (*relukkoService, error) {
 	program, err := s.program()
 	if err != nil {
 		return nil, err
 	}
-	return newRelukkoService(store, program, "serve", "--addr", "127.0.0.1:0", "--store", store)
+	return newRelukkoService(program, "serve", "--addr", addr, "--store", store)
 }
 
 // newRelukkoService runs a command that is a Relukko server and prints its address
 // as `relukko serve` does.
-func newRelukkoService(store string, args ...string) (*relukkoService, error) {
-	s := &relukkoService{key: strings.ToLower(rand.Text()), store: store}
+func newRelukkoService(args ...string) (*relukkoService, error) {
+	s := &relukkoService{key: strings.ToLower(rand.Text())}
 	const listening = "listening on "
 	process, line, err := start(command{args: args, env: []string{apiKeyEnv + "=" + s.key},
 		stop: syscall.SIGTERM, ready: listening})
@@ -87,9 +103,10 @@ func newRelukkoService(store string, args ...string) (*relukkoService, error) {
 		return nil, errors.Join(err, process.stop())
 	}
 	forward := &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport: &http.Transport{MaxIdleConnsPerHost: 1000},
-		ErrorLog:  log.New(io.Discard, "", 0), // clients that leave while they wait
+		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport:      &http.Transport{MaxIdleConnsPerHost: 1000},
+		ModifyResponse: s.countMessages,
+		ErrorLog:       log.New(io.Discard, "", 0), // clients that leave while they wait
 	}
 	s.proxy = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.count.Add(1)
@@ -107,7 +124,28 @@ func (s *relukkoService) connect(_ context.Context, counted bool) (client, error
 	return &relukkoClient{c}, err
 }
 
-// requests counts HTTP requests; opening a WebSocket is one.
+// countMessages counts what goes over a WebSocket, if the answer opens one.
+func (s *relukkoService) countMessages(answer *http.Response) error {
+	if conn, ok := answer.Body.(io.ReadWriteCloser); ok {
+		answer.Body = &countedSocket{
+			ReadWriteCloser: conn,
+			down:            frameCounter{count: &s.count},
+			up:              frameCounter{count: &s.count},
+		}
+	}
+	return nil
+}
+
+func (s *relukkoService) pids() []int {
+	pids := s.process.tree()
+	if s.database != nil {
+		pids = append(pids, s.database.process.tree()...)
+	}
+	return pids
+}
+
+// requests counts HTTP requests, opening a WebSocket among them, and the frames of WebSockets in
+// both directions, pings and pongs among them.
 func (s *relukkoService) requests(context.Context) (float64, error) {
 	return float64(s.count.Load()), nil
 }

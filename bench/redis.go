@@ -76,4 +76,6 @@ func (r *redisServer) info(ctx context.Context, section, field string) (string, 
 	return "", fmt.Errorf("redis reports no %s", field)
 }
 
+func (r *redisServer) pids() []int { return r.process.tree() }
+
 func (r *redisServer) close() error { return errors.Join(r.asker.Close(), r.process.stop()) }

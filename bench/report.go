@@ -24,15 +24,24 @@ type part struct{ metric, format string }
 var columns = []column{
 	{head: "uncontended Lock+Unlock p50, µs", scenario: "uncontended", metric: uncontended,
 		beside: []part{{bare, "bare POST+DELETE %s"}, {allocations, "%s allocations more"}}},
+	{head: "the same on one processor, µs", scenario: "pinned-1", metric: pinnedOne,
+		beside: []part{{pinnedOneCPU, "CPU %s"}}},
+	{head: "client and server on a processor each, µs", scenario: "pinned-2", metric: pinnedTwo,
+		beside: []part{{pinnedTwoCPU, "CPU %s"}}},
 	{head: "handoff p50, ms", scenario: "handoff", metric: handoffMedian, unit: 1000,
 		beside: []part{{handoffLate, "p95 %s"}}},
+	{head: "warm handoff p50, ms", scenario: "handoff-warm", metric: warmMedian, unit: 1000,
+		beside: []part{{warmLate, "p95 %s"}}},
 	{head: "16 goroutines, 4 clients: changes of owner/s", scenario: "owners", metric: changes,
-		beside: []part{{spread, "shares differ by %s %%"}, {longest, "longest wait %s ms"}}},
+		beside: []part{{spread, "shares differ by %s %%"}, {late, "wait p99.9 %s ms"},
+			{longest, "longest %s ms"}}},
+	{head: "100 goroutines, 100 locks, one client: Lock+Unlock/s", scenario: "names",
+		metric: namesRate, beside: []part{{namesCPU, "CPU %s µs each"}}},
 	{head: "100 goroutines, one process: acquisitions/s", scenario: "herd", metric: acquisitions},
 	{head: "the same, handing on", scenario: "handing-on", metric: handedOn,
 		beside: []part{{handedOnRival, "with a rival %s"},
 			{rivalLongest, "which waits %s ms at most"}}},
-	{head: "50 idle waiters: requests/s", scenario: "idle", metric: idleRequests},
+	{head: "50 idle waiters: requests or messages/s", scenario: "idle", metric: idleRequests},
 }
 
 // print prints the report, in Markdown.

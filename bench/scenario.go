@@ -13,16 +13,25 @@ const (
 	uncontended    = "uncontended"     // Lock+Unlock, median
 	bare           = "bare"            // POST+DELETE by net/http on the same server, median
 	allocations    = "allocations"     // of a Lock+Unlock, beyond those of bare
+	pinnedOne      = "pinned 1"        // uncontended, client and server on one processor
+	pinnedOneCPU   = "pinned 1 CPU"    // of client and server for a Lock+Unlock
+	pinnedTwo      = "pinned 2"        // uncontended, client and server on a processor each
+	pinnedTwoCPU   = "pinned 2 CPU"    // of client and server for a Lock+Unlock
 	handoffMedian  = "handoff"         // from one client's Unlock to the return of another's Lock
 	handoffLate    = "handoff p95"     // the same
+	warmMedian     = "warm"            // the same, after a short wait
+	warmLate       = "warm p95"        // the same
 	changes        = "changes"         // of owner, a second
 	spread         = "spread"          // of owners' shares: most less fewest, in % of the mean
+	late           = "wait p99.9"      // of an owner
 	longest        = "longest"         // wait of one owner
+	namesRate      = "names"           // Lock+Unlock a second, of 100 locks by one client
+	namesCPU       = "names CPU"       // of client and server for a Lock+Unlock
 	acquisitions   = "acquisitions"    // a second, by goroutines of one process
 	handedOn       = "handed on"       // the same, with WithHandoff
 	handedOnRival  = "handed on rival" // the same, while another process wants the lock too
 	rivalLongest   = "rival longest"   // wait of that process
-	idleRequests   = "idle"            // requests a second
+	idleRequests   = "idle"            // requests, or messages, a second
 	overlapsMetric = "overlaps"        // times that two were inside
 )
 
@@ -38,8 +47,16 @@ type scenario struct {
 
 var scenarios = []scenario{
 	{"uncontended", measureUncontended},
+	{"pinned-1", func(ctx context.Context, m *measurement) (figures, error) {
+		return measurePinned(ctx, m, false)
+	}},
+	{"pinned-2", func(ctx context.Context, m *measurement) (figures, error) {
+		return measurePinned(ctx, m, true)
+	}},
 	{"handoff", measureHandoff},
+	{"handoff-warm", measureWarmHandoff},
 	{"owners", measureOwners},
+	{"names", measureNames},
 	{"herd", measureHerd},
 	{"handing-on", measureHandingOn},
 	{"idle", nil}, // of all peers at once, see idle.go

@@ -37,14 +37,14 @@ func newSection(path string) (*section, error) {
 }
 
 func (s *section) enter(who int64) {
-	if !s.in.CompareAndSwap(0, who) {
+	if s != nil && !s.in.CompareAndSwap(0, who) {
 		s.overlaps.Add(1)
 		s.in.Store(who)
 	}
 }
 
 func (s *section) leave(who int64) {
-	if !s.in.CompareAndSwap(who, 0) {
+	if s != nil && !s.in.CompareAndSwap(who, 0) {
 		s.overlaps.Add(1)
 	}
 }

@@ -11,9 +11,9 @@ const (
 	allocationCount = 200                    // rounds whose allocations are counted
 )
 
-// measureUncontended locks and unlocks a lock that nothing else wants. For our own
-// server it alternates with bare requests.
-func measureUncontended(ctx context.Context, m *measurement) (figures, error) {
+// uncontendedRound connects a client. It returns a function that locks and unlocks a lock that
+// nothing else wants.
+func (m *measurement) uncontendedRound(ctx context.Context) (func() error, error) {
 	c, err := m.connect(ctx, false)
 	if err != nil {
 		return nil, err
@@ -22,16 +22,25 @@ func measureUncontended(ctx context.Context, m *measurement) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	round := func() error {
+	return func() error {
 		if err := lockers[0].lock(ctx); err != nil {
 			return err
 		}
 		m.section.enter(1)
 		m.section.leave(1)
 		return lockers[0].unlock()
+	}, nil
+}
+
+// measureUncontended locks and unlocks a lock that nothing else wants. Where our client uses plain
+// requests it alternates with bare ones.
+func measureUncontended(ctx context.Context, m *measurement) (figures, error) {
+	round, err := m.uncontendedRound(ctx)
+	if err != nil {
+		return nil, err
 	}
 	var bareRound func() error
-	if r, ok := m.service.(*relukkoService); ok {
+	if r, ok := m.service.(*relukkoService); ok && r.plain {
 		b := r.bare(m.lock + "-bare")
 		defer b.close()
 		bareRound = func() error { return b.round(ctx) }

@@ -94,7 +94,8 @@ func TestALockHasTheSameMembersEverywhere(t *testing.T) {
 			var lock map[string]any
 			require.NoError(t, json.Unmarshal([]byte(body), &lock), body)
 			require.ElementsMatch(t, []string{"id", "lock_name", "creator", "ip", "expires_at",
-				"created_at", "updated_at", "fencing_token", "owner"}, slices.Collect(maps.Keys(lock)), body)
+				"created_at", "updated_at", "fencing_token", "owner"},
+				slices.Collect(maps.Keys(lock)), body)
 		}
 		waiting.granted(t)
 	})

@@ -108,17 +108,14 @@ func (e *Engine) claim(w *Waiter) {
 		return
 	}
 	w.asking = true
-	e.call(func() {
-		var t try
-		t.claim(e, w.key)
-		e.do(func() {
-			w.asking = false
-			if t.err == nil {
-				w.New.Claim = t.claimed
-			}
-			e.claimed(w, &t)
-			e.settle(w)
-		})
+	var t try
+	e.call(func() { t.claim(e, w.key) }, func() {
+		w.asking = false
+		if t.err == nil {
+			w.New.Claim = t.claimed
+		}
+		e.claimed(w, &t)
+		e.settle(w)
 	})
 }
 
@@ -255,7 +252,7 @@ func (e *Engine) cancelPure(w *Waiter, done func(error)) {
 	case w.lock != nil:
 		e.deleteKnown(w.lock.ID, w.key.owner, done)
 	default:
-		e.call(func() { done(nil) })
+		e.later(func() { done(nil) })
 	}
 }
 
@@ -271,18 +268,18 @@ func (e *Engine) deleteKnown(id, owner string, done func(error)) {
 
 // cancelMark cancels a mark in the store.
 func (e *Engine) cancelMark(key markKey, done func(error)) {
+	var locks []store.Lock
+	var err error
 	e.call(func() {
-		var locks []store.Lock
-		err := e.guarded(func() (err error) {
+		err = e.guarded(func() (err error) {
 			locks, err = e.store.Cancel(context.Background(), key.owner, key.mark)
 			return err
 		})
-		e.do(func() {
-			for i := range locks {
-				e.deleted(&locks[i], key.owner, nil)
-			}
-		})
-		done(err)
+	}, func() {
+		for i := range locks {
+			e.deleted(&locks[i], key.owner, nil)
+		}
+		e.later(func() { done(err) })
 	})
 }
 

@@ -9,44 +9,85 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// do runs f under the mutex. Then it flushes the sinks that f wrote to, and makes the store calls
-// that f decided on.
+// decided is what is to be done once the mutex is unlocked.
+type decided struct {
+	sinks []Sink   // have something to flush
+	then  []func() // are run
+	calls []call   // are made
+}
+
+// call is a store call.
+type call struct {
+	make func()
+	end  func() // handles the result, under the mutex
+}
+
+// do runs f under the mutex, and then does what was decided. Where store calls never wait, their
+// ends are run here one after another: thousands of waiters may end in a row.
 func (e *Engine) do(f func()) {
-	e.mu.Lock()
-	f()
-	calls, sinks := e.calls, e.sinks
-	e.calls, e.sinks = nil, nil
-	e.mu.Unlock()
-	for _, s := range sinks {
-		s.Flush()
-	}
-	for _, call := range calls {
-		if e.inPlace {
-			call()
-		} else {
-			e.background.Go(func() { call(); e.Flush() })
+	var few [4]func()
+	for next := append(few[:0], f); len(next) > 0; next = next[1:] {
+		for _, c := range e.decide(next[0]) {
+			if e.inPlace {
+				c.make()
+				next = append(next, c.end)
+				continue
+			}
+			e.background.Go(func() {
+				c.make()
+				e.do(c.end)
+				e.Flush()
+			})
 		}
 	}
 }
 
-// call makes a store call once the mutex is unlocked. The caller holds the mutex.
-func (e *Engine) call(f func()) { e.calls = append(e.calls, f) }
+// decide runs f under the mutex, and returns the store calls that are due.
+func (e *Engine) decide(f func()) []call {
+	e.mu.Lock()
+	f()
+	for _, q := range e.untidy {
+		e.drop(q)
+	}
+	e.untidy = e.untidy[:0]
+	d := e.decided
+	e.decided = decided{}
+	e.mu.Unlock()
+	for _, s := range d.sinks {
+		s.Flush()
+	}
+	for _, f := range d.then {
+		f()
+	}
+	return d.calls
+}
+
+// call makes a store call once the mutex is unlocked. End handles its result, under the mutex.
+func (e *Engine) call(make, end func()) { e.calls = append(e.calls, call{make, end}) }
+
+// later runs f once the mutex is unlocked.
+func (e *Engine) later(f func()) { e.then = append(e.then, f) }
 
 // after runs f under the mutex d from now, unless the engine is closing then.
 func (e *Engine) after(d time.Duration, f func()) {
 	time.AfterFunc(d, func() {
+		ran := false
 		e.do(func() {
-			if !e.closing {
+			if ran = !e.closing && e.stopped.Err() == nil; ran {
 				f()
 			}
 		})
-		e.Flush()
+		if ran {
+			e.Flush()
+		}
 	})
 }
 
 // tell returns the sink of an acquire or a connection, which is flushed when the mutex is unlocked.
 func (e *Engine) tell(s Sink) Sink {
-	e.sinks = append(e.sinks, s)
+	if last := len(e.sinks) - 1; last < 0 || e.sinks[last] != s {
+		e.sinks = append(e.sinks, s)
+	}
 	return s
 }
 

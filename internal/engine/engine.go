@@ -54,9 +54,9 @@ type Engine struct {
 	stopped    context.Context
 	background sync.WaitGroup
 
-	mu       sync.Mutex
-	calls    []func() // store calls that are due once the mutex is unlocked
-	sinks    []Sink   // that have something to flush
+	mu sync.Mutex
+	decided
+	untidy   []*queue // that may not be needed any more
 	queues   map[string]*queue
 	byHolder map[string]*queue // by the id of the lock that holds the name, if known
 	marks    map[markKey]*Waiter

@@ -15,7 +15,10 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-const leaseTime = time.Minute
+const (
+	leaseTime  = time.Minute
+	maxWaiters = 20
+)
 
 // bench is an engine with what its tests need. All runs in a bubble.
 type bench struct {
@@ -40,7 +43,7 @@ func start(t *testing.T, s store.Store) *bench {
 	ctx, stop := context.WithCancel(t.Context())
 	b.stop = stop
 	b.Engine = New(ctx, s, Config{
-		MaxWaiters: 20, Log: slog.New(slog.DiscardHandler),
+		MaxWaiters: maxWaiters, Log: slog.New(slog.DiscardHandler),
 		NewID:   func() string { return fmt.Sprintf("id-%d", b.ids.Add(1)) },
 		Publish: func(e store.Event) { b.published = append(b.published, e) },
 		Flush:   func() {},

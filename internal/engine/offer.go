@@ -134,10 +134,7 @@ func (e *Engine) offer(q *queue) {
 		return
 	}
 	t := e.begin(q, w)
-	e.call(func() {
-		t.create(e)
-		e.do(func() { e.tried(q, w, t) })
-	})
+	e.call(func() { t.create(e) }, func() { e.tried(q, w, t) })
 }
 
 // first returns the first waiter of a queue that can have its name now, or the plain client whose
@@ -255,8 +252,6 @@ func (e *Engine) granted(w *Waiter, lock *store.Lock, seen uint64, direct bool) 
 	}
 	w.lock = lock
 	q := e.queueOf(lock.Name)
-	busy := q.busy
-	q.busy = true // it is needed yet
 	sink := e.sink(w)
 	e.finish(w)
 	if sink != nil && w.Conn != nil {
@@ -274,7 +269,6 @@ func (e *Engine) granted(w *Waiter, lock *store.Lock, seen uint64, direct bool) 
 	e.setHolder(q, lock)
 	q.lapsed = false
 	e.held(q, nil, lock)
-	q.busy = busy
 	e.tidy(q)
 }
 
@@ -332,19 +326,18 @@ func (e *Engine) refuseHeld(w *Waiter, q *queue, lock *store.Lock) {
 		return
 	}
 	w.asking = true
+	var found store.Lock // stays zero if there is none, or the store fails
 	e.call(func() {
-		lock, err := e.store.Holder(context.Background(), q.name)
-		e.do(func() {
-			w.asking = false
-			if err != nil {
-				end(nil)
-			} else {
-				end(&lock)
-			}
-			e.settle(w)
-			e.offer(q)
-			e.tidy(q)
+		_ = e.guarded(func() (err error) {
+			found, err = e.store.Holder(context.Background(), q.name)
+			return err
 		})
+	}, func() {
+		w.asking = false
+		end(&found)
+		e.settle(w)
+		e.offer(q)
+		e.tidy(q)
 	})
 }
 

@@ -114,8 +114,10 @@ func (e *Engine) queueOf(name string) *queue {
 	return q
 }
 
-// tidy removes a queue that is not needed any more.
-func (e *Engine) tidy(q *queue) {
+// tidy has a queue removed, when all is decided, if it is not needed any more.
+func (e *Engine) tidy(q *queue) { e.untidy = append(e.untidy, q) }
+
+func (e *Engine) drop(q *queue) {
 	if q.places.Len() == 0 && !q.busy && q.reserved == nil && !q.refused &&
 		!time.Now().Before(q.holdOff) && e.queues[q.name] == q {
 		delete(e.queues, q.name)

@@ -29,30 +29,31 @@ func (e *Engine) Delete(c *Conn, id, by string, done func(store.Lock, error)) {
 func (e *Engine) release(c *Conn, id, by string, done func(store.Lock, error)) {
 	q := e.byHolder[id]
 	if q == nil || q.busy || q.retrying || q.reserved != nil || e.heldAtStart(id) {
-		e.call(func() { e.delete(c, id, by, done) })
+		e.delete(c, id, by, done)
 		return
 	}
 	w, _ := e.first(q)
 	if w == nil {
-		e.call(func() { e.delete(c, id, by, done) })
+		e.delete(c, id, by, done)
 		return
 	}
-	t := e.begin(q, w)
-	e.call(func() {
-		h := handOver{try: t, conn: c, by: by}
-		h.run(e, id)
-		e.do(func() { h.ended(e, q, w) })
-		done(h.deleted, h.err)
+	h := handOver{try: e.begin(q, w), conn: c, by: by}
+	e.call(func() { h.run(e, id) }, func() {
+		h.ended(e, q, w)
+		e.later(func() { done(h.deleted, h.err) })
 	})
 }
 
 // delete deletes a lock, and then offers its name.
 func (e *Engine) delete(c *Conn, id, by string, done func(store.Lock, error)) {
-	lock, err := e.storeDelete(id)
-	if err == nil {
-		e.do(func() { e.deleted(&lock, by, c) })
-	}
-	done(lock, err)
+	var lock store.Lock
+	var err error
+	e.call(func() { lock, err = e.storeDelete(id) }, func() {
+		if err == nil {
+			e.deleted(&lock, by, c)
+		}
+		e.later(func() { done(lock, err) })
+	})
 }
 
 // storeDelete is the store's Delete. A panic of the store becomes an error.
@@ -151,18 +152,20 @@ func (e *Engine) heldAtStart(id string) bool {
 // Renew sets the lease of a lock on a connection, which hears of the lock from then on. Done is
 // called once, without the mutex.
 func (e *Engine) Renew(c *Conn, id string, lease time.Duration, done func(store.Lock, error)) {
+	var lock store.Lock
+	var err error
 	e.do(func() {
 		e.call(func() {
-			var lock store.Lock
-			err := e.guarded(func() (err error) {
+			err = e.guarded(func() (err error) {
 				lock, err = e.store.Update(context.Background(), id, store.Change{Lease: &lease})
 				return err
 			})
+		}, func() {
 			if err == nil {
 				e.updated(&lock)
-				e.do(func() { e.renewed(c, &lock) })
+				e.renewed(c, &lock)
 			}
-			done(lock, err)
+			e.later(func() { done(lock, err) })
 		})
 	})
 }

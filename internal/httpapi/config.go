@@ -34,7 +34,7 @@ func DefaultConfig() Config {
 // Original says which of the backends of old to look like, for tests of clients. None of them has
 // anything that goes beyond the original API.
 type Original struct {
-	Gone     int                 // the status that says that a lock is gone: 404, or 422 as older ones
+	Gone     int                 // the status that says that a lock is gone; 0: 404
 	Deleted  func(wire.Lock) any // what the member deleted of a broadcast holds; nil: true
 	NoSocket bool                // there are no broadcasts
 }

@@ -14,9 +14,6 @@ import (
 // queueSlack is the time for a response to be written, after the wait in a queue.
 const queueSlack = 10 * time.Second
 
-// errClientGone means that the client has left before its create had ended.
-var errClientGone = errors.New("relukko: the client is gone")
-
 // create makes a lock. It queues for a held name if the client prefers to wait.
 func (a *api) create(w http.ResponseWriter, r *http.Request) {
 	a.offer(w)

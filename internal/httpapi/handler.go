@@ -66,8 +66,8 @@ func (h *Handler) SetKeys(hashes [][sha256.Size]byte) {
 }
 
 // Shutdown ends the backend. New requests and queued creates get 503 with Retry-After: 0, streams a
-// bye, and WebSockets a going-away close. It returns nil when nothing runs any more, or ctx's error when ctx ends
-// first; then it cuts off what is left.
+// bye, and all WebSockets a going-away close. It returns nil when nothing runs any more, or ctx's
+// error when ctx ends first; then it cuts off what is left.
 func (h *Handler) Shutdown(ctx context.Context) error {
 	if !h.closing.Swap(true) {
 		h.engine.Bye()

@@ -19,6 +19,9 @@ var (
 	waitOffer = []string{wire.FormatWait(wire.MaxWait)}
 )
 
+// errClientGone means that the client has left before its create had ended.
+var errClientGone = errors.New("relukko: the client is gone")
+
 // offer says on a response to a create how long creates may wait.
 func (a *api) offer(w http.ResponseWriter) {
 	if a.original == nil {
@@ -85,7 +88,8 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error, about stri
 		writeError(w, body.status, body.message)
 		return
 	}
-	if errors.Is(err, errClientGone) || errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+	gone := r.Context().Err() != nil && errors.Is(err, context.Canceled)
+	if gone || errors.Is(err, errClientGone) {
 		// The client may have closed its half of the connection only.
 		retryNow(w, "the connection was closed before there was an answer; nothing was done")
 		return

@@ -1,8 +1,6 @@
 package httpapi
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"net/http"
 	"slices"
 	"strings"
@@ -56,21 +54,6 @@ func (a *api) authorised(handle http.HandlerFunc) http.HandlerFunc {
 
 // admitted reports whether the request carries one of the keys.
 func (a *api) admitted(r *http.Request) bool { return a.admits(keyHash(r)) }
-
-// keyHash returns the hash of the key that the request carries.
-func keyHash(r *http.Request) [sha256.Size]byte {
-	return sha256.Sum256([]byte(r.Header.Get(wire.HeaderAPIKey)))
-}
-
-// admits reports whether the hash is that of a key. It takes the same time whatever the keys are:
-// it compares hashes, in constant time, with all of them.
-func (a *api) admits(sum [sha256.Size]byte) bool {
-	match := 0
-	for _, key := range *a.keys.Load() {
-		match |= subtle.ConstantTimeCompare(sum[:], key[:])
-	}
-	return match == 1
-}
 
 // dispatch calls the handler of the request's method.
 func (a *api) dispatch(offered methods) http.HandlerFunc {

@@ -1,19 +1,31 @@
 package streamapi
 
 import (
-	"errors"
-	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
+
+// Client is the client of a connection.
+type Client struct {
+	Key  string // the name of its key
+	Role string // of the key
+	IP   string
+
+	// Admitted reports whether the key is still one of the server's.
+	Admitted func() bool
+}
 
 // conn is the connection of a client.
 type conn struct {
-	server *Server
+	engine *engine.Engine
+	log    *slog.Logger
 	client Client
 	place  *engine.Conn
 	link   link
@@ -29,57 +41,8 @@ type conn struct {
 	goodbyes sync.WaitGroup
 }
 
-// violation is an error of a client after which there is nothing to be understood any more.
-type violation struct {
-	code   int // for the close frame
-	reason string
-}
-
-func (v *violation) Error() string { return "relukko: " + v.reason }
-
-// read handles requests until the connection ends. It returns why that is.
-func (c *conn) read() error {
-	for {
-		frame, err := c.link.read()
-		switch {
-		case errors.Is(err, errBinary):
-			return &violation{closeProtocol, "messages must be text, this one was binary"}
-		case errors.Is(err, errTooLarge):
-			return &violation{closeTooLarge, "a message may have 64 KiB"}
-		case err != nil:
-			return err
-		}
-		if err := c.handle(frame); err != nil {
-			return err
-		}
-	}
-}
-
-// handle begins a request. It returns an error if the connection cannot go on.
-func (c *conn) handle(frame []byte) error {
-	req, err := wire.ParseStreamRequest(frame)
-	switch {
-	case req.N == 0 && err != nil:
-		return &violation{closeProtocol, reason(err)}
-	case req.N <= c.last:
-		// An error for that number would be taken for the end of the earlier request.
-		return &violation{closeProtocol,
-			fmt.Sprintf("n must rise: %d came after %d", req.N, c.last)}
-	}
-	c.last = req.N
-	c.server.engine.Heard(c.place, req.N)
-	switch {
-	case c.revoked.Load():
-	case err != nil:
-		c.refuse(req.N, err, "", nil)
-	default:
-		c.begin(&req)
-	}
-	return nil
-}
-
 // heard records that the client has sent a control frame.
-func (c *conn) heard() { c.server.engine.Heard(c.place, 0) }
+func (c *conn) heard() { c.engine.Heard(c.place, 0) }
 
 // send has the message sent, in the order of the calls. It does not wait for anything.
 func (c *conn) send(m *wire.StreamMessage) {
@@ -119,25 +82,23 @@ func (c *conn) leave(last *wire.StreamMessage, code int, reason string) {
 	c.goodbyes.Go(func() { c.link.close(code, reason) })
 }
 
-// gaveUp reports whether the client does not come back for its places after that end of the
-// connection.
-func (c *conn) gaveUp(end error) bool {
-	return c.revoked.Load() || errors.Is(end, errLeft) && !c.closing.Load()
+// refuse responds with an error. The holder is that of the name, nil where it is not known.
+func (c *conn) refuse(n uint64, err error, about string, holder *store.Lock) {
+	r := reply.Refuse(err, about)
+	if r.Level > reply.Unlogged {
+		c.mu.Lock()
+		c.failures = append(c.failures, failure{r.Level, r.Message, about, err})
+		c.mu.Unlock()
+	}
+	c.send(&wire.StreamMessage{Kind: wire.MessageError, N: n, Err: wire.StreamError{
+		Status: r.Status, Message: r.Message, Lock: reply.LockOrNil(holder),
+	}})
 }
 
-// close ends the connection, whose end was seen by the reader.
-func (c *conn) close(end error) {
-	if v, ok := errors.AsType[*violation](end); ok {
-		c.link.close(v.code, v.reason)
-	}
-	c.goodbyes.Wait()
-	c.link.free()
-	c.outbox.writers.Wait()
-}
-
-func reason(err error) string {
-	if bad, ok := errors.AsType[*wire.RequestError](err); ok {
-		return bad.Message
-	}
-	return err.Error()
+// failure is an error that is logged by flush, where the engine's mutex is not locked.
+type failure struct {
+	level   slog.Level
+	message string
+	about   string
+	err     error
 }

@@ -17,8 +17,10 @@ func TestAConnectionThatEnds(t *testing.T) {
 		end   func(*client)
 		first bool // the one that comes back is served first
 	}{
-		"close frame": {func(c *client) { go c.ws.Close(websocket.StatusNormalClosure, "") }, false},
-		"cut":         {func(c *client) { c.conn.Close() }, true},
+		"close frame": {func(c *client) {
+			go c.ws.Close(websocket.StatusNormalClosure, "")
+		}, false},
+		"cut": {func(c *client) { c.conn.Close() }, true},
 		"protocol error": {func(c *client) {
 			c.send(`what`)
 			code, _ := c.end()

@@ -44,7 +44,8 @@ func TestProtocolErrors(t *testing.T) {
 		"binary": {func(c *client) {
 			_ = c.ws.Write(context.Background(), websocket.MessageBinary, []byte(`{"n":1}`))
 		}, 1002, "binary"},
-		"too large":             {text(`{"n":1,"x":"` + strings.Repeat("x", 64<<10) + `"}`), 1009, ""},
+		"too large": {text(`{"n":1,"x":"` + strings.Repeat("x", 64<<10) + `"}`), 1009,
+			""},
 		"fragments without end": {fragments(`x`), 1009, ""},
 		"an unknown opcode":     {raw(0x83, 0x80, 0, 0, 0, 0), 1002, ""},
 		"a long ping":           {raw(0x89, 0xfe, 0, 200, 0, 0, 0, 0), 1002, ""},

@@ -10,8 +10,10 @@ const (
 	maxPending    = 1000             // messages, with more the server stops reading
 	takeTimeout   = 10 * time.Second // for a client that takes nothing
 	silentTimeout = 60 * time.Second // for a client that sends nothing
+	closeTimeout  = time.Second      // for the client's close frame, after the server's
 	slack         = 2 * time.Second  // by which deadlines may be later, so that few are set
 	writeChunk    = 64 << 10         // bytes that are written under one deadline
+	keptBuffer    = 4 << 10          // bytes of a buffer that an idle connection keeps
 )
 
 // outbox is the network connection of a WebSocket. It collects the frames that are written to it,

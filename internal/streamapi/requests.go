@@ -1,7 +1,6 @@
 package streamapi
 
 import (
-	"log/slog"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
@@ -32,7 +31,7 @@ func (c *conn) begin(req *wire.StreamRequest) {
 
 func (c *conn) acquire(n uint64, a *wire.StreamAcquire, all bool) {
 	_, mark, _ := wire.CutMark(a.Creator)
-	c.server.engine.Acquire(&engine.Waiter{
+	c.engine.Acquire(&engine.Waiter{
 		Conn: c.place, Sink: c, N: n, Names: a.Names, All: all,
 		New: store.NewLock{
 			Creator: &a.Creator, IP: c.client.IP, TTL: a.Lease, Leased: true,
@@ -43,13 +42,13 @@ func (c *conn) acquire(n uint64, a *wire.StreamAcquire, all bool) {
 }
 
 func (c *conn) cancel(n uint64, mark string) {
-	c.server.engine.Cancel(c.place, c.client.Key, mark, func(err error) {
+	c.engine.Cancel(c.place, c.client.Key, mark, func(err error) {
 		c.done(n, err, "mark "+mark)
 	})
 }
 
 func (c *conn) renew(n uint64, id string, lease time.Duration) {
-	c.server.engine.Renew(c.place, id, lease, func(lock store.Lock, err error) {
+	c.engine.Renew(c.place, id, lease, func(lock store.Lock, err error) {
 		if err != nil {
 			c.done(n, err, reply.ID(id))
 			return
@@ -60,7 +59,7 @@ func (c *conn) renew(n uint64, id string, lease time.Duration) {
 }
 
 func (c *conn) release(n uint64, id string) {
-	c.server.engine.Delete(c.place, id, c.client.Key, func(_ store.Lock, err error) {
+	c.engine.Delete(c.place, id, c.client.Key, func(_ store.Lock, err error) {
 		c.done(n, err, reply.ID(id))
 	})
 }
@@ -74,25 +73,4 @@ func (c *conn) done(n uint64, err error, about string) {
 		c.send(&wire.StreamMessage{Kind: wire.MessageDone, N: n})
 	}
 	c.Flush()
-}
-
-// refuse responds with an error. The holder is that of the name, nil where it is not known.
-func (c *conn) refuse(n uint64, err error, about string, holder *store.Lock) {
-	r := reply.Refuse(err, about)
-	if r.Level > reply.Unlogged {
-		c.mu.Lock()
-		c.failures = append(c.failures, failure{r.Level, r.Message, about, err})
-		c.mu.Unlock()
-	}
-	c.send(&wire.StreamMessage{Kind: wire.MessageError, N: n, Err: wire.StreamError{
-		Status: r.Status, Message: r.Message, Lock: reply.LockOrNil(holder),
-	}})
-}
-
-// failure is an error that is logged by flush, where the engine's mutex is not locked.
-type failure struct {
-	level   slog.Level
-	message string
-	about   string
-	err     error
 }

@@ -49,7 +49,7 @@ func (c *conn) Flush() {
 	c.failures = nil
 	c.mu.Unlock()
 	for _, f := range failures {
-		c.server.log.Log(context.Background(), f.level, f.message,
+		c.log.Log(context.Background(), f.level, f.message,
 			"request", "stream", "about", f.about, "ip", c.client.IP, "error", f.err)
 	}
 }

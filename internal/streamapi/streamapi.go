@@ -2,8 +2,8 @@
 // renews and releases its locks, and hears of their losses. Package engine decides; this package
 // turns messages into its calls, and its decisions into messages.
 //
-// Each connection has one goroutine, which reads requests and handles them where it is. What is sent
-// goes through the outbox, so that neither the engine nor other clients wait for a slow one.
+// Each connection has one goroutine, which reads requests and handles them where it is. What is
+// sent goes through the outbox, so that neither the engine nor other clients wait for a slow one.
 package streamapi
 
 import (
@@ -26,16 +26,6 @@ type Server struct {
 	bye   bool
 }
 
-// Client is the client of a connection.
-type Client struct {
-	Key  string // the name of its key
-	Role string // of the key
-	IP   string
-
-	// Admitted reports whether the key is still one of the server's.
-	Admitted func() bool
-}
-
 // New returns a server of streams over the engine. It calls published when the engine has published
 // what it does in response to requests.
 func New(e *engine.Engine, log *slog.Logger, published func()) *Server {
@@ -45,7 +35,7 @@ func New(e *engine.Engine, log *slog.Logger, published func()) *Server {
 // Serve upgrades the request of an admitted client to a stream, and returns at its end. It refuses
 // other requests than for an upgrade with an error in plain text.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, client Client) {
-	c := &conn{server: s, client: client}
+	c := &conn{engine: s.engine, log: s.log, client: client}
 	var err error
 	if c.link, c.outbox, err = accept(w, r, c.heard); err != nil {
 		return

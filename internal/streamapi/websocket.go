@@ -25,9 +25,6 @@ const (
 	maxReason = 123 // bytes that a close frame has for its reason
 )
 
-// closeTimeout is for how long the server waits for the client's close frame after its own.
-const closeTimeout = time.Second
-
 var (
 	// errLeft means that the client has sent a close frame.
 	errLeft = errors.New("relukko: the client has closed the connection")
@@ -102,10 +99,7 @@ func (h *hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.box, bufio.NewReadWriter(both.Reader, bufio.NewWriterSize(h.box, frameBuffer)), nil
 }
 
-const (
-	frameBuffer = 512     // bytes, for each connection
-	keptBuffer  = 4 << 10 // bytes of a buffer that a connection keeps while it is idle
-)
+const frameBuffer = 512 // bytes, for each connection
 
 // coder is a link over github.com/coder/websocket.
 type coder struct {

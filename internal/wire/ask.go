@@ -19,6 +19,12 @@ const (
 	RequestPing
 )
 
+// Members of a request beside the one that says its kind.
+const (
+	requestN = int(RequestPing) + 1 + iota
+	requestLease
+)
+
 var requestMembers = [...]string{
 	RequestAcquire:    "acquire",
 	RequestAcquireAll: "acquire_all",
@@ -26,6 +32,8 @@ var requestMembers = [...]string{
 	RequestRenew:      "renew",
 	RequestRelease:    "release",
 	RequestPing:       "ping",
+	requestN:          "n",
+	requestLease:      "lease",
 }
 
 // StreamRequest is a message of a client on the stream.
@@ -102,7 +110,6 @@ func appendAcquire(b []byte, a *StreamAcquire) []byte {
 func ParseStreamRequest(frame []byte) (StreamRequest, error) {
 	var (
 		r        StreamRequest
-		n, lease []byte
 		raw      [len(requestMembers)][]byte
 		acquires [RequestAcquireAll + 1]struct {
 			StreamAcquire
@@ -112,29 +119,22 @@ func ParseStreamRequest(frame []byte) (StreamRequest, error) {
 	s := scan(frame)
 	object := s.object()
 	for object && s.member() {
-		kind := kindNamed(requestMembers[:], s.name)
-		switch {
-		case kind == int(RequestAcquire) || kind == int(RequestAcquireAll):
-			raw[kind], acquires[kind].StreamAcquire, acquires[kind].err = s.acquire()
-		case kind != 0:
-			raw[kind] = s.value()
-		case string(s.name) == "n":
-			n = s.value()
-		case string(s.name) == "lease":
-			lease = s.value()
+		switch i := indexOf(requestMembers[:], s.name); i {
+		case int(RequestAcquire), int(RequestAcquireAll):
+			raw[i], acquires[i].StreamAcquire, acquires[i].err = s.acquire()
 		default:
-			s.value()
+			raw[i] = s.value()
 		}
 	}
 	var ok bool
-	r.N, ok = numberOf(n)
+	r.N, ok = numberOf(raw[requestN])
 	if err := s.check("message", object); err != nil {
 		return r, err
 	}
 	if !ok {
 		return r, invalid("n must be a positive integer below 2^53")
 	}
-	kind, ok := theKind(raw[:])
+	kind, ok := theKind(raw[:requestN])
 	if !ok {
 		return r, invalid("a message must ask for one thing")
 	}
@@ -143,7 +143,7 @@ func ParseStreamRequest(frame []byte) (StreamRequest, error) {
 		r.Acquire = acquires[kind].StreamAcquire
 		return r, acquires[kind].err
 	}
-	return r, r.decode(raw[kind], lease)
+	return r, r.decode(raw[kind], raw[requestLease])
 }
 
 // decode reads the value of the member that says what r asks for, if that is not an acquire.

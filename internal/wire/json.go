@@ -29,6 +29,7 @@ type scanner struct {
 	text  []byte
 	at    int
 	name  []byte // of the member, decoded
+	plain bool   // the last string is ASCII without escapes
 	depth int
 	first bool // nothing was read yet of the object or array that was begun last
 	bad   bool // the text is not JSON, and at is its end
@@ -82,7 +83,9 @@ func (s *scanner) member() bool {
 	if !ok {
 		return false
 	}
-	s.name = decoded(raw)
+	if s.name = raw[1 : len(raw)-1]; !s.plain {
+		s.name = decoded(raw)
+	}
 	return true
 }
 
@@ -202,13 +205,17 @@ func (s *scanner) accept(a, b byte) bool {
 
 // str reads a string, which begins here.
 func (s *scanner) str() []byte {
+	s.plain = true
 	for i := s.at + 1; i < len(s.text); i++ {
 		switch c := s.text[i]; {
 		case c == '"':
 			raw := s.text[s.at : i+1]
 			s.at = i + 1
 			return raw
+		case c >= utf8.RuneSelf:
+			s.plain = false
 		case c == '\\':
+			s.plain = false
 			i += escapeLen(s.text[i+1:])
 		case c < ' ':
 			s.fail()

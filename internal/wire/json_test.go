@@ -20,3 +20,15 @@ func TestJSONStrings(t *testing.T) {
 		require.Equal(t, b, a)
 	}
 }
+
+func TestDepth(t *testing.T) {
+	for depth, want := range map[int]bool{maxDepth: true, maxDepth + 1: false} {
+		for _, pair := range [][2]string{{"[", "]"}, {`{"":`, "}"}} {
+			text := strings.Repeat(pair[0], depth-1) + "[]" + strings.Repeat(pair[1], depth-1)
+			s := scan([]byte(text))
+			s.value()
+			require.Equal(t, want, s.end())
+			require.Equal(t, want, json.Valid([]byte(text)))
+		}
+	}
+}

@@ -25,6 +25,13 @@ const (
 	MessageBye
 )
 
+// Members of a message beside the one that says its kind.
+const (
+	messageN = int(MessageBye) + 1 + iota
+	messageSeen
+	messageBy
+)
+
 var messageMembers = [...]string{
 	MessageHello:   "hello",
 	MessageLock:    "lock",
@@ -36,6 +43,9 @@ var messageMembers = [...]string{
 	MessageDeleted: "deleted",
 	MessageWanted:  "wanted",
 	MessageBye:     "bye",
+	messageN:       "n",
+	messageSeen:    "seen",
+	messageBy:      "by",
 }
 
 // StreamMessage is a message of a server on the stream.
@@ -153,31 +163,21 @@ func appendWaiting(b []byte, m *StreamMessage) []byte {
 // number is negative, and a "seen" that is none is 0.
 func ParseStreamMessage(frame []byte) (StreamMessage, error) {
 	var (
-		lock        Lock
-		lockErr     error
-		n, seen, by []byte
-		raw         [len(messageMembers)][]byte
+		lock    Lock
+		lockErr error
+		raw     [len(messageMembers)][]byte
 	)
 	s := scan(frame)
 	object := s.object()
 	for object && s.member() {
-		kind := kindNamed(messageMembers[:], s.name)
-		switch {
-		case kind == int(MessageLock): // not read twice, for speed
+		switch i := indexOf(messageMembers[:], s.name); i {
+		case int(MessageLock): // not read twice, for speed
 			s.kind()
 			from := s.at
 			lock, lockErr = s.lock(&Lock{})
-			raw[kind] = s.text[from:s.at]
-		case kind != 0:
-			raw[kind] = s.value()
-		case string(s.name) == "n":
-			n = s.value()
-		case string(s.name) == "seen":
-			seen = s.value()
-		case string(s.name) == "by":
-			by = s.value()
+			raw[i] = s.text[from:s.at]
 		default:
-			s.value()
+			raw[i] = s.value()
 		}
 	}
 	switch {
@@ -188,20 +188,22 @@ func ParseStreamMessage(frame []byte) (StreamMessage, error) {
 	case !object:
 		return StreamMessage{}, errNotObject
 	}
-	kind, ok := theKind(raw[:])
+	kind, ok := theKind(raw[:messageN])
 	if !ok {
 		return StreamMessage{}, errors.New("it says more than one thing")
 	}
-	m := StreamMessage{Kind: MessageKind(kind), HasSeen: !isNull(seen)}
-	if m.N, ok = numberOf(n); !ok && (!isNull(n) || m.responds()) {
-		return StreamMessage{}, fmt.Errorf("its n is not the number of a request: %s", excerpt(n))
+	m := StreamMessage{Kind: MessageKind(kind)}
+	if m.N, ok = numberOf(raw[messageN]); !ok && (!isNull(raw[messageN]) || m.responds()) {
+		return StreamMessage{},
+			fmt.Errorf("its n is not the number of a request: %s", excerpt(raw[messageN]))
 	}
-	m.Seen, _ = numberOf(seen)
+	m.HasSeen = !isNull(raw[messageSeen])
+	m.Seen, _ = numberOf(raw[messageSeen])
 	err := lockErr
 	if m.Kind == MessageLock {
 		m.Lock = lock
 	} else {
-		err = m.decode(raw[kind], by)
+		err = m.decode(raw[kind], raw[messageBy])
 	}
 	if err != nil {
 		return StreamMessage{}, fmt.Errorf("its %s is wrong: %w", messageMembers[kind], err)

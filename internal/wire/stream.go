@@ -17,9 +17,9 @@ const (
 	MaxWaited   = 30 * 24 * time.Hour
 )
 
-// kindNamed returns the index of name in names, whose first element stands for none; 0 if it is
-// not there.
-func kindNamed(names []string, name []byte) int {
+// indexOf returns the index of name in names, whose first element stands for any other name; 0 if
+// it is not there.
+func indexOf(names []string, name []byte) int {
 	for i := 1; i < len(names); i++ {
 		if string(name) == names[i] {
 			return i
@@ -28,10 +28,10 @@ func kindNamed(names []string, name []byte) int {
 	return 0
 }
 
-// theKind returns the index of the one value in raw that is there and not null; 0 for none. ok is
-// false if there are several.
+// theKind returns the index of the one value after the first in raw that is there and not null;
+// 0 for none. ok is false if there are several.
 func theKind(raw [][]byte) (kind int, ok bool) {
-	for i := range raw {
+	for i := 1; i < len(raw); i++ {
 		if isNull(raw[i]) {
 			continue
 		}

@@ -85,7 +85,8 @@ func TestStreamRequestsInOtherForms(t *testing.T) {
 		{"escapes", `{"\u006e":7,"p\u0069ng":true}`, ping},
 		{"n with a fraction", `{"n":7.0,"ping":true}`, ping},
 		{"n with an exponent", `{"n":0.7E+1,"ping":true}`, ping},
-		{"unknown members", `{"n":7,"a":[{"n":8},[]],"ping":true,"b":{"ping":[]},"lease":{}}`, ping},
+		{"unknown members", `{"n":7,"a":[{"n":8},[]],"ping":true,"b":{"ping":[]},"lease":{}}`,
+			ping},
 		{"the last n", `{"n":8,"n":null,"n":7,"ping":true}`, ping},
 		{"null for other kinds", `{"n":7,"acquire":null,"ping":true,"cancel":null}`, ping},
 		{"the last of each kind", `{"n":7,"acquire":{},"renew":7,"acquire":null,"renew":null,` +

@@ -35,9 +35,10 @@ var mayImport = map[string][]string{
 	"server/storetest": {"server/store"},
 
 	"internal/engine":    {"internal/lifecycle", "internal/lockset", "server/store"},
-	"internal/httpapi":   serverAPI,
+	"internal/httpapi":   append(serverAPI, "internal/reply", "internal/streamapi"),
 	"internal/lockset":   {"server/store"},
-	"internal/streamapi": serverAPI,
+	"internal/reply":     {"internal/engine", "internal/wire", "server/store"},
+	"internal/streamapi": append(serverAPI, "internal/reply"),
 	"internal/web":       {},
 
 	"relukkotest": {

@@ -20,8 +20,8 @@ import (
 var mustBeOrdered = []string{
 	".", "api", "relukkotest", "server",
 	"internal/acquire", "internal/acquire/classic", "internal/wire",
-	"internal/cli", "internal/engine", "internal/httpapi", "internal/lockset", "internal/settings",
-	"internal/supervise",
+	"internal/cli", "internal/engine", "internal/httpapi", "internal/lockset", "internal/reply",
+	"internal/settings", "internal/streamapi", "internal/supervise",
 	"server/boltstore", "server/memstore", "server/pgstore", "server/store", "server/storetest",
 	"internal/test/faultnet", "internal/test/pgtest", "examples/instrument",
 }
