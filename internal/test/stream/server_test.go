@@ -92,10 +92,6 @@ func (n *node) start() {
 	require.NoError(n.t, err)
 	cmd := exec.Command(path, "serve", "--addr", n.addr, "--store", n.store)
 	cmd.Env = []string{"RELUKKO_API_KEY=" + apiKey, "HOME=" + n.t.TempDir()}
-	cmd.Stderr = os.Stderr
-	if !testing.Verbose() {
-		cmd.Stderr = nil
-	}
 	n.proc, err = launch(cmd)
 	require.NoError(n.t, err)
 	await(n.t, "the server responds", func() bool {
