@@ -7,17 +7,40 @@ import (
 	"strconv"
 	"strings"
 
+	"gitlab.com/relukko/relukko-go/internal/unixsock"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
+// target is what a base URL names.
+type target struct {
+	url    *url.URL // of requests
+	socket string   // the path of the Unix socket; "" for TCP
+}
+
+// shown returns the base URL for people, without user info.
+func (b *target) shown() string {
+	if b.socket != "" {
+		return unixsock.URL(b.socket)
+	}
+	u := *b.url
+	u.User = nil
+	return u.String()
+}
+
 // parseBase checks a base URL. Its errors quote no URL that may hold a password.
-func parseBase(s string) (*url.URL, error) {
+func parseBase(s string) (*target, error) {
 	shown := strconv.Quote(wire.Printable(s, maxMessage))
 	if strings.Contains(s, "@") {
 		shown = "(not shown, it holds user info)"
 	}
 	wrong := func(what string) error { return fmt.Errorf("%s: %s", shown, what) }
 
+	if path, ok, err := unixsock.Parse(s); ok {
+		if err != nil {
+			return nil, wrong(err.Error())
+		}
+		return &target{&url.URL{Scheme: "http", Host: "localhost"}, path}, nil
+	}
 	u, err := url.Parse(s)
 	if err != nil {
 		reason, ok := errors.AsType[*url.Error](err)
@@ -28,7 +51,7 @@ func parseBase(s string) (*url.URL, error) {
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, wrong("it must begin with http:// or https://")
+		return nil, wrong("it must begin with http://, https:// or unix://")
 	case u.Hostname() == "":
 		return nil, wrong("it names no host")
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
@@ -47,5 +70,5 @@ func parseBase(s string) (*url.URL, error) {
 	if u.RawPath != "" {
 		u.RawPath = u.RawPath[:len(u.RawPath)-slashes]
 	}
-	return u, nil
+	return &target{url: u}, nil
 }

@@ -35,6 +35,9 @@ type Client struct {
 // New returns a client of the backend at baseURL, such as "http://host:3000" or
 // "https://ci.example/relukko/". The URL has a scheme and a host, may have a path, and has neither
 // query nor fragment. A user and password in it are sent as basic authentication and never shown.
+// "unix:///run/relukko.sock" is a backend on a Unix socket: nothing follows the socket's path, which
+// is not escaped, and no proxy is used.
+//
 // apiKey is sent as the header X-API-KEY; "" sends none, which is enough for [Client.Health]. The
 // error says what is wrong with an argument. New sends no request.
 //
@@ -56,9 +59,13 @@ func newClient(urlName, baseURL, keyName, apiKey string, conf config) (*Client, 
 	} else if err := checkKey(apiKey); err != nil {
 		return nil, fmt.Errorf("relukko: %s: %w", keyName, err)
 	}
+	if base.socket != "" && conf.client != nil {
+		return nil, fmt.Errorf("relukko: %s %q: WithHTTPClient excludes unix://: use "+
+			"http://localhost, and a Transport that dials the socket", urlName, base.shown())
+	}
 	t := newTransport(base, apiKey, conf)
 	c := &Client{
-		base:      t.base.String(),
+		base:      base.shown(),
 		transport: func() *transport { return t },
 		log:       conf.log,
 		trusted:   os.Getenv(envTrust) != "",

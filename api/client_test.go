@@ -34,6 +34,8 @@ func TestBaseURL(t *testing.T) {
 		{"http://h/a%2Fb%2F/", "http://h/a%2Fb%2F", "/a%2Fb%2F/v1/locks/"},
 		{"http://h/ä b", "http://h/%C3%A4%20b", "/%C3%A4%20b/v1/locks/"},
 		{"http://user:hunter2@h/x", "http://h/x", "/x/v1/locks/"},
+		{"unix:///run/relukko.sock", "unix:///run/relukko.sock", "/v1/locks/"},
+		{"unix:/run//a/../ä @b.sock", "unix:///run/ä @b.sock", "/v1/locks/"},
 	}
 	for _, tt := range good {
 		c, err := New(tt.in, testKey)
@@ -44,7 +46,7 @@ func TestBaseURL(t *testing.T) {
 	}
 	bad := []struct{ in, says string }{
 		{"", "begin with http"},
-		{"localhost:3000", `"localhost:3000": it must begin with http:// or https://`},
+		{"localhost:3000", `"localhost:3000": it must begin with http://, https:// or unix://`},
 		{"ftp://h", "begin with http"},
 		{"//h", "begin with http"},
 		{"http://", "no host"},
@@ -67,6 +69,15 @@ func TestBaseURL(t *testing.T) {
 		{"http://user:2/hunter2@h", "base URL"},
 		{"http://user:hunter2 @h", "base URL"},
 		{"http://user:hunter2@h?x", "neither"},
+		{"unix://", "the whole path"},
+		{"unix:relukko.sock", "the whole path of the socket must follow unix://"},
+		{"unix://localhost/run/relukko.sock", "the whole path"},
+		{"unix://user:hunter2@/run/relukko.sock", "the whole path"},
+		{"unix:///run/relukko.sock/", "nothing may follow the name of the socket"},
+		{"unix:///run/relukko.sock?a=b", "none of ? # %"},
+		{"unix:///run/relukko%2Esock", "none of ? # %"},
+		{"unix:///run/relukko.sock\x1b[31m", "control character"},
+		{"unix:///" + strings.Repeat("x", 200), "must not be longer"},
 	}
 	for _, tt := range bad {
 		_, err := New(tt.in, testKey)
@@ -256,7 +267,7 @@ func TestFromEnv(t *testing.T) {
 	t.Setenv(settings.BaseURL, "nonsense")
 	_, err = FromEnv()
 	require.EqualError(t, err,
-		`relukko: RELUKKO_BASE_URL "nonsense": it must begin with http:// or https://`)
+		`relukko: RELUKKO_BASE_URL "nonsense": it must begin with http://, https:// or unix://`)
 
 	t.Setenv(settings.BaseURL, "")
 	t.Setenv(settings.APIKey, testKey+"\t!")

@@ -23,9 +23,9 @@ import (
 //
 // The first three may also be in a file with the syntax of systemd's EnvironmentFile: the user's,
 // $XDG_CONFIG_HOME/relukko/client.env (or ~/.config/relukko/client.env), which relukko login
-// writes, or else the machine's, /etc/relukko/client.env. For http://localhost:3000 only, the last
-// resort is the key that a server of the same user has generated (relukko serve). The command line
-// uses the same places in the same order.
+// writes, or else the machine's, /etc/relukko/client.env. For http://localhost:3000 and Unix sockets
+// only, the last resort is the key that a server of the same user has generated there (relukko
+// serve). The command line uses the same places in the same order.
 func FromEnv(opts ...Option) (*Client, error) {
 	conf := newConfig(opts)
 	look := settings.Lookup{Getenv: os.Getenv}

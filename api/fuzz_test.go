@@ -52,7 +52,7 @@ func FuzzErrorBody(f *testing.F) {
 func FuzzBaseURL(f *testing.F) {
 	for _, s := range []string{"http://localhost:3000", "https://u:p@ci.example/relukko/",
 		"http://[::1]/a%2Fb/", "http://h?x", "//h", "http://h:99999", "http://a@b@c",
-		"http://h/%zz", "http://h/../.."} {
+		"http://h/%zz", "http://h/../..", "unix:///run/a.sock"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

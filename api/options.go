@@ -31,7 +31,8 @@ func newConfig(opts []Option) config {
 //
 // h is copied. Its Transport is used as it is, but no redirect is followed. If h.Timeout is shorter
 // than the client's own limit, it limits each attempt; the time for which a create may wait on the
-// server is added. [WithRootCAs] and the CA variables of [FromEnv] do not change h. There is no
+// server is added. A base URL with unix:// is an error: use http://localhost, and a Transport that
+// dials the socket. [WithRootCAs] and the CA variables of [FromEnv] do not change h. There is no
 // WebSocket over HTTP/2; see [Client.Watch].
 //
 // A Transport may repeat requests by itself. The client can tell that a request was not repeated if

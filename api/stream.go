@@ -63,15 +63,16 @@ type messages struct {
 	buffer    []byte
 }
 
-var errNotText = errors.New("the message is not text")
-
 func (m *messages) Read() ([]byte, error) {
 	err := m.read()
-	if err != nil {
-		m.CloseNow()
-		return nil, m.transport().cleanError(explain(err))
+	if err == nil {
+		return m.buffer, nil
 	}
-	return m.buffer, nil
+	m.CloseNow()
+	if errors.Is(err, websocket.ErrMessageTooBig) {
+		err = sockets.ErrMessage
+	}
+	return nil, m.transport().cleanError(explain(err))
 }
 
 func (m *messages) read() error {
@@ -80,7 +81,7 @@ func (m *messages) read() error {
 		return err
 	}
 	if kind != websocket.MessageText {
-		return errNotText
+		return sockets.ErrMessage
 	}
 	if cap(m.buffer) > keepBuffer {
 		m.buffer = nil

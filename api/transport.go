@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/unixsock"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
@@ -43,12 +44,12 @@ type transport struct {
 }
 
 // newTransport returns the transport to base.
-func newTransport(base *url.URL, key string, conf config) *transport {
-	t := &transport{own: conf.client == nil, base: *base}
+func newTransport(base *target, key string, conf config) *transport {
+	t := &transport{own: conf.client == nil, base: *base.url}
 	t.buffer.New = func() any { b := make([]byte, 0, 2048); return &b }
 
 	header := http.Header{"Accept": {"application/json"}, "User-Agent": {"relukko-go"}}
-	if u := base.User; u != nil { // sent as net/http would, but not in URLs, which errors name
+	if u := base.url.User; u != nil { // sent as net/http would, but not in URLs, which errors name
 		req := http.Request{Header: header}
 		password, _ := u.Password()
 		req.SetBasicAuth(u.Username(), password)
@@ -61,7 +62,7 @@ func newTransport(base *url.URL, key string, conf config) *transport {
 
 	client := &http.Client{}
 	if t.own {
-		client.Transport = newHTTPTransport(conf.roots)
+		client.Transport = newHTTPTransport(base.socket, conf.roots)
 	} else {
 		*client = *conf.client
 		t.limit, client.Timeout = client.Timeout, 0
@@ -76,8 +77,9 @@ func newTransport(base *url.URL, key string, conf config) *transport {
 	return t
 }
 
-// newHTTPTransport returns a transport that is tuned for one host.
-func newHTTPTransport(roots *x509.CertPool) *http.Transport {
+// newHTTPTransport returns a transport that is tuned for one host, or for the Unix socket with that
+// path, which no proxy is used for.
+func newHTTPTransport(socket string, roots *x509.CertPool) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            newDialer().dial,
@@ -90,6 +92,9 @@ func newHTTPTransport(roots *x509.CertPool) *http.Transport {
 		Protocols:              new(http.Protocols), // HTTP/1.1 only, which the WebSocket needs
 	}
 	t.Protocols.SetHTTP1(true)
+	if socket != "" {
+		t.Proxy, t.DialContext = nil, unixsock.Dialer(socket)
+	}
 	return t
 }
 

@@ -50,7 +50,8 @@ func WithLogger(l *slog.Logger) Option {
 // WithTrustedProxies adds to the proxies that the server believes about a client's address. The IP
 // of a lock is then the nearest address in X-Forwarded-For, or else in Forwarded, that is not one
 // of these proxies. The proxies must set one of these headers and remove the other, or a client can
-// claim any address. By default the IP is the address of the connection's peer.
+// claim any address. By default the IP is the address of the connection's peer; "unix" on a Unix
+// socket, whose peers are trusted where 127.0.0.1 is.
 func WithTrustedProxies(proxies ...netip.Prefix) Option {
 	return func(c *config) { c.TrustedProxies = append(c.TrustedProxies, proxies...) }
 }

@@ -29,7 +29,7 @@ type serving struct {
 	keyFile         string // of the key that it made
 }
 
-var firstLine = regexp.MustCompile(`\Arelukko: listening on (https?://\S+), store (\S+)\n`)
+var firstLine = regexp.MustCompile(`\Arelukko: listening on (https?://\S+|unix:///\S+), store (\S+)\n`)
 
 var keyFileLine = regexp.MustCompile(`the server's own is in the file, for clients:\n` +
 	`export RELUKKO_API_KEY_FILE=(/\S+\.key)\n`)

@@ -46,14 +46,14 @@ machines. It shows and edits the locks of a Relukko backend, and it can be that
 backend.
 
 The backend is the one that --url or RELUKKO_BASE_URL names, by default
-http://localhost:3000. The API key comes from the file that --api-key-file or
-RELUKKO_API_KEY_FILE names, or from RELUKKO_API_KEY, never from the command line,
-which everybody on the machine can read. Of several keys, as a server has them,
-clients use the first. What is not set may stand in the user's file,
-~/.config/relukko/client.env, which 'relukko login' writes, or in the machine's,
-/etc/relukko/client.env. The key of 'relukko serve' of the same user, at its
-default address, is found without any of that. 'relukko status' says what is used
-and where it comes from.
+http://localhost:3000; unix:///run/relukko.sock is one on a Unix socket. The API
+key comes from the file that --api-key-file or RELUKKO_API_KEY_FILE names, or from
+RELUKKO_API_KEY, never from the command line, which everybody on the machine can
+read. Of several keys, as a server has them, clients use the first. What is not
+set may stand in the user's file, ~/.config/relukko/client.env, which 'relukko
+login' writes, or in the machine's, /etc/relukko/client.env. The key of 'relukko
+serve' of the same user, at its default address or on a Unix socket, is found
+without any of that. 'relukko status' says what is used and where it comes from.
 
 REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE name a file or a directory of CA
 certificates that are trusted besides those of the system. When

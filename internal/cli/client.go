@@ -12,6 +12,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/settings"
+	"gitlab.com/relukko/relukko-go/internal/unixsock"
 )
 
 // client returns a client of the backend that is configured.
@@ -53,7 +54,12 @@ func (p *program) clientOf(url, key settings.Setting, options ...api.Option) (*a
 		return nil, usage("%s", plain(err))
 	}
 	base := url.Value
-	if !strings.Contains(base, "://") && !strings.Contains(base, "@") { // else it has a password
+	if _, isSocket, _ := unixsock.Parse(base); !isSocket &&
+		!strings.Contains(base, "://") && !strings.Contains(base, "@") { // else it has a password
+		if strings.HasPrefix(base, "/") {
+			return nil, usage("%s: %q is a path: for a Unix socket write unix://%[2]s",
+				url.Origin, printable(base))
+		}
 		return nil, usage("%s: %q has no scheme: write http://%[2]s, or https://%[2]s",
 			url.Origin, printable(base))
 	}
@@ -87,6 +93,13 @@ func (a *asking) do(f func(ctx context.Context, c *api.Client) error) error {
 }
 
 func (a *asking) with(c *api.Client, f func(ctx context.Context, c *api.Client) error) error {
+	return a.at(c.BaseURL(), c, f)
+}
+
+// at is with for a backend that errors call base.
+func (a *asking) at(
+	base string, c *api.Client, f func(ctx context.Context, c *api.Client) error,
+) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 	defer cancel()
 	defer c.Shutdown(ctx)
@@ -95,9 +108,9 @@ func (a *asking) with(c *api.Client, f func(ctx context.Context, c *api.Client) 
 		return nil
 	}
 	if ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
-		return tooLate(err, c.BaseURL(), a.timeout)
+		return tooLate(err, base, a.timeout)
 	}
-	return explain(err, c.BaseURL())
+	return explain(err, base)
 }
 
 // tooLate is for a time-out that ended a request. It says what came of the

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/unixsock"
 )
 
 // explain returns the failure for an error of the backend at base, or of the way
@@ -90,10 +92,14 @@ func unreachable(err error, base string) *failure {
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	timeout, isNet := errors.AsType[net.Error](err)
 	certificate, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	socket, isSocket := errors.AsType[*unixsock.DialError](err)
 	_, otherHost := errors.AsType[x509.HostnameError](err)
 	f := &failure{status: statusUnavailable}
 	proxy := proxyFor(base)
 	switch {
+	case isSocket:
+		f.text = fmt.Sprintf("cannot connect to %s: %s", base, socket.Problem)
+		f.advice = socketAdvice(socket, base)
 	case otherHost:
 		f.text = fmt.Sprintf("the certificate of %s is for another address: %s",
 			base, printable(certificate.Err.Error()))
@@ -119,6 +125,17 @@ func unreachable(err error, base string) *failure {
 		f.text = fmt.Sprintf("no answer from %s: %s", base, plain(err))
 	}
 	return f
+}
+
+// socketAdvice says what to do about a socket that cannot be connected to.
+func socketAdvice(e *unixsock.DialError, base string) string {
+	switch {
+	case errors.Is(e, fs.ErrPermission):
+		return "Use an account that may use it, or see --socket-mode in `relukko serve --help`"
+	case errors.Is(e, syscall.ECONNREFUSED), errors.Is(e, fs.ErrNotExist):
+		return "Start one with `relukko serve --addr " + base + "`, or set RELUKKO_BASE_URL"
+	}
+	return "Check --url or RELUKKO_BASE_URL: it must end with the name of the socket"
 }
 
 const checkNetwork = "Is the address right, and is the network up?"

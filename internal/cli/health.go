@@ -20,6 +20,7 @@ containers. It needs no API key. The exit status is 0 when the backend is up and
 		Example: examples(
 			"relukko health",
 			"relukko health --timeout 2s https://relukko.example",
+			"relukko health unix:///run/relukko/relukko.sock",
 			"HEALTHCHECK CMD [\"relukko\", \"health\"]    # in a Dockerfile",
 		),
 		Args:              arguments(0, 1),

@@ -35,6 +35,7 @@ there can be one with the same names in /etc/relukko/client.env.`,
 		Example: examples(
 			"relukko login https://relukko.example",
 			"relukko login http://bench-7:3000 < relukko.key",
+			"relukko login unix:///run/relukko/relukko.sock",
 		),
 		Args:              arguments(1, 1),
 		ValidArgsFunction: cobra.NoFileCompletions,

@@ -78,7 +78,7 @@ func TestLoginRefuses(t *testing.T) {
 		"no URL":       {nil, s.APIKey, nil, 64, "an argument is missing"},
 		"no scheme":    {nil, s.APIKey, []string{"localhost:1"}, 64, "has no scheme"},
 		"another scheme": {nil, s.APIKey, []string{"ftp://x"}, 64,
-			"it must begin with http:// or https://"},
+			"it must begin with http://, https:// or unix://"},
 		"--url": {nil, s.APIKey, []string{"--url", s.URL, s.URL}, 64, "relukko login URL"},
 		"nobody there": {nil, s.APIKey, []string{"http://127.0.0.1:1", "--timeout", "0.3"}, 69,
 			"no Relukko backend at http://127.0.0.1:1"},

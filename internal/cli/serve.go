@@ -20,6 +20,7 @@ import (
 type serveFlags struct {
 	addr, store         string
 	grace, waitForStore time.Duration
+	socketMode          string
 	tlsCert, tlsKey     string
 	trustedProxies      []string
 	logFormat, logLevel string
@@ -36,11 +37,18 @@ password on the command line, but not one in DATABASE_URL.
 The API key comes from the file that --api-key-file names, from RELUKKO_API_KEY
 or from the file that RELUKKO_API_KEY_FILE names. There can be several keys,
 separated by commas or line breaks, so that clients can change from one to
-another. Without any, on a loopback address, the server makes one and keeps it
-beside the file with the locks, PATH.key, or else in the user's state directory.
-It uses that key again when it is restarted, and at the default address clients
-of the same user find it by themselves. On another address the server does not
-start without a key; 'relukko key new' makes one.
+another. Without any, on a loopback address or a Unix socket, the server makes
+one and keeps it beside the file with the locks, PATH.key, or else in the user's
+state directory. It uses that key again when it is restarted, and at the default
+address and on a Unix socket clients of the same user find it by themselves. On
+another address the server does not start without a key; 'relukko key new' makes
+one.
+
+On a Unix socket (--addr unix:PATH) only processes of the same machine reach the
+server: those that may write to the socket's file (--socket-mode), which belongs
+to the server's user and group. The server replaces the socket of one that was
+killed, refuses to start where another one listens, and removes its socket at
+the end. Clients use unix://PATH as the URL; 'ip' of their locks is "unix".
 
 The certificate and the file of API keys are read again within 10 s of a change,
 and immediately on SIGHUP. What cannot be read leaves the previous ones in use.
@@ -62,6 +70,7 @@ func newServe(p *program) *cobra.Command {
 				"--tls-cert cert.pem --tls-key key.pem",
 			"DATABASE_URL=postgres://relukko:secret@db/relukko relukko serve "+
 				"--addr 0.0.0.0 --api-key-file /run/secrets/relukko",
+			"relukko serve --addr unix:/run/relukko/relukko.sock",
 			"relukko serve --addr 127.0.0.1:0 --store memory    # to try it: on any free port",
 		),
 		Args:              arguments(0, 0),
@@ -79,8 +88,10 @@ func newServe(p *program) *cobra.Command {
 
 func (f *serveFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.addr, "addr", "", "`address` to listen on, port 0: any free one "+
-		"(default $RELUKKO_BIND_ADDR, else "+defaultAddr()+")")
+	flags.StringVar(&f.addr, "addr", "", "`address` to listen on, port 0: any free one; "+
+		"or unix:PATH, a Unix socket (default $RELUKKO_BIND_ADDR, else "+defaultAddr()+")")
+	flags.StringVar(&f.socketMode, "socket-mode", "0660",
+		"`mode` of the Unix socket: those that may write to it can connect")
 	flags.StringVar(&f.store, "store", "", "where the locks are kept: "+
 		"bolt:PATH, memory or postgres://… "+
 		"(default $DATABASE_URL, else a file in the user's state directory)")
@@ -130,7 +141,7 @@ func (p *program) serve(f *serveFlags) error {
 	hangups := supervise.Notify(syscall.SIGHUP)
 	ignoreBrokenPipes()
 
-	l, err := p.listen(f.addr)
+	l, err := p.listen(f.addr, f.socketMode, certificate != nil)
 	if err != nil {
 		return err
 	}

@@ -37,10 +37,7 @@ func newServeLog(w io.Writer, format, level string) (*serveLog, error) {
 
 // listening says where the server listens and which store it uses.
 func (l *serveLog) listening(addr net.Addr, tls bool, spec string) {
-	url := "http://" + addr.String()
-	if tls {
-		url = "https://" + addr.String()
-	}
+	url := urlOf(addr, tls)
 	l.print(fmt.Sprintf("relukko: listening on %s, store %s", url, showStore(spec)),
 		"listening", slog.String("url", url), slog.String("store", showStore(spec)))
 }

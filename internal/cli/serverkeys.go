@@ -32,7 +32,7 @@ func (p *program) serverKeys(addr net.Addr) (*serverKeys, error) {
 	switch {
 	case err != nil:
 		return nil, usage("%s", plain(err))
-	case len(keys) == 0 && !isLoopback(addr):
+	case len(keys) == 0 && !isLocal(addr):
 		return nil, &failure{statusUsage, "no API key: other machines can reach " +
 			addr.String() + ", so set " + envKey + ", " +
 			"or name a file that has keys with --api-key-file", makeKey}
@@ -68,8 +68,8 @@ func (k *serverKeys) complete(p *program, path string) error {
 		return nil
 	}
 	k.kept = path
-	if isDefault(k.addr) {
-		k.notPublished = settings.PublishKey(p.getenv, key)
+	if base := urlOf(k.addr, false); settings.PublishesKey(base) {
+		k.notPublished = settings.PublishKey(p.getenv, base, key)
 		k.published = k.notPublished == nil
 	}
 	return nil
@@ -95,7 +95,7 @@ func (k *serverKeys) announce(log *serveLog) {
 
 // warnShort warns of keys that others may guess.
 func (k *serverKeys) warnShort(log *slog.Logger) {
-	if isLoopback(k.addr) {
+	if isLocal(k.addr) {
 		return
 	}
 	for _, key := range k.keys {

@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/settings"
+	"gitlab.com/relukko/relukko-go/internal/unixsock"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
@@ -23,7 +25,8 @@ backend of this project also reports its version and its store.
 Settings come from the first of these places that has them: the flags;
 RELUKKO_BASE_URL, RELUKKO_API_KEY and RELUKKO_API_KEY_FILE in the environment;
 ~/.config/relukko/client.env; /etc/relukko/client.env; the key that
-'relukko serve' of the same user has made, which is for the default URL alone.
+'relukko serve' of the same user has made, which is for the default URL and for
+Unix sockets.
 
 The exit status is 0 when locks can be acquired, 69 when the backend cannot be
 reached or refuses the key, and 64 when there is no key.`,
@@ -51,12 +54,16 @@ func (a *asking) status() error {
 	}
 	defer answers.CloseIdleConnections()
 	client := &http.Client{Transport: answers}
-	c, err := a.clientOf(url, key, api.WithHTTPClient(client))
+	c, err := a.clientOf(answers.dial(url), key, api.WithHTTPClient(client))
 	if err != nil {
 		return err
 	}
+	base := c.BaseURL()
+	if answers.socket != "" {
+		base = unixsock.URL(answers.socket)
+	}
 	state, accepted := "up", "accepted"
-	problem := a.with(c, func(ctx context.Context, c *api.Client) (err error) {
+	problem := a.at(base, c, func(ctx context.Context, c *api.Client) (err error) {
 		if keyErr != nil {
 			err = c.Health(ctx)
 		} else {
@@ -76,7 +83,7 @@ func (a *asking) status() error {
 		accepted, key.Origin = "none", "-"
 	}
 	err = writeTable(a.Stdout, [][]string{
-		{"backend", printable(c.BaseURL())},
+		{"backend", printable(base)},
 		{"  from", printable(url.Origin)},
 		{"  state", state},
 		{"  version", orDash(answers.last.Get(wire.HeaderVersion))},
@@ -96,7 +103,8 @@ func (a *asking) status() error {
 // headers is a transport that keeps the headers of the last answer.
 type headers struct {
 	*http.Transport
-	last http.Header
+	last   http.Header
+	socket string // that it connects to; "" for TCP
 }
 
 func newHeaders() (*headers, error) {
@@ -106,6 +114,19 @@ func newHeaders() (*headers, error) {
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 	}
 	return &headers{Transport: t}, err
+}
+
+// dial has all connections made to the Unix socket that the URL names, if it is one. It returns the
+// URL for requests.
+func (h *headers) dial(url settings.Setting) settings.Setting {
+	path, isSocket, err := unixsock.Parse(url.Value)
+	if !isSocket || err != nil {
+		return url
+	}
+	h.socket, h.Proxy = path, nil
+	h.DialContext = unixsock.Dialer(path)
+	url.Value = "http://localhost"
+	return url
 }
 
 func (h *headers) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -78,7 +78,7 @@ func TestExitStatusAndError(t *testing.T) {
 			status: 64,
 			says:   `RELUKKO_BASE_URL: "127.0.0.1:3901" has no scheme: write http://127.0`},
 		"no URL": {args: "--url ftp://x ls", status: 64,
-			says: `--url: base URL "ftp://x": it must begin with http:// or https://`},
+			says: `--url: base URL "ftp://x": it must begin with http://, https:// or unix://`},
 		"a shell that is unknown": {args: "completion tcsh", status: 64, says: "tcsh"},
 	} {
 		t.Run(name, func(t *testing.T) {

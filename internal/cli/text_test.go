@@ -5,13 +5,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io/fs"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/unixsock"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -72,17 +75,21 @@ func with(env ...string) *program { return &program{Invocation: Invocation{Env: 
 func TestBindAddr(t *testing.T) {
 	t.Parallel()
 	for addr, want := range map[string]string{
-		"":              "tcp4 127.0.0.1:3000",
-		"0.0.0.0":       "tcp4 0.0.0.0:3000",
-		"0.0.0.0:80":    "tcp4 0.0.0.0:80",
-		":0":            "tcp :0",
-		"::":            "tcp [::]:3000",
-		"[::1]":         "tcp [::1]:3000",
-		"[::1]:0":       "tcp [::1]:0",
-		"localhost":     "tcp localhost:3000",
-		"fe80::1%eth0":  "tcp [fe80::1%eth0]:3000",
-		"3907":          `"3907" is only a port: write 127.0.0.1:3907, or :3907`,
-		"http://host:1": `"http://host:1" is not an address like 127.0.0.1:3000`,
+		"":                    "tcp4 127.0.0.1:3000",
+		"0.0.0.0":             "tcp4 0.0.0.0:3000",
+		"0.0.0.0:80":          "tcp4 0.0.0.0:80",
+		":0":                  "tcp :0",
+		"::":                  "tcp [::]:3000",
+		"[::1]":               "tcp [::1]:3000",
+		"[::1]:0":             "tcp [::1]:0",
+		"localhost":           "tcp localhost:3000",
+		"fe80::1%eth0":        "tcp [fe80::1%eth0]:3000",
+		"3907":                `"3907" is only a port: write 127.0.0.1:3907, or :3907`,
+		"unix:/run/a.sock":    "unix /run/a.sock",
+		"unix:///run//a.sock": "unix /run/a.sock",
+		"unix:a.sock":         "the whole path of the socket must follow",
+		"/run/a.sock":         `"/run/a.sock" is a path: for a Unix socket write unix:/run/a.sock`,
+		"http://host:1":       `"http://host:1" is not an address like 127.0.0.1:3000`,
 	} {
 		for _, p := range []*program{with(), with(envBindAddr + "=" + addr)} {
 			flag := addr
@@ -171,6 +178,14 @@ func TestUnreachable(t *testing.T) {
 			" in time. Is the address right, and is the network up?": context.DeadlineExceeded,
 		"no answer from " + base +
 			": cut": errors.New("relukko: cut"),
+		"cannot connect to " + base + ": gone. Start one with `relukko serve --addr " + base +
+			"`, or set RELUKKO_BASE_URL": &unixsock.DialError{Problem: "gone", Err: fs.ErrNotExist},
+		"cannot connect to " + base + ": denied. Use an account that may use it, or see " +
+			"--socket-mode in `relukko serve --help`": &unixsock.DialError{Problem: "denied",
+			Err: fs.ErrPermission},
+		"cannot connect to " + base + ": wrong. Check --url or RELUKKO_BASE_URL: it must end " +
+			"with the name of the socket": &unixsock.DialError{Problem: "wrong",
+			Err: syscall.ENOTDIR},
 		"no answer from " + base + `: lock "x": not acquired: cut`: errors.New(
 			`relukko: lock "x": not acquired: relukko: cut`),
 		"the certificate of " + base + " is for another address: x509: certificate is valid for " +

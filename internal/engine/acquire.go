@@ -47,10 +47,17 @@ func (e *Engine) Acquire(w *Waiter) {
 			}
 		}
 		w.key = markKey{w.New.Owner, w.New.Mark}
-		rank := w.arrived.Sub(e.started) - w.Waited - time.Duration(w.Priority)*perPriority
+		e.arrivals++
+		w.rank = w.arrived.Sub(e.started) - w.Waited - time.Duration(w.Priority)*perPriority
+		w.arrival = e.arrivals
 		old := e.marks[w.key]
 		switch {
 		case old == nil:
+			if e.open >= 2*e.MaxWaiters {
+				w.ended = true
+				e.tell(e.sink(w)).Refused(w, ErrFull, nil)
+				return
+			}
 		case old.Conn != nil && old.Conn == w.Conn:
 			w.ended = true
 			if slices.Equal(old.Names, w.Names) {
@@ -61,20 +68,19 @@ func (e *Engine) Acquire(w *Waiter) {
 			return
 		default:
 			if slices.Equal(old.Names, w.Names) {
-				rank = old.places[0].rank
+				w.rank, w.arrival = old.places[0].rank, old.places[0].arrival
 			}
 			w.Again = true
 		}
 		e.marks[w.key] = w
 		e.open++
-		e.arrivals++
 		if w.Conn != nil {
 			w.Conn.waiters[w] = struct{}{}
 		}
-		w.excess = w.Wait && e.open > e.MaxWaiters
+		w.excess = w.Wait && e.open > e.MaxWaiters && (old == nil || old.excess)
 		w.unready = w.Again
 		w.pure = w.pure && !w.Again
-		e.join(w, rank)
+		e.join(w)
 		if old != nil {
 			e.refuse(old, store.ErrSuperseded, nil)
 		}
@@ -82,11 +88,11 @@ func (e *Engine) Acquire(w *Waiter) {
 }
 
 // join gives a waiter its places.
-func (e *Engine) join(w *Waiter, rank time.Duration) {
+func (e *Engine) join(w *Waiter) {
 	w.places = make([]*place, len(w.Names))
 	for i, name := range w.Names {
 		q := e.queueOf(name)
-		p := &place{rank: rank, arrival: e.arrivals, w: w, ahead: -1}
+		p := &place{rank: w.rank, arrival: w.arrival, w: w, ahead: -1}
 		if w.plain != (plainKey{}) {
 			e.takeRank(q, p)
 		}
@@ -104,12 +110,12 @@ func (e *Engine) join(w *Waiter, rank time.Duration) {
 // claim claims the mark of a waiter that comes again, and grants it the lock of the mark if there
 // is one.
 func (e *Engine) claim(w *Waiter) {
-	if w.ended || !w.idle() {
+	if w.ended || !w.unready || !w.idle() {
 		return
 	}
 	w.asking = true
 	var t try
-	e.call(func() { t.claim(e, w.key) }, func() {
+	e.call(func() { t.claim(e, w) }, func() {
 		w.asking = false
 		if t.err == nil {
 			w.New.Claim = t.claimed
@@ -121,6 +127,10 @@ func (e *Engine) claim(w *Waiter) {
 
 // claimed handles the result of a claim.
 func (e *Engine) claimed(w *Waiter, t *try) {
+	if t.err == nil {
+		w.unready = false
+		e.onlyLiving(t)
+	}
 	lock := t.found(w)
 	switch {
 	case w.ended:
@@ -133,7 +143,6 @@ func (e *Engine) claimed(w *Waiter, t *try) {
 	case len(t.locks) > 0:
 		e.grantFound(w, t)
 	default:
-		w.unready = false
 		e.offerAll(w)
 	}
 }
@@ -149,9 +158,6 @@ func (e *Engine) storeFailed(w *Waiter, err error) {
 		return
 	}
 	e.refuse(w, err, nil)
-	if w.unready && w.made {
-		e.undoMark(w.key)
-	}
 }
 
 // settle lets a cancel, or the shutdown, go on that has waited for a store call.
@@ -173,14 +179,9 @@ func (e *Engine) Leave(w *Waiter) {
 		if w.ended || !w.Wait {
 			return
 		}
-		for _, p := range w.places {
-			p.queue.count(p, -1)
-		}
+		e.recount(w, -1)
 		w.Wait = false
-		for _, p := range w.places {
-			p.queue.count(p, 1)
-			e.recounted(p.queue)
-		}
+		e.recount(w, 1)
 		switch {
 		case !w.idle():
 		case w.unready:
@@ -209,9 +210,6 @@ func (e *Engine) Abandon(w *Waiter) {
 func (e *Engine) abandon(w *Waiter) {
 	w.undo = w.made || w.Conn != nil
 	e.finish(w)
-	if w.made && w.unready && w.idle() {
-		e.undoMark(w.key)
-	}
 }
 
 // Cancel ends the acquire with that mark: when done is called with nil, no lock of the mark exists,

@@ -20,7 +20,7 @@ type board struct {
 	store     store.Board
 	published time.Time                  // when the waiters here were last published
 	changed   bool                       // since then
-	elsewhere map[string][]time.Duration // by name: the ranks, as far as they were looked up
+	elsewhere map[string][]time.Duration // by name: the ranks, sorted, as far as they were looked up
 }
 
 // Waiting returns all that wait, on all servers, in the order in which they will be served. Those
@@ -129,6 +129,9 @@ func (e *Engine) lookAtBoard() error {
 			elsewhere[name] = append(elsewhere[name], others[i].Rank.Sub(e.started))
 		}
 	}
+	for _, ranks := range elsewhere {
+		slices.Sort(ranks)
+	}
 	e.do(func() {
 		b.elsewhere = elsewhere
 		for _, q := range e.queues {
@@ -139,14 +142,10 @@ func (e *Engine) lookAtBoard() error {
 }
 
 // aheadElsewhere returns how many on other servers come before a place.
-func (e *Engine) aheadElsewhere(p *place) (n int) {
+func (e *Engine) aheadElsewhere(p *place) int {
 	if e.board == nil {
 		return 0
 	}
-	for _, rank := range e.board.elsewhere[p.queue.name] {
-		if rank < p.rank {
-			n++
-		}
-	}
+	n, _ := slices.BinarySearch(e.board.elsewhere[p.queue.name], p.rank)
 	return n
 }

@@ -39,6 +39,7 @@ type Conn struct {
 	heard   atomic.Int64 // when something was last read, since the engine's start
 	passed  atomic.Bool  // a place was passed over because the connection was silent
 	closed  bool
+	leaving bool // it was closed after Bye: its client goes to the next server
 	waiters map[*Waiter]struct{}
 	locks   map[string]markKey // in Engine.holding, by id
 	granted map[markKey]string // ids of locks that can be cancelled without memory of the mark
@@ -66,7 +67,11 @@ func (e *Engine) Heard(c *Conn, n uint64) {
 	}
 	e.do(func() {
 		for w := range c.waiters {
-			e.offerAll(w)
+			for _, p := range w.places {
+				if p.at != nil && p.queue.holder == nil {
+					e.offer(p.queue)
+				}
+			}
 		}
 	})
 }
@@ -75,7 +80,7 @@ func (e *Engine) Heard(c *Conn, n uint64) {
 // their ranks for keepPlace.
 func (e *Engine) Disconnect(c *Conn, closed bool) {
 	e.do(func() {
-		c.closed = true
+		c.closed, c.leaving = true, e.closing
 		for id := range c.locks {
 			delete(e.holding, id)
 		}
@@ -89,7 +94,7 @@ func (e *Engine) Disconnect(c *Conn, closed bool) {
 		if len(c.waiters) > 0 {
 			e.after(keepPlace, func() {
 				for w := range c.waiters {
-					e.abandon(w)
+					e.finish(w) // its client may be on another server, and find a lock there
 				}
 			})
 		}

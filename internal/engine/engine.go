@@ -62,6 +62,7 @@ type Engine struct {
 	marks    map[markKey]*Waiter
 	holding  map[string]*Conn // by id: where a lock was last acquired or renewed
 	open     int              // acquires, all names together
+	ranks    int              // kept for plain clients, all names together
 	arrivals uint64
 	fresh    map[string]struct{} // ids of locks created in the first holdOff; then nil
 	closing  bool

@@ -21,10 +21,9 @@ const (
 // try is a store call for a waiter, and its result.
 type try struct {
 	in      store.NewLock
-	key     markKey
+	w       *Waiter
 	unready bool
 	seen    uint64
-	conn    *Conn
 
 	claimed uint64
 	locks   []store.Lock // of the mark, as the claim found them
@@ -42,11 +41,16 @@ func (t *try) found(w *Waiter) *store.Lock {
 	return nil
 }
 
-func (t *try) claim(e *Engine, key markKey) {
+// claim claims the mark of a waiter. Over HTTP one mark may have been used for several names: the
+// locks of the others do not count.
+func (t *try) claim(e *Engine, w *Waiter) {
 	t.err = e.guarded(func() (err error) {
-		t.claimed, t.locks, err = e.store.Claim(context.Background(), key.owner, key.mark)
+		t.claimed, t.locks, err = e.store.Claim(context.Background(), w.key.owner, w.key.mark)
 		return err
 	})
+	if w.Conn == nil {
+		t.locks = slices.DeleteFunc(t.locks, func(l store.Lock) bool { return !w.mayHave(l.Name) })
+	}
 }
 
 // ready claims the mark if that is necessary, and reports whether a create should follow.
@@ -54,7 +58,7 @@ func (t *try) ready(e *Engine) bool {
 	if !t.unready {
 		return true
 	}
-	t.claim(e, t.key)
+	t.claim(e, t.w)
 	t.in.Claim = t.claimed
 	return t.err == nil && len(t.locks) == 0
 }
@@ -74,7 +78,7 @@ func (t *try) create(e *Engine) {
 func (e *Engine) begin(q *queue, w *Waiter) *try {
 	q.busy, q.again, q.tried = true, false, time.Now()
 	w.calling = q
-	t := &try{in: w.New, key: w.key, unready: w.unready, conn: w.Conn}
+	t := &try{in: w.New, w: w, unready: w.unready}
 	if w.Conn != nil {
 		t.seen = w.Conn.seen.Load()
 	}
@@ -82,7 +86,7 @@ func (e *Engine) begin(q *queue, w *Waiter) *try {
 	t.in.Waited = time.Since(e.started) - w.places[0].rank
 	if !t.in.Leased {
 		t.in.TTL = createdTTL
-		if w.queued {
+		if w.queued && w.Wait {
 			t.in.TTL = grantedTTL
 		}
 	}
@@ -100,9 +104,11 @@ func (e *Engine) offerAll(w *Waiter) {
 		switch {
 		case q.busy: // the end of the call decides
 			w.queued = true
+		case q.retrying && !w.patient():
+			e.refuse(w, store.ErrUnavailable, nil)
 		case q.holder == nil || time.Since(q.tried) > offerAgain:
 			e.offer(q)
-		case !w.Wait || w.excess:
+		case !w.patient():
 			e.refuseHeld(w, q, nil)
 		default:
 			w.queued = true
@@ -124,10 +130,11 @@ func (e *Engine) offer(q *queue) {
 		e.refuseFree(q)
 		return
 	}
-	w, plain := e.first(q)
+	w, plain := e.first(q, q.holder == nil)
 	switch {
-	case plain != nil:
+	case plain != nil && q.holder == nil:
 		e.reserve(q, plain)
+		e.refuseFree(q)
 		return
 	case w == nil:
 		e.free(q)
@@ -138,8 +145,8 @@ func (e *Engine) offer(q *queue) {
 }
 
 // first returns the first waiter of a queue that can have its name now, or the plain client whose
-// turn it is, or neither.
-func (e *Engine) first(q *queue) (w *Waiter, plain *place) {
+// turn it is, or neither. Unless the name is free it is the turn of no plain client.
+func (e *Engine) first(q *queue, free bool) (w *Waiter, plain *place) {
 	now := time.Now()
 	for p := range q.all() {
 		switch {
@@ -147,9 +154,7 @@ func (e *Engine) first(q *queue) (w *Waiter, plain *place) {
 			if e.servable(p.w, now) {
 				return p.w, nil
 			}
-		case !p.until.After(now):
-			q.remove(p)
-		case !q.lapsed:
+		case free && !q.lapsed:
 			return nil, p
 		case plain == nil:
 			plain = p
@@ -166,12 +171,12 @@ func (e *Engine) servable(w *Waiter, now time.Time) bool {
 	case w.Conn == nil:
 		return true
 	case w.Conn.closed:
-		return false
-	case w.Conn.silent(now.Sub(e.started), w.New.TTL):
-		w.Conn.passed.Store(true)
-		return false
+		return w.Conn.leaving
+	case !w.Conn.silent(now.Sub(e.started), w.New.TTL):
+		return true
 	}
-	return true
+	w.Conn.passed.Store(true) // before the second look, so that Heard does not miss it
+	return !w.Conn.silent(now.Sub(e.started), w.New.TTL)
 }
 
 // tried handles the result of an offer, or of the second half of a hand-over.
@@ -180,29 +185,20 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	if t.unready && t.claimed != 0 {
 		w.New.Claim, w.unready = t.claimed, false
 	}
+	e.onlyLiving(t)
 	switch {
-	case w.ended && t.err == nil:
-		if len(t.locks) == 0 {
-			e.created(&t.lock)
-			e.setHolder(q, &t.lock)
-		}
-		e.discard(w, t)
+	case t.err == nil && w.ended:
+		e.createdInVain(q, w, t)
 	case t.err == nil && len(t.locks) > 0:
 		e.grantFound(w, t)
+	case t.err == nil && t.lock.ID == "":
+		q.again = true // the lock of the mark that was found is gone
 	case t.err == nil:
 		e.granted(w, &t.lock, t.seen, true)
 	case errors.Is(t.err, store.ErrHeld):
 		e.held(q, w, &t.lock)
 	case isUnavailable(t.err):
-		if w.ended && w.made && unknownOutcome(t.err) {
-			e.undoMark(w.key)
-		}
-		if w.ended && unknownOutcome(t.err) {
-			w.unready = true
-		} else {
-			e.storeFailed(w, t.err)
-		}
-		e.retryLater(q)
+		e.unavailable(q, w, t.err)
 	default:
 		e.refuse(w, t.err, nil)
 		q.again = true
@@ -216,10 +212,52 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	e.tidy(q)
 }
 
+// onlyLiving drops the locks of a mark that are known to be gone.
+func (e *Engine) onlyLiving(t *try) {
+	t.locks = slices.DeleteFunc(t.locks, func(lock store.Lock) bool {
+		q := e.queues[lock.Name]
+		return q != nil && q.dead(&lock)
+	})
+}
+
+// createdInVain handles a lock that was created, or found, for a waiter that has ended.
+func (e *Engine) createdInVain(q *queue, w *Waiter, t *try) {
+	if t.lock.ID != "" {
+		e.created(&t.lock)
+		if !q.dead(&t.lock) {
+			e.setHolder(q, &t.lock)
+		}
+	}
+	e.discard(w, t)
+}
+
+// unavailable handles an offer that failed as the store is unavailable. All names of the waiter are
+// offered again: meanwhile it was passed over.
+func (e *Engine) unavailable(q *queue, w *Waiter, err error) {
+	switch {
+	case !w.ended:
+		e.storeFailed(w, err)
+	case unknownOutcome(err):
+		w.unready = true
+		if w.undo && w.done == nil && e.marks[w.key] == nil {
+			e.undoMark(w.key)
+		}
+	}
+	e.retryLater(q)
+	for _, p := range w.places {
+		if p.at != nil {
+			e.retryLater(p.queue)
+		}
+	}
+	for _, other := range q.impatient() {
+		e.refuse(other, err, nil)
+	}
+}
+
 // discard deletes what was created, or found, for a waiter that has ended.
 func (e *Engine) discard(w *Waiter, t *try) {
-	if !w.undo || t.err != nil {
-		return
+	if !w.undo || t.err != nil || e.marks[w.key] != nil {
+		return // or another acquire with the mark finds the lock
 	}
 	if t.lock.ID != "" {
 		t.locks = append(t.locks, t.lock)
@@ -252,8 +290,17 @@ func (e *Engine) granted(w *Waiter, lock *store.Lock, seen uint64, direct bool) 
 	}
 	w.lock = lock
 	q := e.queueOf(lock.Name)
+	e.tidy(q)
 	sink := e.sink(w)
 	e.finish(w)
+	if q.dead(lock) {
+		e.publish(store.EventDeleted, lock)
+		if sink != nil {
+			e.tell(sink).Granted(w, lock, seen)
+			sink.Deleted(lock, "")
+		}
+		return
+	}
 	if sink != nil && w.Conn != nil {
 		key := w.key
 		if !w.pure {
@@ -269,22 +316,14 @@ func (e *Engine) granted(w *Waiter, lock *store.Lock, seen uint64, direct bool) 
 	e.setHolder(q, lock)
 	q.lapsed = false
 	e.held(q, nil, lock)
-	e.tidy(q)
 }
 
 // held records the lock that holds a name; its ID is "" if it is not known. W is the waiter to
 // which the name was offered, or nil.
 func (e *Engine) held(q *queue, w *Waiter, lock *store.Lock) {
 	e.setHolder(q, lock)
-	if w != nil && !w.ended && (!w.Wait || w.excess) {
-		e.refuseHeld(w, q, lock)
-	}
-	if q.nowait > 0 {
-		for p := range q.all() {
-			if p.w != nil && !p.w.Wait && p.w.idle() && !p.w.unready {
-				e.refuseHeld(p.w, q, lock)
-			}
-		}
+	for _, other := range q.impatient() {
+		e.refuseHeld(other, q, lock)
 	}
 	if w != nil && !w.ended {
 		w.queued = true
@@ -301,40 +340,55 @@ func (e *Engine) held(q *queue, w *Waiter, lock *store.Lock) {
 // refuseHeld refuses a name to a waiter that does not wait: the acquire, if it has no other. Lock
 // holds the name; nil: the store is asked for it.
 func (e *Engine) refuseHeld(w *Waiter, q *queue, lock *store.Lock) {
-	i := slices.Index(w.Names, q.name)
+	var here *place
+	others := false
 	for _, p := range w.places {
-		if p.queue != q && p.at != nil {
-			if w.places[i].at != nil {
-				q.remove(w.places[i])
-			}
-			e.offerAll(w)
-			return
+		switch {
+		case p.queue == q:
+			here = p
+		case p.at != nil:
+			others = true
 		}
 	}
-	end := func(lock *store.Lock) {
+	switch {
+	case here.at == nil:
+	case others:
+		e.leave(here)
+		e.offerAll(w)
+	case lock == nil:
+		e.askHolder(w, q)
+	default:
 		err := store.ErrHeld
 		if w.excess {
 			err = ErrFull
 		}
-		if !w.ended {
-			e.keepRank(q, w)
-		}
+		e.keepRank(q, w)
 		e.refuse(w, err, lock)
 	}
-	if lock != nil {
-		end(lock)
-		return
-	}
+}
+
+// askHolder refuses a waiter with the lock that holds the name by the store. If there is none any
+// more the name is offered again.
+func (e *Engine) askHolder(w *Waiter, q *queue) {
 	w.asking = true
-	var found store.Lock // stays zero if there is none, or the store fails
+	before := q.holder
+	var lock store.Lock
+	var err error
 	e.call(func() {
-		_ = e.guarded(func() (err error) {
-			found, err = e.store.Holder(context.Background(), q.name)
+		err = e.guarded(func() (err error) {
+			lock, err = e.store.Holder(context.Background(), q.name)
 			return err
 		})
 	}, func() {
 		w.asking = false
-		end(&found)
+		switch {
+		case w.ended:
+		case errors.Is(err, store.ErrGone) && before != nil && q.holder == before:
+			e.setHolder(q, nil)
+			e.offerAll(w)
+		default:
+			e.refuseHeld(w, q, &lock)
+		}
 		e.settle(w)
 		e.offer(q)
 		e.tidy(q)
@@ -343,14 +397,9 @@ func (e *Engine) refuseHeld(w *Waiter, q *queue, lock *store.Lock) {
 
 // refuseFree refuses those who do not wait a name that is free, but not for them.
 func (e *Engine) refuseFree(q *queue) {
-	if q.nowait == 0 {
-		return
-	}
-	for p := range q.all() {
-		if p.w != nil && !p.w.Wait && p.w.idle() && !p.w.unready {
-			q.refused = q.refused || p.w.Conn == nil
-			e.refuseHeld(p.w, q, &store.Lock{})
-		}
+	for _, w := range q.impatient() {
+		q.refused = q.refused || w.Conn == nil
+		e.refuseHeld(w, q, &store.Lock{})
 	}
 }
 
@@ -400,8 +449,20 @@ func (e *Engine) deleted(lock *store.Lock, by string, releaser *Conn) {
 		}
 	}
 	if q != nil {
+		q.sawDeleted(lock)
+		if q.holder == nil || q.holder.FencingToken <= lock.FencingToken {
+			e.setHolder(q, nil)
+			e.offer(q)
+		}
+		e.tidy(q)
+	}
+}
+
+// lost records that the store has no lock with that id.
+func (e *Engine) lost(id string) {
+	e.forget(id)
+	if q := e.byHolder[id]; q != nil {
 		e.setHolder(q, nil)
-		q.last = lock
 		e.offer(q)
 		e.tidy(q)
 	}

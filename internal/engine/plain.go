@@ -34,29 +34,47 @@ func (e *Engine) takeRank(q *queue, p *place) {
 		q.reserved = nil
 		return
 	}
-	for old := range q.all() {
-		if old.w == nil && old.plain == p.w.plain {
-			p.rank, p.arrival = old.rank, old.arrival
-			q.remove(old)
-			return
-		}
+	if old := q.ranks[p.w.plain]; old != nil {
+		p.rank, p.arrival = old.rank, old.arrival
+		e.dropRank(old)
 	}
 }
 
 // keepRank keeps the rank of a plain client that is refused while others wait.
 func (e *Engine) keepRank(q *queue, w *Waiter) {
-	p := w.places[0]
-	if w.plain == (plainKey{}) || q.waiting == 0 || p.queue != q {
+	old := w.places[0]
+	switch {
+	case w.plain == (plainKey{}) || old.queue != q || q.waiting == 0:
+		return
+	case q.ranks[w.plain] != nil || e.ranks >= e.MaxWaiters:
 		return
 	}
-	q.insert(&place{
-		rank: p.rank, arrival: p.arrival, plain: w.plain, until: time.Now().Add(plainRank), ahead: -1,
+	p := &place{rank: old.rank, arrival: old.arrival, plain: w.plain, ahead: -1}
+	q.insert(p)
+	if q.ranks == nil {
+		q.ranks = make(map[plainKey]*place)
+	}
+	q.ranks[p.plain] = p
+	e.ranks++
+	e.after(plainRank, func() {
+		if p.at != nil {
+			e.dropRank(p)
+			e.changed(q)
+			e.tidy(q)
+		}
 	})
+}
+
+// dropRank removes a place that was made by keepRank.
+func (e *Engine) dropRank(p *place) {
+	p.queue.remove(p)
+	delete(p.queue.ranks, p.plain)
+	e.ranks--
 }
 
 // reserve reserves a name for a plain client whose turn has come, and loses its rank.
 func (e *Engine) reserve(q *queue, p *place) {
-	q.remove(p)
+	e.dropRank(p)
 	q.reserved = p
 	if q.last != nil {
 		e.publish(store.EventDeleted, q.last)

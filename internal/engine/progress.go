@@ -7,66 +7,67 @@ import (
 )
 
 const (
-	progressPause = time.Second // between two reports to all of one queue
+	progressPause = time.Second // at least, between two reports to a waiter, or to all of a queue
 	nearHead      = 10          // beyond that, only places that have halved are reported
 )
 
-// progress tells a waiter how many are served before it, if that is news.
+// progress tells a waiter how many are served before it, if that has changed.
 func (e *Engine) progress(p *place) {
-	if !p.w.Progress {
-		return
+	if p.w.Progress && e.report(p, p.queue.ahead(p), time.Since(e.started)) > 0 {
+		e.changed(p.queue)
 	}
-	ahead := 0
-	for other := range p.queue.all() {
-		if other == p {
-			break
-		}
-		ahead++
-	}
-	e.report(p, ahead)
 }
 
-// changed tells the waiters of a queue of its change, now or soon.
+// changed tells the waiters of a queue of its change, now, when all of it is decided, or soon.
 func (e *Engine) changed(q *queue) {
-	if q.asking == 0 || q.telling || q.busy {
-		return
-	}
-	if pause := progressPause - time.Since(q.told); pause > 0 {
+	if q.asking > 0 && !q.telling {
 		q.telling = true
-		e.after(pause, func() { e.reportAll(q) })
-		return
+		e.after(q.told+progressPause-time.Since(e.started), func() { e.reportAll(q) })
 	}
-	e.reportAll(q)
 }
 
+// reportAll reports to all waiters of a queue that have not heard for long enough, and to the
+// others later.
 func (e *Engine) reportAll(q *queue) {
 	q.telling = false
 	if q.busy {
-		return // its end reports
+		return // the end of the call reports
 	}
-	q.told = time.Now()
-	ahead := 0
+	now := time.Since(e.started)
+	q.told = now
+	ahead, wait := 0, time.Duration(0)
 	for p := range q.all() {
 		if p.w != nil && p.w.Progress {
-			e.report(p, ahead)
+			wait = max(wait, e.report(p, ahead, now))
 		}
 		ahead++
 	}
+	if wait > 0 {
+		e.changed(q)
+	}
 }
 
-func (e *Engine) report(p *place, ahead int) {
+// report tells a waiter its place, if that has changed. If it is too early for that, it returns how
+// long to wait.
+func (e *Engine) report(p *place, ahead int, now time.Duration) time.Duration {
 	var holder *store.Lock
 	id := ""
 	if h := p.queue.holder; h != nil && h.ID != "" {
 		holder, id = h, h.ID
 	}
 	ahead += e.aheadElsewhere(p)
-	near := ahead < nearHead || ahead <= p.ahead/2
-	if p.ahead >= 0 && p.holderID == id && (p.ahead == ahead || !near) {
-		return
+	if p.ahead >= 0 {
+		near := ahead < nearHead || ahead <= p.ahead/2
+		if p.holderID == id && (p.ahead == ahead || !near) {
+			return 0
+		}
+		if left := p.told + progressPause - now; left > 0 {
+			return left
+		}
 	}
-	p.ahead, p.holderID = ahead, id
+	p.ahead, p.holderID, p.told = ahead, id, now
 	if s := e.sink(p.w); s != nil {
 		e.tell(s).Waiting(p.w, ahead, holder)
 	}
+	return 0
 }

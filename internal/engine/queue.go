@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/list"
 	"iter"
+	"slices"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -13,27 +14,28 @@ import (
 // while something is known of its name.
 type queue struct {
 	name    string
-	places  list.List // of *place
-	waiting int       // waiters that wait
-	nowait  int       // waiters that do not
-	asking  int       // waiters that want progress
+	places  list.List            // of *place
+	waiting int                  // waiters that wait
+	asking  int                  // waiters that want progress
+	nowait  map[*Waiter]struct{} // the others
 
 	busy  bool // a store call for the name is under way
 	again bool // the name may have come free since that call began
 	tried time.Time
 
 	holder  *store.Lock // the lock that was last seen to hold the name; nil: unknown, or none
-	last    *store.Lock // the lock of the name that was deleted last, if known
+	last    *store.Lock // the youngest lock of the name that was deleted, if known
 	wanted  bool        // the holder's connection was told that somebody waits
 	holdOff time.Time   // until then the name is granted to nobody
 
-	reserved *place // the plain client to which the name is reserved
-	lapsed   bool   // the last reservation has lapsed, and nobody was served since
-	refused  bool   // a plain client was refused although no lock held the name
+	ranks    map[plainKey]*place // the ranks that are kept for plain clients
+	reserved *place              // the plain client to which the name is reserved
+	lapsed   bool                // the last reservation has lapsed, and nobody was served since
+	refused  bool                // a plain client was refused although no lock held the name
 
-	retrying bool      // the name is offered again soon, as the store was unavailable
-	told     time.Time // when progress was last told to all
-	telling  bool      // it will be told to all soon
+	retrying bool          // the name is offered again soon, as the store was unavailable
+	told     time.Duration // when progress was last told to all, since the engine's start
+	telling  bool          // it will be told to all soon
 }
 
 // place is a waiter's place in one queue, or the rank that a plain client keeps between two tries.
@@ -43,12 +45,12 @@ type place struct {
 	at      *list.Element // nil: it is in no queue
 
 	queue *queue
-	w     *Waiter // nil for a plain client that is not here
-	plain plainKey
-	until time.Time // for which the rank of a plain client is kept
+	w     *Waiter  // nil for a plain client that is not here
+	plain plainKey // of such a one
 
-	ahead    int    // as last told; -1: never
-	holderID string // as last told
+	told     time.Duration // when its progress was last told
+	ahead    int           // as last told; -1: never
+	holderID string        // as last told
 }
 
 func comparePlaces(a, b *place) int {
@@ -68,19 +70,49 @@ func (q *queue) all() iter.Seq[*place] {
 	}
 }
 
-// insert adds a place. Most come last.
+// insert adds a place. Most come last, and those that come back come first.
 func (q *queue) insert(p *place) {
-	after := q.places.Back()
-	for after != nil && comparePlaces(after.Value.(*place), p) > 0 {
-		after = after.Prev()
-	}
 	p.queue = q
-	if after == nil {
-		p.at = q.places.PushFront(p)
-	} else {
-		p.at = q.places.InsertAfter(p, after)
+	before, after := q.places.Front(), q.places.Back()
+	for {
+		switch {
+		case after == nil: // the queue is empty
+			p.at = q.places.PushBack(p)
+		case comparePlaces(after.Value.(*place), p) < 0:
+			p.at = q.places.InsertAfter(p, after)
+		case comparePlaces(p, before.Value.(*place)) < 0:
+			p.at = q.places.InsertBefore(p, before)
+		default:
+			before, after = before.Next(), after.Prev()
+			continue
+		}
+		q.count(p, 1)
+		return
 	}
-	q.count(p, 1)
+}
+
+// ahead returns how many places are before one.
+func (q *queue) ahead(p *place) int {
+	before, after := p.at, p.at
+	for n := 0; ; n++ {
+		if before = before.Prev(); before == nil {
+			return n
+		}
+		if after = after.Next(); after == nil {
+			return q.places.Len() - 1 - n
+		}
+	}
+}
+
+// impatient returns the waiters, in their order, that do not wait and can be refused now.
+func (q *queue) impatient() (waiters []*Waiter) {
+	for w := range q.nowait {
+		if w.idle() && !w.unready {
+			waiters = append(waiters, w)
+		}
+	}
+	slices.SortFunc(waiters, func(a, b *Waiter) int { return cmp.Compare(a.arrival, b.arrival) })
+	return waiters
 }
 
 // remove removes a place that is in the queue.
@@ -94,10 +126,16 @@ func (q *queue) count(p *place, n int) {
 	if p.w == nil {
 		return
 	}
-	if p.w.Wait {
+	switch {
+	case p.w.patient():
 		q.waiting += n
-	} else {
-		q.nowait += n
+	case n < 0:
+		delete(q.nowait, p.w)
+	case q.nowait == nil:
+		q.nowait = make(map[*Waiter]struct{})
+		fallthrough
+	default:
+		q.nowait[p.w] = struct{}{}
 	}
 	if p.w.Progress {
 		q.asking += n
@@ -123,6 +161,20 @@ func (e *Engine) drop(q *queue) {
 		delete(e.queues, q.name)
 		e.setHolder(q, nil)
 	}
+}
+
+// sawDeleted records that a lock of the name was deleted.
+func (q *queue) sawDeleted(lock *store.Lock) {
+	if q.last == nil || q.last.FencingToken < lock.FencingToken {
+		q.last = lock
+	}
+}
+
+// dead reports whether the lock is known to be gone: it was deleted while the store call that
+// returned it was under way.
+func (q *queue) dead(lock *store.Lock) bool {
+	return q.last != nil && lock.FencingToken <= q.last.FencingToken ||
+		q.holder != nil && lock.FencingToken < q.holder.FencingToken
 }
 
 // setHolder records the lock that holds the name of the queue; nil: none, or it is not known.

@@ -32,13 +32,13 @@ func (e *Engine) release(c *Conn, id, by string, done func(store.Lock, error)) {
 		e.delete(c, id, by, done)
 		return
 	}
-	w, _ := e.first(q)
+	w, _ := e.first(q, true)
 	if w == nil {
 		e.delete(c, id, by, done)
 		return
 	}
-	h := handOver{try: e.begin(q, w), conn: c, by: by}
-	e.call(func() { h.run(e, id) }, func() {
+	h := handOver{try: e.begin(q, w), id: id, conn: c, by: by}
+	e.call(func() { h.run(e) }, func() {
 		h.ended(e, q, w)
 		e.later(func() { done(h.deleted, h.err) })
 	})
@@ -49,8 +49,11 @@ func (e *Engine) delete(c *Conn, id, by string, done func(store.Lock, error)) {
 	var lock store.Lock
 	var err error
 	e.call(func() { lock, err = e.storeDelete(id) }, func() {
-		if err == nil {
+		switch {
+		case err == nil:
 			e.deleted(&lock, by, c)
+		case errors.Is(err, store.ErrGone):
+			e.lost(id)
 		}
 		e.later(func() { done(lock, err) })
 	})
@@ -68,7 +71,8 @@ func (e *Engine) storeDelete(id string) (lock store.Lock, err error) {
 // handOver deletes a lock and creates the next one for a waiter.
 type handOver struct {
 	*try
-	conn *Conn // that releases
+	id   string // of the lock that is released
+	conn *Conn  // that releases it
 	by   string
 
 	deleted store.Lock
@@ -80,12 +84,12 @@ type handOver struct {
 // run makes the store calls. A waiter whose mark must be claimed first is served after the delete.
 // After an error that does not pass the two steps are taken one by one: a create that fails must
 // not prevent the delete.
-func (h *handOver) run(e *Engine, id string) {
+func (h *handOver) run(e *Engine) {
 	var both store.Handover
 	err := errors.ErrUnsupported
 	if h.ready(e) {
 		err = e.guarded(func() (err error) {
-			both, err = e.store.HandOver(context.Background(), id, h.in)
+			both, err = e.store.HandOver(context.Background(), h.id, h.in)
 			return err
 		})
 	}
@@ -97,17 +101,20 @@ func (h *handOver) run(e *Engine, id string) {
 		h.err, h.try.err = err, err
 	default:
 		h.unsure = !errors.Is(err, errors.ErrUnsupported)
-		h.deleted, h.err = e.storeDelete(id)
+		h.deleted, h.err = e.storeDelete(h.id)
 		h.free = true
 	}
 }
 
 // ended handles the results.
 func (h *handOver) ended(e *Engine, q *queue, w *Waiter) {
-	if h.err == nil {
-		q.last = &h.deleted
+	switch {
+	case h.err == nil:
+		q.sawDeleted(&h.deleted)
 		e.gone(&h.deleted, h.by, h.conn)
 		e.setHolder(q, nil)
+	case errors.Is(h.err, store.ErrGone):
+		e.lost(h.id)
 	}
 	if !h.free {
 		e.tried(q, w, h.try)
@@ -161,9 +168,12 @@ func (e *Engine) Renew(c *Conn, id string, lease time.Duration, done func(store.
 				return err
 			})
 		}, func() {
-			if err == nil {
+			switch {
+			case err == nil:
 				e.updated(&lock)
 				e.renewed(c, &lock)
+			case errors.Is(err, store.ErrGone):
+				e.lost(id)
 			}
 			e.later(func() { done(lock, err) })
 		})

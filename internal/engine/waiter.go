@@ -24,9 +24,11 @@ type Waiter struct {
 	key     markKey
 	made    bool // the mark was made by the engine
 	arrived time.Time
-	places  []*place // one for each name, in their order
-	plain   plainKey // zero: not a plain client
-	excess  bool     // it may not wait: there are too many
+	rank    time.Duration // in the queues, since the engine's start: least first
+	arrival uint64        // among equal ranks
+	places  []*place      // one for each name, in their order
+	plain   plainKey      // zero: not a plain client
+	excess  bool          // it may not wait: there are too many
 
 	calling *queue      // a create for it is under way, of this name
 	asking  bool        // another store call for it is under way
@@ -42,6 +44,9 @@ type Waiter struct {
 
 // markKey identifies an acquire.
 type markKey struct{ owner, mark string }
+
+// patient reports whether the waiter stays while no name is free.
+func (w *Waiter) patient() bool { return w.Wait && !w.excess }
 
 // idle reports whether no store call for the waiter is under way.
 func (w *Waiter) idle() bool { return w.calling == nil && !w.asking }
@@ -60,18 +65,33 @@ func (e *Engine) sink(w *Waiter) Sink {
 // unlink removes a waiter from all queues.
 func (e *Engine) unlink(w *Waiter) {
 	for _, p := range w.places {
-		if p.at == nil {
-			continue
+		if p.at != nil {
+			e.leave(p)
 		}
-		q := p.queue
-		q.remove(p)
-		e.recounted(q)
-		e.changed(q)
-		e.tidy(q)
 	}
 }
 
-// finish removes a waiter for good. Nothing more is told to its sink.
+// leave removes a place that is in its queue.
+func (e *Engine) leave(p *place) {
+	q := p.queue
+	q.remove(p)
+	e.recounted(q)
+	e.changed(q)
+	e.tidy(q)
+}
+
+// recount counts the places of a waiter that becomes another kind, before (-1) and after (1).
+func (e *Engine) recount(w *Waiter, n int) {
+	for _, p := range w.places {
+		if p.at != nil {
+			p.queue.count(p, n)
+			e.recounted(p.queue)
+		}
+	}
+}
+
+// finish removes a waiter for good. Nothing more is told to its sink. A lock that the engine may
+// have created with a mark of its own, without knowing it, is deleted.
 func (e *Engine) finish(w *Waiter) {
 	if w.ended {
 		return
@@ -84,6 +104,9 @@ func (e *Engine) finish(w *Waiter) {
 	}
 	if w.Conn != nil {
 		delete(w.Conn.waiters, w)
+	}
+	if w.made && w.unready {
+		e.undoMark(w.key)
 	}
 }
 

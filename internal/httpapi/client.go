@@ -7,32 +7,46 @@ import (
 	"strings"
 )
 
+// onSocket stands for the address of a client that connects to a Unix socket, which has none.
+const onSocket = "unix"
+
 // clientAddress returns the client's address without the port. Where the peer is a trusted proxy,
 // that is the nearest hop that is not, by X-Forwarded-For or, without that, by Forwarded (RFC
 // 7239).
 func (c *Config) clientAddress(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
+	client := peer(r)
 	if len(c.TrustedProxies) == 0 {
-		return host
+		return client
 	}
-	hop, err := netip.ParseAddr(host)
-	if err != nil || !c.trusts(hop) {
-		return host
+	hop, _ := netip.ParseAddr(client)
+	if client == onSocket {
+		hop = netip.AddrFrom4([4]byte{127, 0, 0, 1}) // a proxy of this machine
+	}
+	if !c.trusts(hop) {
+		return client
 	}
 	hops := forwardedFor(r.Header)
-	for i := len(hops) - 1; i >= 0; i-- {
+	for i := len(hops) - 1; i >= 0 && c.trusts(hop); i-- {
 		next, ok := parseHop(hops[i])
 		if !ok {
 			break // hidden or unknown
 		}
-		if hop = next; !c.trusts(hop) {
-			break
-		}
+		hop, client = next, next.Unmap().WithZone("").String()
 	}
-	return hop.Unmap().WithZone("").String()
+	return client
+}
+
+// peer returns the address of the connection's other end.
+func peer(r *http.Request) string {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if ok && local.Network() == "unix" {
+		return onSocket
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
 }
 
 func (c *Config) trusts(addr netip.Addr) bool {

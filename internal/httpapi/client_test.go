@@ -1,6 +1,9 @@
 package httpapi
 
 import (
+	"context"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"testing"
@@ -11,6 +14,7 @@ import (
 func TestClientAddress(t *testing.T) {
 	c := Config{TrustedProxies: []netip.Prefix{
 		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:1::/48"),
+		netip.MustParsePrefix("127.0.0.0/8"),
 	}}
 	for name, test := range map[string]struct {
 		peer   string
@@ -44,8 +48,9 @@ func TestClientAddress(t *testing.T) {
 			[]string{"X-Forwarded-For", "::ffff:198.51.100.1"}, "198.51.100.1"},
 		"no address": {"10.1.2.3:1234", []string{"X-Forwarded-For", "198.51.100.1, unknown"},
 			"10.1.2.3"},
-		"empty":         {"10.1.2.3:1234", []string{"X-Forwarded-For", ""}, "10.1.2.3"},
-		"a Unix socket": {"@", []string{"X-Forwarded-For", "198.51.100.1"}, "@"},
+		"empty":               {"10.1.2.3:1234", []string{"X-Forwarded-For", ""}, "10.1.2.3"},
+		"a Unix socket":       {"@", nil, "unix"},
+		"a proxy on a socket": {"@", []string{"X-Forwarded-For", "198.51.100.1"}, "198.51.100.1"},
 		"Forwarded": {"10.1.2.3:1234", []string{"Forwarded", "for=198.51.100.1"},
 			"198.51.100.1"},
 		"Forwarded, more": {"10.1.2.3:1234", []string{"Forwarded", `for=203.0.113.9, ` +
@@ -61,6 +66,10 @@ func TestClientAddress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest("POST", "/v1/locks", nil)
 			r.RemoteAddr = test.peer
+			if test.peer == "@" {
+				r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey,
+					&net.UnixAddr{Net: "unix"}))
+			}
 			for i := 0; i < len(test.header); i += 2 {
 				r.Header.Add(test.header[i], test.header[i+1])
 			}

@@ -38,7 +38,7 @@ type Group struct {
 	changed   chan struct{}                         // closed and replaced when a set becomes empty
 	abandoned bool
 	once      sync.Once
-	shared    any // of Shared
+	shared    any      // of Shared
 	last      []func() // of AtEnd
 }
 

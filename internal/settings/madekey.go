@@ -36,9 +36,9 @@ func KeepKey(path string) (key string, err error) {
 	return made, nil
 }
 
-// PublishKey makes key the one that clients of this user find for the default URL.
-func PublishKey(getenv func(string) string, key string) error {
-	path := PublishedKey(getenv)
+// PublishKey makes key the one that clients of this user find for the server at base.
+func PublishKey(getenv func(string) string, base, key string) error {
+	path := PublishedKey(getenv, base)
 	if path == "" {
 		return errors.New("there is no home directory")
 	}

@@ -124,17 +124,19 @@ func TestKeyThatCannotBeKept(t *testing.T) {
 	require.Error(t, err)
 	require.NotErrorIs(t, err, ErrKeyFile)
 	require.Len(t, key, 64)
-	require.Error(t, PublishKey(func(string) string { return "" }, key))
+	require.Error(t, PublishKey(func(string) string { return "" }, DefaultURL(), key))
 }
 
 // What a server publishes replaces what another one has published.
 func TestPublishKey(t *testing.T) {
 	h := newHome(t)
 	for range 2 {
-		key := NewKey()
-		require.NoError(t, PublishKey(h.getenv, key))
-		found, err := readMadeKey(PublishedKey(h.getenv))
-		require.NoError(t, err)
-		require.Equal(t, key, found)
+		for _, base := range []string{DefaultURL(), "unix:///run/a.sock", "unix:///run/b.sock"} {
+			key := NewKey()
+			require.NoError(t, PublishKey(h.getenv, base, key))
+			found, err := readMadeKey(PublishedKey(h.getenv, base))
+			require.NoError(t, err)
+			require.Equal(t, key, found)
+		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+
+	"gitlab.com/relukko/relukko-go/internal/unixsock"
 )
 
 // defaultPort can be set at link time, for tests of what happens at the default address.
@@ -31,9 +33,32 @@ func UserFile(getenv func(string) string) string {
 	return inHome(getenv, "XDG_CONFIG_HOME", ".config", "client.env")
 }
 
-// PublishedKey returns the path of the file with the key of this user's server at DefaultURL, ""
-// if there is no home directory.
-func PublishedKey(getenv func(string) string) string { return StateFile(getenv, "local.key") }
+// PublishesKey reports whether clients of the same user look for the key of a server at base: at
+// DefaultURL, and on Unix sockets.
+func PublishesKey(base string) bool { return publishedName(base) != "" }
+
+// PublishedKey returns the path of the file with the key of this user's server at base, "" if
+// clients look for none there, or if there is no home directory.
+func PublishedKey(getenv func(string) string, base string) string {
+	name := publishedName(base)
+	if name == "" {
+		return ""
+	}
+	return StateFile(getenv, name)
+}
+
+// publishedName returns the name of the file with the key of a server at base. Each socket has a
+// file of its own.
+func publishedName(base string) string {
+	path, isSocket, err := unixsock.Parse(base)
+	switch {
+	case isSocket && err == nil:
+		return "local" + url.PathEscape(path) + ".key"
+	case isDefaultURL(base):
+		return "local.key"
+	}
+	return ""
+}
 
 // StateFile returns the path of a file in the user's state directory, "" if there is no home
 // directory.

@@ -5,7 +5,8 @@
 //  2. the environment: RELUKKO_BASE_URL, RELUKKO_API_KEY, RELUKKO_API_KEY_FILE
 //  3. the user's file, $XDG_CONFIG_HOME/relukko/client.env
 //  4. the machine's file, /etc/relukko/client.env
-//  5. the key that a server of the same user has made for itself, for the default URL
+//  5. the key that a server of the same user has made for itself, for the default URL and for Unix
+//     sockets
 package settings
 
 import (
@@ -110,13 +111,13 @@ func (l *Lookup) each(f func(*source) (done bool, err error)) error {
 	return nil
 }
 
-// localKey returns the key that a server of this user has published, for the default URL only: no
-// other server gets to see it.
+// localKey returns the key that a server of this user has published for base: no other server gets
+// to see it.
 func (l *Lookup) localKey(base string) (Setting, error) {
 	none := &NoKeyError{
 		"set " + APIKey + " or " + APIKeyFile + ", or store one with `relukko login`"}
-	path := PublishedKey(l.Getenv)
-	if path == "" || !isDefaultURL(base) {
+	path := PublishedKey(l.Getenv, base)
+	if path == "" {
 		return Setting{}, none
 	}
 	key, err := readMadeKey(path)
@@ -124,7 +125,11 @@ func (l *Lookup) localKey(base string) (Setting, error) {
 	case err != nil:
 		none.Reason = err.Error()
 	case key == "":
-		none.Reason += ", or start `relukko serve` on this machine"
+		command := "relukko serve"
+		if !isDefaultURL(base) {
+			command += " --addr " + base
+		}
+		none.Reason += ", or start `" + command + "` on this machine"
 	default:
 		return Setting{key, path}, nil
 	}

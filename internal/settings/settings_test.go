@@ -44,10 +44,10 @@ func (h *home) userFile() string { return UserFile(h.getenv) }
 func TestOrderOfPlaces(t *testing.T) {
 	h := newHome(t)
 	look := Lookup{Getenv: h.getenv}
-	require.NoError(t, PublishKey(h.getenv, NewKey()))
+	require.NoError(t, PublishKey(h.getenv, DefaultURL(), NewKey()))
 	local, err := look.Key(DefaultURL())
 	require.NoError(t, err)
-	require.Equal(t, PublishedKey(h.getenv), local.Origin)
+	require.Equal(t, PublishedKey(h.getenv, DefaultURL()), local.Origin)
 
 	for _, place := range []struct {
 		name string
@@ -116,7 +116,7 @@ func TestOrderOfPlaces(t *testing.T) {
 func TestLocalKeyIsForTheDefaultURL(t *testing.T) {
 	h := newHome(t)
 	look := Lookup{Getenv: h.getenv}
-	require.NoError(t, PublishKey(h.getenv, NewKey()))
+	require.NoError(t, PublishKey(h.getenv, DefaultURL(), NewKey()))
 	for _, base := range []string{"http://localhost:3000", "http://127.0.0.1:3000/",
 		"http://[::1]:3000", "http://127.0.0.2:3000"} {
 		_, err := look.Key(base)
@@ -125,7 +125,28 @@ func TestLocalKeyIsForTheDefaultURL(t *testing.T) {
 	for _, base := range []string{"http://localhost:3001", "http://localhost",
 		"https://localhost:3000", "http://ada@localhost:3000", "http://localhost:3000/relukko",
 		"http://example.com:3000", "http://localhost.example.com:3000", "http://10.0.0.1:3000",
-		"http://0.0.0.0:3000", "%", ""} {
+		"http://0.0.0.0:3000", "%", "", "unix:///run/relukko.sock"} {
+		_, err := look.Key(base)
+		_, none := errors.AsType[*NoKeyError](err)
+		require.True(t, none, "%s: %v", base, err)
+	}
+}
+
+// That of a server on a socket goes to this socket only.
+func TestLocalKeyOfASocket(t *testing.T) {
+	h := newHome(t)
+	look := Lookup{Getenv: h.getenv}
+	require.NoError(t, PublishKey(h.getenv, "unix:///run/a-b.sock", NewKey()))
+	for _, base := range []string{"unix:///run/a-b.sock", "unix:/run/a-b.sock",
+		"unix:///run//./a-b.sock"} {
+		key, err := look.Key(base)
+		require.NoError(t, err, base)
+		require.Equal(t, filepath.Join(h.dir, ".local/state/relukko/local%2Frun%2Fa-b.sock.key"),
+			key.Origin)
+	}
+	for _, base := range []string{"unix:///run/a/b.sock", "unix:///run/a-b.sock/",
+		"unix:run/a-b.sock", "unix://run/a-b.sock", "unix:", "http:///run/a-b.sock",
+		DefaultURL()} {
 		_, err := look.Key(base)
 		_, none := errors.AsType[*NoKeyError](err)
 		require.True(t, none, "%s: %v", base, err)
@@ -160,7 +181,9 @@ func TestErrorsOfLookup(t *testing.T) {
 			func(h *home, _ *Lookup) { require.NoError(h.t, os.MkdirAll(h.userFile(), 0o700)) },
 			"client.env: "},
 		"a damaged key": {
-			func(h *home, _ *Lookup) { h.write(PublishedKey(h.getenv), NewKey()[1:]+"\n") },
+			func(h *home, _ *Lookup) {
+				h.write(PublishedKey(h.getenv, DefaultURL()), NewKey()[1:]+"\n")
+			},
 			"no API key: "},
 	} {
 		t.Run(name, func(t *testing.T) {

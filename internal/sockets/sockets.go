@@ -1,10 +1,11 @@
-// Package sockets is how the stream driver opens a WebSocket of a client. Package api implements it:
-// it has the client's keys, certificates and proxies, and none of its exported methods returns a
-// type of this package.
+// Package sockets is how the stream driver opens a WebSocket of a client. Package api implements
+// it: it has the client's keys, certificates and proxies, and none of its exported methods returns
+// a type of this package.
 package sockets
 
 import (
 	"context"
+	"errors"
 
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
@@ -34,6 +35,9 @@ type Opener interface {
 	// reports.
 	Failure(op string, err error, notSent bool) error
 }
+
+// ErrMessage is wrapped by the error of [Conn.Read] for a message that is too long or not text.
+var ErrMessage = errors.New("a message is too long or not text")
 
 // Conn is a WebSocket. One goroutine may read while another one writes.
 type Conn interface {

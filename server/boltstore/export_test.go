@@ -125,8 +125,8 @@ func (s *Store) alone(do func(*state)) {
 	}
 }
 
-// CancelMany cancels the marks "name 0", "name 1", … in transactions that a busy machine too is done
-// with in good time.
+// CancelMany cancels the marks "name 0", "name 1", … in transactions that a busy machine too is
+// done with in good time.
 func (s *Store) CancelMany(owner, name string, n int) {
 	const atOnce = 5000
 	for from := 0; from < n; from += atOnce {

@@ -20,7 +20,9 @@
 //   - Only the database's clock decides when a lock expires.
 //   - An expired lock is swept once, by one of the servers, and all hear of it. Any server that is
 //     left does it when the others die.
-//   - A create that was called off through one server is refused by all.
+//   - A mark that was cancelled or claimed through one server is refused by all, also for a create
+//     that had begun before: a claim waits for it and finds its lock. A claim is a row, which each
+//     create of the mark reads under a lock that excludes claims; that costs no round trip.
 //
 // # Order
 //
@@ -34,6 +36,9 @@
 // next one has it. So each waiter that was the first of a killed server can leave the name idle for
 // half a second, once. A server whose waiter has given up says so within 50 ms; until then a create
 // that does not wait is delayed, not refused.
+//
+// The waiters of all servers are in a table for their lists, on which nothing depends. Those of a
+// server that is silent for 10 s are ignored.
 //
 // # How servers hear of each other
 //
@@ -86,9 +91,13 @@
 //
 // Everything is in the schema relukko_go. Nothing else in the database is touched, in particular no
 // table of the original Relukko. Open creates the schema and brings it up to date, one server at a
-// time. It refuses a schema that is newer than it knows. The database's encoding must be UTF8. The
-// role needs CREATE on the database, or a schema relukko_go that it owns. If another role has
-// created everything, it needs only
+// time. It refuses a schema that is newer than it knows. Programs that know an older one go on
+// beside newer ones: their locks and marks belong to "default", they see claimed marks as ones that
+// were called off, and calls that are under way during a migration may fail. All of them may delete
+// any lock, so stop them before keys of several owners are used.
+//
+// The database's encoding must be UTF8. The role needs CREATE on the database, or a schema
+// relukko_go that it owns. If another role has created everything, it needs only
 //
 //	GRANT USAGE ON SCHEMA relukko_go TO relukko;
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA relukko_go TO relukko;

@@ -1,6 +1,7 @@
 -- Version 3: owners, claims, and marks that belong to their owners. Programs of versions 1 and 2
--- go on: their functions call those of this version, and what they do belongs to "default". A
--- create of theirs that is under way during the migration fails, because it sets no owner.
+-- go on: their functions call those of this version, and what they do belongs to "default". Only a
+-- create or call_off of theirs that is under way during the migration fails: the one because it
+-- sets no owner, the other because it returns rows as they were.
 
 ALTER TABLE relukko_go.locks ADD COLUMN owner text COLLATE "C" NOT NULL DEFAULT 'default';
 ALTER TABLE relukko_go.locks ALTER COLUMN owner DROP DEFAULT;
@@ -147,7 +148,8 @@ BEGIN
     outcome := 0;
 END $$;
 
--- Programs of versions 1 and 2 know no outcome 4. To them a claimed mark is one that was called off.
+-- Programs of versions 1 and 2 know no outcome 4: to them a claimed mark is one that was called
+-- off.
 CREATE OR REPLACE FUNCTION relukko_go.create_lock(
     its_id uuid, its_name text, its_creator text, its_ip text, ttl interval, its_mark text,
     waited interval, the_server bigint, leased boolean,

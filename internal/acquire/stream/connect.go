@@ -253,6 +253,9 @@ func (s *stream) serve(l *link) error {
 	l.flush()
 	for {
 		frame, err := l.conn.Read()
+		if errors.Is(err, sockets.ErrMessage) {
+			return nonsense{err}
+		}
 		if err != nil {
 			return err
 		}
@@ -274,7 +277,7 @@ func (s *stream) begin(l *link) {
 		go l.conn.Cut()
 	}
 	s.link, s.had, s.noStream, s.plainSince = l, true, 0, time.Time{}
-	s.heard, l.lastSent = time.Now(), time.Now()
+	l.lastSent = time.Now()
 	s.away, s.awayFor, s.retrying, s.absenceOf = false, 0, false, nil
 	all := make([]member, 0, len(s.members))
 	for m := range s.members {
@@ -288,7 +291,7 @@ func (s *stream) begin(l *link) {
 		(*back)()
 	}
 	for _, check := range s.checks {
-		check() // a deletion may have been missed; and the server tells whom it knows to hold a lock
+		check() // a deletion may have been missed; and the server tells those that have renewed
 	}
 	l.period = s.pingPeriod()
 	l.tick = time.AfterFunc(l.period, func() { s.tick(l) })
@@ -341,9 +344,9 @@ func (s *stream) lostLink(l *link, err error, healthy bool) {
 	pause := s.pause(nil)
 	if _, ok := err.(nonsense); ok {
 		s.nonsense++
-		for m := range s.members {
-			m.outage(err, pause, s.nonsense >= maxNonsense)
-		}
+	}
+	for m := range s.members {
+		m.outage(l.over, pause, s.nonsense >= maxNonsense)
 	}
 	s.mu.Unlock()
 	s.rest(pause)
@@ -355,7 +358,8 @@ func (s *stream) failed(err error) {
 		return
 	}
 	gone := absent(err)
-	if !gone {
+	final := !gone && !api.Transient(err)
+	if !gone && !final {
 		s.probe()
 	}
 	s.mu.Lock()
@@ -374,7 +378,6 @@ func (s *stream) failed(err error) {
 	if gone {
 		pause = retryMax
 	}
-	final := !gone && !api.Transient(err)
 	for m := range s.members {
 		m.outage(err, pause, final)
 	}
@@ -504,7 +507,7 @@ func (s *stream) handle(l *link, frame []byte) error {
 // answered handles the answer to a request. A grant for an acquire that is over is released, unless
 // it is one that the client has.
 func (s *stream) answered(l *link, m *wire.StreamMessage) error {
-	if r := l.open[m.N]; r != nil {
+	if r := l.open[m.N]; r != nil && m.Kind != wire.MessageUnknown {
 		last, err := r.receive(l, m)
 		if last {
 			delete(l.open, m.N)

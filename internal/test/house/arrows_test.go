@@ -13,14 +13,15 @@ var mayImport = map[string][]string{
 		"api", "internal/acquire", "internal/acquire/classic", "internal/acquire/stream",
 		"internal/clock", "internal/lifecycle", "internal/wire",
 	},
-	"api": {"internal/lifecycle", "internal/settings", "internal/wire"},
+	"api": {"internal/lifecycle", "internal/settings", "internal/unixsock", "internal/wire"},
 
 	"internal/acquire":         {"api", "internal/clock", "internal/lifecycle", "internal/wire"},
 	"internal/acquire/classic": driver,
 	"internal/acquire/stream":  driver,
 	"internal/clock":           {},
 	"internal/lifecycle":       {},
-	"internal/settings":        {},
+	"internal/settings":        {"internal/unixsock"},
+	"internal/unixsock":        {},
 	"internal/wire":            {},
 
 	"server": {
@@ -48,9 +49,9 @@ var mayImport = map[string][]string{
 
 	"cmd/relukko": {"internal/cli"},
 	"internal/cli": {
-		".", "api", "internal/settings", "internal/supervise", "internal/wire",
-		"server", "server/access", "server/boltstore", "server/memstore", "server/pgstore",
-		"server/store",
+		".", "api", "internal/settings", "internal/supervise", "internal/unixsock",
+		"internal/wire", "server", "server/access", "server/boltstore", "server/memstore",
+		"server/pgstore", "server/store",
 	},
 	"internal/supervise":  {},
 	"examples/first":      {".", "api"},
@@ -60,6 +61,7 @@ var mayImport = map[string][]string{
 	"internal/test/house":       {},
 	"internal/test/interop":     {},
 	"internal/test/modelcheck":  {},
+	"internal/test/nginx":       {},
 	"internal/test/originalapi": {"internal/httpapi", "internal/wire"},
 	"internal/test/pgtest":      {},
 	"internal/test/readme":      {},

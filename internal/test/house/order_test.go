@@ -21,7 +21,7 @@ var mustBeOrdered = []string{
 	".", "api", "relukkotest", "server",
 	"internal/acquire", "internal/acquire/classic", "internal/wire",
 	"internal/cli", "internal/engine", "internal/httpapi", "internal/lockset", "internal/reply",
-	"internal/settings", "internal/streamapi", "internal/supervise",
+	"internal/settings", "internal/streamapi", "internal/supervise", "internal/unixsock",
 	"server/boltstore", "server/memstore", "server/pgstore", "server/store", "server/storetest",
 	"internal/test/faultnet", "internal/test/pgtest", "examples/instrument",
 }

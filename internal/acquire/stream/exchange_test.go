@@ -1,0 +1,203 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+)
+
+// ok answers a plain request about lock 1.
+func ok(w http.ResponseWriter, _ *http.Request) {
+	lock := lockOn(1)
+	w.Write(wire.AppendLock(nil, &lock))
+}
+
+// limited returns a context that ends after d.
+func limited(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Renewals use the stream, and plain requests as well where it is down or silent for a third of the
+// time. The first answer counts.
+func TestRenew(t *testing.T) {
+	const plainly = "PUT /v1/locks/" + "950daa20-a814-451e-9407-000000000001" + "/keep_alive"
+	for _, c := range []struct {
+		name   string
+		stream func(p *peer, n uint64) // responds to the renewal; nil: the stream is down
+		plain  http.HandlerFunc
+		retry  bool
+		err    error
+		failed bool // with an error of no kind
+		took   time.Duration
+		used   []string
+	}{
+		{name: "stream", stream: func(p *peer, n uint64) { p.renewed(n, lockOn(1)) }},
+		{name: "gone", stream: func(p *peer, n uint64) { p.fail(n, 404) }, err: api.ErrGone},
+		{name: "refused", stream: func(p *peer, n uint64) { p.fail(n, 400) }, err: api.ErrRefused},
+		{name: "down", plain: ok, used: []string{plainly}},
+		{name: "down, and gone", plain: notThere, err: api.ErrGone, used: []string{plainly}},
+		{name: "silent", stream: func(*peer, uint64) {}, plain: ok, took: 3 * time.Second,
+			used: []string{plainly}},
+		{name: "silent, and gone", stream: func(*peer, uint64) {}, plain: notThere,
+			err: api.ErrGone, took: 3 * time.Second, used: []string{plainly}},
+		{name: "silent, a retry", stream: func(*peer, uint64) {}, plain: ok, retry: true,
+			used: []string{plainly}},
+		{name: "breaks", stream: func(p *peer, _ uint64) { p.cut() }, plain: ok,
+			used: []string{plainly}},
+		{name: "503", stream: func(p *peer, n uint64) { p.fail(n, 503) }, plain: ok,
+			used: []string{plainly}},
+		{name: "key refused", stream: func(p *peer, n uint64) { p.fail(n, 403) }, plain: ok,
+			used: []string{plainly}},
+		{name: "late", stream: func(p *peer, n uint64) {
+			time.Sleep(5 * time.Second)
+			p.renewed(n, lockOn(1))
+		}, plain: refuse(502, false), took: 5 * time.Second, used: []string{plainly}},
+		{name: "nothing", stream: func(*peer, uint64) {}, plain: refuse(502, false),
+			failed: true, took: 9 * time.Second, used: []string{plainly}},
+		{name: "another lock", stream: func(p *peer, n uint64) { p.renewed(n, lockOn(2)) },
+			plain: ok, used: []string{plainly}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				p, g := b.connected()
+				if c.stream == nil {
+					b.set(func() { b.upgrade = refuse(503, true) })
+					p.cut()
+					time.Sleep(time.Millisecond)
+				}
+				b.set(func() { b.plain = c.plain })
+				go p.serve(func(r wire.StreamRequest) {
+					require.Equal(t, wire.RequestRenew, r.Kind)
+					c.stream(p, r.N)
+				})
+				began := time.Now()
+				lock, err := b.driver.Renew(limited(t, 9*time.Second), g, lease, c.retry)
+				require.Equal(t, c.took, time.Since(began))
+				require.Equal(t, c.used, get(b, func() []string { return b.requests }))
+				switch {
+				case c.failed:
+					require.Error(t, err)
+					require.False(t, api.NoEffect(err), "the one over the stream may have one")
+					require.False(t, acquire.Refused(err))
+				case c.err != nil:
+					require.ErrorIs(t, err, c.err)
+				default:
+					require.NoError(t, err)
+					require.Equal(t, testID(1), lock.ID)
+				}
+				b.driver.Drop(g)
+			})
+		})
+	}
+}
+
+// Releases use the stream if it is up, else plain requests. After an outcome that is unknown, gone
+// counts as released.
+func TestRelease(t *testing.T) {
+	const plainly = "DELETE /v1/locks/" + "950daa20-a814-451e-9407-000000000001"
+	for _, c := range []struct {
+		name   string
+		stream func(p *peer, n uint64)
+		plain  http.HandlerFunc
+		err    error
+		took   time.Duration
+		used   []string
+	}{
+		{name: "stream", stream: func(p *peer, n uint64) { p.done(n) }},
+		{name: "gone", stream: func(p *peer, n uint64) { p.fail(n, 404) }, err: api.ErrGone},
+		{name: "refused", stream: func(p *peer, n uint64) { p.fail(n, 400) }, err: api.ErrRefused},
+		{name: "key refused", stream: func(p *peer, n uint64) { p.fail(n, 401) }, plain: ok,
+			used: []string{plainly}},
+		{name: "down", plain: ok, used: []string{plainly}},
+		{name: "down, and gone", plain: notThere, err: api.ErrGone, used: []string{plainly}},
+		{name: "breaks", stream: func(p *peer, _ uint64) { p.cut() }, plain: notThere,
+			took: 200 * time.Millisecond, used: []string{plainly}},
+		{name: "silent", stream: func(*peer, uint64) {}, plain: notThere,
+			took: releaseTime + 200*time.Millisecond, used: []string{plainly}},
+		{name: "503", stream: func(p *peer, n uint64) { p.fail(n, 503) }, plain: ok,
+			took: 200 * time.Millisecond, used: []string{plainly}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				p, g := b.connected()
+				if c.stream == nil {
+					b.set(func() { b.upgrade = refuse(503, true) })
+					p.cut()
+					time.Sleep(time.Millisecond)
+				}
+				b.set(func() { b.plain = c.plain })
+				go p.serve(func(r wire.StreamRequest) {
+					require.Equal(t, wire.RequestRelease, r.Kind)
+					c.stream(p, r.N)
+				})
+				began := time.Now()
+				answered, err := b.driver.Release(t.Context(), g, 10*time.Second)
+				require.True(t, answered)
+				require.Equal(t, c.took, time.Since(began))
+				require.Equal(t, c.used, get(b, func() []string { return b.requests }))
+				if c.err != nil {
+					require.ErrorIs(t, err, c.err)
+				} else {
+					require.NoError(t, err)
+				}
+				b.driver.Drop(g)
+			})
+		})
+	}
+}
+
+// A release that nothing answers ends after its patience, over whatever path.
+func TestReleaseIsNotAnswered(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		b.set(func() { b.plain = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() } })
+		go p.serve(nil)
+		began := time.Now()
+		answered, err := b.driver.Release(t.Context(), g, 10*time.Second)
+		require.False(t, answered)
+		require.Error(t, err)
+		require.Equal(t, 10*time.Second, time.Since(began))
+		require.True(t, g.ReleaseSent)
+		b.driver.Drop(g)
+	})
+}
+
+// A field that package wire gets must be passed on.
+func TestLockOf(t *testing.T) {
+	creator, now := "bench-7", time.Now()
+	lock := lockOf(&wire.Lock{
+		ID: testID(1), Name: testName, Creator: &creator, IP: "10.89.0.6", CreatedAt: now,
+		UpdatedAt: now, ExpiresAt: now, FencingToken: 7, Owner: "ci", Waiters: 3, HasWaiters: true,
+	})
+	v := reflect.ValueOf(lock)
+	for i := range v.NumField() {
+		require.False(t, v.Field(i).IsZero(), v.Type().Field(i).Name)
+	}
+}
+
+// Errors of the stream read as those of plain requests do, and never show the key.
+func TestErrorTexts(t *testing.T) {
+	const key = "very-secret-key"
+	play(t, func(t *testing.T, b *fake) {
+		done := b.acquire(t.Context(), request())
+		p := b.next()
+		p.say(fmt.Sprintf(`{"n":%d,"error":{"status":403,"message":"no: key %s"}}`,
+			p.expect(wire.RequestAcquire).N, key))
+		err := (<-done).err
+		require.EqualError(t, err, "not acquired from http://relukko.test: relukko: "+
+			`create lock "robot-arm-1": 403 Forbidden: no: key [secret]`)
+		require.False(t, strings.Contains(fmt.Sprintf("%+v %#v", err, err), key))
+	}, api.WithAPIKeyFunc(func() (string, error) { return key, nil }))
+}

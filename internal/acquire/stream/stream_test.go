@@ -1,0 +1,739 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+)
+
+// One connection serves a process: acquiring, renewing and releasing.
+func TestOneConnection(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		require.Equal(t, "key", p.header.Get("X-Api-Key"))
+		require.Equal(t, testID(1), g.Lock.ID)
+		require.Equal(t, lease, g.Length)
+		require.WithinDuration(t, time.Now(), g.Since.Time(), 0)
+		go p.serve(func(r wire.StreamRequest) {
+			switch r.Kind {
+			case wire.RequestRenew:
+				require.Equal(t, 30*time.Second, r.Lease)
+				p.renewed(r.N, lockOn(1))
+			case wire.RequestRelease:
+				require.Equal(t, testID(1), r.ID)
+				p.done(r.N)
+			}
+		})
+		lock, err := b.driver.Renew(t.Context(), g, 30*time.Second, false)
+		require.NoError(t, err)
+		require.Equal(t, testID(1), lock.ID)
+		answered, err := b.driver.Release(t.Context(), g, 10*time.Second)
+		require.True(t, answered)
+		require.NoError(t, err)
+		b.driver.Drop(g)
+		require.Len(t, b.upgrades, 1)
+		require.Empty(t, b.requests)
+	})
+}
+
+// The lease counts from before request seen was sent.
+func TestSince(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		seen     func(n, last uint64) string // the member; last is the last request
+		since    time.Duration               // after the acquire was sent
+		renewals int
+	}{
+		{"the acquire itself", func(n, _ uint64) string { return fmt.Sprint(n) }, 0, 1},
+		{"a later ping", func(_, last uint64) string { return fmt.Sprint(last) }, 40 * time.Second, 0},
+		{"0", func(uint64, uint64) string { return "0" }, 45 * time.Second, 1},
+		{"before the acquire", func(n, _ uint64) string { return fmt.Sprint(n - 1) },
+			45 * time.Second, 1},
+		{"from the future", func(_, last uint64) string { return fmt.Sprint(last + 1) },
+			45 * time.Second, 1},
+		{"none", func(uint64, uint64) string { return "null" }, 45 * time.Second, 1},
+		{"nonsense", func(uint64, uint64) string { return `"7"` }, 45 * time.Second, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				p, first := b.connected() // so that n of the next is not 1
+				defer b.driver.Drop(first)
+				r := request()
+				done := b.acquire(t.Context(), r)
+				sent := time.Now()
+				n := p.expect(wire.RequestAcquire).N
+				last := n
+				for range 4 { // pings each 10 s
+					ping := p.read()
+					require.Equal(t, wire.RequestPing, ping.Kind)
+					last = ping.N
+					p.say(fmt.Sprintf(`{"n":%d,"pong":true}`, last))
+				}
+				require.Equal(t, 40*time.Second, time.Since(sent))
+				time.Sleep(5 * time.Second)
+				lock := lockOn(2)
+				p.say(fmt.Sprintf(`{"n":%d,"seen":%s,"lock":%s}`, n, c.seen(n, last),
+					wire.AppendLock(nil, &lock)))
+				var renewals atomic.Int32
+				go p.serve(func(r wire.StreamRequest) {
+					require.Equal(t, wire.RequestRenew, r.Kind)
+					renewals.Add(1)
+					p.renewed(r.N, lockOn(2))
+				})
+				out := <-done
+				require.NoError(t, out.err)
+				defer b.driver.Drop(out.grant)
+				if c.renewals > 0 {
+					c.since = 45 * time.Second // too little of the lease was left in any case
+				}
+				require.Equal(t, c.since, out.grant.Since.Time().Sub(sent))
+				require.EqualValues(t, c.renewals, renewals.Load())
+				require.Equal(t, lease, out.grant.Length)
+			})
+		})
+	}
+}
+
+// A lock that was found is renewed first; if it is gone by then, it is acquired again.
+func TestFoundLockIsGone(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		done := b.acquire(t.Context(), request())
+		p := b.next()
+		p.grant(p.expect(wire.RequestAcquire).N, 0, lockOn(1))
+		p.fail(p.expect(wire.RequestRenew).N, 404)
+		r := p.expect(wire.RequestAcquire)
+		require.True(t, r.Acquire.Again)
+		p.grant(r.N, r.N, lockOn(2))
+		out := <-done
+		require.NoError(t, out.err)
+		require.Equal(t, testID(2), out.grant.Lock.ID)
+	})
+}
+
+// After a break an acquire is sent again, with again and waited, at most 1 s later.
+func TestBreak(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		r := request()
+		done := b.acquire(t.Context(), r)
+		p := b.next()
+		first := p.expect(wire.RequestAcquire)
+		require.False(t, first.Acquire.Again)
+		require.True(t, first.Acquire.Wait)
+		require.Zero(t, first.Acquire.Waited)
+		for i := range 5 {
+			go p.serve(nil)
+			time.Sleep(4 * time.Second)
+			p.cut()
+			broken := time.Now()
+			p = b.next()
+			require.Zero(t, time.Since(broken), "the first retry comes immediately")
+			again := p.expect(wire.RequestAcquire)
+			require.EqualValues(t, 1, again.N, "n begins anew on each connection")
+			require.True(t, again.Acquire.Again)
+			require.Equal(t, time.Duration(i+1)*4*time.Second, again.Acquire.Waited)
+			require.Equal(t, first.Acquire.Creator, again.Acquire.Creator)
+		}
+		p.grant(1, 1, lockOn(1))
+		require.NoError(t, (<-done).err)
+	})
+}
+
+// While something waits, connections are tried at most 1 s apart.
+func TestRetries(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		b.upgrade, b.plain = refuse(503, true), refuse(502, false)
+		done := b.acquire(t.Context(), request())
+		time.Sleep(30 * time.Second)
+		b.set(func() { b.upgrade = nil })
+		p := b.next()
+		for i, at := range b.upgrades[1:] {
+			require.LessOrEqual(t, at.Sub(b.upgrades[i]), time.Second)
+		}
+		require.Less(t, len(b.upgrades), 80)
+		r := p.expect(wire.RequestAcquire)
+		require.False(t, r.Acquire.Again, "it was never sent")
+		p.grant(r.N, r.N, lockOn(1))
+		require.NoError(t, (<-done).err)
+	})
+}
+
+// Pings go out each sixth of the least lease that waits, and each 20 s at least.
+func TestPings(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		pings := make(chan time.Time, 100)
+		go func() {
+			for {
+				r, err := p.tryRead()
+				if err != nil {
+					return
+				}
+				if r.Kind == wire.RequestPing {
+					pings <- time.Now()
+					p.say(fmt.Sprintf(`{"n":%d,"pong":true}`, r.N))
+				}
+				if r.Kind == wire.RequestCancel {
+					p.done(r.N)
+				}
+			}
+		}()
+		<-pings
+		held := <-pings
+		ctx, cancel := context.WithCancel(t.Context())
+		r := request()
+		r.Lease = 6 * time.Second
+		time.Sleep(3 * time.Second)
+		done := b.acquire(ctx, r)
+		first := <-pings
+		require.Equal(t, 4*time.Second, first.Sub(held))
+		require.Equal(t, time.Second, (<-pings).Sub(first))
+		cancel()
+		require.ErrorIs(t, (<-done).err, context.Canceled)
+		last := <-pings
+		require.Equal(t, 20*time.Second, (<-pings).Sub(last))
+		b.driver.Drop(g)
+	})
+}
+
+// A pong that takes 5 s drops the connection.
+func TestNoPong(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		began := time.Now()
+		done := b.acquire(t.Context(), request())
+		p := b.next()
+		p.expect(wire.RequestAcquire)
+		require.Equal(t, wire.RequestPing, p.read().Kind)
+		require.EqualValues(t, -1, p.ended(), "no close frame: the place must be kept")
+		require.Equal(t, 15*time.Second, time.Since(began))
+		p = b.next()
+		p.grant(p.expect(wire.RequestAcquire).N, 1, lockOn(1))
+		require.NoError(t, (<-done).err)
+	})
+}
+
+// A call whose context ends returns promptly; its acquire is cancelled in the background.
+func TestCancel(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := b.acquire(ctx, request())
+		p := b.next()
+		n := p.expect(wire.RequestAcquire).N
+		lock := lockOn(7)
+		p.say(fmt.Sprintf(`{"n":%d,"waiting":{"ahead":2,"holder":%s}}`, n,
+			wire.AppendLock(nil, &lock)))
+		synctest.Wait()
+		errStop := errors.New("stop")
+		cancel(errStop)
+		out := <-done
+		require.ErrorIs(t, out.err, errStop)
+		f, _ := errors.AsType[*acquire.Failure](out.err)
+		require.True(t, f.Held)
+		require.Equal(t, testID(7), f.Holder.ID)
+
+		r := p.expect(wire.RequestCancel)
+		require.Equal(t, mark, r.Mark)
+		closed := make(chan error)
+		go func() { closed <- b.client.Close() }()
+		p.grant(n, n, lockOn(1)) // it crosses the cancel
+		release := p.expect(wire.RequestRelease)
+		require.Equal(t, testID(1), release.ID)
+		time.Sleep(5 * time.Second)
+		require.Empty(t, closed, "Shutdown waits for the answer")
+		p.done(r.N)
+		require.Equal(t, websocket.StatusNormalClosure, p.ended())
+		require.NoError(t, <-closed)
+	})
+}
+
+// A cancel is sent again on the next connection, and otherwise left to plain requests.
+func TestCancelIsRepeated(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := b.acquire(ctx, request())
+		p := b.next()
+		p.expect(wire.RequestAcquire)
+		cancel()
+		require.Error(t, (<-done).err)
+		p.expect(wire.RequestCancel)
+		p.cut()
+		p = b.next()
+		p.fail(p.expect(wire.RequestCancel).N, 503)
+		p.cut()
+		p = b.next()
+		p.done(p.expect(wire.RequestCancel).N)
+		go p.serve(nil)
+		time.Sleep(time.Minute)
+		require.Empty(t, b.cleanedUp)
+	})
+	play(t, func(t *testing.T, b *fake) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := b.acquire(ctx, request())
+		p := b.next()
+		p.expect(wire.RequestAcquire)
+		b.set(func() { b.upgrade = refuse(503, true) })
+		cancel()
+		require.Error(t, (<-done).err)
+		p.cut()
+		time.Sleep(orphanTime - 1)
+		require.Empty(t, get(b, func() []string { return b.cleanedUp }))
+		time.Sleep(2)
+		synctest.Wait()
+		require.Equal(t, []string{mark}, get(b, func() []string { return b.cleanedUp }))
+	})
+}
+
+// What was never sent needs no cancel.
+func TestNeverSent(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		b.upgrade = refuse(503, true)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		out := <-b.acquire(ctx, request())
+		require.ErrorIs(t, out.err, context.DeadlineExceeded)
+		require.ErrorContains(t, out.err, "said the backend")
+		require.NoError(t, b.client.Close())
+		require.Empty(t, b.cleanedUp)
+	})
+}
+
+// The backend's own refusals end an acquire, other errors do not.
+func TestErrors(t *testing.T) {
+	for _, status := range []int{400, 401, 403, 410} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				done := b.acquire(t.Context(), request())
+				p := b.next()
+				p.fail(p.expect(wire.RequestAcquire).N, status)
+				err := (<-done).err
+				require.True(t, acquire.Refused(err), "%v", err)
+				require.ErrorContains(t, err, "said the backend")
+				go p.serve(func(r wire.StreamRequest) { require.Fail(t, "nothing is to be cancelled") })
+				require.NoError(t, b.client.Close())
+			})
+		})
+	}
+	for _, status := range []int{409, 500, 503} { // 409: continued on another connection
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				done := b.acquire(t.Context(), request())
+				p := b.next()
+				for range 5 {
+					p.fail(p.expect(wire.RequestAcquire).N, status)
+				}
+				r := p.expect(wire.RequestAcquire)
+				require.True(t, r.Acquire.Again)
+				p.grant(r.N, r.N, lockOn(1))
+				require.NoError(t, (<-done).err)
+			})
+		})
+	}
+}
+
+func TestTryLockIsHeld(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		r := request()
+		r.Wait = false
+		done := b.acquire(t.Context(), r)
+		p := b.next()
+		ask := p.expect(wire.RequestAcquire)
+		require.False(t, ask.Acquire.Wait)
+		lock := lockOn(7)
+		p.say(fmt.Sprintf(`{"n":%d,"error":{"status":409,"message":"held","lock":%s}}`, ask.N,
+			wire.AppendLock(nil, &lock)))
+		err := (<-done).err
+		require.ErrorIs(t, err, api.ErrHeld)
+		f, _ := errors.AsType[*acquire.Failure](err)
+		require.True(t, f.Held)
+		require.Equal(t, testID(7), f.Holder.ID)
+	})
+	// A server that only responds to pings does not let it hang.
+	play(t, func(t *testing.T, b *fake) {
+		r := request()
+		r.Wait = false
+		began := time.Now()
+		done := b.acquire(t.Context(), r)
+		p := b.next()
+		go p.serve(func(r wire.StreamRequest) {
+			if r.Kind == wire.RequestCancel {
+				p.done(r.N)
+			}
+		})
+		require.ErrorContains(t, (<-done).err, "gave up")
+		require.Equal(t, time.Minute, time.Since(began))
+	})
+}
+
+// A client that can ask for its key anew does so on 401 and 403.
+func TestAnotherKey(t *testing.T) {
+	var asked atomic.Int32
+	key := func() (string, error) { return fmt.Sprintf("key-%d", min(asked.Add(1), 3)), nil }
+	play(t, func(t *testing.T, b *fake) {
+		done := b.acquire(t.Context(), request())
+		p := b.next()
+		require.Equal(t, "key-1", p.header.Get("X-Api-Key"))
+		p.fail(p.expect(wire.RequestAcquire).N, 401)
+		p = b.next()
+		require.Equal(t, "key-3", p.header.Get("X-Api-Key"))
+		p.fail(p.expect(wire.RequestAcquire).N, 403)
+		require.ErrorIs(t, (<-done).err, api.ErrRefused) // there is no other key
+	}, api.WithAPIKeyFunc(key))
+}
+
+// A key that is refused at the upgrade ends an acquire.
+func TestKeyIsRefused(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		b.upgrade = refuse(401, true)
+		err := (<-b.acquire(t.Context(), request())).err
+		require.ErrorIs(t, err, api.ErrRefused)
+		require.ErrorContains(t, err, "said the backend")
+		require.Empty(t, b.requests)
+	})
+}
+
+// A minute without any message ends an acquire, or the policy of WithBackOff does.
+func TestSilence(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		b.upgrade, b.plain = refuse(503, true), refuse(502, false)
+		r := request()
+		began := time.Now()
+		err := (<-b.acquire(t.Context(), r)).err
+		require.ErrorContains(t, err, "gave up after")
+		require.InDelta(t, time.Minute, time.Since(began), float64(time.Second))
+		// Another request of the mutex gives up with it.
+		began = time.Now()
+		r2 := request()
+		r2.Since, r2.Silence = r.Since, r.Silence
+		require.ErrorContains(t, (<-b.acquire(t.Context(), r2)).err, "gave up after")
+		require.Less(t, time.Since(began), 2*time.Second)
+	})
+	play(t, func(t *testing.T, b *fake) {
+		b.upgrade, b.plain = refuse(503, true), refuse(502, false)
+		r := request()
+		r.Patience = 0
+		r.BackOff = func() backoff.BackOff {
+			return backoff.WithMaxRetries(backoff.NewConstantBackOff(2*time.Second), 3)
+		}
+		began := time.Now()
+		require.ErrorContains(t, (<-b.acquire(t.Context(), r)).err, "gave up after")
+		require.InDelta(t, 7*time.Second, time.Since(began), float64(1500*time.Millisecond))
+	})
+	play(t, func(t *testing.T, b *fake) { // a hello is not enough
+		began := time.Now()
+		r := request()
+		done := b.acquire(t.Context(), r)
+		require.ErrorContains(t, (<-done).err, "gave up after")
+		require.InDelta(t, time.Minute, time.Since(began), float64(15*time.Second))
+		b.set(func() { b.plain = refuse(502, false) })
+		b.driver.s.close()
+	})
+	play(t, func(t *testing.T, b *fake) { // a server that says anything is not silent
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		done := b.acquire(ctx, request())
+		p := b.next()
+		go p.serve(func(r wire.StreamRequest) {
+			if r.Kind == wire.RequestCancel {
+				p.done(r.N)
+			}
+		})
+		require.ErrorIs(t, (<-done).err, context.DeadlineExceeded)
+	})
+}
+
+// Nonsense never makes a grant. The connection is dropped; the third one in succession ends the
+// acquire.
+func TestHostileServer(t *testing.T) {
+	other, another, expired := lockOn(1), lockOn(1), lockOn(1)
+	other.Name = "robot-arm-2"
+	creator := wire.WithMark("bench-7", "z2z2z2z2z2z2")
+	another.Creator = &creator
+	text := func(l wire.Lock) string { return string(wire.AppendLock(nil, &l)) }
+	fine := func() string { return text(lockOn(1)) }
+	for name, say := range map[string]func(n uint64) string{
+		"not JSON":         func(uint64) string { return `{"n":1,"lock":` },
+		"an array":         func(uint64) string { return `[]` },
+		"too long":         func(uint64) string { return `"` + string(make([]byte, wire.MaxFrame)) + `"` },
+		"never asked":      func(n uint64) string { return fmt.Sprintf(`{"n":%d,"seen":1,"lock":%s}`, n+1, fine()) },
+		"another name":     func(n uint64) string { return fmt.Sprintf(`{"n":%d,"seen":1,"lock":%s}`, n, text(other)) },
+		"another mark":     func(n uint64) string { return fmt.Sprintf(`{"n":%d,"seen":1,"lock":%s}`, n, text(another)) },
+		"a binary message": func(uint64) string { return "\x00" },
+		"no lock":          func(n uint64) string { return fmt.Sprintf(`{"n":%d,"seen":1,"lock":{}}`, n) },
+		"several locks":    func(n uint64) string { return fmt.Sprintf(`{"n":%d,"seen":1,"locks":[%s]}`, n, fine()) },
+		"done":             func(n uint64) string { return fmt.Sprintf(`{"n":%d,"done":true}`, n) },
+		"pong":             func(n uint64) string { return fmt.Sprintf(`{"n":%d,"pong":true}`, n) },
+		"an expired lock": func(n uint64) string {
+			expired.ExpiresAt = expired.UpdatedAt
+			return fmt.Sprintf(`{"n":%d,"lock":%s}`, n, text(expired))
+		},
+		"two answers":      func(n uint64) string { return fmt.Sprintf(`{"n":%d,"done":true,"lock":%s}`, n, fine()) },
+		"an unasked grant": func(uint64) string { return fmt.Sprintf(`{"lock":%s}`, fine()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				done := b.acquire(t.Context(), request())
+				for range maxNonsense {
+					p := b.next()
+					p.say(say(p.expect(wire.RequestAcquire).N))
+					p.ended()
+				}
+				out := <-done
+				require.Nil(t, out.grant)
+				require.ErrorContains(t, out.err, "not acquired from http://relukko.test")
+				p := b.next()
+				p.done(p.expect(wire.RequestCancel).N)
+			})
+		})
+	}
+	for name, message := range map[string]string{
+		"an unknown message": `{"weather":"fine"}`,
+		"an unknown answer":  `{"n":1,"weather":"fine"}`,
+		"a wanted":           `{"wanted":{"id":"` + testID(9) + `","waiters":2}}`,
+		"a deleted":          `{"deleted":` + fine() + `,"by":"x"}`,
+		"another hello":      `{"hello":{"key":"x","role":"user","features":[]}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				done := b.acquire(t.Context(), request())
+				p := b.next()
+				n := p.expect(wire.RequestAcquire).N
+				p.say(message)
+				time.Sleep(time.Second)
+				p.grant(n, n, lockOn(1))
+				require.NoError(t, (<-done).err)
+				require.Len(t, b.upgrades, 1)
+			})
+		})
+	}
+}
+
+// A grant whose acquire is over: the same id is ignored, another one is released.
+func TestLateGrant(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		p.grant(1, 1, lockOn(1))
+		p.grant(1, 0, lockOn(2))
+		r := p.expect(wire.RequestRelease)
+		require.Equal(t, testID(2), r.ID)
+		p.done(r.N)
+		b.driver.Drop(g)
+	})
+}
+
+// A deletion that the server tells, and each new connection, has the lock checked.
+func TestWatch(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		var checks atomic.Int32
+		stop := b.driver.Watch(g, func() { checks.Add(1) })
+		other, lock := lockOn(2), lockOn(1)
+		p.say(fmt.Sprintf(`{"deleted":%s}`, wire.AppendLock(nil, &other)))
+		synctest.Wait()
+		require.Zero(t, checks.Load())
+		p.say(fmt.Sprintf(`{"deleted":%s,"by":"x"}`, wire.AppendLock(nil, &lock)))
+		synctest.Wait()
+		require.EqualValues(t, 1, checks.Load())
+		p.cut()
+		p = b.next()
+		synctest.Wait()
+		require.EqualValues(t, 2, checks.Load())
+		stop()
+		p.say(fmt.Sprintf(`{"deleted":%s,"by":"x"}`, wire.AppendLock(nil, &lock)))
+		synctest.Wait()
+		require.EqualValues(t, 2, checks.Load())
+		b.driver.Drop(g)
+	})
+}
+
+// After a bye the client goes on over another connection, and gives up no place.
+func TestBye(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		done := b.acquire(t.Context(), request())
+		p := b.next()
+		p.expect(wire.RequestAcquire)
+		go p.serve(nil)
+		time.Sleep(5 * time.Second)
+		p.say(`{"bye":true}`)
+		p2 := b.next()
+		r := p2.expect(wire.RequestAcquire)
+		require.True(t, r.Acquire.Again)
+		require.Equal(t, 5*time.Second, r.Acquire.Waited)
+		p2.grant(r.N, r.N, lockOn(1))
+		require.NoError(t, (<-done).err)
+	})
+}
+
+// A connection that nothing needs is closed with a close frame, and opened when it is needed.
+func TestIdle(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		b.driver.Drop(g)
+		began := time.Now()
+		require.Equal(t, websocket.StatusNormalClosure, p.ended())
+		require.GreaterOrEqual(t, time.Since(began), idleTime)
+		require.Less(t, time.Since(began), 59*time.Second)
+		synctest.Wait()
+		require.Nil(t, b.driver.s.running)
+		p, g = b.connected()
+		go p.serve(nil)
+		time.Sleep(time.Hour) // a lock is held
+		require.NotNil(t, b.driver.s.up())
+		b.driver.Drop(g)
+	})
+}
+
+// A client that closes sends a close frame, so that its places are given up.
+func TestClose(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		b.driver.Drop(g)
+		done := b.acquire(t.Context(), request())
+		p.expect(wire.RequestAcquire)
+		closed := make(chan error)
+		go func() { closed <- b.client.Close() }()
+		require.ErrorIs(t, (<-done).err, api.ErrClosed)
+		p.done(p.expect(wire.RequestCancel).N)
+		require.Equal(t, websocket.StatusNormalClosure, p.ended())
+		require.NoError(t, <-closed)
+	})
+	play(t, func(t *testing.T, b *fake) { // also from one that hangs
+		p, g := b.connected()
+		b.driver.Drop(g)
+		began := time.Now()
+		require.NoError(t, b.client.Close())
+		require.LessOrEqual(t, time.Since(began), 250*time.Millisecond)
+		p.cut()
+	})
+}
+
+// Whether there is a stream depends on the response to the upgrade.
+func TestAbsence(t *testing.T) {
+	const none, outage, final = "none", "outage", "final"
+	for _, c := range []struct {
+		name    string
+		upgrade http.HandlerFunc
+		dumb    bool
+		is      string
+		after   time.Duration
+	}{
+		{"400", refuse(400, true), false, none, 0},
+		{"404", refuse(404, true), false, none, 0},
+		{"foreign 404", refuse(404, false), false, none, 0},
+		{"405", refuse(405, true), false, none, 0},
+		{"426", refuse(426, false), false, none, 0},
+		{"501", refuse(501, false), false, none, 0},
+		{"302", refuse(302, false, "Location", "http://login.test/"), false, none, 0},
+		{"200", refuse(200, false), false, none, 0},
+		{"foreign 401", refuse(401, false), false, none, 0},
+		{"foreign 403", refuse(403, false), false, none, 0},
+		{"401", refuse(401, true), false, final, 0},
+		{"403", refuse(403, true), false, final, 0},
+		{"429", refuse(429, false), false, outage, 0},
+		{"500", refuse(500, true), false, outage, 0},
+		{"502", refuse(502, false), false, outage, 0},
+		{"503", refuse(503, false), false, outage, 0},
+		{"504", refuse(504, false), false, outage, 0},
+		{"no hello", nil, true, none, helloTime},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				b.upgrade, b.dumb = c.upgrade, c.dumb
+				b.plain = refuse(502, false)
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				began := time.Now()
+				r := request()
+				err := (<-b.acquire(ctx, r)).err
+				switch c.is {
+				case none:
+					require.ErrorIs(t, err, ErrAbsent)
+					require.Equal(t, c.after, time.Since(began))
+					require.True(t, r.Sent.IsZero())
+					require.Empty(t, b.requests)
+				case outage:
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+				case final:
+					require.ErrorIs(t, err, api.ErrRefused)
+				}
+			})
+		})
+	}
+}
+
+// A client that had a stream looks twice, 1 s apart, before it believes that there is none.
+func TestAbsenceAfterAStream(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		r := request()
+		done := b.acquire(t.Context(), r)
+		p := b.next()
+		p.expect(wire.RequestAcquire)
+		sent := time.Now()
+		go p.serve(nil)
+		time.Sleep(5 * time.Second)
+		b.set(func() { b.upgrade = refuse(404, false) })
+		p.cut()
+		broken := time.Now()
+		require.ErrorIs(t, (<-done).err, ErrAbsent)
+		require.Equal(t, time.Second, time.Since(broken))
+		require.Equal(t, sent, r.Sent, "the next driver must know that it was sent")
+		require.Len(t, b.upgrades, 3)
+	})
+}
+
+// Where plain requests are answered for 10 s while no stream comes up, acquires use them.
+func TestPlainRequestsWork(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		b.upgrade = refuse(502, false)
+		began := time.Now()
+		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
+		require.InDelta(t, 10*time.Second, time.Since(began), float64(1500*time.Millisecond))
+	})
+}
+
+// An absent stream is tried again after 5 s, rising to 10 min, while something could use it.
+func TestBack(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		b.upgrade = refuse(404, true)
+		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
+		back := make(chan struct{})
+		stop, absent := b.driver.OnBack(func() { close(back) })
+		require.True(t, absent)
+		time.Sleep(2 * time.Hour)
+		gaps := []time.Duration{}
+		for i, at := range b.upgrades[1:] {
+			gaps = append(gaps, at.Sub(b.upgrades[i]))
+		}
+		require.Equal(t, []time.Duration{
+			5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second,
+			160 * time.Second, 320 * time.Second, 600 * time.Second, 600 * time.Second,
+		}, gaps[:9])
+		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
+		b.set(func() { b.upgrade = nil })
+		<-back
+		require.False(t, b.driver.Absent())
+		stop()
+		p, g := b.connectedTo(b.next())
+		b.driver.Drop(g)
+		p.cut()
+	})
+	// Without a user nothing is tried.
+	play(t, func(t *testing.T, b *fake) {
+		b.upgrade = refuse(404, true)
+		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
+		time.Sleep(time.Hour)
+		require.Len(t, b.upgrades, 1)
+		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
+	})
+}

@@ -1,0 +1,315 @@
+//go:build unix
+
+package nginx
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
+)
+
+var long = flag.Bool("long", false, "wait for a lock for longer than nginx's proxy_read_timeout")
+
+// readTimeout is nginx's own proxy_read_timeout.
+const readTimeout = 60 * time.Second
+
+// folder has the binary.
+var folder string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.parallel").Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		flag.Set("test.parallel", "8") // the tests mostly wait
+	}
+	var err error
+	if folder, err = os.MkdirTemp("", "nginx"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(folder)
+		os.Exit(code)
+	}))
+}
+
+var block = regexp.MustCompile("(?s)```nginx\n(.*?)```")
+
+// recommended returns the configuration of docs/configuration.md, for these addresses.
+func recommended(t testing.TB, backend string) string {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "configuration.md"))
+	require.NoError(t, err)
+	found := block.FindStringSubmatch(string(page))
+	require.NotNil(t, found, "the page has no configuration of nginx")
+	for _, replaced := range [][2]string{
+		{"listen 80;", "listen 127.0.0.1:LISTEN;"}, {"127.0.0.1:3000", backend},
+	} {
+		require.Equal(t, 1, strings.Count(found[1], replaced[0]), replaced[0])
+		found[1] = strings.Replace(found[1], replaced[0], replaced[1], 1)
+	}
+	return found[1]
+}
+
+// plain returns the shortest configuration: it passes no WebSockets, uses HTTP/1.0 and a connection
+// for each request.
+func plain(_ testing.TB, backend string) string {
+	return "server { listen 127.0.0.1:LISTEN; location / { proxy_pass http://" + backend + "; } }"
+}
+
+var configs = []struct {
+	name string
+	text func(t testing.TB, backend string) string
+	push bool
+}{
+	{"as recommended", recommended, true},
+	{"without WebSockets", plain, false},
+}
+
+// each runs a test with each configuration.
+func each(t *testing.T, test func(t *testing.T, p *proxy, push bool)) {
+	for _, c := range configs {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			find(t)
+			test(t, run(t, c.text(t, serve(t))), c.push)
+		})
+	}
+}
+
+func client(t testing.TB, url string) *api.Client {
+	t.Helper()
+	c, err := api.New(url, key)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+func (p *proxy) client() *api.Client { return client(p.t, p.url) }
+
+// waiter is a Lock that waits.
+type waiter struct {
+	mutex   *relukko.Mutex
+	waits   chan struct{}
+	granted chan error
+	held    context.Context // once granted
+	at      time.Time
+}
+
+func (p *proxy) wait(ttl time.Duration) *waiter {
+	p.t.Helper()
+	w := &waiter{waits: make(chan struct{}), granted: make(chan error, 1)}
+	waiting := func(relukko.Waiting) {
+		select {
+		case <-w.waits:
+		default:
+			close(w.waits)
+		}
+	}
+	w.mutex = relukko.NewMutex(p.client(), "arm", relukko.WithTTL(ttl), relukko.WithOnWait(waiting))
+	go func() {
+		held, err := w.mutex.Lock(context.Background())
+		w.held, w.at = held, time.Now()
+		w.granted <- err
+	}()
+	select {
+	case <-w.waits:
+	case err := <-w.granted:
+		p.t.Fatalf("it did not wait: %v", err)
+	case <-time.After(patience):
+		p.t.Fatal("nothing says that it waits")
+	}
+	return w
+}
+
+// handsOff unlocks the holder's mutex and returns how long the waiter then took.
+func handsOff(t testing.TB, holder *relukko.Mutex, held context.Context, w *waiter) time.Duration {
+	t.Helper()
+	require.NoError(t, held.Err())
+	began := time.Now()
+	require.NoError(t, holder.Unlock(held))
+	require.NoError(t, <-w.granted)
+	return w.at.Sub(began)
+}
+
+// A lock is held for several leases while another client waits, and nginx reloads its
+// configuration meanwhile. The hand-over is prompt with push and without.
+func TestHoldWaitHandOff(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, p *proxy, push bool) {
+		w, err := p.client().Watch(t.Context())
+		require.NoError(t, err)
+		defer w.Close()
+		want := map[bool]api.EventKind{true: api.EventConnected, false: api.EventDisconnected}
+		require.Equal(t, want[push], (<-w.Events()).Kind)
+
+		const ttl = 2 * time.Second
+		mutex := relukko.NewMutex(p.client(), "arm", relukko.WithTTL(ttl))
+		held, err := mutex.Lock(t.Context())
+		require.NoError(t, err)
+		waiting := p.wait(ttl)
+		time.Sleep(ttl)
+		p.signal("reload")
+		time.Sleep(2 * ttl)
+		took := handsOff(t, mutex, held, waiting)
+		t.Logf("hand-over in %v", took)
+		require.Less(t, took, time.Second)
+
+		time.Sleep(ttl + ttl/2)
+		require.NoError(t, waiting.held.Err(), "it is renewed")
+		require.NoError(t, waiting.mutex.Unlock(waiting.held))
+		locks, err := p.client().List(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, locks)
+	})
+}
+
+// An nginx that is down for less than half of the lease loses no lock and no wait.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, p *proxy, _ bool) {
+		const ttl = 4 * time.Second
+		mutex := relukko.NewMutex(p.client(), "arm", relukko.WithTTL(ttl))
+		held, err := mutex.Lock(t.Context())
+		require.NoError(t, err)
+		waiting := p.wait(ttl)
+		p.process.stop()
+		time.Sleep(ttl / 4)
+		require.True(t, p.start(), "%s", &p.process.stderr)
+		time.Sleep(ttl)
+		took := handsOff(t, mutex, held, waiting)
+		t.Logf("hand-over in %v", took)
+		require.Less(t, took, 6*time.Second) // it polls at most 5 s apart while push is down
+		require.NoError(t, waiting.mutex.Unlock(waiting.held))
+	})
+}
+
+// The lock has the client's own address where nginx passes it on, over TCP or a Unix socket.
+func TestAddress(t *testing.T) {
+	t.Parallel()
+	find(t)
+	socket := "unix:" + filepath.Join(folder, "address.sock")
+	serveOn(t, socket)
+	for _, backend := range []string{serve(t), socket} {
+		requireAddress(t, run(t, recommended(t, backend)))
+	}
+}
+
+func requireAddress(t *testing.T, p *proxy) {
+	t.Helper()
+	address := "127.0.0.1"
+	if runtime.GOOS == "linux" { // which has all of 127.0.0.0/8
+		address = "127.0.0.2"
+	}
+	from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	transport := &http.Transport{DialContext: from.DialContext}
+	defer transport.CloseIdleConnections()
+	r, err := http.NewRequest(http.MethodPost, p.url+"/v1/locks/",
+		strings.NewReader(`{"lock_name":"arm","creator":"curl"}`))
+	require.NoError(t, err)
+	r.Header.Set("X-API-KEY", key)
+	r.Header.Set("X-Forwarded-For", "192.0.2.7") // what a client claims does not count
+	r.Header.Set("Forwarded", "for=192.0.2.7")
+	resp, err := transport.RoundTrip(r)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var lock api.Lock
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&lock))
+	require.Equal(t, address, lock.IP)
+}
+
+// With -long: nginx ends no wait, and no push, that lasts longer than its proxy_read_timeout.
+func TestWaitLongerThanReadTimeout(t *testing.T) {
+	t.Parallel()
+	if !*long {
+		t.Log("NOT TESTED: -long is not set")
+		return
+	}
+	each(t, func(t *testing.T, p *proxy, push bool) {
+		w, err := p.client().Watch(t.Context())
+		require.NoError(t, err)
+		defer w.Close()
+		<-w.Events()
+		mutex := relukko.NewMutex(p.client(), "arm", relukko.WithTTL(10*time.Second))
+		held, err := mutex.Lock(t.Context())
+		require.NoError(t, err)
+		waiting := p.wait(10 * time.Second)
+		time.Sleep(readTimeout + 5*time.Second)
+		took := handsOff(t, mutex, held, waiting)
+		t.Logf("hand-over in %v", took)
+		require.Less(t, took, time.Second)
+		require.NoError(t, waiting.mutex.Unlock(waiting.held))
+		for push {
+			e := <-w.Events()
+			require.NotEqual(t, api.EventDisconnected, e.Kind, "push was lost")
+			push = e.Kind != api.EventDeleted
+		}
+	})
+}
+
+// compare measures without nginx and with each configuration.
+func compare(b *testing.B, measure func(b *testing.B, url string)) {
+	b.Run("direct", func(b *testing.B) { measure(b, "http://"+serve(b)) })
+	for _, c := range configs {
+		b.Run(c.name, func(b *testing.B) {
+			find(b)
+			measure(b, run(b, c.text(b, serve(b))).url)
+		})
+	}
+}
+
+// What nginx adds to a Lock and Unlock that nothing else competes for.
+func BenchmarkLockUnlock(b *testing.B) {
+	measure := func(b *testing.B, url string) {
+		mutex := relukko.NewMutex(client(b, url), "arm")
+		for b.Loop() {
+			held, err := mutex.Lock(b.Context())
+			require.NoError(b, err)
+			require.NoError(b, mutex.Unlock(held))
+		}
+	}
+	compare(b, measure)
+}
+
+// How long after an Unlock a waiter of another client has the lock.
+func BenchmarkHandOver(b *testing.B) {
+	measure := func(b *testing.B, url string) {
+		mutexes := make([]*relukko.Mutex, 4)
+		for i := range mutexes {
+			mutexes[i] = relukko.NewMutex(client(b, url), "arm")
+		}
+		held, err := mutexes[0].Lock(b.Context())
+		require.NoError(b, err)
+		b.ResetTimer()
+		b.StopTimer()
+		for i := 0; i < b.N; i++ {
+			next := make(chan context.Context)
+			go func() {
+				ctx, err := mutexes[(i+1)%len(mutexes)].Lock(b.Context())
+				require.NoError(b, err)
+				next <- ctx
+			}()
+			time.Sleep(5 * time.Millisecond) // until it waits
+			b.StartTimer()
+			require.NoError(b, mutexes[i%len(mutexes)].Unlock(held))
+			held = <-next
+			b.StopTimer()
+		}
+		require.NoError(b, mutexes[b.N%len(mutexes)].Unlock(held))
+	}
+	compare(b, measure)
+}
