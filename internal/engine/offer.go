@@ -108,6 +108,7 @@ func (e *Engine) offerAll(w *Waiter) {
 			e.refuse(w, store.ErrUnavailable, nil)
 		case q.holder == nil || time.Since(q.tried) > offerAgain:
 			e.offer(q)
+			w.queued = w.queued || w.idle() && !w.ended // another is offered it
 		case !w.patient():
 			e.refuseHeld(w, q, nil)
 		default:
