@@ -102,10 +102,10 @@ func (d *Driver) Drop(g *acquire.Grant) {
 
 // Watch implements [acquire.Driver].
 func (d *Driver) Watch(g *acquire.Grant, check func()) (stop func()) {
-	stop = d.stream.Watch(g, check)
+	stopStream := d.stream.Watch(g, check)
 	if !d.stream.Absent() {
-		return stop
+		return stopStream
 	}
 	stopPlain := d.plain.Watch(g, check)
-	return func() { stop(); stopPlain() }
+	return func() { stopStream(); stopPlain() }
 }
