@@ -176,16 +176,16 @@ func TestManyWaitersOfOneProcess(t *testing.T) {
 		})
 		require.NoError(t, err)
 	}
+	before := usageNow()
 	w := startWorker(t, workerConfig{URL: s.url, Name: "waited", Count: n, TTL: time.Minute,
 		Creator: "waiter"})
-	clientBefore, serverBefore := w.usage().Usage, usageNow()
 	await(t, "all wait", func() bool { return waitingCount(t, s.url) == n })
 	http.DefaultClient.CloseIdleConnections()
 	client, here := w.usage(), usageNow()
 	require.Zero(t, client.Locked)
 	conns := s.conns.Load() - 1 // that of GET /v1/waiting/
 	fmt.Printf("%s: %d waiters, %d connections\n  client: %s\n  server: %s\n", t.Name(), n, conns,
-		client.Usage.per(n, clientBefore), here.per(n, serverBefore))
+		client.Usage.per(n, w.before), here.per(n, before))
 	require.LessOrEqual(t, conns, int32(2)) // one, unless a plain request came before it
 }
 
@@ -219,6 +219,6 @@ func TestManyLocksHeldOverOneStream(t *testing.T) {
 	used := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() -
 		before.Stime.Nano())
 	fmt.Printf("%s: %d locks of TTL %v within %v, %d connections, none lost; the server used "+
-		"%.1f %% of a processor\n", t.Name(), n, ttl, took.Round(time.Millisecond), s.conns.Load(),
-		100*used.Seconds()/length.Seconds())
+		"%.1f %% of a processor\n  client: %s\n", t.Name(), n, ttl, took.Round(time.Millisecond),
+		s.conns.Load(), 100*used.Seconds()/length.Seconds(), r.Usage.per(n, w.before))
 }

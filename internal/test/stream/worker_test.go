@@ -92,6 +92,7 @@ type worker struct {
 	t      testing.TB
 	stdin  io.WriteCloser
 	stdout *json.Decoder
+	before usage // before the first Lock
 }
 
 // startWorker starts a worker, which ends with the test, and returns when it is about to call Lock.
@@ -120,7 +121,7 @@ func startWorker(t testing.TB, config workerConfig) *worker {
 		r.Close()
 		w.stdin.Close()
 	})
-	w.next("ready")
+	w.before = w.next("ready").Usage
 	return w
 }
 
@@ -163,7 +164,7 @@ func (u usage) per(n int, before usage) string {
 		float64(u.Goroutines-before.Goroutines)/float64(n))
 }
 
-// lockFor acquires a lock in the background and reports how long after the call it was acquired.
+// locking is a Lock in the background.
 type locking struct {
 	m    *relukko.Mutex
 	g    errgroup.Group
