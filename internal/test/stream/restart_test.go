@@ -79,6 +79,7 @@ func restart(t *testing.T, signal syscall.Signal) {
 	}
 	require.Equal(t, want, waiting(t, n.url, name))
 
+	pause(time.Second) // after 250 ms a client learns its place exactly
 	n.stop(signal)
 	n.start()
 	began := time.Now()
