@@ -432,6 +432,9 @@ func (c *call) forgetRequests() {
 }
 
 func (c *call) receive(l *link, m *wire.StreamMessage) (last bool, err error) {
+	if m.Kind == wire.MessageError && m.N != c.n {
+		return true, nil // the one that was sent later has an answer of its own
+	}
 	last, err = c.told(l, m)
 	if last {
 		c.forgetRequests()

@@ -82,7 +82,7 @@ func TestSince(t *testing.T) {
 					last = ping.N
 					p.say(fmt.Sprintf(`{"n":%d,"pong":true}`, last))
 				}
-				require.Equal(t, 40*time.Second, time.Since(sent))
+				require.Equal(t, 40*time.Second+followAfter, time.Since(sent))
 				time.Sleep(5 * time.Second)
 				lock := lockOn(2)
 				p.say(fmt.Sprintf(`{"n":%d,"seen":%s,"lock":%s}`, n, c.seen(n, last),
@@ -99,7 +99,7 @@ func TestSince(t *testing.T) {
 				if c.renewals > 0 {
 					c.since = 45 * time.Second // too little of the lease was left in any case
 				}
-				require.Equal(t, c.since, out.grant.Since.Time().Sub(sent))
+				require.Equal(t, c.since+followAfter, out.grant.Since.Time().Sub(sent))
 				require.EqualValues(t, c.renewals, renewals.Load())
 				require.Equal(t, lease, out.grant.Length)
 			})
@@ -198,7 +198,7 @@ func TestPings(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		done := b.acquire(ctx, r)
 		first := <-pings
-		require.Equal(t, 4*time.Second, first.Sub(held))
+		require.Equal(t, 4*time.Second+followAfter, first.Sub(held))
 		require.Equal(t, time.Second, (<-pings).Sub(first))
 		cancel()
 		require.ErrorIs(t, (<-done).err, context.Canceled)
@@ -217,7 +217,7 @@ func TestNoPong(t *testing.T) {
 		p.expect(wire.RequestAcquire)
 		require.Equal(t, wire.RequestPing, p.read().Kind)
 		require.EqualValues(t, -1, p.ended(), "no close frame: the place must be kept")
-		require.Equal(t, 15*time.Second, time.Since(began))
+		require.Equal(t, 15*time.Second+followAfter, time.Since(began))
 		p = b.next()
 		p.grant(p.expect(wire.RequestAcquire).N, 1, lockOn(1))
 		require.NoError(t, (<-done).err)
@@ -735,5 +735,48 @@ func TestBack(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.Len(t, b.upgrades, 1)
 		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
+	})
+}
+
+// A call that waits asks for its place once, and gives its rank back on the next connection.
+func TestPlaceOutlastsTheConnection(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		done := b.acquire(t.Context(), request())
+		p := b.next()
+		first, err := p.tryReadAll()
+		require.NoError(t, err)
+		require.False(t, first.Acquire.Progress)
+		sent := time.Now()
+		second, err := p.tryReadAll()
+		require.NoError(t, err)
+		require.Equal(t, followAfter, time.Since(sent))
+		require.True(t, second.Acquire.Progress && second.Acquire.Again)
+		require.Equal(t, first.Acquire.Creator, second.Acquire.Creator)
+		p.say(fmt.Sprintf(`{"n":%d,"waiting":{"ahead":2,"rank":17,"holder":null}}`, second.N))
+		synctest.Wait()
+		p.cut()
+		p = b.next()
+		again := p.expect(wire.RequestAcquire)
+		require.True(t, again.Acquire.Progress && again.Acquire.Again)
+		require.EqualValues(t, 17, again.Acquire.Rank)
+		p.grant(again.N, again.N, lockOn(1))
+		require.NoError(t, (<-done).err)
+	})
+}
+
+// A grant may cross the request for the place. It answers the acquire under either number, and
+// what else the server grants for it is nothing new.
+func TestGrantCrossesTheRequestForThePlace(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		done := b.acquire(t.Context(), request())
+		p := b.next()
+		first := p.expect(wire.RequestAcquire)
+		second, err := p.tryReadAll()
+		require.NoError(t, err)
+		p.grant(first.N, first.N, lockOn(1))
+		require.NoError(t, (<-done).err)
+		p.grant(second.N, 0, lockOn(1))
+		go p.serve(func(r wire.StreamRequest) { require.Fail(t, "the lock is kept", "%v", r) })
+		synctest.Wait()
 	})
 }
