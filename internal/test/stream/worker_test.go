@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -175,9 +176,11 @@ type locking struct {
 // lockSoon calls Lock in the background.
 func lockSoon(t testing.TB, c *api.Client, name string, opts ...relukko.Option) *locking {
 	l := &locking{m: relukko.NewMutex(c, name, opts...)}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	t.Cleanup(func() { cancel(nil) })
 	l.g.Go(func() (err error) {
+		late := time.AfterFunc(patience, func() { cancel(errors.New("not acquired in time")) })
+		defer late.Stop()
 		l.held, err = l.m.Lock(ctx)
 		l.at = time.Now()
 		return err
