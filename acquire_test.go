@@ -65,8 +65,7 @@ func TestNoMissedWakeUpBeforePushIsUp(t *testing.T) {
 
 func TestNoMissedWakeUpWhenTheHeadOfTheQueueGivesUp(t *testing.T) {
 	bubble(t, "between the event and its request", func(t *testing.T, s *relukkotest.Server) {
-		original(s)
-		s.Reconfigure(httpapi.DeletedShape(func(wire.Lock) any { return true }))
+		like(httpapi.Original{Deleted: func(wire.Lock) any { return true }})(s)
 		others := s.Client()
 		holder, other := relukko.NewMutex(others, "arm"), relukko.NewMutex(others, "leg")
 		held, leg := lock(t, holder), lock(t, other)
@@ -127,9 +126,9 @@ func TestNoMissedWakeUpAfterALateCreate(t *testing.T) {
 
 func TestNoMissedWakeUp(t *testing.T) {
 	const most = 5*time.Second + 10*time.Millisecond
-	onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, b backend) {
 		prompt := 2 * time.Millisecond
-		if noPush {
+		if b.polls {
 			prompt = most
 		}
 		holder := relukko.NewMutex(s.Client(), "arm")
@@ -245,7 +244,7 @@ func TestNoMissedWakeUpWhenTheHandshakeHangs(t *testing.T) {
 }
 
 func TestManyWaitersEnterOneByOne(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, b backend) {
 		var in occupants
 		var wg sync.WaitGroup
 		start := time.Now()
@@ -265,7 +264,7 @@ func TestManyWaitersEnterOneByOne(t *testing.T) {
 		}
 		wg.Wait()
 		require.EqualValues(t, 1, in.most.Load())
-		if !noPush {
+		if !b.polls {
 			require.Less(t, time.Since(start), 21*time.Second)
 		}
 		require.Empty(t, s.Locks())
@@ -274,8 +273,7 @@ func TestManyWaitersEnterOneByOne(t *testing.T) {
 
 func TestReleasesOfOtherNamesCostFewRequests(t *testing.T) {
 	bubble(t, "the event names the lock", func(t *testing.T, s *relukkotest.Server) {
-		original(s)
-		s.Reconfigure(httpapi.DeletedShape(func(l wire.Lock) any { return l.ID }))
+		like(httpapi.Original{Deleted: func(l wire.Lock) any { return l.ID }})(s)
 		testOthersReleases(t, s, 2) // the polls of 20 s
 	})
 	bubble(t, "the event names no lock", func(t *testing.T, s *relukkotest.Server) {
@@ -305,7 +303,7 @@ func testOthersReleases(t *testing.T, s *relukkotest.Server, most int) {
 }
 
 func TestLockIsFoundAfterALostReply(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		for _, acquire := range []func(*relukko.Mutex, context.Context) (context.Context, error){
 			(*relukko.Mutex).Lock, (*relukko.Mutex).TryLock,
 		} {
@@ -432,7 +430,7 @@ func TestNothingHangsInSilenceAfterALongWait(t *testing.T) {
 		s.Heal()
 		holder.Unlock(held) // perhaps lost in that minute
 	})
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		holder := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-7"))
 		held := lock(t, holder)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -467,7 +465,7 @@ func TestWithBackOff(t *testing.T) {
 }
 
 func TestWithOnWaitReportsTheHolder(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		var mu sync.Mutex
 		var calls []string
 		onWait := relukko.WithOnWait(func(w relukko.Waiting) {

@@ -186,7 +186,7 @@ func TestUnlockTellsTheTruthWhenAProxyRepeatsRequests(t *testing.T) {
 	require.NoError(t, m.Unlock(lock(t, m)))
 
 	p.method.Store("POST")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	held, err := m.Lock(ctx)
 	require.NoError(t, err, "it does not queue for its own lock")
@@ -215,7 +215,7 @@ func (r retrying) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func TestUnlockTellsTheTruthWhenATransportRepeatsRequests(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		client := s.HTTPClient()
 		client.Transport = retrying{client.Transport}
 		m := relukko.NewMutex(s.Client(api.WithHTTPClient(client)), "arm")
@@ -358,8 +358,8 @@ func TestWaiterReturnsFirstAfterARestart(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		require.NoError(t, holder.Unlock(held))
 		start := time.Now()
-		require.LessOrEqual(t, (<-acquired).Sub(start), 200*time.Millisecond,
-			"after %d others", others.Load())
+		require.LessOrEqual(t, (<-acquired).Sub(start), 2*time.Second, "while others come back")
+		require.Zero(t, others.Load())
 		stop()
 		wg.Wait()
 	})

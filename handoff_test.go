@@ -16,7 +16,7 @@ import (
 )
 
 func TestWithHandoffOneAcquisitionServesTheQueue(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff())
 		var in occupants
 		var order []int
@@ -139,7 +139,7 @@ func TestWithHandoffOtherProcessesGetTheirTurn(t *testing.T) {
 }
 
 func TestWithHandoffALossEndsOneSession(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		var losses []error
 		var mu sync.Mutex
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff(),

@@ -326,7 +326,7 @@ func TestRefusedRenewalEndsTheContext(t *testing.T) {
 }
 
 func TestHeldForAnHour(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
 		time.Sleep(time.Hour)

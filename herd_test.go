@@ -69,8 +69,7 @@ func TestHerdsWithoutExtensions(t *testing.T) {
 	} {
 		for _, shape := range []string{"lock", "id", "true"} {
 			bubble(t, h.name+", deleted as "+shape, func(t *testing.T, s *relukkotest.Server) {
-				original(s)
-				s.Reconfigure(httpapi.DeletedShape(originalapi.DeletedShapes()[shape]))
+				like(httpapi.Original{Deleted: originalapi.DeletedShapes()[shape]})(s)
 				s.Latency(func(*http.Request) (before, after time.Duration) {
 					return rand.N(200 * time.Microsecond), rand.N(200 * time.Microsecond)
 				})

@@ -36,48 +36,61 @@ func bubble(
 	t.Run(name, run)
 }
 
-// backends are the kinds of backend on which a mutex behaves the same.
-var backends = []struct {
-	name   string
-	setUp  func(*relukkotest.Server)
-	opts   []relukkotest.Option
-	noPush bool // neither a WebSocket nor waiting on the server
-}{
-	{name: "with all extensions"},
-	{name: "without extensions", setUp: original},
-	{name: "422 for gone", setUp: func(s *relukkotest.Server) {
-		original(s)
-		s.Reconfigure(httpapi.GoneStatus(422))
-	}},
-	{name: "clock 7 h ahead", opts: []relukkotest.Option{relukkotest.ClockOffset(7 * time.Hour)}},
-	{
-		name: "clock 7 h behind", setUp: original,
-		opts: []relukkotest.Option{relukkotest.ClockOffset(-7 * time.Hour)},
-	},
-	{name: "no WebSocket", noPush: true, setUp: func(s *relukkotest.Server) {
-		original(s)
-		s.RefuseWebSockets(true)
-	}},
+// kinds are the two kinds of backend: ours, and the original.
+var kinds = map[string]func(*relukkotest.Server){
+	"our backend":      func(*relukkotest.Server) {},
+	"original backend": original,
 }
 
 // original makes s behave as the original backend.
-func original(s *relukkotest.Server) { s.Reconfigure(originalapi.Backend()) }
+func original(s *relukkotest.Server) { like(httpapi.Original{})(s) }
+
+// like returns a function that makes a server behave as that original backend.
+func like(o httpapi.Original) func(*relukkotest.Server) {
+	return func(s *relukkotest.Server) { s.Reconfigure(httpapi.LikeOriginal(o)) }
+}
+
+// backend is a kind of backend, with what may be different about it.
+type backend struct {
+	name   string
+	setUp  func(*relukkotest.Server)
+	opts   []relukkotest.Option
+	noPush bool // there is no WebSocket
+	polls  bool // nor can a create wait on the server
+}
+
+// backends are those on which a mutex behaves the same.
+var backends = []backend{
+	{name: "our backend"},
+	{name: "our backend, no WebSocket", noPush: true, setUp: func(s *relukkotest.Server) {
+		s.RefuseWebSockets(true)
+	}},
+	{name: "our backend, clock 7 h ahead",
+		opts: []relukkotest.Option{relukkotest.ClockOffset(7 * time.Hour)}},
+	{name: "original backend", setUp: original},
+	{name: "original backend, 422 for gone", setUp: like(httpapi.Original{Gone: 422})},
+	{
+		name: "original backend, clock 7 h behind", setUp: original,
+		opts: []relukkotest.Option{relukkotest.ClockOffset(-7 * time.Hour)},
+	},
+	{name: "original backend, no WebSocket", setUp: like(httpapi.Original{NoSocket: true}),
+		noPush: true, polls: true},
+}
 
 // onEach runs f on each kind of backend, and with each shape of the deleted message.
-func onEach(t *testing.T, f func(t *testing.T, s *relukkotest.Server, noPush bool)) {
+func onEach(t *testing.T, f func(*testing.T, *relukkotest.Server, backend)) {
 	for _, b := range backends {
 		bubble(t, b.name, func(t *testing.T, s *relukkotest.Server) {
 			if b.setUp != nil {
 				b.setUp(s)
 			}
-			f(t, s, b.noPush)
+			f(t, s, b)
 		}, b.opts...)
 	}
 	for name, shape := range originalapi.DeletedShapes() {
 		bubble(t, "deleted as "+name, func(t *testing.T, s *relukkotest.Server) {
-			original(s)
-			s.Reconfigure(httpapi.DeletedShape(shape))
-			f(t, s, false)
+			like(httpapi.Original{Deleted: shape})(s)
+			f(t, s, backend{})
 		})
 	}
 }

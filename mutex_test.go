@@ -22,7 +22,7 @@ import (
 )
 
 func TestUncontendedIsTwoRequestsAndNoWebSocket(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
 		require.NoError(t, m.Unlock(held))
@@ -35,7 +35,7 @@ func TestUncontendedIsTwoRequestsAndNoWebSocket(t *testing.T) {
 }
 
 func TestClientsExcludeEachOther(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		var in occupants
 		var g errgroup.Group
 		for i := range 4 {
@@ -115,7 +115,7 @@ func TestGoroutinesOfOneProcessExcludeEachOther(t *testing.T) {
 }
 
 func TestTryLock(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithCreator("bench-7"))
 		held, err := m.TryLock(t.Context())
 		require.NoError(t, err)

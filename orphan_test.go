@@ -20,19 +20,11 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
-	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
 func TestNoOrphans(t *testing.T) {
-	for _, kind := range []struct {
-		name  string
-		setUp func(*relukkotest.Server)
-	}{
-		{"with cancel", func(*relukkotest.Server) {}},
-		{"without cancel", without(httpapi.ExtCallOff)},
-		{"without extensions", original},
-	} {
+	for kind, setUp := range kinds {
 		for _, trouble := range []struct {
 			name  string
 			calls int
@@ -55,8 +47,8 @@ func TestNoOrphans(t *testing.T) {
 				s.FailNext(1+rnd.IntN(5), 502)
 			}},
 		} {
-			bubble(t, kind.name+"/"+trouble.name, func(t *testing.T, s *relukkotest.Server) {
-				kind.setUp(s)
+			bubble(t, kind+"/"+trouble.name, func(t *testing.T, s *relukkotest.Server) {
+				setUp(s)
 				testNoOrphans(t, s, trouble.calls, trouble.fault)
 			})
 		}
@@ -112,10 +104,11 @@ func deadline(ctx context.Context) time.Time {
 }
 
 func TestNoOrphansOnLoopback(t *testing.T) {
-	for _, off := range [][]httpapi.Extension{nil, {httpapi.ExtCallOff}} {
-		t.Run(fmt.Sprint("without ", off), func(t *testing.T) {
+	for kind, setUp := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel() // the original backend is asked for more than a minute
 			s := relukkotest.NewServer(t)
-			without(off...)(s)
+			setUp(s)
 			s.Latency(func(*http.Request) (before, after time.Duration) {
 				return rand.N(10 * time.Millisecond), rand.N(10 * time.Millisecond)
 			})
@@ -155,9 +148,7 @@ func lockBriefly(t *testing.T, m *relukko.Mutex, limit time.Duration) {
 }
 
 func TestNoOrphansWhenACancelledCreateTakesEffectLate(t *testing.T) {
-	for _, off := range [][]httpapi.Extension{
-		nil, {httpapi.ExtCallOff}, httpapi.AllExtensions(),
-	} {
+	for kind, setUp := range kinds {
 		for name, park := range map[string]func(*relukkotest.Server) *relukkotest.Hold{
 			"request held": func(s *relukkotest.Server) *relukkotest.Hold {
 				return s.Hold(create)
@@ -166,9 +157,9 @@ func TestNoOrphansWhenACancelledCreateTakesEffectLate(t *testing.T) {
 				return s.HoldReplies(create)
 			},
 		} {
-			name := fmt.Sprint(name, " without ", off)
+			name := kind + ", " + name
 			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
-				without(off...)(s)
+				setUp(s)
 				c := s.Client()
 				m := relukko.NewMutex(c, "arm")
 				parked := park(s)
@@ -189,31 +180,34 @@ func TestNoOrphansWhenACancelledCreateTakesEffectLate(t *testing.T) {
 }
 
 func TestNoOrphansWhenTheConnectionBreaks(t *testing.T) {
-	for _, late := range []time.Duration{0, 500 * time.Millisecond, 3 * time.Second} {
-		name := fmt.Sprint("takes effect ", late, " later")
-		bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
-			original(s)
-			c := s.Client()
-			parked := s.Hold(create)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			_, err := relukko.NewMutex(c, "arm").Lock(ctx)
-			require.ErrorIs(t, err, context.DeadlineExceeded)
-			time.Sleep(time.Second)
-			s.Cut()
-			time.Sleep(late)
-			parked.Release()
-			require.NoError(t, c.Shutdown(t.Context()))
-			synctest.Wait()
-			require.Empty(t, s.Locks())
-		})
+	for kind, setUp := range kinds {
+		for _, late := range []time.Duration{0, 500 * time.Millisecond, 3 * time.Second,
+			time.Minute} {
+			name := fmt.Sprint(kind, ", takes effect ", late, " later")
+			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+				setUp(s)
+				c := s.Client()
+				parked := s.Hold(create)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_, err := relukko.NewMutex(c, "arm").Lock(ctx)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				time.Sleep(time.Second)
+				s.Cut()
+				time.Sleep(late)
+				parked.Release()
+				require.NoError(t, c.Shutdown(t.Context()))
+				synctest.Wait()
+				require.Empty(t, s.Locks())
+			})
+		}
 	}
 }
 
 func TestNoOrphansWhenAProxyAnswersTheCleanup(t *testing.T) {
-	for _, off := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
-		bubble(t, fmt.Sprint("without ", off), func(t *testing.T, s *relukkotest.Server) {
-			without(off...)(s)
+	for kind, setUp := range kinds {
+		bubble(t, kind, func(t *testing.T, s *relukkotest.Server) {
+			setUp(s)
 			c := s.Client()
 			m := relukko.NewMutex(c, "arm")
 			require.NoError(t, m.Unlock(lock(t, m)))
@@ -237,38 +231,11 @@ func TestNoOrphansWhenAProxyAnswersTheCleanup(t *testing.T) {
 	}
 }
 
-func TestNoOrphansBehindAGatewayThatCannotCancel(t *testing.T) {
-	for _, status := range []int{400, 403, 404, 500, 503} {
-		for _, off := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
-			name := fmt.Sprint(status, " without ", off)
-			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
-				without(off...)(s)
-				s.AnswerNext(-1, relukkotest.On("DELETE", "/v1/waiting/"),
-					relukkotest.Answer{Status: status, Body: "<html>no such route"})
-				c := s.Client()
-				m := relukko.NewMutex(c, "arm")
-				require.NoError(t, m.Unlock(lock(t, m)))
-				parked := s.HoldReplies(create)
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				_, err := m.Lock(ctx)
-				require.ErrorIs(t, err, context.DeadlineExceeded)
-				s.Cut()
-				parked.Release()
-				start := time.Now()
-				require.NoError(t, c.Shutdown(t.Context()))
-				require.Less(t, time.Since(start), time.Minute)
-				require.Empty(t, s.Locks())
-			})
-		}
-	}
-}
-
 func TestNoOrphansWhenAProxyReplacesTheReply(t *testing.T) {
-	for _, off := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
-		t.Run(fmt.Sprint("without ", off), func(t *testing.T) {
+	for kind, setUp := range kinds {
+		t.Run(kind, func(t *testing.T) {
 			s := relukkotest.NewServer(t)
-			without(off...)(s)
+			setUp(s)
 			backend, err := url.Parse(s.URL)
 			require.NoError(t, err)
 			proxy := httputil.NewSingleHostReverseProxy(backend)
@@ -294,9 +261,9 @@ func TestNoOrphansWhenAProxyReplacesTheReply(t *testing.T) {
 }
 
 func TestNoOrphansWhenACreateTakesEffectAfterUnlock(t *testing.T) {
-	for _, off := range [][]httpapi.Extension{nil, httpapi.AllExtensions()} {
-		bubble(t, fmt.Sprint("without ", off), func(t *testing.T, s *relukkotest.Server) {
-			without(off...)(s)
+	for kind, setUp := range kinds {
+		bubble(t, kind, func(t *testing.T, s *relukkotest.Server) {
+			setUp(s)
 			m := relukko.NewMutex(s.Client(), "arm")
 			var first atomic.Bool
 			parked := s.Hold(func(r *http.Request) bool {

@@ -35,7 +35,7 @@ func TestCrashCostsTTLAndGrace(t *testing.T) {
 		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
+			onEach(t, func(t *testing.T, s *relukkotest.Server, b backend) {
 				link := s.NewLink()
 				m := relukko.NewMutex(link.Client(), "arm", relukko.WithTTL(ttl))
 				held := lock(t, m)
@@ -50,7 +50,7 @@ func TestCrashCostsTTLAndGrace(t *testing.T) {
 				free := (<-acquired).Sub(crashed)
 				<-acquired
 				most := want.most + time.Second // until the next sweep
-				if noPush {
+				if b.polls {
 					most += 5 * time.Second
 				}
 				require.GreaterOrEqual(t, free, want.least)
@@ -109,7 +109,7 @@ func unlockAll(t *testing.T, sessions []*relukko.Session) {
 // TestOneFaultNeverMakesTwo bounds the requests of a recovery, for locks whose second heartbeats
 // are due 19 to 21 s after Lock.
 func TestOneFaultNeverMakesTwo(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		const clients = 10
 		var sessions []*relukko.Session
 		for i := range clients {

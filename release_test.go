@@ -136,7 +136,7 @@ func TestUnlockReleasesALostLockInTheBackground(t *testing.T) {
 }
 
 func TestUnlockNeverReleasesAnotherLock(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		require.ErrorIs(t, m.Unlock(t.Context()), relukko.ErrNotLocked)
 		first := lock(t, m)
@@ -207,7 +207,7 @@ func TestShutdownWaitsForHolders(t *testing.T) {
 // TestReleaseIsRetriedWhileTheLockMayExist has a lock that exists for 10 min, unless it is leased,
 // since it was never renewed. For the client the lease is shorter, since a renewal was sent.
 func TestReleaseIsRetriedWhileTheLockMayExist(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, b backend) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
 		held := lock(t, m)
 		swept := leased(t, s, 2*time.Second)
@@ -224,7 +224,7 @@ func TestReleaseIsRetriedWhileTheLockMayExist(t *testing.T) {
 }
 
 func TestReleaseOfALostLockIsRetriedWhileItMayExist(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, b backend) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
 		held := lock(t, m)
 		swept := leased(t, s, 2*time.Second)

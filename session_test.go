@@ -20,7 +20,7 @@ import (
 )
 
 func TestDeletionIsKnownWithinARoundTrip(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, noPush bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, b backend) {
 		lost := make(chan error, 2)
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(9*time.Second),
 			relukko.WithOnLost(func(err *relukko.LostError) { lost <- err }))
@@ -33,7 +33,7 @@ func TestDeletionIsKnownWithinARoundTrip(t *testing.T) {
 		require.True(t, s.Delete("arm"))
 		start := time.Now()
 		<-held.Done()
-		if noPush {
+		if b.noPush {
 			require.LessOrEqual(t, time.Since(start), 3*time.Second, "at the next heartbeat")
 		} else {
 			require.LessOrEqual(t, time.Since(start), time.Millisecond)
@@ -87,9 +87,8 @@ func TestDeletionIsKnownAfterAReconnect(t *testing.T) {
 
 func TestBroadcastIsOnlyAHint(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
-		original(s)
 		var id atomic.Value // of arm
-		s.Reconfigure(httpapi.DeletedShape(func(wire.Lock) any { return id.Load() }))
+		like(httpapi.Original{Deleted: func(wire.Lock) any { return id.Load() }})(s)
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
 		id.Store(session(t, held).Info().ID)
@@ -170,7 +169,7 @@ func TestTheCauseIsTold(t *testing.T) {
 }
 
 func TestCancellingTheParentStopsTheWorkNeverTheLock(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(3*time.Second))
 		type key struct{}
 		parent, cancel := context.WithCancelCause(context.WithValue(t.Context(), key{}, "value"))
@@ -227,7 +226,7 @@ func TestLossOfTheOuterLockEndsTheInnerContext(t *testing.T) {
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ bool) {
+	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		synctest.Wait()
 		before := goleak.IgnoreCurrent()
 		h := s.HTTPClient()

@@ -14,14 +14,6 @@ import (
 // badAnswer is an answer that came whole and is not what was asked for.
 type badAnswer struct{ error }
 
-// success reports whether status promises what was asked for.
-func (k *call) success(status int) bool {
-	if k.kind == isCallOff {
-		return status == http.StatusNoContent
-	}
-	return status/100 == 2
-}
-
 // decode reads the answer to k from body, whose end is as in transport.read.
 func (k *call) decode(body []byte, end error) error {
 	if end == errTooLong {

@@ -18,7 +18,7 @@ func (c *Client) attempt(ctx context.Context, k *call, a *attempt) error {
 	if !ok || !e.refusesKey() || k.kind == isHealth || !c.transport().keys.change() {
 		return err
 	}
-	again := c.request(ctx, k, &attempt{fresh: a.fresh, old: a.sent})
+	again := c.request(ctx, k, &attempt{old: a.sent})
 	if f, ok := again.(*failure); ok && f.err == errSameKey {
 		return err
 	}
@@ -95,15 +95,14 @@ func (c *Client) exchange(ctx context.Context, k *call, a *attempt) error {
 		}
 	}
 	a.sent = creds
-	resp, err := t.send(t.request(ctx, k, a), k.fresh || a.fresh)
+	resp, err := t.exchange(t.request(ctx, k, a), a, k.fresh)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	ok := k.success(resp.StatusCode)
+	ok := resp.StatusCode/100 == 2
 	if k.kind == isCreate && (ok || resp.StatusCode == http.StatusConflict) {
 		c.maxWait.Store(int64(wire.ParseWait(resp.Header.Get(wire.HeaderWait))))
-		c.callOff.Store(resp.Header.Get(wire.HeaderCallOff) == wire.CallOffOffered)
 	}
 	if ok {
 		err = t.accept(k, resp)

@@ -21,7 +21,6 @@ const (
 	isCreate             // the answer is a lock of that name
 	isList               // the answer is an array of locks; only those of that name count
 	isHealth             // the answer may be anything
-	isCallOff
 )
 
 const (
@@ -134,8 +133,6 @@ func (k *call) apply(opts []CallOption) {
 // op returns what is asked, for errors.
 func (k *call) op() string {
 	switch {
-	case k.kind == isCallOff:
-		return k.verb + " " + wire.Printable(k.name, maxMessage)
 	case k.name != "":
 		return k.verb + " " + strconv.Quote(k.name)
 	case k.kind == isLock:
@@ -161,9 +158,8 @@ func (k *call) newBody() (io.ReadCloser, error) {
 
 // attempt is one request, and what is known of its way.
 type attempt struct {
-	fresh bool         // it takes a connection of its own
-	old   *credentials // refused: the request goes out only with others
-	sent  *credentials // that it went out with; nil where it has not come that far
+	old  *credentials // refused: the request goes out only with others
+	sent *credentials // that it went out with; nil where it has not come that far
 
 	trace  httptrace.ClientTrace
 	asked  atomic.Bool  // for a connection

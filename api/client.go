@@ -20,7 +20,6 @@ type Client struct {
 	log       *slog.Logger
 	trusted   bool
 	maxWait   atomic.Int64
-	callOff   atomic.Bool
 
 	under   *lifecycle.Group // what is under way
 	watches *watches
@@ -103,11 +102,6 @@ func (c *Client) Watch(ctx context.Context) (*Watch, error) {
 // argument of [Wait]. It comes from the last response to a create. It is 0 if the backend has no
 // queue, and before the first create.
 func (c *Client) MaxWait() time.Duration { return time.Duration(c.maxWait.Load()) }
-
-// CanCallOff reports whether the backend supports [Client.CallOff], by the header Relukko-Call-Off
-// of its last response to a create; false before the first. If it does, a create may be cancelled
-// at any time, since CallOff undoes what the create did or will do.
-func (c *Client) CanCallOff() bool { return c.callOff.Load() }
 
 // Trusted reports whether the client is in trust mode; see [New].
 func (c *Client) Trusted() bool { return c.trusted }

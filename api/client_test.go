@@ -308,7 +308,6 @@ func TestTrustMode(t *testing.T) {
 	require.Len(t, locks, 1)
 	same(locks[0], err)
 	require.NoError(t, c.Health(ctx))
-	require.NoError(t, c.CallOff(ctx, "k3v5x2m4q7ab"))
 	_, err = c.Watch(ctx)
 	require.ErrorIs(t, err, ErrNoWatch)
 	require.Zero(t, c.MaxWait())

@@ -233,12 +233,6 @@ func unverified(err error) bool {
 	return ok
 }
 
-// timedOut reports whether the attempt that failed with err got no answer in time.
-func timedOut(err error) bool {
-	_, ok := errors.AsType[attemptTimeout](err)
-	return ok
-}
-
 // cleaned is an error whose text was not fit to be shown.
 type cleaned struct {
 	text string

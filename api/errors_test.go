@@ -194,7 +194,6 @@ func TestGoneIsSaidOnlyOfALock(t *testing.T) {
 	require.NotErrorIs(t, err, ErrGone)
 	_, err = c.List(t.Context())
 	require.NotErrorIs(t, err, ErrGone)
-	require.NotErrorIs(t, c.CallOff(t.Context(), "k3v5x2m4q7ab"), ErrGone)
 	_, err = c.Get(t.Context(), testID)
 	require.ErrorIs(t, err, ErrGone)
 }

@@ -18,7 +18,6 @@ var (
 	errName    = errors.New("a lock's name is valid UTF-8 and not empty")
 	errCreator = errors.New("a creator is valid UTF-8")
 	errID      = errors.New("a lock's id is a UUID")
-	errMark    = errors.New("a mark is 12 letters a to z and digits")
 )
 
 func validName(name string) bool { return name != "" && utf8.ValidString(name) }
@@ -29,8 +28,8 @@ func validName(name string) bool { return name != "" && utf8.ValidString(name) }
 // repeat the request once a byte was written.
 //
 // The error is [ErrHeld] if another lock holds the name; [Error.Holder] is that lock if the backend
-// says. After an error for which [NoEffect] is false the lock may have been created: look for it by
-// its name and creator, or call the create off with [Client.CallOff] if creator ends in a mark.
+// says. After an error for which [NoEffect] is false the lock may have been created, or may still
+// be: look for it by its name and creator.
 func (c *Client) Create(
 	ctx context.Context, name, creator string, opts ...CallOption,
 ) (Lock, error) {
@@ -148,19 +147,6 @@ func (c *Client) AddToExpiry(
 // Health returns nil if the backend says that it is up. It needs no API key.
 func (c *Client) Health(ctx context.Context) error {
 	return c.do(ctx, &call{verb: "pass the health check", kind: isHealth, method: http.MethodGet})
-}
-
-// CallOff calls off the create whose creator ends in " #" and mark: 12 characters, a to z and 0 to
-// 9. After nil the create is in no queue, a lock that it made is deleted, and if the request
-// arrives later it is refused. A backend without this extension responds with an *[Error], mostly
-// 404 or 405; see [Client.CanCallOff].
-func (c *Client) CallOff(ctx context.Context, mark string, opts ...CallOption) error {
-	k := &call{verb: "call off create", name: mark, kind: isCallOff, method: http.MethodDelete}
-	if !wire.ValidMark(mark) {
-		k.bad = errMark
-	}
-	k.apply(opts)
-	return c.do(ctx, k)
 }
 
 func (c *Client) lengthen(

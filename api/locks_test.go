@@ -140,17 +140,13 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-func TestListHealthCallOff(t *testing.T) {
+func TestListAndHealth(t *testing.T) {
 	c := client(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method + " " + r.URL.Path {
 		case "GET /v1/locks/":
 			answer(200, " ["+testLock+",\n"+testLock+"] ")(w, r)
 		case "GET /healthchecker":
 			answer(200, `{"status":"fine"}`)(w, r)
-		case "DELETE /v1/waiting/k3v5x2m4q7ab":
-			answer(204, "")(w, r)
-		case "DELETE /v1/waiting/catchallaaaa":
-			answer(200, "<html>")(w, r)
 		default:
 			answer(404, "not found")(w, r)
 		}
@@ -159,11 +155,6 @@ func TestListHealthCallOff(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []Lock{theLock(), theLock()}, locks)
 	require.NoError(t, c.Health(t.Context()))
-	require.NoError(t, c.CallOff(t.Context(), "k3v5x2m4q7ab"))
-	require.EqualError(t, c.CallOff(t.Context(), "otherotherot"),
-		"relukko: call off create otherotherot: 404 Not Found: not found")
-	require.ErrorContains(t, c.CallOff(t.Context(), "catchallaaaa"), "200 OK",
-		"only 204 says that it is called off")
 
 	c = client(t, serve(t, answer(200, "[]")))
 	locks, err = c.List(t.Context())
@@ -226,9 +217,6 @@ func TestArgumentsAreChecked(t *testing.T) {
 			_, err := c.Update(ctx, testID, Update{Creator: &bad})
 			return err
 		}},
-		{"mark", func() error { return c.CallOff(ctx, "") }},
-		{"mark", func() error { return c.CallOff(ctx, "a/b") }},
-		{"mark", func() error { return c.CallOff(ctx, "..") }},
 	}
 	for _, tt := range tests {
 		err := tt.err()

@@ -38,7 +38,6 @@ func (c *Client) retry(ctx context.Context, k *call, begin time.Time, err error)
 		end = begin.Add(retryTime)
 	}
 	waits := retryWaits()
-	last := &k.first
 	maybe := false // an attempt so far may have done what was asked
 	for {
 		maybe = maybe || mayHaveDone(err)
@@ -55,9 +54,7 @@ func (c *Client) retry(ctx context.Context, k *call, begin time.Time, err error)
 		before := err
 		c.log.LogAttrs(ctx, slog.LevelDebug, "relukko: retrying",
 			slog.Any("err", err), slog.Duration("after", wait))
-		// A kept connection that does not answer may not be the only one.
-		last = &attempt{fresh: last.reused.Load() && timedOut(err)}
-		if err = c.attempt(ctx, k, last); err == nil {
+		if err = c.attempt(ctx, k, new(attempt)); err == nil {
 			return nil
 		}
 		noteEarlier(err, maybe)

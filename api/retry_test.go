@@ -354,6 +354,64 @@ func TestATimeoutOnAKeptConnection(t *testing.T) {
 	})
 }
 
+// All connections that are kept go dead at once, as in a router that restarts.
+// Each costs one request its time, but no two requests that follow each other.
+func TestAfterATimeoutTheNextRequestTakesANewConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type connKey struct{}
+		var dead sync.Map // connections
+		var dark atomic.Bool
+		all := make(chan struct{})
+		var together atomic.Int32
+		m := newMemory()
+		s := &http.Server{
+			ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+				return context.WithValue(ctx, connKey{}, c)
+			},
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				conn := r.Context().Value(connKey{})
+				if !dark.Load() {
+					dead.Store(conn, nil)
+					if together.Add(1) == 3 {
+						close(all)
+					}
+					<-all
+				} else if _, gone := dead.Load(conn); gone {
+					silence(w, r)
+					return
+				}
+				answer(200, testLock)(w, r)
+			}),
+		}
+		go s.Serve(m)
+		defer s.Close()
+		transport := &http.Transport{DialContext: m.DialContext, MaxIdleConnsPerHost: 3}
+		defer transport.CloseIdleConnections()
+		c := client(t, "http://backend", WithHTTPClient(&http.Client{Transport: transport}))
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				_, err := c.Get(t.Context(), testID)
+				require.NoError(t, err)
+			})
+		}
+		wg.Wait()
+		dark.Store(true)
+		for range 3 {
+			_, err := c.Create(t.Context(), testName, "")
+			require.ErrorContains(t, err, "no answer within 5s")
+			_, err = c.List(t.Context(), Once())
+			require.True(t, err == nil || !Transient(err), "a new connection answers")
+		}
+		dialed := m.dialed()
+		for range 3 {
+			_, err := c.Create(t.Context(), testName, "")
+			require.NoError(t, err)
+		}
+		require.Equal(t, dialed+1, m.dialed(), "connections are kept again")
+	})
+}
+
 // New connections hang, as on a server that is out of descriptors, kept ones
 // work: neither a WebSocket nor a request that needs a new connection takes
 // them away.
@@ -379,6 +437,9 @@ func TestFailuresCloseNoKeptConnection(t *testing.T) {
 		_, err := c.Get(t.Context(), testID)
 		require.NoError(t, err)
 		close(hang)
+		c.transport().suspect.Store(true)
+		_, err = c.Create(t.Context(), testName, "")
+		require.ErrorContains(t, err, "no answer within 5s", "a new connection")
 
 		w := watch(t, c)
 		defer w.Close()

@@ -229,7 +229,6 @@ func TestNoRedirectTellsTheKey(t *testing.T) {
 				func() error { _, err := c.Get(t.Context(), testID); return err },
 				func() error { _, err := c.Delete(t.Context(), testID); return err },
 				func() error { _, err := c.KeepAlive(t.Context(), testID, 0); return err },
-				func() error { return c.CallOff(t.Context(), "k3v5x2m4q7ab") },
 				func() error { return c.Health(t.Context()) },
 			} {
 				e, ok := errors.AsType[*Error](call())

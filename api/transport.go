@@ -34,6 +34,7 @@ type transport struct {
 
 	aloneOnce sync.Once
 	alone     atomic.Pointer[http.Client] // over a connection for each request; nil: unused
+	suspect   atomic.Bool                 // a kept connection has not answered in time
 
 	keys    *keys
 	secrets secrets
@@ -127,8 +128,6 @@ func (t *transport) urlOf(k *call) *url.URL {
 		return t.url("/v1/locks/" + k.id + k.path)
 	case k.kind == isHealth:
 		return t.url("/healthchecker")
-	case k.kind == isCallOff:
-		return t.url("/v1/waiting/" + k.name)
 	}
 	searches := k.kind == isList && k.name != ""
 	if t.own && !searches {
@@ -182,7 +181,18 @@ func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Requ
 	return req.WithContext(httptrace.WithClientTrace(ctx, &a.trace))
 }
 
-// send sends req: alone on a connection, or over a kept one where there is one.
+// exchange sends req: alone on a connection, or over a kept one where there is one. After one that
+// did not answer in time the others may be dead as well: the next request takes a new one. They are
+// not closed: if the new one does not answer either, or if any has answered, they are used again.
+func (t *transport) exchange(req *http.Request, a *attempt, alone bool) (*http.Response, error) {
+	resp, err := t.send(req, alone || t.suspect.Load())
+	suspect := err != nil && a.reused.Load()
+	if err == nil || req.Context().Err() == context.DeadlineExceeded {
+		t.suspect.Store(suspect)
+	}
+	return resp, err
+}
+
 func (t *transport) send(req *http.Request, alone bool) (*http.Response, error) {
 	client := t.client
 	if alone {

@@ -104,7 +104,6 @@ func TestRequestsAreCounted(t *testing.T) {
 			{"GET", "/v1/locks/"},
 			{"GET", "/v1/locks/" + id},
 			{"PUT", "/v1/locks/" + id + "/keep_alive"},
-			{"DELETE", "/v1/waiting/mark"},
 			{"DELETE", "/v1/locks/" + id},
 		} {
 			_, err := c.do(t.Context(), r[0], r[1], `{"seconds": 60}`)
@@ -114,7 +113,7 @@ func TestRequestsAreCounted(t *testing.T) {
 			method, path string
 			want         int
 		}{
-			{"", "", 7},
+			{"", "", 6},
 			{"GET", "", 3},
 			{"POST", "/v1/locks/", 1},
 			{"GET", "/v1/locks/{$}", 2},
@@ -122,7 +121,6 @@ func TestRequestsAreCounted(t *testing.T) {
 			{"", "/v1/locks/{id}", 3},
 			{"", "/v1/locks/{id}/keep_alive", 1},
 			{"", "/v1/locks/{id}{$}", 2},
-			{"DELETE", "/v1/waiting/{mark}", 1},
 			{"PATCH", "", 0},
 		} {
 			require.Equal(t, row.want, s.Requests(row.method, row.path), "%s %s", row.method,
@@ -144,7 +142,6 @@ func TestOnKnowsIDs(t *testing.T) {
 		"/v1/locks/950daa20-a814-451e-9407-ec496cf9c136/keep_alive{$}": true,
 		"/v1/locks/{id}/keep_alive":                                    true,
 		"/v1/locks/{id}{$}":                                            false,
-		"/v1/waiting/":                                                 false,
 	} {
 		require.Equal(t, want, relukkotest.On("PUT", pattern)(r), pattern)
 		require.Equal(t, want, relukkotest.On("", pattern)(r), pattern)

@@ -12,9 +12,12 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 )
 
+const closeTime = 2 * time.Minute
+
 // Client returns a new client of the backend over this link. When the test ends, all faults end and
-// the client is closed. The test fails if the client still has work under way 15 s later, for
-// example because the backend is stopped.
+// the client is closed. The test fails if the client still has work under way 2 min later, for
+// example because the backend is stopped. (After a request without a response, a client of the
+// original backend looks for what that has done for 75 s.)
 func (l *Link) Client(opts ...api.Option) *api.Client {
 	t := l.server.t
 	t.Helper()
@@ -32,7 +35,7 @@ func (l *Link) Client(opts ...api.Option) *api.Client {
 		default:
 		}
 		l.server.Heal()
-		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		defer cancel()
 		if err := c.Shutdown(ctx); err != nil {
 			t.Errorf("relukkotest: closing a client: %v", err)

@@ -6,14 +6,13 @@ import (
 )
 
 // On returns a Match for requests with this method whose path begins with pathPrefix. An empty
-// string matches any. As in patterns of [http.ServeMux], {id} matches the id of a lock, {mark} a
-// mark, and {$} the end of the path.
+// string matches any. As in patterns of [http.ServeMux], {id} matches the id of a lock, and {$} the
+// end of the path.
 //
 //	On("POST", "/v1/locks/")                 // create
 //	On("GET", "/v1/locks/{$}")               // list
 //	On("PUT", "/v1/locks/{id}/keep_alive")   // heartbeat
 //	On("DELETE", "/v1/locks/")               // release
-//	On("DELETE", "/v1/waiting/")             // call off
 //	On("GET", "/ws/")                        // open a WebSocket
 func On(method, pathPrefix string) Match {
 	return func(r *http.Request) bool {
@@ -37,20 +36,15 @@ func route(path string) string {
 	if path == "/v1/locks" {
 		return "/v1/locks/"
 	}
-	for _, part := range []struct{ prefix, name string }{
-		{"/v1/locks/", "{id}"},
-		{"/v1/waiting/", "{mark}"},
-	} {
-		rest, ok := strings.CutPrefix(path, part.prefix)
-		if !ok || rest == "" {
-			continue
-		}
-		if i := strings.IndexByte(rest, '/'); i >= 0 {
-			return part.prefix + part.name + rest[i:]
-		}
-		return part.prefix + part.name
+	id, ok := strings.CutPrefix(path, "/v1/locks/")
+	if !ok || id == "" {
+		return path
 	}
-	return path
+	_, rest, more := strings.Cut(id, "/")
+	if more {
+		rest = "/" + rest
+	}
+	return "/v1/locks/{id}" + rest
 }
 
 // Requests returns how many requests that [On] would match have arrived so far. Requests to which a

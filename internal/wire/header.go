@@ -13,13 +13,10 @@ const (
 	HeaderPrefer            = "Prefer"             // see [Preferences]
 	HeaderPreferenceApplied = "Preference-Applied" // names the preferences that were honoured
 	HeaderWait              = "Relukko-Wait"       // see [FormatWait]
-	HeaderCallOff           = "Relukko-Call-Off"   // [CallOffOffered], on answers to creates
 	HeaderMark              = "Relukko-Mark"       // on a release by the holder: the lock's own
 	HeaderVersion           = "Relukko-Version"    // of the server, on lists of locks
 	HeaderStore             = "Relukko-Store"      // its kind: memory, bolt, postgres; ditto
 	HeaderReason            = "X-Relukko-Reason"   // of a delete, see [FormatReason]
-
-	CallOffOffered = "1" // the backend can call creates off
 )
 
 const maxReason = 500 // bytes

@@ -10,7 +10,7 @@ import (
 
 func TestHeaderNamesAreCanonical(t *testing.T) {
 	for _, h := range []string{HeaderAPIKey, HeaderPrefer, HeaderPreferenceApplied, HeaderWait,
-		HeaderCallOff, HeaderMark, HeaderVersion, HeaderStore, HeaderReason} {
+		HeaderMark, HeaderVersion, HeaderStore, HeaderReason} {
 		require.Equal(t, http.CanonicalHeaderKey(h), h)
 	}
 }

@@ -15,6 +15,10 @@ import (
 )
 
 const (
+	// longestWait limits the time for which a create queues on the server, so that a connection
+	// that is dead, and a Lock that is cancelled, cost no more. The server keeps the place.
+	longestWait = 5 * time.Second
+
 	foreignTime   = 10 * time.Second // a refusal by something on the way is final after this
 	maxRetryAfter = 5 * time.Minute
 )
@@ -24,10 +28,11 @@ const (
 type call struct {
 	waiter
 
-	running   *running  // the create that goes on after the end of the call; nil: none does
-	lastErr   error     // the last failure since the backend last said who holds the name
-	foreign   time.Time // when something on the way began to refuse; zero: it does not
-	queueFull time.Time // when the backend's queue was last full
+	running   <-chan created // the create that goes on after the end of the call; nil: none does
+	lastErr   error          // the last failure since the backend last said who holds the name
+	older     bool           // the next lock may be that of an earlier create, whose outcome is unknown
+	foreign   time.Time      // when something on the way began to refuse; zero: it does not
+	queueFull time.Time      // when the backend's queue was last full
 	retry     backoff.BackOff
 }
 
@@ -70,9 +75,6 @@ func (c *call) handle(r created) (g *acquire.Grant, next bool, err error) {
 	case failed:
 		next, err = c.backOff(r)
 		return nil, next, err
-	case stale:
-		c.lastErr = r.err // so that the next create does not queue on the server
-		return nil, true, nil
 	}
 	return nil, false, c.refused(r.err)
 }
@@ -86,29 +88,43 @@ func (c *call) isHeld(r created) (g *acquire.Grant, next bool, err error) {
 		next, err = c.backOff(created{err: err})
 		return nil, next, err
 	case mine != nil:
-		return c.takeFound(mine)
+		if g, next, err = c.takeFound(mine); g != nil {
+			g.Unknown.Creates--
+		}
+		return g, next, err
 	case !c.r.Wait:
 		return nil, false, &acquire.Failure{
 			Text: "held by another lock", Errs: []error{api.ErrHeld},
 			Held: true, Holder: c.holder.known(),
 		}
 	}
-	return nil, c.await(r, c.maxWait()), nil
+	c.holder.askOnce(askAfter - time.Since(c.r.Since))
+	if c.maxWait() > 0 && !r.queuedForLess(c.clock.Now()) {
+		if c.r.Follow {
+			c.join()
+		}
+		return nil, true, nil // to queue there
+	}
+	return nil, c.await(), nil
 }
 
-// maxWait returns how long the next create may queue on the server. It is 0 after a failure, so
-// that the next response comes soon.
+// maxWait returns how long the next create may queue on the server: about until the call's context
+// ends, so that the response comes then. It is 0 after a failure, so that the next response comes
+// soon.
 func (c *call) maxWait() time.Duration {
 	if !c.r.Wait || c.lastErr != nil || !c.queueFull.IsZero() && time.Since(c.queueFull) < pollMax {
 		return 0
 	}
-	return c.client.MaxWait()
+	wait := min(c.client.MaxWait(), longestWait)
+	if end, ok := c.ctx.Deadline(); ok {
+		wait = max(0, min(wait, time.Until(end)))
+	}
+	return wait
 }
 
 // create sends one create and waits for the response. It returns false if the call's context ended
-// first; the cleanup then deletes what the create did or will do. At that end the request is
-// cancelled if the backend can call creates off. Otherwise it goes on, since only its outcome shows
-// whether there is a lock.
+// first. Then the create goes on, since only its outcome shows whether there is a lock, unless
+// another driver continues.
 func (c *call) create(wait time.Duration) (r created, ok bool) {
 	if c.queue != nil {
 		c.version = c.queue.asking()
@@ -116,41 +132,32 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 	if wait > 0 {
 		c.holder.askOnce(askAfter - time.Since(c.r.Since))
 	}
-	if c.client.CanCallOff() {
-		if wait > 0 {
-			c.holder.queued()
-		}
-		r = c.post(c.ctx, wait)
-		if aborted := c.holder.answered(); aborted && c.parent.Err() == nil {
-			r.brokenOff = r.err != nil
-			c.stop()
-			c.open()
-		}
-	} else {
-		ctx, cancel := context.WithCancel(c.tasks.Context(c.r.Values))
-		done := make(chan created, 1)
-		go func() { done <- c.post(ctx, wait) }()
-		select {
-		case r = <-done:
+	done := make(chan created, 1)
+	ctx, cancel := context.WithCancel(c.tasks.Context(c.r.Values))
+	go func() {
+		defer cancel()
+		done <- c.post(ctx, wait)
+	}()
+	select {
+	case r = <-done:
+	case <-c.ctx.Done():
+		if context.Cause(c.ctx) == acquire.ErrMoved {
 			cancel()
-		case <-c.ctx.Done():
-			c.running = &running{done, cancel}
-			return created{}, false
 		}
+		c.running = done
+		return created{}, false
 	}
 	if r.err != nil && !api.NoEffect(r.err) {
-		c.unanswered++
+		c.unknown.Add(answered(r.err))
+		c.older = true
 	}
 	return r, r.err == nil || c.ctx.Err() == nil
 }
 
 func (c *call) post(ctx context.Context, wait time.Duration) created {
 	r := created{sent: c.clock.Now(), wait: wait}
-	opts := []api.CallOption{api.Wait(wait), api.Lease(c.r.Lease)}
-	if _, answered := errors.AsType[*api.Error](c.lastErr); c.lastErr != nil && !answered {
-		opts = append(opts, api.FreshConn()) // the kept connections may be dead
-	}
-	r.lock, r.err = c.client.Create(ctx, c.r.Name, c.r.Creator, opts...)
+	r.lock, r.err = c.client.Create(ctx, c.r.Name, c.r.Creator, api.Wait(wait),
+		api.Lease(c.r.Lease))
 	return r
 }
 
@@ -164,18 +171,18 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 	switch {
 	case c.client.Trusted():
 		return g, false, nil
-	case c.unanswered > 0, // it may be older than this create
+	case c.older,
 		r.wait > 0 && left < g.Length*2/3: // too little to survive an outage of half of it
 		c.heard = time.Now()
 		c.r.Silence.Heard()
 		if g, next, err = c.takeFound(&r.lock); g == nil {
-			c.unanswered++
+			c.unknown.Add(true)
 		}
 		return g, next, err
 	case left > min(c.r.Lease, g.Length)/10:
 		return g, false, nil
 	}
-	c.unanswered++ // if the release fails, the cleanup deletes the lock
+	c.unknown.Add(true) // if the release fails, the cleanup deletes the lock
 	c.release(c.ctx, g, releaseTimeout)
 	err = fmt.Errorf("lock %s was granted too late: its lease was over", r.lock.ID)
 	next, err = c.backOff(created{err: err})
@@ -193,6 +200,7 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 	case err == nil:
 		return c.grant(renewed, sent, renewed.ExpiresAt.Sub(renewed.UpdatedAt)), false, nil
 	case errors.Is(err, api.ErrGone):
+		c.older = false
 		return nil, true, nil
 	case acquire.Refused(err):
 		return nil, false, c.refused(err)
@@ -206,7 +214,8 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 func (c *call) grant(lock api.Lock, since clock.Instant, length time.Duration) *acquire.Grant {
 	return &acquire.Grant{
 		Lock: lock, Since: since, Length: min(length, wholeLease),
-		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log, Unanswered: c.unanswered > 0,
+		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log,
+		Unknown: c.unknown,
 	}
 }
 
@@ -216,7 +225,7 @@ func (c *call) heldBy(r created) (mine *api.Lock, err error) {
 	var e *api.Error
 	errors.As(r.err, &e)
 	lock := e.Holder
-	if lock == nil && (c.unanswered > 0 || c.holder.isMine()) {
+	if lock == nil && c.unknown.Creates > 0 {
 		list, err := c.lists.wait(c.ctx)
 		if err != nil {
 			return nil, err

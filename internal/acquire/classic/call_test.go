@@ -26,7 +26,7 @@ type step struct {
 // script is a backend whose answers are given: for each kind of request one
 // after the other, and then the last one again and again.
 type script struct {
-	create, list, renew, release, callOff []step
+	create, list, renew, release []step
 
 	mu    sync.Mutex
 	began time.Time
@@ -36,15 +36,11 @@ type script struct {
 func (s *script) respond(r *http.Request) answer {
 	kinds := map[string]*[]step{
 		"create": &s.create, "list": &s.list, "renew": &s.renew, "release": &s.release,
-		"call off": &s.callOff,
 	}
 	kind := map[string]string{
 		http.MethodPost: "create", http.MethodGet: "list", http.MethodPut: "renew",
 		http.MethodDelete: "release",
 	}[r.Method]
-	if strings.HasPrefix(r.URL.Path, "/v1/waiting/") {
-		kind = "call off"
-	}
 	s.mu.Lock()
 	s.log = append(s.log, fmt.Sprintf("%s %v", kind, time.Since(s.began)))
 	steps := kinds[kind]
@@ -74,7 +70,7 @@ func scripted(t *testing.T, s *script, f func(t *testing.T, d *Driver)) {
 	synctest.Test(t, func(t *testing.T) {
 		s.began = time.Now()
 		f(t, backend(t, s.respond))
-		pass(time.Minute) // for what goes on in the background, and for slow answers
+		pass(2 * time.Minute) // for what goes on in the background, and for slow answers
 	})
 }
 
@@ -131,15 +127,6 @@ func heldBy(n int, mark string) func() answer {
 	}
 }
 
-// offering is an answer to a create that offers to call creates off.
-func offering(f func() answer) func() answer {
-	return func() answer {
-		a := f()
-		a.header = "Relukko-Call-Off: 1\r\n"
-		return a
-	}
-}
-
 func TestGrant(t *testing.T) {
 	s := &script{create: []step{at(2*time.Second, lock(201, 1, mark, 600*time.Second))}}
 	scripted(t, s, func(t *testing.T, d *Driver) {
@@ -149,7 +136,7 @@ func TestGrant(t *testing.T) {
 		require.Equal(t, testID(1), g.Lock.ID)
 		require.Equal(t, sent, g.Since, "before the request was sent")
 		require.Equal(t, 600*time.Second, g.Length)
-		require.False(t, g.Unanswered)
+		require.Zero(t, g.Unknown.Creates)
 		d.Drop(g)
 		require.Equal(t, []string{"create 0s"}, s.requests(), "nothing to clean up")
 	})
@@ -168,7 +155,7 @@ func TestLockThatComesWhenItsLeaseIsOver(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, testID(2), g.Lock.ID)
 		require.Equal(t, "release 4s", s.requests()[1])
-		require.True(t, g.Unanswered, "where the release failed, the cleanup looks for it")
+		require.Equal(t, 1, g.Unknown.Creates, "where the release failed, the cleanup looks for it")
 		s.mu.Lock()
 		s.list = now(list())
 		s.mu.Unlock()
@@ -179,22 +166,22 @@ func TestLockThatComesWhenItsLeaseIsOver(t *testing.T) {
 // TestLockThatHasWaitedInTheQueue is renewed where much of its lease may be over.
 func TestLockThatHasWaitedInTheQueue(t *testing.T) {
 	offered := func(status int) func() answer { return says(status, "Relukko-Wait: 30") }
-	leased := lock(201, 1, mark, time.Minute)
+	leased := lock(201, 1, mark, 12*time.Second)
 	for name, c := range map[string]struct {
 		waited time.Duration
 		renew  []step
 		since  time.Duration // the grant's
 		asked  []string
 	}{
-		"not long": {19 * time.Second, nil, 0, []string{"create 0s", "create 0s", "list 250ms"}},
+		"not long": {3 * time.Second, nil, 0, []string{"create 0s", "create 0s", "list 250ms"}},
 		"for long": {
-			21 * time.Second, []step{at(time.Second, lock(200, 1, mark, time.Minute))},
-			21 * time.Second, []string{"create 0s", "create 0s", "list 250ms", "renew 21s"},
+			5 * time.Second, []step{at(time.Second, lock(200, 1, mark, 12*time.Second))},
+			5 * time.Second, []string{"create 0s", "create 0s", "list 250ms", "renew 5s"},
 		},
 		"swept meanwhile": {
-			21 * time.Second, now(says(404)),
-			21 * time.Second,
-			[]string{"create 0s", "create 0s", "list 250ms", "renew 21s", "create 21s"},
+			5 * time.Second, now(says(404)),
+			5 * time.Second,
+			[]string{"create 0s", "create 0s", "list 250ms", "renew 5s", "create 5s"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -208,7 +195,7 @@ func TestLockThatHasWaitedInTheQueue(t *testing.T) {
 				g, err := d.Acquire(t.Context(), request())
 				require.NoError(t, err)
 				require.Equal(t, c.since, g.Since.Sub(began))
-				require.Equal(t, time.Minute, g.Length)
+				require.Equal(t, 12*time.Second, g.Length)
 				require.Equal(t, c.asked, s.requests())
 				d.Drop(g)
 			})
@@ -216,18 +203,18 @@ func TestLockThatHasWaitedInTheQueue(t *testing.T) {
 	}
 	t.Run("cancelled while it is renewed", func(t *testing.T) {
 		s := &script{
-			create:  []step{{0, offered(409)}, at(21*time.Second, leased)},
+			create:  []step{{0, offered(409)}, at(5*time.Second, leased)},
 			renew:   []step{at(time.Minute, lost)},
-			list:    now(list(), list(lock(200, 1, mark, time.Minute)), list()),
-			release: now(lock(200, 1, mark, time.Minute)),
+			list:    now(list(), list(lock(200, 1, mark, 12*time.Second)), list()),
+			release: now(lock(200, 1, mark, 12*time.Second)),
 		}
 		scripted(t, s, func(t *testing.T, d *Driver) {
-			ctx, cancel := context.WithTimeout(t.Context(), 22*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
 			defer cancel()
 			_, err := d.Acquire(ctx, request())
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			pass(20 * time.Second)
-			require.Contains(t, s.requests(), "release 22s", "the cleanup finds it")
+			require.Contains(t, s.requests(), "release 6s", "the cleanup finds it")
 		})
 	})
 }
@@ -246,12 +233,8 @@ func TestLockIsFoundByItsMark(t *testing.T) {
 				g, err := d.Acquire(t.Context(), request())
 				require.NoError(t, err)
 				require.Equal(t, testID(1), g.Lock.ID)
-				require.True(t, g.Unanswered)
+				require.Zero(t, g.Unknown.Creates, "the first create has made it")
 				require.Equal(t, time.Second, d.Clock().Now().Sub(g.Since), "before its renewal")
-				s.mu.Lock()
-				s.callOff = now(says(404))
-				s.list = now(list())
-				s.mu.Unlock()
 				d.Drop(g)
 			})
 		})
@@ -261,7 +244,7 @@ func TestLockIsFoundByItsMark(t *testing.T) {
 func TestLockThatWasFoundByItsMarkIsGone(t *testing.T) {
 	s := &script{
 		create: now(lost, heldBy(1, mark), lock(201, 2, mark, time.Minute)),
-		renew:  now(says(404)), callOff: now(func() answer { return answer{status: 204} }),
+		renew:  now(says(404)), list: now(list()),
 	}
 	scripted(t, s, func(t *testing.T, d *Driver) {
 		g, err := d.Acquire(t.Context(), request())
@@ -298,7 +281,7 @@ func TestForeignRefusalThatPasses(t *testing.T) {
 				return g()
 			}
 		}
-		s := &script{callOff: now(func() answer { return answer{status: 204} }), list: now(list())}
+		s := &script{list: now(list())}
 		scripted(t, s, func(t *testing.T, d *Driver) {
 			late := from(12*time.Second, other, from(20*time.Second, foreign(403),
 				lock(201, 1, mark, time.Minute)))
@@ -323,7 +306,7 @@ func TestErrorOfACallWhoseContextEnds(t *testing.T) {
 			"not acquired within 3s: context deadline exceeded"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &script{create: tt.create, list: now(list()), callOff: now(says(404))}
+			s := &script{create: tt.create, list: now(list())}
 			scripted(t, s, func(t *testing.T, d *Driver) {
 				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 				defer cancel()

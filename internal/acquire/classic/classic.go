@@ -41,24 +41,23 @@ func (d *Driver) Clock() *clock.Clock { return d.clock }
 // Acquire implements [acquire.Driver].
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
-	c := &call{waiter: waiter{parts: &d.parts, r: r, parent: ctx, member: member{mark: mark}}}
+	parent := ctx
+	ctx, stop := d.tasks.WhileOpen(ctx)
+	defer stop()
+	c := &call{waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}}
 	if !r.Sent.IsZero() {
-		c.unanswered = 1
+		c.unknown.Add(false)
+		c.older = true
 	}
-	c.holder = holder{mark: mark, report: r.Progress, asker: c}
+	c.holder = holder{report: r.Progress, asker: c}
 	c.progress = &c.holder
-	c.open()
-	defer func() { c.stop() }()
 	g, err := c.run()
 	c.leave(err == nil)
-	moved := context.Cause(ctx) == acquire.ErrMoved
-	if moved && c.running != nil {
-		c.running.cancel()
-	}
-	if err != nil && !moved && (c.running != nil || c.unanswered > 0) {
+	moved := context.Cause(parent) == acquire.ErrMoved
+	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {
 		(&cleanup{
 			parts: &d.parts, name: r.Name, mark: mark, values: r.Values, log: r.Log,
-			running: c.running, unanswered: c.unanswered,
+			running: c.running, unknown: c.unknown,
 		}).start()
 	}
 	return g, err
@@ -82,14 +81,23 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 
 // Drop implements [acquire.Driver].
 func (d *Driver) Drop(g *acquire.Grant) {
-	if !g.Unanswered {
+	if g.Unknown.Creates == 0 {
 		return
 	}
 	_, mark, _ := wire.CutMark(g.Creator)
 	(&cleanup{
 		parts: &d.parts, name: g.Lock.Name, mark: mark, values: g.Values, log: g.Log,
-		unanswered: 1,
+		unknown: g.Unknown,
 	}).start()
+}
+
+// CleanUp deletes, in the background, what creates of r by another driver may have made.
+func (d *Driver) CleanUp(r *acquire.Request) {
+	g := &acquire.Grant{
+		Lock: api.Lock{Name: r.Name}, Creator: r.Creator, Values: r.Values, Log: r.Log,
+	}
+	g.Unknown.Add(false)
+	d.Drop(g)
 }
 
 // Watch implements [acquire.Driver].

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-func calledOff() answer { return answer{status: 204} }
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+)
 
 // cancelled makes an Acquire that is cancelled after a second, and returns what
 // was logged and how long the client then had something under way.
@@ -34,51 +34,58 @@ func TestCleanup(t *testing.T) {
 	for name, tt := range map[string]struct {
 		script *script
 		want   []string // the requests besides creates
+		took   time.Duration
 		logged string
 	}{
 		"the create is answered late, and its lock is deleted": {
 			script: &script{create: slow(lock(201, 1, mark, time.Minute)), release: now(mine)},
-			want:   []string{"call off 1s", "release 3s"},
+			want:   []string{"release 3s"}, took: 2 * time.Second,
 		},
 		"the create is answered late: held": {
-			script: &script{create: slow(says(409))},
-			want:   []string{"call off 1s"},
+			script: &script{create: slow(says(409))}, took: 2 * time.Second,
 		},
 		"the create is never answered, and has made nothing": {
 			script: &script{create: slow(lost), list: now(list(others))},
-			want:   []string{"call off 1s", "list 3s", "list 4s", "list 8s"},
+			want: []string{"list 3s", "list 4s", "list 6s", "list 10s", "list 18s", "list 34s",
+				"list 1m6s", "list 1m18s"},
+			took: 2*time.Second + acquire.AppearUnanswered,
+		},
+		"something on the way answers the create": {
+			script: &script{create: slow(foreign(502)), list: now(list(others))},
+			want:   []string{"list 3s", "list 4s", "list 6s", "list 8s"},
+			took:   2*time.Second + acquire.AppearAnswered,
 		},
 		"the create is never answered, and has made a lock": {
 			script: &script{create: slow(lost), release: now(mine),
 				list: now(list(others), list(others, mine))},
-			want: []string{"call off 1s", "list 3s", "list 4s", "release 4s"},
+			want: []string{"list 3s", "list 4s", "release 4s"}, took: 3 * time.Second,
 		},
 		"the List is not answered at first": {
 			script: &script{create: slow(lost), release: now(mine),
 				list: now(says(503), foreign(404), lost, list(mine))},
-			want: []string{"call off 1s", "list 3s", "list 4s", "list 5s", "list 6s", "release 6s"},
+			want: []string{"list 3s", "list 4s", "list 5s", "list 6s", "release 6s"},
+			took: 5 * time.Second,
 		},
 		"the List is refused": {
 			script: &script{create: slow(lost), list: now(says(403))},
-			want:   []string{"call off 1s", "list 3s"},
+			want:   []string{"list 3s"}, took: 2 * time.Second,
 			logged: "a lock may be left on the backend until it expires",
 		},
 		"the lock is gone before it is deleted": {
 			script: &script{create: slow(lock(201, 1, mark, time.Minute)), release: now(says(404))},
-			want:   []string{"call off 1s", "release 3s"},
+			want:   []string{"release 3s"}, took: 2 * time.Second,
 		},
 		"the release is not answered at first": {
 			script: &script{create: slow(lock(201, 1, mark, time.Minute)),
 				release: now(says(503), mine)},
-			want: []string{"call off 1s", "release 3s", "release 3.2s"},
+			want: []string{"release 3s", "release 3.2s"}, took: 2200 * time.Millisecond,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := tt.script
-			s.callOff = now(says(404))
-			scripted(t, s, func(t *testing.T, d *Driver) {
-				logged, _ := cancelled(t, d)
-				require.Equal(t, append([]string{"create 0s"}, tt.want...), s.requests())
+			scripted(t, tt.script, func(t *testing.T, d *Driver) {
+				logged, took := cancelled(t, d)
+				require.Equal(t, append([]string{"create 0s"}, tt.want...), tt.script.requests())
+				require.Equal(t, tt.took, took)
 				if tt.logged == "" {
 					require.Empty(t, logged)
 				}
@@ -88,38 +95,20 @@ func TestCleanup(t *testing.T) {
 	}
 }
 
-func TestCleanupWhereCreatesCanBeCalledOff(t *testing.T) {
-	for name, tt := range map[string]struct {
-		callOff, list []step
-		took          time.Duration
-		lists         int
-	}{
-		"immediately": {callOff: now(calledOff)},
-		"after some errors": {callOff: now(says(503), lost, foreign(404), calledOff),
-			took: 3 * time.Second},
-		"too slow at first": {callOff: []step{at(12*time.Second, lost), at(0, calledOff)},
-			took: 11 * time.Second},
-		// Then the mark is looked for: at once, and after 1 s and 5 s.
-		"refused": {callOff: now(says(403)), took: 5 * time.Second, lists: 3},
-		"not let through": {callOff: now(foreign(404)), took: 11*time.Second + 5*time.Second,
-			lists: 3},
-		"never answered": {callOff: now(says(503)), took: 12*time.Second + 5*time.Second,
-			lists: 4},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := &script{
-				create:  now(offering(heldBy(1, mark2)), lost),
-				callOff: tt.callOff, list: now(list()),
-			}
-			scripted(t, s, func(t *testing.T, d *Driver) {
-				logged, took := cancelled(t, d)
-				require.Empty(t, logged)
-				require.Equal(t, tt.took, took)
-				_, cleanup, _ := strings.Cut(strings.Join(s.requests(), " "), "call off")
-				require.Equal(t, tt.lists, strings.Count(cleanup, "list"))
-			})
-		})
-	}
+// TestCleanupLongAfterTheLastCreate looks once: none of the locks can appear any more.
+func TestCleanupLongAfterTheLastCreate(t *testing.T) {
+	mine := lock(201, 1, mark, time.Minute)
+	s := &script{create: now(lost, mine), renew: now(lock(200, 1, mark, time.Minute)), list: now(list())}
+	scripted(t, s, func(t *testing.T, d *Driver) {
+		g, err := d.Acquire(t.Context(), request())
+		require.NoError(t, err)
+		require.Equal(t, 1, g.Unknown.Creates)
+		pass(time.Hour)
+		d.Drop(g)
+		require.NoError(t, d.client.Shutdown(t.Context()))
+		require.Len(t, s.requests(), 4)
+		require.Equal(t, "list", strings.Fields(s.requests()[3])[0])
+	})
 }
 
 func TestNothingIsCleanedUpWhereNothingCanBeLeft(t *testing.T) {
@@ -127,9 +116,7 @@ func TestNothingIsCleanedUpWhereNothingCanBeLeft(t *testing.T) {
 	scripted(t, s, func(t *testing.T, d *Driver) {
 		_, took := cancelled(t, d)
 		require.Zero(t, took)
-		for _, r := range s.requests() {
-			require.NotContains(t, r, "call off")
-		}
+		require.NotContains(t, strings.Join(s.requests(), " "), "release")
 	})
 }
 

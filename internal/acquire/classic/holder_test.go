@@ -15,7 +15,6 @@ func newHolder() (h *holder, reports *[]*api.Lock, asked *[]time.Duration) {
 	reports, asked = new([]*api.Lock), new([]time.Duration)
 	began := time.Now()
 	return &holder{
-		mark:   mark,
 		report: func(lock *api.Lock, _ int) { *reports = append(*reports, lock) },
 		asker:  askFunc(func() { *asked = append(*asked, time.Since(began)) }),
 	}, reports, asked
@@ -28,48 +27,6 @@ func (f askFunc) ask() { f() }
 type isFunc func(holder *api.Lock)
 
 func (f isFunc) is(holder *api.Lock) { f(holder) }
-
-func TestACreateThatQueuesForItsOwnLockIsBrokenOff(t *testing.T) {
-	for name, tt := range map[string]struct {
-		do     func(h *holder)
-		broken bool
-	}{
-		"seen meanwhile": {func(h *holder) {
-			h.is(lockOf(1, testName, mark))
-			pass(answerTime)
-		}, true},
-		"not seen": {func(*holder) { pass(time.Hour) }, false},
-		"another lock": {func(h *holder) {
-			h.is(lockOf(1, testName, mark2))
-			pass(time.Hour)
-		}, false},
-		"answered in time": {func(h *holder) {
-			h.is(lockOf(1, testName, mark))
-			pass(answerTime / 2)
-			h.answered()
-			pass(answerTime)
-		}, false},
-		"the next create": {func(h *holder) {
-			h.is(lockOf(1, testName, mark))
-			h.answered()
-			h.queued()
-			pass(time.Hour)
-		}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h, _, _ := newHolder()
-				broken := false
-				h.setAbort(func() { broken = true })
-				h.queued()
-				tt.do(h)
-				synctest.Wait()
-				require.Equal(t, tt.broken, broken)
-				require.Equal(t, tt.broken, h.answered())
-			})
-		})
-	}
-}
 
 func TestHolderIsReported(t *testing.T) {
 	h, reports, _ := newHolder()
@@ -84,34 +41,10 @@ func TestHolderIsReported(t *testing.T) {
 
 	h.known().ID, (*reports)[0].ID, lock.ID = "changed", "changed", "changed"
 	require.Equal(t, testID(1), h.known().ID, "everybody has a copy")
-	require.False(t, h.isMine())
-
 	h.stop()
 	h.is(lockOf(2, testName, mark2))
 	require.Equal(t, testID(1), h.known().ID)
 	require.Len(t, *reports, 1, "the call is over")
-}
-
-func TestHolderIsTheCallsOwn(t *testing.T) {
-	h, reports, _ := newHolder()
-	h.is(lockOf(1, testName, mark))
-	require.True(t, h.isMine())
-	require.Nil(t, h.known(), "it waits for no lock of its own")
-	require.Empty(t, *reports)
-	require.Len(t, h.mine, 1)
-
-	woken := 0
-	h.onOwn(func() { woken++ })
-	require.Equal(t, 1, woken, "it was seen before")
-	h.is(lockOf(2, testName, mark2))
-	require.False(t, h.isMine())
-	h.onOwn(func() { woken++ })
-	require.Equal(t, 1, woken)
-	h.is(lockOf(1, testName, mark)) // nobody has received from mine: that blocks nothing
-	require.Equal(t, 2, woken)
-	h.onOwn(nil)
-	h.is(lockOf(1, testName, mark))
-	require.Equal(t, 2, woken)
 }
 
 func TestHolderAsks(t *testing.T) {
@@ -142,8 +75,7 @@ func TestHolderAsks(t *testing.T) {
 			h.over = true
 			h.mu.Unlock()
 		}, nil},
-		"over, and over again":  {func(h *holder) { h.askIn(s); h.stop(); h.stop() }, nil},
-		"its own lock, not now": {func(h *holder) { h.is(lockOf(1, testName, mark)) }, nil},
+		"over, and over again": {func(h *holder) { h.askIn(s); h.stop(); h.stop() }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

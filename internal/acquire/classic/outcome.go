@@ -1,7 +1,6 @@
 package classic
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -13,20 +12,12 @@ import (
 // wholeLease is the longest lease that is counted; a longer one counts as this.
 const wholeLease = 365 * 24 * time.Hour
 
-// running is a create under way.
-type running struct {
-	done   chan created
-	cancel context.CancelFunc
-}
-
 // created is the outcome of one create.
 type created struct {
 	lock api.Lock
 	err  error
 	sent clock.Instant
 	wait time.Duration // for which it was allowed to queue on the server
-
-	brokenOff bool // the driver cancelled it
 }
 
 // queuedForLess reports whether the create was to queue on the server, but was refused long before
@@ -42,7 +33,6 @@ const (
 	granted kind = iota
 	held         // the name is held
 	failed       // the same request may succeed later
-	stale        // it was cancelled, because the call's own lock holds the name
 	final        // the same request will not succeed later
 )
 
@@ -54,14 +44,18 @@ func (r *created) kind() kind {
 	switch {
 	case r.err == nil:
 		return granted
-	case r.brokenOff:
-		return stale
 	case foreign && e.Status/100 != 2, api.Transient(r.err):
 		return failed
 	case errors.Is(r.err, api.ErrHeld):
 		return held
 	}
 	return final
+}
+
+// answered reports whether a create that failed with err got a response.
+func answered(err error) bool {
+	_, ok := errors.AsType[*api.Error](err)
+	return ok
 }
 
 // bears reports whether a lock was made by a create with this mark.

@@ -22,7 +22,6 @@ func TestKindOfAnOutcome(t *testing.T) {
 		want kind
 	}{
 		"a lock":                        {created{}, granted},
-		"a lock though it broke off":    {created{brokenOff: true}, granted},
 		"held":                          {created{err: refusal(409, true)}, held},
 		"something on the way says 409": {created{err: refusal(409, false)}, failed},
 		"refused":                       {created{err: refusal(403, true)}, final},
@@ -32,8 +31,6 @@ func TestKindOfAnOutcome(t *testing.T) {
 		"overload":                      {created{err: refusal(503, true)}, failed},
 		"overload on the way":           {created{err: refusal(530, false)}, failed},
 		"what the backend cannot do":    {created{err: refusal(501, true)}, final},
-		"broken off":                    {created{err: context.Canceled, brokenOff: true}, stale},
-		"broken off, and held":          {created{err: refusal(409, true), brokenOff: true}, stale},
 		"the client is closed":          {created{err: api.ErrClosed}, final},
 		"the call's context has ended":  {created{err: context.Canceled}, final},
 	} {

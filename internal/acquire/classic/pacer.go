@@ -77,44 +77,39 @@ func (p *pacer) pause(pushed bool) time.Duration {
 // hear handles a hint. yield is how long to leave the name to other processes first.
 func (p *pacer) hear(h hint, now time.Time, pushed bool, yield time.Duration) {
 	switch h {
-	case hintUnheard:
-		p.askBy(now)
-	case hintReleased:
-		p.vague = 0
-		p.askBy(now.Add(max(yield, p.pay(now))))
-	case hintLikely:
-		if !p.askAt.IsZero() {
-			break
-		}
-		if p.quietUntil(now) && yield == 0 {
-			p.askBy(now)
-		} else {
-			p.askBy(now.Add(max(p.random(vagueFirst), p.pay(now))))
-		}
-	case hintMaybe:
-		if !p.askAt.IsZero() {
-			break
-		}
-		if p.quietUntil(now) {
-			p.vague = 0
-		}
-		pause := p.vague
-		p.vague = min(max(2*p.vague, vagueFirst), vagueMax)
-		p.askBy(now.Add(pause - p.random(pause/10+1)))
 	case hintPush:
 		// A poll that is due earlier stays due.
 		if at := now.Add(p.pause(pushed)); at.Before(p.pollAt) {
 			p.pollAt = at
 		}
+	case hintUnheard:
+		p.askBy(now)
+	case hintReleased:
+		p.vague = 0
+		p.askBy(now.Add(max(yield, p.pay(now))))
+	case hintLikely, hintMaybe:
+		if p.askAt.IsZero() {
+			p.askAt = now.Add(p.putOff(h, now, yield))
+		}
 	}
 }
 
-// quietUntil records a broadcast that names no lock, and reports whether there was none for
-// vagueReset before it.
-func (p *pacer) quietUntil(now time.Time) bool {
-	quiet := now.Sub(p.vagueAt) > vagueReset
+// putOff returns how long to wait after a broadcast that does not name this lock: not at all after
+// the first one, and longer and longer while they come one after the other.
+func (p *pacer) putOff(h hint, now time.Time, yield time.Duration) time.Duration {
+	first := now.Sub(p.vagueAt) > vagueReset
 	p.vagueAt = now
-	return quiet
+	switch {
+	case h == hintLikely && first && yield == 0:
+		return 0
+	case h == hintLikely:
+		return max(p.random(vagueFirst), p.pay(now))
+	case first:
+		p.vague = 0
+	}
+	pause := p.vague
+	p.vague = min(max(2*pause, vagueFirst), vagueMax)
+	return pause - p.random(pause/10+1)
 }
 
 // askBy makes a create due at the given time, or earlier if one is due by then.

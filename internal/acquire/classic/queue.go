@@ -153,9 +153,8 @@ func (qs *queues) yield(name string, missed int) time.Duration {
 }
 
 // deleted passes a broadcast of a deletion on to the queues for whose locks it may be. id and name
-// are "" if the broadcast does not say them. If only the id is known, a queue is excluded if it
-// knows the id of its holder, and that is another one. If several queues are left, deleted notifies
-// none of them and returns them: one List must then show which of their names are free.
+// are "" if the broadcast does not say them. If it does not say whose lock it is, and several
+// queues are left, deleted returns them: one List must then show which of their names are free.
 func (qs *queues) deleted(id, name string) (unsure []*queue) {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
@@ -168,20 +167,20 @@ func (qs *queues) deleted(id, name string) (unsure []*queue) {
 	}
 	for _, q := range qs.byName {
 		switch holder := q.holderID(); {
-		case id == "" || holder == "":
+		case qs.vague || holder == "":
 			unsure = append(unsure, q)
-		case id == holder:
+		case holder == id:
 			q.notify(hintReleased)
 		}
 	}
 	if len(unsure) != 1 {
 		return unsure
 	}
-	if id != "" {
-		unsure[0].notify(hintLikely)
-	} else {
-		unsure[0].notify(hintMaybe)
+	h := hintLikely
+	if qs.vague {
+		h = hintMaybe
 	}
+	unsure[0].notify(h)
 	return nil
 }
 

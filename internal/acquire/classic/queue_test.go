@@ -21,7 +21,7 @@ func queuing(ctx context.Context, qs *queues) *waiter {
 	w := &waiter{
 		parts: &parts{queues: qs, events: events}, r: request(), ctx: ctx,
 		member: member{mark: mark, progress: isFunc(func(*api.Lock) {})}, heard: time.Now(),
-		holder: holder{mark: mark, report: func(*api.Lock, int) {}, asker: askFunc(func() {})},
+		holder: holder{report: func(*api.Lock, int) {}, asker: askFunc(func() {})},
 	}
 	w.join()
 	return w

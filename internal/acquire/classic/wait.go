@@ -1,6 +1,7 @@
 package classic
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -14,10 +15,8 @@ const silenceInQueue = time.Minute
 // waiter is the part of a call that waits for the name.
 type waiter struct {
 	*parts
-	r      *acquire.Request
-	parent context.Context // of the request
-	ctx    context.Context // also ends when the client closes, or on stop
-	stop   context.CancelFunc
+	r   *acquire.Request
+	ctx context.Context // of the request; also ends when the client closes
 	member
 
 	queue       *queue // nil before join
@@ -28,35 +27,20 @@ type waiter struct {
 	poll        time.Duration // before jitter
 	holder      holder
 
-	unanswered int       // creates whose outcome is unknown
-	held       bool      // the name is held, as far as is known
-	heard      time.Time // when the backend last said who holds it, or the call began
+	unknown acquire.Unknown
+	held    bool      // the name is held, as far as is known
+	heard   time.Time // when the backend last said who holds it, or the call began
 }
 
-// open makes a new context of the call, which the holder can end.
-func (w *waiter) open() {
-	w.ctx, w.stop = w.tasks.WhileOpen(w.parent)
-	w.holder.setAbort(w.stop)
-}
-
-// await waits until the next create is due, after r found the name held. It returns false if the
-// call's context ended first. maxWait is how long the next create may queue on the server.
-func (w *waiter) await(r created, maxWait time.Duration) bool {
-	w.holder.askOnce(askAfter - time.Since(w.r.Since))
-	onServer := maxWait > 0 && !r.queuedForLess(w.clock.Now())
-	fresh := (!onServer || w.r.Follow) && w.join()
-	if onServer {
-		return true // to queue there
-	}
-	w.poll = longerPoll(w.poll)
-	if !w.first && !w.stand() {
+// await waits until the next create is due, after the name was found held. It returns false if the
+// call's context ended first.
+func (w *waiter) await() bool {
+	fresh := w.join()
+	if !w.stand() {
 		return w.ctx.Err() == nil
 	}
-	if fresh && w.events.pushed() || r.wait == 0 && maxWait > 0 {
-		return true // the name may be free since before the queue existed, or the server can queue
-	}
-	if r.sent.IsZero() && !w.queue.isHeld() {
-		return true // this is the call's first create, and no call knows that the name is held
+	if fresh && w.events.pushed() {
+		return true // the name may be free since before the queue existed
 	}
 	return w.pace()
 }
@@ -80,8 +64,6 @@ func (w *waiter) pace() bool {
 			return false
 		case <-timer.C:
 			return true
-		case <-w.holder.ownSeen():
-			return true
 		case <-w.queue.signal:
 		}
 		h, missed := w.queue.take()
@@ -100,10 +82,15 @@ func (w *waiter) pace() bool {
 // leaves the name for a moment to other processes that want it, which could starve otherwise. It
 // returns false if the call's context ended first.
 func (w *waiter) letOthers() bool {
-	if w.queues.waiting(w.r.Name) {
-		return w.await(created{}, 0)
+	if !w.queues.waiting(w.r.Name) {
+		return sleep(w.ctx, w.queues.yield(w.r.Name, 0))
 	}
-	return sleep(w.ctx, w.queues.yield(w.r.Name, 0))
+	w.holder.askOnce(askAfter - time.Since(w.r.Since))
+	w.join()
+	if !w.stand() {
+		return w.ctx.Err() == nil
+	}
+	return !w.queue.isHeld() || w.pace()
 }
 
 // join adds the call to its queue, unless it is in one. fresh reports whether the queue is new.
@@ -121,41 +108,31 @@ func (w *waiter) join() (fresh bool) {
 // not first: because a create without a response may have made the very lock for which the queue
 // waits, or because the first call has learned nothing for this call's patience.
 func (w *waiter) stand() bool {
-	if !w.queue.turn.TryAcquire(1) {
-		w.held = true
-		ctx, end := w.whileHeard()
-		defer end()
-		w.holder.onOwn(end)
-		defer w.holder.onOwn(nil)
-		if w.unanswered > 0 {
-			defer time.AfterFunc(w.poll-w.queue.pace.random(w.poll/2), end).Stop()
-		}
-		err := w.queue.turn.Acquire(ctx, 1)
-		if heard := w.queue.lastHeard(); heard.After(w.heard) {
-			w.heard = heard
-		}
-		if err != nil {
-			return false
-		}
+	w.poll = longerPoll(w.poll)
+	if w.first || w.queue.turn.TryAcquire(1) {
+		w.first = true
+		return true
 	}
-	w.first = true
-	return true
+	w.held = true
+	ctx, end := w.whileHeard()
+	defer end()
+	if w.unknown.Creates > 0 {
+		defer time.AfterFunc(w.poll-w.queue.pace.random(w.poll/2), end).Stop()
+	}
+	w.first = w.queue.turn.Acquire(ctx, 1) == nil
+	if heard := w.queue.lastHeard(); heard.After(w.heard) {
+		w.heard = heard
+	}
+	return w.first
 }
 
-// whileHeard returns a context derived from the call's. It also ends when no call of the queue has
-// learned for this call's patience who holds the lock, and when the caller calls end.
+// whileHeard returns a context derived from the call's. It also ends when the backend has not said
+// for this call's patience who holds the lock, and when the caller calls end.
 func (w *waiter) whileHeard() (ctx context.Context, end func()) {
 	ctx, cancel := context.WithCancel(w.ctx)
-	q, heard, patience := w.queue, w.heard, w.r.Patience
-	if patience == 0 {
-		patience = silenceInQueue
-	}
+	began, patience := w.heard, cmp.Or(w.r.Patience, silenceInQueue)
 	left := func() time.Duration {
-		last := q.lastHeard()
-		if last.Before(heard) {
-			last = heard
-		}
-		return patience - time.Since(last)
+		return patience - min(time.Since(began), time.Since(w.queue.lastHeard()))
 	}
 	var timer *time.Timer
 	timer = time.AfterFunc(wholeLease, func() {
@@ -166,7 +143,7 @@ func (w *waiter) whileHeard() (ctx context.Context, end func()) {
 		}
 	})
 	timer.Reset(left())
-	return ctx, func() { cancel(); timer.Stop() }
+	return ctx, func() { timer.Stop(); cancel() }
 }
 
 // stepBack makes the next call the first of the queue, if this one was.
@@ -208,8 +185,15 @@ func (w *waiter) ask() {
 				return
 			}
 			lock := list.holder(w.r.Name)
-			w.holder.is(lock)
-			if q != nil && (lock == nil || !bears(lock, w.mark)) {
+			own := lock != nil && bears(lock, w.mark)
+			if !own {
+				w.holder.is(lock)
+			}
+			switch {
+			case q == nil:
+			case own: // a create without a response made it
+				q.notify(hintUnheard)
+			default:
 				q.found(lock, version)
 				w.queues.tell(q, lock)
 			}

@@ -29,7 +29,8 @@ func TestPaceOfTheFirstCall(t *testing.T) {
 				w.queue.notify(hintReleased)
 			},
 			time.Second + yieldFor/2, time.Second + yieldFor, false, true},
-		"its own lock holds it": {func(w *waiter, _ context.CancelFunc) { w.holder.isOwn() },
+		"it was not heard of": {
+			func(w *waiter, _ context.CancelFunc) { w.queue.notify(hintUnheard) },
 			time.Second, time.Second, false, false},
 		"the context ends": {func(_ *waiter, cancel context.CancelFunc) { cancel() },
 			time.Second, time.Second, true, false},
@@ -81,7 +82,7 @@ func TestCallWithAnUnansweredCreateAsksAllTheSame(t *testing.T) {
 		var qs queues
 		first, second := queuing(t.Context(), &qs), queuing(t.Context(), &qs)
 		require.True(t, first.stand())
-		second.unanswered, second.poll = 1, 4*time.Second
+		second.unknown.Creates, second.poll = 1, 2*time.Second
 		began := time.Now()
 		require.False(t, second.stand(), "its own lock may be what the others wait for")
 		took := time.Since(began)

@@ -27,13 +27,7 @@ func New(client *api.Client) acquire.Driver {
 	if client.Trusted() || !sockets.Of(client).Allowed() {
 		return plain
 	}
-	cleanUp := func(r *acquire.Request) {
-		plain.Drop(&acquire.Grant{
-			Lock: api.Lock{Name: r.Name}, Creator: r.Creator, Values: r.Values, Log: r.Log,
-			Unanswered: true,
-		})
-	}
-	return &Driver{stream: stream.New(client, plain.Clock(), cleanUp), plain: plain}
+	return &Driver{stream: stream.New(client, plain.Clock(), plain.CleanUp), plain: plain}
 }
 
 // Clock implements [acquire.Driver].

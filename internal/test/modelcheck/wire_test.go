@@ -15,7 +15,6 @@ type exchange struct {
 	what      string // one of the kinds of request
 	method    string
 	id        string // of the lock in the path
-	mark      string // in the path
 	name      string // of a create
 	creator   string
 	wait      bool // it may queue
@@ -42,17 +41,31 @@ type answerJSON struct {
 
 // wire is the transport of one client; it records all exchanges.
 type wire struct {
-	next   http.RoundTripper
-	world  *world
-	client int
+	kept, fresh *http.Transport // fresh makes a connection for each request
+	world       *world
+	client      int
 }
 
-func (w *wire) CloseIdleConnections() { w.next.(*http.Transport).CloseIdleConnections() }
+func newWire(world *world, client int, kept *http.Transport) *wire {
+	fresh := kept.Clone()
+	fresh.DisableKeepAlives = true
+	return &wire{kept, fresh, world, client}
+}
+
+func (w *wire) CloseIdleConnections() { w.kept.CloseIdleConnections() }
+
+// next carries a request out, on a new connection if it asks for one as api's own transport does.
+func (w *wire) next(req *http.Request) (*http.Response, error) {
+	if req.Close {
+		return w.fresh.RoundTrip(req)
+	}
+	return w.kept.RoundTrip(req)
+}
 
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	what := kindOf(req)
 	if what == "" {
-		return w.next.RoundTrip(req)
+		return w.next(req)
 	}
 	x := &exchange{client: w.client, what: what, method: req.Method, ret: never,
 		wait: strings.Contains(req.Header.Get("Prefer"), "wait=")}
@@ -74,8 +87,6 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		if body.Creator != nil {
 			x.creator = *body.Creator
 		}
-	case ofCallOff:
-		x.mark = strings.TrimPrefix(req.URL.Path, "/v1/waiting/")
 	case ofRelease, ofRenew, ofGet:
 		x.id, _, _ = strings.Cut(rest, "/")
 	}
@@ -85,7 +96,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.exchange = append(r.exchange, x)
 	r.mu.Unlock()
 
-	resp, err := w.next.RoundTrip(req)
+	resp, err := w.next(req)
 	if err != nil {
 		r.note(w.who(), "%s: %v", x, err)
 		return resp, err
@@ -115,8 +126,6 @@ func (x *exchange) String() string {
 			s += " (may queue)"
 		}
 		return s
-	case ofCallOff:
-		return x.what + " #" + x.mark
 	case ofList:
 		return x.what
 	}
@@ -143,8 +152,6 @@ func (s *seen) Read(b []byte) (int, error) {
 func kindOf(r *http.Request) string {
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	switch {
-	case strings.HasPrefix(path, "/v1/waiting/"):
-		return ofCallOff
 	case path == "/v1/locks" && r.Method == http.MethodPost:
 		return ofCreate
 	case path == "/v1/locks":
