@@ -82,7 +82,7 @@ func TestSince(t *testing.T) {
 					last = ping.N
 					p.say(fmt.Sprintf(`{"n":%d,"pong":true}`, last))
 				}
-				require.Equal(t, 40*time.Second+followAfter, time.Since(sent))
+				require.Equal(t, 40*time.Second, time.Since(sent))
 				time.Sleep(5 * time.Second)
 				lock := lockOn(2)
 				p.say(fmt.Sprintf(`{"n":%d,"seen":%s,"lock":%s}`, n, c.seen(n, last),
@@ -99,7 +99,7 @@ func TestSince(t *testing.T) {
 				if c.renewals > 0 {
 					c.since = 45 * time.Second // too little of the lease was left in any case
 				}
-				require.Equal(t, c.since+followAfter, out.grant.Since.Time().Sub(sent))
+				require.Equal(t, c.since, out.grant.Since.Time().Sub(sent))
 				require.EqualValues(t, c.renewals, renewals.Load())
 				require.Equal(t, lease, out.grant.Length)
 			})
@@ -198,7 +198,7 @@ func TestPings(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		done := b.acquire(ctx, r)
 		first := <-pings
-		require.Equal(t, 4*time.Second+followAfter, first.Sub(held))
+		require.Equal(t, 4*time.Second, first.Sub(held))
 		require.Equal(t, time.Second, (<-pings).Sub(first))
 		cancel()
 		require.ErrorIs(t, (<-done).err, context.Canceled)
@@ -217,10 +217,50 @@ func TestNoPong(t *testing.T) {
 		p.expect(wire.RequestAcquire)
 		require.Equal(t, wire.RequestPing, p.read().Kind)
 		require.EqualValues(t, -1, p.ended(), "no close frame: the place must be kept")
-		require.Equal(t, 15*time.Second+followAfter, time.Since(began))
+		require.Equal(t, 15*time.Second, time.Since(began))
 		p = b.next()
 		p.grant(p.expect(wire.RequestAcquire).N, 1, lockOn(1))
 		require.NoError(t, (<-done).err)
+	})
+}
+
+// So does one where pings are sent more often.
+func TestNoPongAmongManyPings(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		r := request()
+		r.Lease = 6 * time.Second // a ping each second
+		began := time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := b.acquire(ctx, r)
+		p := b.next()
+		p.expect(wire.RequestAcquire)
+		require.EqualValues(t, -1, p.ended())
+		require.Equal(t, time.Second+pongTime, time.Since(began))
+		p = b.next()
+		p.expect(wire.RequestAcquire)
+		cancel()
+		require.ErrorIs(t, (<-done).err, context.Canceled)
+		p.done(p.expect(wire.RequestCancel).N)
+	})
+}
+
+// So does one where other requests are sent all the time, and none is answered.
+func TestNoPongAmongManyRequests(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		defer b.driver.Drop(g)
+		began := time.Now()
+		go func() {
+			for range 100 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				b.driver.Renew(ctx, g, lease, false)
+				cancel()
+			}
+		}()
+		require.EqualValues(t, -1, p.ended())
+		require.Less(t, time.Since(began), 2*pingEvery+pongTime)
+		time.Sleep(100 * time.Second)
 	})
 }
 
