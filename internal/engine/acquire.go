@@ -14,6 +14,7 @@ const (
 	grantedTTL = time.Minute      // of one granted from a queue, whose client may be gone unseen
 
 	perPriority = 10 * time.Minute // in the queue
+	maxShift    = 2 * time.Second  // of a rank, by clocks that differ
 )
 
 // Acquire asks for a lock of any of the names. Its end comes to the sink: [Sink.Granted], or
@@ -48,7 +49,7 @@ func (e *Engine) Acquire(w *Waiter) {
 		}
 		w.key = markKey{w.New.Owner, w.New.Mark}
 		e.arrivals++
-		w.rank = w.arrived.Sub(e.started) - w.Waited - time.Duration(w.Priority)*perPriority
+		w.rank = e.rankOf(w)
 		w.arrival = e.arrivals
 		old := e.marks[w.key]
 		switch {
@@ -62,6 +63,7 @@ func (e *Engine) Acquire(w *Waiter) {
 			w.ended = true
 			if slices.Equal(old.Names, w.Names) {
 				old.N = w.N
+				e.follow(old, w.Progress)
 			} else {
 				e.tell(w.Conn.sink).Refused(w, ErrMarkInUse, nil)
 			}
@@ -87,8 +89,22 @@ func (e *Engine) Acquire(w *Waiter) {
 	})
 }
 
+// rankOf returns the rank of a waiter that arrives. One that had a rank on an earlier connection
+// keeps it: how long it has waited is not known as exactly, since messages take their time. But no
+// clock, of this server or another, may move it by maxShift.
+func (e *Engine) rankOf(w *Waiter) time.Duration {
+	rank := w.arrived.Sub(e.started) - w.Waited - time.Duration(w.Priority)*perPriority
+	if w.Again && !w.Rank.IsZero() {
+		if had := w.Rank.Sub(e.started); (had - rank).Abs() < maxShift {
+			return had
+		}
+	}
+	return rank
+}
+
 // join gives a waiter its places.
 func (e *Engine) join(w *Waiter) {
+	w.Rank = e.started.Add(w.rank)
 	w.places = make([]*place, len(w.Names))
 	for i, name := range w.Names {
 		q := e.queueOf(name)

@@ -371,6 +371,57 @@ func TestProgress(t *testing.T) {
 	})
 }
 
+func TestProgressIsAskedForLater(t *testing.T) {
+	run(t, memstore.New(), func(b *bench) {
+		c, other := b.connect(), b.connect()
+		c.acquire("a")
+		other.acquire("b")
+		other.acquire("c")
+		require.Empty(t, other.told())
+		other.acquire("c", progress, again)
+		require.Equal(t, []string{"c waits, 1 ahead, held by a"}, other.told())
+		time.Sleep(2 * progressPause)
+		require.Empty(t, other.told())
+		require.Equal(t, 2, b.waiting("robot"))
+		require.NoError(t, c.release("robot"))
+		time.Sleep(progressPause)
+		require.Equal(t, []string{
+			"b granted robot seen", "wanted by 1", "c waits, 0 ahead, held by b",
+		}, other.told())
+	})
+}
+
+// A waiter that comes back keeps its rank, to the microsecond, unless a clock must be wrong.
+func TestRankOutlastsTheConnection(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		shift time.Duration
+		order []string
+	}{
+		{"it is kept", 0, []string{"first", "second"}},
+		{"it is moved by a clock", -maxShift - 2*time.Second, []string{"second", "first"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			run(t, memstore.New(), func(b *bench) {
+				holder := b.connect()
+				holder.acquire("holder")
+				back := func(rank time.Time) option {
+					return func(w *Waiter) { w.Again, w.Rank = true, rank.Add(c.shift) }
+				}
+				first := time.Now()
+				time.Sleep(time.Second)
+				other := b.connect()
+				other.acquire("second", back(first.Add(time.Microsecond)), waited(999*time.Millisecond))
+				other.acquire("first", back(first), waited(998*time.Millisecond))
+				for _, mark := range c.order {
+					require.NoError(t, holder.release("robot"))
+					require.Contains(t, other.told(), mark+" granted robot seen")
+				}
+			})
+		})
+	}
+}
+
 func TestANameHeldAtTheStartWaitsForThoseWhoComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memstore.New()

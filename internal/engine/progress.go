@@ -18,6 +18,23 @@ func (e *Engine) progress(p *place) {
 	}
 }
 
+// follow has a waiter told its place from now on, if that is wanted.
+func (e *Engine) follow(w *Waiter, wanted bool) {
+	if w.Progress || !wanted {
+		return
+	}
+	w.Progress = true
+	for _, p := range w.places {
+		if p.at == nil {
+			continue
+		}
+		p.queue.asking++
+		if !p.queue.busy { // else the end of the call reports
+			e.progress(p)
+		}
+	}
+}
+
 // changed tells the waiters of a queue of its change, now, when all of it is decided, or soon.
 func (e *Engine) changed(q *queue) {
 	if q.asking > 0 && !q.telling {

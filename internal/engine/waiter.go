@@ -21,6 +21,10 @@ type Waiter struct {
 	Priority int           // each is worth 10 min in the queue
 	Waited   time.Duration // by the client's account, before this request
 
+	// Rank is the place in the order of all waiters, least first. Acquire sets it. Before, it is
+	// what it was on an earlier connection, or zero.
+	Rank time.Time
+
 	key     markKey
 	made    bool // the mark was made by the engine
 	arrived time.Time

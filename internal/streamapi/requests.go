@@ -31,6 +31,10 @@ func (c *conn) begin(req *wire.StreamRequest) {
 
 func (c *conn) acquire(n uint64, a *wire.StreamAcquire, all bool) {
 	_, mark, _ := wire.CutMark(a.Creator)
+	var rank time.Time
+	if a.Rank != 0 {
+		rank = time.UnixMicro(a.Rank)
+	}
 	c.engine.Acquire(&engine.Waiter{
 		Conn: c.place, Sink: c, N: n, Names: a.Names, All: all,
 		New: store.NewLock{
@@ -38,6 +42,7 @@ func (c *conn) acquire(n uint64, a *wire.StreamAcquire, all bool) {
 			Owner: c.client.Key, Mark: mark,
 		},
 		Wait: a.Wait, Progress: a.Progress, Again: a.Again, Priority: a.Priority, Waited: a.Waited,
+		Rank: rank,
 	})
 }
 

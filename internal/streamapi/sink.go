@@ -27,7 +27,8 @@ func (c *conn) Refused(w *engine.Waiter, err error, holder *store.Lock) {
 // Waiting implements engine.Sink.
 func (c *conn) Waiting(w *engine.Waiter, ahead int, holder *store.Lock) {
 	c.send(&wire.StreamMessage{
-		Kind: wire.MessageWaiting, N: w.N, Ahead: ahead, Holder: reply.LockOrNil(holder),
+		Kind: wire.MessageWaiting, N: w.N, Ahead: ahead, Rank: w.Rank.UnixMicro(),
+		Holder: reply.LockOrNil(holder),
 	})
 }
 

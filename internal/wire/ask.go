@@ -56,6 +56,7 @@ type StreamAcquire struct {
 	Again    bool          // the mark was sent before, on another connection
 	Priority int           // −MaxPriority to MaxPriority; more is served earlier
 	Waited   time.Duration // on earlier connections
+	Rank     int64         // of the last MessageWaiting, for Again; 0: unknown
 }
 
 // AppendStreamRequest appends r in JSON. Its strings must be valid UTF-8.
@@ -101,6 +102,10 @@ func appendAcquire(b []byte, a *StreamAcquire) []byte {
 	b = strconv.AppendInt(b, int64(a.Priority), 10)
 	b = append(b, `,"waited":`...)
 	b = appendSeconds(b, a.Waited)
+	if a.Rank != 0 {
+		b = append(b, `,"rank":`...)
+		b = strconv.AppendInt(b, a.Rank, 10)
+	}
 	return append(b, '}')
 }
 
@@ -172,7 +177,7 @@ func (s *scanner) acquire() (raw []byte, a StreamAcquire, err error) {
 		return s.text[from:s.at], a, invalid("what to acquire must be an object")
 	}
 	err = errNoNames
-	var creator, lease, wait, progress, again, priority, waited []byte
+	var creator, lease, wait, progress, again, priority, waited, rank []byte
 	for s.member() {
 		if string(s.name) == "lock_names" {
 			a.Names, err = s.lockNames()
@@ -194,6 +199,8 @@ func (s *scanner) acquire() (raw []byte, a StreamAcquire, err error) {
 			priority = value
 		case "waited":
 			waited = value
+		case "rank":
+			rank = value
 		}
 	}
 	a.Creator = decodeField(&err, decodeMarked, creator)
@@ -203,6 +210,7 @@ func (s *scanner) acquire() (raw []byte, a StreamAcquire, err error) {
 	a.Again = decodeField(&err, decodeBool, again)
 	a.Priority = decodeField(&err, decodePriority, priority)
 	a.Waited = decodeField(&err, decodeWaited, waited)
+	a.Rank = decodeField(&err, decodeRank, rank)
 	return s.text[from:s.at], a, err
 }
 
@@ -290,6 +298,17 @@ func decodeWaited(raw []byte) (time.Duration, error) {
 		return 0, invalid("waited must be between 0 and %.0f seconds", MaxWaited.Seconds())
 	}
 	return d, nil
+}
+
+func decodeRank(raw []byte) (int64, error) {
+	if isNull(raw) {
+		return 0, nil
+	}
+	n, ok := integerOf(raw)
+	if !ok {
+		return 0, invalid("rank must be an integer")
+	}
+	return n, nil
 }
 
 func decodePriority(raw []byte) (int, error) {

@@ -60,6 +60,7 @@ type StreamMessage struct {
 	Lock     Lock   // for MessageLock and MessageDeleted
 	Locks    []Lock // for MessageLocks
 	Ahead    int    // for MessageWaiting; negative: unknown
+	Rank     int64  // for MessageWaiting: microseconds since 1970, least first; 0: unknown
 	Holder   *Lock  // for MessageWaiting; nil: unknown
 	By       string // for MessageDeleted: the name of the key that deleted it; "": it expired
 	ID       string // for MessageWanted, in lower case
@@ -145,6 +146,11 @@ func appendWaiting(b []byte, m *StreamMessage) []byte {
 	if m.Ahead >= 0 {
 		b = append(b, `"ahead":`...)
 		b = strconv.AppendInt(b, int64(m.Ahead), 10)
+		b = append(b, ',')
+	}
+	if m.Rank != 0 {
+		b = append(b, `"rank":`...)
+		b = strconv.AppendInt(b, m.Rank, 10)
 		b = append(b, ',')
 	}
 	b = append(b, `"holder":`...)
@@ -294,6 +300,8 @@ func (m *StreamMessage) decodeWaiting(s *scanner) error {
 		switch string(s.name) {
 		case "ahead":
 			m.Ahead = countOf(value)
+		case "rank":
+			m.Rank, _ = integerOf(value)
 		case "holder":
 			m.Holder = holderOf(value)
 		}

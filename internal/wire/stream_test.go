@@ -20,10 +20,10 @@ var streamRequests = []struct {
 	want StreamRequest
 }{
 	{`{"n":7,"acquire":{"lock_names":["bench-1"],"creator":"` + testCreator + `","lease":60,` +
-		`"wait":true,"progress":true,"again":false,"priority":0,"waited":0}}`,
+		`"wait":true,"progress":true,"again":false,"priority":0,"waited":0,"rank":1795647600000001}}`,
 		StreamRequest{N: 7, Kind: RequestAcquire, Acquire: StreamAcquire{
 			Names: []string{"bench-1"}, Creator: testCreator, Lease: time.Minute, Wait: true,
-			Progress: true,
+			Progress: true, Rank: 1795647600000001,
 		}}},
 	{`{"n":7,"acquire_all":{"lock_names":["a","b"],"creator":"` + testCreator + `",` +
 		`"lease":0.5,"wait":false,"progress":false,"again":true,"priority":-10,"waited":1.5}}`,
@@ -186,6 +186,7 @@ func TestStreamRequestsThatAreRefused(t *testing.T) {
 		{acquireWith("priority", "false"), 7, "between -10 and 10"},
 		{acquireWith("waited", "-1"), 7, "between 0 and 2592000"},
 		{acquireWith("waited", "2592000.1"), 7, "between 0 and 2592000"},
+		{acquireWith("rank", "0.5"), 7, "rank must be an integer"},
 		{acquireWith("waited", `"0"`), 7, "between 0 and 2592000"},
 	} {
 		r, err := ParseStreamRequest([]byte(c.text))

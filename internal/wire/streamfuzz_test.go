@@ -118,6 +118,12 @@ func plainAcquire(text []byte, a *StreamAcquire) bool {
 	if raw, ok := m["waited"]; ok && !plainSeconds(raw, 0, 30*24*3600, &a.Waited) {
 		return false
 	}
+	if raw, ok := m["rank"]; ok {
+		f, ok := plainNumber(raw)
+		if a.Rank = int64(f); !ok || f != math.Trunc(f) || math.Abs(f) >= 1<<53 {
+			return false
+		}
+	}
 	return plainSeconds(m["lease"], 0.5, 365*24*3600, &a.Lease)
 }
 
@@ -133,6 +139,7 @@ func FuzzStreamRequest(f *testing.F) {
 		`{"n":7,"ping":true,"renew":null,"n":8}`, `{"n":7,"acquire":{},"acquire":7,"cancel":"x"}`,
 		acquireWith("lease", "0.5"), acquireWith("wait", "null"), acquireWith("priority", "-1e1"),
 		acquireWith("lock_names", `["\ud800","\u00e4",""]`), acquireWith("waited", "1e-9"),
+		acquireWith("rank", "1795647600000000"), acquireWith("rank", "0.5"),
 		acquireWith("lock_names", quotedNames(MaxNames+1)), acquireWith("creator", `"x #\ud800"`),
 	} {
 		f.Add([]byte(text))
@@ -208,6 +215,10 @@ func plainMessage(t *testing.T, frame []byte, m StreamMessage) {
 			require.True(t, ok)
 			require.Equal(t, f, float64(m.Ahead))
 		}
+		if f, ok := plainNumber(members["rank"]); m.Rank != 0 {
+			require.True(t, ok)
+			require.Equal(t, f, float64(m.Rank))
+		}
 	case MessageError:
 		status, _ := plainNumber(members["status"])
 		require.Equal(t, status, float64(m.Err.Status))
@@ -233,7 +244,7 @@ func FuzzStreamMessage(f *testing.F) {
 		` { "n" : 7e0 , "p\u006fng" : true , "x" : [ { "n" : 8 } ] } `, `{"n":7}`, `null`,
 		`{"bye":1}`,
 		`{"n":7,"lock":` + testLock + `,"lock":null,"done":true}`, `{"n":7,"seen":-1,"locks":[]}`,
-		`{"n":7,"waiting":{"ahead":-1,"holder":{}}}`, `{"hello":{"features":["a",1,null]}}`,
+		`{"n":7,"waiting":{"ahead":-1,"holder":{},"rank":7}}`, `{"hello":{"features":["a",1,null]}}`,
 	} {
 		f.Add([]byte(text))
 	}

@@ -15,6 +15,10 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
+// followAfter is how long a call waits until it asks for its place. Before, that is not worth a
+// message.
+const followAfter = 250 * time.Millisecond
+
 // ErrAbsent is the error of an acquire if there is no stream. It may have been sent: the request's
 // Sent says so.
 var ErrAbsent = errors.New("there is no stream")
@@ -40,9 +44,12 @@ type call struct {
 	// stream.mu guards the following.
 	link    *link // on which it was sent last
 	n       uint64
-	paused  bool // it is not to be sent for the moment
-	again   bool // it was sent before, on another connection or by another driver
-	ended   bool // the server has ended it, and knows no lock of its mark
+	earlier uint64 // under which it was sent before on the same link; 0: it was not
+	paused  bool   // it is not to be sent for the moment
+	again   bool   // it was sent before, on another connection or by another driver
+	ended   bool   // the server has ended it, and knows no lock of its mark
+	follow  bool   // the server is asked to tell its place
+	rank    int64  // in the server's order; 0: unknown
 	holder  *api.Lock
 	isHeld  bool  // the name is held, as far as is known
 	lastErr error // since the server last said who holds it
@@ -73,6 +80,9 @@ const (
 func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
 	c := &call{stream: s, r: r, mark: mark, signal: make(chan struct{}, 1)}
+	if end, ok := ctx.Deadline(); ok && time.Until(end) < 2*followAfter {
+		c.follow = r.Wait // its error will say who holds the lock
+	}
 	var err error
 	if c.heard, err = r.Silence.Since(r.Since, r.Patience); err != nil {
 		return nil, c.silent(err)
@@ -104,8 +114,17 @@ func (c *call) wait(ctx context.Context) (*acquire.Grant, error) {
 		defer timer.Stop()
 		late = timer.C
 	}
+	var follow <-chan time.Time
+	if c.r.Wait && !c.follow {
+		timer := time.NewTimer(followAfter)
+		defer timer.Stop()
+		follow = timer.C
+	}
 	for {
 		select {
+		case <-follow:
+			c.startToFollow()
+			continue
 		case <-c.signal:
 		case <-ctx.Done():
 			return nil, c.giveUp(ctx)
@@ -118,6 +137,21 @@ func (c *call) wait(ctx context.Context) (*acquire.Grant, error) {
 		if g != nil || err != nil {
 			return g, err
 		}
+	}
+}
+
+// startToFollow asks the server to tell the place of the call, which is a further message. By what
+// the server tells, the place outlasts the connection.
+func (c *call) startToFollow() {
+	c.mu.Lock()
+	c.follow = true
+	l := c.up()
+	if l != nil && l == c.link && l.open[c.n] == receiver(c) {
+		c.send(l)
+	}
+	c.mu.Unlock()
+	if l != nil {
+		l.flush()
 	}
 }
 
@@ -306,6 +340,7 @@ func (c *call) giveUp(ctx context.Context) error {
 	f := acquire.GaveUp(ctx, c.r.Since)
 	c.mu.Lock()
 	lastErr, isHeld, holder := c.lastErr, c.isHeld, c.holder
+	asked := c.follow || c.link == nil
 	c.mu.Unlock()
 	switch base := c.client.BaseURL(); {
 	case lastErr != nil:
@@ -313,7 +348,7 @@ func (c *call) giveUp(ctx context.Context) error {
 		f.Text += fmt.Sprintf("; %s last said: %v", base, lastErr)
 	case isHeld:
 		f.Held, f.Holder = true, holder
-	default:
+	case asked:
 		f.Text += "; no answer from " + base
 	}
 	return c.fail(f)
@@ -332,9 +367,7 @@ func (c *call) leave(cancel bool) {
 	if c.result.kind == granted {
 		delete(c.held, c.result.lock.ID)
 	}
-	if c.link != nil && c.link.open[c.n] == receiver(c) {
-		delete(c.link.open, c.n)
-	}
+	c.forgetRequests()
 	var l *link
 	if cancel && !c.r.Sent.IsZero() && !c.ended {
 		l = (&orphan{stream: c.stream, r: c.r, mark: c.mark}).start()
@@ -370,21 +403,50 @@ func (c *call) send(l *link) {
 	}
 	ask := wire.StreamRequest{Kind: wire.RequestAcquire, Acquire: wire.StreamAcquire{
 		Names: []string{c.r.Name}, Creator: c.r.Creator, Lease: c.r.Lease, Wait: c.r.Wait,
-		Progress: c.r.Wait, Priority: c.r.Priority, Again: !c.r.Sent.IsZero(),
+		Progress: c.follow, Priority: c.r.Priority, Again: !c.r.Sent.IsZero(),
 	}}
 	if ask.Acquire.Again {
 		ask.Acquire.Waited = min(time.Since(c.r.Sent), wire.MaxWaited)
+		ask.Acquire.Rank = c.rank
 	} else {
 		c.r.Sent = time.Now()
 	}
 	c.again, c.ended = ask.Acquire.Again, false
+	c.earlier = 0
+	if c.link == l && l.open[c.n] == receiver(c) {
+		c.earlier = c.n
+	}
 	c.link, c.n = l, l.request(&ask, c)
 }
 
+// forgetRequests ends the wait for answers. The caller holds c.mu.
+func (c *call) forgetRequests() {
+	if c.link == nil {
+		return
+	}
+	for _, n := range []uint64{c.earlier, c.n} {
+		if c.link.open[n] == receiver(c) {
+			delete(c.link.open, n)
+		}
+	}
+}
+
 func (c *call) receive(l *link, m *wire.StreamMessage) (last bool, err error) {
+	if m.Kind == wire.MessageError && m.N != c.n {
+		return true, nil // the one that was sent later has an answer of its own
+	}
+	last, err = c.told(l, m)
+	if last {
+		c.forgetRequests()
+	}
+	return last, err
+}
+
+// told does what receive does, but for the requests that are open.
+func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 	switch m.Kind {
 	case wire.MessageWaiting:
-		c.isHeld, c.lastErr, c.holder = true, nil, nil
+		c.isHeld, c.lastErr, c.holder, c.rank = true, nil, nil, m.Rank
 		if m.Holder != nil {
 			holder := lockOf(m.Holder)
 			c.holder = &holder
@@ -403,7 +465,11 @@ func (c *call) receive(l *link, m *wire.StreamMessage) (last bool, err error) {
 			return true, err
 		}
 		r := result{kind: granted, lock: lockOf(&m.Lock)}
-		if m.HasSeen && c.n <= m.Seen && m.Seen <= l.n {
+		first := c.n
+		if c.earlier != 0 {
+			first = c.earlier
+		}
+		if m.HasSeen && first <= m.Seen && m.Seen <= l.n {
 			r.since, _ = l.sends.before(m.Seen)
 		}
 		c.held[r.lock.ID] = struct{}{}

@@ -306,7 +306,8 @@ func (s *stream) pingPeriod() time.Duration {
 	return period
 }
 
-// tick sends a ping if nothing else was sent, or ends a connection that nothing needs.
+// tick sends a ping if nothing else was sent, or nothing was heard. It ends a connection that
+// nothing needs.
 func (s *stream) tick(l *link) {
 	s.mu.Lock()
 	if l.over != nil {
@@ -315,6 +316,7 @@ func (s *stream) tick(l *link) {
 	}
 	l.period = s.pingPeriod()
 	quiet := time.Since(l.lastSent)
+	silent := max(quiet, time.Since(s.heard))
 	needed := s.users > 0 || len(s.members) > 0
 	if !needed && quiet >= idleTime {
 		l.over = errIdle
@@ -323,8 +325,8 @@ func (s *stream) tick(l *link) {
 		return
 	}
 	wait := l.period
-	if needed && quiet < l.period {
-		wait -= quiet
+	if needed && silent < l.period {
+		wait -= silent
 	} else if needed {
 		l.ping()
 	}

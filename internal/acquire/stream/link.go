@@ -45,6 +45,7 @@ type link struct {
 	writing bool
 	stuck   *time.Timer // cuts the connection when a write takes too long
 	pong    *time.Timer // cuts the connection when a pong does not come
+	pings   int         // without a pong
 	tick    *time.Timer
 	period  time.Duration // of tick
 }
@@ -75,10 +76,12 @@ func (l *link) request(r *wire.StreamRequest, to receiver) uint64 {
 	return r.N
 }
 
-// ping sends a ping, as request does, unless one has no answer yet.
+// ping sends a ping, as request does.
 func (l *link) ping() {
 	l.request(&wire.StreamRequest{Kind: wire.RequestPing}, (*pong)(l))
-	l.pong.Reset(pongTime)
+	if l.pings++; l.pings == 1 {
+		l.pong.Reset(pongTime)
+	}
 }
 
 // pong is a ping that waits for its answer.
@@ -88,7 +91,11 @@ func (p *pong) receive(_ *link, m *wire.StreamMessage) (last bool, err error) {
 	if m.Kind != wire.MessagePong {
 		return false, errWrongKind
 	}
-	p.pong.Stop()
+	if p.pings--; p.pings == 0 {
+		p.pong.Stop()
+	} else {
+		p.pong.Reset(pongTime)
+	}
 	return true, nil
 }
 

@@ -6,7 +6,9 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -197,6 +199,9 @@ type peer struct {
 	t      *testing.T
 	ws     *websocket.Conn
 	header http.Header
+
+	mu   sync.Mutex
+	open map[string]uint64 // acquires without an answer, by creator
 }
 
 // say sends a message.
@@ -205,6 +210,11 @@ func (p *peer) say(text string) {
 	if text == "\x00" {
 		kind = websocket.MessageBinary
 	}
+	p.mu.Lock()
+	maps.DeleteFunc(p.open, func(_ string, n uint64) bool {
+		return strings.HasPrefix(text, fmt.Sprintf(`{"n":%d,`, n))
+	})
+	p.mu.Unlock()
 	_ = p.ws.Write(context.Background(), kind, []byte(text))
 }
 
@@ -216,7 +226,33 @@ func (p *peer) read() wire.StreamRequest {
 	return r
 }
 
+// tryRead returns the next request, but not those that ask for the place of an acquire.
 func (p *peer) tryRead() (wire.StreamRequest, error) {
+	for {
+		r, err := p.tryReadAll()
+		if err != nil || !p.asksForPlace(&r) {
+			return r, err
+		}
+	}
+}
+
+func (p *peer) asksForPlace(r *wire.StreamRequest) bool {
+	if r.Kind != wire.RequestAcquire {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, again := p.open[r.Acquire.Creator]
+	if p.open == nil {
+		p.open = map[string]uint64{}
+	}
+	if !again {
+		p.open[r.Acquire.Creator] = r.N
+	}
+	return again && r.Acquire.Progress
+}
+
+func (p *peer) tryReadAll() (wire.StreamRequest, error) {
 	_, frame, err := p.ws.Read(context.Background())
 	if err != nil {
 		return wire.StreamRequest{}, err

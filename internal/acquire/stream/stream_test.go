@@ -225,6 +225,46 @@ func TestNoPong(t *testing.T) {
 	})
 }
 
+// So does one where pings are sent more often.
+func TestNoPongAmongManyPings(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		r := request()
+		r.Lease = 6 * time.Second // a ping each second
+		began := time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := b.acquire(ctx, r)
+		p := b.next()
+		p.expect(wire.RequestAcquire)
+		require.EqualValues(t, -1, p.ended())
+		require.Equal(t, time.Second+pongTime, time.Since(began))
+		p = b.next()
+		p.expect(wire.RequestAcquire)
+		cancel()
+		require.ErrorIs(t, (<-done).err, context.Canceled)
+		p.done(p.expect(wire.RequestCancel).N)
+	})
+}
+
+// So does one where other requests are sent all the time, and none is answered.
+func TestNoPongAmongManyRequests(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		defer b.driver.Drop(g)
+		began := time.Now()
+		go func() {
+			for range 100 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				b.driver.Renew(ctx, g, lease, false)
+				cancel()
+			}
+		}()
+		require.EqualValues(t, -1, p.ended())
+		require.Less(t, time.Since(began), 2*pingEvery+pongTime)
+		time.Sleep(100 * time.Second)
+	})
+}
+
 // A call whose context ends returns promptly; its acquire is cancelled in the background.
 func TestCancel(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
@@ -742,5 +782,48 @@ func TestBack(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.Len(t, b.upgrades, 1)
 		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
+	})
+}
+
+// A call that waits asks for its place once, and gives its rank back on the next connection.
+func TestPlaceOutlastsTheConnection(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		done := b.acquire(t.Context(), request())
+		p := b.next()
+		first, err := p.tryReadAll()
+		require.NoError(t, err)
+		require.False(t, first.Acquire.Progress)
+		sent := time.Now()
+		second, err := p.tryReadAll()
+		require.NoError(t, err)
+		require.Equal(t, followAfter, time.Since(sent))
+		require.True(t, second.Acquire.Progress && second.Acquire.Again)
+		require.Equal(t, first.Acquire.Creator, second.Acquire.Creator)
+		p.say(fmt.Sprintf(`{"n":%d,"waiting":{"ahead":2,"rank":17,"holder":null}}`, second.N))
+		synctest.Wait()
+		p.cut()
+		p = b.next()
+		again := p.expect(wire.RequestAcquire)
+		require.True(t, again.Acquire.Progress && again.Acquire.Again)
+		require.EqualValues(t, 17, again.Acquire.Rank)
+		p.grant(again.N, again.N, lockOn(1))
+		require.NoError(t, (<-done).err)
+	})
+}
+
+// A grant may cross the request for the place. It answers the acquire under either number, and
+// what else the server grants for it is nothing new.
+func TestGrantCrossesTheRequestForThePlace(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		done := b.acquire(t.Context(), request())
+		p := b.next()
+		first := p.expect(wire.RequestAcquire)
+		second, err := p.tryReadAll()
+		require.NoError(t, err)
+		p.grant(first.N, first.N, lockOn(1))
+		require.NoError(t, (<-done).err)
+		p.grant(second.N, 0, lockOn(1))
+		go p.serve(func(r wire.StreamRequest) { require.Fail(t, "the lock is kept", "%v", r) })
+		synctest.Wait()
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
 const ttlMin = time.Second
@@ -25,7 +26,7 @@ const ttlMin = time.Second
 type post struct {
 	soak   *soak
 	number int
-	way    *way
+	way    *faultnet.Proxy
 
 	tenants int
 	config  workerConfig
@@ -51,7 +52,7 @@ func (p *post) start() error {
 	name := fmt.Sprint(p.prefix(), p.tenants)
 	p.config = workerConfig{
 		Name:     name,
-		URL:      "http://" + p.way.addr(),
+		URL:      "http://" + p.way.Addr(),
 		Locks:    lockNames,
 		TTL:      p.ttl(),
 		Register: filepath.Join(s.dir, "registers"),
@@ -212,7 +213,7 @@ func (n *node) start(grace time.Duration) error {
 }
 
 // hauntWay darkens and cuts a way at the worst moments for its user.
-func (s *soak) hauntWay(ctx context.Context, w *way, ttl time.Duration, awaitWorst func()) error {
+func (s *soak) hauntWay(ctx context.Context, w *faultnet.Proxy, ttl time.Duration, awaitWorst func()) error {
 	for pause(ctx, between(time.Second, 6*time.Second)) {
 		awaitWorst()
 		if rand.IntN(4) == 0 {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
 const (
@@ -40,7 +41,7 @@ type soak struct {
 	dir     string // journals and logs
 	program string
 	nodes   []*node
-	stores  []*way // from each node to its database; none on bbolt
+	stores  []*faultnet.Proxy // from each node to its database; none on bbolt
 	crew    []*post
 	client  *api.Client // of the test's own; no fault happens to its way
 
@@ -98,10 +99,10 @@ func newSoak(t *testing.T, program string) *soak {
 	return s
 }
 
-func (s *soak) way(network, address string, target func() (string, string)) *way {
-	w, err := openWay(network, address, target)
+func (s *soak) way(network, address string, target func() (string, string)) *faultnet.Proxy {
+	w, err := faultnet.OpenProxy(network, address, target)
 	require.NoError(s.t, err)
-	s.t.Cleanup(w.close)
+	s.t.Cleanup(w.Close)
 	return w
 }
 
@@ -149,7 +150,7 @@ func (s *soak) run(d time.Duration, between func()) {
 		require.NoError(t, n.up(0))
 	}
 	var err error
-	s.client, err = api.New("http://"+s.way("tcp", "127.0.0.1:0", s.anyNode).addr(), apiKey)
+	s.client, err = api.New("http://"+s.way("tcp", "127.0.0.1:0", s.anyNode).Addr(), apiKey)
 	require.NoError(t, err)
 	t.Cleanup(func() { s.client.Shutdown(context.Background()) })
 	for i := range workers {
@@ -222,7 +223,7 @@ func (s *soak) finish() {
 		}
 	}
 	for _, p := range s.crew {
-		p.way.close() // connections that were killed in the dark end only now
+		p.way.Close() // connections that were killed in the dark end only now
 	}
 	for deadline := time.Now().Add(patience); len(locks) > 0 && err == nil; {
 		if time.Now().After(deadline) {
