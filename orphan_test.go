@@ -106,6 +106,7 @@ func deadline(ctx context.Context) time.Time {
 func TestNoOrphansOnLoopback(t *testing.T) {
 	for kind, setUp := range kinds {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel() // the original backend is asked for more than a minute
 			s := relukkotest.NewServer(t, relukkotest.WithoutStream())
 			setUp(s)
 			s.Latency(func(*http.Request) (before, after time.Duration) {

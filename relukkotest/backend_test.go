@@ -84,54 +84,40 @@ func TestAWebSocketOutlivesAShortDark(t *testing.T) {
 	})
 }
 
-func TestEachExtensionCanBeSwitchedOff(t *testing.T) {
-	// A conflict shows them all but two.
-	conflict := func(t *testing.T, s *relukkotest.Server) (a answer, deleted string) {
-		c := newCaller(s)
-		ws := c.listen(t)
-		c.mustCreate(t, "arm")
-		a, err := c.create(t.Context(), "arm")
-		require.NoError(t, err)
-		require.Equal(t, http.StatusConflict, a.status)
-		list, err := c.do(t.Context(), "GET", "/v1/locks/?waiters=1", "")
-		require.NoError(t, err)
-		a.body += list.body
-		require.True(t, s.Delete("arm"))
-		for !strings.Contains(deleted, "deleted") {
-			_, message, err := ws.Read(t.Context())
-			require.NoError(t, err)
-			deleted = string(message)
-		}
-		require.NoError(t, ws.CloseNow())
-		return a, deleted
-	}
-	calledOff := func(t *testing.T, s *relukkotest.Server) int {
-		a, err := newCaller(s).do(t.Context(), "DELETE", "/v1/waiting/k3v5x2m4q7ab", "")
-		require.NoError(t, err)
-		return a.status
-	}
+func TestTwoKindsOfBackend(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
-		for _, off := range append(httpapi.AllExtensions(), -1) {
-			all := off < 0
-			if all {
-				s.Reconfigure(httpapi.Without())
-			} else {
-				s.Reconfigure(httpapi.Without(off))
+		check := func(ours bool) {
+			c := newCaller(s)
+			ws := c.listen(t)
+			c.mustCreate(t, "arm")
+			conflict, err := c.create(t.Context(), "arm")
+			require.NoError(t, err)
+			require.Equal(t, http.StatusConflict, conflict.status)
+			list, err := c.do(t.Context(), "GET", "/v1/locks/?waiters=1", "")
+			require.NoError(t, err)
+			require.True(t, s.Delete("arm"))
+			deleted := ""
+			for !strings.Contains(deleted, "deleted") {
+				_, message, err := ws.Read(t.Context())
+				require.NoError(t, err)
+				deleted = string(message)
 			}
-			a, deleted := conflict(t, s)
-			require.Equal(t, off != httpapi.ExtWait, a.header.Get("Relukko-Wait") != "")
-			require.Equal(t, off != httpapi.ExtHolder, strings.Contains(a.body, `"lock":`))
-			require.Equal(t, off != httpapi.ExtWaiters, strings.Contains(a.body, `"waiters":`))
-			require.Equal(t, off != httpapi.ExtFencingToken,
-				strings.Contains(a.body, `"fencing_token":`))
-			require.Equal(t, off != httpapi.ExtBroadcastContent,
-				strings.Contains(deleted, `"lock_name":`))
-			require.Equal(t, off != httpapi.ExtCallOff, calledOff(t, s) == http.StatusNoContent)
+			require.NoError(t, ws.CloseNow())
+			require.Equal(t, ours, conflict.header.Get("Relukko-Wait") != "")
+			require.Equal(t, ours, strings.Contains(conflict.body, `"lock":`))
+			require.Equal(t, ours, strings.Contains(list.body, `"waiters":`))
+			require.Equal(t, ours, strings.Contains(list.body, `"fencing_token":`))
+			require.Equal(t, ours, strings.Contains(deleted, `"lock_name":`))
 		}
+		check(true)
+		s.Reconfigure(httpapi.LikeOriginal(httpapi.Original{}))
+		check(false)
+		s.Reconfigure(httpapi.Ours())
+		check(true)
 		s.Stop()
-		s.Reconfigure(originalapi.Backend()) // of a backend that does not run
+		s.Reconfigure(httpapi.LikeOriginal(httpapi.Original{})) // of a backend that does not run
 		s.Start(true)
-		require.Equal(t, http.StatusNotFound, calledOff(t, s))
+		check(false)
 	})
 }
 
@@ -147,7 +133,7 @@ func TestReplacingTheBackendEndsWaiting(t *testing.T) {
 		}()
 		require.NoError(t, h.Await(t.Context(), 1))
 		h.Release()
-		s.Reconfigure(httpapi.Without(httpapi.ExtWait))
+		s.Reconfigure(httpapi.LikeOriginal(httpapi.Original{}))
 		var failure *api.Error
 		require.ErrorAs(t, <-done, &failure)
 		if failure.Status != http.StatusConflict { // from the new one, which does not let it wait
@@ -160,7 +146,7 @@ func TestReplacingTheBackendEndsWaiting(t *testing.T) {
 func TestGoneStatus(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
 		for _, status := range []int{422, 404} {
-			s.Reconfigure(httpapi.GoneStatus(status))
+			s.Reconfigure(httpapi.LikeOriginal(httpapi.Original{Gone: status}))
 			a, err := newCaller(s).do(
 				t.Context(), "GET", "/v1/locks/950daa20-a814-451e-9407-ec496cf9c136", "")
 			require.NoError(t, err)
@@ -174,7 +160,7 @@ func TestDeletedShapes(t *testing.T) {
 		c := newCaller(s)
 		require.NotEmpty(t, originalapi.DeletedShapes())
 		for name, shape := range originalapi.DeletedShapes() {
-			s.Reconfigure(httpapi.DeletedShape(shape))
+			s.Reconfigure(httpapi.LikeOriginal(httpapi.Original{Deleted: shape}))
 			ws := c.listen(t)
 			c.mustCreate(t, "arm")
 			lock := s.Locks()[0]
@@ -187,13 +173,12 @@ func TestDeletedShapes(t *testing.T) {
 			}
 			want, err := json.Marshal(
 				shape(wire.Lock{ID: lock.ID, Name: lock.Name, Creator: lock.Creator, IP: lock.IP,
-					ExpiresAt: lock.ExpiresAt, CreatedAt: lock.CreatedAt, UpdatedAt: lock.UpdatedAt,
-					FencingToken: lock.FencingToken}))
+					ExpiresAt: lock.ExpiresAt, CreatedAt: lock.CreatedAt,
+					UpdatedAt: lock.UpdatedAt}))
 			require.NoError(t, err)
 			require.JSONEq(t, string(want), string(message["deleted"]), name)
 			ws.CloseNow()
 		}
-		s.Reconfigure(httpapi.DeletedShape(nil))
 	})
 }
 

@@ -23,31 +23,34 @@
 //   - A create with "Prefer: lease=N" makes a leased lock, which expires N seconds after its
 //     creation, also when it has waited. N may have a fraction; it is from 0.5 s to 365 d, or is
 //     ignored. "Preference-Applied" in the response names the preferences that were honoured.
-//   - DELETE /v1/waiting/{mark} calls off the create whose creator ends in " #mark". Afterwards no
-//     lock of that create exists, and none will for the next 10 min.
-//   - Responses to creates offer both, with "Relukko-Wait: 30" and "Relukko-Call-Off: 1".
+//   - Responses to creates offer the wait, with "Relukko-Wait: 30".
+//   - GET /v1/waiting/ lists the requests that wait, in the order in which they will be served.
+//   - GET /v1/stream is a WebSocket over which one process acquires, waits for, renews and releases
+//     all its locks, and hears of their losses. A place in a queue outlives its connection by 10 s.
 //   - A 409 contains the lock that holds the name, and a broadcast the lock that was created,
 //     updated or deleted.
 //   - GET /v1/locks/?lock_name=NAME returns only that lock, in an array. With waiters=1, locks in
 //     responses to GET contain the number of creates that wait for the name.
 //   - A DELETE with the mark of the lock in the header "Relukko-Mark" comes from its holder. If a
 //     proxy repeats it, each server on the store gives the same response again, for a minute.
+//   - Each lock has an owner, the name of the key that created it, which is "default".
 //   - Each lock has a fencing token, greater than those of all earlier locks of its name, even
 //     after a backup was restored or the locks were moved to another store.
 //
 // # Order
 //
-// Creates that wait on one server for the same name are served first come, first served. A create
-// that does not wait never overtakes them. A delete grants the name to the next waiter in the same
-// step, before the server responds to it. Servers that share a store have separate queues; the
-// store decides which server's first waiter gets a name that becomes free.
+// Requests that wait on one server for the same name, on streams or over HTTP, are served first
+// come, first served. A create that does not wait never overtakes them. One that is refused while
+// others wait keeps its rank for 5 min, so that a client that tries again and again has its turn. A
+// delete grants the name to the next waiter in the same step, before the server responds to it.
+// Servers that share a store have separate queues; the store decides which server's first waiter
+// gets a name that becomes free.
 //
 // A lock granted to a waiter expires after 1 min unless it is renewed, any other after 10 min; a
 // leased lock expires after its lease. So a client that crashes while it waits delays the others by
 // the rest of its wait, this time and the grace at most. A client that closes its connection leaves
 // the queue immediately. If it was granted the lock at that instant, the server deletes the lock,
-// unless the create has a mark: then the client may have found the lock by its mark, or can call
-// the create off.
+// unless the create has a mark: then the client may have found the lock by its mark.
 //
 // # Expiry
 //
@@ -64,8 +67,10 @@
 //
 // The body of a request is limited to 64 KiB, and must arrive within 10 s. A name has at most 255
 // bytes, a creator 1024, both without control characters. At most 20,000 requests wait, see
-// [WithMaxWaiters], and at most 10,000 WebSockets are open. A WebSocket that lags by 4096 messages,
-// or does not accept one within 10 s, is closed. The number of locks is not limited: every client
+// [WithMaxWaiters], and at most 10,000 WebSockets are open. A WebSocket that does not accept a
+// message within 10 s is closed, and so is one of /ws/broadcast that lags by 4096 messages. From a
+// stream with 1000 messages to be sent nothing is read; one that is silent for 60 s is closed. A
+// message on it is limited to 64 KiB. The number of locks is not limited: every client
 // with a key can create any number of them, and delete those of others.
 //
 // The file docs/performance.md has measurements.

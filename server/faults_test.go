@@ -184,6 +184,7 @@ func TestTheStoreFailsToGrant(t *testing.T) {
 				}
 				require.Equal(t, c.want, got)
 				st.fail(nil, nil)
+				time.Sleep(time.Second)
 				held = b.create("robot-arm-1", "")
 				w := b.wait("robot-arm-1", "", 30)
 				synctest.Wait()
@@ -216,9 +217,9 @@ func TestATakingBackThatFails(t *testing.T) {
 		st.stop("first")
 		go b.send(t.Context(), "DELETE", "/v1/locks/"+held.ID, "")
 		synctest.Wait()
+		st.failing = true
 		first.cancel()
 		synctest.Wait()
-		st.failing = true
 		st.release()
 		synctest.Wait()
 		require.Equal(t, "first", *b.locks()[0].Creator)
@@ -233,6 +234,13 @@ func TestATakingBackThatFails(t *testing.T) {
 type failsToDelete struct {
 	*gate
 	failing bool
+}
+
+func (f *failsToDelete) Cancel(ctx context.Context, owner, mark string) ([]store.Lock, error) {
+	if f.failing {
+		return nil, store.ErrUnavailable
+	}
+	return f.gate.Cancel(ctx, owner, mark)
 }
 
 func (f *failsToDelete) Delete(ctx context.Context, id string) (store.Lock, error) {

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
-	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -133,7 +132,7 @@ func TestWatch(t *testing.T) {
 func TestWatchOfAnOlderBackend(t *testing.T) {
 	t.Parallel()
 	s, _ := locked(t, "arm")
-	s.Reconfigure(originalapi.Backend())
+	original(s)
 	p, j := launch(t, of(s), []string{"watch"}), launch(t, of(s), []string{"watch", "--json"})
 	p.stderr.await(t, "relukko: watching "+s.URL)
 	j.stderr.await(t, "relukko: watching "+s.URL)

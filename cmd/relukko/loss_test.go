@@ -13,7 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -39,14 +38,11 @@ func traced(t testing.TB, sleep string) (command []string, pipe *os.File) {
 
 func TestADeletedLockEndsTheCommand(t *testing.T) {
 	t.Parallel()
-	for name, without := range map[string][]httpapi.Extension{
-		"our backend":        nil,
-		"without extensions": httpapi.AllExtensions(),
-	} {
+	for name, setUp := range kinds {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
-			s.Reconfigure(httpapi.Without(without...))
+			setUp(s)
 			p := firstHeartbeat(t, s, func() *process {
 				return launch(t, of(s),
 					append([]string{"run", "arm", "--"}, family("sleep 100")...))

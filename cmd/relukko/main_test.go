@@ -23,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
@@ -296,6 +297,15 @@ func writeFile(t testing.TB, name, content string) string {
 	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 	return path
 }
+
+// kinds are the two kinds of backend: ours, and the original.
+var kinds = map[string]func(*relukkotest.Server){
+	"our backend":      func(*relukkotest.Server) {},
+	"original backend": original,
+}
+
+// original makes s behave as the original backend.
+func original(s *relukkotest.Server) { s.Reconfigure(httpapi.LikeOriginal(httpapi.Original{})) }
 
 // firstHeartbeat returns when the first heartbeat of a lock has arrived: from then on
 // its deletion is noticed immediately.

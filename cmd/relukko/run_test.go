@@ -17,7 +17,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -27,22 +26,24 @@ func TestTheCommandKnowsItsLock(t *testing.T) {
 	const script = `printf '%s|%s|' "$RELUKKO_LOCK_ID" "$RELUKKO_LOCK_NAME"
 		printf %s "$RELUKKO_FENCING_TOKEN"; "$0" ls --json`
 	for name, row := range map[string]struct {
-		args    []string
-		without []httpapi.Extension
-		names   string
-		tokens  int
+		args   []string
+		setUp  func(*relukkotest.Server)
+		names  string
+		tokens int
 	}{
 		"one": {args: []string{"a b"}, names: "a b", tokens: 1},
 		"several, in order": {args: []string{"--lock", "b", "--lock", "a", "c", "--lock", "b"},
 			names: "a\nb\nc", tokens: 3},
 		"by --lock alone": {args: []string{"--lock", "b"}, names: "b", tokens: 1},
-		"no tokens": {args: []string{"a", "--lock", "b"}, without: httpapi.AllExtensions(),
+		"no tokens": {args: []string{"a", "--lock", "b"}, setUp: original,
 			names: "a\nb"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
-			s.Reconfigure(httpapi.Without(row.without...))
+			if row.setUp != nil {
+				row.setUp(s)
+			}
 			status, stdout, stderr := run(t,
 				append(of(s), "RELUKKO_LOCK_NAME=inherited", "RELUKKO_FENCING_TOKEN=7"),
 				append(append([]string{"run"}, row.args...), "--", "sh", "-c", script, program)...)

@@ -91,10 +91,30 @@ type Grant struct {
 	Unknown Unknown // of other creates of the request
 }
 
-// Unknown says of how many creates the outcome is unknown.
+// Unknown says of how many creates the outcome is unknown. The zero Unknown is of none.
 type Unknown struct {
 	Creates int
 	Until   time.Time // no lock of theirs can appear any more from then on
+}
+
+// For how long after the failure of a create its lock may still appear. If there was no response
+// the request may still be on its way: proxies keep it for a minute.
+const (
+	AppearUnanswered = 75 * time.Second
+	AppearAnswered   = 5 * time.Second
+)
+
+// Add adds a create that has just failed, or whose lock could not be used. Answered says whether it
+// got a response.
+func (u *Unknown) Add(answered bool) {
+	appear := AppearUnanswered
+	if answered {
+		appear = AppearAnswered
+	}
+	u.Creates++
+	if until := time.Now().Add(appear); until.After(u.Until) {
+		u.Until = until
+	}
 }
 
 // ErrMoved is the cause with which the context of a request ends that another driver continues. The

@@ -39,16 +39,22 @@ func run(t *testing.T, s store.Store, f func(b *bench)) {
 }
 
 func start(t *testing.T, s store.Store) *bench {
+	b := startBench(t, s, "id")
+	synctest.Wait()
+	return b
+}
+
+// startBench starts a bench whose locks have ids that begin with id.
+func startBench(t *testing.T, s store.Store, id string) *bench {
 	b := &bench{t: t}
 	ctx, stop := context.WithCancel(t.Context())
 	b.stop = stop
 	b.Engine = New(ctx, s, Config{
 		MaxWaiters: maxWaiters, Log: slog.New(slog.DiscardHandler),
-		NewID:   func() string { return fmt.Sprintf("id-%d", b.ids.Add(1)) },
+		NewID:   func() string { return fmt.Sprintf("%s-%d", id, b.ids.Add(1)) },
 		Publish: func(e store.Event) { b.published = append(b.published, e) },
 		Flush:   func() {},
 	})
-	synctest.Wait()
 	return b
 }
 

@@ -108,6 +108,7 @@ func (e *Engine) offerAll(w *Waiter) {
 			e.refuse(w, store.ErrUnavailable, nil)
 		case q.holder == nil || time.Since(q.tried) > offerAgain:
 			e.offer(q)
+			w.queued = w.queued || w.idle() && !w.ended // another is offered it
 		case !w.patient():
 			e.refuseHeld(w, q, nil)
 		default:
@@ -137,6 +138,7 @@ func (e *Engine) offer(q *queue) {
 		e.refuseFree(q)
 		return
 	case w == nil:
+		e.setHolder(q, nil) // nobody can find out: the next waiter does
 		e.free(q)
 		return
 	}
@@ -205,7 +207,7 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	}
 	e.settle(w)
 	q.busy = false
-	if q.again {
+	if q.again || q.holder == nil {
 		e.offer(q)
 	}
 	e.changed(q)
@@ -390,7 +392,9 @@ func (e *Engine) askHolder(w *Waiter, q *queue) {
 			e.refuseHeld(w, q, &lock)
 		}
 		e.settle(w)
-		e.offer(q)
+		if q.holder == nil {
+			e.offer(q) // the waiter was passed over
+		}
 		e.tidy(q)
 	})
 }

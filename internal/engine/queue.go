@@ -15,6 +15,7 @@ import (
 type queue struct {
 	name    string
 	places  list.List            // of *place
+	signs   []*place             // some of the places, in their order, from which others are found
 	waiting int                  // waiters that wait
 	asking  int                  // waiters that want progress
 	nowait  map[*Waiter]struct{} // the others
@@ -43,6 +44,7 @@ type place struct {
 	rank    time.Duration // since the engine's start: least first
 	arrival uint64        // among equal ranks
 	at      *list.Element // nil: it is in no queue
+	sign    bool          // it is one of the signs of the queue
 
 	queue *queue
 	w     *Waiter  // nil for a plain client that is not here
@@ -54,7 +56,10 @@ type place struct {
 }
 
 func comparePlaces(a, b *place) int {
-	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.arrival, b.arrival))
+	if a.rank != b.rank {
+		return cmp.Compare(a.rank, b.rank)
+	}
+	return cmp.Compare(a.arrival, b.arrival)
 }
 
 // all yields the places in their order. The one that is yielded may be removed.
@@ -70,25 +75,32 @@ func (q *queue) all() iter.Seq[*place] {
 	}
 }
 
-// insert adds a place. Most come last, and those that come back come first.
+// longWalk is the number of places that an insert passes before it puts up a sign.
+const longWalk = 64
+
+// insert adds a place. Most come last.
 func (q *queue) insert(p *place) {
 	p.queue = q
-	before, after := q.places.Front(), q.places.Back()
-	for {
-		switch {
-		case after == nil: // the queue is empty
-			p.at = q.places.PushBack(p)
-		case comparePlaces(after.Value.(*place), p) < 0:
-			p.at = q.places.InsertAfter(p, after)
-		case comparePlaces(p, before.Value.(*place)) < 0:
-			p.at = q.places.InsertBefore(p, before)
-		default:
-			before, after = before.Next(), after.Prev()
-			continue
-		}
-		q.count(p, 1)
-		return
+	after := q.places.Back()
+	i, _ := slices.BinarySearchFunc(q.signs, p, comparePlaces)
+	if i < len(q.signs) {
+		after = q.signs[i].at.Prev()
 	}
+	walked := 0
+	for after != nil && comparePlaces(after.Value.(*place), p) > 0 {
+		after = after.Prev()
+		walked++
+	}
+	if after == nil {
+		p.at = q.places.PushFront(p)
+	} else {
+		p.at = q.places.InsertAfter(p, after)
+	}
+	if walked > longWalk {
+		q.signs = slices.Insert(q.signs, i, p)
+		p.sign = true
+	}
+	q.count(p, 1)
 }
 
 // ahead returns how many places are before one.
@@ -117,6 +129,11 @@ func (q *queue) impatient() (waiters []*Waiter) {
 
 // remove removes a place that is in the queue.
 func (q *queue) remove(p *place) {
+	if p.sign {
+		at := slices.Index(q.signs, p)
+		q.signs = slices.Delete(q.signs, at, at+1)
+		p.sign = false
+	}
 	q.places.Remove(p.at)
 	p.at = nil
 	q.count(p, -1)

@@ -33,7 +33,7 @@ func (a *api) create(w http.ResponseWriter, r *http.Request) {
 	}
 	in.TTL, in.Leased = prefer.Lease, prefer.Lease > 0
 	waiter := &engine.Waiter{
-		Sink: &c, Names: []string{name}, New: in, Wait: prefer.Wait > 0, Progress: prefer.Wait > 0,
+		Sink: &c, Names: []string{name}, New: in, Wait: prefer.Wait > 0,
 	}
 	a.acquire(w, r, prefer.Wait, &c, waiter)
 	if !c.queued {
@@ -99,19 +99,19 @@ type creation struct {
 }
 
 // Granted implements engine.Sink.
-func (c *creation) Granted(_ *engine.Waiter, lock *store.Lock, _ uint64) {
-	c.lock = lock
+func (c *creation) Granted(w *engine.Waiter, lock *store.Lock, _ uint64) {
+	c.lock, c.queued = lock, w.Queued()
 	close(c.ended)
 }
 
 // Refused implements engine.Sink.
-func (c *creation) Refused(_ *engine.Waiter, err error, holder *store.Lock) {
-	c.lock, c.err = holder, err
+func (c *creation) Refused(w *engine.Waiter, err error, holder *store.Lock) {
+	c.lock, c.err, c.queued = holder, err, w.Queued()
 	close(c.ended)
 }
 
 // Waiting implements engine.Sink.
-func (c *creation) Waiting(*engine.Waiter, int, *store.Lock) { c.queued = true }
+func (c *creation) Waiting(*engine.Waiter, int, *store.Lock) {}
 
 // Deleted implements engine.Sink.
 func (c *creation) Deleted(*store.Lock, string) {}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
 	"gitlab.com/relukko/relukko-go/internal/wire"
@@ -52,8 +53,8 @@ const (
 // Unlogged is the Level of a Refusal that is the client's own business.
 const Unlogged = slog.LevelDebug
 
-// refusals has the refusal of each error. The first that errors.Is finds counts. A message with a
-// %s says there what the request was about.
+// refusals has the refusal of each error. The first that errors.Is finds counts. A message says at
+// its %s what the request was about, or else at its beginning.
 var refusals = []struct {
 	err error
 	Refusal
@@ -79,7 +80,7 @@ var refusals = []struct {
 	{engine.ErrClosing, Refusal{Status: http.StatusServiceUnavailable,
 		Message: "the server is shutting down", Retry: RetryNow}},
 	{store.ErrUnavailable, Refusal{Status: http.StatusServiceUnavailable,
-		Message: "the store is unavailable", Retry: RetryLater, Level: slog.LevelWarn}},
+		Message: "the store is unavailable: try again", Retry: RetryLater, Level: slog.LevelWarn}},
 }
 
 // Refuse returns the refusal for err. About is what the request was about, in words like those of
@@ -88,29 +89,27 @@ func Refuse(err error, about string) Refusal {
 	if bad, ok := errors.AsType[*wire.RequestError](err); ok {
 		return Refusal{Status: http.StatusBadRequest, Message: bad.Message, Level: Unlogged}
 	}
-	for _, r := range refusals {
-		if !errors.Is(err, r.err) {
-			continue
-		}
-		if r.Level == 0 {
-			r.Level = Unlogged
-		}
-		r.Message = fill(r.Message, about)
-		return r.Refusal
+	r := Refusal{
+		Status: http.StatusInternalServerError, Message: "internal error: see the server's log",
+		Level: slog.LevelError,
 	}
-	return Refusal{
-		Status: http.StatusInternalServerError, Message: "internal error", Level: slog.LevelError,
-	}
-}
-
-// fill replaces the %s in the message, if there is one.
-func fill(message, about string) string {
-	for i := range len(message) - 1 {
-		if message[i] == '%' && message[i+1] == 's' {
-			return message[:i] + about + message[i+2:]
+	for i := range refusals {
+		if errors.Is(err, refusals[i].err) {
+			r = refusals[i].Refusal
+			break
 		}
 	}
-	return message
+	if r.Level == 0 {
+		r.Level = Unlogged
+	}
+	before, after, found := strings.Cut(r.Message, "%s")
+	switch {
+	case found:
+		r.Message = before + about + after
+	case about != "":
+		r.Message = about + ": " + r.Message
+	}
+	return r
 }
 
 // Name says in a message which lock a request was about: that of the name.

@@ -3,6 +3,7 @@ package streamapi
 import (
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -23,10 +24,13 @@ const (
 //   - The reader does before it reads on, that is, when it has handled all that the client has
 //     sent. So responses go out together, without another goroutine, and a client that does not
 //     take them is not read from.
-//   - Frames that others write go out on a goroutine that is started for them, unless the reader is
-//     at work or somebody writes already: those then write them too.
+//   - Frames that others write go out in the flush that follows, as far as the network takes them
+//     without waiting: a grant does not wait for another goroutine. What is left is written by a
+//     goroutine that is started for it. If the reader is at work, or somebody writes already,
+//     they write these frames too.
 type outbox struct {
-	net.Conn // the network
+	net.Conn                 // the network
+	raw      syscall.RawConn // the same, nil where there is no such thing
 
 	mu       sync.Mutex
 	written  sync.Cond // somebody has written a part
@@ -45,6 +49,9 @@ type outbox struct {
 
 func newOutbox(conn net.Conn) *outbox {
 	o := &outbox{Conn: conn}
+	if s, ok := conn.(syscall.Conn); ok {
+		o.raw, _ = s.SyscallConn()
+	}
 	o.written.L = &o.mu
 	return o
 }
@@ -74,9 +81,46 @@ func (o *outbox) count() {
 func (o *outbox) flush() {
 	o.mu.Lock()
 	if o.reading { // otherwise the reader writes them soon
+		o.try()
 		o.start()
 	}
 	o.mu.Unlock()
+}
+
+// try writes frames as far as the network takes them without waiting.
+func (o *outbox) try() {
+	if o.writing || o.ended || len(o.frames) == 0 || o.raw == nil {
+		return
+	}
+	batch, messages := o.take()
+	o.writing = true
+	o.extend()
+	o.mu.Unlock()
+	n := tryWrite(o.raw, batch)
+	o.mu.Lock()
+	o.writing = false
+	if n < len(batch) {
+		o.frames = append(batch[n:], o.frames...)
+		o.written.Broadcast()
+		return
+	}
+	o.taken(batch, messages)
+}
+
+// take returns what is to be written now, and how many messages are in it.
+func (o *outbox) take() (batch []byte, messages int) {
+	batch = o.frames
+	o.frames, o.spare = o.spare, nil
+	return batch, o.messages
+}
+
+// taken records that a batch was written.
+func (o *outbox) taken(batch []byte, messages int) {
+	o.messages -= messages
+	if cap(batch) <= keptBuffer {
+		o.spare = batch[:0]
+	}
+	o.written.Broadcast()
 }
 
 // hurry makes frames of now and later go out without a flush.
@@ -110,19 +154,14 @@ func (o *outbox) start() {
 // end.
 func (o *outbox) drain() {
 	for len(o.frames) > 0 && !o.ended {
-		batch, messages := o.frames, o.messages
-		o.frames, o.spare = o.spare, nil
+		batch, messages := o.take()
 		for rest := batch; len(rest) > 0 && !o.ended; {
 			n, err := o.put(rest[:min(len(rest), writeChunk)])
 			if rest = rest[n:]; err != nil {
 				o.end()
 			}
 		}
-		o.messages -= messages
-		if cap(batch) <= keptBuffer {
-			o.spare = batch[:0]
-		}
-		o.written.Broadcast()
+		o.taken(batch, messages)
 	}
 	o.writing = false
 	o.written.Broadcast()
@@ -130,13 +169,18 @@ func (o *outbox) drain() {
 
 // put writes p to the network, without mu.
 func (o *outbox) put(p []byte) (int, error) {
+	o.extend()
+	o.mu.Unlock()
+	defer o.mu.Lock()
+	return o.Conn.Write(p)
+}
+
+// extend sets the time by which the client must have taken what is written next.
+func (o *outbox) extend() {
 	if now := time.Now(); !o.eager && o.writeBy.Sub(now) < takeTimeout {
 		o.writeBy = now.Add(takeTimeout + slack)
 		_ = o.Conn.SetWriteDeadline(o.writeBy)
 	}
-	o.mu.Unlock()
-	defer o.mu.Lock()
-	return o.Conn.Write(p)
 }
 
 // Read reads from the network, after what is pending for it. It returns when the connection is

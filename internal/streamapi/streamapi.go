@@ -47,10 +47,13 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, client Client) {
 	if !client.Admitted() { // the keys were replaced before Recheck could know of it
 		c.revoke()
 	}
-	end := c.read()
-	s.engine.Disconnect(c.place, c.gaveUp(end))
-	s.remove(c)
-	c.close(end)
+	var end error
+	defer func() { // also after a panic
+		s.engine.Disconnect(c.place, c.gaveUp(end))
+		s.remove(c)
+		c.close(end)
+	}()
+	end = c.read()
 }
 
 func (s *Server) add(c *conn) {

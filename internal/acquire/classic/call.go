@@ -123,7 +123,8 @@ func (c *call) maxWait() time.Duration {
 }
 
 // create sends one create and waits for the response. It returns false if the call's context ended
-// first. Then the create goes on, since only its outcome shows whether there is a lock.
+// first. Then the create goes on, since only its outcome shows whether there is a lock, unless
+// another driver continues.
 func (c *call) create(wait time.Duration) (r created, ok bool) {
 	if c.queue != nil {
 		c.version = c.queue.asking()
@@ -132,24 +133,31 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 		c.holder.askOnce(askAfter - time.Since(c.r.Since))
 	}
 	done := make(chan created, 1)
-	go func() { done <- c.post(wait) }()
+	ctx, cancel := context.WithCancel(c.tasks.Context(c.r.Values))
+	go func() {
+		defer cancel()
+		done <- c.post(ctx, wait)
+	}()
 	select {
 	case r = <-done:
 	case <-c.ctx.Done():
+		if context.Cause(c.ctx) == acquire.ErrMoved {
+			cancel()
+		}
 		c.running = done
 		return created{}, false
 	}
 	if r.err != nil && !api.NoEffect(r.err) {
-		notKnown(&c.unknown, r.err)
+		c.unknown.Add(answered(r.err))
 		c.older = true
 	}
 	return r, r.err == nil || c.ctx.Err() == nil
 }
 
-func (c *call) post(wait time.Duration) created {
+func (c *call) post(ctx context.Context, wait time.Duration) created {
 	r := created{sent: c.clock.Now(), wait: wait}
-	r.lock, r.err = c.client.Create(c.tasks.Context(c.r.Values), c.r.Name, c.r.Creator,
-		api.Wait(wait), api.Lease(c.r.Lease))
+	r.lock, r.err = c.client.Create(ctx, c.r.Name, c.r.Creator, api.Wait(wait),
+		api.Lease(c.r.Lease))
 	return r
 }
 
@@ -168,13 +176,13 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 		c.heard = time.Now()
 		c.r.Silence.Heard()
 		if g, next, err = c.takeFound(&r.lock); g == nil {
-			notKnown(&c.unknown, err)
+			c.unknown.Add(true)
 		}
 		return g, next, err
 	case left > min(c.r.Lease, g.Length)/10:
 		return g, false, nil
 	}
-	notKnown(&c.unknown, nil) // if the release fails, the cleanup deletes the lock
+	c.unknown.Add(true) // if the release fails, the cleanup deletes the lock
 	c.release(c.ctx, g, releaseTimeout)
 	err = fmt.Errorf("lock %s was granted too late: its lease was over", r.lock.ID)
 	next, err = c.backOff(created{err: err})

@@ -46,7 +46,7 @@ func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 	defer stop()
 	c := &call{waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}}
 	if !r.Sent.IsZero() {
-		notKnown(&c.unknown, acquire.ErrMoved)
+		c.unknown.Add(false)
 		c.older = true
 	}
 	c.holder = holder{report: r.Progress, asker: c}
@@ -96,7 +96,7 @@ func (d *Driver) CleanUp(r *acquire.Request) {
 	g := &acquire.Grant{
 		Lock: api.Lock{Name: r.Name}, Creator: r.Creator, Values: r.Values, Log: r.Log,
 	}
-	notKnown(&g.Unknown, acquire.ErrMoved)
+	g.Unknown.Add(false)
 	d.Drop(g)
 }
 

@@ -11,28 +11,9 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
-const (
-	// cleanupFor limits a cleanup. By then a lock that was created has been swept: after 10 min and
-	// a grace of about 3 min.
-	cleanupFor = 15 * time.Minute
-
-	// For how long after the failure of a create its lock may still appear. Where there was no
-	// response the request may still be on its way: proxies keep it for a minute.
-	appearUnanswered = 75 * time.Second
-	appearAnswered   = 5 * time.Second
-)
-
-// notKnown records that the outcome of a create that failed with err is unknown.
-func notKnown(u *acquire.Unknown, err error) {
-	appear := appearUnanswered
-	if _, answered := errors.AsType[*api.Error](err); err == nil || answered {
-		appear = appearAnswered
-	}
-	u.Creates++
-	if until := time.Now().Add(appear); until.After(u.Until) {
-		u.Until = until
-	}
-}
+// cleanupFor limits a cleanup. By then a lock that was created has been swept: after 10 min and a
+// grace of about 3 min.
+const cleanupFor = 15 * time.Minute
 
 // cleanup deletes, after the end of a call, what the creates with its mark have made or will make.
 // It is a task of the client.
@@ -88,7 +69,7 @@ func (c *cleanup) seek(ctx context.Context) error {
 				return err
 			}
 		case !api.NoEffect(r.err):
-			notKnown(&c.unknown, r.err)
+			c.unknown.Add(answered(r.err))
 		}
 	}
 	for pause := time.Second; c.unknown.Creates > 0; pause *= 2 {

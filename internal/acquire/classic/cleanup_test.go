@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
 // cancelled makes an Acquire that is cancelled after a second, and returns what
@@ -46,12 +48,12 @@ func TestCleanup(t *testing.T) {
 			script: &script{create: slow(lost), list: now(list(others))},
 			want: []string{"list 3s", "list 4s", "list 6s", "list 10s", "list 18s", "list 34s",
 				"list 1m6s", "list 1m18s"},
-			took: 2*time.Second + appearUnanswered,
+			took: 2*time.Second + acquire.AppearUnanswered,
 		},
 		"something on the way answers the create": {
 			script: &script{create: slow(foreign(502)), list: now(list(others))},
 			want:   []string{"list 3s", "list 4s", "list 6s", "list 8s"},
-			took:   2*time.Second + appearAnswered,
+			took:   2*time.Second + acquire.AppearAnswered,
 		},
 		"the create is never answered, and has made a lock": {
 			script: &script{create: slow(lost), release: now(mine),

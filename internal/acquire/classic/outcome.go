@@ -52,6 +52,12 @@ func (r *created) kind() kind {
 	return final
 }
 
+// answered reports whether a create that failed with err got a response.
+func answered(err error) bool {
+	_, ok := errors.AsType[*api.Error](err)
+	return ok
+}
+
 // bears reports whether a lock was made by a create with this mark.
 func bears(lock *api.Lock, mark string) bool {
 	_, m, ok := wire.CutMark(lock.Creator)

@@ -9,7 +9,6 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
-	"gitlab.com/relukko/relukko-go/internal/httpapi"
 )
 
 const (
@@ -29,8 +28,8 @@ func (w *world) check() {
 				s.name)
 			continue
 		}
-		if !w.plan.replaced && !w.has(httpapi.ExtFencingToken) && s.token != 0 ||
-			w.has(httpapi.ExtFencingToken) && s.token != rec.token {
+		if !w.plan.replaced && w.plan.original && s.token != 0 ||
+			w.ours() && s.token != rec.token {
 			w.wrong("%s holds lock %s with token %d", s.who, brief(s.id), s.token)
 		}
 		if s.raw {
@@ -49,23 +48,13 @@ func (w *world) check() {
 	}
 	w.checkExclusion()
 	w.checkOrder()
-	w.checkCalledOff()
+	w.checkCancelled()
 	w.checkWakeUps()
 	w.checkCloses()
 }
 
-// has reports whether the backend has an extension all the time.
-func (w *world) has(ext httpapi.Extension) bool {
-	if w.plan.replaced {
-		return false
-	}
-	for _, off := range w.plan.without {
-		if off == ext {
-			return false
-		}
-	}
-	return true
-}
+// ours reports whether the backend is ours all the time.
+func (w *world) ours() bool { return !w.plan.replaced && !w.plan.original }
 
 // left checks that no lock is left in the end that nothing will release.
 func (w *world) left() {

@@ -38,20 +38,12 @@ func (w *world) explainRenewal(found effects, rec *lockRecord, lease leaseRecord
 }
 
 func (w *world) explainRemoval(found effects, rec *lockRecord, r *removal) {
-	switch r.cause {
-	case released:
+	if r.cause == released {
 		w.explain(found, "released", rec, r.moment,
 			func(x *exchange) bool {
 				return x.what == ofRelease && x.id == rec.id && x.status == 200 && x.understood()
 			},
 			func(x *exchange) bool { return x.what == ofRelease && x.id == rec.id })
-	case withdrawn:
-		w.explain(found, "called off", rec, r.moment,
-			func(x *exchange) bool {
-				return x.what == ofCallOff && x.mark == rec.mark && x.status == 204 &&
-					r.before(x.ret)
-			},
-			func(x *exchange) bool { return x.what == ofCallOff && x.mark == rec.mark })
 	}
 }
 

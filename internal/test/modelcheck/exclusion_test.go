@@ -2,8 +2,6 @@ package modelcheck_test
 
 import (
 	"time"
-
-	"gitlab.com/relukko/relukko-go/internal/httpapi"
 )
 
 // checkExclusion checks what the mutex is for: no two sessions of a name are live
@@ -70,21 +68,21 @@ func (w *world) checkTokens(a, b *session) {
 	// A lock that is handed on may be deleted already, without an event yet.
 	rec := w.locks[b.id]
 	stale := b.shared && rec != nil && rec.takenAway() && rec.removed.before(b.begin)
-	if !stale && a.token >= b.token && w.has(httpapi.ExtFencingToken) {
+	if !stale && a.token >= b.token && w.ours() {
 		w.wrong("token %d of %s is followed by token %d of %s", a.token, a.who, b.token, b.who)
 	}
 }
 
-// checkCalledOff checks that no lock is created for a cancelled mark.
-func (w *world) checkCalledOff() {
-	if !w.has(httpapi.ExtCallOff) {
+// checkCancelled checks that no lock is created for a cancelled mark.
+func (w *world) checkCancelled() {
+	if !w.ours() {
 		return // a mark that comes while nobody knows of marks is none
 	}
-	for _, off := range w.calledOff {
+	for _, off := range w.cancelled {
 		for _, rec := range w.order {
 			if rec.mark == off.mark && off.before(rec.created) &&
 				rec.created.at-off.at < 10*time.Minute && !w.restarted(off.at, rec.created.at) {
-				w.wrong("lock %s of mark %s was made at %v though that was called off at %v",
+				w.wrong("lock %s of mark %s was made at %v though that was cancelled at %v",
 					brief(rec.id), rec.mark, rec.created.at, off.at)
 			}
 		}

@@ -23,9 +23,7 @@ type operation struct {
 	what    string // of a request, or the cause of a removal
 	answer  outcome
 	id      string // of the lock that it is about, or that it made
-	mark    string
-	queue   bool  // somebody may have queued for the name meanwhile
-	expires int64 // what it says of that, in µs
+	expires int64  // what it says of that, in µs
 }
 
 // outcome is what an operation came to.
@@ -41,12 +39,6 @@ const (
 // checkLinear runs outside of the bubble: the check takes real time.
 func (w *world) checkLinear() {
 	found := w.effects()
-	marks := make(map[string]string)
-	for _, rec := range w.order {
-		if !rec.unmarked {
-			marks[rec.id] = rec.mark
-		}
-	}
 	for _, name := range w.plan.names {
 		var ops []porcupine.Operation
 		for _, x := range w.exchange {
@@ -56,14 +48,13 @@ func (w *world) checkLinear() {
 			}
 		}
 		for _, rec := range w.order {
-			if rec.name == name && rec.removed != nil && rec.removed.cause != released &&
-				rec.removed.cause != withdrawn {
+			if rec.name == name && rec.removed != nil && rec.removed.cause != released {
 				op := operation{what: rec.removed.cause, id: rec.id, answer: done}
 				ops = append(ops, porcupine.Operation{ClientId: len(w.clients), Input: op,
 					Call: rec.removed.seq, Return: rec.removed.seq})
 			}
 		}
-		w.linear("the lock "+name, holderModel(marks), ops)
+		w.linear("the lock "+name, holderModel, ops)
 	}
 	for _, rec := range w.order {
 		w.linear("the expiry of lock "+brief(rec.id), expiryModel, w.expiryHistory(rec, found))
@@ -117,7 +108,7 @@ func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 // operation is what an exchange means for one name.
 func (w *world) operation(x *exchange, name string, found effects) (
 	op operation, ret moment, ok bool) {
-	op = operation{what: x.what, answer: done, id: x.id, mark: x.mark}
+	op = operation{what: x.what, answer: done, id: x.id}
 	if e, lost := found[x]; lost {
 		op.id = e.on.id
 		return op, e.by, e.on.name == name
@@ -133,11 +124,11 @@ func (w *world) operation(x *exchange, name string, found effects) (
 		op.id = a.ID
 		op.answer = w.carriedOut(x)
 	case x.what == ofCreate && x.status == 409:
-		op.answer, op.queue = isHeld, w.queueing(x)
+		op.answer = isHeld
 		if a.Lock != nil {
 			op.id = a.Lock.ID
 		}
-	case x.what != ofCreate && x.what != ofCallOff && (x.status == 404 || x.status == 422):
+	case x.what != ofCreate && (x.status == 404 || x.status == 422):
 		op.answer = isGone
 	default:
 		return op, never, false
@@ -177,8 +168,6 @@ func listed(x *exchange, name string) (answer outcome, id string) {
 // isAbout reports whether an exchange concerns a name.
 func (w *world) isAbout(x *exchange, name string) bool {
 	switch x.what {
-	case ofCallOff:
-		return w.nameOf(x.mark) == name
 	case ofRelease, ofRenew, ofGet:
 		return w.locks[x.id] != nil && w.locks[x.id].name == name
 	case ofList:
@@ -187,59 +176,31 @@ func (w *world) isAbout(x *exchange, name string) bool {
 	return x.name == name
 }
 
-// nameOf is the name for which a mark was used.
-func (w *world) nameOf(mark string) string {
-	for _, x := range w.exchange {
-		if x.what == ofCreate && markOf(x.creator) == mark {
-			return x.name
-		}
-	}
-	return ""
-}
-
-// queueing reports whether a create of another caller may have queued while x was
-// under way: then the name, though free for a moment, is refused to x.
-func (w *world) queueing(x *exchange) bool {
-	for _, y := range w.exchange {
-		// A queued create may outlive the connection of its caller for a while.
-		if y != x && y.wait && y.name == x.name && y.call.before(x.ret) &&
-			(x.call.before(y.ret) || !y.answered) {
-			return true
-		}
-	}
-	return false
-}
-
 // holderModel is a name: its state is the id of the lock that holds it, or "".
-func holderModel(marks map[string]string) porcupine.Model {
-	step := func(holder string, op operation) (bool, string) {
-		switch {
-		case op.what == forgotten:
-			return true, ""
-		case op.what == ofCallOff:
-			if holder != "" && marks[holder] == op.mark {
-				return true, ""
-			}
-			return true, holder
-		case op.what == ofCreate && op.answer == done:
-			return holder == "", op.id
-		case op.answer == isHeld && op.id == "":
-			return holder != "" || op.queue, holder
-		case op.answer == isFree:
-			return holder == "", holder
-		case op.answer == isGone:
-			return holder != op.id, holder
-		case op.answer == isHeld, op.what == ofRenew, op.what == ofGet:
-			return holder == op.id, holder
-		}
-		return holder == op.id, "" // it is removed
+var holderModel = porcupine.Model{
+	Init: func() any { return "" },
+	Step: func(state, input, _ any) (bool, any) {
+		return step(state.(string), input.(operation))
+	},
+	Equal: func(a, b any) bool { return a == b },
+}
+
+// step reports whether an operation is possible while the lock holder holds the name, and which
+// holds it afterwards.
+func step(holder string, op operation) (bool, string) {
+	switch {
+	case op.what == forgotten:
+		return true, ""
+	case op.what == ofCreate && op.answer == done:
+		return holder == "", op.id
+	case op.answer == isHeld && op.id == "":
+		return true, holder // a backend may have reserved a free name for another client
+	case op.answer == isFree:
+		return holder == "", holder
+	case op.answer == isGone:
+		return holder != op.id, holder
+	case op.answer == isHeld, op.what == ofRenew, op.what == ofGet:
+		return holder == op.id, holder
 	}
-	return porcupine.Model{
-		Init: func() any { return "" },
-		Step: func(state, input, _ any) (
-			bool, any) {
-			return step(state.(string), input.(operation))
-		},
-		Equal: func(a, b any) bool { return a == b },
-	}
+	return holder == op.id, "" // it is removed
 }

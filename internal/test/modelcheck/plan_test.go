@@ -2,13 +2,13 @@ package modelcheck_test
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
 
-	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
 )
 
@@ -19,14 +19,14 @@ type plan struct {
 	grid    time.Duration // all instants are multiples of it, so that some coincide
 	latency time.Duration // of a request and its answer together, at most
 
-	without []httpapi.Extension
-	shape   string // of deleted in broadcasts; "": the backend's own
-	gone    int
-	offset  time.Duration // of the backend's clock
-	grace   time.Duration
-	mute    bool // no WebSockets at all
+	original bool // the backend is an original one, with the next two
+	shape    string
+	gone     int
+	offset   time.Duration // of the backend's clock
+	grace    time.Duration
+	mute     bool // no WebSockets at all
 
-	replaced bool // the backend is, by one with other extensions
+	replaced bool // the backend is, by one that may be of the other kind
 
 	names   []string
 	clients []clientPlan
@@ -82,7 +82,7 @@ type fault struct {
 	delay     time.Duration // of requests
 	keepLocks bool
 	name      string
-	without   []httpapi.Extension // of the backend that follows
+	original  bool // the backend that follows is
 }
 
 func (f *fault) String() string {
@@ -104,7 +104,7 @@ func (f *fault) String() string {
 		s += " Retry-After " + f.after
 	}
 	if f.kind == "replace" {
-		s += fmt.Sprintf(" by one without %v", f.without)
+		s += " by " + kindOfBackend(f.original)
 	}
 	if f.delay != 0 {
 		s += fmt.Sprintf(" by %v", f.delay)
@@ -160,34 +160,18 @@ func newPlan(seed uint64) *plan {
 	if p.latency > 100*time.Millisecond {
 		ttls = ttls[2:]
 	}
-	p.without = extensions(d)
-	if slices.Contains(p.without, httpapi.ExtBroadcastContent) && d.one(2) {
-		shapes := make([]string, 0, 8)
-		for shape := range originalapi.DeletedShapes() {
-			shapes = append(shapes, shape)
-		}
-		slices.Sort(shapes)
-		p.shape = pick(d, shapes...)
-	}
+	p.original = d.one(2)
+	p.shape = pick(d, slices.Sorted(maps.Keys(originalapi.DeletedShapes()))...)
 	p.addClients(d, ttls)
 	p.addFaults(d, slices.Max(ttls))
 	return p
 }
 
-// extensions draws the extensions that a backend lacks: none, all, or some.
-func extensions(d dice) (without []httpapi.Extension) {
-	switch d.IntN(5) {
-	case 0, 1:
-	case 2, 3:
-		return httpapi.AllExtensions()
-	default:
-		for _, ext := range httpapi.AllExtensions() {
-			if d.one(2) {
-				without = append(without, ext)
-			}
-		}
+func kindOfBackend(original bool) string {
+	if original {
+		return "an original backend"
 	}
-	return without
+	return "our backend"
 }
 
 func (p *plan) addClients(d dice, ttls []time.Duration) {
@@ -265,7 +249,6 @@ const (
 	ofRenew    = "renew"
 	ofRelease  = "release"
 	ofList     = "list"
-	ofCallOff  = "call off"
 	ofGet      = "get"
 	faultsMost = 10
 
@@ -335,25 +318,22 @@ func (p *plan) detail(d dice, f *fault) {
 	case "down":
 		f.link, f.keepLocks = -1, !d.one(3)
 	case "answer":
-		f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+		f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList)
 		f.status = pick(d, 500, 502, 503, 503, 504, 429)
 		f.after = pick(d, "", "", "0", "1", "3600")
 	case "refusal":
 		f.requests = pick(d, ofCreate, ofRenew, ofRelease)
 		f.status = pick(d, 400, 401, 403)
 	case "false page":
-		f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+		f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList)
 		f.status = pick(d, 404, 404, 422, 200)
 	case "cut":
-		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
+		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList)
 	case "slow":
-		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList, ofCallOff)
-		// Where marks cannot be cancelled, nothing is promised for a create that
-		// arrives more than 5 s after its caller has given up.
-		f.delay = d.span(10*time.Millisecond, 4*time.Second)
-		if !slices.Contains(p.without, httpapi.ExtCallOff) {
-			f.delay = d.span(10*time.Millisecond, 20*time.Second)
-		}
+		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList)
+		// Nothing is promised for a create that arrives more than 75 s after its caller
+		// has given up.
+		f.delay = d.span(10*time.Millisecond, time.Minute)
 		f.for_ = min(f.for_, 10*time.Second)
 	case "reset":
 		f.for_ = 0
@@ -362,7 +342,7 @@ func (p *plan) detail(d dice, f *fault) {
 	case "refuse sockets":
 		f.link = -1
 	case "replace":
-		f.link, f.for_, f.without = -1, 0, extensions(d)
+		f.link, f.for_, f.original = -1, 0, d.one(2)
 		p.replaced = true
 	}
 }
@@ -399,12 +379,9 @@ func (p *plan) separate() {
 
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %v, latency up to %v, without %v", p.seed, p.horizon, p.latency,
-		p.without)
-	if p.shape != "" {
-		fmt.Fprintf(&b, ", deleted as %s", p.shape)
-	}
-	fmt.Fprintf(&b, ", gone is %d, clock off by %v, grace %v", p.gone, p.offset, p.grace)
+	fmt.Fprintf(&b, "seed %d: %v, latency up to %v, %s, deleted as %s, gone is %d", p.seed,
+		p.horizon, p.latency, kindOfBackend(p.original), p.shape, p.gone)
+	fmt.Fprintf(&b, ", clock off by %v, grace %v", p.offset, p.grace)
 	if p.mute {
 		b.WriteString(", no WebSockets")
 	}

@@ -27,7 +27,8 @@ type record struct {
 
 	locks     map[string]*lockRecord // by id
 	order     []*lockRecord          // as they came to be
-	calledOff []calledOff
+	cancelled []cancellation
+	forcing   string   // the name of a lock that the plan is about to delete
 	losses    []moment // of all locks at once
 
 	sessions []*session

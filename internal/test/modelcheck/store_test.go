@@ -13,7 +13,7 @@ import (
 // Causes of a removal.
 const (
 	released  = "released"          // by a client's DELETE
-	withdrawn = "called off"        // by a client
+	cancelled = "cancelled"         // by a client
 	undone    = "taken back"        // by the backend, whose caller had left
 	swept     = "swept"             // by the backend, after the grace
 	forced    = "deleted by others" // by the plan
@@ -26,7 +26,6 @@ type lockRecord struct {
 	unmarked                bool // the backend takes no notice of marks, or did not then
 	leased                  bool // it is swept soon after its lease
 	token                   uint64
-	by                      int // the client; -1: the backend itself, from its queue
 	created                 moment
 	length                  time.Duration
 	leases                  []leaseRecord // in order; the first is the creation's
@@ -58,7 +57,7 @@ func (l *lockRecord) takenAway() bool {
 	return l.removed.cause == forced || l.removed.cause == forgotten
 }
 
-type calledOff struct {
+type cancellation struct {
 	moment
 	mark string
 }
@@ -105,20 +104,20 @@ func (s *recorded) Create(ctx context.Context, in store.NewLock) (store.Lock, er
 	defer s.begin()()
 	l, err := s.Store.Create(ctx, in)
 	if err == nil {
-		s.created(&l, in, s.by(ctx))
+		s.created(&l, in)
 	}
 	return l, err
 }
 
 // created records a creation. The caller holds the record's mutex.
-func (s *recorded) created(l *store.Lock, in store.NewLock, by int) {
+func (s *recorded) created(l *store.Lock, in store.NewLock) {
 	r := s.world.record
 	m := r.noteLocked("backend", "lock %s of %s by %q, for %v, token %d", brief(l.ID), l.Name,
 		creatorOf(l), in.TTL, l.FencingToken)
 	rec := &lockRecord{
 		id: l.ID, name: l.Name, creator: creatorOf(l), mark: markOf(
 			creatorOf(l)), token: l.FencingToken,
-		by: by, created: m, length: in.TTL, unmarked: in.Mark == "",
+		created: m, length: in.TTL, unmarked: in.Mark == "",
 		leased: in.Leased,
 		leases: []leaseRecord{{m, s.local(l), 0, in.TTL}},
 	}
@@ -153,21 +152,24 @@ func (s *recorded) Delete(ctx context.Context, id string) (store.Lock, error) {
 	defer s.begin()()
 	l, err := s.Store.Delete(ctx, id)
 	if err == nil {
-		s.deleted(ctx, &l)
+		s.deleted(&l)
 	}
 	return l, err
 }
 
 // deleted records a deletion. The caller holds the record's mutex.
-func (s *recorded) deleted(ctx context.Context, l *store.Lock) {
-	by, cause := s.by(ctx), released
-	switch {
-	case ctx == context.Background(): // nobody's request
-		cause = undone
-	case by < 0:
-		cause = forced
+func (s *recorded) deleted(l *store.Lock) {
+	if s.world.forcing == l.Name {
+		s.removed(l, forced, -1)
+		return
 	}
-	s.removed(l, cause, by)
+	for _, x := range s.world.exchange {
+		if x.what == ofRelease && x.id == l.ID && !x.answered {
+			s.removed(l, released, x.client)
+			return
+		}
+	}
+	s.removed(l, undone, -1)
 }
 
 func (s *recorded) HandOver(ctx context.Context, id string, next store.NewLock) (
@@ -178,10 +180,10 @@ func (s *recorded) HandOver(ctx context.Context, id string, next store.NewLock) 
 		return both, err
 	}
 	if both.DeleteErr == nil {
-		s.deleted(ctx, &both.Deleted)
+		s.deleted(&both.Deleted)
 	}
 	if both.CreateErr == nil {
-		s.created(&both.Created, next, -1)
+		s.created(&both.Created, next)
 	}
 	return both, nil
 }
@@ -193,14 +195,13 @@ func (s *recorded) removed(l *store.Lock, cause string, by int) {
 	r.locks[l.ID].removed = &removal{m, cause, by}
 }
 
-func (s *recorded) CallOff(ctx context.Context, mark string, keep time.Duration) (
-	[]store.Lock, error) {
+func (s *recorded) Cancel(ctx context.Context, owner, mark string) ([]store.Lock, error) {
 	defer s.begin()()
-	locks, err := s.Store.CallOff(ctx, mark, keep)
-	m := s.world.record.noteLocked("backend", "mark %s called off (%s)", mark, whom(s.by(ctx)))
-	s.world.record.calledOff = append(s.world.record.calledOff, calledOff{m, mark})
+	locks, err := s.Store.Cancel(ctx, owner, mark)
+	m := s.world.record.noteLocked("backend", "mark %s cancelled (%s)", mark, whom(s.by(ctx)))
+	s.world.record.cancelled = append(s.world.record.cancelled, cancellation{m, mark})
 	for i := range locks {
-		s.removed(&locks[i], withdrawn, s.by(ctx))
+		s.removed(&locks[i], cancelled, s.by(ctx))
 	}
 	return locks, err
 }

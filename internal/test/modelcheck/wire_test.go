@@ -15,7 +15,6 @@ type exchange struct {
 	what      string // one of the kinds of request
 	method    string
 	id        string // of the lock in the path
-	mark      string // in the path
 	name      string // of a create
 	creator   string
 	wait      bool // it may queue
@@ -88,8 +87,6 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		if body.Creator != nil {
 			x.creator = *body.Creator
 		}
-	case ofCallOff:
-		x.mark = strings.TrimPrefix(req.URL.Path, "/v1/waiting/")
 	case ofRelease, ofRenew, ofGet:
 		x.id, _, _ = strings.Cut(rest, "/")
 	}
@@ -129,8 +126,6 @@ func (x *exchange) String() string {
 			s += " (may queue)"
 		}
 		return s
-	case ofCallOff:
-		return x.what + " #" + x.mark
 	case ofList:
 		return x.what
 	}
@@ -157,8 +152,6 @@ func (s *seen) Read(b []byte) (int, error) {
 func kindOf(r *http.Request) string {
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	switch {
-	case strings.HasPrefix(path, "/v1/waiting/"):
-		return ofCallOff
 	case path == "/v1/locks" && r.Method == http.MethodPost:
 		return ofCreate
 	case path == "/v1/locks":

@@ -58,13 +58,7 @@ func (w *world) run(t *testing.T) {
 			made = true
 			return s
 		}))
-	w.server.Reconfigure(httpapi.Without(p.without...))
-	if p.gone != 404 {
-		w.server.Reconfigure(httpapi.GoneStatus(p.gone))
-	}
-	if p.shape != "" {
-		w.server.Reconfigure(httpapi.DeletedShape(originalapi.DeletedShapes()[p.shape]))
-	}
+	w.become(p.original)
 	w.server.RefuseWebSockets(p.mute)
 	w.connect()
 	w.install()
@@ -96,6 +90,16 @@ func (w *world) run(t *testing.T) {
 		w.close(i, closeTime)
 	}
 	w.left()
+}
+
+// become replaces the backend by one of a kind.
+func (w *world) become(original bool) {
+	o := httpapi.Original{Gone: w.plan.gone, Deleted: originalapi.DeletedShapes()[w.plan.shape]}
+	if original {
+		w.server.Reconfigure(httpapi.LikeOriginal(o))
+	} else {
+		w.server.Reconfigure(httpapi.Ours())
+	}
 }
 
 // connect makes the clients, each with a link of its own.
@@ -210,7 +214,9 @@ func (w *world) happen(f *fault) {
 func (w *world) begin(f *fault, links []*relukkotest.Link) {
 	switch f.kind {
 	case "delete":
+		w.force(f.name)
 		w.server.Delete(f.name)
+		w.force("")
 	case "expire":
 		w.server.Expire(f.name)
 	case "sweep":
@@ -226,7 +232,7 @@ func (w *world) begin(f *fault, links []*relukkotest.Link) {
 			l.Cut()
 		}
 	case "replace":
-		w.server.Reconfigure(httpapi.Without(f.without...))
+		w.become(f.original)
 	case "drop sockets":
 		w.server.DropWebSockets()
 	case "refuse sockets":
@@ -248,6 +254,13 @@ func (w *world) end(f *fault, links []*relukkotest.Link) {
 	case "slow":
 		time.Sleep(f.delay) // what was delayed arrives
 	}
+}
+
+// force records that the plan is about to delete the lock of that name, or none any more.
+func (w *world) force(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.forcing = name
 }
 
 // close closes a client.

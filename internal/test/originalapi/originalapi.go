@@ -1,23 +1,16 @@
-// Package originalapi makes backends look like the original one, for tests of clients.
+// Package originalapi has what is not known of the original backend, for tests of clients.
 package originalapi
 
 import (
 	"encoding/json"
 
-	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// Shape returns what the member deleted of a broadcast holds.
-type Shape = func(wire.Lock) any
-
-// Backend is an option of package server that switches all extensions off.
-func Backend() func(*httpapi.Config) { return httpapi.LikeOriginal(httpapi.Original{}) }
-
 // DeletedShapes are the shapes of a broadcast's member deleted that a client has to understand, by
 // their names.
-func DeletedShapes() map[string]Shape {
-	return map[string]Shape{
+func DeletedShapes() map[string]func(wire.Lock) any {
+	return map[string]func(wire.Lock) any{
 		"true":           func(wire.Lock) any { return true },
 		"a number":       func(wire.Lock) any { return 1 },
 		"id":             func(l wire.Lock) any { return l.ID },
