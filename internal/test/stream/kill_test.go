@@ -93,7 +93,7 @@ func TestKilledWaiterCostsNothing(t *testing.T) {
 				next.unlock(t)
 			}
 			fmt.Printf("%s: %v at most\n", t.Name(), longest.Round(time.Microsecond))
-			require.Less(t, longest, time.Second)
+			require.Less(t, longest, 5*time.Second) // its lease is a minute
 		})
 	}
 }
