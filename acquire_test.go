@@ -444,7 +444,7 @@ func TestNothingHangsInSilenceAfterALongWait(t *testing.T) {
 }
 
 func TestWithBackOff(t *testing.T) {
-	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "", func(t *testing.T, s *relukkotest.Server) {
 		s.FailNext(-1, 500)
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithBackOff(func() backoff.BackOff {
 			return backoff.WithMaxRetries(backoff.NewConstantBackOff(time.Second), 3)
@@ -540,7 +540,7 @@ func TestWithOnWaitWhenTheHolderIsUnknown(t *testing.T) {
 }
 
 func TestTheKeyStaysSecret(t *testing.T) {
-	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "", func(t *testing.T, s *relukkotest.Server) {
 		var log bytes.Buffer
 		logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		c := s.Client(api.WithLogger(logger))

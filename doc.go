@@ -70,6 +70,6 @@
 //
 // The mutex works with every Relukko backend, over HTTP and a WebSocket for broadcasts. Package
 // server and the command relukko serve are a backend with extensions: creates that wait on the
-// server, leases, broadcasts that name the lock, fencing tokens. The mutex uses those that a backend
-// has, and needs none. Package relukkotest has a backend for tests.
+// server, leases, broadcasts that name the lock, fencing tokens. The mutex uses those that a
+// backend has, and needs none. Package relukkotest has a backend for tests.
 package relukko

@@ -132,7 +132,7 @@ func TestOneFaultNeverMakesTwoWhenNewConnectionsHang(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := relukkotest.NewServer(t)
+			s := relukkotest.NewServer(t, relukkotest.WithoutStream())
 			proxy := newTCPProxy(t, strings.TrimPrefix(s.URL, "http://"))
 			c, err := api.New("http://"+proxy.Addr().String(), s.APIKey, opts...)
 			require.NoError(t, err)
@@ -312,7 +312,7 @@ func TestForgottenUnlockIsLogged(t *testing.T) {
 // TestOutageIsLoggedBriefly requires a short log of an outage, without negative durations.
 func TestOutageIsLoggedBriefly(t *testing.T) {
 	for _, outage := range outages {
-		bubble(t, outage.name, func(t *testing.T, s *relukkotest.Server) {
+		plainly(t, outage.name, func(t *testing.T, s *relukkotest.Server) {
 			logger, text := logged()
 			m := relukko.NewMutex(s.Client(), "arm",
 				relukko.WithLogger(logger), relukko.WithTTL(10*time.Second))

@@ -16,7 +16,7 @@ import (
 )
 
 func TestWithHandoffOneAcquisitionServesTheQueue(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
+	plainlyOnEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff())
 		var in occupants
 		var order []int

@@ -70,7 +70,7 @@ func TestLossIsKnownBeforeExpiry(t *testing.T) {
 			ttl := time.Duration(2+rnd.IntN(4)) * time.Second
 			before := time.Duration(rnd.Int64N(int64(20 * time.Second)))
 			name := fmt.Sprintf("%s/%v after %v", outage.name, ttl, before)
-			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+			plainly(t, name, func(t *testing.T, s *relukkotest.Server) {
 				m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(ttl))
 				held := lock(t, m)
 				time.Sleep(before)
@@ -135,7 +135,7 @@ func TestLossIsKnownBeforeExpiryOnLoopback(t *testing.T) {
 	for range 4 {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			s := relukkotest.NewServer(t)
+			s := relukkotest.NewServer(t, relukkotest.WithoutStream())
 			m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
 			held := lock(t, m)
 			beats := make(chan struct{})
@@ -292,7 +292,7 @@ func TestHeartbeatSchedule(t *testing.T) {
 		{time.Hour, 301 * time.Second, 11, 12},
 	} {
 		name := fmt.Sprintf("TTL %v held for %v", row.ttl, row.hold)
-		bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+		plainly(t, name, func(t *testing.T, s *relukkotest.Server) {
 			m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(row.ttl))
 			held := lock(t, m)
 			time.Sleep(row.hold)
@@ -309,7 +309,7 @@ func TestHeartbeatSchedule(t *testing.T) {
 
 func TestRefusedRenewalEndsTheContext(t *testing.T) {
 	for _, status := range []int{400, 401, 403, 405, 418, 302} {
-		bubble(t, http.StatusText(status), func(t *testing.T, s *relukkotest.Server) {
+		plainly(t, http.StatusText(status), func(t *testing.T, s *relukkotest.Server) {
 			m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Second))
 			held := lock(t, m)
 			time.Sleep(20 * time.Second)
@@ -381,7 +381,7 @@ func TestSuspendIsDetectedByTheWallClock(t *testing.T) {
 }
 
 func TestLocksOfOneClientShareOneWebSocket(t *testing.T) {
-	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		var g errgroup.Group
 		for i := range 100 {

@@ -68,7 +68,7 @@ func TestHerdsWithoutExtensions(t *testing.T) {
 		{"200 waiters of 10 processes on 20 names", 10, 1, 20, 50 * time.Millisecond},
 	} {
 		for _, shape := range []string{"lock", "id", "true"} {
-			bubble(t, h.name+", deleted as "+shape, func(t *testing.T, s *relukkotest.Server) {
+			plainly(t, h.name+", deleted as "+shape, func(t *testing.T, s *relukkotest.Server) {
 				like(httpapi.Original{Deleted: originalapi.DeletedShapes()[shape]})(s)
 				s.Latency(func(*http.Request) (before, after time.Duration) {
 					return rand.N(200 * time.Microsecond), rand.N(200 * time.Microsecond)

@@ -143,7 +143,7 @@ func (u usage) per(n int, before usage) string {
 func TestManySectionsLeaveNothingBehind(t *testing.T) {
 	const settle = time.Hour // until everything has expired
 
-	bubble(t, "in memory", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "in memory", func(t *testing.T, s *relukkotest.Server) {
 		h := s.HTTPClient()
 		c, err := api.New(s.URL, s.APIKey, api.WithHTTPClient(h))
 		require.NoError(t, err)
@@ -171,7 +171,7 @@ func TestManySectionsLeaveNothingBehind(t *testing.T) {
 		require.NoError(t, c.Shutdown(t.Context()))
 	})
 	t.Run("on loopback", func(t *testing.T) {
-		s := relukkotest.NewServer(t)
+		s := relukkotest.NewServer(t, relukkotest.WithoutStream())
 		before := usageNow()
 		c, err := api.New(s.URL, s.APIKey)
 		require.NoError(t, err)

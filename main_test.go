@@ -36,6 +36,14 @@ func bubble(
 	t.Run(name, run)
 }
 
+// plainly is bubble for clients that the network lets use plain requests only, since f plays with
+// those.
+func plainly(
+	t *testing.T, name string, f func(*testing.T, *relukkotest.Server), opts ...relukkotest.Option,
+) {
+	bubble(t, name, f, append(opts, relukkotest.WithoutStream())...)
+}
+
 // kinds are the two kinds of backend: ours, and the original.
 var kinds = map[string]func(*relukkotest.Server){
 	"our backend":      func(*relukkotest.Server) {},
@@ -77,21 +85,28 @@ var backends = []backend{
 		noPush: true, polls: true},
 }
 
+// plainlyOnEach is onEach for clients as those of plainly.
+func plainlyOnEach(t *testing.T, f func(*testing.T, *relukkotest.Server, backend)) {
+	onEach(t, f, relukkotest.WithoutStream())
+}
+
 // onEach runs f on each kind of backend, and with each shape of the deleted message.
-func onEach(t *testing.T, f func(*testing.T, *relukkotest.Server, backend)) {
+func onEach(
+	t *testing.T, f func(*testing.T, *relukkotest.Server, backend), opts ...relukkotest.Option,
+) {
 	for _, b := range backends {
 		bubble(t, b.name, func(t *testing.T, s *relukkotest.Server) {
 			if b.setUp != nil {
 				b.setUp(s)
 			}
 			f(t, s, b)
-		}, b.opts...)
+		}, append(opts, b.opts...)...)
 	}
 	for name, shape := range originalapi.DeletedShapes() {
 		bubble(t, "deleted as "+name, func(t *testing.T, s *relukkotest.Server) {
 			like(httpapi.Original{Deleted: shape})(s)
 			f(t, s, backend{})
-		})
+		}, opts...)
 	}
 }
 

@@ -21,16 +21,30 @@ import (
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
+// An uncontended section takes a request for the lock and one for its release, after the one that
+// looks for the stream. Over that it takes no plain request at all.
 func TestUncontendedIsTwoRequestsAndNoWebSocket(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
+	plainlyOnEach(t, func(t *testing.T, s *relukkotest.Server, _ backend) {
 		m := relukko.NewMutex(s.Client(), "arm")
-		held := lock(t, m)
-		require.NoError(t, m.Unlock(held))
+		for range 3 {
+			require.NoError(t, m.Unlock(lock(t, m)))
+		}
 		time.Sleep(time.Minute)
-		require.Equal(t, 2, s.Requests("", ""))
-		require.Equal(t, 1, s.Requests("POST", "/v1/locks/"))
-		require.Equal(t, 1, s.Requests("DELETE", "/v1/locks/{id}"))
+		require.Equal(t, 7, s.Requests("", ""))
+		require.Equal(t, 1, s.Requests("GET", "/v1/stream"))
+		require.Equal(t, 3, s.Requests("POST", "/v1/locks/"))
+		require.Equal(t, 3, s.Requests("DELETE", "/v1/locks/{id}"))
 		require.Zero(t, s.WebSockets())
+	})
+	bubble(t, "stream", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm")
+		for range 3 {
+			require.NoError(t, m.Unlock(lock(t, m)))
+		}
+		require.Equal(t, 1, s.Requests("", ""))
+		require.Equal(t, 1, s.OpenWebSockets())
+		time.Sleep(time.Minute)
+		require.Zero(t, s.OpenWebSockets(), "a connection that nothing needs is closed")
 	})
 }
 
@@ -66,7 +80,7 @@ func TestClientsExcludeEachOther(t *testing.T) {
 }
 
 func TestGoroutinesOfOneProcessExcludeEachOther(t *testing.T) {
-	bubble(t, "first come, first served", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "first come, first served", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
 		var order []int
@@ -88,7 +102,7 @@ func TestGoroutinesOfOneProcessExcludeEachOther(t *testing.T) {
 			require.Equal(t, i, order[i])
 		}
 	})
-	bubble(t, "a lost lock excludes until Unlock", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "a lost lock excludes until Unlock", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
 		time.Sleep(2 * time.Second)
@@ -103,7 +117,7 @@ func TestGoroutinesOfOneProcessExcludeEachOther(t *testing.T) {
 		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
 		require.NoError(t, m.Unlock(lock(t, m)))
 	})
-	bubble(t, "not re-entrant", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "not re-entrant", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
 		ctx, cancel := context.WithTimeout(held, time.Minute)

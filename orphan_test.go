@@ -107,7 +107,7 @@ func TestNoOrphansOnLoopback(t *testing.T) {
 	for kind, setUp := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel() // the original backend is asked for more than a minute
-			s := relukkotest.NewServer(t)
+			s := relukkotest.NewServer(t, relukkotest.WithoutStream())
 			setUp(s)
 			s.Latency(func(*http.Request) (before, after time.Duration) {
 				return rand.N(10 * time.Millisecond), rand.N(10 * time.Millisecond)
@@ -158,7 +158,7 @@ func TestNoOrphansWhenACancelledCreateTakesEffectLate(t *testing.T) {
 			},
 		} {
 			name := kind + ", " + name
-			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+			plainly(t, name, func(t *testing.T, s *relukkotest.Server) {
 				setUp(s)
 				c := s.Client()
 				m := relukko.NewMutex(c, "arm")
@@ -184,7 +184,7 @@ func TestNoOrphansWhenTheConnectionBreaks(t *testing.T) {
 		for _, late := range []time.Duration{0, 500 * time.Millisecond, 3 * time.Second,
 			time.Minute} {
 			name := fmt.Sprint(kind, ", takes effect ", late, " later")
-			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+			plainly(t, name, func(t *testing.T, s *relukkotest.Server) {
 				setUp(s)
 				c := s.Client()
 				parked := s.Hold(create)
@@ -206,7 +206,7 @@ func TestNoOrphansWhenTheConnectionBreaks(t *testing.T) {
 
 func TestNoOrphansWhenAProxyAnswersTheCleanup(t *testing.T) {
 	for kind, setUp := range kinds {
-		bubble(t, kind, func(t *testing.T, s *relukkotest.Server) {
+		plainly(t, kind, func(t *testing.T, s *relukkotest.Server) {
 			setUp(s)
 			c := s.Client()
 			m := relukko.NewMutex(c, "arm")
@@ -234,7 +234,7 @@ func TestNoOrphansWhenAProxyAnswersTheCleanup(t *testing.T) {
 func TestNoOrphansWhenAProxyReplacesTheReply(t *testing.T) {
 	for kind, setUp := range kinds {
 		t.Run(kind, func(t *testing.T) {
-			s := relukkotest.NewServer(t)
+			s := relukkotest.NewServer(t, relukkotest.WithoutStream())
 			setUp(s)
 			backend, err := url.Parse(s.URL)
 			require.NoError(t, err)
@@ -262,7 +262,7 @@ func TestNoOrphansWhenAProxyReplacesTheReply(t *testing.T) {
 
 func TestNoOrphansWhenACreateTakesEffectAfterUnlock(t *testing.T) {
 	for kind, setUp := range kinds {
-		bubble(t, kind, func(t *testing.T, s *relukkotest.Server) {
+		plainly(t, kind, func(t *testing.T, s *relukkotest.Server) {
 			setUp(s)
 			m := relukko.NewMutex(s.Client(), "arm")
 			var first atomic.Bool
@@ -286,7 +286,7 @@ func TestNoOrphansWhenACreateTakesEffectAfterUnlock(t *testing.T) {
 // TestNoOrphansWhenTheBackendIsReplaced replaces a backend that can cancel creates by one that
 // cannot.
 func TestNoOrphansWhenTheBackendIsReplaced(t *testing.T) {
-	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()
 		m := relukko.NewMutex(c, "arm")
 		require.NoError(t, m.Unlock(lock(t, m))) // now the client knows the first one

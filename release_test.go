@@ -207,7 +207,7 @@ func TestShutdownWaitsForHolders(t *testing.T) {
 // TestReleaseIsRetriedWhileTheLockMayExist has a lock that exists for 10 min, unless it is leased,
 // since it was never renewed. For the client the lease is shorter, since a renewal was sent.
 func TestReleaseIsRetriedWhileTheLockMayExist(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, b backend) {
+	plainlyOnEach(t, func(t *testing.T, s *relukkotest.Server, b backend) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
 		held := lock(t, m)
 		swept := leased(t, s, 2*time.Second)
@@ -224,7 +224,7 @@ func TestReleaseIsRetriedWhileTheLockMayExist(t *testing.T) {
 }
 
 func TestReleaseOfALostLockIsRetriedWhileItMayExist(t *testing.T) {
-	onEach(t, func(t *testing.T, s *relukkotest.Server, b backend) {
+	plainlyOnEach(t, func(t *testing.T, s *relukkotest.Server, b backend) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(2*time.Second))
 		held := lock(t, m)
 		swept := leased(t, s, 2*time.Second)

@@ -137,7 +137,9 @@ func (t *transport) dialSocket(
 	before := t.keys.now.Load()
 	creds, err := t.keys.renew(bounded, before) // a connection may outlive many keys
 	if err != nil {
-		return nil, &failure{op: op, err: t.cleanError(err), transient: before != nil, notSent: true}
+		return nil, &failure{
+			op: op, err: t.cleanError(err), transient: before != nil, notSent: true,
+		}
 	}
 	client := *t.client
 	below := &lower{transport: client.Transport}
@@ -154,7 +156,8 @@ func (t *transport) dialSocket(
 	case resp != nil && bounded.Err() == nil:
 		return nil, t.noSocket(op, resp, err)
 	case ctx.Err() == nil && bounded.Err() != nil:
-		return nil, &failure{op: op, err: attemptTimeout(attemptTime), transient: true, notSent: true}
+		late := attemptTimeout(attemptTime)
+		return nil, &failure{op: op, err: late, transient: true, notSent: true}
 	}
 	err = explain(unwrapDial(err))
 	return nil, &failure{

@@ -75,4 +75,8 @@ func (s *Server) OpenWebSockets() int {
 	return len(s.sockets)
 }
 
-func isWebSocket(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/ws/") }
+const streamPath = "/v1/stream"
+
+func isWebSocket(r *http.Request) bool {
+	return strings.HasPrefix(r.URL.Path, "/ws/") || r.URL.Path == streamPath
+}

@@ -150,7 +150,7 @@ func (run *run) sleep(d time.Duration) bool {
 func (run *run) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	s := run.server
 	s.mu.Lock()
-	refused := s.refuseSockets
+	refused := s.refuseSockets || s.noStream && r.URL.Path == streamPath
 	s.mu.Unlock()
 	if refused {
 		http.NotFound(w, r)

@@ -36,6 +36,12 @@ func Store(newStore func() store.Store) Option {
 	return func(s *Server) { s.newStore = newStore }
 }
 
+// WithoutStream makes the network pass no stream, as some proxies do: the backend responds with 404
+// to the request for one. Clients then use plain requests and the other WebSocket.
+func WithoutStream() Option {
+	return func(s *Server) { s.noStream = true }
+}
+
 // Backend sets options of the backend, such as [server.WithGrace].
 func Backend(opts ...server.Option) Option {
 	return func(s *Server) { s.options = append(s.options, opts...) }

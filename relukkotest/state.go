@@ -23,6 +23,7 @@ type Server struct {
 
 	t           testing.TB
 	memory      *faultnet.Memory // nil on loopback
+	noStream    bool
 	newStore    func() store.Store
 	clockOffset time.Duration
 

@@ -67,8 +67,8 @@ type Request struct {
 	BackOff  func() backoff.BackOff
 
 	// Progress is called with the lock that holds the name, or nil if it is unknown, and with the
-	// number of waiters that are served first, or -1 if it is unknown, whenever the driver learns of
-	// either. It must not block. Follow requires that the driver learns of each change soon.
+	// number of waiters that are served first, or -1 if it is unknown, whenever the driver learns
+	// of either. It must not block. Follow requires that the driver learns of each change soon.
 	Progress func(holder *api.Lock, ahead int)
 	Follow   bool
 
@@ -118,7 +118,7 @@ func (u *Unknown) Add(answered bool) {
 }
 
 // ErrMoved is the cause with which the context of a request ends that another driver continues. The
-// driver then leaves no cleanup behind: the mark lives on.
+// driver then cleans nothing up: the mark lives on.
 var ErrMoved = errors.New("continued by another driver")
 
 // Failure is the error for a request that was not granted.

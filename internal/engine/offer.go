@@ -83,7 +83,9 @@ func (e *Engine) begin(q *queue, w *Waiter) *try {
 		t.seen = w.Conn.seen.Load()
 	}
 	t.in.ID, t.in.Name = e.NewID(), q.name
-	t.in.Waited = time.Since(e.started) - w.places[0].rank
+	if w.Wait {
+		t.in.Waited = time.Since(e.started) - w.places[0].rank
+	}
 	if !t.in.Leased {
 		t.in.TTL = createdTTL
 		if w.queued && w.Wait {

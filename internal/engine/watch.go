@@ -58,6 +58,7 @@ func (e *Engine) handleLocked(event *store.Event) {
 		e.Publish(*event)
 		e.sweeper.within(0)
 		for _, q := range e.queues {
+			q.retrying = false // what was unknown may be known now
 			e.offer(q)
 		}
 	}

@@ -1,6 +1,7 @@
 package streamapi_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +84,7 @@ func TestAKeyThatGoes(t *testing.T) {
 		held := other.ask(1, acquire("arm", markOf(1))).Lock
 		c.send(`{"n":1,%s}`, acquire("arm", markOf(2), waits))
 		require.Equal(t, &wanted{held.ID, 1}, other.read().Wanted)
+		began := time.Now()
 		b.gone.Store("ada", true)
 		b.streams.Recheck()
 		m := c.read()
@@ -92,8 +94,49 @@ func TestAKeyThatGoes(t *testing.T) {
 		require.EqualValues(t, 1008, code)
 		require.Contains(t, reason, "X-API-KEY")
 		require.Equal(t, &wanted{held.ID, 0}, other.read().Wanted)
+		require.Zero(t, time.Since(began))
 		require.True(t, other.ask(2, ping).Pong)
+		late := b.connect("ada") // was let in before the key went
+		require.Equal(t, 401, late.read().Error.Status)
 	})
+}
+
+// TestASilentPlaceIsPassedOver after half of its lease. Frames of the WebSocket count.
+func TestASilentPlaceIsPassedOver(t *testing.T) {
+	for name, row := range map[string]struct {
+		says  []byte
+		first bool
+	}{
+		"silent": {nil, false},
+		"a ping": {[]byte{0x89, 0x80, 0, 0, 0, 0}, true},
+		"a pong": {[]byte{0x8a, 0x80, 0, 0, 0, 0}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := start(t, memstore.New())
+				holder, first, second := b.connect("h"), b.connect("w"), b.connect("w")
+				held := holder.ask(1, acquire("arm", markOf(0))).Lock
+				first.send(`{"n":1,%s}`, acquire("arm", markOf(1), waits)) // the lease is 60 s
+				require.Equal(t, 1, holder.read().Wanted.Waiters)
+				served := make(chan *client, 2)
+				for _, c := range []*client{first, second} {
+					go func() {
+						if _, _, err := c.ws.Read(context.Background()); err == nil {
+							served <- c
+						}
+					}()
+				}
+				time.Sleep(20 * time.Second)
+				_, err := first.conn.Write(row.says)
+				require.NoError(t, err)
+				time.Sleep(20 * time.Second)
+				second.send(`{"n":1,%s}`, acquire("arm", markOf(2), waits))
+				synctest.Wait()
+				holder.send(`{"n":2,%s}`, release(held.ID))
+				require.Equal(t, row.first, first == <-served)
+			})
+		})
+	}
 }
 
 // TestCoalescing: responses to requests that came together are written together.
@@ -103,7 +146,7 @@ func TestCoalescing(t *testing.T) {
 		c := b.connect("ada")
 		var frames []byte
 		for n := range 9 {
-			text := []byte(`{"n":0,"ping":true}`)
+			text := []byte(`{"n":0,"cancel":"mark00000000"}`)
 			text[5] += byte(n + 1)
 			frames = append(append(frames, 0x81, 0x80|byte(len(text)), 0, 0, 0, 0), text...)
 		}
@@ -112,7 +155,7 @@ func TestCoalescing(t *testing.T) {
 		one := make([]byte, 4096)
 		n, err := c.conn.Read(one)
 		require.NoError(t, err)
-		require.Equal(t, 9*(2+len(`{"n":1,"pong":true}`)), n)
+		require.Equal(t, 9*(2+len(`{"n":1,"done":true}`)), n)
 		require.NotZero(t, b.flushed.Load(), "those who watch are told too")
 	})
 }

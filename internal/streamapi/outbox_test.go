@@ -5,10 +5,37 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
+
+// takesNothing is a network that takes nothing without waiting. Something happens meanwhile.
+type takesNothing struct {
+	syscall.RawConn
+	meanwhile func()
+}
+
+func (n takesNothing) Write(func(uintptr) bool) error { n.meanwhile(); return nil }
+
+// TestTheOrderOfFrames stays as it is if a flush cannot write them all.
+func TestTheOrderOfFrames(t *testing.T) {
+	client, far := net.Pipe()
+	defer client.Close()
+	o := newOutbox(far)
+	o.reading = true
+	o.raw = takesNothing{meanwhile: func() { _, _ = o.Write([]byte("second")) }}
+	_, err := o.Write([]byte("first, "))
+	require.NoError(t, err)
+	o.flush()
+	got := make([]byte, len("first, second"))
+	_, err = io.ReadFull(client, got)
+	require.NoError(t, err)
+	require.Equal(t, "first, second", string(got))
+	require.NoError(t, o.Close())
+	o.writers.Wait()
+}
 
 // TestFlushNeverWaits: what a client does not take is kept, and goes out in order when it does.
 func TestFlushNeverWaits(t *testing.T) {

@@ -2,30 +2,9 @@ package pgstore
 
 import (
 	"encoding/json"
-	"sync"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
-
-// board has what this server has published.
-type board struct {
-	mu      sync.Mutex
-	waiters string // in JSON; "" while there are none
-}
-
-func (b *board) get() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.waiters
-}
-
-// set returns what was published before.
-func (b *board) set(waiters string) (before string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	before, b.waiters = b.waiters, waiters
-	return before
-}
 
 // published is a store.Waiter in the table board. Times are in microseconds since 1970.
 type published struct {
@@ -38,11 +17,7 @@ type published struct {
 	Rank     int64    `json:"r"`
 }
 
-// encodeWaiters returns "" for no waiters.
 func encodeWaiters(waiters []store.Waiter) (string, error) {
-	if len(waiters) == 0 {
-		return "", nil
-	}
 	all := make([]published, len(waiters))
 	for i, w := range waiters {
 		all[i] = published{

@@ -69,22 +69,3 @@ func TestEachServerSeesTheWaitersOfTheOthers(t *testing.T) {
 	require.NoError(t, stores[0].Close())
 	requirePublished(t, stores[2], two)
 }
-
-// TestAServerThatRunsIsNotSilent, and publishes again what the database has lost.
-func TestAServerThatRunsIsNotSilent(t *testing.T) {
-	t.Parallel() // it waits, for the most part
-	url := postgres.Database(t)
-	s, other := open(t, url), open(t, url)
-	listen(t, s)
-	publish(t, s, waiter("robot-arm-1"))
-	sql(t, url, `UPDATE relukko_go.board SET heard = 'epoch'`)
-	published := func() bool {
-		got, err := other.Published(t.Context())
-		require.NoError(t, err)
-		return len(got) == 1
-	}
-	require.False(t, published())
-	require.Eventually(t, published, soon, 10*time.Millisecond)
-	sql(t, url, `DELETE FROM relukko_go.board`)
-	require.Eventually(t, published, soon, 10*time.Millisecond)
-}

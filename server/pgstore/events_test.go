@@ -18,7 +18,8 @@ func largest() store.Event {
 	return store.Event{Kind: store.EventUpdated, Lock: store.Lock{
 		ID: newID(), Name: strings.Repeat(
 			`\`, 255), Creator: &creator, IP: "2001:db8:1234:5678:9abc:def0:1234:5678%interface-0",
-		ExpiresAt: at, CreatedAt: at, UpdatedAt: at, FencingToken: 1<<63 - 1, Owner: strings.Repeat("x", 100),
+		ExpiresAt: at, CreatedAt: at, UpdatedAt: at, FencingToken: 1<<63 - 1,
+		Owner: strings.Repeat("x", 100),
 	}}
 }
 
@@ -43,6 +44,21 @@ func TestPayloadsHoldWhatIsToBeTold(t *testing.T) {
 		require.Equal(t, events, got)
 		require.LessOrEqual(t, len(payloads), 1+n/2, "two such fit")
 	}
+}
+
+// TestEventsOfEarlierPrograms have no owner: it is "default".
+func TestEventsOfEarlierPrograms(t *testing.T) {
+	const id = "950daa20-a814-451e-9407-ec496cf9c136"
+	_, events, err := pgstore.Unpack("1\n" + `{"k":"called off","m":"k3v5x2m4q7ab"}
+{"k":"deleted","i":"` + id + `","n":"robot-arm-1"}
+{"k":"free","n":"robot-arm-1"}`)
+	require.NoError(t, err)
+	require.Len(t, events, 3)
+	require.Equal(t, store.Event{Kind: store.EventCancelled, Mark: "k3v5x2m4q7ab",
+		Lock: store.Lock{Owner: "default"}}, events[0])
+	require.Equal(t, "default", events[1].Lock.Owner)
+	require.Equal(t, store.Event{Kind: store.EventFree, Lock: store.Lock{Name: "robot-arm-1"}},
+		events[2])
 }
 
 func FuzzUnpack(f *testing.F) {

@@ -42,7 +42,7 @@ func (s *Store) Watch(ctx context.Context, hear func(store.Event)) error {
 	}
 	wg.Go(func() { s.listen(ctx, say) })
 	wg.Go(func() { s.poll(ctx, say) })
-	wg.Go(func() { s.beat(ctx) })
+	wg.Go(func() { s.keepNotes(ctx) })
 	for {
 		select {
 		case e := <-events:

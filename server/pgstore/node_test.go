@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,8 +99,33 @@ func (n *node) queue(ctx context.Context, name string) <-chan answer {
 	return got
 }
 
-// waiters answers how many are in line for the name, which is held.
+// waiters returns how many wait on this server for the name, which is held.
 func (n *node) waiters(name string) int {
+	n.t.Helper()
+	for {
+		before := n.elsewhere(name)
+		all := n.allWaiters(name)
+		if n.elsewhere(name) == before {
+			return all - before
+		}
+	}
+}
+
+// elsewhere returns how many wait for the name on other servers, as far as they have published it.
+func (n *node) elsewhere(name string) (count int) {
+	n.t.Helper()
+	waiters, err := n.st.Published(context.Background())
+	require.NoError(n.t, err)
+	for _, w := range waiters {
+		if slices.Contains(w.Names, name) {
+			count++
+		}
+	}
+	return count
+}
+
+func (n *node) allWaiters(name string) int {
+	n.t.Helper()
 	rec := httptest.NewRecorder()
 	req := httptest.NewRequest("GET", "/v1/locks?waiters=1", nil)
 	req.Header.Set("X-API-KEY", "key")

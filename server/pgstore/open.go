@@ -37,7 +37,7 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 // and closes all connections. Calls under way end first. Watch returns.
 func (s *Store) Close() error {
 	s.withdraw(s.tracker.noted())
-	s.takeDown()
+	_ = s.takeDown(context.Background()) // otherwise the others ignore it soon
 	s.close()
 	s.background.Wait()
 	s.pool.Close()

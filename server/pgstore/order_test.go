@@ -250,7 +250,7 @@ func TestRanksBeyondTheTimeWaited(t *testing.T) {
 		return in
 	}
 	const most = 30*24*time.Hour + 100*time.Minute
-	order := []time.Duration{most, time.Second, -100 * time.Minute}
+	order := []time.Duration{most, -time.Minute, -100 * time.Minute}
 	held := create(t, stores[2], newLock("robot-arm-1"))
 	tryAll := func() {
 		for i, d := range order {

@@ -34,7 +34,8 @@ func TestStatementsReadWhatTheyAreAbout(t *testing.T) {
 	url := empty(t)
 	s := open(t, url)
 	sql(t, url, `INSERT INTO relukko_go.locks
-		SELECT gen_random_uuid(), 'lock ' || n, NULL, '', now() + '1 hour', now(), now(), n, NULL, NULL, ''
+		SELECT gen_random_uuid(), 'lock ' || n, NULL, '', now() + '1 hour', now(), now(), n,
+			NULL, NULL, ''
 		FROM generate_series(1, 2000) n`)
 	lock := create(t, s, newLock("robot-arm-1"))
 	var id pgtype.UUID

@@ -71,13 +71,19 @@ func (s *Store) withdraw(names []string) {
 	}
 }
 
+// keepNotes renews the notes about waiters of this server until ctx ends.
+func (s *Store) keepNotes(ctx context.Context) {
+	for sleep(ctx, renewEvery) {
+		s.renewNotes(s.tracker.noted())
+	}
+}
+
 const renewSQL = `WITH mine AS MATERIALIZED (
 		SELECT name FROM relukko_go.waiting WHERE server = $1 AND name = ANY ($2)
 		FOR UPDATE SKIP LOCKED)
 	UPDATE relukko_go.waiting w SET until = clock_timestamp() + interval '40 seconds' FROM mine
 		WHERE w.name = mine.name AND w.server = $1`
 
-// renewNotes keeps the notes about waiters of this server, which may wait for long.
 func (s *Store) renewNotes(names []string) {
 	if len(names) == 0 {
 		return

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -12,8 +13,8 @@ type Store struct {
 	database
 	notifier   notifier
 	tracker    tracker
-	board      board
 	background sync.WaitGroup
+	published  atomic.Bool // something, which is to be removed at the end
 }
 
 // String returns the kind of the store.

@@ -16,7 +16,8 @@ const (
 	checkUnheard = 200 * time.Millisecond // while they are not: well within the time of a turn
 	ownQueueHas  = 50 * time.Millisecond  // to take a free name before its note is withdrawn
 	turnSlack    = 5 * time.Millisecond   // after the end of another server's turn
-	atLeast      = time.Minute            // between two checks
+	renewEvery   = 15 * time.Second       // notes, which last for 40 s
+	checkAtLeast = time.Minute            // even if nothing is expected
 )
 
 // tracker knows what has to be found out because no notification says it: that a lock is gone
@@ -170,7 +171,7 @@ func (t *tracker) due(now, checked time.Time) (
 ) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	next := now.Add(atLeast)
+	next := now.Add(checkAtLeast)
 	for name, at := range t.turns {
 		if now.Before(at) {
 			next = earlier(next, at)

@@ -57,8 +57,8 @@ type Store interface {
 	// FencingToken is greater than that of every earlier lock of the name.
 	//
 	// When the name is held, it returns ErrHeld and the holder, or the zero Lock if the holder is
-	// not known. When in.Mark was cancelled, it returns ErrCancelled, and when it was claimed with a
-	// claim greater than in.Claim, ErrSuperseded; both whether or not the name is held. A mark
+	// not known. When in.Mark was cancelled, it returns ErrCancelled, and when it was claimed with
+	// a claim greater than in.Claim, ErrSuperseded; both whether or not the name is held. A mark
 	// belongs to its owner: the same mark of another owner is another mark.
 	Create(ctx context.Context, in NewLock) (Lock, error)
 
@@ -127,7 +127,7 @@ type Memory interface {
 // Board is implemented by a Store that several servers share and that shows the waiters of each to
 // the others. Nothing about who gets a lock depends on it.
 type Board interface {
-	// Publish replaces the waiters that this server has published.
+	// Publish replaces the waiters that this server has published. They are shown for 10 s.
 	Publish(ctx context.Context, waiters []Waiter) error
 	// Published returns the waiters of the other servers that run.
 	Published(ctx context.Context) ([]Waiter, error)
@@ -215,8 +215,9 @@ type NewLock struct {
 	Mark string
 	// Claim is the latest claim of the mark; 0 if it was never claimed.
 	Claim uint64
-	// Waited is how long the create has queued on its server. A shared store can use it to
-	// prefer the longest waiter, and returns ErrHeld to the others.
+	// Waited is how long the create has queued on its server, and what its priority adds to that
+	// or takes off, so it may be negative. 0: it does not wait. A shared store can use it to prefer
+	// the longest waiter, and returns ErrHeld to the others.
 	Waited time.Duration
 }
 

@@ -30,7 +30,7 @@ type call struct {
 
 	running   <-chan created // the create that goes on after the end of the call; nil: none does
 	lastErr   error          // the last failure since the backend last said who holds the name
-	older     bool           // the next lock may be that of an earlier create, whose outcome is unknown
+	older     bool           // an earlier create may have made the next lock
 	foreign   time.Time      // when something on the way began to refuse; zero: it does not
 	queueFull time.Time      // when the backend's queue was last full
 	retry     backoff.BackOff
@@ -175,15 +175,13 @@ func (c *call) take(r created) (g *acquire.Grant, next bool, err error) {
 		r.wait > 0 && left < g.Length*2/3: // too little to survive an outage of half of it
 		c.heard = time.Now()
 		c.r.Silence.Heard()
-		if g, next, err = c.takeFound(&r.lock); g == nil {
-			c.unknown.Add(true)
-		}
-		return g, next, err
+		return c.takeFound(&r.lock)
 	case left > min(c.r.Lease, g.Length)/10:
 		return g, false, nil
 	}
-	c.unknown.Add(true) // if the release fails, the cleanup deletes the lock
-	c.release(c.ctx, g, releaseTimeout)
+	if released, _ := c.release(c.ctx, g, releaseTimeout); !released {
+		c.unknown.Add(true) // the cleanup deletes the lock
+	}
 	err = fmt.Errorf("lock %s was granted too late: its lease was over", r.lock.ID)
 	next, err = c.backOff(created{err: err})
 	return nil, next, err
@@ -196,12 +194,15 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 	defer cancel()
 	sent := c.clock.Now()
 	renewed, err := c.client.KeepAlive(ctx, lock.ID, c.r.Lease, api.Once())
-	switch {
-	case err == nil:
+	if err == nil {
 		return c.grant(renewed, sent, renewed.ExpiresAt.Sub(renewed.UpdatedAt)), false, nil
-	case errors.Is(err, api.ErrGone):
+	}
+	if errors.Is(err, api.ErrGone) {
 		c.older = false
-		return nil, true, nil
+	} else {
+		c.unknown.Add(true) // unless it is found again, the cleanup deletes it
+	}
+	switch {
 	case acquire.Refused(err):
 		return nil, false, c.refused(err)
 	case ctx.Err() != nil && c.ctx.Err() == nil:

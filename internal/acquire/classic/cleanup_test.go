@@ -97,8 +97,8 @@ func TestCleanup(t *testing.T) {
 
 // TestCleanupLongAfterTheLastCreate looks once: none of the locks can appear any more.
 func TestCleanupLongAfterTheLastCreate(t *testing.T) {
-	mine := lock(201, 1, mark, time.Minute)
-	s := &script{create: now(lost, mine), renew: now(lock(200, 1, mark, time.Minute)), list: now(list())}
+	s := &script{create: now(lost, lock(201, 1, mark, time.Minute)),
+		renew: now(lock(200, 1, mark, time.Minute)), list: now(list())}
 	scripted(t, s, func(t *testing.T, d *Driver) {
 		g, err := d.Acquire(t.Context(), request())
 		require.NoError(t, err)

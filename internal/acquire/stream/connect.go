@@ -360,14 +360,13 @@ func (s *stream) failed(err error) {
 		return
 	}
 	gone := absent(err)
-	final := !gone && !api.Transient(err)
+	final := !gone && hopeless(err)
 	if !gone && !final {
 		s.probe()
 	}
 	s.mu.Lock()
-	if gone {
-		s.noStream++
-	} else {
+	s.noStream++
+	if !gone {
 		s.noStream = 0
 	}
 	plain := !s.plainSince.IsZero() && time.Since(s.plainSince) >= plainTime
@@ -385,6 +384,12 @@ func (s *stream) failed(err error) {
 	}
 	s.mu.Unlock()
 	s.rest(pause)
+}
+
+// hopeless reports whether later attempts will fail as err, of opening a connection, did.
+func hopeless(err error) bool {
+	_, answered := errors.AsType[*api.Error](err)
+	return acquire.Refused(err) || !answered && !api.Transient(err)
 }
 
 // absent reports whether err, of opening a connection, means that there is no stream. 429 and most

@@ -162,7 +162,8 @@ func TestRelease(t *testing.T) {
 func TestReleaseIsNotAnswered(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
 		p, g := b.connected()
-		b.set(func() { b.plain = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() } })
+		silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+		b.set(func() { b.plain = silent })
 		go p.serve(nil)
 		began := time.Now()
 		answered, err := b.driver.Release(t.Context(), g, 10*time.Second)

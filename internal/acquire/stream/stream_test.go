@@ -58,7 +58,8 @@ func TestSince(t *testing.T) {
 		renewals int
 	}{
 		{"the acquire itself", func(n, _ uint64) string { return fmt.Sprint(n) }, 0, 1},
-		{"a later ping", func(_, last uint64) string { return fmt.Sprint(last) }, 40 * time.Second, 0},
+		{"a later ping", func(_, last uint64) string { return fmt.Sprint(last) },
+			40 * time.Second, 0},
 		{"0", func(uint64, uint64) string { return "0" }, 45 * time.Second, 1},
 		{"before the acquire", func(n, _ uint64) string { return fmt.Sprint(n - 1) },
 			45 * time.Second, 1},
@@ -360,7 +361,9 @@ func TestErrors(t *testing.T) {
 				err := (<-done).err
 				require.True(t, acquire.Refused(err), "%v", err)
 				require.ErrorContains(t, err, "said the backend")
-				go p.serve(func(r wire.StreamRequest) { require.Fail(t, "nothing is to be cancelled") })
+				go p.serve(func(wire.StreamRequest) {
+					require.Fail(t, "nothing is to be cancelled")
+				})
 				require.NoError(t, b.client.Close())
 			})
 		})
@@ -502,24 +505,28 @@ func TestHostileServer(t *testing.T) {
 	another.Creator = &creator
 	text := func(l wire.Lock) string { return string(wire.AppendLock(nil, &l)) }
 	fine := func() string { return text(lockOn(1)) }
+	always := func(text string) func(uint64) string { return func(uint64) string { return text } }
+	with := func(format string, args ...any) func(uint64) string {
+		return func(n uint64) string { return fmt.Sprintf(format, append([]any{n}, args...)...) }
+	}
+	expired.ExpiresAt = expired.UpdatedAt
 	for name, say := range map[string]func(n uint64) string{
-		"not JSON":         func(uint64) string { return `{"n":1,"lock":` },
-		"an array":         func(uint64) string { return `[]` },
-		"too long":         func(uint64) string { return `"` + string(make([]byte, wire.MaxFrame)) + `"` },
-		"never asked":      func(n uint64) string { return fmt.Sprintf(`{"n":%d,"seen":1,"lock":%s}`, n+1, fine()) },
-		"another name":     func(n uint64) string { return fmt.Sprintf(`{"n":%d,"seen":1,"lock":%s}`, n, text(other)) },
-		"another mark":     func(n uint64) string { return fmt.Sprintf(`{"n":%d,"seen":1,"lock":%s}`, n, text(another)) },
-		"a binary message": func(uint64) string { return "\x00" },
-		"no lock":          func(n uint64) string { return fmt.Sprintf(`{"n":%d,"seen":1,"lock":{}}`, n) },
-		"several locks":    func(n uint64) string { return fmt.Sprintf(`{"n":%d,"seen":1,"locks":[%s]}`, n, fine()) },
-		"done":             func(n uint64) string { return fmt.Sprintf(`{"n":%d,"done":true}`, n) },
-		"pong":             func(n uint64) string { return fmt.Sprintf(`{"n":%d,"pong":true}`, n) },
-		"an expired lock": func(n uint64) string {
-			expired.ExpiresAt = expired.UpdatedAt
-			return fmt.Sprintf(`{"n":%d,"lock":%s}`, n, text(expired))
+		"not JSON":         always(`{"n":1,"lock":`),
+		"an array":         always(`[]`),
+		"too long":         always(`"` + string(make([]byte, wire.MaxFrame)) + `"`),
+		"a binary message": always("\x00"),
+		"never asked": func(n uint64) string {
+			return fmt.Sprintf(`{"n":%d,"seen":1,"lock":%s}`, n+1, fine())
 		},
-		"two answers":      func(n uint64) string { return fmt.Sprintf(`{"n":%d,"done":true,"lock":%s}`, n, fine()) },
-		"an unasked grant": func(uint64) string { return fmt.Sprintf(`{"lock":%s}`, fine()) },
+		"another name":     with(`{"n":%d,"seen":1,"lock":%s}`, text(other)),
+		"another mark":     with(`{"n":%d,"seen":1,"lock":%s}`, text(another)),
+		"no lock":          with(`{"n":%d,"seen":1,"lock":{}}`),
+		"several locks":    with(`{"n":%d,"seen":1,"locks":[%s]}`, fine()),
+		"done":             with(`{"n":%d,"done":true}`),
+		"pong":             with(`{"n":%d,"pong":true}`),
+		"an expired lock":  with(`{"n":%d,"seen":1,"lock":%s}`, text(expired)),
+		"two answers":      with(`{"n":%d,"done":true,"lock":%s}`, fine()),
+		"an unasked grant": always(`{"lock":` + fine() + `}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			play(t, func(t *testing.T, b *fake) {

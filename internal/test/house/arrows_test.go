@@ -10,19 +10,22 @@ import (
 // is a decision about the design: change docs/design.md with it.
 var mayImport = map[string][]string{
 	".": {
-		"api", "internal/acquire", "internal/acquire/classic", "internal/acquire/stream",
-		"internal/clock", "internal/lifecycle", "internal/wire",
+		"api", "internal/acquire", "internal/acquire/either", "internal/clock", "internal/lifecycle", "internal/wire",
 	},
-	"api": {"internal/lifecycle", "internal/settings", "internal/unixsock", "internal/wire"},
+	"api": {"internal/lifecycle", "internal/settings", "internal/sockets", "internal/unixsock", "internal/wire"},
 
 	"internal/acquire":         {"api", "internal/clock", "internal/lifecycle", "internal/wire"},
 	"internal/acquire/classic": driver,
-	"internal/acquire/stream":  driver,
-	"internal/clock":           {},
-	"internal/lifecycle":       {},
-	"internal/settings":        {"internal/unixsock"},
-	"internal/unixsock":        {},
-	"internal/wire":            {},
+	"internal/acquire/stream":  append([]string{"internal/sockets"}, driver...),
+	"internal/acquire/either": append([]string{
+		"internal/acquire/classic", "internal/acquire/stream", "internal/sockets",
+	}, driver...),
+	"internal/sockets":   {"internal/wire"},
+	"internal/clock":     {},
+	"internal/lifecycle": {},
+	"internal/settings":  {"internal/unixsock"},
+	"internal/unixsock":  {},
+	"internal/wire":      {},
 
 	"server": {
 		"internal/engine", "internal/httpapi", "internal/streamapi", "internal/web",

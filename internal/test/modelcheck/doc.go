@@ -4,7 +4,7 @@
 // them calls and when, and which faults happen meanwhile. Faults are deletions
 // and expiries by others, restarts with and without the locks, replies that are
 // cut, late or false, dark networks, lost WebSockets and clients that close. The
-// backend has all extensions, some, or none. The plan runs in a testing/synctest
+// backend is ours or an original one. The plan runs in a testing/synctest
 // bubble, where an hour takes no longer than its requests. Afterwards the test
 // checks what happened:
 //
