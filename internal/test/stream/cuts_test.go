@@ -130,8 +130,8 @@ func (n *turns) check(t *testing.T) {
 	require.NotEmpty(t, n.last)
 	latest := n.last[0]
 	for i, began := range n.last {
-		require.Less(t, latest.Sub(began), 1500*time.Millisecond, "number %d of %d lost its place", i,
-			len(n.last))
+		require.Less(t, latest.Sub(began), 1500*time.Millisecond,
+			"number %d of %d lost its place", i, len(n.last))
 		if began.After(latest) {
 			latest = began
 		}

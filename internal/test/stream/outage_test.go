@@ -6,10 +6,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -166,7 +164,8 @@ func TestOnlyTheStreamGoesDark(t *testing.T) {
 		var cancelled sync.WaitGroup
 		for i := range 40 {
 			cancelled.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*637*time.Millisecond)
+				ctx, cancel := context.WithTimeout(t.Context(),
+					time.Duration(i)*637*time.Millisecond)
 				defer cancel()
 				m := relukko.NewMutex(c, fmt.Sprint("cancelled-", i), ttl)
 				if held, err := m.Lock(ctx); err == nil && m.Unlock(held) != nil {
@@ -175,7 +174,7 @@ func TestOnlyTheStreamGoesDark(t *testing.T) {
 			})
 		}
 		began := time.Now()
-		fresh := relukko.NewMutex(c, "fresh", ttl, relukko.WithLogger(slog.New(slog.NewTextHandler(os.Stdout, nil))))
+		fresh := relukko.NewMutex(c, "fresh", ttl)
 		freshly, err := fresh.Lock(ctx)
 		require.NoError(t, err)
 		inTheDark := time.Since(began)

@@ -123,7 +123,10 @@ func TestPlainClientsGetTheirShare(t *testing.T) {
 		m := relukko.NewMutex(newClient(t, n.url), name)
 		working.Go(func() {
 			for ctx.Err() == nil {
-				err := m.Do(context.Background(), func(context.Context) error { section(i); return nil })
+				err := m.Do(context.Background(), func(context.Context) error {
+					section(i)
+					return nil
+				})
 				if err != nil {
 					t.Error(err)
 					return
