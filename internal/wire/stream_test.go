@@ -20,7 +20,8 @@ var streamRequests = []struct {
 	want StreamRequest
 }{
 	{`{"n":7,"acquire":{"lock_names":["bench-1"],"creator":"` + testCreator + `","lease":60,` +
-		`"wait":true,"progress":true,"again":false,"priority":0,"waited":0,"rank":1795647600000001}}`,
+		`"wait":true,"progress":true,"again":false,"priority":0,"waited":0,` +
+		`"rank":1795647600000001}}`,
 		StreamRequest{N: 7, Kind: RequestAcquire, Acquire: StreamAcquire{
 			Names: []string{"bench-1"}, Creator: testCreator, Lease: time.Minute, Wait: true,
 			Progress: true, Rank: 1795647600000001,

@@ -244,7 +244,8 @@ func FuzzStreamMessage(f *testing.F) {
 		` { "n" : 7e0 , "p\u006fng" : true , "x" : [ { "n" : 8 } ] } `, `{"n":7}`, `null`,
 		`{"bye":1}`,
 		`{"n":7,"lock":` + testLock + `,"lock":null,"done":true}`, `{"n":7,"seen":-1,"locks":[]}`,
-		`{"n":7,"waiting":{"ahead":-1,"holder":{},"rank":7}}`, `{"hello":{"features":["a",1,null]}}`,
+		`{"n":7,"waiting":{"ahead":-1,"holder":{},"rank":7}}`,
+		`{"hello":{"features":["a",1,null]}}`,
 	} {
 		f.Add([]byte(text))
 	}

@@ -69,6 +69,7 @@ var mayImport = map[string][]string{
 	"internal/test/pgtest":      {},
 	"internal/test/readme":      {},
 	"internal/test/soak":        {},
+	"internal/test/stream":      {},
 }
 
 var (

@@ -213,7 +213,9 @@ func (n *node) start(grace time.Duration) error {
 }
 
 // hauntWay darkens and cuts a way at the worst moments for its user.
-func (s *soak) hauntWay(ctx context.Context, w *faultnet.Proxy, ttl time.Duration, awaitWorst func()) error {
+func (s *soak) hauntWay(
+	ctx context.Context, w *faultnet.Proxy, ttl time.Duration, awaitWorst func(),
+) error {
 	for pause(ctx, between(time.Second, 6*time.Second)) {
 		awaitWorst()
 		if rand.IntN(4) == 0 {

@@ -80,7 +80,7 @@ func TestCutConnectionsLoseNothing(t *testing.T) {
 		"robot-arm-1": {hold: 10 * time.Millisecond}, "robot-arm-2": {hold: 120 * time.Millisecond},
 	}
 	c := cuts{settled: make(chan struct{})}
-	ctx, cancel := context.WithTimeout(t.Context(), scaled(5*time.Second, time.Minute))
+	ctx, cancel := context.WithTimeout(t.Context(), scaled(4*time.Second, time.Minute))
 	defer cancel()
 	var working, cutting sync.WaitGroup
 	var total atomic.Int32
@@ -130,8 +130,8 @@ func (n *turns) check(t *testing.T) {
 	require.NotEmpty(t, n.last)
 	latest := n.last[0]
 	for i, began := range n.last {
-		require.Less(t, latest.Sub(began), 1500*time.Millisecond, "number %d of %d lost its place", i,
-			len(n.last))
+		require.Less(t, latest.Sub(began), 1500*time.Millisecond,
+			"number %d of %d lost its place", i, len(n.last))
 		if began.After(latest) {
 			latest = began
 		}

@@ -60,8 +60,9 @@ func TestKilledHolderCostsItsLease(t *testing.T) {
 			})
 			require.Len(t, took, kills)
 			slices.Sort(took)
+			median, longest := took[len(took)/2], took[len(took)-1]
 			fmt.Printf("%s: %d of %d, median %v, longest %v\n", t.Name(), kills, kills,
-				took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond))
+				median.Round(time.Millisecond), longest.Round(time.Millisecond))
 		})
 	}
 }
@@ -93,7 +94,7 @@ func TestKilledWaiterCostsNothing(t *testing.T) {
 				next.unlock(t)
 			}
 			fmt.Printf("%s: %v at most\n", t.Name(), longest.Round(time.Microsecond))
-			require.Less(t, longest, time.Second)
+			require.Less(t, longest, 5*time.Second) // its lease is a minute
 		})
 	}
 }

@@ -207,7 +207,7 @@ func TestManyLocksHeldOverOneStream(t *testing.T) {
 	began := time.Now()
 	await(t, "all are held", func() bool { return w.usage().Locked == n })
 	took := time.Since(began)
-	pause(scaled(3*time.Second, time.Minute))
+	pause(scaled(2*time.Second, time.Minute))
 	var before, after syscall.Rusage
 	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &before))
 	length := scaled(time.Second, 10*time.Second)

@@ -100,11 +100,13 @@ func TestPlainClientsGetTheirShare(t *testing.T) {
 	var working, reading sync.WaitGroup
 	var counts [plain + streams]atomic.Int64
 	var inside atomic.Int32
+	var total atomic.Int64
 	section := func(i int) {
 		if inside.Add(1) != 1 {
 			t.Error("two sections overlap")
 		}
 		counts[i].Add(1)
+		total.Add(1)
 		pause(5 * time.Millisecond)
 		inside.Add(-1)
 	}
@@ -121,7 +123,10 @@ func TestPlainClientsGetTheirShare(t *testing.T) {
 		m := relukko.NewMutex(newClient(t, n.url), name)
 		working.Go(func() {
 			for ctx.Err() == nil {
-				err := m.Do(context.Background(), func(context.Context) error { section(i); return nil })
+				err := m.Do(context.Background(), func(context.Context) error {
+					section(i)
+					return nil
+				})
 				if err != nil {
 					t.Error(err)
 					return
@@ -129,19 +134,18 @@ func TestPlainClientsGetTheirShare(t *testing.T) {
 			}
 		})
 	}
-	pause(scaled(4*time.Second, 20*time.Second))
+	pause(scaled(2*time.Second, 20*time.Second))
+	await(t, "enough sections", func() bool { return total.Load() >= 300 })
 	cancel()
 	working.Wait()
 	reading.Wait()
-	total := int64(0)
 	var all []int64
 	for i := range counts {
 		all = append(all, counts[i].Load())
-		total += all[i]
 	}
 	fmt.Printf("%s: %d plain clients, then %d on the stream: %v sections\n", t.Name(), plain,
 		streams, all)
 	for i := range plain {
-		require.GreaterOrEqual(t, all[i], total/(plain+streams)/2)
+		require.GreaterOrEqual(t, all[i], total.Load()/(plain+streams)/2)
 	}
 }

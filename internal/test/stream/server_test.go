@@ -72,7 +72,16 @@ var stores = []struct {
 	{"PostgreSQL", func(t testing.TB) string { return postgres.Database(t) }},
 }
 
-func boltStore(t testing.TB) string { return "bolt:" + filepath.Join(t.TempDir(), "locks.db") }
+// boltStore returns a new bbolt store: with -full on the disk, else on one in memory, because the
+// disk is slow when all tests use it at a time.
+func boltStore(t testing.TB) string {
+	dir := t.TempDir()
+	if memory, err := os.MkdirTemp("/dev/shm", "relukko-stream-"); err == nil {
+		t.Cleanup(func() { os.RemoveAll(memory) })
+		dir = scaled(memory, dir)
+	}
+	return "bolt:" + filepath.Join(dir, "locks.db")
+}
 
 // serve starts a relukko serve, which ends with the test.
 func serve(t testing.TB, store string) *node {

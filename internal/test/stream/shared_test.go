@@ -114,7 +114,8 @@ func TestStepOfTheDatabasesClockLosesNothing(t *testing.T) {
 		lock, err := c.Find(t.Context(), "held-1")
 		require.NoError(t, err)
 		var skewed time.Time
-		require.NoError(t, conn.QueryRow(t.Context(), `SELECT skew.clock_timestamp()`).Scan(&skewed))
+		row := conn.QueryRow(t.Context(), `SELECT skew.clock_timestamp()`)
+		require.NoError(t, row.Scan(&skewed))
 		require.InDelta(t, 0, lock.ExpiresAt.Sub(skewed).Seconds(), 4, "renewed by the other clock")
 	}
 	step("10 min")
