@@ -198,7 +198,7 @@ func TestShortOutageLosesNothing(t *testing.T) {
 				length = ttl/2 - time.Millisecond
 			}
 			name := fmt.Sprintf("%s/%v of %v after %v", outage.name, length, ttl, before)
-			plainly(t, name, func(t *testing.T, s *relukkotest.Server) {
+			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
 				m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(ttl))
 				held := lock(t, m)
 				for range 3 {
