@@ -86,7 +86,7 @@ func TestRestartAmongManyLocksLosesNone(t *testing.T) {
 	create(t, n.url, locks)
 	h := hold(t, clients, func() *api.Client { return newClient(t, n.url) },
 		relukko.WithTTL(5*time.Second))
-	t.Parallel()
+	parallel(t)
 	n.stop(syscall.SIGTERM)
 	n.start()
 	pause(watched)
@@ -100,7 +100,7 @@ func TestRestartAmongManyLocksLosesNone(t *testing.T) {
 // TestRestartOfTheOriginalLosesNone is the same with a backend without extensions, whose
 // broadcasts do not say which lock was deleted: each may be about any.
 func TestRestartOfTheOriginalLosesNone(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	locks, clients := scaled(3000, 20_000), scaled(20, 100)
 	ms := memstore.New()
 	for i := range locks {
