@@ -392,7 +392,7 @@ func TestNothingHangsInSilence(t *testing.T) {
 		{"stopped", (*relukkotest.Server).Stop, 61 * time.Second, 55 * time.Second, "http://relukko"},
 		{"dark", (*relukkotest.Server).GoDark, 66 * time.Second, 50 * time.Second, "http://relukko"},
 	} {
-		bubble(t, row.name, func(t *testing.T, s *relukkotest.Server) {
+		plainly(t, row.name, func(t *testing.T, s *relukkotest.Server) {
 			m := relukko.NewMutex(s.Client(), "arm")
 			row.fault(s)
 			for _, acquire := range []func(context.Context) (context.Context, error){
@@ -525,7 +525,7 @@ func TestWithOnWaitInTheSameProcess(t *testing.T) {
 }
 
 func TestWithOnWaitWhenTheHolderIsUnknown(t *testing.T) {
-	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "", func(t *testing.T, s *relukkotest.Server) {
 		calls := make(chan *api.Lock, 10)
 		s.FailNext(-1, 503)
 		m := relukko.NewMutex(s.Client(), "arm",
@@ -569,7 +569,7 @@ func TestTheKeyStaysSecret(t *testing.T) {
 }
 
 func TestRetryAfterIsHonoured(t *testing.T) {
-	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		s.FailNext(1, http.StatusTooManyRequests, "Retry-After", "20")
 		start := time.Now()

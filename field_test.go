@@ -43,7 +43,7 @@ func TestShortOutageLosesNothingWhenAProxyAnswers(t *testing.T) {
 		answers = append(answers, relukkotest.Answer{Status: status, Body: "<html>gateway"})
 	}
 	for _, a := range answers {
-		bubble(t, fmt.Sprint("renew/", a.Status), func(t *testing.T, s *relukkotest.Server) {
+		plainly(t, fmt.Sprint("renew/", a.Status), func(t *testing.T, s *relukkotest.Server) {
 			m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(20*time.Second))
 			held := lock(t, m)
 			time.Sleep(20 * time.Second)
@@ -55,7 +55,7 @@ func TestShortOutageLosesNothingWhenAProxyAnswers(t *testing.T) {
 			require.NoError(t, m.Unlock(held))
 		})
 		name := fmt.Sprint("create and release/", a.Status)
-		bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+		plainly(t, name, func(t *testing.T, s *relukkotest.Server) {
 			s.AnswerNext(-1, nil, a)
 			heal := time.AfterFunc(7*time.Second, s.Heal)
 			m := relukko.NewMutex(s.Client(), "arm")
@@ -73,7 +73,7 @@ func TestShortOutageLosesNothingWhenAProxyAnswers(t *testing.T) {
 // and that the error says where it came from.
 func TestNothingHangsInSilenceWhenAProxyRefuses(t *testing.T) {
 	for _, status := range []int{302, 401, 403, 404} {
-		bubble(t, http.StatusText(status), func(t *testing.T, s *relukkotest.Server) {
+		plainly(t, http.StatusText(status), func(t *testing.T, s *relukkotest.Server) {
 			s.AnswerNext(-1, nil, relukkotest.Answer{Status: status, Body: "<html>Sign in"})
 			start := time.Now()
 			_, err := relukko.NewMutex(s.Client(), "arm").Lock(t.Context())

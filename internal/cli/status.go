@@ -4,15 +4,21 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/settings"
+	"gitlab.com/relukko/relukko-go/internal/sockets"
 	"gitlab.com/relukko/relukko-go/internal/unixsock"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
+
+// helloTime is how long the stream may take to open.
+const helloTime = 5 * time.Second
 
 func newStatus(p *program) *cobra.Command {
 	cmd := &cobra.Command{
@@ -20,7 +26,13 @@ func newStatus(p *program) *cobra.Command {
 		Short: "Show which backend is used, and whether it accepts the key",
 		Long: `Show which backend and which API key the commands use, where each of these
 settings comes from, and whether that backend is up and accepts that key. A
-backend of this project also reports its version and its store.
+backend of this project also reports its version and its store, and the name and
+role of the key.
+
+"stream" says whether locks are acquired over one WebSocket. If it is not up,
+plain requests do the work: that is slower, and a restart of the backend then
+costs waiters their places. It needs a backend of this project, and proxies that
+pass WebSockets.
 
 Settings come from the first of these places that has them: the flags;
 RELUKKO_BASE_URL, RELUKKO_API_KEY and RELUKKO_API_KEY_FILE in the environment;
@@ -79,8 +91,11 @@ func (a *asking) status() error {
 		}
 		return err
 	})
+	stream := streamState{state: "not tried"}
 	if keyErr != nil {
 		accepted, key.Origin = "none", "-"
+	} else if problem == nil && !trust {
+		stream = a.tryStream(url, key)
 	}
 	err = writeTable(a.Stdout, [][]string{
 		{"backend", printable(base)},
@@ -88,8 +103,11 @@ func (a *asking) status() error {
 		{"  state", state},
 		{"  version", orDash(answers.last.Get(wire.HeaderVersion))},
 		{"  store", orDash(answers.last.Get(wire.HeaderStore))},
+		{"  stream", printable(stream.state)},
 		{"API key", accepted},
 		{"  from", printable(key.Origin)},
+		{"  name", orDash(stream.key)},
+		{"  role", orDash(stream.role)},
 	})
 	if err == nil {
 		err = problem
@@ -98,6 +116,38 @@ func (a *asking) status() error {
 		err = explainKey(keyErr)
 	}
 	return err
+}
+
+// streamState is what is known of the stream.
+type streamState struct{ state, key, role string }
+
+// tryStream opens the stream and waits for the server's hello.
+func (a *asking) tryStream(url, key settings.Setting) streamState {
+	c, err := a.clientOf(url, key)
+	if err != nil {
+		return streamState{state: "not tried: " + plain(err)}
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), helloTime)
+	defer cancel()
+	conn, err := sockets.Of(c).Dial(ctx, wire.StreamPath, wire.StreamProtocol, wire.MaxFrame)
+	if err != nil {
+		if e, ok := errors.AsType[*api.Error](err); ok {
+			return streamState{state: fmt.Sprintf("none (HTTP %d): plain requests are used", e.Status)}
+		}
+		return streamState{state: "none: " + plain(err)}
+	}
+	defer conn.Cut()
+	defer context.AfterFunc(ctx, conn.Cut)()
+	frame, err := conn.Read()
+	if err != nil {
+		return streamState{state: "none: the server said no hello"}
+	}
+	hello, err := wire.ParseStreamMessage(frame)
+	if err != nil || hello.Kind != wire.MessageHello {
+		return streamState{state: "none: the server said no hello"}
+	}
+	return streamState{state: "up", key: hello.Key, role: hello.Role}
 }
 
 // headers is a transport that keeps the headers of the last answer.

@@ -493,7 +493,7 @@ func (s *stream) handle(l *link, frame []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.heard = time.Now()
+	s.heard, l.overdue = time.Now(), false
 	switch {
 	case m.N > l.n:
 		return nonsense{fmt.Errorf("the server answered request %d, which was never sent", m.N)}

@@ -25,6 +25,8 @@ type exchange struct {
 	link   *link
 	n      uint64
 
+	overdue bool // the link has not answered a renewal in its time, and has been silent since
+
 	done chan struct{} // closed when the following are set
 	lock api.Lock
 	err  error
@@ -42,8 +44,15 @@ func (s *stream) ask(op string, r *wire.StreamRequest, answer wire.MessageKind) 
 	x := &exchange{
 		stream: s, op: op + r.ID, id: r.ID, kind: answer, link: l, done: make(chan struct{}),
 	}
-	x.n = l.request(r, x)
+	x.n, x.overdue = l.request(r, x), l.overdue
 	return x
+}
+
+// isOverdue records that the answer should have come. The next renewals do not wait for the link.
+func (x *exchange) isOverdue() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.overdue, x.link.overdue = true, true
 }
 
 func (x *exchange) receive(_ *link, m *wire.StreamMessage) (last bool, err error) {
@@ -82,7 +91,7 @@ func (s *stream) renew(ctx context.Context, id string, lease time.Duration, retr
 	}
 	defer x.forget()
 	x.link.flushInBackground()
-	if !retry {
+	if !retry && !x.overdue {
 		first := usualTime / 3
 		if end, ok := ctx.Deadline(); ok {
 			first = time.Until(end) / 3
@@ -95,6 +104,7 @@ func (s *stream) renew(ctx context.Context, id string, lease time.Duration, retr
 				return x.lock, x.err
 			}
 		case <-timer.C:
+			x.isOverdue()
 		case <-ctx.Done():
 			return api.Lock{}, s.sockets.Failure(x.op, context.Cause(ctx), false)
 		}
@@ -109,7 +119,8 @@ func (x *exchange) orPlainly(ctx context.Context, lease time.Duration, retry boo
 	defer cancel()
 	plain := exchange{done: make(chan struct{})}
 	go func() {
-		plain.lock, plain.err = x.renewPlainly(ctx, x.id, lease, retry)
+		// Where the stream is silent, the other connections that are kept may be dead as well.
+		plain.lock, plain.err = x.renewPlainly(ctx, x.id, lease, retry || x.overdue)
 		close(plain.done)
 	}()
 	select {

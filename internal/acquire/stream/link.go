@@ -36,6 +36,8 @@ type link struct {
 	n    uint64      // of the last request
 	open map[uint64]receiver
 
+	overdue bool // a renewal was not answered in its time, and nothing was heard since
+
 	sends    sends
 	lastSent time.Time
 	message  wire.StreamMessage // the last one that was read

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -135,6 +136,11 @@ func get[T any](b *fake, f func() T) T {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return f()
+}
+
+// when returns when the upgrades came.
+func (b *fake) when() []time.Time {
+	return get(b, func() []time.Time { return slices.Clone(b.upgrades) })
 }
 
 func (b *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {

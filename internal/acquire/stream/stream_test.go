@@ -44,8 +44,8 @@ func TestOneConnection(t *testing.T) {
 		require.True(t, answered)
 		require.NoError(t, err)
 		b.driver.Drop(g)
-		require.Len(t, b.upgrades, 1)
-		require.Empty(t, b.requests)
+		require.Len(t, b.when(), 1)
+		require.Empty(t, get(b, func() []string { return b.requests }))
 	})
 }
 
@@ -160,10 +160,10 @@ func TestRetries(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		b.set(func() { b.upgrade = nil })
 		p := b.next()
-		for i, at := range b.upgrades[1:] {
-			require.LessOrEqual(t, at.Sub(b.upgrades[i]), time.Second)
+		for i, at := range b.when()[1:] {
+			require.LessOrEqual(t, at.Sub(b.when()[i]), time.Second)
 		}
-		require.Less(t, len(b.upgrades), 80)
+		require.Less(t, len(b.when()), 80)
 		r := p.expect(wire.RequestAcquire)
 		require.False(t, r.Acquire.Again, "it was never sent")
 		p.grant(r.N, r.N, lockOn(1))
@@ -317,7 +317,7 @@ func TestCancelIsRepeated(t *testing.T) {
 		p.done(p.expect(wire.RequestCancel).N)
 		go p.serve(nil)
 		time.Sleep(time.Minute)
-		require.Empty(t, b.cleanedUp)
+		require.Empty(t, get(b, func() []string { return b.cleanedUp }))
 	})
 	play(t, func(t *testing.T, b *fake) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -346,7 +346,7 @@ func TestNeverSent(t *testing.T) {
 		require.ErrorIs(t, out.err, context.DeadlineExceeded)
 		require.ErrorContains(t, out.err, "said the backend")
 		require.NoError(t, b.client.Close())
-		require.Empty(t, b.cleanedUp)
+		require.Empty(t, get(b, func() []string { return b.cleanedUp }))
 	})
 }
 
@@ -442,7 +442,7 @@ func TestKeyIsRefused(t *testing.T) {
 		err := (<-b.acquire(t.Context(), request())).err
 		require.ErrorIs(t, err, api.ErrRefused)
 		require.ErrorContains(t, err, "said the backend")
-		require.Empty(t, b.requests)
+		require.Empty(t, get(b, func() []string { return b.requests }))
 	})
 }
 
@@ -560,7 +560,7 @@ func TestHostileServer(t *testing.T) {
 				time.Sleep(time.Second)
 				p.grant(n, n, lockOn(1))
 				require.NoError(t, (<-done).err)
-				require.Len(t, b.upgrades, 1)
+				require.Len(t, b.when(), 1)
 			})
 		})
 	}
@@ -708,7 +708,7 @@ func TestAbsence(t *testing.T) {
 					require.ErrorIs(t, err, ErrAbsent)
 					require.Equal(t, c.after, time.Since(began))
 					require.True(t, r.Sent.IsZero())
-					require.Empty(t, b.requests)
+					require.Empty(t, get(b, func() []string { return b.requests }))
 				case outage:
 					require.ErrorIs(t, err, context.DeadlineExceeded)
 				case final:
@@ -735,7 +735,7 @@ func TestAbsenceAfterAStream(t *testing.T) {
 		require.ErrorIs(t, (<-done).err, ErrAbsent)
 		require.Equal(t, time.Second, time.Since(broken))
 		require.Equal(t, sent, r.Sent, "the next driver must know that it was sent")
-		require.Len(t, b.upgrades, 3)
+		require.Len(t, b.when(), 3)
 	})
 }
 
@@ -759,8 +759,8 @@ func TestBack(t *testing.T) {
 		require.True(t, absent)
 		time.Sleep(2 * time.Hour)
 		gaps := []time.Duration{}
-		for i, at := range b.upgrades[1:] {
-			gaps = append(gaps, at.Sub(b.upgrades[i]))
+		for i, at := range b.when()[1:] {
+			gaps = append(gaps, at.Sub(b.when()[i]))
 		}
 		require.Equal(t, []time.Duration{
 			5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second,
@@ -780,7 +780,7 @@ func TestBack(t *testing.T) {
 		b.upgrade = refuse(404, true)
 		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
 		time.Sleep(time.Hour)
-		require.Len(t, b.upgrades, 1)
+		require.Len(t, b.when(), 1)
 		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
 	})
 }

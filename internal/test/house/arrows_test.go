@@ -52,7 +52,7 @@ var mayImport = map[string][]string{
 
 	"cmd/relukko": {"internal/cli"},
 	"internal/cli": {
-		".", "api", "internal/settings", "internal/supervise", "internal/unixsock",
+		".", "api", "internal/settings", "internal/sockets", "internal/supervise", "internal/unixsock",
 		"internal/wire", "server", "server/access", "server/boltstore", "server/memstore",
 		"server/pgstore", "server/store",
 	},
