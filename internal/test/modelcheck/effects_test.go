@@ -41,7 +41,7 @@ func (w *world) explainRemoval(found effects, rec *lockRecord, r *removal) {
 	if r.cause == released {
 		w.explain(found, "released", rec, r.moment,
 			func(x *exchange) bool {
-				return x.what == ofRelease && x.id == rec.id && x.status == 200 && x.understood()
+				return x.what == ofRelease && x.id == rec.id && x.status < 300 && x.understood()
 			},
 			func(x *exchange) bool { return x.what == ofRelease && x.id == rec.id })
 	}

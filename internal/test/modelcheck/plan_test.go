@@ -25,6 +25,7 @@ type plan struct {
 	offset   time.Duration // of the backend's clock
 	grace    time.Duration
 	mute     bool // no WebSockets at all
+	stream   bool // the clients use the stream where there is one
 
 	replaced bool // the backend is, by one that may be of the other kind
 
@@ -160,7 +161,8 @@ func newPlan(seed uint64) *plan {
 	if p.latency > 100*time.Millisecond {
 		ttls = ttls[2:]
 	}
-	p.original = d.one(2)
+	p.original = d.one(3)
+	p.stream = !p.original && d.one(2)
 	p.shape = pick(d, slices.Sorted(maps.Keys(originalapi.DeletedShapes()))...)
 	p.addClients(d, ttls)
 	p.addFaults(d, slices.Max(ttls))
@@ -250,6 +252,8 @@ const (
 	ofRelease  = "release"
 	ofList     = "list"
 	ofGet      = "get"
+	ofCancel   = "cancel"   // over the stream
+	ofStream   = "a stream" // which is opened
 	faultsMost = 10
 
 	// Two faults in one.
@@ -381,6 +385,9 @@ func (p *plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d: %v, latency up to %v, %s, deleted as %s, gone is %d", p.seed,
 		p.horizon, p.latency, kindOfBackend(p.original), p.shape, p.gone)
+	if p.stream {
+		b.WriteString(", with the stream")
+	}
 	fmt.Fprintf(&b, ", clock off by %v, grace %v", p.offset, p.grace)
 	if p.mute {
 		b.WriteString(", no WebSockets")

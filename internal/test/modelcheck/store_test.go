@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,6 +133,9 @@ func (s *recorded) Update(ctx context.Context, id string, change store.Change) (
 		return l, err
 	}
 	r, by := s.world.record, s.by(ctx)
+	if _, ok := ctx.Value(http.LocalAddrContextKey).(net.Addr); !ok && r.forcing != l.Name {
+		by = s.renewer(id)
+	}
 	lease := leaseRecord{r.noteLocked("backend", "lock %s of %s expires at %v (%s)", brief(id),
 		l.Name, s.local(&l), whom(by)), s.local(&l), by, 0}
 	if change.Lease != nil {
@@ -139,6 +143,17 @@ func (s *recorded) Update(ctx context.Context, id string, change store.Change) (
 	}
 	r.locks[id].leases = append(r.locks[id].leases, lease)
 	return l, nil
+}
+
+// renewer returns the client that renews a lock over the stream; -1: none does. The caller holds
+// the record's mutex.
+func (s *recorded) renewer(id string) int {
+	for _, x := range slices.Backward(s.world.exchange) {
+		if x.what == ofRenew && x.id == id && x.method == "stream" && !x.answered {
+			return x.client
+		}
+	}
+	return -1
 }
 
 func whom(by int) string {
