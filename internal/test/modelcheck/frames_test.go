@@ -18,13 +18,32 @@ type frames struct {
 	io.ReadWriteCloser
 	wire *transport
 
-	up, down   frameReader
-	toRead     []byte
-	readErr    error
-	mu         sync.Mutex // guards the following
-	open       map[uint64]*exchange
-	breakAfter bool // the connection breaks once toRead was read
+	up, down frameReader
+	under    chan []byte   // way to the server, each written after the latency
+	closed   chan struct{} // nothing is under way any more
+	close    func() error
+	toRead   []byte
+	readErr  error
+
+	mu   sync.Mutex // guards the following
+	open map[uint64]*exchange
 }
+
+func newFrames(w *transport, below io.ReadWriteCloser) *frames {
+	f := &frames{
+		ReadWriteCloser: below, wire: w, open: make(map[uint64]*exchange),
+		under: make(chan []byte, 1000), closed: make(chan struct{}),
+	}
+	f.close = sync.OnceValue(func() error {
+		close(f.closed)
+		return below.Close()
+	})
+	go f.carry()
+	return f
+}
+
+// Close implements [io.Closer].
+func (f *frames) Close() error { return f.close() }
 
 var errBroken = errors.New("the plan has broken the connection")
 
@@ -63,27 +82,54 @@ func (r *frameReader) next() (frame, payload []byte) {
 	return frame, payload
 }
 
-// Write implements [io.Writer]. What is no whole frame yet is written later.
+// Write implements [io.Writer].
 func (f *frames) Write(b []byte) (int, error) {
-	time.Sleep(f.wire.world.frameLatency(f.wire.client, "up"))
-	f.up.rest = append(f.up.rest, b...)
+	select {
+	case <-f.closed:
+		return 0, errBroken
+	case f.under <- slices.Clone(b):
+		return len(b), nil
+	}
+}
+
+// carry writes what is under way.
+func (f *frames) carry() {
+	for {
+		select {
+		case <-f.closed:
+			return
+		case b := <-f.under:
+			select {
+			case <-f.closed:
+				return
+			case <-time.After(f.wire.world.frameLatency(f.wire.client, "up")):
+			}
+			f.up.rest = append(f.up.rest, b...)
+			f.pass()
+		}
+	}
+}
+
+// pass writes the frames that are whole.
+func (f *frames) pass() {
 	for {
 		frame, payload := f.up.next()
 		if frame == nil {
-			return len(b), nil
+			return
 		}
 		what := f.sent(payload)
 		before, after := f.wire.world.breaks(f.wire.client, what, "up")
 		if before {
 			f.cut("before", what)
-			return 0, errBroken
+			return
 		}
 		if _, err := f.ReadWriteCloser.Write(frame); err != nil {
-			return 0, err
+			f.Close()
+			return
 		}
 		if after {
 			f.cut("after", what)
-			return 0, errBroken
+			return
 		}
 	}
 }
@@ -140,7 +186,7 @@ func (f *frames) receive() {
 
 func (f *frames) cut(when, what string) {
 	f.wire.world.note(f.wire.who(), "the stream breaks %s %s", when, what)
-	f.ReadWriteCloser.Close()
+	f.Close()
 }
 
 // sent records a request, and returns its kind.

@@ -265,7 +265,7 @@ const (
 // faults run their course undisturbed.
 func (p *plan) addFaults(d dice, ttl time.Duration) {
 	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset",
-		"drop sockets", "refuse sockets", "false page", "refusal", "replace", straggler, unheard}
+		"drop sockets", "refuse sockets", "false page", "refusal", "replace", "store", straggler, unheard}
 	d.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	kinds = kinds[:d.IntN(5)]
 	if len(kinds) == 0 {
@@ -341,6 +341,8 @@ func (p *plan) detail(d dice, f *fault) {
 		f.for_ = min(f.for_, 10*time.Second)
 	case "reset":
 		f.for_ = 0
+	case "store":
+		f.link, f.delay = -1, d.span(time.Millisecond, 4*time.Second)
 	case "drop sockets":
 		f.link, f.for_ = -1, 0
 	case "refuse sockets":

@@ -149,7 +149,7 @@ func (s *recorded) Update(ctx context.Context, id string, change store.Change) (
 // the record's mutex.
 func (s *recorded) renewer(id string) int {
 	for _, x := range slices.Backward(s.world.exchange) {
-		if x.what == ofRenew && x.id == id && x.method == "stream" && !x.answered {
+		if x.what == ofRenew && x.id == id && x.method == "stream" && !x.understood() {
 			return x.client
 		}
 	}
@@ -179,7 +179,7 @@ func (s *recorded) deleted(l *store.Lock) {
 		return
 	}
 	for _, x := range s.world.exchange {
-		if x.what == ofRelease && x.id == l.ID && !x.answered {
+		if x.what == ofRelease && x.id == l.ID && !x.understood() {
 			s.removed(l, released, x.client)
 			return
 		}

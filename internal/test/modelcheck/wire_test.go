@@ -134,7 +134,7 @@ func (w *transport) openStream(req *http.Request) (*http.Response, error) {
 	}
 	w.world.note(w.who(), "open the stream: %d", resp.StatusCode)
 	if below, ok := resp.Body.(io.ReadWriteCloser); ok {
-		resp.Body = &frames{ReadWriteCloser: below, wire: w, open: make(map[uint64]*exchange)}
+		resp.Body = newFrames(w, below)
 	}
 	return resp, nil
 }

@@ -30,6 +30,7 @@ type world struct {
 	*record
 	plan    *plan
 	server  *relukkotest.Server
+	store   *unsure
 	net     []*relukkotest.Link // of each client
 	links   map[string]int      // its number by the link's address
 	clients []*api.Client
@@ -56,7 +57,10 @@ func (w *world) run(t *testing.T) {
 				s.forget()
 			}
 			made = true
-			return s
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.store = newUnsure(s)
+			return w.store
 		}))
 	w.become(p.original)
 	w.server.RefuseWebSockets(p.mute)
