@@ -26,6 +26,7 @@ type lockRecord struct {
 	id, name, creator, mark string
 	unmarked                bool // the backend takes no notice of marks, or did not then
 	leased                  bool // it is swept soon after its lease
+	unknown                 bool // to its client, which got another one
 	token                   uint64
 	created                 moment
 	length                  time.Duration

@@ -15,7 +15,7 @@ type unsure struct {
 	late chan struct{} // an unknown outcome is known
 }
 
-func newUnsure(s *recorded) *unsure { return &unsure{s, make(chan struct{}, 100)} }
+func newUnsure(s *recorded) *unsure { return &unsure{s, make(chan struct{}, 1)} }
 
 // attempt makes a store call.
 func attempt[T any](s *unsure, what string, do func() (T, error)) (T, error) {
@@ -41,13 +41,16 @@ func attempt[T any](s *unsure, what string, do func() (T, error)) (T, error) {
 		return none, unknown("unknown, took effect")
 	case 3:
 		err := unknown("unknown, takes effect later")
-		go func() {
+		w.late.Go(func() {
 			time.Sleep(f.delay + time.Millisecond)
 			if w.isStore(s) {
 				do()
-				s.late <- struct{}{}
+				select {
+				case s.late <- struct{}{}:
+				default: // it is known that some are known
+				}
 			}
-		}()
+		})
 		return none, err
 	}
 	return do()

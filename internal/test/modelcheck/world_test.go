@@ -31,6 +31,7 @@ type world struct {
 	plan    *plan
 	server  *relukkotest.Server
 	store   *unsure
+	late    sync.WaitGroup // store calls that take effect later
 	net     []*relukkotest.Link // of each client
 	links   map[string]int      // its number by the link's address
 	clients []*api.Client
@@ -93,6 +94,7 @@ func (w *world) run(t *testing.T) {
 	for i := range w.clients {
 		w.close(i, closeTime)
 	}
+	w.late.Wait()
 	w.left()
 }
 
