@@ -182,8 +182,9 @@ func TestAShortOutage(t *testing.T) {
 			s.Stop()
 			outage := time.NewTimer(1500 * time.Millisecond)
 			<-outage.C
+			renewed := lockOf(t, s, "arm").UpdatedAt
 			s.Start(true)
-			awaitHeartbeat(t, s, "arm")
+			awaitRenewal(t, s, "arm", renewed)
 			end.Close()
 			require.Zero(t, p.awaitEnd())
 			require.Empty(t, p.stderr.String())
