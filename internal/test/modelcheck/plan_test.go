@@ -271,6 +271,9 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 	}
 	d.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	kinds = kinds[:d.IntN(5)]
+	if p.stream && d.one(2) { // these are what the stream itself must stand
+		kinds = append(kinds, pick(d, "cut", "cut", "store", "dark", "down"), "cut")
+	}
 	if len(kinds) == 0 {
 		return
 	}
@@ -341,6 +344,9 @@ func (p *plan) detail(d dice, f *fault) {
 		f.status = pick(d, 404, 404, 422, 200)
 	case "cut":
 		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList)
+		if p.stream {
+			f.requests = pick(d, ofAny, ofCreate, ofRenew, ofRelease, ofCancel, ofStream)
+		}
 	case "slow":
 		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList)
 		// Nothing is promised for a create that arrives more than 75 s after its caller
