@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"os"
 
-	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
+	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 )
@@ -38,6 +38,6 @@ func servePlain() error {
 	defer l.Close()
 	fmt.Printf("relukko: listening on http://%s, without extensions\n", l.Addr())
 	backend := server.New(memstore.New(), server.WithAPIKeys(os.Getenv(apiKeyEnv)),
-		originalapi.Backend())
+		httpapi.LikeOriginal(httpapi.Original{}))
 	return http.Serve(l, backend)
 }

@@ -105,7 +105,8 @@ func TestLoginRefuses(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	s := relukkotest.NewServer(t)
+	s, plain := relukkotest.NewServer(t), relukkotest.NewServer(t)
+	plain.RefuseWebSockets(true)
 	for name, row := range map[string]struct {
 		env     []string
 		file    string
@@ -116,7 +117,9 @@ func TestStatus(t *testing.T) {
 	}{
 		"environment": {env: of(s), out: []string{`backend +` + s.URL, `  from +RELUKKO_BASE_URL`,
 			`  state +up`, `  version +\S+`, `  store +memory`, `API key +accepted`,
-			`  from +RELUKKO_API_KEY`}},
+			`  from +RELUKKO_API_KEY`, `  stream +up`, `  name +default`, `  role +admin`}},
+		"no WebSockets": {env: of(plain), out: []string{`API key +accepted`,
+			`  stream +none \(HTTP 404\): plain requests are used`, `  name +-`, `  role +-`}},
 		"file": {file: "RELUKKO_BASE_URL='" + s.URL + "'\nRELUKKO_API_KEY=" + s.APIKey,
 			out: []string{`  from +RELUKKO_BASE_URL in FILE`, `API key +accepted`,
 				`  from +RELUKKO_API_KEY in FILE`}},
@@ -127,7 +130,7 @@ func TestStatus(t *testing.T) {
 		"no backend": {env: []string{envURL + "=http://127.0.0.1:1", envKey + "=k"}, status: 69,
 			says: "connection refused",
 			out: []string{`backend +http://127.0.0.1:1`, `  state +cannot be used`,
-				`  store +-`, `API key +not checked`}},
+				`  store +-`, `  stream +not tried`, `API key +not checked`}},
 		"no key": {env: []string{envURL + "=" + s.URL}, status: 64, says: "no API key",
 			out: []string{`  state +up`, `API key +none`, `  from +-`}},
 		"neither": {env: []string{envURL + "=http://127.0.0.1:1"}, status: 69,

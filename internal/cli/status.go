@@ -74,23 +74,7 @@ func (a *asking) status() error {
 	if answers.socket != "" {
 		base = unixsock.URL(answers.socket)
 	}
-	state, accepted := "up", "accepted"
-	problem := a.at(base, c, func(ctx context.Context, c *api.Client) (err error) {
-		if keyErr != nil {
-			err = c.Health(ctx)
-		} else {
-			_, err = c.List(ctx)
-		}
-		switch {
-		case trust:
-			state, accepted = "not asked: "+envTrust+" is set", "not checked"
-		case errors.Is(err, api.ErrRefused):
-			accepted = "refused"
-		case err != nil:
-			state, accepted = "cannot be used", "not checked"
-		}
-		return err
-	})
+	state, accepted, problem := a.tryBackend(base, c, keyErr == nil, trust)
 	stream := streamState{state: "not tried"}
 	if keyErr != nil {
 		accepted, key.Origin = "none", "-"
@@ -109,13 +93,37 @@ func (a *asking) status() error {
 		{"  name", orDash(stream.key)},
 		{"  role", orDash(stream.role)},
 	})
-	if err == nil {
-		err = problem
+	switch {
+	case err != nil:
+		return err
+	case problem == nil && keyErr != nil && !trust:
+		return explainKey(keyErr)
 	}
-	if err == nil && keyErr != nil && !trust {
-		err = explainKey(keyErr)
-	}
-	return err
+	return problem
+}
+
+// tryBackend returns the state of the backend, and whether it accepts the key.
+func (a *asking) tryBackend(
+	base string, c *api.Client, hasKey, trust bool,
+) (state, accepted string, problem error) {
+	state, accepted = "up", "accepted"
+	problem = a.at(base, c, func(ctx context.Context, c *api.Client) (err error) {
+		if hasKey {
+			_, err = c.List(ctx)
+		} else {
+			err = c.Health(ctx)
+		}
+		switch {
+		case trust:
+			state, accepted = "not asked: "+envTrust+" is set", "not checked"
+		case errors.Is(err, api.ErrRefused):
+			accepted = "refused"
+		case err != nil:
+			state, accepted = "cannot be used", "not checked"
+		}
+		return err
+	})
+	return state, accepted, problem
 }
 
 // streamState is what is known of the stream.
@@ -133,7 +141,8 @@ func (a *asking) tryStream(url, key settings.Setting) streamState {
 	conn, err := sockets.Of(c).Dial(ctx, wire.StreamPath, wire.StreamProtocol, wire.MaxFrame)
 	if err != nil {
 		if e, ok := errors.AsType[*api.Error](err); ok {
-			return streamState{state: fmt.Sprintf("none (HTTP %d): plain requests are used", e.Status)}
+			state := fmt.Sprintf("none (HTTP %d): plain requests are used", e.Status)
+			return streamState{state: state}
 		}
 		return streamState{state: "none: " + plain(err)}
 	}

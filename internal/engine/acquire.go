@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -10,9 +8,6 @@ import (
 )
 
 const (
-	createdTTL = 10 * time.Minute // of a lock whose name was free
-	grantedTTL = time.Minute      // of one granted from a queue, whose client may be gone unseen
-
 	perPriority = 10 * time.Minute // in the queue
 	maxShift    = 2 * time.Second  // of a rank, by clocks that differ
 )
@@ -27,66 +22,81 @@ const (
 func (e *Engine) Acquire(w *Waiter) {
 	e.do(func() {
 		w.arrived = time.Now()
-		if e.closing {
-			w.ended = true
-			if w.Conn == nil {
-				e.tell(w.Sink).Refused(w, ErrClosing, nil)
-			}
-			return
-		}
-		if w.All {
-			w.ended = true
-			e.tell(e.sink(w)).Refused(w, ErrNotOffered, nil)
-			return
-		}
-		w.pure = !w.Again
-		if w.Conn == nil {
-			w.plain = plainOf(w)
-			w.Again = w.New.Mark != ""
-			if w.made = w.New.Mark == ""; w.made {
-				w.New.Mark = e.NewID()
-			}
-		}
-		w.key = markKey{w.New.Owner, w.New.Mark}
-		e.arrivals++
-		w.rank = e.rankOf(w)
-		w.arrival = e.arrivals
-		old := e.marks[w.key]
 		switch {
-		case old == nil:
-			if e.open >= 2*e.MaxWaiters {
-				w.ended = true
-				e.tell(e.sink(w)).Refused(w, ErrFull, nil)
-				return
-			}
-		case old.Conn != nil && old.Conn == w.Conn:
-			w.ended = true
-			if slices.Equal(old.Names, w.Names) {
-				old.N = w.N
-				e.follow(old, w.Progress)
-			} else {
-				e.tell(w.Conn.sink).Refused(w, ErrMarkInUse, nil)
-			}
-			return
+		case e.closing && w.Conn != nil:
+			w.ended = true // its client comes to the next server
+		case e.closing:
+			e.reject(w, ErrClosing)
+		case w.All:
+			e.reject(w, ErrNotOffered)
 		default:
-			if slices.Equal(old.Names, w.Names) {
-				w.rank, w.arrival = old.places[0].rank, old.places[0].arrival
-			}
-			w.Again = true
-		}
-		e.marks[w.key] = w
-		e.open++
-		if w.Conn != nil {
-			w.Conn.waiters[w] = struct{}{}
-		}
-		w.excess = w.Wait && e.open > e.MaxWaiters && (old == nil || old.excess)
-		w.unready = w.Again
-		w.pure = w.pure && !w.Again
-		e.join(w)
-		if old != nil {
-			e.refuse(old, store.ErrSuperseded, nil)
+			e.identify(w)
+			e.enter(w)
 		}
 	})
+}
+
+// reject ends a waiter that has not joined.
+func (e *Engine) reject(w *Waiter, err error) {
+	w.ended = true
+	if s := e.sink(w); s != nil {
+		e.tell(s).Refused(w, err, nil)
+	}
+}
+
+// identify sets a waiter's key. A plain client that has no mark gets one of the engine's own.
+func (e *Engine) identify(w *Waiter) {
+	w.pure = !w.Again
+	if w.Conn == nil {
+		w.plain = plainOf(w)
+		w.Again = w.New.Mark != ""
+		if w.made = w.New.Mark == ""; w.made {
+			w.New.Mark = e.NewID()
+		}
+	}
+	w.key = markKey{w.New.Owner, w.New.Mark}
+	e.arrivals++
+	w.rank = e.rankOf(w)
+	w.arrival = e.arrivals
+}
+
+// enter lets a waiter join, unless there are too many or it is open on its connection already. It
+// ends an open acquire with its mark.
+func (e *Engine) enter(w *Waiter) {
+	old := e.marks[w.key]
+	switch {
+	case old == nil:
+		if e.open >= 2*e.MaxWaiters {
+			e.reject(w, ErrFull)
+			return
+		}
+	case old.Conn != nil && old.Conn == w.Conn:
+		if !slices.Equal(old.Names, w.Names) {
+			e.reject(w, ErrMarkInUse)
+			return
+		}
+		w.ended = true
+		old.N = w.N
+		e.follow(old, w.Progress)
+		return
+	default:
+		if slices.Equal(old.Names, w.Names) {
+			w.rank, w.arrival = old.places[0].rank, old.places[0].arrival
+		}
+		w.Again = true
+	}
+	e.marks[w.key] = w
+	e.open++
+	if w.Conn != nil {
+		w.Conn.waiters[w] = struct{}{}
+	}
+	w.excess = w.Wait && e.open > e.MaxWaiters && (old == nil || old.excess)
+	w.unready = w.Again
+	w.pure = w.pure && !w.Again
+	e.join(w)
+	if old != nil {
+		e.refuse(old, store.ErrSuperseded, nil)
+	}
 }
 
 // rankOf returns the rank of a waiter that arrives. One that had a rank on an earlier connection
@@ -163,31 +173,6 @@ func (e *Engine) claimed(w *Waiter, t *try) {
 	}
 }
 
-// storeFailed handles an error of the store that is not about the name. A waiter whose error will
-// pass keeps its place.
-func (e *Engine) storeFailed(w *Waiter, err error) {
-	if unknownOutcome(err) {
-		w.unready, w.pure = true, false
-	}
-	if isUnavailable(err) && w.Wait {
-		w.queued = true
-		return
-	}
-	e.refuse(w, err, nil)
-}
-
-// settle lets a cancel, or the shutdown, go on that has waited for a store call.
-func (e *Engine) settle(w *Waiter) {
-	if e.closing && w.Conn == nil && w.idle() {
-		e.refuse(w, ErrClosing, nil)
-	}
-	if w.done != nil && w.idle() {
-		done := w.done
-		w.done = nil
-		done()
-	}
-}
-
 // Leave ends the wait of an acquire over HTTP: unless it is granted by a store call that is under
 // way, it is refused with store.ErrHeld.
 func (e *Engine) Leave(w *Waiter) {
@@ -226,83 +211,4 @@ func (e *Engine) Abandon(w *Waiter) {
 func (e *Engine) abandon(w *Waiter) {
 	w.undo = w.made || w.Conn != nil
 	e.finish(w)
-}
-
-// Cancel ends the acquire with that mark: when done is called with nil, no lock of the mark exists,
-// and none will be created in the next store.ClaimTime. Where an outcome may be unknown the store
-// keeps the mark in mind. Done is called without the mutex.
-func (e *Engine) Cancel(c *Conn, owner, mark string, done func(error)) {
-	e.do(func() {
-		key := markKey{owner, mark}
-		w := e.marks[key]
-		id := c.granted[key]
-		switch {
-		case w != nil && w.Conn == c && w.pure:
-			w.undo = true
-			e.finish(w)
-			w.done = func() { e.cancelPure(w, done) }
-			e.settle(w)
-		case w == nil && id != "":
-			e.forget(id)
-			e.deleteKnown(id, owner, done)
-		default:
-			switch {
-			case w == nil:
-			case w.Conn == c:
-				e.finish(w)
-			default:
-				e.refuse(w, store.ErrCancelled, nil)
-			}
-			e.cancelMark(key, done)
-		}
-	})
-}
-
-// cancelPure ends the cancel of a waiter whose mark was used nowhere else.
-func (e *Engine) cancelPure(w *Waiter, done func(error)) {
-	switch {
-	case w.unready:
-		e.cancelMark(w.key, done)
-	case w.lock != nil:
-		e.deleteKnown(w.lock.ID, w.key.owner, done)
-	default:
-		e.later(func() { done(nil) })
-	}
-}
-
-// deleteKnown deletes a lock that may be gone already.
-func (e *Engine) deleteKnown(id, owner string, done func(error)) {
-	e.release(nil, id, owner, func(_ store.Lock, err error) {
-		if errors.Is(err, store.ErrGone) {
-			err = nil
-		}
-		done(err)
-	})
-}
-
-// cancelMark cancels a mark in the store.
-func (e *Engine) cancelMark(key markKey, done func(error)) {
-	var locks []store.Lock
-	var err error
-	e.call(func() {
-		err = e.guarded(func() (err error) {
-			locks, err = e.store.Cancel(context.Background(), key.owner, key.mark)
-			return err
-		})
-	}, func() {
-		for i := range locks {
-			e.deleted(&locks[i], key.owner, nil)
-		}
-		e.later(func() { done(err) })
-	})
-}
-
-// undoMark cancels the mark that the engine made for an acquire, now or when the store is back. Its
-// client does not know of a lock that there may be.
-func (e *Engine) undoMark(key markKey) {
-	e.cancelMark(key, func(err error) {
-		if err != nil {
-			e.do(func() { e.after(retryPause, func() { e.undoMark(key) }) })
-		}
-	})
 }

@@ -33,7 +33,8 @@ func BenchmarkAcquireAndRelease(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		e.Acquire(&Waiter{Conn: c, Names: names, Wait: true, New: store.NewLock{
-			Creator: &creator, Owner: "default", Mark: "abcdefghijkl", TTL: time.Minute, Leased: true,
+			Creator: &creator, Owner: "default", Mark: "abcdefghijkl",
+			TTL: time.Minute, Leased: true,
 		}})
 		e.Delete(c, sink.lock.ID, "default", func(store.Lock, error) {})
 	}

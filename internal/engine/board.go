@@ -14,15 +14,6 @@ const (
 	boardAlive = 4 * time.Second // at most, between two publications
 )
 
-// board is the waiters of the other servers that share the store. Who gets a lock does not depend
-// on it.
-type board struct {
-	store     store.Board
-	published time.Time                  // when the waiters here were last published
-	changed   bool                       // since then
-	elsewhere map[string][]time.Duration // by name: the ranks, sorted, as far as they were looked up
-}
-
 // Waiting returns all that wait, on all servers, in the order in which they will be served. Those
 // of other servers are as they were up to 2 s ago.
 func (e *Engine) Waiting(ctx context.Context) ([]store.Waiter, error) {
@@ -50,32 +41,6 @@ func (e *Engine) Waiters(ctx context.Context) (map[string]int, error) {
 		}
 	}
 	return byName, err
-}
-
-// waitingHere returns those that wait on this server. The caller holds the mutex.
-func (e *Engine) waitingHere() []store.Waiter {
-	var places []*place
-	for _, q := range e.queues {
-		for p := range q.all() {
-			if p.w != nil && p.w.Wait && p.w.queued && p.w.places[0] == p {
-				places = append(places, p)
-			}
-		}
-	}
-	slices.SortFunc(places, comparePlaces)
-	waiters := make([]store.Waiter, len(places))
-	for i, p := range places {
-		w := p.w
-		waiters[i] = store.Waiter{
-			Names: w.Names, IP: w.New.IP, Owner: w.New.Owner, Priority: w.Priority,
-			Since: lockset.Now(w.arrived.Add(-w.Waited)), Rank: lockset.Now(e.started.Add(p.rank)),
-		}
-		if w.New.Creator != nil {
-			creator := w.creator()
-			waiters[i].Creator = &creator
-		}
-	}
-	return waiters
 }
 
 // followBoard publishes the waiters here, and looks at those elsewhere, until the engine stops.
@@ -141,11 +106,28 @@ func (e *Engine) lookAtBoard() error {
 	return nil
 }
 
-// aheadElsewhere returns how many on other servers come before a place.
-func (e *Engine) aheadElsewhere(p *place) int {
-	if e.board == nil {
-		return 0
+// waitingHere returns those that wait on this server. The caller holds the mutex.
+func (e *Engine) waitingHere() []store.Waiter {
+	var places []*place
+	for _, q := range e.queues {
+		for p := range q.all() {
+			if p.w != nil && p.w.Wait && p.w.queued && p.w.places[0] == p {
+				places = append(places, p)
+			}
+		}
 	}
-	n, _ := slices.BinarySearch(e.board.elsewhere[p.queue.name], p.rank)
-	return n
+	slices.SortFunc(places, comparePlaces)
+	waiters := make([]store.Waiter, len(places))
+	for i, p := range places {
+		w := p.w
+		waiters[i] = store.Waiter{
+			Names: w.Names, IP: w.New.IP, Owner: w.New.Owner, Priority: w.Priority,
+			Since: lockset.Now(w.arrived.Add(-w.Waited)), Rank: lockset.Now(e.started.Add(p.rank)),
+		}
+		if w.New.Creator != nil {
+			creator := w.creator()
+			waiters[i].Creator = &creator
+		}
+	}
+	return waiters
 }

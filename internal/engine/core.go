@@ -1,26 +1,10 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
-
-	"gitlab.com/relukko/relukko-go/server/store"
 )
-
-// decided is what is to be done once the mutex is unlocked.
-type decided struct {
-	sinks []Sink   // have something to flush
-	then  []func() // are run
-	calls []call   // are made
-}
-
-// call is a store call.
-type call struct {
-	make func()
-	end  func() // handles the result, under the mutex
-}
 
 // do runs f under the mutex, and then does what was decided. Where store calls never wait, their
 // ends are run here one after another: thousands of waiters may end in a row.
@@ -83,18 +67,6 @@ func (e *Engine) after(d time.Duration, f func()) {
 	})
 }
 
-// tell returns the sink of an acquire or a connection, which is flushed when the mutex is unlocked.
-func (e *Engine) tell(s Sink) Sink {
-	if last := len(e.sinks) - 1; last < 0 || e.sinks[last] != s {
-		e.sinks = append(e.sinks, s)
-	}
-	return s
-}
-
-func (e *Engine) publish(kind store.EventKind, lock *store.Lock) {
-	e.Publish(store.Event{Kind: kind, Lock: *lock})
-}
-
 // guarded turns a panic of the store into an error where no request is to blame for it: neither
 // the queue nor the process must suffer.
 func (e *Engine) guarded(f func() error) (err error) {
@@ -106,11 +78,3 @@ func (e *Engine) guarded(f func() error) (err error) {
 	}()
 	return f()
 }
-
-// unknownOutcome reports whether a call that ended with err may have had its effect, or may have
-// it later.
-func unknownOutcome(err error) bool {
-	return errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrNotDone)
-}
-
-func isUnavailable(err error) bool { return errors.Is(err, store.ErrUnavailable) }

@@ -105,9 +105,11 @@ func (c *client) Waiting(w *Waiter, ahead int, holder *store.Lock) {
 	c.note("%s waits, %d ahead, held by %s", nameOf(w), ahead, by)
 }
 
-func (c *client) Deleted(lock *store.Lock, by string) { c.note("%s deleted by %q", markOf(lock), by) }
-func (c *client) Wanted(_ string, waiters int)        { c.note("wanted by %d", waiters) }
-func (c *client) Flush()                              {}
+func (c *client) Deleted(lock *store.Lock, by string) {
+	c.note("%s deleted by %q", markOf(lock), by)
+}
+func (c *client) Wanted(_ string, waiters int) { c.note("wanted by %d", waiters) }
+func (c *client) Flush()                       {}
 
 func (b *bench) waiting(name string) int {
 	waiters, err := b.Waiters(b.t.Context())
@@ -268,7 +270,8 @@ func TestACloseGivesThePlacesUp(t *testing.T) {
 		c.acquire("b")
 		b.Disconnect(c.conn, true)
 		require.Zero(t, b.waiting("robot"))
-		require.Equal(t, []string{"a granted robot seen", "wanted by 1", "wanted by 0"}, holder.told())
+		want := []string{"a granted robot seen", "wanted by 1", "wanted by 0"}
+		require.Equal(t, want, holder.told())
 	})
 }
 
@@ -345,8 +348,9 @@ func TestDeletedIsToldToWhomItConcerns(t *testing.T) {
 		other.acquire("c")
 		lock, err = b.Holder(t.Context(), "robot")
 		require.NoError(t, err)
-		b.Renew(renewer.conn, lock.ID, leaseTime, func(_ store.Lock, err error) { require.NoError(t, err) })
-		b.Renew(renewer.conn, lock.ID, leaseTime, func(_ store.Lock, err error) { require.NoError(t, err) })
+		done := func(_ store.Lock, err error) { require.NoError(t, err) }
+		b.Renew(renewer.conn, lock.ID, leaseTime, done)
+		b.Renew(renewer.conn, lock.ID, leaseTime, done)
 		require.NoError(t, other.release("robot"))
 		require.Equal(t, []string{"b granted robot seen", "wanted by 1"}, c.told())
 		require.Equal(t, []string{"wanted by 1", `b deleted by "default"`}, renewer.told())
@@ -411,7 +415,8 @@ func TestRankOutlastsTheConnection(t *testing.T) {
 				first := time.Now()
 				time.Sleep(time.Second)
 				other := b.connect()
-				other.acquire("second", back(first.Add(time.Microsecond)), waited(999*time.Millisecond))
+				second := back(first.Add(time.Microsecond))
+				other.acquire("second", second, waited(999*time.Millisecond))
 				other.acquire("first", back(first), waited(998*time.Millisecond))
 				for _, mark := range c.order {
 					require.NoError(t, holder.release("robot"))
@@ -440,7 +445,7 @@ func TestANameHeldAtTheStartWaitsForThoseWhoComeBack(t *testing.T) {
 		time.Sleep(holdOff - 1)
 		require.Empty(t, newcomer.told())
 		c.acquire("b", again, waited(time.Second*9))
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Equal(t, []string{"b granted robot seen", "wanted by 1"}, c.told())
 	})
 }

@@ -64,9 +64,11 @@ func (b *bench) deleteQuietly(id string) {
 func BenchmarkOneQueue(b *testing.B) {
 	const waiters = 20_000
 	for name, option := range map[string]func(i int, w *Waiter){
-		"in order":      func(int, *Waiter) {},
-		"opposite":      func(i int, w *Waiter) { w.Waited = time.Duration(i) * time.Second },
-		"at random":     func(i int, w *Waiter) { w.Waited = time.Duration(i*7919%waiters) * time.Second },
+		"in order": func(int, *Waiter) {},
+		"opposite": func(i int, w *Waiter) { w.Waited = time.Duration(i) * time.Second },
+		"at random": func(i int, w *Waiter) {
+			w.Waited = time.Duration(i*7919%waiters) * time.Second
+		},
 		"with progress": func(_ int, w *Waiter) { w.Progress = true },
 		"plain":         func(_ int, w *Waiter) { w.Conn = nil },
 	} {
@@ -82,7 +84,9 @@ func BenchmarkOneQueue(b *testing.B) {
 				for i := range waiters {
 					creator := fmt.Sprint(i)
 					w := &Waiter{Conn: c, Sink: sink, Names: []string{"robot"}, Wait: true,
-						New: store.NewLock{Creator: &creator, Owner: "default", TTL: time.Hour, Leased: true}}
+						New: store.NewLock{
+							Creator: &creator, Owner: "default", TTL: time.Hour, Leased: true,
+						}}
 					if option(i, w); w.Conn != nil {
 						w.New.Mark = creator
 					}

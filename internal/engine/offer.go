@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -12,89 +11,7 @@ import (
 const (
 	retryPause = time.Second // between two offers of a name while the store is unavailable
 	offerAgain = time.Second // after the last offer a new waiter asks the store again
-
-	// holdOff is for how long, from the engine's start, nobody is granted a name that was held when
-	// it started. Those who waited come back meanwhile.
-	holdOff = 2 * time.Second
 )
-
-// try is a store call for a waiter, and its result.
-type try struct {
-	in      store.NewLock
-	w       *Waiter
-	unready bool
-	seen    uint64
-
-	claimed uint64
-	locks   []store.Lock // of the mark, as the claim found them
-	lock    store.Lock   // what was created, or the holder
-	err     error
-}
-
-// found returns the lock of the mark that the waiter can have, or nil.
-func (t *try) found(w *Waiter) *store.Lock {
-	for i := range t.locks {
-		if w.mayHave(t.locks[i].Name) {
-			return &t.locks[i]
-		}
-	}
-	return nil
-}
-
-// claim claims the mark of a waiter. Over HTTP one mark may have been used for several names: the
-// locks of the others do not count.
-func (t *try) claim(e *Engine, w *Waiter) {
-	t.err = e.guarded(func() (err error) {
-		t.claimed, t.locks, err = e.store.Claim(context.Background(), w.key.owner, w.key.mark)
-		return err
-	})
-	if w.Conn == nil {
-		t.locks = slices.DeleteFunc(t.locks, func(l store.Lock) bool { return !w.mayHave(l.Name) })
-	}
-}
-
-// ready claims the mark if that is necessary, and reports whether a create should follow.
-func (t *try) ready(e *Engine) bool {
-	if !t.unready {
-		return true
-	}
-	t.claim(e, t.w)
-	t.in.Claim = t.claimed
-	return t.err == nil && len(t.locks) == 0
-}
-
-// create makes the store call of an offer.
-func (t *try) create(e *Engine) {
-	if !t.ready(e) {
-		return
-	}
-	t.err = e.guarded(func() (err error) {
-		t.lock, err = e.store.Create(context.Background(), t.in)
-		return err
-	})
-}
-
-// begin begins a try for the first waiter of a queue.
-func (e *Engine) begin(q *queue, w *Waiter) *try {
-	q.busy, q.again, q.tried = true, false, time.Now()
-	w.calling = q
-	t := &try{in: w.New, w: w, unready: w.unready}
-	if w.Conn != nil {
-		t.seen = w.Conn.seen.Load()
-	}
-	t.in.ID, t.in.Name = e.NewID(), q.name
-	if w.Wait {
-		t.in.Waited = time.Since(e.started) - w.places[0].rank
-	}
-	if !t.in.Leased {
-		t.in.TTL = createdTTL
-		if w.queued && w.Wait {
-			t.in.TTL = grantedTTL
-		}
-	}
-	w.tried = true
-	return t
-}
 
 // offerAll offers the names of a waiter that has joined, or that can be served again.
 func (e *Engine) offerAll(w *Waiter) {
@@ -148,39 +65,28 @@ func (e *Engine) offer(q *queue) {
 	e.call(func() { t.create(e) }, func() { e.tried(q, w, t) })
 }
 
-// first returns the first waiter of a queue that can have its name now, or the plain client whose
-// turn it is, or neither. Unless the name is free it is the turn of no plain client.
-func (e *Engine) first(q *queue, free bool) (w *Waiter, plain *place) {
-	now := time.Now()
-	for p := range q.all() {
-		switch {
-		case p.w != nil:
-			if e.servable(p.w, now) {
-				return p.w, nil
-			}
-		case free && !q.lapsed:
-			return nil, p
-		case plain == nil:
-			plain = p
-		}
+// reserve reserves a name for a plain client whose turn has come, and loses its rank.
+func (e *Engine) reserve(q *queue, p *place) {
+	e.dropRank(p)
+	q.reserved = p
+	if q.last != nil {
+		e.publish(store.EventDeleted, q.last)
 	}
-	return nil, plain
+	e.after(plainTurn, func() {
+		if q.reserved == p {
+			q.reserved, q.lapsed = nil, true
+			e.offer(q)
+			e.tidy(q)
+		}
+	})
 }
 
-// servable reports whether a waiter can be granted a lock now.
-func (e *Engine) servable(w *Waiter, now time.Time) bool {
-	switch {
-	case !w.idle():
-		return false
-	case w.Conn == nil:
-		return true
-	case w.Conn.closed:
-		return w.Conn.leaving
-	case !w.Conn.silent(now.Sub(e.started), w.New.TTL):
-		return true
+// refuseFree refuses those who do not wait a name that is free, but not for them.
+func (e *Engine) refuseFree(q *queue) {
+	for _, w := range q.impatient() {
+		q.refused = q.refused || w.Conn == nil
+		e.refuseHeld(w, q, &store.Lock{})
 	}
-	w.Conn.passed.Store(true) // before the second look, so that Heard does not miss it
-	return !w.Conn.silent(now.Sub(e.started), w.New.TTL)
 }
 
 // tried handles the result of an offer, or of the second half of a hand-over.
@@ -214,74 +120,6 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	}
 	e.changed(q)
 	e.tidy(q)
-}
-
-// onlyLiving drops the locks of a mark that are known to be gone.
-func (e *Engine) onlyLiving(t *try) {
-	t.locks = slices.DeleteFunc(t.locks, func(lock store.Lock) bool {
-		q := e.queues[lock.Name]
-		return q != nil && q.dead(&lock)
-	})
-}
-
-// createdInVain handles a lock that was created, or found, for a waiter that has ended.
-func (e *Engine) createdInVain(q *queue, w *Waiter, t *try) {
-	if t.lock.ID != "" {
-		e.created(&t.lock)
-		if !q.dead(&t.lock) {
-			e.setHolder(q, &t.lock)
-		}
-	}
-	e.discard(w, t)
-}
-
-// unavailable handles an offer that failed as the store is unavailable. All names of the waiter are
-// offered again: meanwhile it was passed over.
-func (e *Engine) unavailable(q *queue, w *Waiter, err error) {
-	switch {
-	case !w.ended:
-		e.storeFailed(w, err)
-	case unknownOutcome(err):
-		w.unready = true
-		if w.undo && w.done == nil && e.marks[w.key] == nil {
-			e.undoMark(w.key)
-		}
-	}
-	e.retryLater(q)
-	for _, p := range w.places {
-		if p.at != nil {
-			e.retryLater(p.queue)
-		}
-	}
-	for _, other := range q.impatient() {
-		e.refuse(other, err, nil)
-	}
-}
-
-// discard deletes what was created, or found, for a waiter that has ended.
-func (e *Engine) discard(w *Waiter, t *try) {
-	if !w.undo || t.err != nil || e.marks[w.key] != nil {
-		return // or another acquire with the mark finds the lock
-	}
-	if t.lock.ID != "" {
-		t.locks = append(t.locks, t.lock)
-	}
-	for i := range t.locks {
-		if w.done != nil {
-			w.lock = &t.locks[i] // the cancel deletes it
-			continue
-		}
-		e.remove(&t.locks[i])
-	}
-}
-
-// grantFound ends a waiter with the lock of its mark.
-func (e *Engine) grantFound(w *Waiter, t *try) {
-	if lock := t.found(w); lock != nil {
-		e.granted(w, lock, 0, false)
-		return
-	}
-	e.refuse(w, ErrMarkInUse, &t.locks[0])
 }
 
 // granted ends a waiter with its lock. Direct: the lock was created by the call that has just
@@ -320,6 +158,15 @@ func (e *Engine) granted(w *Waiter, lock *store.Lock, seen uint64, direct bool) 
 	e.setHolder(q, lock)
 	q.lapsed = false
 	e.held(q, nil, lock)
+}
+
+// grantFound ends a waiter with the lock of its mark.
+func (e *Engine) grantFound(w *Waiter, t *try) {
+	if lock := t.found(w); lock != nil {
+		e.granted(w, lock, 0, false)
+		return
+	}
+	e.refuse(w, ErrMarkInUse, &t.locks[0])
 }
 
 // held records the lock that holds a name; its ID is "" if it is not known. W is the waiter to
@@ -401,20 +248,27 @@ func (e *Engine) askHolder(w *Waiter, q *queue) {
 	})
 }
 
-// refuseFree refuses those who do not wait a name that is free, but not for them.
-func (e *Engine) refuseFree(q *queue) {
-	for _, w := range q.impatient() {
-		q.refused = q.refused || w.Conn == nil
-		e.refuseHeld(w, q, &store.Lock{})
+// unavailable handles an offer that failed as the store is unavailable. All names of the waiter are
+// offered again: meanwhile it was passed over.
+func (e *Engine) unavailable(q *queue, w *Waiter, err error) {
+	switch {
+	case !w.ended:
+		e.storeFailed(w, err)
+	case unknownOutcome(err):
+		w.unready = true
+		if w.undo && w.done == nil && e.marks[w.key] == nil {
+			e.undoMark(w.key)
+		}
 	}
-}
-
-// free handles a name that nobody has who could have it now.
-func (e *Engine) free(q *queue) {
-	if q.refused && q.holder == nil && q.last != nil {
-		e.publish(store.EventDeleted, q.last)
+	e.retryLater(q)
+	for _, p := range w.places {
+		if p.at != nil {
+			e.retryLater(p.queue)
+		}
 	}
-	q.refused = false
+	for _, other := range q.impatient() {
+		e.refuse(other, err, nil)
+	}
 }
 
 // retryLater offers the name again soon: the store is unavailable.
@@ -430,13 +284,119 @@ func (e *Engine) retryLater(q *queue) {
 	})
 }
 
-// created records a lock that this server has created.
-func (e *Engine) created(lock *store.Lock) {
-	if e.fresh != nil {
-		e.fresh[lock.ID] = struct{}{}
+// storeFailed handles an error of the store that is not about the name. A waiter whose error will
+// pass keeps its place.
+func (e *Engine) storeFailed(w *Waiter, err error) {
+	if unknownOutcome(err) {
+		w.unready, w.pure = true, false
 	}
-	e.sweeper.expect(lock, e.Grace)
-	e.publish(store.EventCreated, lock)
+	if isUnavailable(err) && w.Wait {
+		w.queued = true
+		return
+	}
+	e.refuse(w, err, nil)
+}
+
+// createdInVain handles a lock that was created, or found, for a waiter that has ended.
+func (e *Engine) createdInVain(q *queue, w *Waiter, t *try) {
+	if t.lock.ID != "" {
+		e.created(&t.lock)
+		if !q.dead(&t.lock) {
+			e.setHolder(q, &t.lock)
+		}
+	}
+	e.discard(w, t)
+}
+
+// discard deletes what was created, or found, for a waiter that has ended.
+func (e *Engine) discard(w *Waiter, t *try) {
+	if !w.undo || t.err != nil || e.marks[w.key] != nil {
+		return // or another acquire with the mark finds the lock
+	}
+	if t.lock.ID != "" {
+		t.locks = append(t.locks, t.lock)
+	}
+	for i := range t.locks {
+		if w.done != nil {
+			w.lock = &t.locks[i] // the cancel deletes it
+			continue
+		}
+		e.remove(&t.locks[i])
+	}
+}
+
+// remove deletes a lock that its client does not know of, now or when the store is back.
+func (e *Engine) remove(lock *store.Lock) {
+	e.release(nil, lock.ID, lock.Owner, func(_ store.Lock, err error) {
+		if err != nil && !errors.Is(err, store.ErrGone) {
+			e.Log.Warn("cannot delete a lock whose client is gone, trying again",
+				"lock", lock.Name, "id", lock.ID, "error", err)
+			e.do(func() { e.after(retryPause, func() { e.remove(lock) }) })
+		}
+	})
+}
+
+func (e *Engine) release(c *Conn, id, by string, done func(store.Lock, error)) {
+	q := e.byHolder[id]
+	if q == nil || q.busy || q.retrying || q.reserved != nil || e.heldAtStart(id) {
+		e.delete(c, id, by, done)
+		return
+	}
+	w, _ := e.first(q, true)
+	if w == nil {
+		e.delete(c, id, by, done)
+		return
+	}
+	h := handOver{try: e.begin(q, w), id: id, conn: c, by: by}
+	e.call(func() { h.run(e) }, func() {
+		h.ended(e, q, w)
+		e.later(func() { done(h.deleted, h.err) })
+	})
+}
+
+// ended handles the results.
+func (h *handOver) ended(e *Engine, q *queue, w *Waiter) {
+	switch {
+	case h.err == nil:
+		q.sawDeleted(&h.deleted)
+		e.gone(&h.deleted, h.by, h.conn)
+		e.setHolder(q, nil)
+	case errors.Is(h.err, store.ErrGone):
+		e.lost(h.id)
+	}
+	if !h.free {
+		e.tried(q, w, h.try)
+		return
+	}
+	w.calling = nil
+	if h.unready && h.claimed != 0 {
+		w.New.Claim = h.claimed
+	}
+	if h.unsure {
+		w.unready, w.pure = true, false
+	}
+	e.settle(w)
+	if w.ended && w.undo {
+		e.undoMark(w.key)
+	}
+	q.busy = false
+	e.offer(q)
+	e.tidy(q)
+}
+
+// delete deletes a lock, and then offers its name.
+func (e *Engine) delete(c *Conn, id, by string, done func(store.Lock, error)) {
+	var lock store.Lock
+	var err error
+	e.call(func() { lock, err = e.storeDelete(id) }, func() {
+		switch {
+		case err == nil:
+			e.deleted(&lock, by, c)
+		case errors.Is(err, store.ErrGone):
+			e.lost(id)
+		}
+		e.later(func() { done(lock, err) })
+	})
 }
 
 // deleted records a lock that is gone, and offers its name. By is the name of the key, or "". The
@@ -474,10 +434,75 @@ func (e *Engine) lost(id string) {
 	}
 }
 
-// gone tells those whom it concerns that a lock is gone.
-func (e *Engine) gone(lock *store.Lock, by string, releaser *Conn) {
-	e.publish(store.EventDeleted, lock)
-	if c := e.forget(lock.ID); c != nil && c != releaser && !c.closed {
-		e.tell(c.sink).Deleted(lock, by)
+// settle lets a cancel, or the shutdown, go on that has waited for a store call.
+func (e *Engine) settle(w *Waiter) {
+	if e.closing && w.Conn == nil && w.idle() {
+		e.refuse(w, ErrClosing, nil)
 	}
+	if w.done != nil && w.idle() {
+		done := w.done
+		w.done = nil
+		done()
+	}
+}
+
+// refuse ends a waiter with an error.
+func (e *Engine) refuse(w *Waiter, err error, holder *store.Lock) {
+	if w.ended {
+		return
+	}
+	if holder != nil && holder.ID == "" {
+		holder = nil
+	}
+	if s := e.sink(w); s != nil {
+		e.tell(s).Refused(w, err, holder)
+	}
+	e.finish(w)
+}
+
+// finish removes a waiter for good. Nothing more is told to its sink. A lock that the engine may
+// have created with a mark of its own, without knowing it, is deleted.
+func (e *Engine) finish(w *Waiter) {
+	if w.ended {
+		return
+	}
+	w.ended = true
+	e.unlink(w)
+	e.open--
+	if e.marks[w.key] == w {
+		delete(e.marks, w.key)
+	}
+	if w.Conn != nil {
+		delete(w.Conn.waiters, w)
+	}
+	if w.made && w.unready {
+		e.undoMark(w.key)
+	}
+}
+
+// undoMark cancels the mark that the engine made for an acquire, now or when the store is back. Its
+// client does not know of a lock that there may be.
+func (e *Engine) undoMark(key markKey) {
+	e.cancelMark(key, func(err error) {
+		if err != nil {
+			e.do(func() { e.after(retryPause, func() { e.undoMark(key) }) })
+		}
+	})
+}
+
+// cancelMark cancels a mark in the store.
+func (e *Engine) cancelMark(key markKey, done func(error)) {
+	var locks []store.Lock
+	var err error
+	e.call(func() {
+		err = e.guarded(func() (err error) {
+			locks, err = e.store.Cancel(context.Background(), key.owner, key.mark)
+			return err
+		})
+	}, func() {
+		for i := range locks {
+			e.deleted(&locks[i], key.owner, nil)
+		}
+		e.later(func() { done(err) })
+	})
 }

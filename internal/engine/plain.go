@@ -1,19 +1,11 @@
 package engine
 
-import (
-	"strings"
-	"time"
-
-	"gitlab.com/relukko/relukko-go/server/store"
-)
+import "time"
 
 const (
 	plainRank = 5 * time.Minute        // for which a plain client keeps its rank between two tries
 	plainTurn = 600 * time.Millisecond // for which a name stays free for it at its turn
 )
-
-// plainKey identifies a plain client, which tries again and again over HTTP.
-type plainKey struct{ owner, ip, creator string }
 
 func plainOf(w *Waiter) plainKey {
 	key := plainKey{owner: w.New.Owner, ip: w.New.IP}
@@ -22,9 +14,6 @@ func plainOf(w *Waiter) plainKey {
 	}
 	return key
 }
-
-// creator returns the creator, which is not nil, without the mark at its end.
-func (w *Waiter) creator() string { return strings.TrimSuffix(*w.New.Creator, " #"+w.New.Mark) }
 
 // takeRank gives the place of a plain client the rank that it has kept, and ends a reservation for
 // it.
@@ -70,20 +59,4 @@ func (e *Engine) dropRank(p *place) {
 	p.queue.remove(p)
 	delete(p.queue.ranks, p.plain)
 	e.ranks--
-}
-
-// reserve reserves a name for a plain client whose turn has come, and loses its rank.
-func (e *Engine) reserve(q *queue, p *place) {
-	e.dropRank(p)
-	q.reserved = p
-	if q.last != nil {
-		e.publish(store.EventDeleted, q.last)
-	}
-	e.after(plainTurn, func() {
-		if q.reserved == p {
-			q.reserved, q.lapsed = nil, true
-			e.offer(q)
-			e.tidy(q)
-		}
-	})
 }

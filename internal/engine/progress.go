@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -87,4 +88,13 @@ func (e *Engine) report(p *place, ahead int, now time.Duration) time.Duration {
 		e.tell(s).Waiting(p.w, ahead, holder)
 	}
 	return 0
+}
+
+// aheadElsewhere returns how many on other servers come before a place.
+func (e *Engine) aheadElsewhere(p *place) int {
+	if e.board == nil {
+		return 0
+	}
+	n, _ := slices.BinarySearch(e.board.elsewhere[p.queue.name], p.rank)
+	return n
 }

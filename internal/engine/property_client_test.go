@@ -348,7 +348,9 @@ func (p *proc) cancel(a *acquire) string {
 	a.doing.Store("cancelling")
 	p.close(a)
 	for {
-		err := p.ask(func(l *link, done func(error)) { l.e.Cancel(l.conn, "default", a.mark, done) })
+		err := p.ask(func(l *link, done func(error)) {
+			l.e.Cancel(l.conn, "default", a.mark, done)
+		})
 		select {
 		case <-a.killed:
 			return "killed"

@@ -72,7 +72,8 @@ func newWorld(t *testing.T, seed int) *world {
 	w.stores = &sharedStores{dice: w.dice, slow: mode > 0, base: memstore.New(), created: w.created}
 	w.stores.trace = func(e store.Event) {
 		if *oneSeed > 0 {
-			w.tracef("event %d %s %s %s of %v", e.Kind, e.Mark, e.Lock.Name, e.Lock.ID, markOf(&e.Lock))
+			w.tracef("event %d %s %s %s of %v",
+				e.Kind, e.Mark, e.Lock.Name, e.Lock.ID, markOf(&e.Lock))
 		}
 	}
 	w.stores.faulty.Store(mode >= 3)
@@ -231,15 +232,19 @@ func (w *world) ended(how string) {
 func (w *world) nothingIsLeft() {
 	locks, _ := w.stores.base.List(w.t.Context())
 	for _, lock := range locks {
-		w.failf("left: lock of %s, held by %s, expires %v", lock.Name, markOf(&lock), lock.ExpiresAt)
+		w.failf("left: lock of %s, held by %s, expires %v",
+			lock.Name, markOf(&lock), lock.ExpiresAt)
 	}
 	for i, n := range w.nodes {
 		e := n.engine
 		e.mu.Lock()
-		sizes := []int{len(e.queues), len(e.byHolder), len(e.marks), len(e.holding), e.open, e.ranks}
+		sizes := []int{
+			len(e.queues), len(e.byHolder), len(e.marks), len(e.holding), e.open, e.ranks,
+		}
 		e.mu.Unlock()
 		if !slices.Equal(sizes, []int{0, 0, 0, 0, 0, 0}) {
-			w.failf("left on server %d: queues, byHolder, marks, holding, open, ranks: %v", i, sizes)
+			w.failf("left on server %d: queues, byHolder, marks, holding, open, ranks: %v",
+				i, sizes)
 		}
 	}
 }

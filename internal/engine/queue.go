@@ -2,65 +2,11 @@ package engine
 
 import (
 	"cmp"
-	"container/list"
 	"iter"
 	"slices"
-	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
-
-// queue has the places of those who want one name, in their order. It exists while it has any, or
-// while something is known of its name.
-type queue struct {
-	name    string
-	places  list.List            // of *place
-	signs   []*place             // some of the places, in their order, from which others are found
-	waiting int                  // waiters that wait
-	asking  int                  // waiters that want progress
-	nowait  map[*Waiter]struct{} // the others
-
-	busy  bool // a store call for the name is under way
-	again bool // the name may have come free since that call began
-	tried time.Time
-
-	holder  *store.Lock // the lock that was last seen to hold the name; nil: unknown, or none
-	last    *store.Lock // the youngest lock of the name that was deleted, if known
-	wanted  bool        // the holder's connection was told that somebody waits
-	holdOff time.Time   // until then the name is granted to nobody
-
-	ranks    map[plainKey]*place // the ranks that are kept for plain clients
-	reserved *place              // the plain client to which the name is reserved
-	lapsed   bool                // the last reservation has lapsed, and nobody was served since
-	refused  bool                // a plain client was refused although no lock held the name
-
-	retrying bool          // the name is offered again soon, as the store was unavailable
-	told     time.Duration // when progress was last told to all, since the engine's start
-	telling  bool          // it will be told to all soon
-}
-
-// place is a waiter's place in one queue, or the rank that a plain client keeps between two tries.
-type place struct {
-	rank    time.Duration // since the engine's start: least first
-	arrival uint64        // among equal ranks
-	at      *list.Element // nil: it is in no queue
-	sign    bool          // it is one of the signs of the queue
-
-	queue *queue
-	w     *Waiter  // nil for a plain client that is not here
-	plain plainKey // of such a one
-
-	told     time.Duration // when its progress was last told
-	ahead    int           // as last told; -1: never
-	holderID string        // as last told
-}
-
-func comparePlaces(a, b *place) int {
-	if a.rank != b.rank {
-		return cmp.Compare(a.rank, b.rank)
-	}
-	return cmp.Compare(a.arrival, b.arrival)
-}
 
 // all yields the places in their order. The one that is yielded may be removed.
 func (q *queue) all() iter.Seq[*place] {
@@ -103,30 +49,6 @@ func (q *queue) insert(p *place) {
 	q.count(p, 1)
 }
 
-// ahead returns how many places are before one.
-func (q *queue) ahead(p *place) int {
-	before, after := p.at, p.at
-	for n := 0; ; n++ {
-		if before = before.Prev(); before == nil {
-			return n
-		}
-		if after = after.Next(); after == nil {
-			return q.places.Len() - 1 - n
-		}
-	}
-}
-
-// impatient returns the waiters, in their order, that do not wait and can be refused now.
-func (q *queue) impatient() (waiters []*Waiter) {
-	for w := range q.nowait {
-		if w.idle() && !w.unready {
-			waiters = append(waiters, w)
-		}
-	}
-	slices.SortFunc(waiters, func(a, b *Waiter) int { return cmp.Compare(a.arrival, b.arrival) })
-	return waiters
-}
-
 // remove removes a place that is in the queue.
 func (q *queue) remove(p *place) {
 	if p.sign {
@@ -159,25 +81,28 @@ func (q *queue) count(p *place, n int) {
 	}
 }
 
-// queueOf returns the queue of a name.
-func (e *Engine) queueOf(name string) *queue {
-	q := e.queues[name]
-	if q == nil {
-		q = &queue{name: name}
-		e.queues[name] = q
+// ahead returns how many places are before one.
+func (q *queue) ahead(p *place) int {
+	before, after := p.at, p.at
+	for n := 0; ; n++ {
+		if before = before.Prev(); before == nil {
+			return n
+		}
+		if after = after.Next(); after == nil {
+			return q.places.Len() - 1 - n
+		}
 	}
-	return q
 }
 
-// tidy has a queue removed, when all is decided, if it is not needed any more.
-func (e *Engine) tidy(q *queue) { e.untidy = append(e.untidy, q) }
-
-func (e *Engine) drop(q *queue) {
-	if q.places.Len() == 0 && !q.busy && q.reserved == nil && !q.refused &&
-		!time.Now().Before(q.holdOff) && e.queues[q.name] == q {
-		delete(e.queues, q.name)
-		e.setHolder(q, nil)
+// impatient returns the waiters, in their order, that do not wait and can be refused now.
+func (q *queue) impatient() (waiters []*Waiter) {
+	for w := range q.nowait {
+		if w.idle() && !w.unready {
+			waiters = append(waiters, w)
+		}
 	}
+	slices.SortFunc(waiters, func(a, b *Waiter) int { return cmp.Compare(a.arrival, b.arrival) })
+	return waiters
 }
 
 // sawDeleted records that a lock of the name was deleted.
@@ -194,36 +119,9 @@ func (q *queue) dead(lock *store.Lock) bool {
 		q.holder != nil && lock.FencingToken < q.holder.FencingToken
 }
 
-// setHolder records the lock that holds the name of the queue; nil: none, or it is not known.
-func (e *Engine) setHolder(q *queue, lock *store.Lock) {
-	if q.holder != nil {
-		if e.byHolder[q.holder.ID] == q {
-			delete(e.byHolder, q.holder.ID)
-		}
-		if lock == nil || lock.ID != q.holder.ID {
-			q.wanted = false
-		}
+func comparePlaces(a, b *place) int {
+	if a.rank != b.rank {
+		return cmp.Compare(a.rank, b.rank)
 	}
-	q.holder = lock
-	if lock != nil {
-		if lock.ID != "" {
-			e.byHolder[lock.ID] = q
-		}
-		q.refused = false
-	}
-	e.recounted(q)
-}
-
-// recounted tells the holder's connection that waiters have come, or that none is left.
-func (e *Engine) recounted(q *queue) {
-	if e.board != nil {
-		e.board.changed = true
-	}
-	if q.holder == nil || q.wanted == (q.waiting > 0) {
-		return
-	}
-	if c := e.holding[q.holder.ID]; c != nil {
-		q.wanted = q.waiting > 0
-		e.tell(c.sink).Wanted(q.holder.ID, q.waiting)
-	}
+	return cmp.Compare(a.arrival, b.arrival)
 }

@@ -231,9 +231,11 @@ func (v *view) Holder(ctx context.Context, name string) (store.Lock, error) {
 	return lock, err
 }
 
-func (v *view) Get(ctx context.Context, id string) (store.Lock, error) { return v.base.Get(ctx, id) }
-func (v *view) List(ctx context.Context) ([]store.Lock, error)         { return v.base.List(ctx) }
-func (v *view) Ping(context.Context) error                             { return nil }
+func (v *view) Get(ctx context.Context, id string) (store.Lock, error) {
+	return v.base.Get(ctx, id)
+}
+func (v *view) List(ctx context.Context) ([]store.Lock, error) { return v.base.List(ctx) }
+func (v *view) Ping(context.Context) error                     { return nil }
 
 func (v *view) Sweep(ctx context.Context, limits store.Limits) (store.Swept, error) {
 	var swept store.Swept

@@ -1,11 +1,56 @@
 package engine
 
 import (
+	"container/list"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
+
+// Sink receives what concerns one connection, or one acquire over HTTP. All methods but Flush are
+// called under the engine's mutex, in the order in which things happened: they must only record
+// what they are told. Flush is called after them, without the mutex.
+type Sink interface {
+	// Granted ends an acquire. Seen is the largest number that was read from the connection before
+	// the store call that created the lock, or 0 where that is not known.
+	Granted(w *Waiter, lock *store.Lock, seen uint64)
+	// Refused ends an acquire. Holder is the lock that holds the name; nil if that is not known.
+	Refused(w *Waiter, err error, holder *store.Lock)
+	// Waiting says how many are served before an acquire. Holder may be nil.
+	Waiting(w *Waiter, ahead int, holder *store.Lock)
+	// Deleted says that a lock of the connection was deleted with a key of that name; "": it
+	// expired, or another server deleted it.
+	Deleted(lock *store.Lock, by string)
+	// Wanted says how many wait for a lock of the connection when that becomes 0 or was 0.
+	Wanted(id string, waiters int)
+	Flush()
+}
+
+// Conn is a client's connection: it has places in queues, and locks.
+type Conn struct {
+	sink    Sink
+	seen    atomic.Uint64
+	heard   atomic.Int64 // when something was last read, since the engine's start
+	passed  atomic.Bool  // a place was passed over because the connection was silent
+	closed  bool
+	leaving bool // it was closed after Bye: its client goes to the next server
+	waiters map[*Waiter]struct{}
+	locks   map[string]markKey // in Engine.holding, by id
+	granted map[markKey]string // ids of locks that can be cancelled without memory of the mark
+}
+
+const (
+	minSilence = time.Second // at least, and
+	maxSilence = time.Minute // at most, until a silent connection is passed over
+)
+
+// silent reports whether the connection has been silent for half of the lease.
+func (c *Conn) silent(now, lease time.Duration) bool {
+	return now-time.Duration(c.heard.Load()) > min(max(lease/2, minSilence), maxSilence)
+}
 
 // Waiter is one acquire. The fields that are exported are set by the caller of [Engine.Acquire].
 type Waiter struct {
@@ -49,87 +94,65 @@ type Waiter struct {
 // markKey identifies an acquire.
 type markKey struct{ owner, mark string }
 
+// plainKey identifies a plain client, which tries again and again over HTTP.
+type plainKey struct{ owner, ip, creator string }
+
 // patient reports whether the waiter stays while no name is free.
 func (w *Waiter) patient() bool { return w.Wait && !w.excess }
 
-// Queued reports whether the waiter was not served at once. Only the methods of its Sink may call it.
+// Queued reports whether the waiter was not served at once. Only its Sink's methods may call it.
 func (w *Waiter) Queued() bool { return w.queued }
 
 // idle reports whether no store call for the waiter is under way.
 func (w *Waiter) idle() bool { return w.calling == nil && !w.asking }
 
-// sink returns where the waiter's end is told, or nil if nobody wants to know.
-func (e *Engine) sink(w *Waiter) Sink {
-	switch {
-	case w.Conn == nil:
-		return w.Sink
-	case w.Conn.closed || e.closing:
-		return nil
-	}
-	return w.Conn.sink
-}
-
-// unlink removes a waiter from all queues.
-func (e *Engine) unlink(w *Waiter) {
-	for _, p := range w.places {
-		if p.at != nil {
-			e.leave(p)
-		}
-	}
-}
-
-// leave removes a place that is in its queue.
-func (e *Engine) leave(p *place) {
-	q := p.queue
-	q.remove(p)
-	e.recounted(q)
-	e.changed(q)
-	e.tidy(q)
-}
-
-// recount counts the places of a waiter that becomes another kind, before (-1) and after (1).
-func (e *Engine) recount(w *Waiter, n int) {
-	for _, p := range w.places {
-		if p.at != nil {
-			p.queue.count(p, n)
-			e.recounted(p.queue)
-		}
-	}
-}
-
-// finish removes a waiter for good. Nothing more is told to its sink. A lock that the engine may
-// have created with a mark of its own, without knowing it, is deleted.
-func (e *Engine) finish(w *Waiter) {
-	if w.ended {
-		return
-	}
-	w.ended = true
-	e.unlink(w)
-	e.open--
-	if e.marks[w.key] == w {
-		delete(e.marks, w.key)
-	}
-	if w.Conn != nil {
-		delete(w.Conn.waiters, w)
-	}
-	if w.made && w.unready {
-		e.undoMark(w.key)
-	}
-}
-
-// refuse ends a waiter with an error.
-func (e *Engine) refuse(w *Waiter, err error, holder *store.Lock) {
-	if w.ended {
-		return
-	}
-	if holder != nil && holder.ID == "" {
-		holder = nil
-	}
-	if s := e.sink(w); s != nil {
-		e.tell(s).Refused(w, err, holder)
-	}
-	e.finish(w)
-}
-
 // mayHave reports whether the waiter asks for that name.
 func (w *Waiter) mayHave(name string) bool { return slices.Contains(w.Names, name) }
+
+// creator returns the creator, which is not nil, without the mark at its end.
+func (w *Waiter) creator() string { return strings.TrimSuffix(*w.New.Creator, " #"+w.New.Mark) }
+
+// queue has the places of those who want one name, in their order. It exists while it has any, or
+// while something is known of its name.
+type queue struct {
+	name    string
+	places  list.List            // of *place
+	signs   []*place             // some of the places, in their order, from which others are found
+	waiting int                  // waiters that wait
+	asking  int                  // waiters that want progress
+	nowait  map[*Waiter]struct{} // the others
+
+	busy  bool // a store call for the name is under way
+	again bool // the name may have come free since that call began
+	tried time.Time
+
+	holder  *store.Lock // the lock that was last seen to hold the name; nil: unknown, or none
+	last    *store.Lock // the youngest lock of the name that was deleted, if known
+	wanted  bool        // the holder's connection was told that somebody waits
+	holdOff time.Time   // until then the name is granted to nobody
+
+	ranks    map[plainKey]*place // the ranks that are kept for plain clients
+	reserved *place              // the plain client to which the name is reserved
+	lapsed   bool                // the last reservation has lapsed, and nobody was served since
+	refused  bool                // a plain client was refused although no lock held the name
+
+	retrying bool          // the name is offered again soon, as the store was unavailable
+	told     time.Duration // when progress was last told to all, since the engine's start
+	telling  bool          // it will be told to all soon
+}
+
+// place is a waiter's place in one queue, or the rank that a plain client keeps between two tries.
+type place struct {
+	rank    time.Duration // since the engine's start: least first
+	arrival uint64        // among equal ranks
+	at      *list.Element // nil: it is in no queue
+	sign    bool          // it is one of the signs of the queue
+
+	queue *queue
+	w     *Waiter  // nil for a plain client that is not here
+	plain plainKey // of such a one
+
+	told     time.Duration // when its progress was last told
+	ahead    int           // as last told; -1: never
+	holderID string        // as last told
+}

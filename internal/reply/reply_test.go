@@ -32,7 +32,10 @@ func TestRefusals(t *testing.T) {
 		{engine.ErrFull, 503,
 			`lock "a": too many requests wait on this server: try again later`, RetryLater},
 		{&wire.RequestError{Message: "no name"}, 400, "no name", RetryNever},
-		{errors.New("disk full"), 500, `lock "a": internal error: see the server's log`, RetryNever},
+		{
+			errors.New("disk full"), 500, `lock "a": internal error: see the server's log`,
+			RetryNever,
+		},
 	} {
 		got := Refuse(row.err, Name("a"))
 		require.Equal(t, row.status, got.Status)

@@ -127,6 +127,8 @@ func (c *coder) read() ([]byte, error) {
 
 func readError(err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case websocket.CloseStatus(err) != -1:
 		return errLeft
 	case errors.Is(err, websocket.ErrMessageTooBig):

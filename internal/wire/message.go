@@ -203,8 +203,9 @@ func ParseStreamMessage(frame []byte) (StreamMessage, error) {
 		return StreamMessage{},
 			fmt.Errorf("its n is not the number of a request: %s", excerpt(raw[messageN]))
 	}
-	m.HasSeen = !isNull(raw[messageSeen])
-	m.Seen, _ = numberOf(raw[messageSeen])
+	if m.HasSeen = !isNull(raw[messageSeen]); m.HasSeen {
+		m.Seen, _ = numberOf(raw[messageSeen])
+	}
 	err := lockErr
 	if m.Kind == MessageLock {
 		m.Lock = lock

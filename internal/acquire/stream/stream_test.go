@@ -330,7 +330,7 @@ func TestCancelIsRepeated(t *testing.T) {
 		p.cut()
 		time.Sleep(orphanTime - 1)
 		require.Empty(t, get(b, func() []string { return b.cleanedUp }))
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		synctest.Wait()
 		require.Equal(t, []string{mark}, get(b, func() []string { return b.cleanedUp }))
 	})

@@ -10,9 +10,13 @@ import (
 // is a decision about the design: change docs/design.md with it.
 var mayImport = map[string][]string{
 	".": {
-		"api", "internal/acquire", "internal/acquire/either", "internal/clock", "internal/lifecycle", "internal/wire",
+		"api", "internal/acquire", "internal/acquire/either", "internal/clock",
+		"internal/lifecycle", "internal/wire",
 	},
-	"api": {"internal/lifecycle", "internal/settings", "internal/sockets", "internal/unixsock", "internal/wire"},
+	"api": {
+		"internal/lifecycle", "internal/settings", "internal/sockets", "internal/unixsock",
+		"internal/wire",
+	},
 
 	"internal/acquire":         {"api", "internal/clock", "internal/lifecycle", "internal/wire"},
 	"internal/acquire/classic": driver,
@@ -52,9 +56,9 @@ var mayImport = map[string][]string{
 
 	"cmd/relukko": {"internal/cli"},
 	"internal/cli": {
-		".", "api", "internal/settings", "internal/supervise", "internal/unixsock",
-		"internal/wire", "server", "server/access", "server/boltstore", "server/memstore",
-		"server/pgstore", "server/store",
+		".", "api", "internal/settings", "internal/sockets", "internal/supervise",
+		"internal/unixsock", "internal/wire", "server", "server/access", "server/boltstore",
+		"server/memstore", "server/pgstore", "server/store",
 	},
 	"internal/supervise":  {},
 	"examples/first":      {".", "api"},

@@ -19,7 +19,9 @@ import (
 // mustBeOrdered lists the packages for which docs/design.md must state the order of the files.
 var mustBeOrdered = []string{
 	".", "api", "relukkotest", "server",
-	"internal/acquire", "internal/acquire/classic", "internal/wire",
+	"internal/acquire", "internal/acquire/classic", "internal/acquire/either",
+	"internal/acquire/stream", "internal/clock", "internal/lifecycle", "internal/sockets",
+	"internal/wire",
 	"internal/cli", "internal/engine", "internal/httpapi", "internal/lockset", "internal/reply",
 	"internal/settings", "internal/streamapi", "internal/supervise", "internal/unixsock",
 	"server/boltstore", "server/memstore", "server/pgstore", "server/store", "server/storetest",

@@ -465,8 +465,12 @@ func (w *world) checkTry(t *try) {
 		w.wrong("%s: the context ended at %v, the call returned at %v: %v", t.who, t.ctxEnd.at,
 			t.ret.at, t.err)
 	}
+	most := w.plan.latency
+	if w.plan.stream {
+		most *= 2 // the stream is opened first
+	}
 	if t.try && w.quiet(t.client, t.call.at-70*time.Second, t.ret.at) &&
-		!w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > w.plan.latency {
+		!w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > most {
 		w.wrong("%s: TryLock took %v", t.who, t.ret.at-t.call.at)
 	}
 	if t.err != nil {

@@ -1,6 +1,9 @@
 package modelcheck_test
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // effects determines which of the requests with lost answers took effect, on which lock, and by
 // when. Such a request may take effect at any time after it was sent, or never; the backend's
@@ -41,7 +44,7 @@ func (w *world) explainRemoval(found effects, rec *lockRecord, r *removal) {
 	if r.cause == released {
 		w.explain(found, "released", rec, r.moment,
 			func(x *exchange) bool {
-				return x.what == ofRelease && x.id == rec.id && x.status == 200 && x.understood()
+				return x.what == ofRelease && x.id == rec.id && x.status < 300 && x.understood()
 			},
 			func(x *exchange) bool { return x.what == ofRelease && x.id == rec.id })
 	}
@@ -63,12 +66,25 @@ func (w *world) explain(found effects, what string, rec *lockRecord, m moment,
 			likely = x
 		}
 	}
+	if likely == nil && what == "created" && w.openAt(rec) {
+		rec.unknown = true
+		return
+	}
 	if likely == nil {
 		w.wrong("no client has requested this: lock %s of %s %s at %v", brief(rec.id), rec.name,
 			what, m.at)
 		return
 	}
 	found[likely] = effect{rec, m}
+}
+
+// openAt reports whether a create was under way when a lock of its mark was made. The server asks
+// the store again after an unknown outcome: when the first lock was deleted it has made another.
+func (w *world) openAt(rec *lockRecord) bool {
+	return slices.ContainsFunc(w.exchange, func(x *exchange) bool {
+		return x.what == ofCreate && x.creator == rec.creator && x.call.before(rec.created) &&
+			rec.created.before(x.ret)
+	})
 }
 
 // effects are the effects of requests with lost answers.

@@ -48,6 +48,11 @@ func (w *world) checkLinear() {
 			}
 		}
 		for _, rec := range w.order {
+			if rec.name == name && rec.unknown {
+				ops = append(ops, porcupine.Operation{ClientId: len(w.clients), Input: operation{
+					what: ofCreate, id: rec.id, answer: done}, Call: rec.created.seq,
+					Return: rec.created.seq})
+			}
 			if rec.name == name && rec.removed != nil && rec.removed.cause != released {
 				op := operation{what: rec.removed.cause, id: rec.id, answer: done}
 				ops = append(ops, porcupine.Operation{ClientId: len(w.clients), Input: op,

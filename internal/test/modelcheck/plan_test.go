@@ -25,6 +25,7 @@ type plan struct {
 	offset   time.Duration // of the backend's clock
 	grace    time.Duration
 	mute     bool // no WebSockets at all
+	stream   bool // the clients use the stream where there is one
 
 	replaced bool // the backend is, by one that may be of the other kind
 
@@ -160,7 +161,8 @@ func newPlan(seed uint64) *plan {
 	if p.latency > 100*time.Millisecond {
 		ttls = ttls[2:]
 	}
-	p.original = d.one(2)
+	p.original = d.one(3)
+	p.stream = !p.original && d.one(2)
 	p.shape = pick(d, slices.Sorted(maps.Keys(originalapi.DeletedShapes()))...)
 	p.addClients(d, ttls)
 	p.addFaults(d, slices.Max(ttls))
@@ -250,6 +252,8 @@ const (
 	ofRelease  = "release"
 	ofList     = "list"
 	ofGet      = "get"
+	ofCancel   = "cancel"   // over the stream
+	ofStream   = "a stream" // which is opened
 	faultsMost = 10
 
 	// Two faults in one.
@@ -261,7 +265,7 @@ const (
 // faults run their course undisturbed.
 func (p *plan) addFaults(d dice, ttl time.Duration) {
 	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset",
-		"drop sockets", "refuse sockets", "false page", "refusal", "replace", straggler, unheard}
+		"drop sockets", "refuse sockets", "false page", "refusal", "replace", "store", straggler, unheard}
 	d.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	kinds = kinds[:d.IntN(5)]
 	if len(kinds) == 0 {
@@ -274,6 +278,11 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 		if f := &p.faults[i]; p.replaced && f.kind == "slow" {
 			f.delay = min(f.delay, 4*time.Second)
 		}
+	}
+	if p.original || p.replaced {
+		// A server that knows no marks deletes what a create may have made whose outcome was
+		// unknown, although its client may have found the lock by then.
+		p.faults = slices.DeleteFunc(p.faults, func(f fault) bool { return f.kind == "store" })
 	}
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return int(a.at - b.at) })
 	p.separate()
@@ -337,6 +346,8 @@ func (p *plan) detail(d dice, f *fault) {
 		f.for_ = min(f.for_, 10*time.Second)
 	case "reset":
 		f.for_ = 0
+	case "store":
+		f.link, f.delay = -1, d.span(time.Millisecond, 4*time.Second)
 	case "drop sockets":
 		f.link, f.for_ = -1, 0
 	case "refuse sockets":
@@ -381,6 +392,9 @@ func (p *plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d: %v, latency up to %v, %s, deleted as %s, gone is %d", p.seed,
 		p.horizon, p.latency, kindOfBackend(p.original), p.shape, p.gone)
+	if p.stream {
+		b.WriteString(", with the stream")
+	}
 	fmt.Fprintf(&b, ", clock off by %v, grace %v", p.offset, p.grace)
 	if p.mute {
 		b.WriteString(", no WebSockets")

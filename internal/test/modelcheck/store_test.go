@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ type lockRecord struct {
 	id, name, creator, mark string
 	unmarked                bool // the backend takes no notice of marks, or did not then
 	leased                  bool // it is swept soon after its lease
+	unknown                 bool // to its client, which got another one
 	token                   uint64
 	created                 moment
 	length                  time.Duration
@@ -132,6 +134,9 @@ func (s *recorded) Update(ctx context.Context, id string, change store.Change) (
 		return l, err
 	}
 	r, by := s.world.record, s.by(ctx)
+	if _, ok := ctx.Value(http.LocalAddrContextKey).(net.Addr); !ok && r.forcing != l.Name {
+		by = s.renewer(id)
+	}
 	lease := leaseRecord{r.noteLocked("backend", "lock %s of %s expires at %v (%s)", brief(id),
 		l.Name, s.local(&l), whom(by)), s.local(&l), by, 0}
 	if change.Lease != nil {
@@ -139,6 +144,17 @@ func (s *recorded) Update(ctx context.Context, id string, change store.Change) (
 	}
 	r.locks[id].leases = append(r.locks[id].leases, lease)
 	return l, nil
+}
+
+// renewer returns the client that renews a lock over the stream; -1: none does. The caller holds
+// the record's mutex.
+func (s *recorded) renewer(id string) int {
+	for _, x := range slices.Backward(s.world.exchange) {
+		if x.what == ofRenew && x.id == id && x.method == "stream" && !x.understood() {
+			return x.client
+		}
+	}
+	return -1
 }
 
 func whom(by int) string {
@@ -164,7 +180,7 @@ func (s *recorded) deleted(l *store.Lock) {
 		return
 	}
 	for _, x := range s.world.exchange {
-		if x.what == ofRelease && x.id == l.ID && !x.answered {
+		if x.what == ofRelease && x.id == l.ID && !x.understood() {
 			s.removed(l, released, x.client)
 			return
 		}

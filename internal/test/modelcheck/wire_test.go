@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // exchange is one request of a client and its answer.
@@ -39,33 +41,32 @@ type answerJSON struct {
 	Lock      *answerJSON
 }
 
-// wire is the transport of one client; it records all exchanges.
-type wire struct {
+// transport is that of one client; it records all exchanges.
+type transport struct {
 	kept, fresh *http.Transport // fresh makes a connection for each request
 	world       *world
 	client      int
 }
 
-func newWire(world *world, client int, kept *http.Transport) *wire {
+func newTransport(world *world, client int, kept *http.Transport) *transport {
 	fresh := kept.Clone()
 	fresh.DisableKeepAlives = true
-	return &wire{kept, fresh, world, client}
+	return &transport{kept, fresh, world, client}
 }
 
-func (w *wire) CloseIdleConnections() { w.kept.CloseIdleConnections() }
+func (w *transport) CloseIdleConnections() { w.kept.CloseIdleConnections() }
 
 // next carries a request out, on a new connection if it asks for one as api's own transport does.
-func (w *wire) next(req *http.Request) (*http.Response, error) {
+func (w *transport) next(req *http.Request) (*http.Response, error) {
 	if req.Close {
 		return w.fresh.RoundTrip(req)
 	}
 	return w.kept.RoundTrip(req)
 }
 
-func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Path == "/v1/stream" { // what goes over it is not recorded
-		return &http.Response{StatusCode: http.StatusNotFound, Header: make(http.Header),
-			Body: http.NoBody, Request: req}, nil
+func (w *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Path == wire.StreamPath {
+		return w.openStream(req)
 	}
 	what := kindOf(req)
 	if what == "" {
@@ -120,7 +121,25 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-func (w *wire) who() string { return whom(w.client) }
+// openStream opens a stream, if the plan's clients use it.
+func (w *transport) openStream(req *http.Request) (*http.Response, error) {
+	if !w.world.plan.stream {
+		return &http.Response{StatusCode: http.StatusNotFound, Header: make(http.Header),
+			Body: http.NoBody, Request: req}, nil
+	}
+	resp, err := w.next(req)
+	if err != nil {
+		w.world.note(w.who(), "open the stream: %v", err)
+		return resp, err
+	}
+	w.world.note(w.who(), "open the stream: %d", resp.StatusCode)
+	if below, ok := resp.Body.(io.ReadWriteCloser); ok {
+		resp.Body = newFrames(w, below)
+	}
+	return resp, nil
+}
+
+func (w *transport) who() string { return whom(w.client) }
 
 func (x *exchange) String() string {
 	switch x.what {
@@ -156,6 +175,8 @@ func (s *seen) Read(b []byte) (int, error) {
 func kindOf(r *http.Request) string {
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	switch {
+	case path == wire.StreamPath:
+		return ofStream
 	case path == "/v1/locks" && r.Method == http.MethodPost:
 		return ofCreate
 	case path == "/v1/locks":

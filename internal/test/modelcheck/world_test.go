@@ -30,6 +30,8 @@ type world struct {
 	*record
 	plan    *plan
 	server  *relukkotest.Server
+	store   *unsure
+	late    sync.WaitGroup // store calls that take effect later
 	net     []*relukkotest.Link // of each client
 	links   map[string]int      // its number by the link's address
 	clients []*api.Client
@@ -56,7 +58,10 @@ func (w *world) run(t *testing.T) {
 				s.forget()
 			}
 			made = true
-			return s
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.store = newUnsure(s)
+			return w.store
 		}))
 	w.become(p.original)
 	w.server.RefuseWebSockets(p.mute)
@@ -89,6 +94,7 @@ func (w *world) run(t *testing.T) {
 	for i := range w.clients {
 		w.close(i, closeTime)
 	}
+	w.late.Wait()
 	w.left()
 }
 
@@ -112,7 +118,7 @@ func (w *world) connect() {
 		w.net = append(w.net, link)
 		w.links[strings.TrimPrefix(link.URL, "http://")] = i
 		way := link.HTTPClient()
-		way.Transport = newWire(w, i, way.Transport.(*http.Transport))
+		way.Transport = newTransport(w, i, way.Transport.(*http.Transport))
 		opts := []api.Option{api.WithHTTPClient(way)}
 		if w.plan.clients[i].deaf {
 			opts = append(opts, api.WithoutWatch())
@@ -177,17 +183,51 @@ func (w *world) latency(r *http.Request) (before, after time.Duration) {
 	if w.plan.latency == 0 {
 		return 0, 0
 	}
-	h := fnv.New64a()
-	h.Write([]byte{byte(w.plan.seed), byte(w.plan.seed >> 8), byte(w.plan.seed >> 16),
-		byte(w.from(r))})
-	h.Write([]byte(r.Method + kindOf(r) + time.Since(w.start).String()))
-	x := h.Sum64()
+	x := w.hash(w.from(r), r.Method+kindOf(r))
 	half := uint64(w.plan.latency / 2)
 	before, after = time.Duration(x%half), time.Duration(x>>32%half)
 	if w.plan.grid > time.Millisecond {
 		before, after = w.plan.latency/2, w.plan.latency/2
 	}
 	return before, after
+}
+
+// frameLatency is of what goes over the stream, in one direction. What is sent meanwhile waits for
+// it too, so that a frame takes up to half of the plan's latency.
+func (w *world) frameLatency(client int, direction string) time.Duration {
+	if w.plan.latency == 0 {
+		return 0
+	}
+	if w.plan.grid > time.Millisecond {
+		return w.plan.latency / 4
+	}
+	return time.Duration(w.hash(client, direction) % uint64(w.plan.latency/4))
+}
+
+// breaks reports whether a stream breaks before or after a frame.
+func (w *world) breaks(client int, what, direction string) (before, after bool) {
+	at := time.Since(w.start)
+	if what == "" {
+		return false, false
+	}
+	for i := range w.plan.faults {
+		f := &w.plan.faults[i]
+		if f.kind == "cut" && (f.requests == ofAny || f.requests == what) && at >= f.at &&
+			at < f.at+f.for_ && (f.link < 0 || f.link == client) {
+			x := w.hash(client, direction+what) % 4
+			return x == 0, x == 1
+		}
+	}
+	return false, false
+}
+
+// hash is the same in each run that is the same so far.
+func (w *world) hash(client int, what string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte{byte(w.plan.seed), byte(w.plan.seed >> 8), byte(w.plan.seed >> 16),
+		byte(client)})
+	h.Write([]byte(what + time.Since(w.start).String()))
+	return h.Sum64()
 }
 
 // happen waits for a fault's instant and carries it out.
@@ -218,9 +258,13 @@ func (w *world) begin(f *fault, links []*relukkotest.Link) {
 		w.server.Delete(f.name)
 		w.force("")
 	case "expire":
+		w.force(f.name)
 		w.server.Expire(f.name)
+		w.force("")
 	case "sweep":
+		w.force(f.name)
 		w.server.ExpireIn(f.name, -w.plan.grace-time.Second)
+		w.force("")
 	case "down":
 		w.server.Stop()
 	case "dark":

@@ -73,7 +73,7 @@ func (n *turns) section(m *relukko.Mutex, c *cuts) error {
 // TestCutConnectionsLoseNothing cuts the connections of clients that contend for two names. When
 // the cuts end, those who wait then are served in the order in which they began.
 func TestCutConnectionsLoseNothing(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	const clients, each = 6, 4
 	n := serve(t, boltStore(t))
 	names := map[string]*turns{

@@ -18,12 +18,13 @@ import (
 // TestKilledHolderCostsItsLease kills holders at random instants: while they acquire, within their
 // first 10 ms, and later.
 func TestKilledHolderCostsItsLease(t *testing.T) {
-	t.Parallel()
-	const ttl, most = 5 * time.Second, 6500 * time.Millisecond
+	parallel(t)
+	const ttl = 5 * time.Second
+	most := scaled(8*time.Second, 6500*time.Millisecond) // other tests take processor time
 	kills := scaled(6, 50)
 	for _, store := range stores {
 		t.Run(store.name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			n := serve(t, store.url(t))
 			next := newClient(t, n.url)
 			var mu sync.Mutex
@@ -69,10 +70,10 @@ func TestKilledHolderCostsItsLease(t *testing.T) {
 
 // TestKilledWaiterCostsNothing kills the waiter that is next.
 func TestKilledWaiterCostsNothing(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	for _, store := range stores {
 		t.Run(store.name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			n := serve(t, store.url(t))
 			c := newClient(t, n.url)
 			var longest time.Duration

@@ -30,6 +30,13 @@ func scaled[T any](normal, whole T) T {
 	return normal
 }
 
+// parallel runs a test in parallel with others, but not with -full.
+func parallel(t *testing.T) {
+	if !*full {
+		t.Parallel()
+	}
+}
+
 const (
 	apiKey   = "stream-test"
 	patience = time.Minute // for what takes far less unless it hangs

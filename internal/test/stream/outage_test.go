@@ -29,7 +29,7 @@ func bubble(t *testing.T, f func(t *testing.T, s *relukkotest.Server), opts ...r
 }
 
 func TestOrderOutlastsADownServer(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	bubble(t, func(t *testing.T, s *relukkotest.Server) {
 		const name, waiters = "robot-arm-1", 20
 		holder := lockSoon(t, s.Client(), name)
@@ -138,7 +138,7 @@ func (c *darkConn) Close() error {
 // TestOnlyTheStreamGoesDark darkens the path of the stream for a minute. Locks that are held stay,
 // those that wait are acquired by plain requests, and nothing is left behind.
 func TestOnlyTheStreamGoesDark(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	bubble(t, func(t *testing.T, s *relukkotest.Server) {
 		d := &darkStreams{}
 		c := d.client(t, s)
@@ -202,7 +202,7 @@ func TestOnlyTheStreamGoesDark(t *testing.T) {
 
 // TestTenWaitersWithoutPowerCostOneLease lets a machine with ten waiters fall silent.
 func TestTenWaitersWithoutPowerCostOneLease(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	const ttl = 10 * time.Second
 	for _, clients := range []int{1, 10} {
 		for _, silent := range []time.Duration{0, time.Second, 4 * time.Second, 30 * time.Second} {

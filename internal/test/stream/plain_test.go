@@ -92,7 +92,7 @@ func (p *plainClient) work(ctx context.Context, name string, section func()) err
 
 // TestPlainClientsGetTheirShare lets 3 plain clients contend with 12 on the stream.
 func TestPlainClientsGetTheirShare(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	const name, plain, streams = "robot-arm-1", 3, 12
 	n := serve(t, "memory")
 	ctx, cancel := context.WithCancel(t.Context())

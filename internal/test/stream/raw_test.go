@@ -70,9 +70,3 @@ func (r *raw) answer(n uint64) (m wire.StreamMessage) {
 
 // cut ends the connection without a close frame.
 func (r *raw) cut() { r.ws.CloseNow() }
-
-// quoted returns s as a JSON string.
-func quoted(s string) string {
-	b, _ := json.Marshal(s)
-	return string(b)
-}

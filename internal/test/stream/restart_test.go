@@ -49,12 +49,12 @@ func (s *served) wait() []string {
 // TestRestartKeepsTheOrder restarts a server while 100 wait for one name, on 20 connections. They
 // are served in the order in which they came, and before those who come after the restart.
 func TestRestartKeepsTheOrder(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	for name, signal := range map[string]syscall.Signal{
 		"SIGTERM": syscall.SIGTERM, "SIGKILL": syscall.SIGKILL,
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			restart(t, signal)
 		})
 	}
@@ -86,6 +86,7 @@ func restart(t *testing.T, signal syscall.Signal) {
 	for i := range newcomers {
 		s.join(newClient(t, n.url), name, fmt.Sprint("newcomer-", i))
 	}
+	awaitWaiters(t, n.url, name, waiters+newcomers) // which may take longer than the hold-off
 	holder.unlock(t)
 	order := s.wait()
 	require.Equal(t, want, order[:waiters])

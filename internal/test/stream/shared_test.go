@@ -29,7 +29,7 @@ const waits, again = `"wait":true`, `"again":true`
 // TestTwoServersOnOneDatabase finds and cancels marks through either of two servers, and counts the
 // waiters of both.
 func TestTwoServersOnOneDatabase(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	url := postgres.Database(t)
 	a, b := serve(t, url), serve(t, url)
 	const name, mark, other = "robot-arm-1", "k3v5x2m4q7ab", "k3v5x2m4q7ac"
@@ -83,7 +83,7 @@ func waitersOf(t testing.TB, url, name string) int {
 // TestStepOfTheDatabasesClockLosesNothing sets the clock of the database forward by 10 min, and
 // later back.
 func TestStepOfTheDatabasesClockLosesNothing(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	url := postgres.Database(t)
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)

@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// queueOf returns the queue of a name.
+func (e *Engine) queueOf(name string) *queue {
+	q := e.queues[name]
+	if q == nil {
+		q = &queue{name: name}
+		e.queues[name] = q
+	}
+	return q
+}
+
+// tidy has a queue removed, when all is decided, if it is not needed any more.
+func (e *Engine) tidy(q *queue) { e.untidy = append(e.untidy, q) }
+
+func (e *Engine) drop(q *queue) {
+	if q.places.Len() == 0 && !q.busy && q.reserved == nil && !q.refused &&
+		!time.Now().Before(q.holdOff) && e.queues[q.name] == q {
+		delete(e.queues, q.name)
+		e.setHolder(q, nil)
+	}
+}
+
+// setHolder records the lock that holds the name of the queue; nil: none, or it is not known.
+func (e *Engine) setHolder(q *queue, lock *store.Lock) {
+	if q.holder != nil {
+		if e.byHolder[q.holder.ID] == q {
+			delete(e.byHolder, q.holder.ID)
+		}
+		if lock == nil || lock.ID != q.holder.ID {
+			q.wanted = false
+		}
+	}
+	q.holder = lock
+	if lock != nil {
+		if lock.ID != "" {
+			e.byHolder[lock.ID] = q
+		}
+		q.refused = false
+	}
+	e.recounted(q)
+}
+
+// recounted tells the holder's connection that waiters have come, or that none is left.
+func (e *Engine) recounted(q *queue) {
+	if e.board != nil {
+		e.board.changed = true
+	}
+	if q.holder == nil || q.wanted == (q.waiting > 0) {
+		return
+	}
+	if c := e.holding[q.holder.ID]; c != nil {
+		q.wanted = q.waiting > 0
+		e.tell(c.sink).Wanted(q.holder.ID, q.waiting)
+	}
+}
+
+// hold records that a lock was acquired or renewed on the connection, and reports whether that is
+// new. Only the connection that did so last hears of the lock.
+func (e *Engine) hold(c *Conn, id string, mark markKey) bool {
+	if e.holding[id] == c {
+		return false
+	}
+	e.forget(id)
+	e.holding[id] = c
+	c.locks[id] = mark
+	if q := e.byHolder[id]; q != nil {
+		q.wanted = false // this one was not told
+	}
+	return true
+}
+
+// forget ends what hold records, and returns the connection, or nil.
+func (e *Engine) forget(id string) *Conn {
+	c := e.holding[id]
+	if c != nil {
+		delete(e.holding, id)
+		delete(c.granted, c.locks[id])
+		delete(c.locks, id)
+	}
+	return c
+}
+
+// sink returns where the waiter's end is told, or nil if nobody wants to know.
+func (e *Engine) sink(w *Waiter) Sink {
+	switch {
+	case w.Conn == nil:
+		return w.Sink
+	case w.Conn.closed || e.closing:
+		return nil
+	}
+	return w.Conn.sink
+}
+
+// tell returns the sink of an acquire or a connection, which is flushed when the mutex is unlocked.
+func (e *Engine) tell(s Sink) Sink {
+	if last := len(e.sinks) - 1; last < 0 || e.sinks[last] != s {
+		e.sinks = append(e.sinks, s)
+	}
+	return s
+}

@@ -1,0 +1,29 @@
+package engine
+
+// unlink removes a waiter from all queues.
+func (e *Engine) unlink(w *Waiter) {
+	for _, p := range w.places {
+		if p.at != nil {
+			e.leave(p)
+		}
+	}
+}
+
+// leave removes a place that is in its queue.
+func (e *Engine) leave(p *place) {
+	q := p.queue
+	q.remove(p)
+	e.recounted(q)
+	e.changed(q)
+	e.tidy(q)
+}
+
+// recount counts the places of a waiter that becomes another kind, before (-1) and after (1).
+func (e *Engine) recount(w *Waiter, n int) {
+	for _, p := range w.places {
+		if p.at != nil {
+			p.queue.count(p, n)
+			e.recounted(p.queue)
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// The ends of an acquire, beside the errors of the store.
+var (
+	// ErrFull: too many acquires are waiting.
+	ErrFull = errors.New("relukko: too many acquires are waiting")
+	// ErrClosing: the engine stopped while the acquire was waiting. Nothing was done.
+	ErrClosing = errors.New("relukko: the server is shutting down")
+	// ErrMarkInUse: the mark is open on the same connection, for other names.
+	ErrMarkInUse = errors.New("relukko: the mark is in use for other names")
+	// ErrNotOffered: the engine cannot grant all of several names.
+	ErrNotOffered = errors.New("relukko: acquiring all of several names is not offered")
+)
+
+// Config sets up an Engine. All fields are required.
+type Config struct {
+	Grace      time.Duration // how long an expired lock holds its name until it is swept
+	MaxWaiters int           // how many may wait for locks at a time, all names together
+	Log        *slog.Logger
+	NewID      func() string // returns a fresh random UUID in lower case
+
+	// Publish is called for each change to a lock, with EventReleased of other servers, and with
+	// EventMissed when changes by other servers may have been lost. It must not block, or call the
+	// engine.
+	Publish func(store.Event)
+	// Flush is called when work in the background has published what it is going to publish.
+	Flush func()
+}
+
+// An Engine keeps the locks of one server in a store. Make one with New.
+type Engine struct {
+	Config
+	store   store.Store
+	inPlace bool // store calls never wait, and need no goroutine
+	started time.Time
+	sweeper sweeper
+
+	stopped    context.Context
+	background sync.WaitGroup
+
+	mu sync.Mutex
+	decided
+	untidy   []*queue // that may not be needed any more
+	queues   map[string]*queue
+	byHolder map[string]*queue // by the id of the lock that holds the name, if known
+	marks    map[markKey]*Waiter
+	holding  map[string]*Conn // by id: where a lock was last acquired or renewed
+	open     int              // acquires, all names together
+	ranks    int              // kept for plain clients, all names together
+	arrivals uint64
+	fresh    map[string]struct{} // ids of locks created in the first holdOff; then nil
+	closing  bool
+	board    *board // nil: no other server shares the store
+}
+
+// decided is what is to be done once the mutex is unlocked.
+type decided struct {
+	sinks []Sink   // have something to flush
+	then  []func() // are run
+	calls []call   // are made
+}
+
+// call is a store call.
+type call struct {
+	make func()
+	end  func() // handles the result, under the mutex
+}
+
+// board is the waiters of the other servers that share the store. Who gets a lock does not depend
+// on it.
+type board struct {
+	store     store.Board
+	published time.Time                  // when the waiters here were last published
+	changed   bool                       // since then
+	elsewhere map[string][]time.Duration // by name: the ranks, sorted, as they were last read
+}
+
+// holdOff is for how long, from the engine's start, nobody is granted a name that was held when
+// it started. Those who waited come back meanwhile.
+const holdOff = 2 * time.Second

@@ -1,0 +1,144 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+const (
+	createdTTL = 10 * time.Minute // of a lock whose name was free
+	grantedTTL = time.Minute      // of one granted from a queue, whose client may be gone unseen
+)
+
+// first returns the first waiter of a queue that can have its name now, or the plain client whose
+// turn it is, or neither. Unless the name is free it is the turn of no plain client.
+func (e *Engine) first(q *queue, free bool) (w *Waiter, plain *place) {
+	now := time.Now()
+	for p := range q.all() {
+		switch {
+		case p.w != nil:
+			if e.servable(p.w, now) {
+				return p.w, nil
+			}
+		case free && !q.lapsed:
+			return nil, p
+		case plain == nil:
+			plain = p
+		}
+	}
+	return nil, plain
+}
+
+// servable reports whether a waiter can be granted a lock now.
+func (e *Engine) servable(w *Waiter, now time.Time) bool {
+	switch {
+	case !w.idle():
+		return false
+	case w.Conn == nil:
+		return true
+	case w.Conn.closed:
+		return w.Conn.leaving
+	case !w.Conn.silent(now.Sub(e.started), w.New.TTL):
+		return true
+	}
+	w.Conn.passed.Store(true) // before the second look, so that Heard does not miss it
+	return !w.Conn.silent(now.Sub(e.started), w.New.TTL)
+}
+
+// begin begins a try for the first waiter of a queue.
+func (e *Engine) begin(q *queue, w *Waiter) *try {
+	q.busy, q.again, q.tried = true, false, time.Now()
+	w.calling = q
+	t := &try{in: w.New, w: w, unready: w.unready}
+	if w.Conn != nil {
+		t.seen = w.Conn.seen.Load()
+	}
+	t.in.ID, t.in.Name = e.NewID(), q.name
+	if w.Wait {
+		t.in.Waited = time.Since(e.started) - w.places[0].rank
+	}
+	if !t.in.Leased {
+		t.in.TTL = createdTTL
+		if w.queued && w.Wait {
+			t.in.TTL = grantedTTL
+		}
+	}
+	w.tried = true
+	return t
+}
+
+// try is a store call for a waiter, and its result.
+type try struct {
+	in      store.NewLock
+	w       *Waiter
+	unready bool
+	seen    uint64
+
+	claimed uint64
+	locks   []store.Lock // of the mark, as the claim found them
+	lock    store.Lock   // what was created, or the holder
+	err     error
+}
+
+// found returns the lock of the mark that the waiter can have, or nil.
+func (t *try) found(w *Waiter) *store.Lock {
+	for i := range t.locks {
+		if w.mayHave(t.locks[i].Name) {
+			return &t.locks[i]
+		}
+	}
+	return nil
+}
+
+// claim claims the mark of a waiter. Over HTTP one mark may have been used for several names: the
+// locks of the others do not count.
+func (t *try) claim(e *Engine, w *Waiter) {
+	t.err = e.guarded(func() (err error) {
+		t.claimed, t.locks, err = e.store.Claim(context.Background(), w.key.owner, w.key.mark)
+		return err
+	})
+	if w.Conn == nil {
+		t.locks = slices.DeleteFunc(t.locks, func(l store.Lock) bool { return !w.mayHave(l.Name) })
+	}
+}
+
+// ready claims the mark if that is necessary, and reports whether a create should follow.
+func (t *try) ready(e *Engine) bool {
+	if !t.unready {
+		return true
+	}
+	t.claim(e, t.w)
+	t.in.Claim = t.claimed
+	return t.err == nil && len(t.locks) == 0
+}
+
+// create makes the store call of an offer.
+func (t *try) create(e *Engine) {
+	if !t.ready(e) {
+		return
+	}
+	t.err = e.guarded(func() (err error) {
+		t.lock, err = e.store.Create(context.Background(), t.in)
+		return err
+	})
+}
+
+// unknownOutcome reports whether a call that ended with err may have had its effect, or may have
+// it later.
+func unknownOutcome(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrNotDone)
+}
+
+func isUnavailable(err error) bool { return errors.Is(err, store.ErrUnavailable) }
+
+// onlyLiving drops the locks of a mark that are known to be gone.
+func (e *Engine) onlyLiving(t *try) {
+	t.locks = slices.DeleteFunc(t.locks, func(lock store.Lock) bool {
+		q := e.queues[lock.Name]
+		return q != nil && q.dead(&lock)
+	})
+}

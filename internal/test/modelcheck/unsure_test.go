@@ -1,0 +1,146 @@
+package modelcheck_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// unsure is a store on another machine: while the plan says so its calls take time, and the outcome
+// of some is unknown. They take effect nevertheless, or later, or never.
+type unsure struct {
+	*recorded
+	late chan struct{} // an unknown outcome is known
+}
+
+func newUnsure(s *recorded) *unsure { return &unsure{s, make(chan struct{}, 1)} }
+
+// attempt makes a store call.
+func attempt[T any](s *unsure, what string, do func() (T, error)) (T, error) {
+	w := s.world
+	f := w.storeFault()
+	if f == nil {
+		return do()
+	}
+	fate := w.hash(0, what) % 8
+	time.Sleep(f.delay * time.Duration(fate%4) / 3)
+	var none T
+	unknown := func(outcome string) error {
+		w.note("store", "%s: %s", what, outcome)
+		return fmt.Errorf("%s: %w", what, store.ErrUnavailable)
+	}
+	switch fate {
+	case 0:
+		return none, fmt.Errorf("%s: %w, %w", what, store.ErrUnavailable, store.ErrNotDone)
+	case 1:
+		return none, unknown("unknown, never takes effect")
+	case 2:
+		do()
+		return none, unknown("unknown, took effect")
+	case 3:
+		err := unknown("unknown, takes effect later")
+		w.late.Go(func() {
+			time.Sleep(f.delay + time.Millisecond)
+			if w.isStore(s) {
+				do()
+				select {
+				case s.late <- struct{}{}:
+				default: // it is known that some are known
+				}
+			}
+		})
+		return none, err
+	}
+	return do()
+}
+
+// storeFault returns the fault of the store, or nil. What the plan itself does has none.
+func (w *world) storeFault() *fault {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := time.Since(w.start)
+	for i := range w.plan.faults {
+		f := &w.plan.faults[i]
+		if f.kind == "store" && w.forcing == "" && at >= f.at && at < f.at+f.for_ {
+			return f
+		}
+	}
+	return nil
+}
+
+// isStore reports whether s is the store of the backend; a restart may have replaced it.
+func (w *world) isStore(s *unsure) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.store == s
+}
+
+// Watch implements [store.Store].
+func (s *unsure) Watch(ctx context.Context, hear func(store.Event)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.late:
+			hear(store.Event{Kind: store.EventMissed})
+		}
+	}
+}
+
+// Create implements [store.Store], as the following do.
+func (s *unsure) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
+	l, err := attempt(s, "create "+in.Name+" #"+in.Mark, func() (held, error) {
+		l, err := s.recorded.Create(ctx, in)
+		return held{l, err}, nil
+	})
+	if err != nil {
+		return store.Lock{}, err
+	}
+	return l.lock, l.err
+}
+
+// held is the result of a create, which has a lock also if it failed.
+type held struct {
+	lock store.Lock
+	err  error
+}
+
+func (s *unsure) Update(ctx context.Context, id string, c store.Change) (store.Lock, error) {
+	return attempt(s, "update "+brief(id), func() (store.Lock, error) {
+		return s.recorded.Update(ctx, id, c)
+	})
+}
+
+func (s *unsure) Delete(ctx context.Context, id string) (store.Lock, error) {
+	return attempt(s, "delete "+brief(id), func() (store.Lock, error) {
+		return s.recorded.Delete(ctx, id)
+	})
+}
+
+func (s *unsure) HandOver(ctx context.Context, id string, next store.NewLock) (
+	store.Handover, error) {
+	return attempt(s, "hand over "+brief(id), func() (store.Handover, error) {
+		return s.recorded.HandOver(ctx, id, next)
+	})
+}
+
+func (s *unsure) Claim(ctx context.Context, owner, mark string) (
+	claim uint64, locks []store.Lock, err error) {
+	type found struct {
+		claim uint64
+		locks []store.Lock
+	}
+	f, err := attempt(s, "claim #"+mark, func() (found, error) {
+		claim, locks, err := s.recorded.Claim(ctx, owner, mark)
+		return found{claim, locks}, err
+	})
+	return f.claim, f.locks, err
+}
+
+func (s *unsure) Cancel(ctx context.Context, owner, mark string) ([]store.Lock, error) {
+	return attempt(s, "cancel #"+mark, func() ([]store.Lock, error) {
+		return s.recorded.Cancel(ctx, owner, mark)
+	})
+}
