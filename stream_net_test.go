@@ -115,6 +115,15 @@ func (n *streamNet) arm(f *streamFault, at string, lasts time.Duration) {
 	n.struck, n.healed = make(chan struct{}), make(chan struct{})
 }
 
+// strike has the fault strike now.
+func (n *streamNet) strike(f *streamFault, lasts time.Duration) {
+	n.arm(f, "", lasts)
+	n.begin()
+	if f.fate != faultnet.Pass {
+		n.server.DropWebSockets()
+	}
+}
+
 // disarm has the fault strike no more. It reports whether it has.
 func (n *streamNet) disarm() bool {
 	n.mu.Lock()
@@ -126,17 +135,26 @@ func (n *streamNet) disarm() bool {
 
 func (n *streamNet) decide(text []byte, _ bool) faultnet.Fate {
 	n.mu.Lock()
-	kind := messageKind(text)
 	if n.active {
 		defer n.mu.Unlock()
 		return n.fault.others
 	}
-	if n.at == "" || kind != n.at {
+	if n.at == "" || messageKind(text) != n.at {
 		n.mu.Unlock()
 		return faultnet.Pass
 	}
+	fate := n.fault.fate
+	n.mu.Unlock()
+	n.begin()
+	return fate
+}
+
+// begin begins the fault, and ends it after its time.
+func (n *streamNet) begin() {
+	n.mu.Lock()
 	n.at, n.active = "", true
 	f, struck, healed := n.fault, n.struck, n.healed
+	n.mu.Unlock()
 	time.AfterFunc(n.lasts, func() {
 		n.mu.Lock()
 		n.active = false
@@ -146,12 +164,10 @@ func (n *streamNet) decide(text []byte, _ bool) faultnet.Fate {
 		}
 		close(healed)
 	})
-	n.mu.Unlock()
 	if f.begin != nil {
 		f.begin(n.server)
 	}
 	close(struck)
-	return f.fate
 }
 
 // messageKind returns what kind of message this is: its telling member. The answer with a lock is

@@ -2,8 +2,12 @@ package relukko_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +22,8 @@ const (
 	streamTTL   = 10 * time.Second
 	shortOutage = streamTTL/2 - time.Millisecond
 )
+
+var streamSeeds = flag.Int("stream-seeds", 20, "how many runs TestRandomFaultsOnTheStream has")
 
 // TestStreamAcquiresInAShortOutage has a Lock that begins while something happens to its stream.
 func TestStreamAcquiresInAShortOutage(t *testing.T) {
@@ -198,6 +204,58 @@ func TestLossOverTheStreamIsKnownBeforeExpiry(t *testing.T) {
 	})
 }
 
+// TestLossOverTheStreamAtAnyInstantIsKnownBeforeExpiry takes everything away at a random instant.
+func TestLossOverTheStreamAtAnyInstantIsKnownBeforeExpiry(t *testing.T) {
+	for i, f := range endless {
+		for j := range 20 {
+			rnd := rand.New(rand.NewPCG(uint64(i), uint64(j)))
+			ttl := time.Duration(2+rnd.IntN(4)) * time.Second
+			before := time.Duration(rnd.Int64N(int64(20 * time.Second)))
+			name := fmt.Sprintf("%s/%v after %v", f.name, ttl, before)
+			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+				n := newStreamNet(t, s)
+				m := relukko.NewMutex(n.client, "arm", relukko.WithTTL(ttl))
+				held := lock(t, m)
+				time.Sleep(before)
+				require.NoError(t, held.Err())
+				n.strike(&f, 30*time.Second)
+				<-held.Done()
+				requireBeforeExpiry(t, s)
+				requireLost(t, held, relukko.LossUnreachable)
+				<-n.healed
+				require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+				n.close(t)
+			})
+		}
+	}
+}
+
+// TestShortOutageOfTheStreamAtAnyInstantLosesNothing has something happen at random instants.
+func TestShortOutageOfTheStreamAtAnyInstantLosesNothing(t *testing.T) {
+	for i, f := range append(slices.Clone(streamFaults), endless...) {
+		for j := range 10 {
+			rnd := rand.New(rand.NewPCG(uint64(i), uint64(j)))
+			ttl := time.Duration(4+rnd.IntN(20)) * time.Second
+			before := time.Duration(rnd.Int64N(int64(2 * ttl)))
+			name := fmt.Sprintf("%s/%v after %v", f.name, ttl, before)
+			bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+				n := newStreamNet(t, s)
+				m := relukko.NewMutex(n.client, "arm", relukko.WithTTL(ttl))
+				held := lock(t, m)
+				for range 3 {
+					time.Sleep(before)
+					n.strike(&f, ttl/2-time.Millisecond)
+					<-n.healed
+				}
+				time.Sleep(time.Minute)
+				require.NoError(t, held.Err(), "%v", context.Cause(held))
+				require.NoError(t, m.Unlock(held))
+				n.close(t)
+			})
+		}
+	}
+}
+
 // TestNothingHangsInSilenceOnTheStream takes everything away for ever while a Lock is under way.
 func TestNothingHangsInSilenceOnTheStream(t *testing.T) {
 	kinds := []string{"hello", "acquire", "grant"}
@@ -307,4 +365,77 @@ func TestDeletedUnderTheHolderOfAStream(t *testing.T) {
 		require.NoError(t, other.Unlock(lock(t, other)))
 		n.close(t)
 	})
+}
+
+// TestRandomFaultsOnTheStream has clients contend for two names while connections end at random
+// messages, and calls are cancelled at random instants.
+func TestRandomFaultsOnTheStream(t *testing.T) {
+	for seed := range uint64(*streamSeeds) {
+		bubble(t, fmt.Sprint(seed), func(t *testing.T, s *relukkotest.Server) {
+			testRandomFaults(t, s, seed)
+		})
+	}
+}
+
+func testRandomFaults(t *testing.T, s *relukkotest.Server, seed uint64) {
+	const clients, calls = 4, 60
+	fates := []faultnet.Fate{faultnet.CutBefore, faultnet.CutAfter, faultnet.VanishBefore,
+		faultnet.VanishAfter, faultnet.DarkUp, faultnet.DarkDown, faultnet.Dark}
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	inside := map[string]*occupants{"arm-0": {}, "arm-1": {}}
+	var quiet atomic.Bool
+	var acquired atomic.Int64
+	var working sync.WaitGroup
+	nets := make([]*streamNet, clients)
+	for i := range nets {
+		n := newStreamNet(t, s)
+		nets[i] = n
+		faults := rand.New(rand.NewPCG(seed, uint64(2+i)))
+		n.Each(func([]byte, bool) faultnet.Fate {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if quiet.Load() || faults.IntN(15) > 0 {
+				return faultnet.Pass
+			}
+			return fates[faults.IntN(len(fates))]
+		})
+	}
+	for i := range calls {
+		name := fmt.Sprint("arm-", rnd.IntN(2))
+		m := relukko.NewMutex(nets[i%clients].client, name, relukko.WithTTL(streamTTL))
+		start, hold := time.Duration(rnd.IntN(30_000)), time.Duration(rnd.IntN(3000))
+		limit := time.Duration(rnd.IntN(20_000))
+		if i%3 == 0 {
+			limit = 3_600_000
+		}
+		working.Go(func() {
+			time.Sleep(start * time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), limit*time.Millisecond)
+			defer cancel()
+			held, err := m.Lock(ctx)
+			if err != nil {
+				if late := time.Since(deadline(ctx)); late != 0 {
+					t.Errorf("returned %v after the end: %v", late, err)
+				}
+				return
+			}
+			acquired.Add(1)
+			inside[name].enter()
+			time.Sleep(hold * time.Millisecond)
+			inside[name].leave()
+			if err := m.Unlock(held); err != nil {
+				t.Errorf("Unlock: %v", err)
+			}
+		})
+	}
+	working.Wait()
+	quiet.Store(true)
+	for name, o := range inside {
+		require.LessOrEqual(t, o.most.Load(), int64(1), name)
+	}
+	require.GreaterOrEqual(t, acquired.Load(), int64(calls/3))
+	for _, n := range nets {
+		require.NoError(t, n.client.Shutdown(t.Context()))
+	}
+	require.Empty(t, s.Locks())
 }
