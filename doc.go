@@ -30,9 +30,9 @@
 //     of the TTL: from the first instant on our own backend, from the first heartbeat on others. A
 //     wall clock that is set forward looks like a suspend: the lease is renewed within a second, or
 //     lost if the step is longer than the lease.
-//  2. A deletion by another client is known within a round trip of the backend's broadcast, after
-//     the first heartbeat (1 s after Lock, or a third of a shorter TTL). Without a WebSocket it is
-//     known at the next heartbeat.
+//  2. A deletion by another client is known within a round trip of the backend's message; on other
+//     backends than our own after the first heartbeat (1 s after Lock, or a third of a shorter
+//     TTL). Without a WebSocket it is known at the next heartbeat.
 //  3. The cause is told. [context.Cause] returns a [*LostError], [ErrUnlocked] after Unlock, or
 //     the cause of the parent context.
 //  4. Cancelling the parent stops the work, never the lock. The lease is renewed until Unlock, so
