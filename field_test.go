@@ -336,11 +336,17 @@ func TestWaiterReturnsFirstAfterARestart(t *testing.T) {
 		holder := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(time.Hour))
 		held := lock(t, holder)
 		waiter := relukko.NewMutex(s.Client(), "arm")
-		acquired := lockAsync(t, waiter)
+		var others atomic.Int64
+		acquired := make(chan time.Time)
+		go func() {
+			held := lock(t, waiter)
+			acquired <- time.Now()
+			acquired <- time.Time{}
+			waiter.Unlock(held)
+		}()
 		time.Sleep(2 * time.Second)
 		s.Reconfigure() // a new server on the same store; the old one sends 503, Retry-After: 0
 		time.Sleep(500 * time.Millisecond)
-		var others atomic.Int64
 		ctx, stop := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for range 3 {
@@ -360,6 +366,7 @@ func TestWaiterReturnsFirstAfterARestart(t *testing.T) {
 		start := time.Now()
 		require.LessOrEqual(t, (<-acquired).Sub(start), 2*time.Second, "while others come back")
 		require.Zero(t, others.Load())
+		<-acquired
 		stop()
 		wg.Wait()
 	})
