@@ -76,7 +76,7 @@
 //
 // The stream is one WebSocket over which a process acquires, renews and releases all its locks.
 // Where WebSockets do not pass, or the backend has no stream, the mutex uses plain requests, and it
-// returns to the stream once there is one. With plain requests alone a deletion is known at the next
-// heartbeat, a waiter can lose its place in a restart of the server, and the cleanup of a Lock whose
-// create had no response can take 75 s.
+// returns to the stream once there is one. With plain requests alone a deletion is known at the
+// next heartbeat, a waiter can lose its place in a restart of the server, and the cleanup of a Lock
+// whose create had no response can take 75 s.
 package relukko
