@@ -251,6 +251,9 @@ func (e *Engine) askHolder(w *Waiter, q *queue) {
 // unavailable handles an offer that failed as the store is unavailable. All names of the waiter are
 // offered again: meanwhile it was passed over.
 func (e *Engine) unavailable(q *queue, w *Waiter, err error) {
+	if unknownOutcome(err) {
+		e.sweeper.within(maxSweepPause) // there may be a lock that nobody knows of
+	}
 	switch {
 	case !w.ended:
 		e.storeFailed(w, err)
@@ -373,6 +376,7 @@ func (h *handOver) ended(e *Engine, q *queue, w *Waiter) {
 		w.New.Claim = h.claimed
 	}
 	if h.unsure {
+		e.sweeper.within(maxSweepPause) // as after an unknown outcome
 		w.unready, w.pure = true, false
 	}
 	e.settle(w)
