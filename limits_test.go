@@ -171,7 +171,7 @@ func TestManySectionsLeaveNothingBehind(t *testing.T) {
 		require.NoError(t, c.Shutdown(t.Context()))
 	})
 	t.Run("on loopback", func(t *testing.T) {
-		s := relukkotest.NewServer(t, relukkotest.WithoutStream())
+		s := relukkotest.NewServer(t)
 		before := usageNow()
 		c, err := api.New(s.URL, s.APIKey)
 		require.NoError(t, err)

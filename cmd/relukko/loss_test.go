@@ -4,9 +4,9 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -43,11 +43,10 @@ func TestADeletedLockEndsTheCommand(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
 			setUp(s)
-			p := firstHeartbeat(t, s, func() *process {
-				return launch(t, of(s),
-					append([]string{"run", "arm", "--"}, family("sleep 100")...))
-			})
+			p := launch(t, of(s),
+				append([]string{"run", "arm", "--"}, family("sleep 100")...))
 			require.Equal(t, "ready", p.line())
+			awaitHeartbeat(t, s, "arm")
 			deleted := time.Now()
 			require.True(t, s.Delete("arm"))
 			require.Equal(t, 76, p.awaitEnd())
@@ -63,12 +62,11 @@ func TestADeletedLockEndsTheCommand(t *testing.T) {
 func TestOneOfSeveralLocksDeleted(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s),
-			append([]string{"run", "--lock", "a", "--lock", "b", "--lock", "c", "--"},
-				family("sleep 100")...))
-	})
+	p := launch(t, of(s),
+		append([]string{"run", "--lock", "a", "--lock", "b", "--lock", "c", "--"},
+			family("sleep 100")...))
 	require.Equal(t, "ready", p.line())
+	awaitHeartbeat(t, s, "b")
 	require.True(t, s.Delete("b"))
 	require.Equal(t, 76, p.awaitEnd())
 	p.awaitAllGone()
@@ -81,12 +79,11 @@ func TestOneOfSeveralLocksDeleted(t *testing.T) {
 func TestACommandThatIgnoresSIGTERMIsKilled(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s),
-			append([]string{"run", "--kill-after", "300ms", "arm", "--"},
-				family(`trap "" TERM; sleep 100`)...))
-	})
+	p := launch(t, of(s),
+		append([]string{"run", "--kill-after", "300ms", "arm", "--"},
+			family(`trap "" TERM; sleep 100`)...))
 	require.Equal(t, "ready", p.line())
+	awaitHeartbeat(t, s, "arm")
 	deleted := time.Now()
 	require.True(t, s.Delete("arm"))
 	require.Equal(t, 76, p.awaitEnd())
@@ -99,12 +96,11 @@ func TestACommandThatIgnoresSIGTERMIsKilled(t *testing.T) {
 func TestTheRestOfTheGroupHasTimeToEnd(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s), []string{"run", "arm", "--", "sh", "-c",
-			`sh -c 'trap "sleep 0.3; echo tidied up; exit" TERM
-				echo ready; while :; do sleep 0.02; done' & wait`})
-	})
+	p := launch(t, of(s), []string{"run", "arm", "--", "sh", "-c",
+		`sh -c 'trap "sleep 0.3; echo tidied up; exit" TERM
+			echo ready; while :; do sleep 0.02; done' & wait`})
 	require.Equal(t, "ready", p.line())
+	awaitHeartbeat(t, s, "arm")
 	require.True(t, s.Delete("arm"))
 	require.Equal(t, "tidied up", p.line())
 	require.Equal(t, 76, p.awaitEnd())
@@ -123,67 +119,76 @@ func TestInTheDarkAllIsGoneBeforeTheLeaseEnds(t *testing.T) {
 		{"6s", "sleep 100", 0},
 		{"8s", `trap "" TERM; sleep 100`, 0},
 	} {
-		t.Run(row.ttl+" "+row.sleep, func(t *testing.T) {
-			t.Parallel()
-			s := relukkotest.NewServer(t)
-			renewed := s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-			command, pipe := traced(t, row.sleep)
-			p := launch(t, of(s),
-				append([]string{"run", "--ttl", row.ttl, "arm", "--"}, command...))
-			require.Equal(t, "ready", p.line())
-			require.NoError(t, renewed.Await(t.Context(), 1))
-			renewed.Release()
-			second := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-			require.NoError(t, second.Await(t.Context(), 1))
-			s.GoDark()
-			expires := lockOf(t, s, "arm").ExpiresAt
+		for name, setUp := range kinds {
+			t.Run(strings.Join([]string{name, row.ttl, row.sleep}, " "), func(t *testing.T) {
+				t.Parallel()
+				s := relukkotest.NewServer(t)
+				setUp(s)
+				command, pipe := traced(t, row.sleep)
+				p := launch(t, of(s),
+					append([]string{"run", "--ttl", row.ttl, "arm", "--"}, command...))
+				require.Equal(t, "ready", p.line())
+				awaitHeartbeat(t, s, "arm")
+				s.GoDark()
+				expires := lockOf(t, s, "arm").ExpiresAt
 
-			gone := awaitEOF(t, pipe)
-			require.True(t, gone.Before(expires.Add(row.late)), "%v after the lease",
-				gone.Sub(expires))
-			require.Equal(t, 76, p.awaitEnd())
-			require.Contains(t, p.stderr.String(),
-				`lock "arm" was lost: it was not renewed in time`)
-			s.ComeBack()
-			second.Release()
-		})
+				gone := awaitEOF(t, pipe)
+				require.True(t, gone.Before(expires.Add(row.late)), "%v after the lease",
+					gone.Sub(expires))
+				require.Equal(t, 76, p.awaitEnd())
+				require.Contains(t, p.stderr.String(),
+					`lock "arm" was lost: it was not renewed in time`)
+			})
+		}
 	}
 }
 
 func TestARenewalThatIsRefused(t *testing.T) {
 	t.Parallel()
-	s := relukkotest.NewServer(t)
-	s.AnswerNext(-1, relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"),
-		relukkotest.Answer{Status: http.StatusForbidden})
-	p := launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
-	require.Equal(t, 76, p.awaitEnd())
-	p.awaitAllGone()
-	require.Regexp(t,
-		`lock "arm" was lost: it was not renewed: http://127.0.0.1:\d+ refuses the API key`,
-		p.stderr.String())
-	require.Empty(t, s.Locks(), "what is still there is given back")
+	for name, opts := range map[string][]relukkotest.Option{
+		"over the stream": nil, "by plain requests": {relukkotest.WithoutStream()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := relukkotest.NewServer(t, opts...)
+			p := launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
+			require.Equal(t, "ready", p.line())
+			for _, what := range []string{"GET", "PUT"} {
+				s.AnswerNext(-1, relukkotest.On(what, "/v1/"), relukkotest.Answer{Status: 403})
+			}
+			s.DropWebSockets()
+			require.Equal(t, 76, p.awaitEnd())
+			p.awaitAllGone()
+			require.Regexp(t, `lock "arm" was lost: it was not renewed: `+
+				`http://127.0.0.1:\d+ refuses the API key`, p.stderr.String())
+			require.Empty(t, s.Locks(), "what is still there is given back")
+		})
+	}
 }
 
 // An outage shorter than half of the lease does no harm.
 func TestAShortOutage(t *testing.T) {
 	t.Parallel()
-	s := relukkotest.NewServer(t)
-	input, end := openInput(t)
-	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s),
-			[]string{"run", "--ttl", "4s", "arm", "--", "sh", "-c", "echo ready; cat"}, input)
-	})
-	require.Equal(t, "ready", p.line())
-	s.Stop()
-	outage := time.NewTimer(1500 * time.Millisecond)
-	<-outage.C
-	s.Start(true)
-	n := s.Requests("PUT", "/v1/locks/{id}/keep_alive")
-	eventually(t, "it is renewed",
-		func() bool { return s.Requests("PUT", "/v1/locks/{id}/keep_alive") > n })
-	end.Close()
-	require.Zero(t, p.awaitEnd())
-	require.Empty(t, p.stderr.String())
+	for name, setUp := range kinds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := relukkotest.NewServer(t)
+			setUp(s)
+			input, end := openInput(t)
+			p := launch(t, of(s),
+				[]string{"run", "--ttl", "4s", "arm", "--", "sh", "-c", "echo ready; cat"}, input)
+			require.Equal(t, "ready", p.line())
+			awaitHeartbeat(t, s, "arm")
+			s.Stop()
+			outage := time.NewTimer(1500 * time.Millisecond)
+			<-outage.C
+			s.Start(true)
+			awaitHeartbeat(t, s, "arm")
+			end.Close()
+			require.Zero(t, p.awaitEnd())
+			require.Empty(t, p.stderr.String())
+		})
+	}
 }
 
 // A loss that only the release detects is reported too.

@@ -5,8 +5,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"errors"
 	"flag"
 	"io"
 	"os"
@@ -307,17 +305,23 @@ var kinds = map[string]func(*relukkotest.Server){
 // original makes s behave as the original backend.
 func original(s *relukkotest.Server) { s.Reconfigure(httpapi.LikeOriginal(httpapi.Original{})) }
 
-// firstHeartbeat returns when the first heartbeat of a lock has arrived: from then on
-// its deletion is noticed immediately.
-func firstHeartbeat(t testing.TB, s *relukkotest.Server, start func() *process) *process {
+// awaitHeartbeat returns when the lock was renewed: from then on its deletion is noticed
+// immediately.
+func awaitHeartbeat(t testing.TB, s *relukkotest.Server, name string) {
 	t.Helper()
-	hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-	defer hold.Release()
-	p := start()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, errors.New("no heartbeat"))
-	defer cancel()
-	require.NoError(t, hold.Await(ctx, 1), "%s", p.stderr)
-	return p
+	before := time.Time{}
+	eventually(t, "a heartbeat of "+name, func() bool {
+		for _, lock := range s.Locks() {
+			if lock.Name != name {
+				continue
+			}
+			if before.IsZero() {
+				before = lock.UpdatedAt
+			}
+			return lock.UpdatedAt.After(before)
+		}
+		return false
+	})
 }
 
 // eventually waits for what another process does without a sign.

@@ -45,17 +45,16 @@ func TestACommandOfAnotherUserSurvivesALoss(t *testing.T) {
 	content, err := os.ReadFile(program)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(readable, content, 0o755))
-	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s), []string{"run", "--kill-after", "200ms", "arm", "--",
-			root, "--reuid", "0", "--regid", "0", "--clear-groups",
-			"sh", "-c", "echo $$; exec sleep 100"},
-			func(c *exec.Cmd) {
-				c.Path, c.Dir = readable, "/"
-				c.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
-			})
-	})
+	p := launch(t, of(s), []string{"run", "--kill-after", "200ms", "arm", "--",
+		root, "--reuid", "0", "--regid", "0", "--clear-groups",
+		"sh", "-c", "echo $$; exec sleep 100"},
+		func(c *exec.Cmd) {
+			c.Path, c.Dir = readable, "/"
+			c.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+		})
 	pid := p.line()
 	t.Cleanup(func() { exec.Command("kill", "-KILL", pid).Run() })
+	awaitHeartbeat(t, s, "arm")
 	p.signal(syscall.SIGUSR1)
 	p.stderr.await(t,
 		"the command did not get a signal (user defined signal 1): operation not permitted")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -174,27 +175,58 @@ func TestSeveralLocksDoNotDeadlock(t *testing.T) {
 	require.Empty(t, s.Locks())
 }
 
+// createdUntil returns a function that returns the names of all locks that were created since
+// createdUntil has returned, until the last one.
+func createdUntil(t testing.TB, s *relukkotest.Server, last string) (names func() []string) {
+	t.Helper()
+	w, err := s.Client().Watch(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(w.Close)
+	require.Equal(t, api.EventConnected, (<-w.Events()).Kind)
+	return func() (names []string) {
+		for event := range w.Events() {
+			switch {
+			case event.Kind != api.EventCreated:
+			case event.Name == last:
+				return names
+			default:
+				names = append(names, event.Name)
+			}
+		}
+		return names
+	}
+}
+
 func TestSeveralLocksAreAcquiredAllOrNone(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		args   []string
-		status int
+		args  []string
+		opts  []relukkotest.Option
+		posts int // "c" is never asked for
 	}{
-		"not waited for": {args: []string{"--no-wait"}, status: 75},
-		"not in time":    {args: []string{"--wait", "2"}, status: 75},
+		"not waited for": {args: []string{"--no-wait"}},
+		"not in time":    {args: []string{"--wait", "2"}},
+		"not waited for, plain requests": {args: []string{"--no-wait"},
+			opts: []relukkotest.Option{relukkotest.WithoutStream()}, posts: 2},
+		"not in time, plain requests": {args: []string{"--wait", "2"},
+			opts: []relukkotest.Option{relukkotest.WithoutStream()}, posts: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := relukkotest.NewServer(t)
+			s := relukkotest.NewServer(t, row.opts...)
 			_, err := s.Client().Create(t.Context(), "b", "Ada")
 			require.NoError(t, err)
+			created := createdUntil(t, s, "the end")
 			status, _, stderr := run(t, of(s),
 				append(append([]string{"run"}, row.args...),
 					"--lock", "a", "--lock", "b", "--lock", "c", "--", "true")...)
-			require.Equal(t, row.status, status, stderr)
+			require.Equal(t, 75, status, stderr)
 			require.Contains(t, stderr, `lock "b"`)
 			require.Len(t, s.Locks(), 1, "b")
-			require.Equal(t, 2, s.Requests("POST", "/v1/locks/")-1, "c was never asked for")
+			require.Equal(t, row.posts, s.Requests("POST", "/v1/locks/")-1)
+			_, err = s.Client().Create(t.Context(), "the end", "Ada")
+			require.NoError(t, err)
+			require.Equal(t, []string{"a"}, created())
 		})
 	}
 }
@@ -205,9 +237,8 @@ func TestALockLostBeforeTheCommandBeginsIsAcquiredAgain(t *testing.T) {
 	s := relukkotest.NewServer(t)
 	_, err := s.Client().Create(t.Context(), "b", "Ada")
 	require.NoError(t, err)
-	p := firstHeartbeat(t, s, func() *process {
-		return launch(t, of(s), []string{"run", "--lock", "a", "--lock", "b", "--", "true"})
-	})
+	p := launch(t, of(s), []string{"run", "--lock", "a", "--lock", "b", "--", "true"})
+	awaitHeartbeat(t, s, "a")
 	before := lockOf(t, s, "a").ID
 	require.True(t, s.Delete("a"))
 	eventually(t, "a is acquired again", func() bool {
@@ -285,7 +316,7 @@ func TestAChangeOfHolderIsShown(t *testing.T) {
 // A failed release is reported and does not change the exit status.
 func TestALockThatIsNotReleased(t *testing.T) {
 	t.Parallel()
-	s := relukkotest.NewServer(t)
+	s := relukkotest.NewServer(t, relukkotest.WithoutStream())
 	refuse := relukkotest.On("DELETE", "/v1/locks/")
 	s.AnswerNext(-1, refuse, relukkotest.Answer{Status: 403})
 	status, _, stderr := run(t, of(s), "run", "arm", "--", "sh", "-c", "exit 5")
@@ -293,6 +324,20 @@ func TestALockThatIsNotReleased(t *testing.T) {
 	require.Regexp(t, `relukko: lock "arm" was not released: http://\S+ refuses the API key \(403`,
 		stderr)
 	require.Contains(t, stderr, "It expires by itself; `relukko rm arm` frees it sooner\n")
+}
+
+func TestALockThatIsNotReleasedOverTheStream(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	input, end := openInput(t)
+	p := launch(t, of(s), []string{"run", "arm", "--", "sh", "-c", "echo ready; cat; exit 5"},
+		input)
+	require.Equal(t, "ready", p.line())
+	s.GoDark()
+	require.NoError(t, end.Close())
+	require.Equal(t, 5, p.awaitEnd())
+	require.Regexp(t, `relukko: lock "arm" was not released: no answer from http://\S+: .*\. `+
+		"It expires by itself; `relukko rm arm` frees it sooner\n", p.stderr.String())
 }
 
 // Trust mode sends no request.

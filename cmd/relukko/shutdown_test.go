@@ -98,27 +98,51 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// Requests that have begun are answered.
+// Requests that have begun are answered. A create without effect may be sent again immediately.
 func TestShutdownAnswersRequestsThatHaveBegun(t *testing.T) {
 	t.Parallel()
-	s := serveWith(t, nil, "--store", boltAt(t), "--log-level", "debug")
-	body := `{"lock_name":"arm","creator":"Ada"}`
-	conn := s.dial(s.request("POST /v1/locks/ HTTP/1.1") +
+	db := boltAt(t)
+	s := serveWith(t, []string{envKey + "=k"}, "--store", db, "--log-level", "debug")
+	lock, err := s.client().Create(t.Context(), "arm", "Ada")
+	require.NoError(t, err)
+	renewal := s.begin("PUT /v1/locks/"+lock.ID+"/keep_alive", `{"seconds":3600}`)
+	create := s.begin("POST /v1/locks/", `{"lock_name":"leg","creator":"Ada"}`)
+	s.signal(syscall.SIGTERM)
+	s.stderr.await(t, "msg=ending")
+	require.Equal(t, http.StatusOK, renewal().StatusCode)
+	answer := create()
+	require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+	require.Equal(t, "0", answer.Header.Get("Retry-After"))
+	require.Zero(t, s.awaitEnd(), s.stderr)
+
+	s = serveWith(t, []string{envKey + "=k"}, "--store", db)
+	locks, err := s.client().List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, locks, 1)
+	require.Equal(t, lock.ID, locks[0].ID)
+	require.Greater(t, locks[0].ExpiresAt.Sub(lock.ExpiresAt), 40*time.Minute)
+	s.stop()
+}
+
+// begin sends the header of a request, and returns when it is being served. The function that it
+// returns sends the body and returns the response.
+func (s *serving) begin(request, body string) (finish func() *http.Response) {
+	s.t.Helper()
+	conn := s.dial(s.request("%s HTTP/1.1", request) +
 		fmt.Sprintf("Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(body)))
 	answers := bufio.NewReader(conn)
 	line, err := answers.ReadString('\n')
-	require.NoError(t, err)
-	require.Contains(t, line, "100 Continue") // it is being served
+	require.NoError(s.t, err)
+	require.Contains(s.t, line, "100 Continue")
 	_, err = answers.ReadString('\n')
-	require.NoError(t, err)
-	s.signal(syscall.SIGTERM)
-	s.stderr.await(t, "msg=ending")
-	_, err = io.WriteString(conn, body)
-	require.NoError(t, err)
-	answer, err := http.ReadResponse(answers, nil)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusCreated, answer.StatusCode)
-	require.Zero(t, s.awaitEnd(), s.stderr)
+	require.NoError(s.t, err)
+	return func() *http.Response {
+		_, err := io.WriteString(conn, body)
+		require.NoError(s.t, err)
+		answer, err := http.ReadResponse(answers, nil)
+		require.NoError(s.t, err)
+		return answer
+	}
 }
 
 func TestASecondSignalEndsServeAtOnce(t *testing.T) {

@@ -212,10 +212,24 @@ func TestAcquireWithoutAReader(t *testing.T) {
 // The key is never printed, and the command does not get it.
 func TestTheKeyStaysSecret(t *testing.T) {
 	t.Parallel()
-	s := relukkotest.NewServer(t)
-	s.AnswerNext(-1, relukkotest.On("POST", "/v1/locks/"),
-		relukkotest.Answer{Status: http.StatusTeapot,
-			Body: `{"status":418,"message":"no: ` + s.APIKey + `"}`})
+	for name, row := range map[string]struct {
+		opts  []relukkotest.Option
+		fault relukkotest.Match
+	}{
+		"over the stream": {fault: relukkotest.On("", "/v1/")},
+		"by plain requests": {[]relukkotest.Option{relukkotest.WithoutStream()},
+			relukkotest.On("POST", "/v1/locks/")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			keyStaysSecret(t, relukkotest.NewServer(t, row.opts...), row.fault)
+		})
+	}
+}
+
+func keyStaysSecret(t *testing.T, s *relukkotest.Server, fault relukkotest.Match) {
+	s.AnswerNext(-1, fault, relukkotest.Answer{Status: http.StatusTeapot,
+		Body: `{"status":418,"message":"no: ` + s.APIKey + `"}`})
 	file := writeFile(t, "key", s.APIKey+"\n")
 	status, stdout, stderr := run(t, []string{"RELUKKO_BASE_URL=" + s.URL}, "--api-key-file", file,
 		"run", "arm", "--", "env")

@@ -2,16 +2,22 @@ package classic
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
+	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
 )
+
+// fewLocks is how many locks are asked for one by one, rather than by a List of all.
+const fewLocks = 4
 
 // events passes broadcasts on to the holders of locks and to the queues. It watches while there are
 // any holders or waiters.
 type events struct {
 	watch  func(context.Context) (*api.Watch, error)
+	get    func(context.Context, string, ...api.CallOption) (api.Lock, error)
 	ctx    context.Context
 	queues *queues
 	lists  *lister
@@ -21,7 +27,8 @@ type events struct {
 	checks    map[string]func() // of holders, by the id of their lock
 	stop      chan struct{}     // closed when no user is left; nil while there is no watch
 	connected bool              // push is up
-	checking  bool              // checkAll waits for its List to be sent
+	checking  bool              // checkAll waits for its List, or its Gets, to be sent
+	getting   bool              // checkEach runs
 	looking   bool              // look waits for its List to be sent
 }
 
@@ -139,12 +146,20 @@ func (e *events) handle(event api.Event, stop chan struct{}) {
 }
 
 // checkAll calls the checks of all locks that the next List does not contain, because some lock was
-// deleted or a deletion may have been missed. The caller holds e.mu.
+// deleted or a deletion may have been missed. It asks for each lock where they are few: the backend
+// may have many others. The caller holds e.mu.
 func (e *events) checkAll() {
 	if e.checking || len(e.checks) == 0 {
 		return
 	}
 	e.checking = true
+	if e.get != nil && len(e.checks) <= fewLocks {
+		if !e.getting {
+			e.getting = true
+			go e.checkEach()
+		}
+		return
+	}
 	e.lists.next(func() func(*listing, error) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -161,6 +176,31 @@ func (e *events) checkAll() {
 			}
 		}
 	})
+}
+
+// checkEach calls the checks of the locks that are gone, as long as checkAll asks for that.
+func (e *events) checkEach() {
+	for {
+		e.mu.Lock()
+		if !e.checking {
+			e.getting = false
+			e.mu.Unlock()
+			return
+		}
+		e.checking = false // an event from here on needs another Get
+		checks := maps.Clone(e.checks)
+		e.mu.Unlock()
+		began := time.Now()
+		for id, check := range checks {
+			ctx, cancel := context.WithTimeout(e.ctx, listTimeout)
+			_, err := e.get(ctx, id, api.Once())
+			cancel()
+			if errors.Is(err, api.ErrGone) {
+				check()
+			}
+		}
+		sleep(e.ctx, max(listPause, time.Since(began)))
+	}
 }
 
 // look tells each queue what the next List says about its name. The caller holds e.mu.

@@ -163,6 +163,39 @@ func TestEventsEndWithTheWatch(t *testing.T) {
 	})
 }
 
+// Few locks are asked for one by one, and at most once in a while, as many deletions as there are.
+func TestFewLocksAreAskedForOneByOne(t *testing.T) {
+	watched(t, func(t *testing.T, e *events, b *broadcaster, l *lists) {
+		gets := 0
+		e.get = func(_ context.Context, id string, _ ...api.CallOption) (api.Lock, error) {
+			gets++
+			if id == testID(2) {
+				return api.Lock{}, api.ErrGone
+			}
+			return api.Lock{}, nil
+		}
+		var arm, leg checks
+		defer e.hold(testID(1), arm.check)()
+		defer e.hold(testID(2), leg.check)()
+		pass(time.Second) // those on connecting are over
+		for range 10 {
+			b.say(t, `{"deleted":true}`)
+		}
+		pass(time.Second)
+		synctest.Wait()
+		require.Zero(t, arm.n)
+		require.Positive(t, leg.n)
+		require.LessOrEqual(t, gets, 6) // of two on connecting, and two rounds
+		require.Empty(t, l.sent)
+		for n := range fewLocks {
+			defer e.hold(testID(10+n), arm.check)()
+		}
+		b.say(t, `{"deleted":true}`)
+		pass(time.Second)
+		require.Len(t, l.sent, 1)
+	})
+}
+
 func TestHolderChecksOnADeletion(t *testing.T) {
 	watched(t, func(t *testing.T, e *events, b *broadcaster, l *lists) {
 		l.locks = []api.Lock{*lockOf(1, "arm", mark), *lockOf(2, "leg", mark)}

@@ -114,6 +114,8 @@ func (c *call) wait(ctx context.Context) (*acquire.Grant, error) {
 		defer timer.Stop()
 		late = timer.C
 	}
+	silent := c.afterSilence()
+	defer silent.Stop()
 	var follow <-chan time.Time
 	if c.r.Wait && !c.follow {
 		timer := time.NewTimer(followAfter)
@@ -132,12 +134,46 @@ func (c *call) wait(ctx context.Context) (*acquire.Grant, error) {
 			return nil, c.giveUp(open)
 		case <-late:
 			return nil, c.fail(c.silent(errors.New("no answer to the request")))
+		case <-silent.C:
+			if err := c.checkSilence(silent); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		g, err := c.handle(ctx)
 		if g != nil || err != nil {
 			return g, err
 		}
 	}
+}
+
+// afterSilence returns a timer that fires when the server may have said nothing for too long,
+// however long the attempts to reach it take.
+func (c *call) afterSilence() *time.Timer {
+	if !c.r.Wait || c.r.Patience <= 0 {
+		timer := time.NewTimer(wholeTime)
+		timer.Stop()
+		return timer
+	}
+	return time.NewTimer(c.r.Patience - c.silence())
+}
+
+// checkSilence ends the call if the server has said nothing for too long, and else resets the
+// timer.
+func (c *call) checkSilence(timer *time.Timer) error {
+	left := c.r.Patience - c.silence()
+	if left > 0 {
+		timer.Reset(left)
+		return nil
+	}
+	c.mu.Lock()
+	err := c.lastErr
+	c.mu.Unlock()
+	if err == nil {
+		err = errors.New("no answer to the request")
+	}
+	c.r.Silence.GaveUp(err)
+	return c.fail(c.silent(err))
 }
 
 // startToFollow asks the server to tell the place of the call, which is a further message. By what

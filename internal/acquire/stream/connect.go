@@ -276,9 +276,9 @@ func (s *stream) begin(l *link) {
 		l.over = api.ErrClosed
 		go l.conn.Cut()
 	}
-	s.link, s.had, s.noStream, s.plainSince = l, true, 0, time.Time{}
+	s.link, s.had, s.plainSince = l, true, time.Time{}
 	l.lastSent = time.Now()
-	s.away, s.awayFor, s.retrying, s.absenceOf = false, 0, false, nil
+	s.away, s.retrying, s.absenceOf = false, false, nil
 	all := make([]member, 0, len(s.members))
 	for m := range s.members {
 		all = append(all, m)
@@ -342,6 +342,13 @@ func (s *stream) lostLink(l *link, err error, healthy bool) {
 	l.release(err)
 	if healthy {
 		s.tries, s.nonsense = 0, 0
+	}
+	if !l.answered && l.over == errNoPong { // something on the way lets only the hello through
+		if s.noStream++; s.noStream > 1 {
+			s.leave(l.over)
+			s.mu.Unlock()
+			return
+		}
 	}
 	pause := s.pause(nil)
 	if _, ok := err.(nonsense); ok {
@@ -498,6 +505,7 @@ func (s *stream) handle(l *link, frame []byte) error {
 	case m.N > l.n:
 		return nonsense{fmt.Errorf("the server answered request %d, which was never sent", m.N)}
 	case m.N > 0:
+		l.answered, s.noStream, s.awayFor = true, 0, 0
 		return s.answered(l, m)
 	case m.Kind == wire.MessageDeleted:
 		if check := s.checks[m.Lock.ID]; check != nil {

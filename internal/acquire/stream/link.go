@@ -16,6 +16,8 @@ const (
 	pongTime  = 5 * time.Second // then a connection whose server does not respond is cut
 )
 
+var errNoPong = fmt.Errorf("no answer to a ping within %v", pongTime)
+
 // receiver is a request that waits for its answer.
 type receiver interface {
 	// receive handles a message for the request on l, and reports whether it was the last. An error
@@ -36,7 +38,8 @@ type link struct {
 	n    uint64      // of the last request
 	open map[uint64]receiver
 
-	overdue bool // a renewal was not answered in its time, and nothing was heard since
+	answered bool // a request was answered
+	overdue  bool // a renewal was not answered in its time, and nothing was heard since
 
 	sends    sends
 	lastSent time.Time
@@ -59,7 +62,7 @@ func newLink(conn sockets.Conn, c *clock.Clock, mu *sync.Mutex) *link {
 	})
 	l.stuck.Stop()
 	l.pong = time.AfterFunc(pongTime, func() {
-		l.cut(fmt.Errorf("no answer to a ping within %v", pongTime))
+		l.cut(errNoPong)
 	})
 	l.pong.Stop()
 	return l

@@ -270,8 +270,11 @@ const (
 // addFaults draws the faults. Each plan has only some kinds of them, so that some
 // faults run their course undisturbed.
 func (p *plan) addFaults(d dice, ttl time.Duration) {
-	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset",
-		"drop sockets", "refuse sockets", "false page", "refusal", "replace", "store", straggler, unheard}
+	kinds := []string{
+		"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset",
+		"drop sockets", "refuse sockets", "false page", "refusal", "replace", "store", straggler,
+		unheard,
+	}
 	d.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	kinds = kinds[:d.IntN(5)]
 	if p.stream && d.one(2) { // these are what the stream itself must stand

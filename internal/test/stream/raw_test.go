@@ -4,7 +4,6 @@ package stream
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"testing"
 
@@ -70,9 +69,3 @@ func (r *raw) answer(n uint64) (m wire.StreamMessage) {
 
 // cut ends the connection without a close frame.
 func (r *raw) cut() { r.ws.CloseNow() }
-
-// quoted returns s as a JSON string.
-func quoted(s string) string {
-	b, _ := json.Marshal(s)
-	return string(b)
-}
