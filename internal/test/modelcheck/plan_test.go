@@ -330,6 +330,12 @@ func (p *plan) addFault(d dice, ttl time.Duration, kind string) {
 		f.kind, f.link, f.for_ = "drop sockets", -1, 0
 		p.faults = append(p.faults, f, fault{kind: "delete", link: -1, name: pick(d, p.names...),
 			at: f.at + d.span(time.Millisecond, 100*time.Millisecond)})
+	case "move":
+		f.for_, f.original, f.server = 0, d.one(2), d.IntN(p.servers)
+		p.faults = append(p.faults, f)
+	case "store":
+		f.link, f.delay = -1, d.span(time.Millisecond, 4*time.Second)
+		p.faults = append(p.faults, f)
 	default:
 		p.detail(d, &f)
 		p.faults = append(p.faults, f)
@@ -367,10 +373,6 @@ func (p *plan) detail(d dice, f *fault) {
 		f.for_ = min(f.for_, 10*time.Second)
 	case "reset":
 		f.for_ = 0
-	case "move":
-		f.for_, f.original, f.server = 0, d.one(2), d.IntN(p.servers)
-	case "store":
-		f.link, f.delay = -1, d.span(time.Millisecond, 4*time.Second)
 	case "drop sockets":
 		f.link, f.for_ = -1, 0
 	case "refuse sockets":
