@@ -187,7 +187,7 @@ func (c *call) startToFollow() {
 	}
 	c.mu.Unlock()
 	if l != nil {
-		l.flush()
+		l.flushInBackground() // the call may end meanwhile
 	}
 }
 
@@ -324,7 +324,7 @@ func (c *call) sendAgain() {
 	}
 	c.mu.Unlock()
 	if l != nil {
-		l.flush()
+		l.flushInBackground()
 	}
 }
 
@@ -410,7 +410,7 @@ func (c *call) leave(cancel bool) {
 	}
 	c.mu.Unlock()
 	if l != nil {
-		l.flush()
+		l.flushInBackground() // a write may take long
 	}
 }
 
