@@ -31,6 +31,10 @@
 //
 // Faults of WebSockets: [Server.DropWebSockets], [Server.RefuseWebSockets].
 //
+// A Mutex acquires, renews and releases over the stream, which is one WebSocket a client. To faults
+// of requests only its opening is a request, "GET /v1/stream", and a nil Match does not apply to
+// it. A server made with [WithoutStream] has clients send plain requests instead.
+//
 // The backend: [Server.Stop], [Server.Start].
 //
 // Other clients: [Server.Delete], [Server.Expire], [Server.ExpireIn].

@@ -178,14 +178,21 @@ func TestLockFailsWhereThereIsNothingToWaitFor(t *testing.T) {
 	for name, row := range map[string]struct {
 		fault func(*relukkotest.Server)
 		says  string
+		opts  []relukkotest.Option
 	}{
-		"refused":     {func(s *relukkotest.Server) { s.FailNext(-1, 403) }, "403"},
-		"unreachable": {(*relukkotest.Server).Stop, "connection refused"},
-		"dark":        {(*relukkotest.Server).GoDark, "relukko"},
+		"refused": {fault: func(s *relukkotest.Server) {
+			s.AnswerNext(-1, relukkotest.On("GET", "/v1/stream"),
+				relukkotest.Answer{Status: 403})
+		}, says: "403"},
+		"refused, plain requests": {fault: func(s *relukkotest.Server) { s.FailNext(-1, 403) },
+			says: "403", opts: []relukkotest.Option{relukkotest.WithoutStream()}},
+		"unreachable": {fault: (*relukkotest.Server).Stop, says: "connection refused"},
+		"dark":        {fault: (*relukkotest.Server).GoDark, says: "relukko"},
 	} {
 		for _, wait := range []time.Duration{0, 10 * time.Second, 10 * time.Minute} {
 			t.Run(fmt.Sprintf("%s, %v", name, wait), func(t *testing.T) {
-				inABubble(t, func(t *testing.T, s *relukkotest.Server) {
+				synctest.Test(t, func(t *testing.T) {
+					s := relukkotest.NewServer(t, append(row.opts, relukkotest.InMemory())...)
 					c := s.Client()
 					row.fault(s)
 					began := time.Now()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -118,30 +119,27 @@ func TestInTheDarkAllIsGoneBeforeTheLeaseEnds(t *testing.T) {
 		{"6s", "sleep 100", 0},
 		{"8s", `trap "" TERM; sleep 100`, 0},
 	} {
-		t.Run(row.ttl+" "+row.sleep, func(t *testing.T) {
-			t.Parallel()
-			s := relukkotest.NewServer(t)
-			renewed := s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-			command, pipe := traced(t, row.sleep)
-			p := launch(t, of(s),
-				append([]string{"run", "--ttl", row.ttl, "arm", "--"}, command...))
-			require.Equal(t, "ready", p.line())
-			require.NoError(t, renewed.Await(t.Context(), 1))
-			renewed.Release()
-			second := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
-			require.NoError(t, second.Await(t.Context(), 1))
-			s.GoDark()
-			expires := lockOf(t, s, "arm").ExpiresAt
+		for name, setUp := range kinds {
+			t.Run(strings.Join([]string{name, row.ttl, row.sleep}, " "), func(t *testing.T) {
+				t.Parallel()
+				s := relukkotest.NewServer(t)
+				setUp(s)
+				command, pipe := traced(t, row.sleep)
+				p := launch(t, of(s),
+					append([]string{"run", "--ttl", row.ttl, "arm", "--"}, command...))
+				require.Equal(t, "ready", p.line())
+				awaitHeartbeat(t, s, "arm")
+				s.GoDark()
+				expires := lockOf(t, s, "arm").ExpiresAt
 
-			gone := awaitEOF(t, pipe)
-			require.True(t, gone.Before(expires.Add(row.late)), "%v after the lease",
-				gone.Sub(expires))
-			require.Equal(t, 76, p.awaitEnd())
-			require.Contains(t, p.stderr.String(),
-				`lock "arm" was lost: it was not renewed in time`)
-			s.ComeBack()
-			second.Release()
-		})
+				gone := awaitEOF(t, pipe)
+				require.True(t, gone.Before(expires.Add(row.late)), "%v after the lease",
+					gone.Sub(expires))
+				require.Equal(t, 76, p.awaitEnd())
+				require.Contains(t, p.stderr.String(),
+					`lock "arm" was lost: it was not renewed in time`)
+			})
+		}
 	}
 }
 

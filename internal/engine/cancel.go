@@ -10,6 +10,7 @@ import (
 // and none will be created in the next store.ClaimTime. Where an outcome may be unknown the store
 // keeps the mark in mind. Done is called without the mutex.
 func (e *Engine) Cancel(c *Conn, owner, mark string, done func(error)) {
+	end := func(err error) { e.later(func() { done(err) }) }
 	e.do(func() {
 		key := markKey{owner, mark}
 		w := e.marks[key]
@@ -18,11 +19,11 @@ func (e *Engine) Cancel(c *Conn, owner, mark string, done func(error)) {
 		case w != nil && w.Conn == c && w.pure:
 			w.undo = true
 			e.finish(w)
-			w.done = func() { e.cancelPure(w, done) }
+			w.done = func() { e.cancelPure(w, end) }
 			e.settle(w)
 		case w == nil && id != "":
 			e.forget(id)
-			e.deleteKnown(id, owner, done)
+			e.deleteKnown(id, owner, end)
 		default:
 			switch {
 			case w == nil:
@@ -31,29 +32,29 @@ func (e *Engine) Cancel(c *Conn, owner, mark string, done func(error)) {
 			default:
 				e.refuse(w, store.ErrCancelled, nil)
 			}
-			e.cancelMark(key, done)
+			e.cancelMark(key, end)
 		}
 	})
 }
 
 // cancelPure ends the cancel of a waiter whose mark was used nowhere else.
-func (e *Engine) cancelPure(w *Waiter, done func(error)) {
+func (e *Engine) cancelPure(w *Waiter, end func(error)) {
 	switch {
 	case w.unready:
-		e.cancelMark(w.key, done)
+		e.cancelMark(w.key, end)
 	case w.lock != nil:
-		e.deleteKnown(w.lock.ID, w.key.owner, done)
+		e.deleteKnown(w.lock.ID, w.key.owner, end)
 	default:
-		e.later(func() { done(nil) })
+		end(nil)
 	}
 }
 
 // deleteKnown deletes a lock that may be gone already.
-func (e *Engine) deleteKnown(id, owner string, done func(error)) {
-	e.release(nil, id, owner, func(_ store.Lock, err error) {
+func (e *Engine) deleteKnown(id, owner string, end func(error)) {
+	e.release(nil, id, owner, func(_ *store.Lock, err error) {
 		if errors.Is(err, store.ErrGone) {
 			err = nil
 		}
-		done(err)
+		end(err)
 	})
 }

@@ -1,10 +1,6 @@
 package engine
 
-import (
-	"fmt"
-	"runtime/debug"
-	"time"
-)
+import "time"
 
 // do runs f under the mutex, and then does what was decided. Where store calls never wait, their
 // ends are run here one after another: thousands of waiters may end in a row.
@@ -26,10 +22,15 @@ func (e *Engine) do(f func()) {
 	}
 }
 
-// decide runs f under the mutex, and returns the store calls that are due.
+// decide runs f under the mutex, offers the names that came free, and returns the store calls that
+// are due.
 func (e *Engine) decide(f func()) []call {
 	e.mu.Lock()
 	f()
+	for i := 0; i < len(e.toOffer); i++ {
+		e.offer(e.toOffer[i])
+	}
+	e.toOffer = e.toOffer[:0]
 	for _, q := range e.untidy {
 		e.drop(q)
 	}
@@ -43,38 +44,21 @@ func (e *Engine) decide(f func()) []call {
 	for _, f := range d.then {
 		f()
 	}
+	for _, t := range d.timers {
+		time.AfterFunc(t.after, func() { e.fire(t.f) })
+	}
 	return d.calls
 }
 
-// call makes a store call once the mutex is unlocked. End handles its result, under the mutex.
-func (e *Engine) call(make, end func()) { e.calls = append(e.calls, call{make, end}) }
-
-// later runs f once the mutex is unlocked.
-func (e *Engine) later(f func()) { e.then = append(e.then, f) }
-
-// after runs f under the mutex d from now, unless the engine is closing then.
-func (e *Engine) after(d time.Duration, f func()) {
-	time.AfterFunc(d, func() {
-		ran := false
-		e.do(func() {
-			if ran = !e.closing && e.stopped.Err() == nil; ran {
-				f()
-			}
-		})
-		if ran {
-			e.Flush()
+// fire runs the function of a timer.
+func (e *Engine) fire(f func()) {
+	ran := false
+	e.do(func() {
+		if ran = !e.closing && e.stopped.Err() == nil; ran {
+			f()
 		}
 	})
-}
-
-// guarded turns a panic of the store into an error where no request is to blame for it: neither
-// the queue nor the process must suffer.
-func (e *Engine) guarded(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			e.Log.Error("panic", "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("relukko: panic: %v", p)
-		}
-	}()
-	return f()
+	if ran {
+		e.Flush()
+	}
 }

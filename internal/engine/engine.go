@@ -29,7 +29,7 @@ func New(ctx context.Context, s store.Store, c Config) *Engine {
 		e.board = &board{store: b}
 		e.background.Go(e.followBoard)
 	}
-	e.after(holdOff, func() { e.fresh = nil })
+	e.do(func() { e.after(holdOff, func() { e.fresh = nil }) })
 	return e
 }
 

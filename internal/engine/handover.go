@@ -44,12 +44,3 @@ func (h *handOver) run(e *Engine) {
 		h.free = true
 	}
 }
-
-// storeDelete is the store's Delete. A panic of the store becomes an error.
-func (e *Engine) storeDelete(id string) (lock store.Lock, err error) {
-	err = e.guarded(func() (err error) {
-		lock, err = e.store.Delete(context.Background(), id)
-		return err
-	})
-	return lock, err
-}

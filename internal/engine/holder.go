@@ -16,9 +16,6 @@ func (e *Engine) queueOf(name string) *queue {
 	return q
 }
 
-// tidy has a queue removed, when all is decided, if it is not needed any more.
-func (e *Engine) tidy(q *queue) { e.untidy = append(e.untidy, q) }
-
 func (e *Engine) drop(q *queue) {
 	if q.places.Len() == 0 && !q.busy && q.reserved == nil && !q.refused &&
 		!time.Now().Before(q.holdOff) && e.queues[q.name] == q {
@@ -96,12 +93,4 @@ func (e *Engine) sink(w *Waiter) Sink {
 		return nil
 	}
 	return w.Conn.sink
-}
-
-// tell returns the sink of an acquire or a connection, which is flushed when the mutex is unlocked.
-func (e *Engine) tell(s Sink) Sink {
-	if last := len(e.sinks) - 1; last < 0 || e.sinks[last] != s {
-		e.sinks = append(e.sinks, s)
-	}
-	return s
 }

@@ -8,10 +8,8 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-const (
-	retryPause = time.Second // between two offers of a name while the store is unavailable
-	offerAgain = time.Second // after the last offer a new waiter asks the store again
-)
+// offerAgain is the time after the last offer of a name when a new waiter asks the store again.
+const offerAgain = time.Second
 
 // offerAll offers the names of a waiter that has joined, or that can be served again.
 func (e *Engine) offerAll(w *Waiter) {
@@ -63,30 +61,6 @@ func (e *Engine) offer(q *queue) {
 	}
 	t := e.begin(q, w)
 	e.call(func() { t.create(e) }, func() { e.tried(q, w, t) })
-}
-
-// reserve reserves a name for a plain client whose turn has come, and loses its rank.
-func (e *Engine) reserve(q *queue, p *place) {
-	e.dropRank(p)
-	q.reserved = p
-	if q.last != nil {
-		e.publish(store.EventDeleted, q.last)
-	}
-	e.after(plainTurn, func() {
-		if q.reserved == p {
-			q.reserved, q.lapsed = nil, true
-			e.offer(q)
-			e.tidy(q)
-		}
-	})
-}
-
-// refuseFree refuses those who do not wait a name that is free, but not for them.
-func (e *Engine) refuseFree(q *queue) {
-	for _, w := range q.impatient() {
-		q.refused = q.refused || w.Conn == nil
-		e.refuseHeld(w, q, &store.Lock{})
-	}
 }
 
 // tried handles the result of an offer, or of the second half of a hand-over.
@@ -218,6 +192,14 @@ func (e *Engine) refuseHeld(w *Waiter, q *queue, lock *store.Lock) {
 	}
 }
 
+// refuseFree refuses those who do not wait a name that is free, but not for them.
+func (e *Engine) refuseFree(q *queue) {
+	for _, w := range q.impatient() {
+		q.refused = q.refused || w.Conn == nil
+		e.refuseHeld(w, q, &store.Lock{})
+	}
+}
+
 // askHolder refuses a waiter with the lock that holds the name by the store. If there is none any
 // more the name is offered again.
 func (e *Engine) askHolder(w *Waiter, q *queue) {
@@ -246,55 +228,6 @@ func (e *Engine) askHolder(w *Waiter, q *queue) {
 		}
 		e.tidy(q)
 	})
-}
-
-// unavailable handles an offer that failed as the store is unavailable. All names of the waiter are
-// offered again: meanwhile it was passed over.
-func (e *Engine) unavailable(q *queue, w *Waiter, err error) {
-	switch {
-	case !w.ended:
-		e.storeFailed(w, err)
-	case unknownOutcome(err):
-		w.unready = true
-		if w.undo && w.done == nil && e.marks[w.key] == nil {
-			e.undoMark(w.key)
-		}
-	}
-	e.retryLater(q)
-	for _, p := range w.places {
-		if p.at != nil {
-			e.retryLater(p.queue)
-		}
-	}
-	for _, other := range q.impatient() {
-		e.refuse(other, err, nil)
-	}
-}
-
-// retryLater offers the name again soon: the store is unavailable.
-func (e *Engine) retryLater(q *queue) {
-	if q.retrying {
-		return
-	}
-	q.retrying = true
-	e.after(retryPause, func() {
-		q.retrying = false
-		e.offer(q)
-		e.tidy(q)
-	})
-}
-
-// storeFailed handles an error of the store that is not about the name. A waiter whose error will
-// pass keeps its place.
-func (e *Engine) storeFailed(w *Waiter, err error) {
-	if unknownOutcome(err) {
-		w.unready, w.pure = true, false
-	}
-	if isUnavailable(err) && w.Wait {
-		w.queued = true
-		return
-	}
-	e.refuse(w, err, nil)
 }
 
 // createdInVain handles a lock that was created, or found, for a waiter that has ended.
@@ -327,30 +260,34 @@ func (e *Engine) discard(w *Waiter, t *try) {
 
 // remove deletes a lock that its client does not know of, now or when the store is back.
 func (e *Engine) remove(lock *store.Lock) {
-	e.release(nil, lock.ID, lock.Owner, func(_ store.Lock, err error) {
+	e.release(nil, lock.ID, lock.Owner, func(_ *store.Lock, err error) {
 		if err != nil && !errors.Is(err, store.ErrGone) {
-			e.Log.Warn("cannot delete a lock whose client is gone, trying again",
-				"lock", lock.Name, "id", lock.ID, "error", err)
-			e.do(func() { e.after(retryPause, func() { e.remove(lock) }) })
+			e.later(func() {
+				e.Log.Warn("cannot delete a lock whose client is gone, trying again",
+					"lock", lock.Name, "id", lock.ID, "error", err)
+			})
+			e.after(retryPause, func() { e.remove(lock) })
 		}
 	})
 }
 
-func (e *Engine) release(c *Conn, id, by string, done func(store.Lock, error)) {
+// release deletes a lock, and grants its name to the first waiter in one step where that is known.
+// End is called under the mutex.
+func (e *Engine) release(c *Conn, id, by string, end func(*store.Lock, error)) {
 	q := e.byHolder[id]
 	if q == nil || q.busy || q.retrying || q.reserved != nil || e.heldAtStart(id) {
-		e.delete(c, id, by, done)
+		e.delete(c, id, by, end)
 		return
 	}
 	w, _ := e.first(q, true)
 	if w == nil {
-		e.delete(c, id, by, done)
+		e.delete(c, id, by, end)
 		return
 	}
 	h := handOver{try: e.begin(q, w), id: id, conn: c, by: by}
 	e.call(func() { h.run(e) }, func() {
 		h.ended(e, q, w)
-		e.later(func() { done(h.deleted, h.err) })
+		end(&h.deleted, h.err)
 	})
 }
 
@@ -382,127 +319,4 @@ func (h *handOver) ended(e *Engine, q *queue, w *Waiter) {
 	q.busy = false
 	e.offer(q)
 	e.tidy(q)
-}
-
-// delete deletes a lock, and then offers its name.
-func (e *Engine) delete(c *Conn, id, by string, done func(store.Lock, error)) {
-	var lock store.Lock
-	var err error
-	e.call(func() { lock, err = e.storeDelete(id) }, func() {
-		switch {
-		case err == nil:
-			e.deleted(&lock, by, c)
-		case errors.Is(err, store.ErrGone):
-			e.lost(id)
-		}
-		e.later(func() { done(lock, err) })
-	})
-}
-
-// deleted records a lock that is gone, and offers its name. By is the name of the key, or "". The
-// connection that released it is not told.
-func (e *Engine) deleted(lock *store.Lock, by string, releaser *Conn) {
-	e.gone(lock, by, releaser)
-	q := e.queues[lock.Name]
-	if q == nil && e.fresh == nil {
-		return
-	}
-	if e.fresh != nil {
-		if _, fresh := e.fresh[lock.ID]; !fresh {
-			q = e.queueOf(lock.Name)
-			q.holdOff = e.started.Add(holdOff)
-			e.after(time.Until(q.holdOff), func() { e.offer(q); e.tidy(q) })
-		}
-	}
-	if q != nil {
-		q.sawDeleted(lock)
-		if q.holder == nil || q.holder.FencingToken <= lock.FencingToken {
-			e.setHolder(q, nil)
-			e.offer(q)
-		}
-		e.tidy(q)
-	}
-}
-
-// lost records that the store has no lock with that id.
-func (e *Engine) lost(id string) {
-	e.forget(id)
-	if q := e.byHolder[id]; q != nil {
-		e.setHolder(q, nil)
-		e.offer(q)
-		e.tidy(q)
-	}
-}
-
-// settle lets a cancel, or the shutdown, go on that has waited for a store call.
-func (e *Engine) settle(w *Waiter) {
-	if e.closing && w.Conn == nil && w.idle() {
-		e.refuse(w, ErrClosing, nil)
-	}
-	if w.done != nil && w.idle() {
-		done := w.done
-		w.done = nil
-		done()
-	}
-}
-
-// refuse ends a waiter with an error.
-func (e *Engine) refuse(w *Waiter, err error, holder *store.Lock) {
-	if w.ended {
-		return
-	}
-	if holder != nil && holder.ID == "" {
-		holder = nil
-	}
-	if s := e.sink(w); s != nil {
-		e.tell(s).Refused(w, err, holder)
-	}
-	e.finish(w)
-}
-
-// finish removes a waiter for good. Nothing more is told to its sink. A lock that the engine may
-// have created with a mark of its own, without knowing it, is deleted.
-func (e *Engine) finish(w *Waiter) {
-	if w.ended {
-		return
-	}
-	w.ended = true
-	e.unlink(w)
-	e.open--
-	if e.marks[w.key] == w {
-		delete(e.marks, w.key)
-	}
-	if w.Conn != nil {
-		delete(w.Conn.waiters, w)
-	}
-	if w.made && w.unready {
-		e.undoMark(w.key)
-	}
-}
-
-// undoMark cancels the mark that the engine made for an acquire, now or when the store is back. Its
-// client does not know of a lock that there may be.
-func (e *Engine) undoMark(key markKey) {
-	e.cancelMark(key, func(err error) {
-		if err != nil {
-			e.do(func() { e.after(retryPause, func() { e.undoMark(key) }) })
-		}
-	})
-}
-
-// cancelMark cancels a mark in the store.
-func (e *Engine) cancelMark(key markKey, done func(error)) {
-	var locks []store.Lock
-	var err error
-	e.call(func() {
-		err = e.guarded(func() (err error) {
-			locks, err = e.store.Cancel(context.Background(), key.owner, key.mark)
-			return err
-		})
-	}, func() {
-		for i := range locks {
-			e.deleted(&locks[i], key.owner, nil)
-		}
-		e.later(func() { done(err) })
-	})
 }

@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server/store"
+)
 
 const (
 	plainRank = 5 * time.Minute        // for which a plain client keeps its rank between two tries
@@ -59,4 +63,20 @@ func (e *Engine) dropRank(p *place) {
 	p.queue.remove(p)
 	delete(p.queue.ranks, p.plain)
 	e.ranks--
+}
+
+// reserve reserves a name for a plain client whose turn has come, and loses its rank.
+func (e *Engine) reserve(q *queue, p *place) {
+	e.dropRank(p)
+	q.reserved = p
+	if q.last != nil {
+		e.publish(store.EventDeleted, q.last)
+	}
+	e.after(plainTurn, func() {
+		if q.reserved == p {
+			q.reserved, q.lapsed = nil, true
+			e.offerSoon(q)
+			e.tidy(q)
+		}
+	})
 }

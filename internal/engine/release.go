@@ -23,7 +23,11 @@ func (e *Engine) Release(_ context.Context, id, by string) (lock store.Lock, err
 // Delete does what Release does for a connection, which is not told that the lock was deleted. Done
 // is called once, without the mutex.
 func (e *Engine) Delete(c *Conn, id, by string, done func(store.Lock, error)) {
-	e.do(func() { e.release(c, id, by, done) })
+	e.do(func() {
+		e.release(c, id, by, func(lock *store.Lock, err error) {
+			e.later(func() { done(*lock, err) })
+		})
+	})
 }
 
 // Renew sets the lease of a lock on a connection, which hears of the lock from then on. Done is

@@ -50,6 +50,7 @@ type Engine struct {
 
 	mu sync.Mutex
 	decided
+	toOffer  []*queue // whose names may be free
 	untidy   []*queue // that may not be needed any more
 	queues   map[string]*queue
 	byHolder map[string]*queue // by the id of the lock that holds the name, if known
@@ -65,15 +66,22 @@ type Engine struct {
 
 // decided is what is to be done once the mutex is unlocked.
 type decided struct {
-	sinks []Sink   // have something to flush
-	then  []func() // are run
-	calls []call   // are made
+	sinks  []Sink   // have something to flush
+	then   []func() // are run
+	timers []timer  // are started
+	calls  []call   // are made
 }
 
 // call is a store call.
 type call struct {
 	make func()
 	end  func() // handles the result, under the mutex
+}
+
+// timer runs a function under the mutex.
+type timer struct {
+	after time.Duration
+	f     func()
 }
 
 // board is the waiters of the other servers that share the store. Who gets a lock does not depend

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -126,14 +125,6 @@ func (t *try) create(e *Engine) {
 		return err
 	})
 }
-
-// unknownOutcome reports whether a call that ended with err may have had its effect, or may have
-// it later.
-func unknownOutcome(err error) bool {
-	return errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrNotDone)
-}
-
-func isUnavailable(err error) bool { return errors.Is(err, store.ErrUnavailable) }
 
 // onlyLiving drops the locks of a mark that are known to be gone.
 func (e *Engine) onlyLiving(t *try) {

@@ -31,7 +31,9 @@ func New(client *api.Client) *Driver {
 		lists:  &lister{list: client.List, ctx: ctx},
 		queues: new(queues),
 	}}
-	d.events = &events{watch: client.Watch, get: client.Get, ctx: ctx, queues: d.queues, lists: d.lists}
+	d.events = &events{
+		watch: client.Watch, get: client.Get, ctx: ctx, queues: d.queues, lists: d.lists,
+	}
 	return d
 }
 

@@ -264,10 +264,16 @@ const (
 // addFaults draws the faults. Each plan has only some kinds of them, so that some
 // faults run their course undisturbed.
 func (p *plan) addFaults(d dice, ttl time.Duration) {
-	kinds := []string{"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset",
-		"drop sockets", "refuse sockets", "false page", "refusal", "replace", "store", straggler, unheard}
+	kinds := []string{
+		"delete", "expire", "sweep", "dark", "down", "answer", "cut", "slow", "reset",
+		"drop sockets", "refuse sockets", "false page", "refusal", "replace", "store", straggler,
+		unheard,
+	}
 	d.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	kinds = kinds[:d.IntN(5)]
+	if p.stream && d.one(2) { // these are what the stream itself must stand
+		kinds = append(kinds, pick(d, "cut", "cut", "store", "dark", "down"), "cut")
+	}
 	if len(kinds) == 0 {
 		return
 	}
@@ -338,6 +344,9 @@ func (p *plan) detail(d dice, f *fault) {
 		f.status = pick(d, 404, 404, 422, 200)
 	case "cut":
 		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList)
+		if p.stream {
+			f.requests = pick(d, ofAny, ofCreate, ofRenew, ofRelease, ofCancel, ofStream)
+		}
 	case "slow":
 		f.requests = pick(d, ofAny, ofCreate, ofCreate, ofRenew, ofRelease, ofList)
 		// Nothing is promised for a create that arrives more than 75 s after its caller

@@ -31,7 +31,7 @@ type world struct {
 	plan    *plan
 	server  *relukkotest.Server
 	store   *unsure
-	late    sync.WaitGroup // store calls that take effect later
+	late    sync.WaitGroup      // store calls that take effect later
 	net     []*relukkotest.Link // of each client
 	links   map[string]int      // its number by the link's address
 	clients []*api.Client

@@ -28,7 +28,7 @@ const (
 	databases = 3 // servers over one PostgreSQL
 	minRounds = 3
 	maxRound  = time.Minute
-	timeToEnd = 4 * patience // for a worker: it may wait for a lock, and for its client to close
+	timeToEnd = 2 * patience // for a worker: its client may look for a lost lock for 75 s
 	longGrace = 2 * time.Second
 	forever   = instant(math.MaxInt64 / 2)
 )

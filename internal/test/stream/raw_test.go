@@ -4,7 +4,6 @@ package stream
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"testing"
 

@@ -1,0 +1,50 @@
+package engine
+
+// unavailable handles an offer that failed as the store is unavailable. All names of the waiter are
+// offered again: meanwhile it was passed over.
+func (e *Engine) unavailable(q *queue, w *Waiter, err error) {
+	switch {
+	case !w.ended:
+		e.storeFailed(w, err)
+	case unknownOutcome(err):
+		w.unready = true
+		if w.undo && w.done == nil && e.marks[w.key] == nil {
+			e.undoMark(w.key)
+		}
+	}
+	e.retryLater(q)
+	for _, p := range w.places {
+		if p.at != nil {
+			e.retryLater(p.queue)
+		}
+	}
+	for _, other := range q.impatient() {
+		e.refuse(other, err, nil)
+	}
+}
+
+// retryLater offers the name again soon: the store is unavailable.
+func (e *Engine) retryLater(q *queue) {
+	if q.retrying {
+		return
+	}
+	q.retrying = true
+	e.after(retryPause, func() {
+		q.retrying = false
+		e.offerSoon(q)
+		e.tidy(q)
+	})
+}
+
+// storeFailed handles an error of the store that is not about the name. A waiter whose error will
+// pass keeps its place.
+func (e *Engine) storeFailed(w *Waiter, err error) {
+	if unknownOutcome(err) {
+		w.unready, w.pure = true, false
+	}
+	if isUnavailable(err) && w.Wait {
+		w.queued = true
+		return
+	}
+	e.refuse(w, err, nil)
+}
