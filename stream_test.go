@@ -281,7 +281,7 @@ func TestNothingHangsInSilenceOnTheStream(t *testing.T) {
 // TestNothingHangsInSilenceWhileOnlyTheStreamIsDown never heals the stream: plain requests work.
 func TestNothingHangsInSilenceWhileOnlyTheStreamIsDown(t *testing.T) {
 	kinds := []string{"hello", "acquire", "grant"}
-	onStream(t, streamFaults[:13], kinds, func(
+	onStream(t, onlyTheStream(), kinds, func(
 		t *testing.T, n *streamNet, f *streamFault, at string,
 	) {
 		n.arm(f, at, 20*time.Minute)
@@ -291,6 +291,106 @@ func TestNothingHangsInSilenceWhileOnlyTheStreamIsDown(t *testing.T) {
 		require.NoError(t, held.Err(), "%v", context.Cause(held))
 		require.NoError(t, m.Unlock(held))
 		n.close(t)
+	})
+}
+
+// onlyTheStream are the faults of streamFaults that plain requests do not meet.
+func onlyTheStream() []streamFault {
+	return slices.DeleteFunc(slices.Clone(streamFaults), func(f streamFault) bool {
+		return f.fate == faultnet.Pass || f.name == "a proxy responds to everything"
+	})
+}
+
+// TestNoMissedWakeUpWhileOnlyTheStreamIsDown never heals the stream of a Lock that waits.
+func TestNoMissedWakeUpWhileOnlyTheStreamIsDown(t *testing.T) {
+	for _, after := range []time.Duration{time.Second, 10 * time.Second, time.Minute} {
+		t.Run(fmt.Sprint("released after ", after), func(t *testing.T) {
+			kinds := []string{"acquire", "waiting", "ping", "pong"}
+			onStream(t, onlyTheStream(), kinds, func(
+				t *testing.T, n *streamNet, f *streamFault, at string,
+			) {
+				other := relukko.NewMutex(n.server.NewLink().Client(), "arm")
+				held := lock(t, other)
+				n.arm(f, at, 20*time.Minute)
+				m := relukko.NewMutex(n.client, "arm", relukko.WithTTL(streamTTL))
+				acquired := lockSoon(t, m)
+				<-n.struck
+				time.Sleep(after)
+				require.NoError(t, other.Unlock(held))
+				held = requireWithin(t, 25*time.Second, acquired)
+				time.Sleep(30 * time.Minute) // the stream comes back meanwhile
+				require.NoError(t, held.Err(), "%v", context.Cause(held))
+				require.NoError(t, m.Unlock(held))
+				n.close(t)
+			})
+		})
+	}
+}
+
+// TestTryLockReturnsWhateverHappensToTheStream also requires that it leaves nothing.
+func TestTryLockReturnsWhateverHappensToTheStream(t *testing.T) {
+	faults := append(slices.Clone(streamFaults), endless...)
+	kinds := []string{"hello", "acquire", "error"}
+	onStream(t, faults, kinds, func(t *testing.T, n *streamNet, f *streamFault, at string) {
+		other := relukko.NewMutex(n.server.NewLink().Client(), "arm", relukko.WithTTL(time.Hour))
+		held := lock(t, other)
+		n.arm(f, at, 2*time.Minute)
+		m := relukko.NewMutex(n.client, "arm", relukko.WithTTL(streamTTL))
+		start := time.Now()
+		_, err := m.TryLock(t.Context())
+		require.Error(t, err)
+		require.LessOrEqual(t, time.Since(start), time.Minute)
+		<-n.healed
+		require.NoError(t, other.Unlock(held))
+		time.Sleep(time.Minute)
+		held, err = m.TryLock(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, m.Unlock(held))
+		n.close(t)
+	})
+}
+
+// TestShutdownEndsWhateverHappensToTheStream has a Lock that is held, one that waits and one that
+// was cancelled.
+func TestShutdownEndsWhateverHappensToTheStream(t *testing.T) {
+	faults := append(slices.Clone(streamFaults), endless...)
+	kinds := []string{"cancel", "renew"}
+	onStream(t, faults, kinds, func(t *testing.T, n *streamNet, f *streamFault, at string) {
+		other := relukko.NewMutex(n.server.NewLink().Client(), "arm", relukko.WithTTL(time.Hour))
+		otherHeld := lock(t, other)
+		m := relukko.NewMutex(n.client, "held", relukko.WithTTL(streamTTL))
+		held := lock(t, m)
+		errs := make(chan error, 2)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for _, ctx := range []context.Context{ctx, t.Context()} {
+			waits := relukko.NewMutex(n.client, "arm", relukko.WithTTL(streamTTL))
+			go func() {
+				_, err := waits.Lock(ctx)
+				errs <- err
+			}()
+		}
+		time.Sleep(time.Second)
+		n.arm(f, at, 5*time.Minute)
+		cancel()
+		require.ErrorIs(t, <-errs, context.Canceled)
+		<-n.struck
+		limited, stop := context.WithTimeout(t.Context(), 7*time.Second)
+		defer stop()
+		start := time.Now()
+		err := n.client.Shutdown(limited)
+		require.Error(t, err, "a lock is held")
+		require.Less(t, time.Since(start), 8*time.Second)
+		require.ErrorContains(t, <-errs, "closed")
+		require.Error(t, held.Err())
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+		<-n.healed
+		time.Sleep(time.Minute)
+		if otherHeld.Err() == nil {
+			require.NoError(t, other.Unlock(otherHeld))
+		}
+		time.Sleep(2 * time.Minute)
+		require.Empty(t, n.server.Locks(), "the leases of the abandoned ones have ended")
 	})
 }
 
