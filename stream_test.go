@@ -22,6 +22,7 @@ import (
 const (
 	streamTTL   = 10 * time.Second
 	shortOutage = streamTTL/2 - time.Millisecond
+	silenceEnds = 66 * time.Second // a minute, and one attempt with plain requests
 )
 
 var streamSeeds = flag.Int("stream-seeds", 20, "how many runs TestRandomFaultsOnTheStream has")
@@ -265,7 +266,7 @@ func TestNothingHangsInSilenceOnTheStream(t *testing.T) {
 		m := relukko.NewMutex(n.client, "arm", relukko.WithTTL(streamTTL))
 		start := time.Now()
 		held, err := m.Lock(t.Context())
-		require.LessOrEqual(t, time.Since(start), time.Minute)
+		require.LessOrEqual(t, time.Since(start), silenceEnds)
 		passed := at == "grant" && (f.fate == faultnet.Pass || f.fate == faultnet.CutAfter ||
 			f.fate == faultnet.DarkUp)
 		require.Equal(t, passed, err == nil, "%v", err)
@@ -339,7 +340,7 @@ func TestTryLockReturnsWhateverHappensToTheStream(t *testing.T) {
 		start := time.Now()
 		_, err := m.TryLock(t.Context())
 		require.Error(t, err)
-		require.LessOrEqual(t, time.Since(start), time.Minute)
+		require.LessOrEqual(t, time.Since(start), silenceEnds)
 		<-n.healed
 		require.NoError(t, other.Unlock(held))
 		time.Sleep(time.Minute)
