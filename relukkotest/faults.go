@@ -61,6 +61,9 @@ func (s *Server) Latency(f func(*http.Request) (before, after time.Duration)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.latency = f
+	if f != nil {
+		s.endStreams()
+	}
 }
 
 // RefuseWebSockets sets whether new WebSockets get 404, as from a backend or a proxy without them.
@@ -84,7 +87,7 @@ func (s *Server) DropWebSockets() {
 func (s *Server) Heal() {
 	s.mu.Lock()
 	faults, links := s.faults, s.links
-	s.faults, s.latency, s.refuseSockets = nil, nil, false
+	s.faults, s.latency, s.refuseSockets, s.faulty = nil, nil, false, false
 	s.mu.Unlock()
 	for _, f := range faults {
 		for _, h := range []*Hold{f.hold, f.holdReply} {
@@ -102,6 +105,21 @@ func (s *Server) add(f *fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, f)
+	opening, _ := http.NewRequest(http.MethodGet, streamPath, nil)
+	if f.match == nil || !f.match(opening) {
+		s.endStreams()
+	}
+}
+
+// endStreams makes clients use plain requests until [Server.Heal], so that faults of these apply to
+// them. The caller holds s.mu.
+func (s *Server) endStreams() {
+	s.faulty = true
+	for c, stream := range s.sockets {
+		if stream {
+			faultnet.Cut(c)
+		}
+	}
 }
 
 // fate is what happens to one request.

@@ -150,7 +150,7 @@ func (run *run) sleep(d time.Duration) bool {
 func (run *run) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	s := run.server
 	s.mu.Lock()
-	refused := s.refuseSockets || s.noStream && r.URL.Path == streamPath
+	refused := s.refuseSockets || (s.noStream || s.faulty) && r.URL.Path == streamPath
 	s.mu.Unlock()
 	if refused {
 		http.NotFound(w, r)
@@ -162,7 +162,7 @@ func (run *run) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		defer s.mu.Unlock()
 		delete(s.sockets, conn)
 	}()
-	run.carryOut(&upgrade{w, s, conn}, r)
+	run.carryOut(&upgrade{w, s, conn, r.URL.Path == streamPath}, r)
 }
 
 // connKey is the key of a request's connection in its context.
@@ -173,13 +173,14 @@ type upgrade struct {
 	http.ResponseWriter
 	server *Server
 	conn   net.Conn
+	stream bool
 }
 
 func (u *upgrade) WriteHeader(status int) {
 	if status == http.StatusSwitchingProtocols {
 		u.server.mu.Lock()
 		u.server.opened++
-		u.server.sockets[u.conn] = struct{}{}
+		u.server.sockets[u.conn] = u.stream
 		u.server.mu.Unlock()
 	}
 	u.ResponseWriter.WriteHeader(status)

@@ -56,7 +56,7 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 		changing: make(chan struct{}, 1),
 		t:        t,
 		requests: make(map[endpoint]int),
-		sockets:  make(map[net.Conn]struct{}),
+		sockets:  make(map[net.Conn]bool),
 	}
 	s.newStore = func() store.Store { return memstore.New(memstore.WithClockOffset(s.clockOffset)) }
 	for _, opt := range opts {

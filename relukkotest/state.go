@@ -43,7 +43,8 @@ type Server struct {
 	refuseSockets bool
 	requests      map[endpoint]int
 	opened        int
-	sockets       map[net.Conn]struct{}
+	sockets       map[net.Conn]bool // open WebSockets; whether each is a stream
+	faulty        bool              // there were faults of requests, so there is no stream
 }
 
 // Link is a network between clients and a backend, with an address of its own. With a Link for each
