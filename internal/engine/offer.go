@@ -310,6 +310,7 @@ func (h *handOver) ended(e *Engine, q *queue, w *Waiter) {
 		w.New.Claim = h.claimed
 	}
 	if h.unsure {
+		e.sweeper.within(maxSweepPause) // as after an unknown outcome
 		w.unready, w.pure = true, false
 	}
 	e.settle(w)

@@ -3,6 +3,9 @@ package engine
 // unavailable handles an offer that failed as the store is unavailable. All names of the waiter are
 // offered again: meanwhile it was passed over.
 func (e *Engine) unavailable(q *queue, w *Waiter, err error) {
+	if unknownOutcome(err) {
+		e.sweeper.within(maxSweepPause) // there may be a lock that nobody knows of
+	}
 	switch {
 	case !w.ended:
 		e.storeFailed(w, err)

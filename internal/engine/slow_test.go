@@ -138,6 +138,27 @@ func TestACreateThatIsLateHasNoEffect(t *testing.T) {
 	})
 }
 
+// TestALockOfAnUnknownOutcomeIsSwept, if its waiter is not asked for it again: another one has come
+// first since. Otherwise all would wait for it forever.
+func TestALockOfAnUnknownOutcomeIsSwept(t *testing.T) {
+	s := newSlowStore()
+	run(t, s, func(b *bench) {
+		time.Sleep(10 * time.Second) // the sweeper rests: there is no lock
+		s.set(faults{fail: errDown, after: true})
+		c := b.connect()
+		c.acquire("a")
+		synctest.Wait()
+		s.set(faults{})
+		c.acquire("b", priority(1))
+		for range int((leaseTime + store.LeaseGrace(leaseTime)) / time.Second) {
+			b.Heard(c.conn, 0)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []string{"b granted robot seen", "wanted by 1"}, c.told())
+	})
+}
+
 // TestAHandOverWithAnUnknownOutcome is resolved by a claim of the waiter's mark.
 func TestAHandOverWithAnUnknownOutcome(t *testing.T) {
 	for _, after := range []bool{false, true} {

@@ -187,7 +187,7 @@ func (c *call) startToFollow() {
 	}
 	c.mu.Unlock()
 	if l != nil {
-		l.flush()
+		l.flushInBackground() // the call may end meanwhile
 	}
 }
 
@@ -218,7 +218,7 @@ func (c *call) handle(ctx context.Context) (*acquire.Grant, error) {
 func (c *call) take(ctx context.Context, r *result) (*acquire.Grant, error) {
 	g := &acquire.Grant{
 		Lock: r.lock, Since: r.since, Length: r.lock.ExpiresAt.Sub(r.lock.UpdatedAt),
-		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log,
+		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log, Pushed: true,
 	}
 	left := r.since.Add(min(g.Length, c.r.Lease)).Sub(c.clock.Now())
 	if r.since.IsZero() || left < g.Length*2/3 { // too little to survive an outage of half of it
@@ -324,7 +324,7 @@ func (c *call) sendAgain() {
 	}
 	c.mu.Unlock()
 	if l != nil {
-		l.flush()
+		l.flushInBackground()
 	}
 }
 
@@ -410,7 +410,7 @@ func (c *call) leave(cancel bool) {
 	}
 	c.mu.Unlock()
 	if l != nil {
-		l.flush()
+		l.flushInBackground() // a write may take long
 	}
 }
 

@@ -1,7 +1,9 @@
 package stream
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -84,6 +86,30 @@ func TestStuckWrite(t *testing.T) {
 		require.Equal(t, writeTime, time.Since(began))
 		require.ErrorContains(t, l.over, "took nothing")
 		l.sendOne() // returns
+	})
+}
+
+// An acquire ends with its context, also while the connection takes nothing.
+func TestAnAcquireEndsWhileAWriteIsStuck(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		conn := &slowConn{make(chan int), make(chan struct{})}
+		s := b.driver.s
+		l := newLink(conn, s.clock, &s.mu)
+		s.mu.Lock()
+		s.link = l
+		s.mu.Unlock()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := b.acquire(ctx, request())
+		<-conn.writes
+		began := time.Now()
+		cancel()
+		require.ErrorIs(t, (<-ended).err, context.Canceled)
+		require.Zero(t, time.Since(began))
+		require.Equal(t, 1, <-conn.writes, "the cancel")
+		s.mu.Lock()
+		n := l.n
+		s.mu.Unlock()
+		require.NoError(t, s.handle(l, fmt.Appendf(nil, `{"n":%d,"done":true}`, n)))
 	})
 }
 

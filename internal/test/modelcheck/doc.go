@@ -3,10 +3,12 @@
 // A seed makes a plan: clients, mutexes that goroutines share, what each of
 // them calls and when, and which faults happen meanwhile. Faults are deletions
 // and expiries by others, restarts with and without the locks, replies that are
-// cut, late or false, dark networks, lost WebSockets and clients that close. The
-// backend is ours or an original one. The plan runs in a testing/synctest
-// bubble, where an hour takes no longer than its requests. Afterwards the test
-// checks what happened:
+// cut, late or false, dark networks, lost WebSockets, store calls that are slow or
+// whose outcome is unknown, and clients that close. The clients use plain requests
+// with an original backend or ours, or the stream with ours. A stream also breaks
+// before or after any frame, and its clients may move between two servers on one
+// store. The plan runs in a testing/synctest bubble, where an hour takes no longer
+// than its requests. Afterwards the test checks what happened:
 //
 //   - No two guarded contexts of one name are live at one instant, unless the
 //     earlier holder's lock was taken away from outside; then the holder learns

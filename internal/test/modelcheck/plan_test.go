@@ -25,6 +25,7 @@ type plan struct {
 	offset   time.Duration // of the backend's clock
 	grace    time.Duration
 	mute     bool // no WebSockets at all
+	servers  int  // that share one store
 	stream   bool // the clients use the stream where there is one
 
 	replaced bool // the backend is, by one that may be of the other kind
@@ -83,7 +84,8 @@ type fault struct {
 	delay     time.Duration // of requests
 	keepLocks bool
 	name      string
-	original  bool // the backend that follows is
+	original  bool // the backend that follows is; after a move: the old connections are cut
+	server    int
 }
 
 func (f *fault) String() string {
@@ -163,6 +165,10 @@ func newPlan(seed uint64) *plan {
 	}
 	p.original = d.one(3)
 	p.stream = !p.original && d.one(2)
+	p.servers = 1
+	if p.stream && d.one(3) {
+		p.servers = 2
+	}
 	p.shape = pick(d, slices.Sorted(maps.Keys(originalapi.DeletedShapes()))...)
 	p.addClients(d, ttls)
 	p.addFaults(d, slices.Max(ttls))
@@ -274,6 +280,11 @@ func (p *plan) addFaults(d dice, ttl time.Duration) {
 	if p.stream && d.one(2) { // these are what the stream itself must stand
 		kinds = append(kinds, pick(d, "cut", "cut", "store", "dark", "down"), "cut")
 	}
+	if p.servers > 1 {
+		// Both keep the locks, and both are ours.
+		kinds = append(kinds, "move", "move", "move")
+		kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == "replace" })
+	}
 	if len(kinds) == 0 {
 		return
 	}
@@ -319,6 +330,12 @@ func (p *plan) addFault(d dice, ttl time.Duration, kind string) {
 		f.kind, f.link, f.for_ = "drop sockets", -1, 0
 		p.faults = append(p.faults, f, fault{kind: "delete", link: -1, name: pick(d, p.names...),
 			at: f.at + d.span(time.Millisecond, 100*time.Millisecond)})
+	case "move":
+		f.for_, f.original, f.server = 0, d.one(2), d.IntN(p.servers)
+		p.faults = append(p.faults, f)
+	case "store":
+		f.link, f.delay = -1, d.span(time.Millisecond, 4*time.Second)
+		p.faults = append(p.faults, f)
 	default:
 		p.detail(d, &f)
 		p.faults = append(p.faults, f)
@@ -331,7 +348,8 @@ func (p *plan) detail(d dice, f *fault) {
 	case "delete", "expire", "sweep":
 		f.name, f.link, f.for_ = pick(d, p.names...), -1, 0
 	case "down":
-		f.link, f.keepLocks = -1, !d.one(3)
+		f.link, f.keepLocks = -1, !d.one(3) || p.servers > 1
+		f.server = d.IntN(p.servers)
 	case "answer":
 		f.requests = pick(d, ofAny, ofAny, ofCreate, ofRenew, ofRelease, ofList)
 		f.status = pick(d, 500, 502, 503, 503, 504, 429)
@@ -355,8 +373,6 @@ func (p *plan) detail(d dice, f *fault) {
 		f.for_ = min(f.for_, 10*time.Second)
 	case "reset":
 		f.for_ = 0
-	case "store":
-		f.link, f.delay = -1, d.span(time.Millisecond, 4*time.Second)
 	case "drop sockets":
 		f.link, f.for_ = -1, 0
 	case "refuse sockets":
@@ -402,7 +418,7 @@ func (p *plan) String() string {
 	fmt.Fprintf(&b, "seed %d: %v, latency up to %v, %s, deleted as %s, gone is %d", p.seed,
 		p.horizon, p.latency, kindOfBackend(p.original), p.shape, p.gone)
 	if p.stream {
-		b.WriteString(", with the stream")
+		fmt.Fprintf(&b, ", %d servers with the stream", p.servers)
 	}
 	fmt.Fprintf(&b, ", clock off by %v, grace %v", p.offset, p.grace)
 	if p.mute {

@@ -69,6 +69,23 @@ type cancellation struct {
 type recorded struct {
 	store.Store
 	world *world
+
+	events []store.Event // by the other server; world.mu guards them
+	bell   chan struct{}
+}
+
+// share tells the other server of a change. The caller holds the record's mutex.
+func (s *recorded) share(e store.Event) {
+	for _, other := range s.world.stores {
+		if other == s {
+			continue
+		}
+		other.events = append(other.events, e)
+		select {
+		case other.bell <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (s *recorded) begin() (done func()) {
@@ -123,6 +140,7 @@ func (s *recorded) created(l *store.Lock, in store.NewLock) {
 		leased: in.Leased,
 		leases: []leaseRecord{{m, s.local(l), 0, in.TTL}},
 	}
+	s.share(store.Event{Kind: store.EventCreated, Lock: *l})
 	r.locks[l.ID] = rec
 	r.order = append(r.order, rec)
 }
@@ -142,6 +160,7 @@ func (s *recorded) Update(ctx context.Context, id string, change store.Change) (
 	if change.Lease != nil {
 		lease.length = *change.Lease
 	}
+	s.share(store.Event{Kind: store.EventUpdated, Lock: l})
 	r.locks[id].leases = append(r.locks[id].leases, lease)
 	return l, nil
 }
@@ -208,6 +227,7 @@ func (s *recorded) HandOver(ctx context.Context, id string, next store.NewLock) 
 func (s *recorded) removed(l *store.Lock, cause string, by int) {
 	r := s.world.record
 	m := r.noteLocked("backend", "lock %s of %s %s (%s)", brief(l.ID), l.Name, cause, whom(by))
+	s.share(store.Event{Kind: store.EventDeleted, Lock: *l})
 	r.locks[l.ID].removed = &removal{m, cause, by}
 }
 
@@ -216,6 +236,9 @@ func (s *recorded) Cancel(ctx context.Context, owner, mark string) ([]store.Lock
 	locks, err := s.Store.Cancel(ctx, owner, mark)
 	m := s.world.record.noteLocked("backend", "mark %s cancelled (%s)", mark, whom(s.by(ctx)))
 	s.world.record.cancelled = append(s.world.record.cancelled, cancellation{m, mark})
+	if err == nil {
+		s.share(store.Event{Kind: store.EventCancelled, Lock: store.Lock{Owner: owner}, Mark: mark})
+	}
 	for i := range locks {
 		s.removed(&locks[i], cancelled, s.by(ctx))
 	}

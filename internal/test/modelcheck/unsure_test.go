@@ -3,6 +3,7 @@ package modelcheck_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -25,7 +26,9 @@ func attempt[T any](s *unsure, what string, do func() (T, error)) (T, error) {
 		return do()
 	}
 	fate := w.hash(0, what) % 8
-	time.Sleep(f.delay * time.Duration(fate%4) / 3)
+	half := f.delay * time.Duration(fate%4) / 6 // before the call, and as long after it
+	time.Sleep(half)
+	defer time.Sleep(half)
 	var none T
 	unknown := func(outcome string) error {
 		w.note("store", "%s: %s", what, outcome)
@@ -74,17 +77,30 @@ func (w *world) storeFault() *fault {
 func (w *world) isStore(s *unsure) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.store == s
+	return slices.Contains(w.stores, s.recorded)
 }
 
 // Watch implements [store.Store].
 func (s *unsure) Watch(ctx context.Context, hear func(store.Event)) error {
+	s.world.mu.Lock()
+	s.events = nil
+	s.world.mu.Unlock()
+	hear(store.Event{Kind: store.EventMissed})
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.late:
 			hear(store.Event{Kind: store.EventMissed})
+		case <-s.bell:
+			time.Sleep(s.world.frameLatency(0, "event"))
+			s.world.mu.Lock()
+			events := s.events
+			s.events = nil
+			s.world.mu.Unlock()
+			for _, e := range events {
+				hear(e)
+			}
 		}
 	}
 }

@@ -43,25 +43,40 @@ type answerJSON struct {
 
 // transport is that of one client; it records all exchanges.
 type transport struct {
-	kept, fresh *http.Transport // fresh makes a connection for each request
+	kept, fresh []*http.Transport // to each server; fresh makes a connection for each request
 	world       *world
 	client      int
 }
 
-func newTransport(world *world, client int, kept *http.Transport) *transport {
-	fresh := kept.Clone()
-	fresh.DisableKeepAlives = true
-	return &transport{kept, fresh, world, client}
+func newTransport(world *world, client int, kept []*http.Transport) *transport {
+	w := &transport{kept: kept, world: world, client: client}
+	for _, t := range kept {
+		fresh := t.Clone()
+		fresh.DisableKeepAlives = true
+		w.fresh = append(w.fresh, fresh)
+	}
+	return w
 }
 
-func (w *transport) CloseIdleConnections() { w.kept.CloseIdleConnections() }
+func (w *transport) CloseIdleConnections() {
+	for _, t := range w.kept {
+		t.CloseIdleConnections()
+	}
+}
 
 // next carries a request out, on a new connection if it asks for one as api's own transport does.
 func (w *transport) next(req *http.Request) (*http.Response, error) {
-	if req.Close {
-		return w.fresh.RoundTrip(req)
+	w.world.mu.Lock()
+	to := w.world.moved[w.client]
+	w.world.mu.Unlock()
+	if to > 0 {
+		req = req.Clone(req.Context())
+		req.Header.Set("X-API-KEY", w.world.servers[to].APIKey)
 	}
-	return w.kept.RoundTrip(req)
+	if req.Close {
+		return w.fresh[to].RoundTrip(req)
+	}
+	return w.kept[to].RoundTrip(req)
 }
 
 func (w *transport) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,11 +30,12 @@ const (
 type world struct {
 	*record
 	plan    *plan
-	server  *relukkotest.Server
-	store   *unsure
-	late    sync.WaitGroup      // store calls that take effect later
-	net     []*relukkotest.Link // of each client
-	links   map[string]int      // its number by the link's address
+	servers []*relukkotest.Server
+	stores  []*recorded           // of each server
+	late    sync.WaitGroup        // store calls that take effect later
+	net     [][]*relukkotest.Link // of each client, to each server
+	moved   []int                 // the server that each client uses
+	links   map[string]int        // its number by the link's address
 	clients []*api.Client
 	finish  func() // no call begins any more
 	done    context.Context
@@ -47,24 +49,11 @@ func (w *world) run(t *testing.T) {
 	w.links = make(map[string]int)
 	w.done, w.finish = context.WithCancel(context.Background())
 	defer w.finish()
-	made := false
-	w.server = relukkotest.NewServer(t,
-		relukkotest.InMemory(),
-		relukkotest.ClockOffset(p.offset),
-		relukkotest.Backend(server.WithGrace(p.grace)),
-		relukkotest.Store(func() store.Store {
-			s := &recorded{Store: memstore.New(memstore.WithClockOffset(p.offset)), world: w}
-			if made {
-				s.forget()
-			}
-			made = true
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.store = newUnsure(s)
-			return w.store
-		}))
+	for i := range p.servers {
+		w.servers = append(w.servers, w.newServer(t, i))
+	}
 	w.become(p.original)
-	w.server.RefuseWebSockets(p.mute)
+	w.refuseSockets(p.mute)
 	w.connect()
 	w.install()
 
@@ -89,8 +78,10 @@ func (w *world) run(t *testing.T) {
 		w.wrong("a call hangs")
 	}
 	w.note("check", "all calls have returned")
-	w.server.Heal()
-	w.server.RefuseWebSockets(p.mute)
+	for _, server := range w.servers {
+		server.Heal()
+	}
+	w.refuseSockets(p.mute)
 	for i := range w.clients {
 		w.close(i, closeTime)
 	}
@@ -98,27 +89,74 @@ func (w *world) run(t *testing.T) {
 	w.left()
 }
 
+// newServer starts a server. All share one store.
+func (w *world) newServer(t *testing.T, number int) *relukkotest.Server {
+	p, made := w.plan, false
+	return relukkotest.NewServer(t,
+		relukkotest.InMemory(),
+		relukkotest.ClockOffset(p.offset),
+		relukkotest.Backend(server.WithGrace(p.grace)),
+		relukkotest.Store(func() store.Store {
+			s := &recorded{world: w, bell: make(chan struct{}, 1)}
+			if number > 0 {
+				s.Store = w.stores[0].Store
+			} else {
+				s.Store = memstore.New(memstore.WithClockOffset(p.offset))
+			}
+			if made {
+				s.forget()
+			}
+			made = true
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.stores = append(w.stores[:number], s)
+			return newUnsure(s)
+		}))
+}
+
+func (w *world) refuseSockets(refuse bool) {
+	for _, server := range w.servers {
+		server.RefuseWebSockets(refuse)
+	}
+}
+
+func (w *world) dropSockets() {
+	for _, server := range w.servers {
+		server.DropWebSockets()
+	}
+}
+
 // become replaces the backend by one of a kind.
 func (w *world) become(original bool) {
 	o := httpapi.Original{Gone: w.plan.gone, Deleted: originalapi.DeletedShapes()[w.plan.shape]}
+	option := httpapi.Ours()
 	if original {
-		w.server.Reconfigure(httpapi.LikeOriginal(o))
-	} else {
-		w.server.Reconfigure(httpapi.Ours())
+		option = httpapi.LikeOriginal(o)
+	}
+	for _, server := range w.servers {
+		server.Reconfigure(option)
 	}
 }
 
 // connect makes the clients, each with a link of its own.
 func (w *world) connect() {
 	for i := range w.plan.clients {
-		link := &w.server.Link
-		if i > 0 {
-			link = w.server.NewLink()
+		var links []*relukkotest.Link
+		var ways []*http.Transport
+		for _, server := range w.servers {
+			link := &server.Link
+			if i > 0 {
+				link = server.NewLink()
+			}
+			links = append(links, link)
+			ways = append(ways, link.HTTPClient().Transport.(*http.Transport))
 		}
-		w.net = append(w.net, link)
-		w.links[strings.TrimPrefix(link.URL, "http://")] = i
+		link := links[0]
+		w.net = append(w.net, links)
+		w.moved = append(w.moved, 0)
+		w.links[strings.TrimPrefix(link.URL, "http://")] = i // the same on all servers
 		way := link.HTTPClient()
-		way.Transport = newTransport(w, i, way.Transport.(*http.Transport))
+		way.Transport = newTransport(w, i, ways)
 		opts := []api.Option{api.WithHTTPClient(way)}
 		if w.plan.clients[i].deaf {
 			opts = append(opts, api.WithoutWatch())
@@ -133,26 +171,17 @@ func (w *world) install() {
 	for i := range w.plan.faults {
 		f := &w.plan.faults[i]
 		match := func(r *http.Request) bool { return w.concerns(f, r) }
-		switch f.kind {
-		case "answer", "refusal":
-			a := relukkotest.Answer{Status: f.status, Header: make(http.Header)}
-			if f.after != "" {
-				a.Header.Set("Retry-After", f.after)
-			}
-			w.server.AnswerNext(-1, match, a)
-		case "false page":
-			w.server.AnswerNext(-1, match,
-				relukkotest.Answer{Status: f.status, Body: "<html>nobody at home"})
-		case "cut":
-			w.server.CutNext(-1, match)
-		case "slow":
+		if f.kind == "slow" {
 			slow = append(slow, f)
+		}
+		for _, server := range w.servers {
+			w.prepare(server, f, match)
 		}
 	}
 	if w.plan.latency == 0 && len(slow) == 0 {
 		return
 	}
-	w.server.Latency(func(r *http.Request) (before, after time.Duration) {
+	delay := func(r *http.Request) (before, after time.Duration) {
 		before, after = w.latency(r)
 		for _, f := range slow {
 			if w.concerns(f, r) {
@@ -160,7 +189,27 @@ func (w *world) install() {
 			}
 		}
 		return before, after
-	})
+	}
+	for _, server := range w.servers {
+		server.Latency(delay)
+	}
+}
+
+// prepare sets up a fault of requests on one server.
+func (w *world) prepare(server *relukkotest.Server, f *fault, match relukkotest.Match) {
+	switch f.kind {
+	case "answer", "refusal":
+		a := relukkotest.Answer{Status: f.status, Header: make(http.Header)}
+		if f.after != "" {
+			a.Header.Set("Retry-After", f.after)
+		}
+		server.AnswerNext(-1, match, a)
+	case "false page":
+		server.AnswerNext(-1, match,
+			relukkotest.Answer{Status: f.status, Body: "<html>nobody at home"})
+	case "cut":
+		server.CutNext(-1, match)
+	}
 }
 
 // concerns reports whether a request meets a fault.
@@ -238,9 +287,9 @@ func (w *world) happen(f *fault) {
 	w.mu.Lock()
 	w.troubles = append(w.troubles, t)
 	w.mu.Unlock()
-	links := w.net
+	links := slices.Concat(w.net...)
 	if f.link >= 0 {
-		links = links[f.link : f.link+1]
+		links = w.net[f.link]
 	}
 	w.begin(f, links)
 	time.Sleep(f.for_)
@@ -255,18 +304,18 @@ func (w *world) begin(f *fault, links []*relukkotest.Link) {
 	switch f.kind {
 	case "delete":
 		w.force(f.name)
-		w.server.Delete(f.name)
+		w.servers[f.server].Delete(f.name)
 		w.force("")
 	case "expire":
 		w.force(f.name)
-		w.server.Expire(f.name)
+		w.servers[f.server].Expire(f.name)
 		w.force("")
 	case "sweep":
 		w.force(f.name)
-		w.server.ExpireIn(f.name, -w.plan.grace-time.Second)
+		w.servers[f.server].ExpireIn(f.name, -w.plan.grace-time.Second)
 		w.force("")
 	case "down":
-		w.server.Stop()
+		w.servers[f.server].Stop()
 	case "dark":
 		for _, l := range links {
 			l.GoDark()
@@ -278,25 +327,43 @@ func (w *world) begin(f *fault, links []*relukkotest.Link) {
 	case "replace":
 		w.become(f.original)
 	case "drop sockets":
-		w.server.DropWebSockets()
+		w.dropSockets()
+	case "move":
+		w.move(f)
 	case "refuse sockets":
-		w.server.RefuseWebSockets(true)
-		w.server.DropWebSockets()
+		w.refuseSockets(true)
+		w.dropSockets()
 	}
 }
 
 func (w *world) end(f *fault, links []*relukkotest.Link) {
 	switch f.kind {
 	case "down":
-		w.server.Start(f.keepLocks)
+		w.servers[f.server].Start(f.keepLocks)
 	case "dark":
 		for _, l := range links {
 			l.ComeBack()
 		}
 	case "refuse sockets":
-		w.server.RefuseWebSockets(w.plan.mute)
+		w.refuseSockets(w.plan.mute)
 	case "slow":
 		time.Sleep(f.delay) // what was delayed arrives
+	}
+}
+
+// move has a client use another server from now on. Half of them keep their connections.
+func (w *world) move(f *fault) {
+	for i := range w.net {
+		if f.link >= 0 && f.link != i {
+			continue
+		}
+		w.mu.Lock()
+		old := w.moved[i]
+		w.moved[i] = f.server
+		w.mu.Unlock()
+		if f.original {
+			w.net[i][old].Cut()
+		}
 	}
 }
 
