@@ -306,20 +306,20 @@ func onlyTheStream() []streamFault {
 func TestNoMissedWakeUpWhileOnlyTheStreamIsDown(t *testing.T) {
 	for _, after := range []time.Duration{time.Second, 10 * time.Second, time.Minute} {
 		t.Run(fmt.Sprint("released after ", after), func(t *testing.T) {
-			kinds := []string{"acquire", "waiting", "ping", "pong"}
+			kinds := []string{"waiting", "pong"}
 			onStream(t, onlyTheStream(), kinds, func(
 				t *testing.T, n *streamNet, f *streamFault, at string,
 			) {
 				other := relukko.NewMutex(n.server.NewLink().Client(), "arm")
 				held := lock(t, other)
-				n.arm(f, at, 20*time.Minute)
+				n.arm(f, at, 5*time.Minute)
 				m := relukko.NewMutex(n.client, "arm", relukko.WithTTL(streamTTL))
 				acquired := lockSoon(t, m)
 				<-n.struck
 				time.Sleep(after)
 				require.NoError(t, other.Unlock(held))
 				held = requireWithin(t, 25*time.Second, acquired)
-				time.Sleep(30 * time.Minute) // the stream comes back meanwhile
+				time.Sleep(15 * time.Minute) // the stream comes back meanwhile
 				require.NoError(t, held.Err(), "%v", context.Cause(held))
 				require.NoError(t, m.Unlock(held))
 				n.close(t)
