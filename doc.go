@@ -30,9 +30,9 @@
 //     of the TTL: from the first instant on our own backend, from the first heartbeat on others. A
 //     wall clock that is set forward looks like a suspend: the lease is renewed within a second, or
 //     lost if the step is longer than the lease.
-//  2. A deletion by another client is known within a round trip of the backend's broadcast, after
-//     the first heartbeat (1 s after Lock, or a third of a shorter TTL). Without a WebSocket it is
-//     known at the next heartbeat.
+//  2. A deletion by another client is known within a round trip of the backend's message; on other
+//     backends than our own after the first heartbeat (1 s after Lock, or a third of a shorter
+//     TTL). Without a WebSocket it is known at the next heartbeat.
 //  3. The cause is told. [context.Cause] returns a [*LostError], [ErrUnlocked] after Unlock, or
 //     the cause of the parent context.
 //  4. Cancelling the parent stops the work, never the lock. The lease is renewed until Unlock, so
@@ -44,7 +44,8 @@
 //     promptly when its context ends. The cleanup goes on in the background, and
 //     [api.Client.Shutdown] waits for it.
 //  7. No missed wake-up. A waiter gets a released lock within a round trip or two while the backend
-//     can push. Without push it asks at least every 5 s.
+//     can push. Without push it asks at least every 5 s. On our own backend, over a WebSocket, a
+//     waiter also keeps its place through broken connections and restarts of the server.
 //  8. In one process too. Goroutines that share a Mutex exclude each other, first come, first
 //     served. While one is between Lock and Unlock no other enters, even if the lock was lost.
 //  9. Nothing hangs in silence. Lock returns an error when the backend refuses, when it responds
@@ -69,7 +70,13 @@
 // # Backends
 //
 // The mutex works with every Relukko backend, over HTTP and a WebSocket for broadcasts. Package
-// server and the command relukko serve are a backend with extensions: creates that wait on the
-// server, leases, broadcasts that name the lock, fencing tokens. The mutex uses those that a
+// server and the command relukko serve are a backend with extensions: the stream, creates that wait
+// on the server, leases, broadcasts that name the lock, fencing tokens. The mutex uses those that a
 // backend has, and needs none. Package relukkotest has a backend for tests.
+//
+// The stream is one WebSocket over which a process acquires, renews and releases all its locks.
+// Where WebSockets do not pass, or the backend has no stream, the mutex uses plain requests, and it
+// returns to the stream once there is one. With plain requests alone a deletion is known at the
+// next heartbeat, a waiter can lose its place in a restart of the server, and the cleanup of a Lock
+// whose create had no response can take 75 s.
 package relukko

@@ -27,6 +27,13 @@ const (
 // start begins to count and renew the lease of a grant. The first heartbeat sets the timer that
 // ends the contexts, well before the lease ends.
 func (l *lease) start(g *acquire.Grant, t tenure) {
+	l.count(g, t)
+	if g.Pushed {
+		l.watch(l.driver.Watch(g, l.check))
+	}
+}
+
+func (l *lease) count(g *acquire.Grant, t tenure) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.grant, l.lock, l.began, l.tenure = g, g.Lock, time.Now(), t
@@ -73,7 +80,10 @@ func (l *lease) renew() {
 	l.hinted = false
 	l.mu.Unlock()
 	if first {
-		l.watch()
+		if !l.grant.Pushed {
+			l.watch(l.driver.Watch(l.grant, l.check))
+		}
+		l.watch(l.driver.Clock().OnJump(l.jumped))
 	}
 	lock, err := l.driver.Renew(ctx, l.grant, l.ttl, retry)
 	if err != nil && ctx.Err() != nil && l.ctx.Err() == nil {
@@ -173,18 +183,16 @@ func jitter(d time.Duration) time.Duration {
 	return d - rand.N(d/10+1)
 }
 
-// watch begins to watch for deletions of the lock and for jumps of the clocks, until the lease
-// ends.
-func (l *lease) watch() {
-	deletions := l.driver.Watch(l.grant, l.check)
-	jumps := l.driver.Clock().OnJump(l.jumped)
-	unwatch := func() { deletions(); jumps() }
+// watch has stop called when the lease ends: it ends a watch for what calls check or jumped.
+func (l *lease) watch(stop func()) {
 	l.mu.Lock()
-	l.unwatch = unwatch
 	over := l.err != nil
+	if !over {
+		l.unwatch = append(l.unwatch, stop)
+	}
 	l.mu.Unlock()
 	if over {
-		unwatch()
+		stop()
 	}
 }
 

@@ -418,6 +418,28 @@ func TestSuspendBeforeTheFirstHeartbeatCountsOnEachClock(t *testing.T) {
 	})
 }
 
+// TestDeletionIsKnownFromTheFirstInstant, over the stream. Elsewhere it takes the first heartbeat.
+func TestDeletionIsKnownFromTheFirstInstant(t *testing.T) {
+	for name, row := range map[string]struct {
+		opts []relukkotest.Option
+		most time.Duration
+	}{
+		"stream":         {nil, 0},
+		"plain requests": {[]relukkotest.Option{relukkotest.WithoutStream()}, time.Second},
+	} {
+		bubble(t, name, func(t *testing.T, s *relukkotest.Server) {
+			m := relukko.NewMutex(s.Client(), "arm")
+			held := lock(t, m)
+			deleted := time.Now()
+			require.True(t, s.Delete("arm"))
+			<-held.Done()
+			require.LessOrEqual(t, time.Since(deleted), row.most)
+			requireLost(t, held, relukko.LossDeleted)
+			require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+		}, row.opts...)
+	}
+}
+
 func TestDeletionIsKnownWhileRenewalsPause(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Minute))

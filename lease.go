@@ -53,7 +53,7 @@ type lease struct {
 	beat      *time.Timer     // starts the next renewal; nil in trust mode
 	ctx       context.Context // of the renewals, from the first heartbeat on
 	cancel    context.CancelFunc
-	unwatch   func()                // undoes watch
+	unwatch   []func()              // what watch got
 	open      []*context.CancelFunc // of the renewals without a response, the oldest first
 	hinted    bool                  // a renewal is due because of a hint
 	hintedAt  time.Time             // when the last such renewal was due, or will be
@@ -148,6 +148,7 @@ func (l *lease) finish(cause error) (ended error) {
 	l.mu.Lock()
 	ended = l.err
 	t, unwatch := l.tenure, l.unwatch
+	l.unwatch = nil
 	if ended == nil {
 		l.err = cause
 		for _, timer := range []*time.Timer{l.beat, l.expiry} {
@@ -165,8 +166,8 @@ func (l *lease) finish(cause error) (ended error) {
 	if t != nil {
 		t.finish(cause)
 	}
-	if unwatch != nil {
-		unwatch()
+	for _, stop := range unwatch {
+		stop()
 	}
 	return ended
 }

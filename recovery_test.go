@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
@@ -140,5 +141,35 @@ func TestOneFaultNeverMakesTwo(t *testing.T) {
 		require.Equal(t, 1, s.WebSockets(), "the WebSocket is kept")
 		unlockAll(t, sessions)
 		s.Heal()
+	})
+}
+
+// TestKeptConnectionsThatAreDeadCostOneTimeLimit restarts the backend in the dark, so that all
+// connections that a client keeps are dead without its knowledge.
+func TestKeptConnectionsThatAreDeadCostOneTimeLimit(t *testing.T) {
+	test := func(t *testing.T, s *relukkotest.Server, _ backend) {
+		c := s.Client()
+		var g errgroup.Group
+		for i := range 30 {
+			g.Go(func() error {
+				_, err := c.Create(t.Context(), fmt.Sprint("other-", i), "")
+				return err
+			})
+		}
+		require.NoError(t, g.Wait())
+		held := lock(t, relukko.NewMutex(c, "held", relukko.WithTTL(30*time.Second)))
+		s.GoDark()
+		s.Start(true)
+		s.ComeBack()
+		start := time.Now()
+		m := relukko.NewMutex(c, "arm")
+		require.NoError(t, m.Unlock(lock(t, m)))
+		require.Less(t, time.Since(start), 16*time.Second)
+		time.Sleep(time.Minute)
+		require.NoError(t, session(t, held).Unlock())
+	}
+	onEach(t, test)
+	plainly(t, "our backend without a stream", func(t *testing.T, s *relukkotest.Server) {
+		test(t, s, backend{})
 	})
 }

@@ -2,6 +2,7 @@ package relukko_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -21,6 +22,7 @@ import (
 const (
 	streamTTL   = 10 * time.Second
 	shortOutage = streamTTL/2 - time.Millisecond
+	silenceEnds = 66 * time.Second // a minute, and one attempt with plain requests
 )
 
 var streamSeeds = flag.Int("stream-seeds", 20, "how many runs TestRandomFaultsOnTheStream has")
@@ -264,7 +266,7 @@ func TestNothingHangsInSilenceOnTheStream(t *testing.T) {
 		m := relukko.NewMutex(n.client, "arm", relukko.WithTTL(streamTTL))
 		start := time.Now()
 		held, err := m.Lock(t.Context())
-		require.LessOrEqual(t, time.Since(start), time.Minute)
+		require.LessOrEqual(t, time.Since(start), silenceEnds)
 		passed := at == "grant" && (f.fate == faultnet.Pass || f.fate == faultnet.CutAfter ||
 			f.fate == faultnet.DarkUp)
 		require.Equal(t, passed, err == nil, "%v", err)
@@ -280,7 +282,7 @@ func TestNothingHangsInSilenceOnTheStream(t *testing.T) {
 // TestNothingHangsInSilenceWhileOnlyTheStreamIsDown never heals the stream: plain requests work.
 func TestNothingHangsInSilenceWhileOnlyTheStreamIsDown(t *testing.T) {
 	kinds := []string{"hello", "acquire", "grant"}
-	onStream(t, streamFaults[:13], kinds, func(
+	onStream(t, onlyTheStream(), kinds, func(
 		t *testing.T, n *streamNet, f *streamFault, at string,
 	) {
 		n.arm(f, at, 20*time.Minute)
@@ -290,6 +292,106 @@ func TestNothingHangsInSilenceWhileOnlyTheStreamIsDown(t *testing.T) {
 		require.NoError(t, held.Err(), "%v", context.Cause(held))
 		require.NoError(t, m.Unlock(held))
 		n.close(t)
+	})
+}
+
+// onlyTheStream are the faults of streamFaults that plain requests do not meet.
+func onlyTheStream() []streamFault {
+	return slices.DeleteFunc(slices.Clone(streamFaults), func(f streamFault) bool {
+		return f.fate == faultnet.Pass || f.name == "a proxy responds to everything"
+	})
+}
+
+// TestNoMissedWakeUpWhileOnlyTheStreamIsDown never heals the stream of a Lock that waits.
+func TestNoMissedWakeUpWhileOnlyTheStreamIsDown(t *testing.T) {
+	for _, after := range []time.Duration{time.Second, 10 * time.Second, time.Minute} {
+		t.Run(fmt.Sprint("released after ", after), func(t *testing.T) {
+			kinds := []string{"acquire", "waiting", "ping", "pong"}
+			onStream(t, onlyTheStream(), kinds, func(
+				t *testing.T, n *streamNet, f *streamFault, at string,
+			) {
+				other := relukko.NewMutex(n.server.NewLink().Client(), "arm")
+				held := lock(t, other)
+				n.arm(f, at, 20*time.Minute)
+				m := relukko.NewMutex(n.client, "arm", relukko.WithTTL(streamTTL))
+				acquired := lockSoon(t, m)
+				<-n.struck
+				time.Sleep(after)
+				require.NoError(t, other.Unlock(held))
+				held = requireWithin(t, 25*time.Second, acquired)
+				time.Sleep(30 * time.Minute) // the stream comes back meanwhile
+				require.NoError(t, held.Err(), "%v", context.Cause(held))
+				require.NoError(t, m.Unlock(held))
+				n.close(t)
+			})
+		})
+	}
+}
+
+// TestTryLockReturnsWhateverHappensToTheStream also requires that it leaves nothing.
+func TestTryLockReturnsWhateverHappensToTheStream(t *testing.T) {
+	faults := append(slices.Clone(streamFaults), endless...)
+	kinds := []string{"hello", "acquire", "error"}
+	onStream(t, faults, kinds, func(t *testing.T, n *streamNet, f *streamFault, at string) {
+		other := relukko.NewMutex(n.server.NewLink().Client(), "arm", relukko.WithTTL(time.Hour))
+		held := lock(t, other)
+		n.arm(f, at, 2*time.Minute)
+		m := relukko.NewMutex(n.client, "arm", relukko.WithTTL(streamTTL))
+		start := time.Now()
+		_, err := m.TryLock(t.Context())
+		require.Error(t, err)
+		require.LessOrEqual(t, time.Since(start), silenceEnds)
+		<-n.healed
+		require.NoError(t, other.Unlock(held))
+		time.Sleep(time.Minute)
+		held, err = m.TryLock(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, m.Unlock(held))
+		n.close(t)
+	})
+}
+
+// TestShutdownEndsWhateverHappensToTheStream has a Lock that is held, one that waits and one that
+// was cancelled.
+func TestShutdownEndsWhateverHappensToTheStream(t *testing.T) {
+	faults := append(slices.Clone(streamFaults), endless...)
+	kinds := []string{"cancel", "renew"}
+	onStream(t, faults, kinds, func(t *testing.T, n *streamNet, f *streamFault, at string) {
+		other := relukko.NewMutex(n.server.NewLink().Client(), "arm", relukko.WithTTL(time.Hour))
+		otherHeld := lock(t, other)
+		m := relukko.NewMutex(n.client, "held", relukko.WithTTL(streamTTL))
+		held := lock(t, m)
+		errs := make(chan error, 2)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for _, ctx := range []context.Context{ctx, t.Context()} {
+			waits := relukko.NewMutex(n.client, "arm", relukko.WithTTL(streamTTL))
+			go func() {
+				_, err := waits.Lock(ctx)
+				errs <- err
+			}()
+		}
+		time.Sleep(time.Second)
+		n.arm(f, at, 5*time.Minute)
+		cancel()
+		require.ErrorIs(t, <-errs, context.Canceled)
+		<-n.struck
+		limited, stop := context.WithTimeout(t.Context(), 7*time.Second)
+		defer stop()
+		start := time.Now()
+		err := n.client.Shutdown(limited)
+		require.Error(t, err, "a lock is held")
+		require.Less(t, time.Since(start), 8*time.Second)
+		require.ErrorContains(t, <-errs, "closed")
+		require.Error(t, held.Err())
+		require.ErrorIs(t, m.Unlock(held), relukko.ErrLockLost)
+		<-n.healed
+		time.Sleep(time.Minute)
+		if otherHeld.Err() == nil {
+			require.NoError(t, other.Unlock(otherHeld))
+		}
+		time.Sleep(2 * time.Minute)
+		require.Empty(t, n.server.Locks(), "the leases of the abandoned ones have ended")
 	})
 }
 
@@ -368,74 +470,171 @@ func TestDeletedUnderTheHolderOfAStream(t *testing.T) {
 }
 
 // TestRandomFaultsOnTheStream has clients contend for two names while connections end at random
-// messages, and calls are cancelled at random instants.
+// messages, calls are cancelled at random instants, and other things happen to the server.
 func TestRandomFaultsOnTheStream(t *testing.T) {
 	for seed := range uint64(*streamSeeds) {
-		bubble(t, fmt.Sprint(seed), func(t *testing.T, s *relukkotest.Server) {
-			testRandomFaults(t, s, seed)
+		bubble(t, fmt.Sprint("messages/", seed), func(t *testing.T, s *relukkotest.Server) {
+			w := newWorkers(t, s, seed)
+			w.run(t)
+			w.check(t)
+		})
+		bubble(t, fmt.Sprint("the server too/", seed), func(t *testing.T, s *relukkotest.Server) {
+			w := newWorkers(t, s, seed)
+			w.unsure, w.deletes = true, seed%2 == 1
+			ctx, end := context.WithCancel(t.Context())
+			var troubles sync.WaitGroup
+			troubles.Go(func() { w.trouble(ctx, rand.New(rand.NewPCG(seed, 99))) })
+			w.run(t)
+			end()
+			troubles.Wait()
+			w.check(t)
 		})
 	}
 }
 
-func testRandomFaults(t *testing.T, s *relukkotest.Server, seed uint64) {
-	const clients, calls = 4, 60
+// workers are clients whose connections end at random messages.
+type workers struct {
+	server   *relukkotest.Server
+	nets     []*streamNet
+	rnd      *rand.Rand
+	inside   map[string]*occupants
+	quiet    atomic.Bool
+	unsure   bool // locks may be lost
+	deletes  bool // locks are deleted, so that sections overlap until that is known
+	acquired atomic.Int64
+	lost     atomic.Int64
+}
+
+func newWorkers(t *testing.T, s *relukkotest.Server, seed uint64) *workers {
+	t.Helper()
+	w := &workers{server: s, rnd: rand.New(rand.NewPCG(seed, 1)),
+		inside: map[string]*occupants{"arm-0": {}, "arm-1": {}}}
 	fates := []faultnet.Fate{faultnet.CutBefore, faultnet.CutAfter, faultnet.VanishBefore,
 		faultnet.VanishAfter, faultnet.DarkUp, faultnet.DarkDown, faultnet.Dark}
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	inside := map[string]*occupants{"arm-0": {}, "arm-1": {}}
-	var quiet atomic.Bool
-	var acquired atomic.Int64
-	var working sync.WaitGroup
-	nets := make([]*streamNet, clients)
-	for i := range nets {
+	for i := range uint64(4) {
 		n := newStreamNet(t, s)
-		nets[i] = n
-		faults := rand.New(rand.NewPCG(seed, uint64(2+i)))
+		w.nets = append(w.nets, n)
+		faults := rand.New(rand.NewPCG(seed, 2+i))
 		n.Each(func([]byte, bool) faultnet.Fate {
 			n.mu.Lock()
 			defer n.mu.Unlock()
-			if quiet.Load() || faults.IntN(15) > 0 {
+			if w.quiet.Load() || faults.IntN(15) > 0 {
 				return faultnet.Pass
 			}
 			return fates[faults.IntN(len(fates))]
 		})
 	}
-	for i := range calls {
-		name := fmt.Sprint("arm-", rnd.IntN(2))
-		m := relukko.NewMutex(nets[i%clients].client, name, relukko.WithTTL(streamTTL))
-		start, hold := time.Duration(rnd.IntN(30_000)), time.Duration(rnd.IntN(3000))
-		limit := time.Duration(rnd.IntN(20_000))
-		if i%3 == 0 {
-			limit = 3_600_000
+	return w
+}
+
+const workerCalls = 60
+
+// run has the workers lock, each with its time limit.
+func (w *workers) run(t *testing.T) {
+	var working sync.WaitGroup
+	for i := range workerCalls {
+		name := fmt.Sprint("arm-", w.rnd.IntN(2))
+		m := relukko.NewMutex(w.nets[i%len(w.nets)].client, name, relukko.WithTTL(streamTTL))
+		start := time.Duration(w.rnd.IntN(30_000)) * time.Millisecond
+		hold := time.Duration(w.rnd.IntN(3000)) * time.Millisecond
+		limit := time.Duration(w.rnd.IntN(20_000)) * time.Millisecond
+		switch i % 6 {
+		case 0, 3:
+			limit = time.Hour
+		case 1:
+			hold *= 5
 		}
 		working.Go(func() {
-			time.Sleep(start * time.Millisecond)
-			ctx, cancel := context.WithTimeout(t.Context(), limit*time.Millisecond)
+			time.Sleep(start)
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
-			held, err := m.Lock(ctx)
-			if err != nil {
-				if late := time.Since(deadline(ctx)); late != 0 {
-					t.Errorf("returned %v after the end: %v", late, err)
-				}
-				return
-			}
-			acquired.Add(1)
-			inside[name].enter()
-			time.Sleep(hold * time.Millisecond)
-			inside[name].leave()
-			if err := m.Unlock(held); err != nil {
-				t.Errorf("Unlock: %v", err)
-			}
+			w.section(t, ctx, m, hold)
 		})
 	}
 	working.Wait()
-	quiet.Store(true)
-	for name, o := range inside {
+}
+
+// section locks m for a time, or until it is lost.
+func (w *workers) section(t *testing.T, ctx context.Context, m *relukko.Mutex, hold time.Duration) {
+	held, err := m.Lock(ctx)
+	if err != nil {
+		if late := time.Since(deadline(ctx)); late != 0 {
+			t.Errorf("returned %v after the end: %v", late, err)
+		}
+		return
+	}
+	w.acquired.Add(1)
+	w.inside[m.Name()].enter()
+	lock := session(t, held)
+	select {
+	case <-time.After(hold):
+	case <-lock.Done():
+		w.lost.Add(1)
+		for _, l := range w.server.Locks() {
+			if l.ID == lock.Info().ID && !time.Now().Before(l.ExpiresAt) {
+				t.Errorf("the loss is known after the expiry")
+			}
+		}
+	}
+	w.inside[m.Name()].leave()
+	err = m.Unlock(held)
+	known := errors.Is(err, relukko.ErrLockLost) || errors.Is(err, relukko.ErrNotReleased)
+	if err != nil && !(w.unsure && known) {
+		t.Errorf("Unlock: %v", err)
+	}
+}
+
+// trouble has things happen to the server.
+func (w *workers) trouble(ctx context.Context, rnd *rand.Rand) {
+	wait := func(most int) { time.Sleep(time.Duration(rnd.IntN(most)) * time.Millisecond) }
+	s := w.server
+	for ctx.Err() == nil {
+		wait(8000)
+		switch rnd.IntN(7) {
+		case 0:
+			s.Start(true)
+		case 1:
+			s.Stop()
+			wait(6000)
+			s.Start(true)
+		case 2:
+			s.GoDark()
+			wait(12_000)
+			s.ComeBack()
+		case 3:
+			s.AnswerNext(-1, openStream, relukkotest.Answer{Status: 503})
+			wait(15_000)
+			s.Heal()
+		case 4:
+			s.RefuseWebSockets(true)
+			s.DropWebSockets()
+			wait(15_000)
+			s.Heal()
+		case 5:
+			if w.deletes {
+				s.Delete(fmt.Sprint("arm-", rnd.IntN(2)))
+			}
+		case 6:
+			h := s.HoldReplies(nil)
+			wait(6000)
+			h.Release()
+		}
+	}
+}
+
+// check requires that no sections overlapped, and nothing is left behind.
+func (w *workers) check(t *testing.T) {
+	w.quiet.Store(true)
+	for name, o := range w.inside {
+		if w.deletes {
+			break
+		}
 		require.LessOrEqual(t, o.most.Load(), int64(1), name)
 	}
-	require.GreaterOrEqual(t, acquired.Load(), int64(calls/3))
-	for _, n := range nets {
+	t.Logf("%d of %d acquired, %d lost", w.acquired.Load(), workerCalls, w.lost.Load())
+	require.GreaterOrEqual(t, w.acquired.Load(), int64(workerCalls/3))
+	for _, n := range w.nets {
 		require.NoError(t, n.client.Shutdown(t.Context()))
 	}
-	require.Empty(t, s.Locks())
+	require.Empty(t, w.server.Locks())
 }

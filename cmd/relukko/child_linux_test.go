@@ -36,12 +36,10 @@ func TestAShellAsTheCommand(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	c := shell(t, s)
-	hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
 	c.types("PS1='inside> ' $relukko run --kill-after 0.3 arm -- " +
 		"bash --norc --noprofile --noediting -i\n")
 	c.await("inside> ")
-	require.NoError(t, hold.Await(t.Context(), 1))
-	hold.Release()
+	awaitHeartbeat(t, s, "arm")
 	c.types("cat\n")
 	c.types("one\n")
 	c.await("one\r\n")
@@ -82,13 +80,11 @@ func TestALossReachesTheInnerCommand(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := relukkotest.NewServer(t)
-			hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
 			outer := []string{"run", "--kill-after", "300ms", "outer", "--"}
 			inner := append([]string{program, "run", "inner", "--"}, family(sleep)...)
 			p := launch(t, of(s), append(outer, inner...))
 			require.Equal(t, "ready", p.line())
-			require.NoError(t, hold.Await(t.Context(), 2))
-			hold.Release()
+			awaitHeartbeat(t, s, "outer")
 			require.True(t, s.Delete("outer"))
 			require.Equal(t, 76, p.awaitEnd(), p.stderr)
 			p.awaitAllGone()

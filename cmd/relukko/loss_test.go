@@ -182,8 +182,9 @@ func TestAShortOutage(t *testing.T) {
 			s.Stop()
 			outage := time.NewTimer(1500 * time.Millisecond)
 			<-outage.C
+			renewed := lockOf(t, s, "arm").UpdatedAt
 			s.Start(true)
-			awaitHeartbeat(t, s, "arm")
+			awaitRenewal(t, s, "arm", renewed)
 			end.Close()
 			require.Zero(t, p.awaitEnd())
 			require.Empty(t, p.stderr.String())
@@ -191,10 +192,10 @@ func TestAShortOutage(t *testing.T) {
 	}
 }
 
-// A loss that only the release detects is reported too.
+// A loss that only the release detects, as without a stream in the first second, is reported too.
 func TestALossFoundAtTheEnd(t *testing.T) {
 	t.Parallel()
-	s := relukkotest.NewServer(t)
+	s := relukkotest.NewServer(t, relukkotest.WithoutStream())
 	status, _, stderr := run(t, of(s), "run", "arm", "--", "sh", "-c", `"$0" rm arm`, program)
 	require.Equal(t, 76, status)
 	require.Contains(t, stderr, `lock "arm" was lost`)

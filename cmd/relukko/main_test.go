@@ -305,22 +305,18 @@ var kinds = map[string]func(*relukkotest.Server){
 // original makes s behave as the original backend.
 func original(s *relukkotest.Server) { s.Reconfigure(httpapi.LikeOriginal(httpapi.Original{})) }
 
-// awaitHeartbeat returns when the lock was renewed: from then on its deletion is noticed
+// awaitHeartbeat returns when the lock has been renewed: from then on its deletion is noticed
 // immediately.
 func awaitHeartbeat(t testing.TB, s *relukkotest.Server, name string) {
 	t.Helper()
-	before := time.Time{}
-	eventually(t, "a heartbeat of "+name, func() bool {
-		for _, lock := range s.Locks() {
-			if lock.Name != name {
-				continue
-			}
-			if before.IsZero() {
-				before = lock.UpdatedAt
-			}
-			return lock.UpdatedAt.After(before)
-		}
-		return false
+	awaitRenewal(t, s, name, lockOf(t, s, name).CreatedAt)
+}
+
+// awaitRenewal returns when the lock has been renewed after that time.
+func awaitRenewal(t testing.TB, s *relukkotest.Server, name string, after time.Time) {
+	t.Helper()
+	eventually(t, name+" is renewed", func() bool {
+		return lockOf(t, s, name).UpdatedAt.After(after)
 	})
 }
 

@@ -238,6 +238,7 @@ func TestALockLostBeforeTheCommandBeginsIsAcquiredAgain(t *testing.T) {
 	_, err := s.Client().Create(t.Context(), "b", "Ada")
 	require.NoError(t, err)
 	p := launch(t, of(s), []string{"run", "--lock", "a", "--lock", "b", "--", "true"})
+	p.stderr.await(t, `waiting for lock "b"`)
 	awaitHeartbeat(t, s, "a")
 	before := lockOf(t, s, "a").ID
 	require.True(t, s.Delete("a"))

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -142,57 +144,97 @@ func TestIgnoredSignalsStayIgnored(t *testing.T) {
 // An interrupted wait leaves no lock behind, wherever its request is.
 func TestInterruptedWhileItWaits(t *testing.T) {
 	t.Parallel()
-	for kind, setUp := range kinds {
+	for kind, row := range map[string]struct {
+		opts  []relukkotest.Option
+		setUp func(*relukkotest.Server)
+		hold  func(*relukkotest.Server) *relukkotest.Hold // of the request
+		locks int                                         // that it has made
+	}{
+		"stream": {hold: openingHeld, setUp: kinds["our backend"]},
+		"plain requests": {opts: []relukkotest.Option{relukkotest.WithoutStream()},
+			hold: createReplyHeld, setUp: kinds["our backend"], locks: 1},
+		"original backend": {hold: createReplyHeld, setUp: original, locks: 1},
+	} {
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-			for _, command := range []string{"run", "acquire"} {
+			for command, args := range map[string][]string{
+				"run": {"run", "arm", "--", "true"}, "acquire": {"acquire", "arm"},
+			} {
 				t.Run(strings.Join([]string{kind, command, sig.String()}, " "),
 					func(t *testing.T) {
 						t.Parallel()
-						s := relukkotest.NewServer(t)
-						setUp(s)
-						args := map[string][]string{
-							"run": {"run", "arm", "--", "true"}, "acquire": {"acquire", "arm"},
-						}[command]
-
-						// The request has been carried out, and the answer is lost.
-						answer := s.HoldReplies(relukkotest.On("POST", "/v1/locks/"))
+						s := relukkotest.NewServer(t, row.opts...)
+						row.setUp(s)
+						hold := row.hold(s)
 						p := launch(t, of(s), args)
-						require.NoError(t, answer.Await(t.Context(), 1))
-						require.Len(t, s.Locks(), 1)
+						ctx, cancel := context.WithTimeout(t.Context(), patience)
+						defer cancel()
+						require.NoError(t, hold.Await(ctx, 1))
+						require.Len(t, s.Locks(), row.locks)
 						p.signal(sig)
 						require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
 						require.Empty(t, s.Locks())
-						answer.Release()
-
-						// The lock is held.
-						_, err := s.Client().Create(t.Context(), "arm", "Ada")
-						require.NoError(t, err)
-						p = launch(t, of(s), args)
-						p.stderr.await(t, "waiting for lock")
-						p.signal(sig)
-						require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
-						require.True(t, s.Delete("arm"))
-						require.Empty(t, s.Locks(), "nothing waits any more")
+						hold.Release()
+						interruptedWhileHeld(t, s, args, sig)
 					})
 			}
 		}
 	}
 }
 
+// openingHeld keeps a client from opening the stream.
+func openingHeld(s *relukkotest.Server) *relukkotest.Hold {
+	return s.Hold(relukkotest.On("GET", "/v1/stream"))
+}
+
+// createReplyHeld has a create carried out, and keeps its response.
+func createReplyHeld(s *relukkotest.Server) *relukkotest.Hold {
+	return s.HoldReplies(relukkotest.On("POST", "/v1/locks/"))
+}
+
+func interruptedWhileHeld(t *testing.T, s *relukkotest.Server, args []string, sig syscall.Signal) {
+	_, err := s.Client().Create(t.Context(), "arm", "Ada")
+	require.NoError(t, err)
+	p := launch(t, of(s), args)
+	p.stderr.await(t, "waiting for lock")
+	p.signal(sig)
+	require.Equal(t, 128+int(sig), p.awaitEnd(), p.stderr)
+	require.True(t, s.Delete("arm"))
+	require.Empty(t, s.Locks(), "nothing waits any more")
+}
+
 // A second signal ends the cleanup when the backend does not answer.
 func TestASecondSignalEndsTheCleanup(t *testing.T) {
 	t.Parallel()
-	s := relukkotest.NewServer(t)
-	release := s.Hold(relukkotest.On("DELETE", "/v1/locks/"))
-	p := launch(t, of(s), append([]string{"run", "arm", "--"}, family("sleep 100")...))
-	require.Equal(t, "ready", p.line())
-	p.signal(syscall.SIGTERM)
-	require.NoError(t, release.Await(t.Context(), 1))
-	p.signal(syscall.SIGTERM)
-	require.Equal(t, 143, p.awaitEnd())
-	require.Contains(t, p.stderr.String(), `relukko: lock "arm" was not released: `+
-		"the backend did not confirm it. It expires by itself; `relukko rm arm` frees it sooner")
-	release.Release()
+	for name, opts := range map[string][]relukkotest.Option{
+		"over the stream": nil, "by plain requests": {relukkotest.WithoutStream()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := relukkotest.NewServer(t, opts...)
+			command, pipe := traced(t, "sleep 100")
+			p := launch(t, of(s), append([]string{"run", "arm", "--"}, command...))
+			require.Equal(t, "ready", p.line())
+			s.GoDark()
+			p.signal(syscall.SIGTERM)
+			awaitEOF(t, pipe)
+			began := time.Now()
+			again := time.NewTicker(100 * time.Millisecond) // run has to notice the end first
+			defer again.Stop()
+			for running := true; running; {
+				select {
+				case <-again.C:
+					p.cmd.Process.Signal(syscall.SIGTERM)
+				case <-p.waited:
+					running = false
+				}
+			}
+			require.Less(t, time.Since(began), 5*time.Second)
+			require.Equal(t, 143, p.awaitEnd())
+			require.Contains(t, p.stderr.String(), `relukko: lock "arm" was not released: `+
+				"the backend did not confirm it. It expires by itself; "+
+				"`relukko rm arm` frees it sooner")
+		})
+	}
 }
 
 // A lock whose id could not be printed is released: nothing else could release it.

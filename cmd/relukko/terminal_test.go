@@ -292,12 +292,10 @@ func TestTheLockIsLostWhileStopped(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
 	c := shell(t, s)
-	renewed := s.HoldReplies(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
 	c.types(`$relukko run --ttl 1s arm -- sh -c 'trap "echo it acted" CONT TERM; echo begun; ` +
 		`while :; do read l; echo it read; done'` + "\n")
 	c.await("begun")
-	require.NoError(t, renewed.Await(t.Context(), 1)) // from here on the lease is a second
-	renewed.Release()
+	awaitHeartbeat(t, s, "arm")
 	c.types(ctrlZ)
 	c.await("Stopped")
 	c.await(">> ")
@@ -341,13 +339,11 @@ func TestCtrlCEndsTheScriptToo(t *testing.T) {
 func TestTheTerminalIsAsItWas(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	hold := s.Hold(relukkotest.On("PUT", "/v1/locks/{id}/keep_alive"))
 	c := open(t, s, "bash", "-c",
 		`"$relukko" run arm -- sh -c 'stty raw -echo; echo begun; exec sleep 100'
 		echo status=$?; stty -a`)
 	c.await("begun")
-	require.NoError(t, hold.Await(t.Context(), 1))
-	hold.Release()
+	awaitHeartbeat(t, s, "arm")
 	require.True(t, s.Delete("arm"))
 	c.await("status=76\r\n")
 	c.end()

@@ -86,6 +86,8 @@ type Grant struct {
 	Values  context.Context
 	Log     *slog.Logger
 
+	Pushed bool // the backend says by itself when the lock is deleted: watching costs no request
+
 	ReleaseSent bool // the outcome of a release is unknown: it may have deleted the lock
 
 	Unknown Unknown // of other creates of the request

@@ -53,9 +53,9 @@ func (p *proc) connect() {
 		return
 	}
 	l := &link{owner: p, node: n, e: n.engine}
+	l.conn = l.e.Connect(l)
 	n.links[l] = struct{}{}
 	n.mu.Unlock()
-	l.conn = l.e.Connect(l)
 	p.link = l
 	for _, a := range p.open {
 		l.acquire(a, true)

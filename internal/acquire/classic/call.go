@@ -193,7 +193,11 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 	ctx, cancel := context.WithTimeout(c.ctx, renewTimeout)
 	defer cancel()
 	sent := c.clock.Now()
-	renewed, err := c.client.KeepAlive(ctx, lock.ID, c.r.Lease, api.Once())
+	opts := []api.CallOption{api.Once()}
+	if c.older { // a create had no response: the connections that are kept may be dead
+		opts = append(opts, api.FreshConn())
+	}
+	renewed, err := c.client.KeepAlive(ctx, lock.ID, c.r.Lease, opts...)
 	if err == nil {
 		return c.grant(renewed, sent, renewed.ExpiresAt.Sub(renewed.UpdatedAt)), false, nil
 	}

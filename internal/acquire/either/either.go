@@ -35,13 +35,16 @@ func (d *Driver) Clock() *clock.Clock { return d.stream.Clock() }
 
 // Acquire implements [acquire.Driver].
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
+	moved := false
 	for {
 		g, err := d.stream.Acquire(ctx, r)
 		if err != stream.ErrAbsent {
+			if g != nil && moved {
+				g.Unknown.Add(false) // a plain create may still be on its way
+			}
 			return g, err
 		}
-		g, err, moved := d.acquirePlainly(ctx, r)
-		if !moved {
+		if g, err, moved = d.acquirePlainly(ctx, r); !moved {
 			return g, err
 		}
 	}
@@ -91,6 +94,9 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 // Drop implements [acquire.Driver].
 func (d *Driver) Drop(g *acquire.Grant) {
 	d.stream.Drop(g)
+	if g.Unknown.Creates > 0 && d.stream.CleanUp(g) {
+		return
+	}
 	d.plain.Drop(g)
 }
 

@@ -226,7 +226,7 @@ func (c *call) handle(ctx context.Context) (*acquire.Grant, error) {
 func (c *call) take(ctx context.Context, r *result) (*acquire.Grant, error) {
 	g := &acquire.Grant{
 		Lock: r.lock, Since: r.since, Length: r.lock.ExpiresAt.Sub(r.lock.UpdatedAt),
-		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log,
+		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log, Pushed: true,
 	}
 	left := r.since.Add(min(g.Length, c.r.Lease)).Sub(c.clock.Now())
 	if r.since.IsZero() || left < g.Length*2/3 { // too little to survive an outage of half of it

@@ -13,6 +13,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/clock"
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 	"gitlab.com/relukko/relukko-go/internal/sockets"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // Driver is an [acquire.Driver], except that Acquire may return [ErrAbsent]. Renewals and releases
@@ -89,6 +90,24 @@ func (d *Driver) Drop(g *acquire.Grant) {
 		delete(d.s.held, g.Lock.ID)
 		d.s.users--
 	}
+}
+
+// CleanUp cancels, in the background, what other requests than the one for g may make of its mark.
+// It returns false if there is no stream.
+func (d *Driver) CleanUp(g *acquire.Grant) bool {
+	_, mark, _ := wire.CutMark(g.Creator)
+	r := &acquire.Request{Name: g.Lock.Name, Creator: g.Creator, Values: g.Values, Log: g.Log}
+	d.s.mu.Lock()
+	if d.s.away || d.s.closed {
+		d.s.mu.Unlock()
+		return false
+	}
+	l := (&orphan{stream: d.s, r: r, mark: mark}).start()
+	d.s.mu.Unlock()
+	if l != nil {
+		l.flush()
+	}
+	return true
 }
 
 // Watch implements [acquire.Driver].
