@@ -447,11 +447,20 @@ func (w *world) checkGivenBack(s *session, rec *lockRecord) {
 // outcome: then a later "gone" may mean that it was carried out.
 func (w *world) ambiguousRelease(s *session) bool {
 	for _, x := range w.exchange {
-		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && !x.understood() {
+		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) &&
+			(!x.understood() || w.tooLate(x)) {
 			return true
 		}
 	}
 	return false
+}
+
+// tooLate reports whether a release over the stream was answered only after its client, which waits
+// for 3 s, had sent another one.
+func (w *world) tooLate(x *exchange) bool {
+	return x.method == "stream" && slices.ContainsFunc(w.exchange, func(y *exchange) bool {
+		return y.what == ofRelease && y.id == x.id && x.call.before(y.call) && y.call.before(x.ret)
+	})
 }
 
 // checkTry checks that a Lock or TryLock returns at the latest when its context
