@@ -447,11 +447,19 @@ func (w *world) checkGivenBack(s *session, rec *lockRecord) {
 // outcome: then a later "gone" may mean that it was carried out.
 func (w *world) ambiguousRelease(s *session) bool {
 	for _, x := range w.exchange {
-		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) && !x.understood() {
+		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) &&
+			(!x.understood() || w.tooLate(x)) {
 			return true
 		}
 	}
 	return false
+}
+
+// tooLate reports whether a release over the stream was answered when its client, which waits for
+// 3 s, had given it up.
+func (w *world) tooLate(x *exchange) bool {
+	const releaseTime = 3 * time.Second
+	return x.method == "stream" && x.ret.at-x.call.at >= releaseTime-w.plan.latency
 }
 
 // checkTry checks that a Lock or TryLock returns at the latest when its context

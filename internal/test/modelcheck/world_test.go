@@ -40,6 +40,8 @@ type world struct {
 	finish  func() // no call begins any more
 	done    context.Context
 	over    atomic.Bool // the plan's faults
+
+	oneForce chan struct{}
 }
 
 // run runs the plan. It is called in a bubble.
@@ -47,6 +49,7 @@ func (w *world) run(t *testing.T) {
 	p := w.plan
 	w.record = newRecord()
 	w.links = make(map[string]int)
+	w.oneForce = make(chan struct{}, 1)
 	w.done, w.finish = context.WithCancel(context.Background())
 	defer w.finish()
 	for i := range p.servers {
@@ -368,7 +371,13 @@ func (w *world) move(f *fault) {
 }
 
 // force records that the plan is about to delete the lock of that name, or none any more.
+// Only one is under way at a time.
 func (w *world) force(name string) {
+	if name != "" {
+		w.oneForce <- struct{}{} // no mutex, for which a bubble cannot wait
+	} else {
+		defer func() { <-w.oneForce }()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.forcing = name
