@@ -441,7 +441,7 @@ func TestDeletionIsKnownFromTheFirstInstant(t *testing.T) {
 }
 
 func TestDeletionIsKnownWhileRenewalsPause(t *testing.T) {
-	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+	plainly(t, "", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm", relukko.WithTTL(10*time.Minute))
 		held := lock(t, m)
 		time.Sleep(25 * time.Second)
