@@ -32,7 +32,7 @@
 // Faults of WebSockets: [Server.DropWebSockets], [Server.RefuseWebSockets].
 //
 // A Mutex acquires, renews and releases over the stream, which is one WebSocket a client. A fault
-// of requests, or latency, ends the streams and refuses new ones until [Server.Heal], so that
+// of requests other than latency ends the streams and refuses new ones until [Server.Heal], so that
 // clients use plain requests, to which the fault applies. One that matches "GET /v1/stream" applies
 // to the opening of a stream instead. A server made with [WithoutStream] never has any.
 //

@@ -55,15 +55,12 @@ func (s *Server) HoldReplies(match Match) *Hold {
 }
 
 // Latency delays every request by the two durations that f returns: before it is carried out, and
-// before its response. A request is carried out even if its client gives up during the first. f
-// must be safe for concurrent use; nil ends the latency.
+// before its response. It does not delay what is said over a stream. A request is carried out even
+// if its client gives up during the first. f must be safe for concurrent use; nil ends the latency.
 func (s *Server) Latency(f func(*http.Request) (before, after time.Duration)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.latency = f
-	if f != nil {
-		s.endStreams()
-	}
 }
 
 // RefuseWebSockets sets whether new WebSockets get 404, as from a backend or a proxy without them.
