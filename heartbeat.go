@@ -183,19 +183,6 @@ func jitter(d time.Duration) time.Duration {
 	return d - rand.N(d/10+1)
 }
 
-// watch has stop called when the lease ends: it ends a watch for what calls check or jumped.
-func (l *lease) watch(stop func()) {
-	l.mu.Lock()
-	over := l.err != nil
-	if !over {
-		l.unwatch = append(l.unwatch, stop)
-	}
-	l.mu.Unlock()
-	if over {
-		stop()
-	}
-}
-
 // check sends a renewal out of turn because the lock may have been deleted: the response decides.
 // However many hints come, such renewals are minHeartbeat apart.
 func (l *lease) check() {

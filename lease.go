@@ -53,7 +53,7 @@ type lease struct {
 	beat      *time.Timer     // starts the next renewal; nil in trust mode
 	ctx       context.Context // of the renewals, from the first heartbeat on
 	cancel    context.CancelFunc
-	unwatch   []func()              // what watch got
+	unwatch   []func()              // called at the end; see watch
 	open      []*context.CancelFunc // of the renewals without a response, the oldest first
 	hinted    bool                  // a renewal is due because of a hint
 	hintedAt  time.Time             // when the last such renewal was due, or will be
@@ -170,6 +170,19 @@ func (l *lease) finish(cause error) (ended error) {
 		stop()
 	}
 	return ended
+}
+
+// watch calls stop, which ends a watch for what concerns the lease, when the lease ends.
+func (l *lease) watch(stop func()) {
+	l.mu.Lock()
+	over := l.err != nil
+	if !over {
+		l.unwatch = append(l.unwatch, stop)
+	}
+	l.mu.Unlock()
+	if over {
+		stop()
+	}
 }
 
 func (l *lease) info() api.Lock {
