@@ -76,7 +76,10 @@ func TestRanksOfPlainClientsEnd(t *testing.T) {
 			b.plain(fmt.Sprint("py", i), noWait)
 		}
 		synctest.Wait()
-		require.Equal(t, maxWaiters, b.ranks)
+		b.mu.Lock()
+		ranks := b.ranks
+		b.mu.Unlock()
+		require.Equal(t, maxWaiters, ranks)
 		time.Sleep(plainRank)
 		synctest.Wait()
 		b.mu.Lock()

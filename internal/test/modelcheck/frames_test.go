@@ -266,8 +266,8 @@ func (f *frames) received(m *wire.StreamMessage) {
 	}
 }
 
-// end records the answer. An acquire that was answered with a lock from before it was sent has
-// found the lock of an earlier one.
+// end records the answer. An acquire that was answered with a lock from before it was sent, or with
+// one that another acquire was answered with, has found the lock of an earlier one.
 func (x *exchange) end(r *record, at moment, status int, body []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -279,7 +279,14 @@ func (x *exchange) end(r *record, at moment, status int, body []byte) {
 	if json.Unmarshal(body, &lock) != nil {
 		return
 	}
-	if rec := r.locks[lock.ID]; rec != nil && rec.created.before(x.call) {
+	rec := r.locks[lock.ID]
+	older := rec != nil && rec.created.before(x.call)
+	for _, other := range r.exchange {
+		older = older || other.what == ofCreate && other.made == lock.ID
+	}
+	if older {
 		x.what, x.id = ofGet, lock.ID
+	} else {
+		x.made = lock.ID
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 // exchange is one request of a client and its answer.
 type exchange struct {
+	made      string // the id of the lock that an acquire over the stream was answered with
 	client    int
 	what      string // one of the kinds of request
 	method    string

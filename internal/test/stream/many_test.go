@@ -38,9 +38,10 @@ func hold(t testing.TB, n int, client func() *api.Client, opts ...relukko.Option
 	h := &holders{held: make([]context.Context, n)}
 	var g errgroup.Group
 	for i := range n {
-		h.mutexes = append(h.mutexes, relukko.NewMutex(client(), fmt.Sprint("held-", i), opts...))
+		m := relukko.NewMutex(client(), fmt.Sprint("held-", i), opts...)
+		h.mutexes = append(h.mutexes, m)
 		g.Go(func() (err error) {
-			h.held[i], err = h.mutexes[i].Lock(t.Context())
+			h.held[i], err = m.Lock(t.Context())
 			return err
 		})
 	}
