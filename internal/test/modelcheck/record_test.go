@@ -29,6 +29,7 @@ type record struct {
 	order     []*lockRecord          // as they came to be
 	cancelled []cancellation
 	forcing   string   // the name of a lock that the plan is about to delete
+	forced    string   // the id of the lock that it has deleted; "?": none yet; "": it deletes none
 	losses    []moment // of all locks at once
 
 	sessions []*session

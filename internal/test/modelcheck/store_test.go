@@ -194,7 +194,8 @@ func (s *recorded) Delete(ctx context.Context, id string) (store.Lock, error) {
 
 // deleted records a deletion. The caller holds the record's mutex.
 func (s *recorded) deleted(l *store.Lock) {
-	if s.world.forcing == l.Name {
+	if s.world.forcing == l.Name && s.world.forced == "?" {
+		s.world.forced = l.ID
 		s.removed(l, forced, -1)
 		return
 	}

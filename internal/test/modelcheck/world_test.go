@@ -307,7 +307,11 @@ func (w *world) begin(f *fault, links []*relukkotest.Link) {
 	switch f.kind {
 	case "delete":
 		w.force(f.name)
-		w.servers[f.server].Delete(f.name)
+		w.deletes("?")
+		if !w.servers[f.server].Delete(f.name) {
+			w.deletedByClient()
+		}
+		w.deletes("")
 		w.force("")
 	case "expire":
 		w.force(f.name)
@@ -381,6 +385,30 @@ func (w *world) force(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.forcing = name
+}
+
+// deletes records that the lock that is deleted next, of the name that force has recorded, is
+// deleted by the plan; with "", that none is.
+func (w *world) deletes(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.forced = id
+}
+
+// deletedByClient corrects a deletion that a client was faster with than the plan.
+func (w *world) deletedByClient() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rec := w.locks[w.forced]
+	if rec == nil {
+		return
+	}
+	rec.removed.cause = undone
+	for _, x := range w.exchange {
+		if x.what == ofRelease && x.id == rec.id {
+			rec.removed.cause, rec.removed.by = released, x.client
+		}
+	}
 }
 
 // close closes a client.
