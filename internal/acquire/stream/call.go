@@ -516,7 +516,7 @@ func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 		if m.HasSeen && first <= m.Seen && m.Seen <= l.n {
 			r.since, _ = l.sends.before(m.Seen)
 		}
-		c.held[r.lock.ID] = struct{}{}
+		c.held[r.lock.ID] = false
 		c.tell(r)
 		return true, nil
 	}

@@ -79,9 +79,9 @@ type stream struct {
 
 	members map[member]uint64 // with their order
 	order   uint64
-	users   int                 // grants, and acquires over another driver
-	held    map[string]struct{} // the ids of the granted locks
-	checks  map[string]func()   // of Watch, by id
+	users   int               // grants, and acquires over another driver
+	held    map[string]bool   // by id, of the granted locks: it was deleted before Watch
+	checks  map[string]func() // of Watch, by id
 	backs   map[*func()]struct{}
 
 	had        bool      // there was a stream
@@ -510,6 +510,8 @@ func (s *stream) handle(l *link, frame []byte) error {
 	case m.Kind == wire.MessageDeleted:
 		if check := s.checks[m.Lock.ID]; check != nil {
 			check()
+		} else if _, ours := s.held[m.Lock.ID]; ours {
+			s.held[m.Lock.ID] = true
 		}
 	case m.Kind == wire.MessageBye:
 		return errBye

@@ -34,7 +34,7 @@ func New(client *api.Client, c *clock.Clock, cleanUp func(*acquire.Request)) *Dr
 		cleanUp: cleanUp,
 		wake:    make(chan struct{}, 1),
 		members: make(map[member]uint64),
-		held:    make(map[string]struct{}),
+		held:    make(map[string]bool),
 		checks:  make(map[string]func()),
 		backs:   make(map[*func()]struct{}),
 	}
@@ -78,7 +78,7 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 func (d *Driver) Adopt(g *acquire.Grant) {
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
-	d.s.held[g.Lock.ID] = struct{}{}
+	d.s.held[g.Lock.ID] = false
 	d.s.use()
 }
 
@@ -115,6 +115,10 @@ func (d *Driver) Watch(g *acquire.Grant, check func()) (stop func()) {
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
 	d.s.checks[g.Lock.ID] = check
+	if d.s.held[g.Lock.ID] {
+		d.s.held[g.Lock.ID] = false
+		check()
+	}
 	return sync.OnceFunc(func() {
 		d.s.mu.Lock()
 		defer d.s.mu.Unlock()

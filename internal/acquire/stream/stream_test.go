@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -494,89 +493,6 @@ func TestSilence(t *testing.T) {
 	})
 }
 
-// Nonsense never makes a grant. The connection is dropped; the third one in succession ends the
-// acquire.
-func TestHostileServer(t *testing.T) {
-	other, another, expired := lockOn(1), lockOn(1), lockOn(1)
-	other.Name = "robot-arm-2"
-	creator := wire.WithMark("bench-7", "z2z2z2z2z2z2")
-	another.Creator = &creator
-	text := func(l wire.Lock) string { return string(wire.AppendLock(nil, &l)) }
-	fine := func() string { return text(lockOn(1)) }
-	always := func(text string) func(uint64) string { return func(uint64) string { return text } }
-	with := func(format string, args ...any) func(uint64) string {
-		return func(n uint64) string { return fmt.Sprintf(format, append([]any{n}, args...)...) }
-	}
-	expired.ExpiresAt = expired.UpdatedAt
-	for name, say := range map[string]func(n uint64) string{
-		"not JSON":         always(`{"n":1,"lock":`),
-		"an array":         always(`[]`),
-		"too long":         always(`"` + string(make([]byte, wire.MaxFrame)) + `"`),
-		"a binary message": always("\x00"),
-		"never asked": func(n uint64) string {
-			return fmt.Sprintf(`{"n":%d,"seen":1,"lock":%s}`, n+1, fine())
-		},
-		"another name":     with(`{"n":%d,"seen":1,"lock":%s}`, text(other)),
-		"another mark":     with(`{"n":%d,"seen":1,"lock":%s}`, text(another)),
-		"no lock":          with(`{"n":%d,"seen":1,"lock":{}}`),
-		"several locks":    with(`{"n":%d,"seen":1,"locks":[%s]}`, fine()),
-		"done":             with(`{"n":%d,"done":true}`),
-		"pong":             with(`{"n":%d,"pong":true}`),
-		"an expired lock":  with(`{"n":%d,"seen":1,"lock":%s}`, text(expired)),
-		"two answers":      with(`{"n":%d,"done":true,"lock":%s}`, fine()),
-		"an unasked grant": always(`{"lock":` + fine() + `}`),
-	} {
-		t.Run(name, func(t *testing.T) {
-			play(t, func(t *testing.T, b *fake) {
-				done := b.acquire(t.Context(), request())
-				for range maxNonsense {
-					p := b.next()
-					p.say(say(p.expect(wire.RequestAcquire).N))
-					p.ended()
-				}
-				out := <-done
-				require.Nil(t, out.grant)
-				require.ErrorContains(t, out.err, "not acquired from http://relukko.test")
-				p := b.next()
-				p.done(p.expect(wire.RequestCancel).N)
-			})
-		})
-	}
-	for name, message := range map[string]string{
-		"an unknown message": `{"weather":"fine"}`,
-		"an unknown answer":  `{"n":1,"weather":"fine"}`,
-		"a wanted":           `{"wanted":{"id":"` + testID(9) + `","waiters":2}}`,
-		"a deleted":          `{"deleted":` + fine() + `,"by":"x"}`,
-		"another hello":      `{"hello":{"key":"x","role":"user","features":[]}}`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			play(t, func(t *testing.T, b *fake) {
-				done := b.acquire(t.Context(), request())
-				p := b.next()
-				n := p.expect(wire.RequestAcquire).N
-				p.say(message)
-				time.Sleep(time.Second)
-				p.grant(n, n, lockOn(1))
-				require.NoError(t, (<-done).err)
-				require.Len(t, b.when(), 1)
-			})
-		})
-	}
-}
-
-// A grant whose acquire is over: the same id is ignored, another one is released.
-func TestLateGrant(t *testing.T) {
-	play(t, func(t *testing.T, b *fake) {
-		p, g := b.connected()
-		p.grant(1, 1, lockOn(1))
-		p.grant(1, 0, lockOn(2))
-		r := p.expect(wire.RequestRelease)
-		require.Equal(t, testID(2), r.ID)
-		p.done(r.N)
-		b.driver.Drop(g)
-	})
-}
-
 // A deletion that the server tells, and each new connection, has the lock checked.
 func TestWatch(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
@@ -598,6 +514,23 @@ func TestWatch(t *testing.T) {
 		p.say(fmt.Sprintf(`{"deleted":%s,"by":"x"}`, wire.AppendLock(nil, &lock)))
 		synctest.Wait()
 		require.EqualValues(t, 2, checks.Load())
+		b.driver.Drop(g)
+	})
+}
+
+// A deletion that is told before Watch, right after the grant, is not missed.
+func TestDeletedBeforeWatch(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		lock := lockOn(1)
+		p.say(fmt.Sprintf(`{"deleted":%s,"by":"x"}`, wire.AppendLock(nil, &lock)))
+		synctest.Wait()
+		checks := 0
+		stop := b.driver.Watch(g, func() { checks++ })
+		require.Equal(t, 1, checks)
+		stop()
+		b.driver.Watch(g, func() { checks++ })()
+		require.Equal(t, 1, checks, "once is enough")
 		b.driver.Drop(g)
 	})
 }
@@ -660,168 +593,5 @@ func TestClose(t *testing.T) {
 		require.NoError(t, b.client.Close())
 		require.LessOrEqual(t, time.Since(began), 250*time.Millisecond)
 		p.cut()
-	})
-}
-
-// Whether there is a stream depends on the response to the upgrade.
-func TestAbsence(t *testing.T) {
-	const none, outage, final = "none", "outage", "final"
-	for _, c := range []struct {
-		name    string
-		upgrade http.HandlerFunc
-		dumb    bool
-		is      string
-		after   time.Duration
-	}{
-		{"400", refuse(400, true), false, none, 0},
-		{"404", refuse(404, true), false, none, 0},
-		{"foreign 404", refuse(404, false), false, none, 0},
-		{"405", refuse(405, true), false, none, 0},
-		{"426", refuse(426, false), false, none, 0},
-		{"501", refuse(501, false), false, none, 0},
-		{"302", refuse(302, false, "Location", "http://login.test/"), false, none, 0},
-		{"200", refuse(200, false), false, none, 0},
-		{"foreign 401", refuse(401, false), false, none, 0},
-		{"foreign 403", refuse(403, false), false, none, 0},
-		{"401", refuse(401, true), false, final, 0},
-		{"403", refuse(403, true), false, final, 0},
-		{"429", refuse(429, false), false, outage, 0},
-		{"500", refuse(500, true), false, outage, 0},
-		{"502", refuse(502, false), false, outage, 0},
-		{"503", refuse(503, false), false, outage, 0},
-		{"504", refuse(504, false), false, outage, 0},
-		{"no hello", nil, true, none, helloTime},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			play(t, func(t *testing.T, b *fake) {
-				b.upgrade, b.dumb = c.upgrade, c.dumb
-				b.plain = refuse(502, false)
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-				defer cancel()
-				began := time.Now()
-				r := request()
-				err := (<-b.acquire(ctx, r)).err
-				switch c.is {
-				case none:
-					require.ErrorIs(t, err, ErrAbsent)
-					require.Equal(t, c.after, time.Since(began))
-					require.True(t, r.Sent.IsZero())
-					require.Empty(t, get(b, func() []string { return b.requests }))
-				case outage:
-					require.ErrorIs(t, err, context.DeadlineExceeded)
-				case final:
-					require.ErrorIs(t, err, api.ErrRefused)
-				}
-			})
-		})
-	}
-}
-
-// A client that had a stream looks twice, 1 s apart, before it believes that there is none.
-func TestAbsenceAfterAStream(t *testing.T) {
-	play(t, func(t *testing.T, b *fake) {
-		r := request()
-		done := b.acquire(t.Context(), r)
-		p := b.next()
-		p.expect(wire.RequestAcquire)
-		sent := time.Now()
-		go p.serve(nil)
-		time.Sleep(5 * time.Second)
-		b.set(func() { b.upgrade = refuse(404, false) })
-		p.cut()
-		broken := time.Now()
-		require.ErrorIs(t, (<-done).err, ErrAbsent)
-		require.Equal(t, time.Second, time.Since(broken))
-		require.Equal(t, sent, r.Sent, "the next driver must know that it was sent")
-		require.Len(t, b.when(), 3)
-	})
-}
-
-// Where plain requests are answered for 10 s while no stream comes up, acquires use them.
-func TestPlainRequestsWork(t *testing.T) {
-	play(t, func(t *testing.T, b *fake) {
-		b.upgrade = refuse(502, false)
-		began := time.Now()
-		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
-		require.InDelta(t, 10*time.Second, time.Since(began), float64(1500*time.Millisecond))
-	})
-}
-
-// An absent stream is tried again after 5 s, rising to 10 min, while something could use it.
-func TestBack(t *testing.T) {
-	play(t, func(t *testing.T, b *fake) {
-		b.upgrade = refuse(404, true)
-		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
-		back := make(chan struct{})
-		stop, absent := b.driver.OnBack(func() { close(back) })
-		require.True(t, absent)
-		time.Sleep(2 * time.Hour)
-		gaps := []time.Duration{}
-		for i, at := range b.when()[1:] {
-			gaps = append(gaps, at.Sub(b.when()[i]))
-		}
-		require.Equal(t, []time.Duration{
-			5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second,
-			160 * time.Second, 320 * time.Second, 600 * time.Second, 600 * time.Second,
-		}, gaps[:9])
-		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
-		b.set(func() { b.upgrade = nil })
-		<-back
-		require.False(t, b.driver.Absent())
-		stop()
-		p, g := b.connectedTo(b.next())
-		b.driver.Drop(g)
-		p.cut()
-	})
-	// Without a user nothing is tried.
-	play(t, func(t *testing.T, b *fake) {
-		b.upgrade = refuse(404, true)
-		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
-		time.Sleep(time.Hour)
-		require.Len(t, b.when(), 1)
-		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
-	})
-}
-
-// A call that waits asks for its place once, and gives its rank back on the next connection.
-func TestPlaceOutlastsTheConnection(t *testing.T) {
-	play(t, func(t *testing.T, b *fake) {
-		done := b.acquire(t.Context(), request())
-		p := b.next()
-		first, err := p.tryReadAll()
-		require.NoError(t, err)
-		require.False(t, first.Acquire.Progress)
-		sent := time.Now()
-		second, err := p.tryReadAll()
-		require.NoError(t, err)
-		require.Equal(t, followAfter, time.Since(sent))
-		require.True(t, second.Acquire.Progress && second.Acquire.Again)
-		require.Equal(t, first.Acquire.Creator, second.Acquire.Creator)
-		p.say(fmt.Sprintf(`{"n":%d,"waiting":{"ahead":2,"rank":17,"holder":null}}`, second.N))
-		synctest.Wait()
-		p.cut()
-		p = b.next()
-		again := p.expect(wire.RequestAcquire)
-		require.True(t, again.Acquire.Progress && again.Acquire.Again)
-		require.EqualValues(t, 17, again.Acquire.Rank)
-		p.grant(again.N, again.N, lockOn(1))
-		require.NoError(t, (<-done).err)
-	})
-}
-
-// A grant may cross the request for the place. It answers the acquire under either number, and
-// what else the server grants for it is nothing new.
-func TestGrantCrossesTheRequestForThePlace(t *testing.T) {
-	play(t, func(t *testing.T, b *fake) {
-		done := b.acquire(t.Context(), request())
-		p := b.next()
-		first := p.expect(wire.RequestAcquire)
-		second, err := p.tryReadAll()
-		require.NoError(t, err)
-		p.grant(first.N, first.N, lockOn(1))
-		require.NoError(t, (<-done).err)
-		p.grant(second.N, 0, lockOn(1))
-		go p.serve(func(r wire.StreamRequest) { require.Fail(t, "the lock is kept", "%v", r) })
-		synctest.Wait()
 	})
 }
