@@ -148,7 +148,11 @@ func (e *Engine) grantFound(w *Waiter, t *try) {
 func (e *Engine) held(q *queue, w *Waiter, lock *store.Lock) {
 	e.setHolder(q, lock)
 	for _, other := range q.impatient() {
-		e.refuseHeld(other, q, lock)
+		if other != w && !other.arrived.Before(q.tried) {
+			e.refuseHeld(other, q, nil) // it came after the store had looked
+		} else {
+			e.refuseHeld(other, q, lock)
+		}
 	}
 	if w != nil && !w.ended {
 		w.queued = true

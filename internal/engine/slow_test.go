@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -23,7 +24,8 @@ type slowStore struct {
 }
 
 type faults struct {
-	delay time.Duration
+	delay time.Duration // before the effect
+	reply time.Duration // of a create, after the effect
 	fail  error
 	after bool          // it fails after the effect
 	late  time.Duration // the effect of a create that failed comes so much later
@@ -53,6 +55,7 @@ func (s *slowStore) Create(ctx context.Context, in store.NewLock) (store.Lock, e
 		return store.Lock{}, f.fail
 	}
 	lock, err := s.Store.Create(ctx, in)
+	time.Sleep(f.reply)
 	if f.fail != nil {
 		return store.Lock{}, f.fail
 	}
@@ -260,6 +263,28 @@ func TestWithoutWaitACallUnderWayIsAwaited(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		require.Equal(t, []string{"a granted robot seen",
 			"b refused relukko: the name is held, held by a"}, c.told())
+	})
+}
+
+// TestALateReplyNamesNoHolderThatIsGone: it was released after the store had looked, and before
+// another acquire came, which must not be refused for it.
+func TestALateReplyNamesNoHolderThatIsGone(t *testing.T) {
+	s := newSlowStore()
+	run(t, s, func(b *bench) {
+		c := b.connect()
+		c.acquire("a")
+		c.told()
+		s.set(faults{reply: 2 * time.Second})
+		c.acquire("b")
+		synctest.Wait()
+		s.set(faults{})
+		require.NoError(t, c.release("robot"))
+		c.acquire("c", noWait)
+		time.Sleep(3 * time.Second)
+		told := strings.Join(c.told(), ", ")
+		require.Contains(t, told, "b granted robot seen")
+		require.Contains(t, told, "c refused relukko: the name is held")
+		require.NotContains(t, told, "held by a")
 	})
 }
 
