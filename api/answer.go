@@ -29,6 +29,10 @@ func (k *call) decode(body []byte, end error) error {
 			return badAnswer{fmt.Errorf("the answer is not a lock: %w", err)}
 		}
 		k.lock = lockOf(&l)
+	case isReport:
+		if err := k.report(body); err != nil {
+			return badAnswer{fmt.Errorf("the answer is not what was asked for: %w", err)}
+		}
 	case isList:
 		k.list = []Lock{}
 		err := wire.DecodeLocks(body, func(l *wire.Lock) {
@@ -66,7 +70,10 @@ func (t *transport) accept(k *call, resp *http.Response) error {
 // for. It returns another error where the body decides what the answer means,
 // and breaks off.
 func (t *transport) refusal(k *call, resp *http.Response) error {
-	e := &Error{Op: k.op(), Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header)}
+	e := &Error{
+		Op: k.op(), Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header),
+		ours: k.kind == isReport,
+	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		e.Message = "the answer switches to another protocol"
 		return e // its body is an open connection

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ const (
 	isCreate             // the answer is a lock of that name
 	isList               // the answer is an array of locks; only those of that name count
 	isHealth             // the answer may be anything
+	isReport             // the answer is for report
 )
 
 const (
@@ -67,13 +69,13 @@ func Once() CallOption {
 	return func(k *call) { k.once, k.unhurried = true, true }
 }
 
-// Reason tells the backend why a person deletes a lock that others may hold. Our
-// own backend logs it, with the address that it comes from. It has no effect on
+// Reason tells the backend why a person deletes a lock that others may hold. Our own backend then
+// has the lock as broken in its history, with the reason, which may be "". It has no effect on
 // other calls.
 func Reason(text string) CallOption {
 	return func(k *call) {
 		if k.method == http.MethodDelete && k.kind == isLock {
-			k.reason = text
+			k.reason = &text
 		}
 	}
 }
@@ -99,11 +101,13 @@ func FreshConn() CallOption {
 type call struct {
 	verb, id, name string // what is asked, of what: one of id and name, or none
 	kind           kind
-	method, path   string        // the path after the id
+	method, path   string        // the path after the id; of isReport, all of it
+	query          url.Values    // of isReport
+	report         func(body []byte) error
 	once           bool          // there is no second attempt
 	unhurried      bool          // an attempt may take until the context's deadline
 	mark           string        // of the lock, from its holder
-	reason         string        // of a delete
+	reason         *string       // of a delete; nil: it is no break
 	fresh          bool          // each attempt takes a connection of its own
 	wait           time.Duration // of a create, in the backend's queue
 	lease          time.Duration // of a create; 0: the backend's
@@ -146,7 +150,7 @@ func (k *call) op() string {
 
 // limits returns the time and the size of one attempt.
 func (k *call) limits() (time.Duration, int) {
-	if k.kind == isList {
+	if k.kind == isList || k.kind == isReport {
 		return listTime, maxListAnswer
 	}
 	return attemptTime + k.wait, maxAnswer

@@ -28,6 +28,8 @@ var (
 	ErrRefused = errors.New("relukko: refused")
 	// ErrClosed means that the client is closed, or is closing.
 	ErrClosed = errors.New("relukko: client closed")
+	// ErrUnsupported means that the backend does not offer what was requested.
+	ErrUnsupported = errors.New("relukko: the backend does not offer this")
 	// ErrNoWatch means that this client has no WebSocket ([WithoutWatch], trust mode).
 	ErrNoWatch = errors.New("relukko: client does not watch")
 	// ErrNoAPIKey means that [FromEnv] found no API key.
@@ -42,6 +44,7 @@ var (
 //   - [ErrGone]: 404 or 422 with Own, for a request about one lock
 //   - [ErrHeld]: 409
 //   - [ErrRefused]: 400, 401 or 403 with Own
+//   - [ErrUnsupported]: 404, 405 or 501 for a request that other backends do not know
 type Error struct {
 	Op      string // the request: `create lock "robot-arm-1"`, `delete lock 950daa20-…`
 	Status  int    // the HTTP status; 2xx if the body was not as expected
@@ -64,6 +67,7 @@ type Error struct {
 	MaybeDone bool
 
 	oneLock bool // the request is about one lock
+	ours    bool // the request is one that other backends do not know
 }
 
 // Error returns a text such as `relukko: create lock "robot-arm-1": 403 Forbidden: wrong key`.
@@ -82,7 +86,8 @@ func (e *Error) answer() string {
 	return s
 }
 
-// Is reports whether target is [ErrGone], [ErrHeld] or [ErrRefused] and e is of that kind.
+// Is reports whether target is [ErrGone], [ErrHeld], [ErrRefused] or [ErrUnsupported] and e is of
+// that kind.
 func (e *Error) Is(target error) bool {
 	switch target {
 	case ErrGone:
@@ -91,6 +96,9 @@ func (e *Error) Is(target error) bool {
 		return e.Status == http.StatusConflict
 	case ErrRefused:
 		return e.Own && (e.Status == http.StatusBadRequest || keyStatus(e.Status))
+	case ErrUnsupported:
+		return e.ours && (e.Status == http.StatusNotFound ||
+			e.Status == http.StatusMethodNotAllowed || e.Status == http.StatusNotImplemented)
 	}
 	return false
 }

@@ -21,6 +21,9 @@ type Lock struct {
 	// fencing tokens.
 	FencingToken uint64 `json:"fencing_token,omitzero"`
 
+	// Owner is the name of the key that created it; "" if the backend does not say.
+	Owner string `json:"owner,omitzero"`
+
 	// Waiters is the number of creates that queue for the name on the server that responded. Only
 	// Get and List set it; 0 if the server does not say.
 	Waiters int `json:"waiters,omitzero"`
@@ -30,7 +33,7 @@ func lockOf(l *wire.Lock) Lock {
 	out := Lock{
 		ID: l.ID, Name: l.Name, IP: l.IP,
 		ExpiresAt: l.ExpiresAt, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
-		FencingToken: l.FencingToken, Waiters: l.Waiters,
+		FencingToken: l.FencingToken, Owner: l.Owner, Waiters: l.Waiters,
 	}
 	if l.Creator != nil {
 		out.Creator = *l.Creator

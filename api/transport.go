@@ -128,6 +128,10 @@ func (t *transport) urlOf(k *call) *url.URL {
 		return t.url("/v1/locks/" + k.id + k.path)
 	case k.kind == isHealth:
 		return t.url("/healthchecker")
+	case k.kind == isReport:
+		u := t.url(k.path)
+		u.RawQuery = k.query.Encode()
+		return u
 	}
 	searches := k.kind == isList && k.name != ""
 	if t.own && !searches {
@@ -159,11 +163,11 @@ func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Requ
 	}
 	prefer := wire.Preferences{Wait: k.wait, Lease: k.lease}.String()
 	// A RoundTripper that was given may write to it.
-	if prefer != "" || k.mark != "" || k.reason != "" || !t.own {
+	if prefer != "" || k.mark != "" || k.reason != nil || !t.own {
 		req.Header = req.Header.Clone()
 	}
-	if k.reason != "" {
-		req.Header[wire.HeaderReason] = []string{wire.FormatReason(k.reason)}
+	if k.reason != nil {
+		req.Header[wire.HeaderReason] = []string{wire.FormatReason(*k.reason)}
 	}
 	if k.mark != "" {
 		req.Header[wire.HeaderMark] = []string{k.mark}

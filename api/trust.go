@@ -16,6 +16,9 @@ func (k *call) trust() {
 		ExpiresAt: epoch, CreatedAt: epoch, UpdatedAt: epoch,
 	}
 	k.list = []Lock{k.lock}
+	if k.report != nil {
+		_ = k.report([]byte("[]"))
+	}
 }
 
 // warnTrust logs a warning that nothing is locked.

@@ -76,11 +76,11 @@ func (f *faulty) Update(ctx context.Context, id string, c store.Change) (store.L
 	return f.Store.Update(ctx, id, c)
 }
 
-func (f *faulty) Delete(ctx context.Context, id string) (store.Lock, error) {
+func (f *faulty) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
 	if err := f.check(); err != nil {
 		return store.Lock{}, err
 	}
-	return f.Store.Delete(ctx, id)
+	return f.Store.Delete(ctx, id, end)
 }
 
 func (f *faulty) Claim(ctx context.Context, owner, mark string) (uint64, []store.Lock, error) {
@@ -199,8 +199,8 @@ func TestTheStoreFailsToGrant(t *testing.T) {
 // failsToCreate fails in Create only.
 type failsToCreate struct{ *faulty }
 
-func (f *failsToCreate) Delete(ctx context.Context, id string) (store.Lock, error) {
-	return f.Store.Delete(ctx, id)
+func (f *failsToCreate) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
+	return f.Store.Delete(ctx, id, end)
 }
 
 // TestATakingBackThatFails: the lock that nobody has goes when it expires, and the next in line has
@@ -243,9 +243,9 @@ func (f *failsToDelete) Cancel(ctx context.Context, owner, mark string) ([]store
 	return f.gate.Cancel(ctx, owner, mark)
 }
 
-func (f *failsToDelete) Delete(ctx context.Context, id string) (store.Lock, error) {
+func (f *failsToDelete) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
 	if f.failing {
 		return store.Lock{}, store.ErrUnavailable
 	}
-	return f.gate.Delete(ctx, id)
+	return f.gate.Delete(ctx, id, end)
 }

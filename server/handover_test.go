@@ -33,15 +33,15 @@ func (s *handingOver) Create(ctx context.Context, in store.NewLock) (store.Lock,
 	return s.Store.Create(ctx, in)
 }
 
-func (s *handingOver) Delete(ctx context.Context, id string) (store.Lock, error) {
+func (s *handingOver) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
 	s.deletes.Add(1)
-	return s.Store.Delete(ctx, id)
+	return s.Store.Delete(ctx, id, end)
 }
 
-func (s *handingOver) HandOver(ctx context.Context, id string, next store.NewLock) (
+func (s *handingOver) HandOver(ctx context.Context, id string, end store.Ending, next store.NewLock) (
 	store.Handover, error) {
 	s.handOvers.Add(1)
-	do := func() (store.Handover, error) { return s.Store.HandOver(ctx, id, next) }
+	do := func() (store.Handover, error) { return s.Store.HandOver(ctx, id, end, next) }
 	if s.instead != nil {
 		return s.instead(do)
 	}

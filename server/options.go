@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // Option configures a [Server].
@@ -34,6 +35,13 @@ func hashed(keys []string) (hashes [][sha256.Size]byte) {
 // 0 or less means no grace. Leased locks have a grace of their own.
 func WithGrace(d time.Duration) Option {
 	return func(c *config) { c.Grace = max(d, 0) }
+}
+
+// WithHistory sets what is kept of the locks that have ended: for how long, and about how many of
+// them. The default is 90 days and 1,000,000; with 0 for one of them nothing is kept. What exceeds
+// that is deleted in small steps.
+func WithHistory(age time.Duration, most int) Option {
+	return func(c *config) { c.History = store.HistoryLimits{Age: age, Max: most} }
 }
 
 // WithLogger sets the logger: refused keys and an unavailable store are logged at warn, releases by

@@ -120,15 +120,15 @@ type adrift struct {
 	takes  time.Duration // to say that it does not know
 }
 
-func (a *adrift) HandOver(ctx context.Context, id string, next store.NewLock) (
+func (a *adrift) HandOver(ctx context.Context, id string, end store.Ending, next store.NewLock) (
 	store.Handover, error) {
 	err := a.check()
 	if err == nil {
-		return a.memory.HandOver(ctx, id, next)
+		return a.memory.HandOver(ctx, id, end, next)
 	}
 	go func() {
 		time.Sleep(a.after)
-		_, _ = a.memory.HandOver(ctx, id, next)
+		_, _ = a.memory.HandOver(ctx, id, end, next)
 	}()
 	time.Sleep(a.takes)
 	return store.Handover{}, err

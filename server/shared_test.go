@@ -58,8 +58,8 @@ func (s *shared) Update(ctx context.Context, id string, c store.Change) (store.L
 	return lock, err
 }
 
-func (s *shared) Delete(ctx context.Context, id string) (store.Lock, error) {
-	lock, err := s.Store.Delete(ctx, id)
+func (s *shared) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
+	lock, err := s.Store.Delete(ctx, id, end)
 	if err == nil {
 		s.tell(store.Event{Kind: store.EventDeleted, Lock: lock})
 	}
@@ -184,7 +184,7 @@ func TestANameIsFree(t *testing.T) {
 		held := a.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "waiter", 30)
 		synctest.Wait()
-		_, err := a.st.(*shared).Store.Delete(t.Context(), held.ID) // unheard
+		_, err := a.st.(*shared).Store.Delete(t.Context(), held.ID, store.Ending{}) // unheard
 		require.NoError(t, err)
 		watch := b.watch()
 		(&shared{bus: bus}).tell(store.Event{Kind: store.EventFree,

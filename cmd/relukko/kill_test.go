@@ -30,6 +30,7 @@ type ledger struct {
 	// open is the same: found there, but a request to a killed server can still end it.
 	open    map[string]string
 	deleted map[string]bool   // by id: acknowledged
+	made    map[string]bool   // by id: acknowledged, or seen
 	tokens  map[string]uint64 // by name: the largest so far
 	acks    int
 	enough  atomic.Bool // no more requests shall be made
@@ -37,7 +38,7 @@ type ledger struct {
 
 func newLedger() *ledger {
 	return &ledger{held: map[string]string{}, open: map[string]string{}, deleted: map[string]bool{},
-		tokens: map[string]uint64{}}
+		made: map[string]bool{}, tokens: map[string]uint64{}}
 }
 
 // work creates and deletes locks until enough is set or a request fails because the
@@ -65,6 +66,7 @@ func (l *ledger) work(ctx context.Context, c *api.Client, who int) error {
 			return fmt.Errorf("%s: token %d after %d", name, lock.FencingToken, l.tokens[name])
 		}
 		l.held[name], l.tokens[name] = lock.ID, lock.FencingToken
+		l.made[lock.ID] = true
 		l.acks++
 	}
 	return nil
@@ -80,6 +82,7 @@ func (l *ledger) compare(t *testing.T, c *api.Client, who int) {
 	for _, lock := range locks {
 		if strings.HasPrefix(lock.Name, fmt.Sprint("lock-", who, "-")) {
 			there[lock.Name] = lock.ID
+			l.made[lock.ID] = true
 			require.False(t, l.deleted[lock.ID], "lock %s was deleted, and is back", lock.ID)
 			require.GreaterOrEqual(t, lock.FencingToken, l.tokens[lock.Name])
 			l.tokens[lock.Name] = lock.FencingToken
@@ -88,9 +91,35 @@ func (l *ledger) compare(t *testing.T, c *api.Client, who int) {
 	for name, id := range l.held {
 		require.Equal(t, id, there[name], "lock %s was acknowledged, and is missing", id)
 	}
+	l.compareHistory(t, c, who, there)
 	l.open = there
 	for name := range l.held {
 		delete(l.open, name)
+	}
+}
+
+// compareHistory checks that each lock is there, or has one entry in the history. A lock that was
+// created and ended without an acknowledgement may have one, too.
+func (l *ledger) compareHistory(
+	t *testing.T, c *api.Client, who int, there map[string]string,
+) {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, id := range there {
+		seen[id] = true
+	}
+	for i := range 5 {
+		all, err := c.History(t.Context(), api.HistoryQuery{
+			Name: fmt.Sprint("lock-", who, "-", i), Limit: api.MaxHistory,
+		})
+		require.NoError(t, err)
+		for _, e := range all {
+			require.False(t, seen[e.ID], "lock %s is there, or has two entries", e.ID)
+			seen[e.ID] = true
+		}
+	}
+	for id := range l.made {
+		require.True(t, seen[id], "lock %s has ended without an entry", id)
 	}
 }
 

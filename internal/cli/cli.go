@@ -99,7 +99,8 @@ func newRoot(p *program) *cobra.Command {
 	}
 	add("guard", "Hold a lock:", newRun(p), newAcquire(p), newRelease(p))
 	add("locks", "Show and edit the locks:",
-		newLs(p), newWatch(p), newGet(p), newRm(p), newExtend(p), newSet(p))
+		newLs(p), newWatch(p), newGet(p), newRm(p), newExtend(p), newSet(p),
+		newQueue(p), newHistory(p), newUsage(p))
 	add("backend", "Backend:", newServe(p), newKey(p), newLogin(p), newStatus(p), newHealth(p))
 	add("more", "More:", newCompletion(p), newVersion(p), newDocs())
 	root.SetHelpCommandGroupID("more")

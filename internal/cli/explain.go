@@ -55,6 +55,9 @@ func explainAnswer(e *api.Error, base string) *failure {
 	f := &failure{status: statusUnavailable}
 	proxy := proxyFor(base)
 	switch {
+	case errors.Is(e, api.ErrUnsupported):
+		f.text = fmt.Sprintf("%s cannot %s (%s)", base, e.Op, said(e))
+		f.advice = "It takes a backend of this project, as relukko serve runs one"
 	case errors.Is(e, api.ErrRefused) && e.Status != http.StatusBadRequest:
 		f.text = fmt.Sprintf("%s refuses the API key (%s)", base, said(e))
 		f.advice = "Set RELUKKO_API_KEY to a key that it accepts, " +

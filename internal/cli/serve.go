@@ -20,6 +20,8 @@ import (
 type serveFlags struct {
 	addr, store         string
 	grace, waitForStore time.Duration
+	history             time.Duration
+	historyMax          int
 	socketMode          string
 	tlsCert, tlsKey     string
 	trustedProxies      []string
@@ -50,6 +52,10 @@ to the server's user and group. The server replaces the socket of one that was
 killed, refuses to start where another one listens, and removes its socket at
 the end. Clients use unix://PATH as the URL; 'ip' of their locks is "unix".
 
+The store remembers the locks that have ended for --history: see relukko history
+and relukko usage. Of servers over one database, the one that remembers least
+decides.
+
 The certificate and the file of API keys are read again within 10 s of a change,
 and immediately on SIGHUP. What cannot be read leaves the previous ones in use.
 
@@ -59,7 +65,7 @@ again, and ends within 5 s with exit status 0; on a second signal it ends
 immediately. A lock that was acknowledged is kept in any case.`
 
 func newServe(p *program) *cobra.Command {
-	f := serveFlags{grace: 3 * time.Minute, waitForStore: time.Minute}
+	f := serveFlags{grace: 3 * time.Minute, waitForStore: time.Minute, history: 90 * day}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a backend",
@@ -98,6 +104,10 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	durationVar(cmd, &f.waitForStore, "wait-for-store",
 		"how long to retry when PostgreSQL is not available at the start")
 	durationVar(cmd, &f.grace, "grace", "how long an expired lock keeps its name")
+	durationVar(cmd, &f.history, "history",
+		"how long to remember locks that have ended; 0: not at all")
+	flags.IntVar(&f.historyMax, "history-max", 1_000_000,
+		"how many of them to remember at most, the newest: `n`; 0: none")
 	flags.StringVar(&f.tlsCert, "tls-cert", "",
 		"`file` with the certificate chain, in PEM, for TLS")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` with the certificate's private key, in PEM")
@@ -167,7 +177,8 @@ func (p *program) serve(f *serveFlags) error {
 	log.listening(l.Addr(), certificate != nil, spec)
 	keys.announce(log)
 	backend := server.New(store, server.WithAPIKeys(keys.keys...), server.WithGrace(f.grace),
-		server.WithLogger(log.Logger), server.WithTrustedProxies(proxies...))
+		server.WithLogger(log.Logger), server.WithTrustedProxies(proxies...),
+		server.WithHistory(f.history, f.historyMax))
 	keys.reload(backend, files)
 	go files.run(ctx, hangups)
 	if err := newService(backend, store, certificate, log.Logger).run(ctx, l); err != nil {

@@ -81,7 +81,7 @@ type deadStore struct {
 	gone chan struct{}
 }
 
-func (d *deadStore) Delete(context.Context, string) (store.Lock, error) {
+func (d *deadStore) Delete(context.Context, string, store.Ending) (store.Lock, error) {
 	time.Sleep(4 * time.Second)
 	return store.Lock{}, store.ErrUnavailable
 }

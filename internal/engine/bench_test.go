@@ -36,6 +36,6 @@ func BenchmarkAcquireAndRelease(b *testing.B) {
 			Creator: &creator, Owner: "default", Mark: "abcdefghijkl",
 			TTL: time.Minute, Leased: true,
 		}})
-		e.Delete(c, sink.lock.ID, "default", func(store.Lock, error) {})
+		e.Delete(c, sink.lock.ID, store.Ending{By: "default"}, func(store.Lock, error) {})
 	}
 }

@@ -51,7 +51,8 @@ func (e *Engine) cancelPure(w *Waiter, end func(error)) {
 
 // deleteKnown deletes a lock that may be gone already.
 func (e *Engine) deleteKnown(id, owner string, end func(error)) {
-	e.release(nil, id, owner, func(_ *store.Lock, err error) {
+	how := store.Ending{How: store.Cancelled, By: owner}
+	e.release(nil, id, how, func(_ *store.Lock, err error) {
 		if errors.Is(err, store.ErrGone) {
 			err = nil
 		}

@@ -12,13 +12,13 @@ import (
 const retryPause = time.Second
 
 // delete deletes a lock, and then offers its name. End is called under the mutex.
-func (e *Engine) delete(c *Conn, id, by string, end func(*store.Lock, error)) {
+func (e *Engine) delete(c *Conn, id string, how store.Ending, end func(*store.Lock, error)) {
 	var lock store.Lock
 	var err error
-	e.call(func() { lock, err = e.storeDelete(id) }, func() {
+	e.call(func() { lock, err = e.storeDelete(id, how) }, func() {
 		switch {
 		case err == nil:
-			e.deleted(&lock, by, c)
+			e.deleted(&lock, how.By, c)
 		case errors.Is(err, store.ErrGone):
 			e.lost(id)
 		}
@@ -27,9 +27,9 @@ func (e *Engine) delete(c *Conn, id, by string, end func(*store.Lock, error)) {
 }
 
 // storeDelete is the store's Delete. A panic of the store becomes an error.
-func (e *Engine) storeDelete(id string) (lock store.Lock, err error) {
+func (e *Engine) storeDelete(id string, how store.Ending) (lock store.Lock, err error) {
 	err = e.guarded(func() (err error) {
-		lock, err = e.store.Delete(context.Background(), id)
+		lock, err = e.store.Delete(context.Background(), id, how)
 		return err
 	})
 	return lock, err

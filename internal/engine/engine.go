@@ -22,6 +22,7 @@ func New(ctx context.Context, s store.Store, c Config) *Engine {
 		fresh: make(map[string]struct{}),
 	}
 	_, e.inPlace = s.(store.Memory)
+	s.KeepHistory(c.History)
 	e.sweeper.init()
 	e.background.Go(e.sweep)
 	e.background.Go(e.watch)
@@ -72,6 +73,11 @@ func (e *Engine) Holder(ctx context.Context, name string) (store.Lock, error) {
 
 // List returns all locks, the oldest first.
 func (e *Engine) List(ctx context.Context) ([]store.Lock, error) { return e.store.List(ctx) }
+
+// History returns what has ended, the newest first.
+func (e *Engine) History(ctx context.Context, q store.HistoryQuery) ([]store.Ended, error) {
+	return e.store.History(ctx, q)
+}
 
 // Update changes a lock. It is not undone when ctx ends.
 func (e *Engine) Update(

@@ -341,7 +341,7 @@ func TestDeletedIsToldToWhomItConcerns(t *testing.T) {
 		c.acquire("a")
 		lock, err := b.Holder(t.Context(), "robot")
 		require.NoError(t, err)
-		_, err = b.Release(t.Context(), lock.ID, "boss")
+		_, err = b.Release(t.Context(), lock.ID, store.Ending{By: "boss"})
 		require.NoError(t, err)
 		require.Equal(t, []string{"a granted robot seen", `a deleted by "boss"`}, c.told())
 		c.acquire("b")

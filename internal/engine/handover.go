@@ -12,7 +12,7 @@ type handOver struct {
 	*try
 	id   string // of the lock that is released
 	conn *Conn  // that releases it
-	by   string
+	how  store.Ending
 
 	deleted store.Lock
 	err     error // of the delete
@@ -28,7 +28,7 @@ func (h *handOver) run(e *Engine) {
 	err := errors.ErrUnsupported
 	if h.ready(e) {
 		err = e.guarded(func() (err error) {
-			both, err = e.store.HandOver(context.Background(), h.id, h.in)
+			both, err = e.store.HandOver(context.Background(), h.id, h.how, h.in)
 			return err
 		})
 	}
@@ -40,7 +40,7 @@ func (h *handOver) run(e *Engine) {
 		h.err, h.try.err = err, err
 	default:
 		h.unsure = !errors.Is(err, errors.ErrUnsupported)
-		h.deleted, h.err = e.storeDelete(h.id)
+		h.deleted, h.err = e.storeDelete(h.id, h.how)
 		h.free = true
 	}
 }

@@ -93,7 +93,7 @@ func BenchmarkOneQueue(b *testing.B) {
 					e.Acquire(w)
 				}
 				for range waiters {
-					e.Delete(c, sink.lock.ID, "default", func(store.Lock, error) {})
+					e.Delete(c, sink.lock.ID, store.Ending{By: "default"}, func(store.Lock, error) {})
 				}
 				e.Disconnect(c, true)
 			}

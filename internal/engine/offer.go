@@ -264,7 +264,8 @@ func (e *Engine) discard(w *Waiter, t *try) {
 
 // remove deletes a lock that its client does not know of, now or when the store is back.
 func (e *Engine) remove(lock *store.Lock) {
-	e.release(nil, lock.ID, lock.Owner, func(_ *store.Lock, err error) {
+	how := store.Ending{How: store.Cancelled, By: lock.Owner}
+	e.release(nil, lock.ID, how, func(_ *store.Lock, err error) {
 		if err != nil && !errors.Is(err, store.ErrGone) {
 			e.later(func() {
 				e.Log.Warn("cannot delete a lock whose client is gone, trying again",
@@ -277,18 +278,18 @@ func (e *Engine) remove(lock *store.Lock) {
 
 // release deletes a lock, and grants its name to the first waiter in one step where that is known.
 // End is called under the mutex.
-func (e *Engine) release(c *Conn, id, by string, end func(*store.Lock, error)) {
+func (e *Engine) release(c *Conn, id string, how store.Ending, end func(*store.Lock, error)) {
 	q := e.byHolder[id]
 	if q == nil || q.busy || q.retrying || q.reserved != nil || e.heldAtStart(id) {
-		e.delete(c, id, by, end)
+		e.delete(c, id, how, end)
 		return
 	}
 	w, _ := e.first(q, true)
 	if w == nil {
-		e.delete(c, id, by, end)
+		e.delete(c, id, how, end)
 		return
 	}
-	h := handOver{try: e.begin(q, w), id: id, conn: c, by: by}
+	h := handOver{try: e.begin(q, w), id: id, conn: c, how: how}
 	e.call(func() { h.run(e) }, func() {
 		h.ended(e, q, w)
 		end(&h.deleted, h.err)
@@ -300,7 +301,7 @@ func (h *handOver) ended(e *Engine, q *queue, w *Waiter) {
 	switch {
 	case h.err == nil:
 		q.sawDeleted(&h.deleted)
-		e.gone(&h.deleted, h.by, h.conn)
+		e.gone(&h.deleted, h.how.By, h.conn)
 		e.setHolder(q, nil)
 	case errors.Is(h.err, store.ErrGone):
 		e.lost(h.id)

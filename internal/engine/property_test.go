@@ -183,7 +183,7 @@ func (w *world) release(id, by string) {
 	for {
 		var err error = store.ErrUnavailable
 		w.nodes[w.n(len(w.nodes))].use(func(e *Engine) {
-			_, err = e.Release(w.t.Context(), id, by)
+			_, err = e.Release(w.t.Context(), id, store.Ending{By: by})
 		})
 		if !isUnavailable(err) {
 			return

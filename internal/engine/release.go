@@ -9,10 +9,12 @@ import (
 )
 
 // Release deletes a lock and grants its name to the first waiter, in one step where that is known.
-// By is the name of the key. It is not undone when ctx ends.
-func (e *Engine) Release(_ context.Context, id, by string) (lock store.Lock, err error) {
+// It is not undone when ctx ends.
+func (e *Engine) Release(
+	_ context.Context, id string, how store.Ending,
+) (lock store.Lock, err error) {
 	ended := make(chan struct{})
-	e.Delete(nil, id, by, func(l store.Lock, failed error) {
+	e.Delete(nil, id, how, func(l store.Lock, failed error) {
 		lock, err = l, failed
 		close(ended)
 	})
@@ -22,9 +24,9 @@ func (e *Engine) Release(_ context.Context, id, by string) (lock store.Lock, err
 
 // Delete does what Release does for a connection, which is not told that the lock was deleted. Done
 // is called once, without the mutex.
-func (e *Engine) Delete(c *Conn, id, by string, done func(store.Lock, error)) {
+func (e *Engine) Delete(c *Conn, id string, how store.Ending, done func(store.Lock, error)) {
 	e.do(func() {
-		e.release(c, id, by, func(lock *store.Lock, err error) {
+		e.release(c, id, how, func(lock *store.Lock, err error) {
 			e.later(func() { done(*lock, err) })
 		})
 	})

@@ -145,11 +145,11 @@ func (v *view) Create(ctx context.Context, in store.NewLock) (store.Lock, error)
 }
 
 func (v *view) HandOver(
-	ctx context.Context, id string, next store.NewLock,
+	ctx context.Context, id string, end store.Ending, next store.NewLock,
 ) (store.Handover, error) {
 	var both store.Handover
 	failed := v.call(true, func() []store.Event {
-		both, _ = v.base.HandOver(ctx, id, next)
+		both, _ = v.base.HandOver(ctx, id, end, next)
 		v.noteCreate(next, both.CreateErr)
 		return append(event(store.EventDeleted, both.Deleted, both.DeleteErr),
 			event(store.EventCreated, both.Created, both.CreateErr)...)
@@ -160,11 +160,11 @@ func (v *view) HandOver(
 	return both, nil
 }
 
-func (v *view) Delete(ctx context.Context, id string) (store.Lock, error) {
+func (v *view) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
 	var lock store.Lock
 	var err error
 	failed := v.call(true, func() []store.Event {
-		lock, err = v.base.Delete(ctx, id)
+		lock, err = v.base.Delete(ctx, id, end)
 		return event(store.EventDeleted, lock, err)
 	})
 	if failed != nil {

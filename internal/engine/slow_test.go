@@ -63,14 +63,14 @@ func (s *slowStore) Create(ctx context.Context, in store.NewLock) (store.Lock, e
 }
 
 func (s *slowStore) HandOver(
-	ctx context.Context, id string, next store.NewLock,
+	ctx context.Context, id string, end store.Ending, next store.NewLock,
 ) (store.Handover, error) {
 	f := s.now()
 	time.Sleep(f.delay)
 	if f.fail != nil && !f.after {
 		return store.Handover{}, f.fail
 	}
-	both, err := s.Store.HandOver(ctx, id, next)
+	both, err := s.Store.HandOver(ctx, id, end, next)
 	if f.fail != nil {
 		return store.Handover{}, f.fail
 	}

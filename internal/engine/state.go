@@ -28,6 +28,7 @@ type Config struct {
 	MaxWaiters int           // how many may wait for locks at a time, all names together
 	Log        *slog.Logger
 	NewID      func() string // returns a fresh random UUID in lower case
+	History    store.HistoryLimits
 
 	// Publish is called for each change to a lock, with EventReleased of other servers, and with
 	// EventMissed when changes by other servers may have been lost. It must not block, or call the

@@ -57,9 +57,12 @@ func (e *Engine) begin(q *queue, w *Waiter) *try {
 		t.seen = w.Conn.seen.Load()
 	}
 	t.in.ID, t.in.Name = e.NewID(), q.name
+	waited := time.Since(e.started) - w.places[0].rank
 	if w.Wait {
-		t.in.Waited = time.Since(e.started) - w.places[0].rank
+		t.in.Waited = waited
 	}
+	waited -= time.Duration(w.Priority) * perPriority
+	t.in.Queued = max(waited, 0).Truncate(time.Millisecond)
 	if !t.in.Leased {
 		t.in.TTL = createdTTL
 		if w.queued && w.Wait {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // Config sets up a Handler.
@@ -15,6 +16,7 @@ type Config struct {
 	Keys       [][sha256.Size]byte // hashes of the API keys
 	Grace      time.Duration       // how long an expired lock, not leased, still holds its name
 	MaxWaiters int                 // how many acquires may wait at a time
+	History    store.HistoryLimits // what is kept of the locks that have ended
 	Log        *slog.Logger
 
 	TrustedProxies []netip.Prefix // whose word about the client's address counts
@@ -27,6 +29,7 @@ func DefaultConfig() Config {
 	return Config{
 		Grace:      3 * time.Minute,
 		MaxWaiters: 20_000,
+		History:    store.HistoryLimits{Age: 90 * 24 * time.Hour, Max: 1_000_000},
 		Log:        slog.New(slog.DiscardHandler),
 	}
 }

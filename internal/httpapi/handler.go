@@ -52,6 +52,7 @@ func New(s store.Store, c Config) *Handler {
 	h.background.Go(func() { h.broadcast.run(h.stopped) })
 	h.engine = engine.New(h.stopped, s, engine.Config{
 		Grace: c.Grace, MaxWaiters: c.MaxWaiters, Log: c.Log, NewID: wire.NewID,
+		History: c.History,
 		Publish: h.publish, Flush: func() { h.broadcast.flush(nil) },
 	})
 	h.streams = streamapi.New(h.engine, c.Log, func() { h.broadcast.flush(nil) })

@@ -129,7 +129,7 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	lock, err := a.engine.Release(r.Context(), id, keyName)
+	lock, err := a.engine.Release(r.Context(), id, ending(r, keyName))
 	if err == nil {
 		a.logRelease(r, &lock)
 	}
@@ -141,6 +141,15 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.writeLock(w, http.StatusOK, &lock)
+}
+
+// ending returns how a delete ends a lock: a person's tool gives a reason, which may be empty.
+func ending(r *http.Request, key string) store.Ending {
+	reason, broken := r.Header[wire.HeaderReason]
+	if !broken {
+		return store.Ending{How: store.Released, By: key}
+	}
+	return store.Ending{How: store.Broken, By: key, Reason: wire.ParseReason(reason[0])}
 }
 
 // logRelease logs a release that does not come from the lock's own holder. That one sends the mark

@@ -29,6 +29,9 @@ func (a *api) routes() *http.ServeMux {
 		waiting := methods{"GET": a.waiting, "HEAD": a.waiting}
 		handle("/v1/waiting", waiting)
 		handle("/v1/waiting/{$}", waiting)
+		history := methods{"GET": a.history, "HEAD": a.history}
+		handle("/v1/history", history)
+		handle("/v1/history/{$}", history)
 		handle(wire.StreamPath, methods{"GET": a.stream})
 	}
 	if a.original == nil || !a.original.NoSocket {

@@ -87,7 +87,7 @@ func TestMarks(t *testing.T) {
 // TestCancelledMarksAreRefusedForClaimTime, and an owner can have MaxMarks of them.
 func TestCancelledMarksAreRefusedForClaimTime(t *testing.T) {
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	s := NewState(nil)
+	s := NewState(new(History))
 	for i := range store.MaxMarks {
 		_, err := s.Cancel("owner", strconv.Itoa(i), now)
 		require.NoError(t, err)
@@ -121,7 +121,7 @@ func TestCancelledMarksAreRefusedForClaimTime(t *testing.T) {
 // TestClaimsAreForgotten after ClaimTime, and go on rising.
 func TestClaimsAreForgotten(t *testing.T) {
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	s := NewState(nil)
+	s := NewState(new(History))
 	last := uint64(0)
 	for i := range 100 {
 		now = now.Add(time.Second)
@@ -149,7 +149,7 @@ func TestClaimsAreForgotten(t *testing.T) {
 func TestSweepTakesTheFirstToExpire(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	s := NewState(nil)
+	s := NewState(new(History))
 	for i := range 200 {
 		id := strconv.Itoa(i)
 		_, err := s.Create(store.NewLock{ID: id, Name: id, TTL: time.Hour}, now)
@@ -158,7 +158,7 @@ func TestSweepTakesTheFirstToExpire(t *testing.T) {
 		_, err = s.Update(id, store.Change{Lease: &lease}, now)
 		require.NoError(t, err)
 		if i%7 == 0 {
-			_, err = s.Delete(id)
+			_, err = s.Delete(id, store.Ending{}, now)
 			require.NoError(t, err)
 		}
 	}
@@ -208,7 +208,7 @@ func TestLeaseGrace(t *testing.T) {
 			3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := NewState(nil)
+			s := NewState(new(History))
 			in := store.NewLock{ID: "id", Name: "name", TTL: c.ttl, Leased: true}
 			_, err := s.Create(in, made)
 			require.NoError(t, err)
@@ -231,7 +231,7 @@ func TestLeaseGrace(t *testing.T) {
 // TestSweepAfterAStep: what must stay for its lease delays nothing else.
 func TestSweepAfterAStep(t *testing.T) {
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	s := NewState(nil)
+	s := NewState(new(History))
 	for name, lease := range map[string]time.Duration{
 		"long": time.Hour, "minute": time.Minute, "short": 5 * time.Second,
 	} {

@@ -13,6 +13,7 @@ type Record struct {
 	Mark   string
 	Leased bool
 	Lease  time.Duration // the one that was set last, where Leased
+	Waited time.Duration // before it was created, for the history
 	Sum    uint32        // for the store's own use
 }
 

@@ -23,23 +23,21 @@ type State struct {
 	Set
 	Claims    *Claims
 	Cancelled Marks
-	Token     uint64 // the last fencing token given out
+	Token     uint64    // the last fencing token given out
+	Ended     time.Time // when the last lock ended, as the history has it
 	journal   Journal
 }
 
 // A Journal is told of each change to a State, in order.
 type Journal interface {
-	PutLock(r *Record)  // r is new, or replaces the record with its id
-	DropLock(r *Record) // r was removed
-	PutMark(m *Mark)    // m was cancelled
-	DropMark(m *Mark)   // m was forgotten, or cancelled again
+	PutLock(r *Record)                   // r is new, or replaces the record with its id
+	DropLock(r *Record, end store.Ended) // r was removed, and end is its entry of the history
+	PutMark(m *Mark)                     // m was cancelled
+	DropMark(m *Mark)                    // m was forgotten, or cancelled again
 }
 
-// NewState returns an empty state that tells j of its changes. J may be nil.
+// NewState returns an empty state that tells j of its changes.
 func NewState(j Journal) *State {
-	if j == nil {
-		j = noJournal{}
-	}
 	return &State{Set: newSet(), Claims: new(Claims), journal: j}
 }
 
@@ -75,7 +73,7 @@ func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
 			ExpiresAt: now.Add(in.TTL.Truncate(time.Microsecond)), CreatedAt: now, UpdatedAt: now,
 			FencingToken: s.Token, Owner: in.Owner,
 		},
-		Mark: in.Mark, Leased: in.Leased,
+		Mark: in.Mark, Leased: in.Leased, Waited: in.Queued.Truncate(time.Microsecond),
 	}
 	r.setLease()
 	s.journal.PutLock(r)
@@ -89,7 +87,9 @@ func (s *State) Update(id string, change store.Change, now time.Time) (store.Loc
 	if old == nil {
 		return store.Lock{}, store.ErrGone
 	}
-	r := &Record{Lock: old.Lock, Mark: old.Mark, Leased: old.Leased, Lease: old.Lease}
+	r := &Record{
+		Lock: old.Lock, Mark: old.Mark, Leased: old.Leased, Lease: old.Lease, Waited: old.Waited,
+	}
 	switch {
 	case change.ExpiresAt != nil:
 		r.ExpiresAt = *change.ExpiresAt
@@ -122,18 +122,20 @@ func (r *Record) setLease() {
 }
 
 // Delete is store.Store's Delete.
-func (s *State) Delete(id string) (store.Lock, error) {
+func (s *State) Delete(id string, end store.Ending, now time.Time) (store.Lock, error) {
 	r := s.ByID(id)
 	if r == nil {
 		return store.Lock{}, store.ErrGone
 	}
-	s.delete(r)
+	s.delete(r, end, now)
 	return r.Lock, nil
 }
 
 // HandOver is store.Store's HandOver.
-func (s *State) HandOver(id string, next store.NewLock, now time.Time) (h store.Handover) {
-	h.Deleted, h.DeleteErr = s.Delete(id)
+func (s *State) HandOver(
+	id string, end store.Ending, next store.NewLock, now time.Time,
+) (h store.Handover) {
+	h.Deleted, h.DeleteErr = s.Delete(id, end, now)
 	h.Created, h.CreateErr = s.Create(next, now)
 	return h
 }
@@ -162,7 +164,7 @@ func (s *State) Cancel(owner, mark string, now time.Time) ([]store.Lock, error) 
 	s.journal.PutMark(m)
 	marked := s.marked(k)
 	for _, r := range marked {
-		s.delete(r)
+		s.delete(r, store.Ending{How: store.Cancelled, By: owner}, now)
 	}
 	return locksOf(marked), nil
 }
@@ -211,7 +213,7 @@ func (s *State) sweepDue(
 			swept.Next = 0
 			break
 		}
-		s.delete(first.Record)
+		s.delete(first.Record, store.Ending{How: store.Expired}, swept.Now)
 		swept.Locks = append(swept.Locks, first.Lock)
 	}
 	for _, i := range stayed {
@@ -219,8 +221,16 @@ func (s *State) sweepDue(
 	}
 }
 
-func (s *State) delete(r *Record) {
-	s.journal.DropLock(r)
+// delete removes a record. Its time in the history is after that of the one before, also where the
+// clock was set back, so that entries are ordered by their times.
+func (s *State) delete(r *Record, end store.Ending, now time.Time) {
+	if next := s.Ended.Add(time.Microsecond); now.Before(next) {
+		now = next
+	}
+	s.Ended = now
+	s.journal.DropLock(r, store.Ended{
+		Lock: r.Lock, Ending: end.Of(r.Owner), At: now, Waited: r.Waited,
+	})
 	s.remove(r)
 }
 
@@ -243,10 +253,3 @@ func locksOf(records []*Record) []store.Lock {
 	}
 	return locks
 }
-
-type noJournal struct{}
-
-func (noJournal) PutLock(*Record)  {}
-func (noJournal) DropLock(*Record) {}
-func (noJournal) PutMark(*Mark)    {}
-func (noJournal) DropMark(*Mark)   {}

@@ -24,6 +24,22 @@ func Lock(l *store.Lock) wire.Lock {
 	}
 }
 
+// Ended returns the entry of the history as it goes over the wire. The creator is without the mark
+// at its end, which is of no use any more.
+func Ended(e *store.Ended) wire.Ended {
+	out := wire.Ended{
+		ID: e.ID, Name: e.Name, IP: e.IP, Owner: e.Owner, FencingToken: e.FencingToken,
+		ExpiresAt: e.ExpiresAt, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
+		EndedAt: e.At, Ended: e.How.String(), EndedBy: e.By, Reason: e.Reason,
+		Waited: e.Waited.Seconds(),
+	}
+	if e.Creator != nil {
+		creator, _, _ := wire.CutMark(*e.Creator)
+		out.Creator = &creator
+	}
+	return out
+}
+
 // LockOrNil returns the lock as it goes over the wire; nil for nil, and for the zero Lock.
 func LockOrNil(l *store.Lock) *wire.Lock {
 	if l == nil || l.ID == "" {

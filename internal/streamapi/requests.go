@@ -64,7 +64,8 @@ func (c *conn) renew(n uint64, id string, lease time.Duration) {
 }
 
 func (c *conn) release(n uint64, id string) {
-	c.engine.Delete(c.place, id, c.client.Key, func(_ store.Lock, err error) {
+	how := store.Ending{How: store.Released, By: c.client.Key}
+	c.engine.Delete(c.place, id, how, func(_ store.Lock, err error) {
 		c.done(n, err, reply.ID(id))
 	})
 }

@@ -57,6 +57,7 @@ func AppendLock(b []byte, l *Lock) []byte {
 var (
 	errNotJSON   = errors.New("it is not JSON")
 	errNotObject = errors.New("it is not a JSON object")
+	errNotArray  = errors.New("it is not a JSON array")
 )
 
 // DecodeLock returns the lock in body. Where a string of it is equal to that
@@ -92,7 +93,7 @@ func DecodeLocks(body []byte, add func(*Lock)) error {
 // locks reads an array of locks, as [DecodeLocks] does.
 func (s *scanner) locks(add func(*Lock)) (err error) {
 	if !s.array() {
-		return errors.New("it is not a JSON array")
+		return errNotArray
 	}
 	var last Lock
 	for n := 0; s.element(); n++ {

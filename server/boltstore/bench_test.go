@@ -34,7 +34,7 @@ func BenchmarkRound(b *testing.B) {
 						if err == nil {
 							took[c] = append(took[c], time.Since(began))
 							began = time.Now()
-							_, err = s.Delete(context.Background(), lock.ID)
+							_, err = s.Delete(context.Background(), lock.ID, store.Ending{})
 							took[c] = append(took[c], time.Since(began))
 						}
 						if err != nil {

@@ -7,15 +7,17 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/lockset"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// The file has three buckets. Each value but the format begins with a CRC-32C of the bucket's
+// The file has four buckets. Each value but the format begins with a CRC-32C of the bucket's
 // name, the key and the rest of the value. Numbers in keys are big-endian, so that keys sort like
 // them.
 const (
-	bucketStore = "relukko"    // "format" → formatVersion in decimal, "state" → summary
-	bucketLocks = "locks"      // fencing token → record
-	bucketMarks = "called off" // number of the cancelled mark → mark
+	bucketStore   = "relukko"    // "format" → formatVersion in decimal, "state" → summary
+	bucketLocks   = "locks"      // fencing token → record
+	bucketMarks   = "called off" // number of the cancelled mark → mark
+	bucketHistory = "history"    // when the lock ended → entry; no two end at one time
 
 	keyFormat = "format"
 	keyState  = "state"
@@ -27,6 +29,7 @@ const (
 
 	hasCreator = 1 // bits of a record's byte before the creator
 	hasOwner   = 2
+	hasWaited  = 4
 )
 
 var (
@@ -43,6 +46,7 @@ type summary struct {
 	nLocks uint64
 	nMarks uint64
 	sum    uint64 // of the checksums of all locks and cancelled marks
+	nEnded uint64 // entries of the history
 }
 
 func numberKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
@@ -75,13 +79,27 @@ func checksum(bucket string, key, body []byte) uint32 {
 
 // encodeRecord returns the record's value and sets its checksum.
 func encodeRecord(key []byte, r *lockset.Record) (value []byte) {
-	b := make([]byte, 0, 192)
+	b := appendRecord(make([]byte, 0, 192), r)
+	if r.Leased {
+		b = binary.BigEndian.AppendUint64(b, uint64(r.Lease.Microseconds()))
+	}
+	value, r.Sum = seal(bucketLocks, key, b)
+	return value
+}
+
+// appendRecord appends what locks and entries of the history have in common.
+func appendRecord(b []byte, r *lockset.Record) []byte {
 	b = appendText(b, r.ID)
 	b = appendText(b, r.Name)
-	if r.Creator == nil {
-		b = append(b, hasOwner)
-	} else {
-		b = append(b, hasOwner|hasCreator)
+	has := byte(hasOwner)
+	if r.Creator != nil {
+		has |= hasCreator
+	}
+	if r.Waited != 0 {
+		has |= hasWaited
+	}
+	b = append(b, has)
+	if r.Creator != nil {
 		b = appendText(b, *r.Creator)
 	}
 	b = appendText(b, r.Owner)
@@ -90,11 +108,10 @@ func encodeRecord(key []byte, r *lockset.Record) (value []byte) {
 	b = appendMoment(b, r.ExpiresAt)
 	b = appendMoment(b, r.CreatedAt)
 	b = appendMoment(b, r.UpdatedAt)
-	if r.Leased {
-		b = binary.BigEndian.AppendUint64(b, uint64(r.Lease.Microseconds()))
+	if r.Waited != 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(r.Waited.Microseconds()))
 	}
-	value, r.Sum = seal(bucketLocks, key, b)
-	return value
+	return b
 }
 
 func decodeRecord(key, value []byte) (*lockset.Record, error) {
@@ -105,6 +122,15 @@ func decodeRecord(key, value []byte) (*lockset.Record, error) {
 	d := decoder{rest: body}
 	r := &lockset.Record{Sum: sum}
 	r.FencingToken = (&decoder{rest: key}).number()
+	d.record(r)
+	if r.Leased = len(d.rest) > 0; r.Leased {
+		r.Lease = d.duration()
+	}
+	return r, d.end()
+}
+
+// record reads what appendRecord has written.
+func (d *decoder) record(r *lockset.Record) {
 	r.ID = d.text()
 	r.Name = d.text()
 	has := d.byte()
@@ -121,10 +147,43 @@ func decodeRecord(key, value []byte) (*lockset.Record, error) {
 	r.ExpiresAt = d.moment()
 	r.CreatedAt = d.moment()
 	r.UpdatedAt = d.moment()
-	if r.Leased = len(d.rest) > 0; r.Leased {
-		r.Lease = time.Duration(d.number()) * time.Microsecond
+	if has&hasWaited != 0 {
+		r.Waited = d.duration()
 	}
-	return r, d.end()
+}
+
+// encodeEnded returns the value of an entry of the history.
+func encodeEnded(key []byte, e *store.Ended) (value []byte) {
+	b := appendRecord(make([]byte, 0, 256), &lockset.Record{Lock: e.Lock, Waited: e.Waited})
+	b = binary.BigEndian.AppendUint64(b, e.FencingToken)
+	b = append(b, byte(e.How))
+	b = appendText(b, e.By)
+	value, _ = seal(bucketHistory, key, appendText(b, e.Reason))
+	return value
+}
+
+func decodeEnded(key, value []byte) (e store.Ended, err error) {
+	body, _, err := unseal(bucketHistory, key, value)
+	if err != nil {
+		return e, err
+	}
+	d := decoder{rest: body}
+	var r lockset.Record
+	d.record(&r)
+	e.Lock, e.Waited = r.Lock, r.Waited
+	e.FencingToken = d.number()
+	e.How = store.How(d.byte())
+	e.By = d.text()
+	e.Reason = d.text()
+	e.At = (&decoder{rest: key}).moment()
+	return e, d.end()
+}
+
+// nameOfEnded returns the name in the value of an entry, unchecked.
+func nameOfEnded(value []byte) string {
+	d := decoder{rest: value[min(4, len(value)):]}
+	d.text()
+	return d.text()
 }
 
 // encodeMark returns the cancelled mark's value and sets its checksum.
@@ -151,7 +210,7 @@ func decodeMark(key, value []byte) (*lockset.Mark, error) {
 
 func (s *summary) encode() (value []byte) {
 	var b []byte
-	for _, n := range []uint64{s.token, s.number, s.nLocks, s.nMarks, s.sum} {
+	for _, n := range []uint64{s.token, s.number, s.nLocks, s.nMarks, s.sum, s.nEnded} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
 	value, _ = seal(bucketStore, []byte(keyState), b)
@@ -166,6 +225,9 @@ func decodeSummary(value []byte) (s summary, err error) {
 	d := decoder{rest: body}
 	for _, n := range []*uint64{&s.token, &s.number, &s.nLocks, &s.nMarks, &s.sum} {
 		*n = d.number()
+	}
+	if len(d.rest) > 0 { // formats 1 and 2 have no history
+		s.nEnded = d.number()
 	}
 	return s, d.end()
 }
@@ -210,6 +272,10 @@ func (d *decoder) number() uint64 {
 }
 
 func (d *decoder) moment() time.Time { return time.UnixMicro(int64(d.number())).UTC() }
+
+func (d *decoder) duration() time.Duration {
+	return time.Duration(d.number()) * time.Microsecond
+}
 
 func (d *decoder) text() string {
 	n, size := binary.Uvarint(d.rest)

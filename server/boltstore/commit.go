@@ -46,6 +46,7 @@ type committer struct {
 	disk      *disk
 	view      view
 	surprises surprises
+	keep      keep
 
 	bell    chan struct{} // there is something to do
 	ended   chan struct{} // closed when the committer has ended; err is how the file was closed
@@ -67,6 +68,7 @@ func (c *committer) start(w *state) {
 	c.started = time.Now()
 	c.surprises.changed = make(chan struct{})
 	c.view.claims = w.Claims
+	w.keep = &c.keep
 	c.view.show(w)
 	go c.commit(w)
 }
@@ -228,6 +230,7 @@ func (c *committer) run(w *state, batch []*request) *state {
 		return w
 	}
 	w.ForgetMarks(c.clock(), forgetBatch)
+	w.prune(c.disk, c.clock())
 	done := c.atWork()
 	err := c.disk.write(w.changes, w.summary())
 	done()
@@ -283,6 +286,7 @@ func (c *committer) recover() *state {
 		return nil
 	}
 	w.Claims = c.view.claims
+	w.keep = &c.keep
 	c.view.show(w)
 	if committed {
 		c.surprises.add()

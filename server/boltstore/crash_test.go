@@ -45,6 +45,7 @@ func work(path string) error {
 	if err != nil {
 		return err
 	}
+	s.KeepHistory(keepAll)
 	var mu sync.Mutex
 	tell := func(st step) {
 		line, err := json.Marshal(st)
@@ -84,7 +85,7 @@ func toil(s *boltstore.Store, worker int, tell func(step)) error {
 		case dice == 0:
 			st.Op = "delete"
 			tell(st)
-			_, err = s.Delete(ctx, held.ID)
+			_, err = s.Delete(ctx, held.ID, store.Ending{})
 		case dice == 1 && marks[held.ID] != "":
 			st.Op, st.Mark = "cancel", marks[held.ID]
 			tell(st)
@@ -113,6 +114,7 @@ type ledger struct {
 	tokens    map[uint64]string
 	highest   uint64
 	confirmed int
+	made      map[string]bool // ids of all locks that were ever there
 }
 
 // read takes in what a child said until it was killed.
@@ -140,6 +142,7 @@ func (l *ledger) read(r io.Reader) {
 // newToken is for a lock whose token must not have been seen before. That of one name, who has one
 // worker, rise.
 func (l *ledger) newToken(lock *told) {
+	l.made[lock.ID] = true
 	require.NotContains(l.t, l.tokens, lock.FencingToken, "a token twice")
 	for token, name := range l.tokens {
 		if name == lock.Name {
@@ -194,14 +197,30 @@ func (l *ledger) check(s *boltstore.Store) {
 	l.newToken((*told)(&fresh))
 	remove(l.t, s, fresh.ID)
 	clear(l.underWay)
+	l.checkHistory(s)
+}
+
+// checkHistory: each lock that was ever there is held, or has one entry.
+func (l *ledger) checkHistory(s *boltstore.Store) {
+	seen := map[string]bool{}
+	locks, err := s.List(l.t.Context())
+	require.NoError(l.t, err)
+	for _, lock := range locks {
+		seen[lock.ID] = true
+	}
+	for _, e := range historyOf(l.t, s) {
+		require.False(l.t, seen[e.ID], "%s is held, or has two entries", e.Name)
+		seen[e.ID] = true
+	}
+	require.Equal(l.t, l.made, seen)
 }
 
 // TestKill9: no lock acknowledged is missing, none acknowledged as deleted is back, tokens never
-// repeat or fall.
+// repeat or fall, and each lock that has ended has one entry in the history.
 func TestKill9(t *testing.T) {
 	path := newPath(t)
 	l := &ledger{t: t, locks: map[string]*told{}, underWay: map[string]step{},
-		tokens: map[uint64]string{}}
+		tokens: map[uint64]string{}, made: map[string]bool{}}
 	ambiguous := 0
 	for range 50 {
 		cmd := child(t, "work", path)
@@ -222,6 +241,7 @@ func TestKill9(t *testing.T) {
 
 		s, err := boltstore.OpenWith(path, boltstore.WithClock(longAgo))
 		require.NoError(t, err)
+		s.KeepHistory(keepAll)
 		l.check(s)
 		require.NoError(t, s.Close())
 	}

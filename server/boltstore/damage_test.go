@@ -23,6 +23,7 @@ import (
 func TestADamagedFileIsRefused(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path, boltstore.WithClock(longAgo))
+	s.KeepHistory(keepAll)
 	populate(t, s, 160)
 	before := s.Content()
 	create(t, s, "the last")

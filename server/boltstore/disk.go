@@ -95,8 +95,10 @@ func (d *disk) write(changes []change, s *summary) (err error) {
 		txid = uint64(tx.ID())
 		for i := range changes {
 			c := &changes[i]
-			b := tx.Bucket([]byte(c.bucket))
-			var err error
+			b, err := bucketOf(tx, c.bucket)
+			if err != nil {
+				return err
+			}
 			if c.value == nil {
 				err = b.Delete(c.key)
 			} else {
@@ -112,6 +114,17 @@ func (d *disk) write(changes []change, s *summary) (err error) {
 		d.txid = txid
 	}
 	return err
+}
+
+// bucketOf returns a bucket for changes. Files of formats 1 and 2 have none for the history.
+func bucketOf(tx *bolt.Tx, name string) (b *bolt.Bucket, err error) {
+	if b = tx.Bucket([]byte(name)); b == nil {
+		b, err = tx.CreateBucket([]byte(name))
+	}
+	if err == nil && name == bucketHistory {
+		b.FillPercent = 0.9 // keys only rise
+	}
+	return b, err
 }
 
 // inPlace returns an error unless the file is the one at its path. Otherwise writes would be lost,
@@ -230,10 +243,18 @@ func (d *disk) load() (w *state, txid uint64, err error) {
 		if err := marks.ForEach(w.loadMark); err != nil {
 			return err
 		}
+		if history := tx.Bucket([]byte(bucketHistory)); history != nil {
+			if err := history.ForEach(w.loadEnded); err != nil {
+				return err
+			}
+		}
 		switch found := w.summary(); {
 		case found.nLocks != s.nLocks || found.nMarks != s.nMarks:
 			return fmt.Errorf("there are %d locks and %d marks, where %d and %d should be",
 				found.nLocks, found.nMarks, s.nLocks, s.nMarks)
+		case found.nEnded != s.nEnded:
+			return fmt.Errorf("the history has %d entries, where %d should be",
+				found.nEnded, s.nEnded)
 		case found.sum != s.sum:
 			return fmt.Errorf("the sum over all %d locks and %d marks is wrong", s.nLocks, s.nMarks)
 		}

@@ -49,18 +49,22 @@
 //
 // # The file
 //
-// A bbolt file with three buckets. Numbers in keys and values are big-endian. Each value but the
+// A bbolt file with four buckets. Numbers in keys and values are big-endian. Each value but the
 // format begins with a CRC-32C of the bucket's name, the key and the rest of the value.
 //
 //	relukko     format → 3, in decimal
 //	            state  → the last fencing token, the number of the last mark, the numbers of locks
-//	                     and marks, and the sum of their checksums, 64 bits each
+//	                     and marks, the sum of their checksums, and the number of entries of the
+//	                     history, 64 bits each
 //	locks       fencing token → id, name, creator, owner, ip, mark, expires_at, created_at,
-//	                               updated_at; of a leased lock also the lease that was set last
+//	                               updated_at; the time waited unless it is 0; of a leased lock
+//	                               also the lease that was set last
 //	called off  number → until, mark, owner; of each cancelled mark
+//	history     when the lock ended → id … updated_at and the time waited as in locks, without the
+//	                               mark; fencing token, how it ended, by whom, reason
 //
 // A text begins with its length, as a varint. Before the creator is a byte: its bit 0 is set unless
-// the creator is null, its bit 1 if there is an owner. Times are in microseconds since 1970, leases
+// the creator is null, its bit 1 if there is an owner, its bit 2 if there is a time waited. Times are in microseconds since 1970, leases
 // in microseconds. Indexes are built when the file is opened. A change to any of this needs a new
 // format number; Open refuses a file with a greater number than it knows. Format 1 had no leased
 // locks, formats 1 and 2 had no owners: what they have belongs to "default". Open reads them, and

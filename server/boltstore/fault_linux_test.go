@@ -54,7 +54,7 @@ func TestTheDiskIsFull(t *testing.T) {
 	limit(uint64(info.Size()))
 	deleted := 0
 	for _, lock := range s.Content().Locks {
-		if _, err := s.Delete(t.Context(), lock.ID); err == nil {
+		if _, err := s.Delete(t.Context(), lock.ID, store.Ending{}); err == nil {
 			deleted++
 		}
 	}
@@ -103,7 +103,7 @@ func TestASyncFails(t *testing.T) {
 		}
 		return n, err
 	})
-	_, err = s.Delete(t.Context(), there.ID)
+	_, err = s.Delete(t.Context(), there.ID, store.Ending{})
 	require.ErrorIs(t, err, store.ErrUnavailable)
 	require.ErrorIs(t, err, syscall.EINVAL)
 	_, err = s.Create(t.Context(), newLock("fresh"))

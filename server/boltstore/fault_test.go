@@ -74,13 +74,13 @@ func attempt(
 	case "update":
 		_, err = s.Update(t.Context(), victim.ID, store.Change{Lease: &lease})
 	case "delete":
-		_, err = s.Delete(t.Context(), victim.ID)
+		_, err = s.Delete(t.Context(), victim.ID, store.Ending{})
 	case "cancel":
 		_, err = s.Cancel(t.Context(), owner, victim.ID[:8])
 	case "sweep":
 		_, err = s.Sweep(t.Context(), store.Limits{})
 	case "hand over":
-		_, err = s.HandOver(t.Context(), victim.ID, fresh)
+		_, err = s.HandOver(t.Context(), victim.ID, store.Ending{}, fresh)
 	}
 	return err
 }
@@ -130,7 +130,7 @@ func TestAFailedWrite(t *testing.T) {
 					require.Greater(t, again.FencingToken, before.Token)
 					remove(t, s, again.ID)
 					for _, id := range []string{victim.ID, fresh.ID} {
-						_, err = s.Delete(t.Context(), id)
+						_, err = s.Delete(t.Context(), id, store.Ending{})
 						require.True(t, err == nil || errors.Is(err, store.ErrGone), "%v", err)
 					}
 					requireConsistent(t, s, path)
@@ -183,9 +183,9 @@ func TestABatchFailsAsAWhole(t *testing.T) {
 					err := s.Create(context.Background(), newLock("fresh"))
 				return err
 			}),
-			later(func() error { _, err := s.Delete(context.Background(), there.ID); return err }),
+			later(func() error { _, err := s.Delete(context.Background(), there.ID, store.Ending{}); return err }),
 			// Or ErrGone.
-			later(func() error { _, err := s.Delete(context.Background(), there.ID); return err }),
+			later(func() error { _, err := s.Delete(context.Background(), there.ID, store.Ending{}); return err }),
 			later(func() error {
 				_, err := s.Sweep(context.Background(), store.Limits{})
 				return err
@@ -234,7 +234,7 @@ func TestADiskThatStaysBroken(t *testing.T) {
 			}
 			return write(page, at)
 		})
-		_, err := s.Delete(t.Context(), there.ID)
+		_, err := s.Delete(t.Context(), there.ID, store.Ending{})
 		require.ErrorIs(t, err, errDisk)
 		for range 3 {
 			time.Sleep(time.Minute)

@@ -93,7 +93,7 @@ func TestGroupCommitUnderLoad(t *testing.T) {
 			for range rounds {
 				lock, err := s.Create(context.Background(), newLock(fmt.Sprint("robot-arm-", c)))
 				if err == nil {
-					_, err = s.Delete(context.Background(), lock.ID)
+					_, err = s.Delete(context.Background(), lock.ID, store.Ending{})
 				}
 				if err != nil {
 					return err
@@ -123,7 +123,7 @@ func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 		<-g.reached
 		gone := later(func() error {
 			_,
-				err := s.Delete(context.Background(), there.ID)
+				err := s.Delete(context.Background(), there.ID, store.Ending{})
 			return err
 		})
 		off := later(func() error {
@@ -211,7 +211,7 @@ func TestADiskThatDoesNotAnswer(t *testing.T) {
 			return err
 		})
 		early, giveUp := context.WithCancel(t.Context())
-		left := later(func() error { _, err := s.Delete(early, there.ID); return err })
+		left := later(func() error { _, err := s.Delete(early, there.ID, store.Ending{}); return err })
 		synctest.Wait()
 		giveUp()
 		require.ErrorIs(t, <-left, context.Canceled, "it was not begun, so it need not wait")

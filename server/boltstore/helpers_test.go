@@ -3,6 +3,7 @@ package boltstore_test
 import (
 	"crypto/rand"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -53,8 +54,18 @@ func create(t testing.TB, s *boltstore.Store, name string) store.Lock {
 
 func remove(t testing.TB, s *boltstore.Store, id string) {
 	t.Helper()
-	_, err := s.Delete(t.Context(), id)
+	_, err := s.Delete(t.Context(), id, store.Ending{})
 	require.NoError(t, err)
+}
+
+// keepAll is a history of all that has ended.
+var keepAll = store.HistoryLimits{Age: 90 * 24 * time.Hour, Max: 1_000_000}
+
+func historyOf(t testing.TB, s *boltstore.Store) []store.Ended {
+	t.Helper()
+	ended, err := s.History(t.Context(), store.HistoryQuery{Limit: math.MaxInt32})
+	require.NoError(t, err)
+	return ended
 }
 
 func cancel(t testing.TB, s *boltstore.Store, mark string) {

@@ -116,7 +116,7 @@ func TestPowerLoss(t *testing.T) {
 		case i%3 == 1:
 			_, err = s.Update(t.Context(), some.ID, store.Change{Extend: time.Second})
 		case i%6 == 2:
-			_, err = s.Delete(t.Context(), some.ID)
+			_, err = s.Delete(t.Context(), some.ID, store.Ending{})
 		default:
 			_, err = s.Cancel(t.Context(), owner, fmt.Sprint("mark ", i-5))
 		}
@@ -153,7 +153,7 @@ func TestAPageThatTheKernelGivesUp(t *testing.T) {
 		victim := create(t, s, fmt.Sprint("victim ", i))
 		p.acknowledged()
 		p.lose = true
-		_, err := s.Delete(t.Context(), victim.ID)
+		_, err := s.Delete(t.Context(), victim.ID, store.Ending{})
 		require.ErrorIs(t, err, errDisk)
 		before := s.Content()
 		_, err = s.Get(t.Context(), victim.ID)

@@ -2,8 +2,11 @@ package boltstore
 
 import (
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/lockset"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // forgetBatch is the number of marks, whose time has run out, that one transaction removes at most.
@@ -13,22 +16,38 @@ const forgetBatch = 256
 // next. Only the committer sees it.
 type state struct {
 	*lockset.State
-	sum     uint64   // of the checksums of all locks and cancelled marks
+	sum     uint64    // of the checksums of all locks and cancelled marks
+	nEnded  uint64    // entries of the history
+	oldest  time.Time // at least as old as the first of them
+	keep    *keep     // the committer's
 	changes []change // not on disk yet, in order
 	touched bool     // a transaction is wanted even without changes
 }
 
-// change is one change on disk: a lock or a cancelled mark is put, or removed when value is nil.
+// change is one change on disk: a lock, a cancelled mark or an entry of the history is put, or
+// removed when value is nil.
 type change struct {
 	bucket string
 	key    []byte
 	value  []byte
 	lock   *lockset.Record // put or removed, or
-	mark   *lockset.Mark
+	mark   *lockset.Mark   // or, for the history, neither
+}
+
+// keep is what is kept of what has ended; nothing at first.
+type keep struct {
+	atomic.Pointer[store.HistoryLimits]
+}
+
+func (k *keep) limits() store.HistoryLimits {
+	if l := k.Load(); l != nil && !l.None() {
+		return *l
+	}
+	return store.HistoryLimits{}
 }
 
 func newState() *state {
-	w := new(state)
+	w := &state{keep: new(keep)}
 	w.State = lockset.NewState(w)
 	return w
 }
@@ -38,6 +57,7 @@ func (w *state) summary() *summary {
 	return &summary{
 		token: w.Token, number: w.Cancelled.Last,
 		nLocks: uint64(w.Len()), nMarks: uint64(w.Cancelled.Len()), sum: w.sum,
+		nEnded: w.nEnded,
 	}
 }
 
@@ -55,9 +75,17 @@ func (w *state) PutLock(r *lockset.Record) {
 }
 
 // DropLock implements lockset.Journal.
-func (w *state) DropLock(r *lockset.Record) {
+func (w *state) DropLock(r *lockset.Record, end store.Ended) {
 	w.stage(change{bucket: bucketLocks, key: numberKey(r.FencingToken), lock: r})
 	w.sum -= uint64(r.Sum)
+	if w.keep.limits().None() {
+		return
+	}
+	key := appendMoment(nil, end.At)
+	w.stage(change{bucket: bucketHistory, key: key, value: encodeEnded(key, &end)})
+	if w.nEnded++; w.nEnded == 1 {
+		w.oldest = end.At
+	}
 }
 
 // PutMark implements lockset.Journal.
@@ -100,5 +128,17 @@ func (w *state) loadMark(key, value []byte) error {
 	}
 	w.Cancelled.Load(m)
 	w.sum += uint64(m.Sum)
+	return nil
+}
+
+// loadEnded counts an entry of the history that is on disk.
+func (w *state) loadEnded(key, value []byte) error {
+	if _, _, err := unseal(bucketHistory, key, value); err != nil {
+		return fmt.Errorf("history %x: %w", key, err)
+	}
+	w.Ended = (&decoder{rest: key}).moment()
+	if w.nEnded++; w.nEnded == 1 {
+		w.oldest = w.Ended
+	}
 	return nil
 }

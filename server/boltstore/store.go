@@ -95,11 +95,13 @@ func (s *Store) Update(ctx context.Context, id string, change store.Change) (sto
 }
 
 // Delete implements [store.Store].
-func (s *Store) Delete(ctx context.Context, id string) (store.Lock, error) {
+func (s *Store) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
 	if _, err := s.view.get(id); err != nil {
 		return store.Lock{}, err
 	}
-	return s.submitForLock(ctx, func(w *state) (store.Lock, error) { return w.Delete(id) })
+	return s.submitForLock(ctx, func(w *state) (store.Lock, error) {
+		return w.Delete(id, end, s.clock())
+	})
 }
 
 // submitForLock is submit for a decision that is a lock or an error.
@@ -116,9 +118,10 @@ func (s *Store) submitForLock(
 
 // HandOver implements [store.Store], in one transaction.
 func (s *Store) HandOver(
-	ctx context.Context, id string, next store.NewLock,
+	ctx context.Context, id string, end store.Ending, next store.NewLock,
 ) (h store.Handover, _ error) {
-	if err := s.submit(ctx, func(w *state) { h = w.HandOver(id, next, s.clock()) }); err != nil {
+	err := s.submit(ctx, func(w *state) { h = w.HandOver(id, end, next, s.clock()) })
+	if err != nil {
 		return store.Handover{}, err
 	}
 	return h, nil

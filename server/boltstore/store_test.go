@@ -246,7 +246,7 @@ func TestReadingCostsNothing(t *testing.T) {
 		_, err = s.Create(t.Context(), in)
 		require.ErrorIs(t, err, store.ErrSuperseded)
 	}
-	_, err = s.Delete(t.Context(), newID())
+	_, err = s.Delete(t.Context(), newID(), store.Ending{})
 	require.ErrorIs(t, err, store.ErrGone)
 	_, err = s.Update(t.Context(), newID(), store.Change{})
 	require.ErrorIs(t, err, store.ErrGone)
@@ -275,7 +275,7 @@ func TestAClosedStore(t *testing.T) {
 				err := s.Update(t.Context(), lock.ID, store.Change{})
 			return err
 		},
-		"Delete": func() error { _, err := s.Delete(t.Context(), lock.ID); return err },
+		"Delete": func() error { _, err := s.Delete(t.Context(), lock.ID, store.Ending{}); return err },
 		"Claim":  func() error { _, _, err := s.Claim(t.Context(), owner, "mark"); return err },
 		"Cancel": func() error { _, err := s.Cancel(t.Context(), owner, "mark"); return err },
 		"Sweep":  func() error { _, err := s.Sweep(t.Context(), store.Limits{}); return err },

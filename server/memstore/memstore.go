@@ -16,8 +16,9 @@ import (
 type Store struct {
 	now func() time.Time
 
-	mu    sync.Mutex
-	state *lockset.State
+	mu      sync.Mutex
+	state   *lockset.State
+	history lockset.History
 }
 
 var (
@@ -38,7 +39,8 @@ func (*Store) String() string { return "memory" }
 
 // New returns an empty store.
 func New(opts ...Option) *Store {
-	s := &Store{now: time.Now, state: lockset.NewState(nil)}
+	s := &Store{now: time.Now}
+	s.state = lockset.NewState(&s.history)
 	for _, o := range opts {
 		o(s)
 	}
@@ -94,17 +96,19 @@ func (s *Store) Update(_ context.Context, id string, change store.Change) (store
 }
 
 // Delete implements [store.Store].
-func (s *Store) Delete(_ context.Context, id string) (store.Lock, error) {
-	state, _, unlock := s.lock()
+func (s *Store) Delete(_ context.Context, id string, end store.Ending) (store.Lock, error) {
+	state, now, unlock := s.lock()
 	defer unlock()
-	return state.Delete(id)
+	return state.Delete(id, end, now)
 }
 
 // HandOver implements [store.Store].
-func (s *Store) HandOver(_ context.Context, id string, next store.NewLock) (store.Handover, error) {
+func (s *Store) HandOver(
+	_ context.Context, id string, end store.Ending, next store.NewLock,
+) (store.Handover, error) {
 	state, now, unlock := s.lock()
 	defer unlock()
-	return state.HandOver(id, next, now), nil
+	return state.HandOver(id, end, next, now), nil
 }
 
 // Claim implements [store.Store].
@@ -127,6 +131,21 @@ func (s *Store) Sweep(_ context.Context, limits store.Limits) (store.Swept, erro
 	defer unlock()
 	state.ForgetMarks(now, math.MaxInt)
 	return state.Sweep(limits, now), nil
+}
+
+// KeepHistory implements [store.Store]. An entry takes about 0.4 kB.
+func (s *Store) KeepHistory(limits store.HistoryLimits) {
+	_, _, unlock := s.lock()
+	defer unlock()
+	s.history.Keep(limits)
+}
+
+// History implements [store.Store].
+func (s *Store) History(_ context.Context, q store.HistoryQuery) ([]store.Ended, error) {
+	_, now, unlock := s.lock()
+	past := s.history.At(now)
+	unlock()
+	return past.Find(q), nil
 }
 
 // InMemory implements [store.Memory].

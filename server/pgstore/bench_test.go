@@ -89,7 +89,7 @@ func storeRounds(b *testing.B, clients, servers int) {
 			b.Error(err)
 		}
 		made := time.Now()
-		if _, err := s.Delete(context.Background(), in.ID); err != nil {
+		if _, err := s.Delete(context.Background(), in.ID, store.Ending{}); err != nil {
 			b.Error(err)
 		}
 		return made.Sub(began), time.Since(made)

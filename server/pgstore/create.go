@@ -72,7 +72,7 @@ func (s *Store) create(ctx context.Context, id pgtype.UUID, in store.NewLock) (
 // createArgs returns the arguments of createSQL.
 func (s *Store) createArgs(id pgtype.UUID, in store.NewLock) []any {
 	return []any{id, in.Name, in.Creator, in.IP, in.TTL, markOf(in), in.Waited, s.id,
-		in.Leased, in.Owner, int64(in.Claim)}
+		in.Leased, in.Owner, int64(in.Claim), in.Queued}
 }
 
 // markOf returns the mark, or nil if there is none.

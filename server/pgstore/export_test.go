@@ -49,7 +49,7 @@ func Statements(name string, id pgtype.UUID) map[string][]any {
 	return map[string][]any{
 		getSQL:    {id},
 		holderSQL: {name},
-		deleteSQL: {id},
+		deleteSQL: {id, "released\ndefault\n"},
 		updateSQL: {id, nil, nil, nil, time.Second},
 		nextSQL:   {time.Minute, time.Hour, sweepPause},
 	}

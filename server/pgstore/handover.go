@@ -21,9 +21,9 @@ const handOverLocksSQL = `SELECT
 // HandOver implements [store.Store], in one round trip and one commit. The name goes to the waiter
 // that has waited longest. If that is one of another server, the create reports ErrHeld, and the
 // other server hears of the deletion.
-func (s *Store) HandOver(ctx context.Context, id string, next store.NewLock) (
-	both store.Handover, err error,
-) {
+func (s *Store) HandOver(
+	ctx context.Context, id string, end store.Ending, next store.NewLock,
+) (both store.Handover, err error) {
 	old, ok := parseID(id)
 	its, fine := parseID(next.ID)
 	if !ok || !fine {
@@ -35,7 +35,7 @@ func (s *Store) HandOver(ctx context.Context, id string, next store.NewLock) (
 	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		all := new(pgx.Batch) // in one transaction
 		all.Queue(handOverLocksSQL, markOf(next), next.Name)
-		all.Queue(deleteSQL, old).QueryRow(func(row pgx.Row) error {
+		all.Queue(deleteSQL, old, s.endingText(end)).QueryRow(func(row pgx.Row) error {
 			err := row.Scan(deleted.fields()...)
 			if errors.Is(err, pgx.ErrNoRows) {
 				both.DeleteErr = store.ErrGone

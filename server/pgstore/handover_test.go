@@ -31,7 +31,7 @@ func TestAHandOverIsHeardElsewhere(t *testing.T) {
 				RETURN NULL; END $$;
 		CREATE TRIGGER noted AFTER INSERT OR DELETE ON relukko_go.locks
 			FOR EACH ROW EXECUTE FUNCTION relukko_go.note()`)
-	both, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
+	both, err := s.HandOver(t.Context(), held.ID, store.Ending{}, queuedLock("robot-arm-1"))
 	require.NoError(t, err)
 	require.Equal(t, held, both.Deleted)
 	require.NoError(t, both.CreateErr)
@@ -59,7 +59,7 @@ func TestAHandOverLeavesTheNameToWhoWaitedLonger(t *testing.T) {
 	elder.Waited = 10 * time.Second
 	_, err := other.Create(t.Context(), elder)
 	require.ErrorIs(t, err, store.ErrHeld)
-	both, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
+	both, err := s.HandOver(t.Context(), held.ID, store.Ending{}, queuedLock("robot-arm-1"))
 	require.NoError(t, err)
 	require.NoError(t, both.DeleteErr)
 	require.Equal(t, held, both.Deleted)
@@ -68,7 +68,7 @@ func TestAHandOverLeavesTheNameToWhoWaitedLonger(t *testing.T) {
 	require.Equal(t, held, ear.until(store.EventDeleted).Lock)
 	made := create(t, other, elder)
 
-	both, err = other.HandOver(t.Context(), made.ID, queuedLock("robot-arm-1"))
+	both, err = other.HandOver(t.Context(), made.ID, store.Ending{}, queuedLock("robot-arm-1"))
 	require.NoError(t, err)
 	require.NoError(t, both.DeleteErr)
 }
@@ -83,14 +83,14 @@ func TestAHandOverThatIsNotCommitted(t *testing.T) {
 		CREATE CONSTRAINT TRIGGER refused AFTER INSERT ON relukko_go.locks
 			DEFERRABLE INITIALLY DEFERRED
 			FOR EACH ROW EXECUTE FUNCTION relukko_go.refuse()`)
-	_, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
+	_, err := s.HandOver(t.Context(), held.ID, store.Ending{}, queuedLock("robot-arm-1"))
 	require.ErrorIs(t, err, store.ErrUnavailable)
 	require.ErrorContains(t, err, "not today")
 	locks, err := s.List(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []store.Lock{held}, locks)
 	sql(t, url, `DROP TRIGGER refused ON relukko_go.locks`)
-	both, err := s.HandOver(t.Context(), held.ID, queuedLock("robot-arm-1"))
+	both, err := s.HandOver(t.Context(), held.ID, store.Ending{}, queuedLock("robot-arm-1"))
 	require.NoError(t, err)
 	require.NoError(t, both.CreateErr)
 }

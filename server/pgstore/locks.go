@@ -51,8 +51,8 @@ func (s *Store) Update(ctx context.Context, id string, change store.Change) (sto
 }
 
 // Delete implements [store.Store].
-func (s *Store) Delete(ctx context.Context, id string) (store.Lock, error) {
-	lock, err := s.oneByID(ctx, deleteSQL, id)
+func (s *Store) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
+	lock, err := s.oneByID(ctx, deleteSQL, id, s.endingText(end))
 	if err == nil {
 		s.gone(lock)
 	}
@@ -61,6 +61,7 @@ func (s *Store) Delete(ctx context.Context, id string) (store.Lock, error) {
 
 // Sweep implements [store.Store]. Of all servers, one sweeps a lock.
 func (s *Store) Sweep(ctx context.Context, limits store.Limits) (swept store.Swept, err error) {
+	keep, pruned := s.limits(), 0
 	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		all := new(pgx.Batch) // in one transaction
 		all.Queue(sweepSQL, limits.Grace, limits.Latest, limits.Steady, sweepBatch).Query(
@@ -71,12 +72,14 @@ func (s *Store) Sweep(ctx context.Context, limits store.Limits) (swept store.Swe
 		all.Queue(nextSQL, limits.Grace, limits.Steady, sweepPause).QueryRow(
 			func(row pgx.Row) error { return row.Scan(&swept.Now, &swept.Next) })
 		all.Queue(forgetSQL, forgetBatch)
+		all.Queue(pruneSQL, keep.Age, int64(keep.Max), pruneBatch).QueryRow(
+			func(row pgx.Row) error { return row.Scan(&pruned) })
 		return conn.SendBatch(ctx, all).Close()
 	})
 	switch {
 	case err != nil:
 		return store.Swept{}, err
-	case len(swept.Locks) == sweepBatch:
+	case len(swept.Locks) == sweepBatch || pruned == pruneBatch:
 		swept.Next = 0
 	default:
 		swept.Next = max(swept.Next, sweepAgain)

@@ -29,7 +29,8 @@ func TestStore(t *testing.T) {
 	open(t, url)
 	another := func(t *testing.T) *pgstore.Store {
 		// Much faster than another database.
-		sql(t, url, `TRUNCATE relukko_go.locks, relukko_go.marks, relukko_go.waiting`)
+		sql(t, url, `TRUNCATE relukko_go.locks, relukko_go.marks, relukko_go.waiting,
+			relukko_go.history`)
 		return open(t, url)
 	}
 	storetest.Run(t, func(t *testing.T) store.Store { return another(t) })
@@ -90,7 +91,7 @@ func create(t testing.TB, s *pgstore.Store, in store.NewLock) store.Lock {
 
 func remove(t testing.TB, s *pgstore.Store, id string) {
 	t.Helper()
-	_, err := s.Delete(context.Background(), id)
+	_, err := s.Delete(context.Background(), id, store.Ending{})
 	require.NoError(t, err)
 }
 

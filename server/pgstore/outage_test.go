@@ -33,9 +33,9 @@ func calls(s store.Store) map[string]func(context.Context) error {
 				err := s.Update(ctx, newID(), store.Change{})
 			return err
 		},
-		"delete": func(ctx context.Context) error { _, err := s.Delete(ctx, newID()); return err },
+		"delete": func(ctx context.Context) error { _, err := s.Delete(ctx, newID(), store.Ending{}); return err },
 		"hand over": func(ctx context.Context) error {
-			both, err := s.HandOver(ctx, newID(), newLock("call"))
+			both, err := s.HandOver(ctx, newID(), store.Ending{}, newLock("call"))
 			if err != nil {
 				return err
 			}
@@ -111,7 +111,7 @@ func (l *ledger) client(ctx context.Context, t *testing.T, s *pgstore.Store, nam
 			}
 			l.tokens[name] = lock.FencingToken
 			l.mu.Unlock()
-			_, err = s.Delete(context.Background(), lock.ID)
+			_, err = s.Delete(context.Background(), lock.ID, store.Ending{})
 			l.mu.Lock()
 			if err == nil {
 				l.deleted[lock.ID] = true
@@ -121,7 +121,7 @@ func (l *ledger) client(ctx context.Context, t *testing.T, s *pgstore.Store, nam
 			l.mu.Unlock()
 			// By one whose delete, or create, was not answered.
 		} else if errors.Is(err, store.ErrHeld) {
-			_, err = s.Delete(context.Background(), lock.ID)
+			_, err = s.Delete(context.Background(), lock.ID, store.Ending{})
 			if err == nil || errors.Is(err, store.ErrGone) {
 				err = nil
 				l.mu.Lock()
@@ -223,7 +223,7 @@ func TestTheAnswerIsLost(t *testing.T) {
 		}
 
 		p.CutNext(raw(t, lock.ID))
-		_, err = s.Delete(t.Context(), lock.ID)
+		_, err = s.Delete(t.Context(), lock.ID, store.Ending{})
 		require.ErrorIs(t, err, store.ErrUnavailable)
 		_, err = other.Get(t.Context(), lock.ID)
 		require.ErrorIs(t, err, store.ErrGone)

@@ -1,10 +1,34 @@
--- Version 3: owners, claims, and marks that belong to their owners. Programs of versions 1 and 2
+-- Version 3: owners, claims, marks that belong to their owners, and a history. Programs of versions 1 and 2
 -- go on: their functions call those of this version, and what they do belongs to "default". Only a
 -- create or call_off of theirs that is under way during the migration fails: the one because it
 -- sets no owner, the other because it returns rows as they were.
 
 ALTER TABLE relukko_go.locks ADD COLUMN owner text COLLATE "C" NOT NULL DEFAULT 'default';
 ALTER TABLE relukko_go.locks ALTER COLUMN owner DROP DEFAULT;
+
+-- How long the request has waited for the lock.
+ALTER TABLE relukko_go.locks ADD COLUMN waited interval NOT NULL DEFAULT '0';
+
+-- The locks that have ended, as they were. The rows are counted by their numbers, which rise.
+CREATE TABLE relukko_go.history (
+    n          bigint      GENERATED ALWAYS AS IDENTITY,
+    id         uuid        NOT NULL,
+    name       text        COLLATE "C" NOT NULL,
+    creator    text,
+    ip         text        NOT NULL,
+    expires_at timestamptz NOT NULL,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    token      bigint      NOT NULL,
+    owner      text        COLLATE "C" NOT NULL,
+    waited     interval    NOT NULL,
+    ended_at   timestamptz NOT NULL,
+    how        text        NOT NULL,
+    by_key     text        NOT NULL, -- the name of the key; '': it expired
+    reason     text        NOT NULL
+);
+CREATE INDEX history_ended ON relukko_go.history (ended_at, n);
+CREATE INDEX history_name ON relukko_go.history (name, ended_at, n);
 
 -- Marks that were claimed or cancelled, for as long as a late create may come.
 CREATE TABLE relukko_go.marks (
@@ -99,13 +123,83 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- note_ended writes the history of each lock that is deleted, whatever deletes it. A transaction
+-- that deletes one by its id sets relukko_go.ending: how, the name of the key, and the reason, one a
+-- line; or '-', if no history is kept. Programs of versions 1 and 2 do not: what they delete is
+-- released by "default". Sweeps and cancels are recognised.
+CREATE FUNCTION relukko_go.note_ended() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    t      timestamptz := clock_timestamp();
+    ending text := current_setting('relukko_go.ending', true);
+    how    text := 'released';
+    by_key text := 'default';
+    reason text := '';
+BEGIN
+    IF ending = '-' THEN
+        RETURN NULL;
+    ELSIF ending <> '' THEN
+        how := split_part(ending, E'\n', 1);
+        by_key := split_part(ending, E'\n', 2);
+        reason := substr(ending, length(how) + length(by_key) + 3);
+    ELSIF EXISTS (SELECT FROM relukko_go.marks m WHERE m.owner = OLD.owner AND m.mark = OLD.mark
+            AND m.cancelled AND m.until > t) THEN
+        how := 'cancelled';
+        by_key := OLD.owner;
+    ELSIF OLD.expires_at <= t THEN
+        how := 'expired';
+        by_key := '';
+    END IF;
+    IF how = 'released' AND by_key <> OLD.owner THEN
+        how := 'broken';
+    END IF;
+    INSERT INTO relukko_go.history (id, name, creator, ip, expires_at, created_at, updated_at,
+            token, owner, waited, ended_at, how, by_key, reason)
+        VALUES (OLD.id, OLD.name, OLD.creator, OLD.ip, OLD.expires_at, OLD.created_at,
+            OLD.updated_at, OLD.token, OLD.owner, OLD.waited, t, how, by_key, reason);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_ended AFTER DELETE ON relukko_go.locks FOR EACH ROW
+    EXECUTE FUNCTION relukko_go.note_ended();
+
+-- prune deletes rows of the history that are older than the age, or more than so many, the oldest
+-- first and at most so many of them. It returns how many it has deleted. It skips rows that another
+-- transaction is deleting.
+CREATE FUNCTION relukko_go.prune(age interval, keep bigint, at_most integer) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    t       timestamptz := clock_timestamp() - age;
+    first   bigint;
+    last    bigint;
+    oldest  timestamptz;
+    deleted integer;
+BEGIN
+    SELECT h.n, h.ended_at INTO first, oldest FROM relukko_go.history h
+        ORDER BY h.ended_at, h.n LIMIT 1;
+    SELECT h.n INTO last FROM relukko_go.history h ORDER BY h.ended_at DESC, h.n DESC LIMIT 1;
+    IF last - first >= keep THEN
+        SELECT greatest(t, max(due.ended_at)) INTO t FROM (
+            SELECT h.ended_at FROM relukko_go.history h ORDER BY h.ended_at, h.n
+                LIMIT least(last - first + 1 - keep, at_most)) due;
+    END IF;
+    IF oldest IS NULL OR oldest > t THEN
+        RETURN 0;
+    END IF;
+    WITH due AS MATERIALIZED (
+        SELECT h.ctid AS place FROM relukko_go.history h WHERE h.ended_at <= t
+            ORDER BY h.ended_at, h.n LIMIT at_most FOR UPDATE SKIP LOCKED)
+    DELETE FROM relukko_go.history h USING due WHERE h.ctid = due.place;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    RETURN deleted;
+END $$;
+
 -- create_lock is as in version 2, but for locks with owners. The outcome 4 is: superseded by a
 -- later claim of the mark. Claim excludes the creates of its mark as cancel does, so a create that
 -- began before it has committed, and one that gets the locks after it sees the claim.
 CREATE FUNCTION relukko_go.create_lock(
     its_id uuid, its_name text, its_creator text, its_ip text, ttl interval, its_mark text,
     waited interval, the_server bigint, leased boolean, its_owner text, its_claim bigint,
-    OUT outcome integer, OUT leave interval, OUT lock relukko_go.locks)
+    queued interval, OUT outcome integer, OUT leave interval, OUT lock relukko_go.locks)
 LANGUAGE plpgsql AS $$
 DECLARE
     t timestamptz;
@@ -143,7 +237,7 @@ BEGIN
     END IF;
     INSERT INTO relukko_go.locks
         VALUES (its_id, its_name, its_creator, its_ip, t + ttl, t, t, relukko_go.next_token(t),
-            its_mark, CASE WHEN leased THEN ttl END, its_owner)
+            its_mark, CASE WHEN leased THEN ttl END, its_owner, queued)
         RETURNING * INTO lock;
     outcome := 0;
 END $$;
@@ -156,7 +250,8 @@ CREATE OR REPLACE FUNCTION relukko_go.create_lock(
     OUT outcome integer, OUT leave interval, OUT lock relukko_go.locks)
 LANGUAGE sql AS $$
     SELECT CASE c.outcome WHEN 4 THEN 2 ELSE c.outcome END, c.leave, c.lock
-        FROM relukko_go.create_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, 'default', 0) c
+        FROM relukko_go.create_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, 'default', 0,
+            interval '0') c
 $$;
 CREATE OR REPLACE FUNCTION relukko_go.create_lock(
     its_id uuid, its_name text, its_creator text, its_ip text, ttl interval, its_mark text,
@@ -248,8 +343,8 @@ BEGIN
         SELECT DISTINCT a.grantee::regrole FROM pg_class c, aclexplode(c.relacl) a
             WHERE c.oid = 'relukko_go.called_off'::regclass AND a.grantee NOT IN (0, c.relowner)
     LOOP
-        EXECUTE 'GRANT SELECT, INSERT, UPDATE, DELETE ON relukko_go.marks, relukko_go.board TO '
-            || role;
+        EXECUTE 'GRANT SELECT, INSERT, UPDATE, DELETE ON relukko_go.marks, relukko_go.board, '
+            'relukko_go.history TO ' || role;
         EXECUTE 'GRANT USAGE, UPDATE ON SEQUENCE relukko_go.claims TO ' || role;
     END LOOP;
 END $$;

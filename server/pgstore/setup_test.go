@@ -41,7 +41,7 @@ func rounds(t *testing.T, s *pgstore.Store) {
 		for range 10 {
 			lock, err := s.Create(t.Context(), newLock(fmt.Sprint("lock ", i)))
 			if err == nil {
-				_, err = s.Delete(t.Context(), lock.ID)
+				_, err = s.Delete(t.Context(), lock.ID, store.Ending{})
 			}
 			if err != nil {
 				t.Error(err)

@@ -41,7 +41,7 @@ func TestOneHoldsAndTokensRise(t *testing.T) {
 				t.Errorf("token %d came after %d", lock.FencingToken, before)
 			}
 			inside.Add(-1)
-			if _, err := s.Delete(context.Background(), lock.ID); err != nil {
+			if _, err := s.Delete(context.Background(), lock.ID, store.Ending{}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -69,7 +69,7 @@ func TestNamesWithOneHash(t *testing.T) {
 				continue
 			}
 			made++
-			if _, err := stores[i%3].Delete(context.Background(), lock.ID); err != nil {
+			if _, err := stores[i%3].Delete(context.Background(), lock.ID, store.Ending{}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -203,7 +203,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				}
 			case 2, 3:
 				gone := id()
-				_, err = s.Delete(ctx, gone)
+				_, err = s.Delete(ctx, gone, store.Ending{})
 				ids.Delete(gone)
 			case 4:
 				lease := rand.N(20 * time.Millisecond)

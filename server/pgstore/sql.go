@@ -13,17 +13,21 @@ const (
 		`(lock).created_at, (lock).updated_at, (lock).token, (lock).owner`
 
 	createSQL = `SELECT outcome, leave, ` + ofResult +
-		` FROM relukko_go.create_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
+		` FROM relukko_go.create_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 	findSQL   = `SELECT ` + fields + ` FROM relukko_go.find_created($1, $2)`
 	getSQL    = `SELECT ` + fields + ` FROM relukko_go.locks WHERE id = $1`
 	holderSQL = `SELECT ` + fields + ` FROM relukko_go.locks WHERE name = $1`
 	listSQL   = `SELECT ` + fields + ` FROM relukko_go.locks ORDER BY token`
-	deleteSQL = `DELETE FROM relukko_go.locks WHERE id = $1 RETURNING ` + fields
+	deleteSQL = `WITH ending AS MATERIALIZED (
+		SELECT set_config('relukko_go.ending', $2, true) AS told)
+	DELETE FROM relukko_go.locks l USING ending
+		WHERE l.id = $1 AND ending.told IS NOT NULL RETURNING ` + fields
 	claimSQL  = `SELECT outcome, new_claim, ` + ofResult +
 		` FROM relukko_go.claim_mark($1, $2, $3)`
 	cancelSQL = `SELECT outcome, new_claim, ` + ofResult +
 		` FROM relukko_go.cancel_mark($1, $2, $3, $4)`
 	forgetSQL = `SELECT relukko_go.forget($1)`
+	pruneSQL  = `SELECT relukko_go.prune($1, $2, $3)`
 	sweepSQL  = `SELECT ` + fields + ` FROM relukko_go.sweep($1, $2, $3, $4)`
 
 	newExpiry = `coalesce($3::timestamptz, clock.now + $4::interval, l.expires_at + $5::interval)`
@@ -41,6 +45,17 @@ const (
 				clock.now + relukko_go.lease_stays(l.lease) - $2::interval) END)
 			FROM relukko_go.locks l WHERE l.expires_at <= clock.now + $3::interval)) - clock.now
 	FROM (SELECT clock_timestamp() AS now) clock`
+)
+
+// The history within a time, from the newest on. Now is that of the transaction, unlike
+// clock_timestamp, so that an index serves.
+const (
+	historySQL = `SELECT ` + fields + `, ended_at, how, by_key, reason, waited
+	FROM relukko_go.history WHERE ended_at >= greatest($1::timestamptz, now() - $2::interval)
+		AND ended_at <= $3`
+	historyOrder     = ` ORDER BY ended_at DESC, n DESC LIMIT $4`
+	historyAllSQL    = historySQL + historyOrder
+	historyOfNameSQL = historySQL + ` AND name = $5` + historyOrder
 )
 
 // The outcomes of create_lock, claim_mark and cancel_mark.

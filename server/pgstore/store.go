@@ -15,6 +15,7 @@ type Store struct {
 	tracker    tracker
 	background sync.WaitGroup
 	published  atomic.Bool // something, which is to be removed at the end
+	keep       atomic.Pointer[store.HistoryLimits]
 }
 
 // String returns the kind of the store.

@@ -53,7 +53,7 @@ func TestTokensAreDrawnOnce(t *testing.T) {
 			lock, err := stores[i%3].Create(t.Context(), in)
 			if err == nil {
 				locks <- lock
-				_, err = stores[i%3].Delete(t.Context(), lock.ID)
+				_, err = stores[i%3].Delete(t.Context(), lock.ID, store.Ending{})
 			}
 			if err != nil {
 				t.Error(err)

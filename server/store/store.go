@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -75,14 +76,15 @@ type Store interface {
 	// nothing if it returns ErrGone or ErrOutOfRange.
 	Update(ctx context.Context, id string, change Change) (Lock, error)
 
-	// Delete removes a lock and returns it as it was, or ErrGone.
-	Delete(ctx context.Context, id string) (Lock, error)
+	// Delete removes a lock and returns it as it was, or ErrGone. The history has how it ended, as
+	// it has for each lock that a method removes.
+	Delete(ctx context.Context, id string, end Ending) (Lock, error)
 
-	// HandOver is Delete(id) and Create(next), made durable together at one instant. Both locks
-	// have the same name, which is never seen free in between. A shared store that prefers the
-	// waiter of another server reports ErrHeld for the create. After an error the outcome is
+	// HandOver is Delete(id, end) and Create(next), made durable together at one instant. Both
+	// locks have the same name, which is never seen free in between. A shared store that prefers
+	// the waiter of another server reports ErrHeld for the create. After an error the outcome is
 	// unknown; if the hand-over takes effect later, Watch then reports EventMissed.
-	HandOver(ctx context.Context, id string, next NewLock) (Handover, error)
+	HandOver(ctx context.Context, id string, end Ending, next NewLock) (Handover, error)
 
 	// Claim returns a claim that is greater than all earlier ones of the mark, and the locks that
 	// were created with it. From then on Create refuses the mark with an older claim, also if that
@@ -98,6 +100,16 @@ type Store interface {
 	// Sweep deletes locks that have expired and whose grace is over. It may leave some to a later
 	// call. Limits say what the grace is, and which leased locks stay for now.
 	Sweep(ctx context.Context, limits Limits) (Swept, error)
+
+	// KeepHistory sets what the store keeps of the locks that end from now on, and deletes older
+	// entries in small steps, with later calls. Before the first call it keeps nothing. An entry
+	// is written together with the end of its lock: there is one if, and only if, the lock ended.
+	// Of servers that share a store, the one that keeps least decides.
+	KeepHistory(limits HistoryLimits)
+
+	// History returns what has ended, the newest first. Locks that one server ended have different
+	// times, in their order.
+	History(ctx context.Context, q HistoryQuery) ([]Ended, error)
 
 	// Watch calls hear, one call at a time, for each change that another server makes to the store,
 	// and for none that is made through this Store. It reports EventMissed when it begins to

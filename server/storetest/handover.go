@@ -22,7 +22,7 @@ func queuedLock(name string) store.NewLock {
 
 func (s tested) handOver(id string, next store.NewLock) store.Handover {
 	s.t.Helper()
-	both, err := s.HandOver(s.t.Context(), id, next)
+	both, err := s.HandOver(s.t.Context(), id, store.Ending{}, next)
 	require.NoError(s.t, err)
 	return both
 }
@@ -122,7 +122,7 @@ func twoHandOversRace(t *testing.T, s tested) {
 		concurrently(len(results), func(i int) {
 			var err error
 			if results[i], err = s.HandOver(
-				context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
+				context.Background(), held.ID, store.Ending{}, queuedLock("robot-arm-1")); err != nil {
 				t.Error(err)
 			}
 		})
@@ -164,7 +164,7 @@ func nobodyComesBetween(t *testing.T, s tested) {
 		}
 		defer done.Store(true)
 		for range 50 {
-			both, err := s.HandOver(context.Background(), held.ID, queuedLock("robot-arm-1"))
+			both, err := s.HandOver(context.Background(), held.ID, store.Ending{}, queuedLock("robot-arm-1"))
 			if err != nil || both.DeleteErr != nil || both.CreateErr != nil ||
 				both.Created.FencingToken <= held.FencingToken {
 				t.Errorf("%v %+v", err, both)
@@ -186,7 +186,7 @@ func handOverAndSweepAtOnce(t *testing.T, s tested) {
 		concurrently(2, func(i int) {
 			var err error
 			if i == 0 {
-				both, err = s.HandOver(context.Background(), expired.ID, queuedLock("robot-arm-1"))
+				both, err = s.HandOver(context.Background(), expired.ID, store.Ending{}, queuedLock("robot-arm-1"))
 			} else {
 				var all store.Swept
 				all, err = s.Sweep(context.Background(), store.Limits{Grace: time.Minute})
@@ -215,12 +215,12 @@ func handOverAndDeleteAtOnce(t *testing.T, s tested) {
 		var deleteErr error
 		concurrently(2, func(i int) {
 			if i == 1 {
-				_, deleteErr = s.Delete(context.Background(), held.ID)
+				_, deleteErr = s.Delete(context.Background(), held.ID, store.Ending{})
 				return
 			}
 			var err error
 			if both, err = s.HandOver(
-				context.Background(), held.ID, queuedLock("robot-arm-1")); err != nil {
+				context.Background(), held.ID, store.Ending{}, queuedLock("robot-arm-1")); err != nil {
 				t.Error(err)
 			}
 		})
@@ -250,7 +250,7 @@ func handOverAndCancelAtOnce(t *testing.T, s tested, last, next bool) {
 		concurrently(2, func(i int) {
 			var err error
 			if i == 0 {
-				both, err = s.HandOver(context.Background(), held.ID, after)
+				both, err = s.HandOver(context.Background(), held.ID, store.Ending{}, after)
 			} else {
 				cancelled, err = s.Cancel(context.Background(), owner, mark)
 			}

@@ -59,7 +59,7 @@ func (s tested) update(id string, change store.Change) store.Lock {
 
 func (s tested) delete(id string) store.Lock {
 	s.t.Helper()
-	lock, err := s.Delete(s.t.Context(), id)
+	lock, err := s.Delete(s.t.Context(), id, store.Ending{})
 	require.NoError(s.t, err)
 	return lock
 }

@@ -122,7 +122,7 @@ func goneIsGone(t *testing.T, s tested) {
 	lock := s.create(newLock("robot-arm-1"))
 	s.delete(lock.ID)
 	s.requireGone(lock)
-	_, err := s.Delete(t.Context(), lock.ID)
+	_, err := s.Delete(t.Context(), lock.ID, store.Ending{})
 	require.ErrorIs(t, err, store.ErrGone)
 	_, err = s.Update(t.Context(), lock.ID, store.Change{Creator: ptr("x")})
 	require.ErrorIs(t, err, store.ErrGone)
@@ -205,7 +205,7 @@ func oneOfManyDeletesWins(t *testing.T, s tested) {
 		errs := make([]error, 8)
 		concurrently(len(errs), func(
 			i int) {
-			_, errs[i] = s.Delete(context.Background(), lock.ID)
+			_, errs[i] = s.Delete(context.Background(), lock.ID, store.Ending{})
 		})
 		won := 0
 		for _, err := range errs {
@@ -256,7 +256,7 @@ func fencingTokensRise(t *testing.T, s tested) {
 			if !rising {
 				t.Errorf("token %d came after a higher one", lock.FencingToken)
 			}
-			if _, err := s.Delete(context.Background(), lock.ID); err != nil {
+			if _, err := s.Delete(context.Background(), lock.ID, store.Ending{}); err != nil {
 				t.Error(err)
 			}
 		}

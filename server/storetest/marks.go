@@ -167,7 +167,7 @@ func claimAndCreateAtOnce(t *testing.T, s tested, before, handOver bool) {
 			var both store.Handover
 			var err error
 			if handOver {
-				both, err = s.HandOver(context.Background(), last.ID, in)
+				both, err = s.HandOver(context.Background(), last.ID, store.Ending{}, in)
 			} else {
 				_, both.CreateErr = s.Create(context.Background(), in)
 			}

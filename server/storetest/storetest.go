@@ -68,6 +68,11 @@ func Run(t *testing.T, newStore func(t *testing.T) store.Store) {
 		{"HandOverAndCancelOfBothAtOnce",
 			func(t *testing.T, s tested) { handOverAndCancelAtOnce(t, s, true, true) }},
 		{"HandOverIsNoNewsToWhoDidIt", handOverIsNoNews},
+		{"TheHistoryHasEachEnd", theHistoryHasEachEnd},
+		{"TheHistoryIsSelected", theHistoryIsSelected},
+		{"WhatDidNotEndHasNoEntry", whatDidNotEndHasNoEntry},
+		{"AStoreKeepsNothingUnlessAsked", aStoreKeepsNothingUnlessAsked},
+		{"TheHistoryIsPruned", theHistoryIsPruned},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, tested{newStore(t), t}) })
 	}

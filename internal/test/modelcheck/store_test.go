@@ -183,9 +183,9 @@ func whom(by int) string {
 	return "c" + string(rune('0'+by))
 }
 
-func (s *recorded) Delete(ctx context.Context, id string) (store.Lock, error) {
+func (s *recorded) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
 	defer s.begin()()
-	l, err := s.Store.Delete(ctx, id)
+	l, err := s.Store.Delete(ctx, id, end)
 	if err == nil {
 		s.deleted(&l)
 	}
@@ -208,10 +208,10 @@ func (s *recorded) deleted(l *store.Lock) {
 	s.removed(l, undone, -1)
 }
 
-func (s *recorded) HandOver(ctx context.Context, id string, next store.NewLock) (
+func (s *recorded) HandOver(ctx context.Context, id string, end store.Ending, next store.NewLock) (
 	store.Handover, error) {
 	defer s.begin()()
-	both, err := s.Store.HandOver(ctx, id, next)
+	both, err := s.Store.HandOver(ctx, id, end, next)
 	if err != nil {
 		return both, err
 	}

@@ -129,16 +129,16 @@ func (s *unsure) Update(ctx context.Context, id string, c store.Change) (store.L
 	})
 }
 
-func (s *unsure) Delete(ctx context.Context, id string) (store.Lock, error) {
+func (s *unsure) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
 	return attempt(s, "delete "+brief(id), func() (store.Lock, error) {
-		return s.recorded.Delete(ctx, id)
+		return s.recorded.Delete(ctx, id, end)
 	})
 }
 
-func (s *unsure) HandOver(ctx context.Context, id string, next store.NewLock) (
+func (s *unsure) HandOver(ctx context.Context, id string, end store.Ending, next store.NewLock) (
 	store.Handover, error) {
 	return attempt(s, "hand over "+brief(id), func() (store.Handover, error) {
-		return s.recorded.HandOver(ctx, id, next)
+		return s.recorded.HandOver(ctx, id, end, next)
 	})
 }
 

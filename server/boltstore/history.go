@@ -1,0 +1,90 @@
+package boltstore
+
+import (
+	"bytes"
+	"context"
+
+	bolt "go.etcd.io/bbolt"
+
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+const scanBatch = 2000 // entries that are looked at in one go, while changes wait
+
+// KeepHistory implements [store.Store]. A transaction that changes something else removes entries
+// that are too old or too many, when it can remove many of them.
+func (s *Store) KeepHistory(limits store.HistoryLimits) { s.keep.Store(&limits) }
+
+// History implements [store.Store]. The committer reads it, between two transactions: then all that
+// is in the file is durable.
+func (s *Store) History(ctx context.Context, q store.HistoryQuery) ([]store.Ended, error) {
+	found := []store.Ended{}
+	limits := s.keep.limits()
+	if limits.None() {
+		return found, s.view.open()
+	}
+	if oldest := s.clock().Add(-limits.Age); q.Since.Before(oldest) {
+		q.Since = oldest
+	}
+	for more := true; more; {
+		var err error
+		failed := s.submit(ctx, func(*state) { more, err = s.disk.history(&q, &found) })
+		if failed != nil {
+			return nil, failed
+		}
+		if err != nil {
+			return nil, s.unavailable(err)
+		}
+	}
+	return found, nil
+}
+
+// history adds entries that q selects to found. It reports whether there may be more, and then sets
+// the end of q to where it stopped.
+func (d *disk) history(q *store.HistoryQuery, found *[]store.Ended) (more bool, err error) {
+	if d.lost != nil {
+		return false, d.lost
+	}
+	err = d.db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(bucketHistory))
+		if b == nil {
+			return nil
+		}
+		c := b.Cursor()
+		key, value := c.Last()
+		if !q.Until.IsZero() {
+			key, value = lastUntil(c, appendMoment(nil, q.Until))
+		}
+		for n := 0; key != nil && len(*found) < q.Limit; n++ {
+			at := (&decoder{rest: key}).moment()
+			if at.Before(q.Since) {
+				return nil
+			}
+			if n == scanBatch {
+				q.Until, more = at, true
+				return nil
+			}
+			if q.Name == "" || nameOfEnded(value) == q.Name {
+				e, err := decodeEnded(key, value)
+				if err != nil {
+					return err
+				}
+				*found = append(*found, e)
+			}
+			key, value = c.Prev()
+		}
+		return nil
+	})
+	return more, err
+}
+
+// lastUntil moves c to the last key that is not after until.
+func lastUntil(c *bolt.Cursor, until []byte) (key, value []byte) {
+	switch key, value = c.Seek(until); {
+	case key == nil:
+		return c.Last()
+	case !bytes.Equal(key, until):
+		return c.Prev()
+	}
+	return key, value
+}

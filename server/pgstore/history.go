@@ -1,0 +1,79 @@
+package pgstore
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// pruneBatch is the number of entries that one sweep removes at most.
+const pruneBatch = 2000
+
+// endOfTime is after all times that a store has.
+var endOfTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+
+// KeepHistory implements [store.Store]. Sweeps remove what is too old or too much.
+func (s *Store) KeepHistory(limits store.HistoryLimits) { s.keep.Store(&limits) }
+
+// limits returns what is kept of the history: nothing at first.
+func (s *Store) limits() store.HistoryLimits {
+	if l := s.keep.Load(); l != nil && !l.None() {
+		return *l
+	}
+	return store.HistoryLimits{}
+}
+
+// endingText returns what deleteSQL takes: see note_ended.
+func (s *Store) endingText(end store.Ending) string {
+	if s.limits().None() {
+		return "-"
+	}
+	return end.How.String() + "\n" + oneLine.Replace(end.By) + "\n" + noNul.Replace(end.Reason)
+}
+
+var (
+	noNul   = strings.NewReplacer("\x00", "") // which PostgreSQL's texts cannot have
+	oneLine = strings.NewReplacer("\x00", "", "\n", " ")
+)
+
+// History implements [store.Store].
+func (s *Store) History(ctx context.Context, q store.HistoryQuery) (
+	found []store.Ended, err error,
+) {
+	found = []store.Ended{}
+	limits := s.limits()
+	if limits.None() {
+		return found, nil
+	}
+	if q.Until.IsZero() {
+		q.Until = endOfTime
+	}
+	sql, args := historyAllSQL, []any{q.Since, limits.Age, q.Until, q.Limit}
+	if q.Name != "" {
+		sql, args = historyOfNameSQL, append(args, q.Name)
+	}
+	err = s.call(ctx, listTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+		rows, _ := conn.Query(ctx, sql, args...) // its error comes with the rows
+		var r row
+		var at pgtype.Timestamptz
+		var how string
+		var e store.Ended
+		fields := append(r.fields(), &at, &how, &e.By, &e.Reason, &e.Waited)
+		_, err := pgx.ForEachRow(rows, fields, func() error {
+			e.Lock, e.At = r.lock(), at.Time.UTC()
+			e.How, _ = store.ParseHow(how)
+			found = append(found, e)
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
