@@ -101,8 +101,8 @@ func FreshConn() CallOption {
 type call struct {
 	verb, id, name string // what is asked, of what: one of id and name, or none
 	kind           kind
-	method, path   string        // the path after the id; of isReport, all of it
-	query          url.Values    // of isReport
+	method, path   string     // the path after the id; of isReport, all of it
+	query          url.Values // of isReport
 	report         func(body []byte) error
 	once           bool          // there is no second attempt
 	unhurried      bool          // an attempt may take until the context's deadline

@@ -108,15 +108,15 @@ func printHistory(p *program, all []api.Ended) error {
 	for _, e := range all {
 		rows = append(rows, []string{
 			printable(e.Name), orDash(creatorOf(e.Lock)), orDash(e.IP), stamp(e.CreatedAt),
-			stamp(e.EndedAt), short(held(e)), short(e.Waited), printable(e.How), orDash(e.By),
+			stamp(e.EndedAt), short(heldFor(e)), short(e.Waited), printable(e.How), orDash(e.By),
 			orDash(e.Reason),
 		})
 	}
 	return writeTable(p.Stdout, rows)
 }
 
-// held returns how long a lock was held.
-func held(e api.Ended) time.Duration { return max(e.EndedAt.Sub(e.CreatedAt), 0) }
+// heldFor returns how long a lock was held.
+func heldFor(e api.Ended) time.Duration { return max(e.EndedAt.Sub(e.CreatedAt), 0) }
 
 // endedJSON returns the entries as the API has them.
 func endedJSON(all []api.Ended) any {

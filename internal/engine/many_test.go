@@ -56,7 +56,7 @@ func TestManyWaitersEndInARow(t *testing.T) {
 
 // deleteQuietly deletes a lock without a hand-over.
 func (b *bench) deleteQuietly(id string) {
-	b.do(func() { b.delete(nil, id, "default", func(*store.Lock, error) {}) })
+	b.do(func() { b.delete(nil, id, store.Ending{By: "default"}, func(*store.Lock, error) {}) })
 }
 
 // BenchmarkOneQueue joins 20,000 waiters to one queue, in the order of their ranks, in the opposite

@@ -160,6 +160,12 @@ func (v *view) HandOver(
 	return both, nil
 }
 
+func (v *view) KeepHistory(limits store.HistoryLimits) { v.base.KeepHistory(limits) }
+
+func (v *view) History(ctx context.Context, q store.HistoryQuery) ([]store.Ended, error) {
+	return v.base.History(ctx, q)
+}
+
 func (v *view) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
 	var lock store.Lock
 	var err error

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server/boltstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 

@@ -20,8 +20,8 @@ type state struct {
 	nEnded  uint64    // entries of the history
 	oldest  time.Time // at least as old as the first of them
 	keep    *keep     // the committer's
-	changes []change // not on disk yet, in order
-	touched bool     // a transaction is wanted even without changes
+	changes []change  // not on disk yet, in order
+	touched bool      // a transaction is wanted even without changes
 }
 
 // change is one change on disk: a lock, a cancelled mark or an entry of the history is put, or

@@ -18,6 +18,8 @@
 //     microseconds since 1970 by the database's clock. So tokens go on rising when the schema was
 //     dropped or a backup restored.
 //   - Only the database's clock decides when a lock expires.
+//   - Each lock that is deleted, by a program of whatever version, has one entry in the history. A
+//     trigger writes it in the same transaction.
 //   - An expired lock is swept once, by one of the servers, and all hear of it. Any server that is
 //     left does it when the others die.
 //   - A mark that was cancelled or claimed through one server is refused by all, also for a create

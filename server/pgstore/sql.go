@@ -22,7 +22,7 @@ const (
 		SELECT set_config('relukko_go.ending', $2, true) AS told)
 	DELETE FROM relukko_go.locks l USING ending
 		WHERE l.id = $1 AND ending.told IS NOT NULL RETURNING ` + fields
-	claimSQL  = `SELECT outcome, new_claim, ` + ofResult +
+	claimSQL = `SELECT outcome, new_claim, ` + ofResult +
 		` FROM relukko_go.claim_mark($1, $2, $3)`
 	cancelSQL = `SELECT outcome, new_claim, ` + ofResult +
 		` FROM relukko_go.cancel_mark($1, $2, $3, $4)`

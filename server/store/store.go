@@ -231,6 +231,74 @@ type NewLock struct {
 	// or takes off, so it may be negative. 0: it does not wait. A shared store can use it to prefer
 	// the longest waiter, and returns ErrHeld to the others.
 	Waited time.Duration
+	// Queued is how long the request has waited for the name, for the history.
+	Queued time.Duration
+}
+
+// Ending says how a lock ends.
+type Ending struct {
+	How    How
+	By     string // the name of the key; "" for Expired
+	Reason string // of the request that broke the lock
+}
+
+// Of returns the ending of a lock of the owner: what another key releases is broken.
+func (e Ending) Of(owner string) Ending {
+	if e.How == Released && e.By != owner {
+		e.How = Broken
+	}
+	return e
+}
+
+// How is a manner in which locks end.
+type How uint8
+
+const (
+	Released  How = iota // with a key of its owner
+	Broken               // on purpose: with a reason, or with a key of another name
+	Expired              // swept
+	Cancelled            // with its acquire, whose client did not come to use it
+)
+
+var hows = [...]string{"released", "broken", "expired", "cancelled"}
+
+// String returns h as the history has it: released, broken, expired or cancelled.
+func (h How) String() string {
+	if int(h) < len(hows) {
+		return hows[h]
+	}
+	return "unknown"
+}
+
+// ParseHow returns the How whose String is s.
+func ParseHow(s string) (How, bool) {
+	i := slices.Index(hows[:], s)
+	return How(max(i, 0)), i >= 0
+}
+
+// Ended is an entry of the history: a lock as it was, and its end.
+type Ended struct {
+	Lock
+	Ending
+	At     time.Time     // in UTC and in whole microseconds
+	Waited time.Duration // Queued of the create
+}
+
+// HistoryLimits say what a store keeps of what has ended: for how long, and about how many entries
+// at most. If one of them is 0 it keeps nothing.
+type HistoryLimits struct {
+	Age time.Duration
+	Max int
+}
+
+// None reports whether nothing is kept.
+func (l HistoryLimits) None() bool { return l.Age <= 0 || l.Max <= 0 }
+
+// HistoryQuery selects entries of the history.
+type HistoryQuery struct {
+	Name         string    // of the locks; "": any
+	Since, Until time.Time // when they ended, both included; zero: no limit
+	Limit        int       // so many entries at most: the newest
 }
 
 // Change is a change of a lock, for Update. At most one of ExpiresAt, Lease and Extend is set. The
