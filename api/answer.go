@@ -34,13 +34,7 @@ func (k *call) decode(body []byte, end error) error {
 			return badAnswer{fmt.Errorf("the answer is not what was asked for: %w", err)}
 		}
 	case isList:
-		k.list = []Lock{}
-		err := wire.DecodeLocks(body, func(l *wire.Lock) {
-			if k.name == "" || k.name == l.Name {
-				k.list = append(k.list, lockOf(l))
-			}
-		})
-		if err != nil {
+		if err := k.decodeList(body); err != nil {
 			return badAnswer{fmt.Errorf("the answer is not a list of locks: %w", err)}
 		}
 	}
@@ -53,6 +47,15 @@ func (k *call) decode(body []byte, end error) error {
 		return badAnswer{errors.New("the answer is a lock that expires before it was created")}
 	}
 	return nil
+}
+
+func (k *call) decodeList(body []byte) error {
+	k.list = []Lock{}
+	return wire.DecodeLocks(body, func(l *wire.Lock) {
+		if k.name == "" || k.name == l.Name {
+			k.list = append(k.list, lockOf(l))
+		}
+	})
 }
 
 // accept reads the answer to k. Its error is an *Error where the answer came

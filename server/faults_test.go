@@ -199,7 +199,8 @@ func TestTheStoreFailsToGrant(t *testing.T) {
 // failsToCreate fails in Create only.
 type failsToCreate struct{ *faulty }
 
-func (f *failsToCreate) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
+func (f *failsToCreate) Delete(ctx context.Context, id string, end store.Ending) (
+	store.Lock, error) {
 	return f.Store.Delete(ctx, id, end)
 }
 
@@ -243,7 +244,8 @@ func (f *failsToDelete) Cancel(ctx context.Context, owner, mark string) ([]store
 	return f.gate.Cancel(ctx, owner, mark)
 }
 
-func (f *failsToDelete) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
+func (f *failsToDelete) Delete(ctx context.Context, id string, end store.Ending) (
+	store.Lock, error) {
 	if f.failing {
 		return store.Lock{}, store.ErrUnavailable
 	}

@@ -38,8 +38,9 @@ func (s *handingOver) Delete(ctx context.Context, id string, end store.Ending) (
 	return s.Store.Delete(ctx, id, end)
 }
 
-func (s *handingOver) HandOver(ctx context.Context, id string, end store.Ending, next store.NewLock) (
-	store.Handover, error) {
+func (s *handingOver) HandOver(
+	ctx context.Context, id string, end store.Ending, next store.NewLock,
+) (store.Handover, error) {
 	s.handOvers.Add(1)
 	do := func() (store.Handover, error) { return s.Store.HandOver(ctx, id, end, next) }
 	if s.instead != nil {

@@ -38,7 +38,8 @@ type backend struct {
 // twoSteps is a store that cannot hand over in one step.
 type twoSteps struct{ store.Store }
 
-func (twoSteps) HandOver(context.Context, string, store.Ending, store.NewLock) (store.Handover, error) {
+func (twoSteps) HandOver(context.Context, string, store.Ending, store.NewLock) (
+	store.Handover, error) {
 	return store.Handover{}, errors.New("no hand-over")
 }
 

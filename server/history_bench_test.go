@@ -18,7 +18,7 @@ import (
 
 // BenchmarkHistory is what the history costs: a create and a delete by one client over loopback, in
 // turn on a server without a history and on one with so many entries. The figures are the medians
-// of the two, and how much the second exceeds the first. A server that is full removes entries, too.
+// of the two, and how much the second exceeds the first. A history that is full is pruned, too.
 //
 //	go test -run '^$' -bench History -benchtime 3000x ./server
 func BenchmarkHistory(b *testing.B) {

@@ -70,11 +70,14 @@ func TestHistory(t *testing.T) {
 
 		conn := b.stream()
 		acquire := func(n int) (id string) {
+			const mark = "aaaaaaaaaaaa" // the other one was claimed over HTTP
 			request := fmt.Sprintf(`{"n":%d,"acquire":{"lock_names":["robot-arm-1"],`+
 				`"creator":"bench-7 #%s","lease":60}}`, n, mark)
 			require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte(request)))
 			var granted struct{ Lock lock }
-			require.NoError(t, json.Unmarshal([]byte(next(t, conn)), &granted))
+			answer := next(t, conn)
+			require.NoError(t, json.Unmarshal([]byte(answer), &granted), answer)
+			require.NotEmpty(t, granted.Lock.ID, answer)
 			return granted.Lock.ID
 		}
 		ask := func(request string) {
@@ -84,7 +87,7 @@ func TestHistory(t *testing.T) {
 		ask(fmt.Sprintf(`{"n":2,"release":%q}`, acquire(1)))
 		last("released", "default", "")
 		acquire(3)
-		ask(fmt.Sprintf(`{"n":4,"cancel":%q}`, mark))
+		ask(fmt.Sprintf(`{"n":4,"cancel":%q}`, "aaaaaaaaaaaa"))
 		last("cancelled", "default", "")
 
 		b.create("robot-arm-2", "")

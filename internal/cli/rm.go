@@ -22,8 +22,8 @@ has lost its lock, and learns of that soon if it watches, as relukko run does.
 ` + byNameOrID + ` When some of several do not exist, the others are deleted
 and the exit status is 1.
 
-A server of this project logs who deleted which lock, from where, and the reason.
-In its history the lock is broken.`,
+A server of this project logs who deleted which lock, from where, and the
+reason. In its history the lock is broken.`,
 		Example: examples(
 			"relukko rm robot-arm-1",
 			"relukko rm 950d 17ac --reason 'the bench is rebooted'",
@@ -32,7 +32,8 @@ In its history the lock is broken.`,
 		ValidArgsFunction: completeNames(p, 0),
 	}
 	var reason string
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log and the history of the server: `text`")
+	cmd.Flags().StringVar(&reason, "reason", "",
+		"why, for the log and the history of the server: `text`")
 	ask := newAsking(cmd, p)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return ask.do(func(ctx context.Context, c *api.Client) error {

@@ -7,10 +7,7 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-const (
-	perPriority = 10 * time.Minute // in the queue
-	maxShift    = 2 * time.Second  // of a rank, by clocks that differ
-)
+const maxShift = 2 * time.Second // of a rank, by clocks that differ
 
 // Acquire asks for a lock of any of the names. Its end comes to the sink: [Sink.Granted], or
 // [Sink.Refused] with an error of the store or of this package; store.ErrHeld if the waiter does

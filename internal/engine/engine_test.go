@@ -182,7 +182,8 @@ func (c *client) cancel(mark string) (err error) {
 func (c *client) release(name string) error {
 	lock, err := c.b.Holder(c.b.t.Context(), name)
 	require.NoError(c.b.t, err)
-	c.b.Delete(c.conn, lock.ID, store.Ending{By: "default"}, func(_ store.Lock, e error) { err = e })
+	c.b.Delete(c.conn, lock.ID, store.Ending{By: "default"},
+		func(_ store.Lock, e error) { err = e })
 	synctest.Wait()
 	return err
 }

@@ -93,7 +93,8 @@ func BenchmarkOneQueue(b *testing.B) {
 					e.Acquire(w)
 				}
 				for range waiters {
-					e.Delete(c, sink.lock.ID, store.Ending{By: "default"}, func(store.Lock, error) {})
+					e.Delete(c, sink.lock.ID, store.Ending{By: "default"},
+						func(store.Lock, error) {})
 				}
 				e.Disconnect(c, true)
 			}

@@ -418,7 +418,8 @@ func (p *proc) release(a *acquire, how string) string {
 	a.doing.Store("releasing")
 	for {
 		err := p.ask(func(l *link, done func(error)) {
-			l.e.Delete(l.conn, a.lock.ID, store.Ending{By: "default"}, func(_ store.Lock, err error) { done(err) })
+			l.e.Delete(l.conn, a.lock.ID, store.Ending{By: "default"},
+				func(_ store.Lock, err error) { done(err) })
 		})
 		select {
 		case <-a.killed:

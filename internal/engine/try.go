@@ -11,6 +11,8 @@ import (
 const (
 	createdTTL = 10 * time.Minute // of a lock whose name was free
 	grantedTTL = time.Minute      // of one granted from a queue, whose client may be gone unseen
+
+	perPriority = 10 * time.Minute // in the queue
 )
 
 // first returns the first waiter of a queue that can have its name now, or the plain client whose

@@ -19,7 +19,7 @@
 // is moved, deleted or replaced while in use, nothing more is acknowledged until it is back.
 //
 // A file that is damaged or not a store is refused and left as it is: Open checks each page and the
-// checksum of each lock, and a sum over all of them shows whether one is missing.
+// checksum of each lock and of each entry of the history, and sums show whether one is missing.
 //
 // # When the disk fails
 //
@@ -65,11 +65,13 @@
 //	                               mark; fencing token, how it ended, by whom, reason
 //
 // A text begins with its length, as a varint. Before the creator is a byte: its bit 0 is set unless
-// the creator is null, its bit 1 if there is an owner, its bit 2 if there is a time waited. Times are in microseconds since 1970, leases
-// in microseconds. Indexes are built when the file is opened. A change to any of this needs a new
-// format number; Open refuses a file with a greater number than it knows. Format 1 had no leased
-// locks, formats 1 and 2 had no owners: what they have belongs to "default". Open reads them, and
-// the first change makes format 3 of the file; what is not changed stays as it was written.
+// the creator is null, its bit 1 if there is an owner, its bit 2 if there is a time waited. Times
+// are in microseconds since 1970, leases and times waited in microseconds. No two locks end at one
+// time of the history: a time is the clock's, or just after the one before. Indexes are built when
+// the file is opened. A change to any of this needs a new format number; Open refuses a file with a
+// greater number than it knows. Format 1 had no leased locks, formats 1 and 2 had no owners and no
+// history: what they have belongs to "default". Open reads them, and the first change makes format
+// 3 of the file; what is not changed stays as it was written.
 //
 // # Why no call returns what a crash could take back
 //

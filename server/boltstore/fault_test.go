@@ -183,9 +183,15 @@ func TestABatchFailsAsAWhole(t *testing.T) {
 					err := s.Create(context.Background(), newLock("fresh"))
 				return err
 			}),
-			later(func() error { _, err := s.Delete(context.Background(), there.ID, store.Ending{}); return err }),
+			later(func() error {
+				_, err := s.Delete(context.Background(), there.ID, store.Ending{})
+				return err
+			}),
 			// Or ErrGone.
-			later(func() error { _, err := s.Delete(context.Background(), there.ID, store.Ending{}); return err }),
+			later(func() error {
+				_, err := s.Delete(context.Background(), there.ID, store.Ending{})
+				return err
+			}),
 			later(func() error {
 				_, err := s.Sweep(context.Background(), store.Limits{})
 				return err

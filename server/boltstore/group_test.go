@@ -122,8 +122,7 @@ func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 		made := later(func() error { _, err := s.Create(context.Background(), fresh); return err })
 		<-g.reached
 		gone := later(func() error {
-			_,
-				err := s.Delete(context.Background(), there.ID, store.Ending{})
+			_, err := s.Delete(context.Background(), there.ID, store.Ending{})
 			return err
 		})
 		off := later(func() error {
@@ -211,7 +210,10 @@ func TestADiskThatDoesNotAnswer(t *testing.T) {
 			return err
 		})
 		early, giveUp := context.WithCancel(t.Context())
-		left := later(func() error { _, err := s.Delete(early, there.ID, store.Ending{}); return err })
+		left := later(func() error {
+			_, err := s.Delete(early, there.ID, store.Ending{})
+			return err
+		})
 		synctest.Wait()
 		giveUp()
 		require.ErrorIs(t, <-left, context.Canceled, "it was not begun, so it need not wait")

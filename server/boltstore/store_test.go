@@ -275,7 +275,10 @@ func TestAClosedStore(t *testing.T) {
 				err := s.Update(t.Context(), lock.ID, store.Change{})
 			return err
 		},
-		"Delete": func() error { _, err := s.Delete(t.Context(), lock.ID, store.Ending{}); return err },
+		"Delete": func() error {
+			_, err := s.Delete(t.Context(), lock.ID, store.Ending{})
+			return err
+		},
 		"Claim":  func() error { _, _, err := s.Claim(t.Context(), owner, "mark"); return err },
 		"Cancel": func() error { _, err := s.Cancel(t.Context(), owner, "mark"); return err },
 		"Sweep":  func() error { _, err := s.Sweep(t.Context(), store.Limits{}); return err },

@@ -33,7 +33,10 @@ func calls(s store.Store) map[string]func(context.Context) error {
 				err := s.Update(ctx, newID(), store.Change{})
 			return err
 		},
-		"delete": func(ctx context.Context) error { _, err := s.Delete(ctx, newID(), store.Ending{}); return err },
+		"delete": func(ctx context.Context) error {
+			_, err := s.Delete(ctx, newID(), store.Ending{})
+			return err
+		},
 		"hand over": func(ctx context.Context) error {
 			both, err := s.HandOver(ctx, newID(), store.Ending{}, newLock("call"))
 			if err != nil {

@@ -69,7 +69,8 @@ func TestNamesWithOneHash(t *testing.T) {
 				continue
 			}
 			made++
-			if _, err := stores[i%3].Delete(context.Background(), lock.ID, store.Ending{}); err != nil {
+			if _, err := stores[i%3].Delete(
+				context.Background(), lock.ID, store.Ending{}); err != nil {
 				t.Error(err)
 			}
 		}

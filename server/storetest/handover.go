@@ -122,7 +122,8 @@ func twoHandOversRace(t *testing.T, s tested) {
 		concurrently(len(results), func(i int) {
 			var err error
 			if results[i], err = s.HandOver(
-				context.Background(), held.ID, store.Ending{}, queuedLock("robot-arm-1")); err != nil {
+				context.Background(), held.ID, store.Ending{},
+				queuedLock("robot-arm-1")); err != nil {
 				t.Error(err)
 			}
 		})
@@ -164,7 +165,8 @@ func nobodyComesBetween(t *testing.T, s tested) {
 		}
 		defer done.Store(true)
 		for range 50 {
-			both, err := s.HandOver(context.Background(), held.ID, store.Ending{}, queuedLock("robot-arm-1"))
+			both, err := s.HandOver(
+				context.Background(), held.ID, store.Ending{}, queuedLock("robot-arm-1"))
 			if err != nil || both.DeleteErr != nil || both.CreateErr != nil ||
 				both.Created.FencingToken <= held.FencingToken {
 				t.Errorf("%v %+v", err, both)
@@ -186,7 +188,8 @@ func handOverAndSweepAtOnce(t *testing.T, s tested) {
 		concurrently(2, func(i int) {
 			var err error
 			if i == 0 {
-				both, err = s.HandOver(context.Background(), expired.ID, store.Ending{}, queuedLock("robot-arm-1"))
+				both, err = s.HandOver(
+					context.Background(), expired.ID, store.Ending{}, queuedLock("robot-arm-1"))
 			} else {
 				var all store.Swept
 				all, err = s.Sweep(context.Background(), store.Limits{Grace: time.Minute})
@@ -220,7 +223,8 @@ func handOverAndDeleteAtOnce(t *testing.T, s tested) {
 			}
 			var err error
 			if both, err = s.HandOver(
-				context.Background(), held.ID, store.Ending{}, queuedLock("robot-arm-1")); err != nil {
+				context.Background(), held.ID, store.Ending{},
+				queuedLock("robot-arm-1")); err != nil {
 				t.Error(err)
 			}
 		})
