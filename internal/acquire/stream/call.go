@@ -23,10 +23,6 @@ const followAfter = 250 * time.Millisecond
 // Sent says so.
 var ErrAbsent = errors.New("there is no stream")
 
-// fewOpen is how many requests without an answer surely fit into the buffers of a connection: while
-// there are no more of them a write does not block.
-const fewOpen = 32
-
 const (
 	renewTime = 10 * time.Second // for the renewal of a lock that was found
 	wholeTime = 365 * 24 * time.Hour
@@ -103,13 +99,9 @@ func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 		return nil, c.giveUp(ctx)
 	}
 	l := s.join(c)
-	few := l != nil && len(l.open) <= fewOpen
 	s.mu.Unlock()
-	switch {
-	case few:
+	if l != nil {
 		l.flush()
-	case l != nil:
-		l.flushInBackground()
 	}
 	return c.wait(ctx)
 }
