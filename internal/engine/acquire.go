@@ -9,7 +9,7 @@ import (
 
 const maxShift = 2 * time.Second // of a rank, by clocks that differ
 
-// Acquire asks for a lock of any of the names. Its end comes to the sink: [Sink.Granted], or
+// Acquire asks for a lock of any of the names, or for locks of all of them. Its end comes to the sink: [Sink.Granted], or
 // [Sink.Refused] with an error of the store or of this package; store.ErrHeld if the waiter does
 // not wait. A lock that is not leased gets a TTL of the engine's own.
 //
@@ -24,8 +24,6 @@ func (e *Engine) Acquire(w *Waiter) {
 			w.ended = true // its client comes to the next server
 		case e.closing:
 			e.reject(w, ErrClosing)
-		case w.All:
-			e.reject(w, ErrNotOffered)
 		default:
 			e.identify(w)
 			e.enter(w)
@@ -43,7 +41,7 @@ func (e *Engine) reject(w *Waiter, err error) {
 
 // identify sets a waiter's key. A plain client that has no mark gets one of the engine's own.
 func (e *Engine) identify(w *Waiter) {
-	w.pure = !w.Again
+	w.pure = !w.Again && !w.All
 	if w.Conn == nil {
 		w.plain = plainOf(w)
 		w.Again = w.New.Mark != ""
@@ -68,7 +66,7 @@ func (e *Engine) enter(w *Waiter) {
 			return
 		}
 	case old.Conn != nil && old.Conn == w.Conn:
-		if !slices.Equal(old.Names, w.Names) {
+		if !slices.Equal(old.Names, w.Names) || old.All != w.All {
 			e.reject(w, ErrMarkInUse)
 			return
 		}

@@ -13,12 +13,12 @@ import (
 // lastGrant is a sink that keeps the last lock.
 type lastGrant struct{ lock store.Lock }
 
-func (s *lastGrant) Granted(_ *Waiter, lock *store.Lock, _ uint64) { s.lock = *lock }
-func (s *lastGrant) Refused(*Waiter, error, *store.Lock)           {}
-func (s *lastGrant) Waiting(*Waiter, int, *store.Lock)             {}
-func (s *lastGrant) Deleted(*store.Lock, string)                   {}
-func (s *lastGrant) Wanted(string, int)                            {}
-func (s *lastGrant) Flush()                                        {}
+func (s *lastGrant) Granted(_ *Waiter, locks []store.Lock, _ uint64) { s.lock = locks[0] }
+func (s *lastGrant) Refused(*Waiter, error, *store.Lock)             {}
+func (s *lastGrant) Waiting(*Waiter, int, *store.Lock)               {}
+func (s *lastGrant) Deleted(*store.Lock, string)                     {}
+func (s *lastGrant) Wanted(string, int)                              {}
+func (s *lastGrant) Flush()                                          {}
 
 func BenchmarkAcquireAndRelease(b *testing.B) {
 	e := New(b.Context(), memstore.New(), Config{

@@ -32,7 +32,7 @@ func (e *Engine) Cancel(c *Conn, owner, mark string, done func(error)) {
 			default:
 				e.refuse(w, store.ErrCancelled, nil)
 			}
-			e.cancelMark(key, end)
+			e.cancelMark(c, key, end)
 		}
 	})
 }
@@ -41,7 +41,7 @@ func (e *Engine) Cancel(c *Conn, owner, mark string, done func(error)) {
 func (e *Engine) cancelPure(w *Waiter, end func(error)) {
 	switch {
 	case w.unready:
-		e.cancelMark(w.key, end)
+		e.cancelMark(w.Conn, w.key, end)
 	case w.lock != nil:
 		e.deleteKnown(w.lock.ID, w.key.owner, end)
 	default:

@@ -49,6 +49,12 @@ func (e *Engine) Disconnect(c *Conn, closed bool) {
 		for w := range c.waiters {
 			if closed {
 				e.abandon(w)
+				continue
+			}
+			for _, p := range w.places {
+				if p.queue.reserved == p {
+					e.offerSoon(p.queue) // the reservation ends
+				}
 			}
 		}
 		if len(c.waiters) > 0 {

@@ -35,6 +35,15 @@ func (e *Engine) storeDelete(id string, how store.Ending) (lock store.Lock, err 
 	return lock, err
 }
 
+// storeHolder is the store's Holder. A panic of the store becomes an error.
+func (e *Engine) storeHolder(name string) (lock store.Lock, err error) {
+	err = e.guarded(func() (err error) {
+		lock, err = e.store.Holder(context.Background(), name)
+		return err
+	})
+	return lock, err
+}
+
 // deleted records a lock that is gone, and offers its name. By is the name of the key, or "". The
 // connection that released it is not told.
 func (e *Engine) deleted(lock *store.Lock, by string, releaser *Conn) {
@@ -73,15 +82,16 @@ func (e *Engine) lost(id string) {
 // undoMark cancels the mark that the engine made for an acquire, now or when the store is back. Its
 // client does not know of a lock that there may be.
 func (e *Engine) undoMark(key markKey) {
-	e.cancelMark(key, func(err error) {
+	e.cancelMark(nil, key, func(err error) {
 		if err != nil {
 			e.after(retryPause, func() { e.undoMark(key) })
 		}
 	})
 }
 
-// cancelMark cancels a mark in the store. End is called under the mutex.
-func (e *Engine) cancelMark(key markKey, end func(error)) {
+// cancelMark cancels a mark in the store, for a connection, which is not told that its locks were
+// deleted, or nil. End is called under the mutex.
+func (e *Engine) cancelMark(c *Conn, key markKey, end func(error)) {
 	var locks []store.Lock
 	var err error
 	e.call(func() {
@@ -91,7 +101,7 @@ func (e *Engine) cancelMark(key markKey, end func(error)) {
 		})
 	}, func() {
 		for i := range locks {
-			e.deleted(&locks[i], key.owner, nil)
+			e.deleted(&locks[i], key.owner, c)
 		}
 		end(err)
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -81,12 +82,16 @@ func (c *client) note(format string, args ...any) {
 	c.log = append(c.log, fmt.Sprintf(format, args...))
 }
 
-func (c *client) Granted(w *Waiter, lock *store.Lock, seen uint64) {
+func (c *client) Granted(w *Waiter, locks []store.Lock, seen uint64) {
 	known := "seen"
 	if seen == 0 {
 		known = "found"
 	}
-	c.note("%s granted %s %s", nameOf(w), lock.Name, known)
+	var names []string
+	for _, lock := range locks {
+		names = append(names, lock.Name)
+	}
+	c.note("%s granted %s %s", nameOf(w), strings.Join(names, "+"), known)
 }
 
 func (c *client) Refused(w *Waiter, err error, holder *store.Lock) {

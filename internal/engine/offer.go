@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -44,11 +43,14 @@ func (e *Engine) offer(q *queue) {
 	if e.closing || q.retrying || e.queues[q.name] != q {
 		return
 	}
-	if time.Now().Before(q.holdOff) || q.reserved != nil {
+	if time.Now().Before(q.holdOff) || q.reserved != nil && q.reserved.w == nil {
 		e.refuseFree(q)
 		return
 	}
 	w, plain := e.first(q, q.holder == nil)
+	if q.reserved != nil && q.reserved.w != w {
+		q.reserved = nil // one that comes before has come, or the connection has broken
+	}
 	switch {
 	case plain != nil && q.holder == nil:
 		e.reserve(q, plain)
@@ -57,6 +59,9 @@ func (e *Engine) offer(q *queue) {
 	case w == nil:
 		e.setHolder(q, nil) // nobody can find out: the next waiter does
 		e.free(q)
+		return
+	case w.All:
+		e.offerEvery(q, w)
 		return
 	}
 	t := e.begin(q, w)
@@ -78,7 +83,7 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	case t.err == nil && t.lock.ID == "":
 		q.again = true // the lock of the mark that was found is gone
 	case t.err == nil:
-		e.granted(w, &t.lock, t.seen, true)
+		e.granted(w, []store.Lock{t.lock}, t.seen, true)
 	case errors.Is(t.err, store.ErrHeld):
 		e.held(q, w, &t.lock)
 	case isUnavailable(t.err):
@@ -96,51 +101,63 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	e.tidy(q)
 }
 
-// granted ends a waiter with its lock. Direct: the lock was created by the call that has just
-// ended.
-func (e *Engine) granted(w *Waiter, lock *store.Lock, seen uint64, direct bool) {
-	if direct {
-		e.created(lock)
-	} else {
-		e.sweeper.expect(lock, e.Grace)
-	}
-	w.lock = lock
-	q := e.queueOf(lock.Name)
-	e.tidy(q)
+// granted ends a waiter with its lock, or its locks. Direct: they were created by the call that has
+// just ended.
+func (e *Engine) granted(w *Waiter, locks []store.Lock, seen uint64, direct bool) {
+	w.lock = &locks[0]
 	sink := e.sink(w)
-	e.finish(w)
-	if q.dead(lock) {
-		e.publish(store.EventDeleted, lock)
-		if sink != nil {
-			e.tell(sink).Granted(w, lock, seen)
-			sink.Deleted(lock, "")
+	for _, p := range w.places {
+		if p.queue.reserved == p {
+			p.queue.reserved = nil
 		}
-		return
 	}
-	if sink != nil && w.Conn != nil {
-		key := w.key
-		if !w.pure {
-			key = markKey{}
+	e.finish(w)
+	for i := range locks {
+		lock := &locks[i]
+		if direct {
+			e.created(lock)
 		} else {
-			w.Conn.granted[key] = lock.ID
+			e.sweeper.expect(lock, e.Grace)
 		}
-		e.hold(w.Conn, lock.ID, key)
+		if q := e.queueOf(lock.Name); sink != nil && w.Conn != nil && !q.dead(lock) {
+			key := markKey{}
+			if w.pure {
+				key = w.key
+				w.Conn.granted[key] = lock.ID
+			}
+			e.hold(w.Conn, lock.ID, key)
+		}
 	}
 	if sink != nil {
-		e.tell(sink).Granted(w, lock, seen)
+		e.tell(sink).Granted(w, locks, seen)
 	}
-	e.setHolder(q, lock)
-	q.lapsed = false
-	e.held(q, nil, lock)
+	for i := range locks {
+		lock := &locks[i]
+		q := e.queueOf(lock.Name)
+		e.tidy(q)
+		if q.dead(lock) {
+			e.publish(store.EventDeleted, lock)
+			if sink != nil {
+				sink.Deleted(lock, "")
+			}
+			continue
+		}
+		e.setHolder(q, lock)
+		q.lapsed, q.passed = false, nil
+		e.held(q, nil, lock)
+	}
 }
 
-// grantFound ends a waiter with the lock of its mark.
+// grantFound ends a waiter with the lock of its mark, or its locks.
 func (e *Engine) grantFound(w *Waiter, t *try) {
-	if lock := t.found(w); lock != nil {
-		e.granted(w, lock, 0, false)
-		return
+	switch lock := t.found(w); {
+	case lock == nil:
+		e.refuse(w, ErrMarkInUse, &t.locks[0])
+	case w.All:
+		e.grantFoundAll(w, t)
+	default:
+		e.granted(w, []store.Lock{*lock}, 0, false)
 	}
-	e.refuse(w, ErrMarkInUse, &t.locks[0])
 }
 
 // held records the lock that holds a name; its ID is "" if it is not known. W is the waiter to
@@ -175,7 +192,7 @@ func (e *Engine) refuseHeld(w *Waiter, q *queue, lock *store.Lock) {
 		switch {
 		case p.queue == q:
 			here = p
-		case p.at != nil:
+		case p.at != nil && !w.All:
 			others = true
 		}
 	}
@@ -211,12 +228,7 @@ func (e *Engine) askHolder(w *Waiter, q *queue) {
 	before := q.holder
 	var lock store.Lock
 	var err error
-	e.call(func() {
-		err = e.guarded(func() (err error) {
-			lock, err = e.store.Holder(context.Background(), q.name)
-			return err
-		})
-	}, func() {
+	e.call(func() { lock, err = e.storeHolder(q.name) }, func() {
 		w.asking = false
 		switch {
 		case w.ended:
@@ -285,7 +297,7 @@ func (e *Engine) release(c *Conn, id string, how store.Ending, end func(*store.L
 		return
 	}
 	w, _ := e.first(q, true)
-	if w == nil {
+	if w == nil || w.All {
 		e.delete(c, id, how, end)
 		return
 	}

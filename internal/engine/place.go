@@ -13,6 +13,15 @@ func (e *Engine) unlink(w *Waiter) {
 func (e *Engine) leave(p *place) {
 	q := p.queue
 	q.remove(p)
+	if q.passed == p {
+		q.passed = nil
+	}
+	if q.reserved == p {
+		q.reserved = nil
+	}
+	if p.w != nil && p.w.All && q.holder == nil && !q.busy {
+		e.offerSoon(q) // which was free, and kept from the others
+	}
 	e.recounted(q)
 	e.changed(q)
 	e.tidy(q)

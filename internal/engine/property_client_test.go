@@ -183,18 +183,18 @@ func (l *link) tell(mark string, m message) {
 	a.(*acquire).events <- m
 }
 
-func (l *link) Granted(w *Waiter, lock *store.Lock, seen uint64) {
+func (l *link) Granted(w *Waiter, locks []store.Lock, seen uint64) {
 	a, _ := l.owner.acquires.Load(w.key.mark)
 	if seen > 0 && !l.dead.Load() {
 		// The lock's name is needed before the client has it.
-		copied := acquire{world: l.owner.world, lock: *lock}
+		copied := acquire{world: l.owner.world, locks: locks}
 		copied.inOrder(w)
-		if sent := l.sentAt(seen); lock.ExpiresAt.Before(sent.Add(a.(*acquire).lease).UTC().
+		if sent := l.sentAt(seen); locks[0].ExpiresAt.Before(sent.Add(a.(*acquire).lease).UTC().
 			Truncate(time.Microsecond)) {
 			l.owner.failf("%s: seen %d is from after the create", w.key.mark, seen)
 		}
 	}
-	l.tell(w.key.mark, message{lock: lock, seen: seen, n: w.N})
+	l.tell(w.key.mark, message{locks: locks, seen: seen, n: w.N})
 }
 
 func (l *link) Refused(w *Waiter, err error, _ *store.Lock) {
@@ -202,7 +202,7 @@ func (l *link) Refused(w *Waiter, err error, _ *store.Lock) {
 }
 
 func (l *link) Deleted(lock *store.Lock, _ string) {
-	l.tell(*lock.Creator, message{lock: lock, deleted: true})
+	l.tell(*lock.Creator, message{locks: []store.Lock{*lock}, deleted: true})
 }
 
 func (l *link) Waiting(*Waiter, int, *store.Lock) {}
@@ -285,7 +285,7 @@ func (p *proc) await(a *acquire) string {
 // not known.
 func (p *proc) confirm(a *acquire, m message) bool {
 	a.doing.Store("confirming")
-	a.lock = *m.lock
+	a.locks = m.locks
 	if m.seen >= m.n {
 		a.leaseEnd = m.on.sentAt(m.seen).Add(a.lease * 9 / 10)
 		return true
@@ -337,10 +337,13 @@ func (p *proc) ask(f func(l *link, done func(error))) error {
 	return errNoAnswer
 }
 
-func (p *proc) renew(a *acquire) error {
-	return p.ask(func(l *link, done func(error)) {
-		l.e.Renew(l.conn, a.lock.ID, a.lease, func(_ store.Lock, err error) { done(err) })
-	})
+func (p *proc) renew(a *acquire) (err error) {
+	for _, lock := range a.locks {
+		err = errors.Join(err, p.ask(func(l *link, done func(error)) {
+			l.e.Renew(l.conn, lock.ID, a.lease, func(_ store.Lock, err error) { done(err) })
+		}))
+	}
+	return err
 }
 
 // cancel cancels an acquire until that has an answer.
@@ -395,8 +398,9 @@ func (p *proc) hold(a *acquire) string {
 			p.leave(a)
 			return p.release(a, "released")
 		case m := <-a.events:
-			if m.deleted && m.lock.ID == a.lock.ID {
-				return "deleted"
+			if m.deleted && m.locks[0].ID == a.of(m.locks[0].Name).ID {
+				p.leave(a)
+				return p.release(a, "deleted")
 			}
 		case <-next:
 			sent = time.Now()
@@ -406,19 +410,20 @@ func (p *proc) hold(a *acquire) string {
 				a.leaseEnd = sent.Add(a.lease * 9 / 10)
 			}
 			if errors.Is(err, store.ErrGone) {
-				return "gone"
+				p.leave(a)
+				return p.release(a, "gone")
 			}
 			next = time.After(a.lease / 4)
 		}
 	}
 }
 
-// release deletes a lock until it is gone.
+// release deletes the locks until they are gone.
 func (p *proc) release(a *acquire, how string) string {
 	a.doing.Store("releasing")
-	for {
+	for left := a.locks; len(left) > 0; {
 		err := p.ask(func(l *link, done func(error)) {
-			l.e.Delete(l.conn, a.lock.ID, store.Ending{By: "default"},
+			l.e.Delete(l.conn, left[0].ID, store.Ending{By: "default"},
 				func(_ store.Lock, err error) { done(err) })
 		})
 		select {
@@ -427,7 +432,8 @@ func (p *proc) release(a *acquire, how string) string {
 		default:
 		}
 		if err == nil || errors.Is(err, store.ErrGone) {
-			return how
+			left = left[1:]
 		}
 	}
+	return how
 }

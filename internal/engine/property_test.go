@@ -56,16 +56,16 @@ type world struct {
 	going    sync.WaitGroup
 
 	mu        sync.Mutex
-	holders   map[string]string // by name: the mark of the holder
-	broken    map[string]bool   // by id: it was deleted by somebody else
-	cancelled map[string]bool   // by mark
+	holders   map[string]*acquire // by name
+	broken    map[string]bool     // by id: it was deleted by somebody else
+	cancelled map[string]bool     // by mark
 	marks     int
 	ends      map[string]int // how acquires ended
 }
 
 func newWorld(t *testing.T, seed int) *world {
 	w := &world{
-		t: t, seed: seed, dice: newDice(uint64(seed)), holders: make(map[string]string),
+		t: t, seed: seed, dice: newDice(uint64(seed)), holders: make(map[string]*acquire),
 		broken: make(map[string]bool), cancelled: make(map[string]bool), ends: make(map[string]int),
 	}
 	mode := seed % 5
@@ -204,22 +204,35 @@ func (w *world) created(in store.NewLock) {
 func (w *world) enter(a *acquire) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if other := w.holders[a.lock.Name]; other != "" {
-		o, _ := w.acquires.Load(other)
-		if !w.broken[o.(*acquire).lock.ID] && !w.broken[a.lock.ID] {
-			w.failf("%s holds %s, and %s does", a.mark, a.lock.Name, other)
+	for _, lock := range a.locks {
+		if other := w.holders[lock.Name]; other != nil {
+			if !w.broken[other.of(lock.Name).ID] && !w.broken[lock.ID] {
+				w.failf("%s holds %s, and %s does", a.mark, lock.Name, other.mark)
+			}
+		}
+		w.holders[lock.Name] = a
+		w.tracef("%s enters %s until %s", a.mark, lock.Name, a.leaseEnd.Format("04:05.000"))
+	}
+}
+
+// of returns the lock of that name.
+func (a *acquire) of(name string) (lock store.Lock) {
+	for _, l := range a.locks {
+		if l.Name == name {
+			lock = l
 		}
 	}
-	w.holders[a.lock.Name] = a.mark
-	w.tracef("%s enters %s until %s", a.mark, a.lock.Name, a.leaseEnd.Format("04:05.000"))
+	return lock
 }
 
 func (w *world) leave(a *acquire) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.holders[a.lock.Name] == a.mark {
-		delete(w.holders, a.lock.Name)
-		w.tracef("%s leaves %s", a.mark, a.lock.Name)
+	for _, lock := range a.locks {
+		if w.holders[lock.Name] == a {
+			delete(w.holders, lock.Name)
+			w.tracef("%s leaves %s", a.mark, lock.Name)
+		}
 	}
 }
 
@@ -341,7 +354,7 @@ func (n *node) restart() {
 // plain acquires over HTTP.
 func (w *world) plain() {
 	a := w.newAcquire()
-	a.names = a.names[:1]
+	a.names, a.all = a.names[:1], false
 	end := make(chan error, 1)
 	waiter := a.waiter()
 	waiter.Sink = plainSink{a, end}
@@ -380,8 +393,8 @@ func (w *world) plain() {
 		time.Sleep(min(w.upTo(time.Second), time.Until(a.leaseEnd)))
 		w.leave(a)
 	}
-	if a.lock.ID != "" {
-		w.release(a.lock.ID, "default")
+	for _, lock := range a.locks {
+		w.release(lock.ID, "default")
 	}
 }
 
@@ -391,8 +404,8 @@ type plainSink struct {
 	end chan error
 }
 
-func (s plainSink) Granted(w *Waiter, lock *store.Lock, _ uint64) {
-	s.a.lock = *lock
+func (s plainSink) Granted(w *Waiter, locks []store.Lock, _ uint64) {
+	s.a.locks = locks
 	s.a.inOrder(w)
 	s.end <- nil
 }
@@ -407,12 +420,13 @@ type acquire struct {
 	*world
 	mark     string
 	names    []string
+	all      bool // of the names
 	lease    time.Duration
 	wait     bool
 	priority int
 	began    time.Time
 
-	lock     store.Lock
+	locks    []store.Lock
 	leaseEnd time.Time
 	events   chan message
 	killed   chan struct{} // closed when its process is gone
@@ -422,7 +436,7 @@ type acquire struct {
 
 // message is one from the server.
 type message struct {
-	lock    *store.Lock
+	locks   []store.Lock
 	seen    uint64
 	on      *link
 	n       uint64
@@ -449,6 +463,7 @@ func (w *world) newAcquire() *acquire {
 	if w.one(5) {
 		a.priority = w.n(21) - 10
 	}
+	a.all = len(names) > 1 && w.one(2)
 	a.doing.Store("acquiring")
 	w.acquires.Store(mark, a)
 	return a
@@ -457,7 +472,7 @@ func (w *world) newAcquire() *acquire {
 func (a *acquire) waiter() *Waiter {
 	mark := a.mark
 	return &Waiter{
-		Names: a.names, Wait: a.wait, Progress: a.wait, Priority: a.priority,
+		Names: a.names, All: a.all, Wait: a.wait, Progress: a.wait, Priority: a.priority,
 		New: store.NewLock{Creator: &mark, IP: "1.2.3.4", Owner: "default", Mark: mark,
 			TTL: a.lease, Leased: true},
 	}
@@ -465,14 +480,14 @@ func (a *acquire) waiter() *Waiter {
 
 // inOrder checks that nobody was passed over. It is called under the engine's mutex.
 func (a *acquire) inOrder(granted *Waiter) {
-	if !a.exact || granted.Again {
+	if !a.exact || granted.Again || granted.All {
 		return
 	}
 	e := a.nodes[0].engine
 	if e == nil {
 		return
 	}
-	q := e.queues[a.lock.Name]
+	q := e.queues[a.locks[0].Name]
 	for p := range q.all() {
 		if p.w == nil || p.w.Conn == nil || granted.Conn == nil || p.rank >= granted.rank {
 			continue

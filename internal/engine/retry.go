@@ -15,12 +15,17 @@ func (e *Engine) unavailable(q *queue, w *Waiter, err error) {
 			e.undoMark(w.key)
 		}
 	}
-	e.retryLater(q)
+	e.offerLater(q, err)
 	for _, p := range w.places {
 		if p.at != nil {
 			e.retryLater(p.queue)
 		}
 	}
+}
+
+// offerLater offers a name again soon, and refuses those who do not wait.
+func (e *Engine) offerLater(q *queue, err error) {
+	e.retryLater(q)
 	for _, other := range q.impatient() {
 		e.refuse(other, err, nil)
 	}

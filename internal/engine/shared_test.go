@@ -144,6 +144,26 @@ func (v *view) Create(ctx context.Context, in store.NewLock) (store.Lock, error)
 	return lock, err
 }
 
+func (v *view) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock, error) {
+	var locks []store.Lock
+	var err error
+	failed := v.call(true, func() (events []store.Event) {
+		locks, err = v.base.CreateAll(ctx, in)
+		v.noteCreate(in[0], err)
+		if err != nil {
+			return nil
+		}
+		for _, lock := range locks {
+			events = append(events, store.Event{Kind: store.EventCreated, Lock: lock})
+		}
+		return events
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	return locks, err
+}
+
 func (v *view) HandOver(
 	ctx context.Context, id string, end store.Ending, next store.NewLock,
 ) (store.Handover, error) {

@@ -18,8 +18,6 @@ var (
 	ErrClosing = errors.New("relukko: the server is shutting down")
 	// ErrMarkInUse: the mark is open on the same connection, for other names.
 	ErrMarkInUse = errors.New("relukko: the mark is in use for other names")
-	// ErrNotOffered: the engine cannot grant all of several names.
-	ErrNotOffered = errors.New("relukko: acquiring all of several names is not offered")
 )
 
 // Config sets up an Engine. All fields are required.

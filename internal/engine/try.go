@@ -19,19 +19,25 @@ const (
 // turn it is, or neither. Unless the name is free it is the turn of no plain client.
 func (e *Engine) first(q *queue, free bool) (w *Waiter, plain *place) {
 	now := time.Now()
+	var passed *Waiter
 	for p := range q.all() {
 		switch {
-		case p.w != nil:
-			if e.servable(p.w, now) {
+		case p.w != nil && e.servable(p.w, now):
+			if p != q.passed {
 				return p.w, nil
 			}
+			passed = p.w
+		case p.w != nil:
 		case free && !q.lapsed:
 			return nil, p
 		case plain == nil:
 			plain = p
 		}
 	}
-	return nil, plain
+	if passed != nil {
+		plain = nil
+	}
+	return passed, plain
 }
 
 // servable reports whether a waiter can be granted a lock now.
@@ -86,6 +92,9 @@ type try struct {
 	locks   []store.Lock // of the mark, as the claim found them
 	lock    store.Lock   // what was created, or the holder
 	err     error
+
+	all     []store.NewLock // for all of several names, instead of in
+	created []store.Lock    // what was created for them, or the holders
 }
 
 // found returns the lock of the mark that the waiter can have, or nil.
@@ -127,6 +136,20 @@ func (t *try) create(e *Engine) {
 	}
 	t.err = e.guarded(func() (err error) {
 		t.lock, err = e.store.Create(context.Background(), t.in)
+		return err
+	})
+}
+
+// createAll makes the store call for all of several names.
+func (t *try) createAll(e *Engine) {
+	if !t.ready(e) {
+		return
+	}
+	for i := range t.all {
+		t.all[i].Claim = t.in.Claim
+	}
+	t.err = e.guarded(func() (err error) {
+		t.created, err = e.store.CreateAll(context.Background(), t.all)
 		return err
 	})
 }

@@ -14,9 +14,10 @@ import (
 // called under the engine's mutex, in the order in which things happened: they must only record
 // what they are told. Flush is called after them, without the mutex.
 type Sink interface {
-	// Granted ends an acquire. Seen is the largest number that was read from the connection before
-	// the store call that created the lock, or 0 where that is not known.
-	Granted(w *Waiter, lock *store.Lock, seen uint64)
+	// Granted ends an acquire with one lock, or with all in the order of the names. Seen is the
+	// largest number that was read from the connection before the store call that created them, or
+	// 0 where that is not known.
+	Granted(w *Waiter, locks []store.Lock, seen uint64)
 	// Refused ends an acquire. Holder is the lock that holds the name; nil if that is not known.
 	Refused(w *Waiter, err error, holder *store.Lock)
 	// Waiting says how many are served before an acquire. Holder may be nil.
@@ -132,7 +133,8 @@ type queue struct {
 	holdOff time.Time   // until then the name is granted to nobody
 
 	ranks    map[plainKey]*place // the ranks that are kept for plain clients
-	reserved *place              // the plain client to which the name is reserved
+	reserved *place              // of whom the name is reserved for; see reserve and reserveFor
+	passed   *place              // whose reservation has lapsed, until another is served
 	lapsed   bool                // the last reservation has lapsed, and nobody was served since
 	refused  bool                // a plain client was refused although no lock held the name
 
@@ -151,6 +153,9 @@ type place struct {
 	queue *queue
 	w     *Waiter  // nil for a plain client that is not here
 	plain plainKey // of such a one
+
+	until  time.Duration // the end of the reservation for a waiter for all of several names
+	lapses int           // of such reservations
 
 	told     time.Duration // when its progress was last told
 	ahead    int           // as last told; -1: never

@@ -99,8 +99,8 @@ type creation struct {
 }
 
 // Granted implements engine.Sink.
-func (c *creation) Granted(w *engine.Waiter, lock *store.Lock, _ uint64) {
-	c.lock, c.queued = lock, w.Queued()
+func (c *creation) Granted(w *engine.Waiter, locks []store.Lock, _ uint64) {
+	c.lock, c.queued = &locks[0], w.Queued()
 	close(c.ended)
 }
 

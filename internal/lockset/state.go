@@ -51,20 +51,9 @@ func inRange(t time.Time) bool { return 1 <= t.Year() && t.Year() <= 9999 }
 // 1970), so that tokens go on rising when an old backup is restored or locks come from another
 // store.
 func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
-	if in.Mark != "" {
-		switch {
-		case s.Cancelled.Has(Key{in.Owner, in.Mark}, now):
-			return store.Lock{}, store.ErrCancelled
-		case s.Claims.Supersede(&in):
-			return store.Lock{}, store.ErrSuperseded
-		}
-	}
-	if holder := s.ByName(in.Name); holder != nil {
-		return holder.Lock, store.ErrHeld
-	}
-	if s.ByID(in.ID) != nil {
-		return store.Lock{}, fmt.Errorf(
-			"relukko: lock %q: its id %s is taken already", in.Name, in.ID)
+	holder, err := s.refusal(&in, now)
+	if err != nil {
+		return holder, err
 	}
 	s.Token = max(s.Token+1, uint64(max(now.UnixMicro(), 0)))
 	r := &Record{
@@ -79,6 +68,52 @@ func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
 	s.journal.PutLock(r)
 	s.Insert(r)
 	return r.Lock, nil
+}
+
+// refusal returns why a create is refused, with the holder if the name is held.
+func (s *State) refusal(in *store.NewLock, now time.Time) (holder store.Lock, err error) {
+	if in.Mark != "" {
+		switch {
+		case s.Cancelled.Has(Key{in.Owner, in.Mark}, now):
+			return store.Lock{}, store.ErrCancelled
+		case s.Claims.Supersede(in):
+			return store.Lock{}, store.ErrSuperseded
+		}
+	}
+	if holder := s.ByName(in.Name); holder != nil {
+		return holder.Lock, store.ErrHeld
+	}
+	if s.ByID(in.ID) != nil {
+		return store.Lock{}, fmt.Errorf(
+			"relukko: lock %q: its id %s is taken already", in.Name, in.ID)
+	}
+	return store.Lock{}, nil
+}
+
+// CreateAll is store.Store's CreateAll.
+func (s *State) CreateAll(all []store.NewLock, now time.Time) ([]store.Lock, error) {
+	locks := make([]store.Lock, len(all))
+	var held error
+	for i := range all {
+		var err error
+		switch locks[i], err = s.refusal(&all[i], now); err {
+		case nil:
+		case store.ErrHeld:
+			held = err
+		default:
+			return nil, err
+		}
+	}
+	if held != nil {
+		return locks, held
+	}
+	for i := range all {
+		var err error
+		if locks[i], err = s.Create(all[i], now); err != nil {
+			return nil, err // never, for names and ids that differ
+		}
+	}
+	return locks, nil
 }
 
 // Update is store.Store's Update.

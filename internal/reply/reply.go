@@ -89,8 +89,6 @@ var refusals = []struct {
 		Retry: RetryLater}},
 	{store.ErrOutOfRange, Refusal{Status: http.StatusBadRequest, Message: "expires_at would lie " +
 		"outside of the years 1 to 9999"}},
-	{engine.ErrNotOffered, Refusal{Status: http.StatusNotImplemented, Message: "%s: this server " +
-		"has no acquire_all yet: acquire one after the other, always in the same order"}},
 	{engine.ErrFull, Refusal{Status: http.StatusServiceUnavailable, Message: "%s: too many " +
 		"requests wait on this server: try again later", Retry: RetryLater}},
 	{engine.ErrClosing, Refusal{Status: http.StatusServiceUnavailable,

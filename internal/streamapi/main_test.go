@@ -101,7 +101,7 @@ func (b *backend) connect(key string) *client {
 	b.t.Helper()
 	c := b.dial(key)
 	require.JSONEq(b.t,
-		`{"hello":{"key":"`+key+`","role":"user","features":[]}}`, c.next())
+		`{"hello":{"key":"`+key+`","role":"user","features":["all"]}}`, c.next())
 	return c
 }
 
@@ -152,6 +152,7 @@ type message struct {
 	N       uint64    `json:"n"`
 	Seen    *uint64   `json:"seen"`
 	Lock    *lock     `json:"lock"`
+	Locks   []lock    `json:"locks"`
 	Deleted *lock     `json:"deleted"`
 	By      *string   `json:"by"`
 	Done    bool      `json:"done"`

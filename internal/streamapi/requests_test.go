@@ -66,9 +66,24 @@ func TestRequests(t *testing.T) {
 		require.Equal(t, 409, m.Error.Status)
 		require.Equal(t, `lock "a" (or of 2 other names) is held`, m.Error.Message)
 	})
-	bubble("acquire_all", func(t *testing.T, _ *backend, c *client) {
-		m := c.ask(1, strings.Replace(acquireAny(markOf(1), "a", "b"), "acquire", "acquire_all", 1))
-		require.Equal(t, 501, m.Error.Status)
+	bubble("of all of several", func(t *testing.T, b *backend, c *client) {
+		all := func(mark string, names ...string) string {
+			return strings.Replace(acquireAny(mark, names...), "acquire", "acquire_all", 1)
+		}
+		m := c.ask(1, all(markOf(1), "b", "a"))
+		require.Len(t, m.Locks, 2)
+		require.Equal(t, "b", m.Locks[0].Name)
+		require.Equal(t, "a", m.Locks[1].Name)
+		require.EqualValues(t, 1, *m.Seen)
+		m = c.ask(2, all(markOf(2), "c", "a"))
+		require.Equal(t, 409, m.Error.Status)
+		require.Equal(t, "a", m.Error.Lock.Name)
+		require.True(t, c.ask(3, cancel(markOf(1))).Done)
+		locks, err := b.engine.List(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, locks)
+		m = c.ask(4, all(markOf(4), "c"))
+		require.Len(t, m.Locks, 1)
 	})
 	bubble("renew", func(t *testing.T, _ *backend, c *client) {
 		held := c.ask(1, acquire("arm", markOf(1))).Lock

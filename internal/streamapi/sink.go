@@ -13,10 +13,17 @@ import (
 // more than to collect a message in the outbox.
 
 // Granted implements engine.Sink.
-func (c *conn) Granted(w *engine.Waiter, lock *store.Lock, seen uint64) {
-	c.send(&wire.StreamMessage{
-		Kind: wire.MessageLock, N: w.N, Seen: seen, HasSeen: true, Lock: reply.Lock(lock),
-	})
+func (c *conn) Granted(w *engine.Waiter, locks []store.Lock, seen uint64) {
+	m := wire.StreamMessage{Kind: wire.MessageLock, N: w.N, Seen: seen, HasSeen: true}
+	if w.All {
+		m.Kind = wire.MessageLocks
+		for i := range locks {
+			m.Locks = append(m.Locks, reply.Lock(&locks[i]))
+		}
+	} else {
+		m.Lock = reply.Lock(&locks[0])
+	}
+	c.send(&m)
 }
 
 // Refused implements engine.Sink.

@@ -32,6 +32,9 @@ func New(e *engine.Engine, log *slog.Logger, published func()) *Server {
 	return &Server{engine: e, log: log, published: published, conns: make(map[*conn]struct{})}
 }
 
+// features are the requests that a server may lack.
+var features = []string{"all"}
+
 // Serve upgrades the request of an admitted client to a stream, and returns at its end. It refuses
 // other requests than for an upgrade with an error in plain text.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, client Client) {
@@ -41,7 +44,9 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, client Client) {
 		return
 	}
 	c.outbox.rests = s.published
-	c.send(&wire.StreamMessage{Kind: wire.MessageHello, Key: client.Key, Role: client.Role})
+	c.send(&wire.StreamMessage{
+		Kind: wire.MessageHello, Key: client.Key, Role: client.Role, Features: features,
+	})
 	c.place = s.engine.Connect(c)
 	s.add(c)
 	if !client.Admitted() { // the keys were replaced before Recheck could know of it

@@ -73,6 +73,18 @@ func (s *Store) Create(ctx context.Context, in store.NewLock) (store.Lock, error
 	})
 }
 
+// CreateAll implements [store.Store], in one transaction.
+func (s *Store) CreateAll(
+	ctx context.Context, in []store.NewLock,
+) (locks []store.Lock, _ error) {
+	var refused error
+	err := s.submit(ctx, func(w *state) { locks, refused = w.CreateAll(in, s.clock()) })
+	if err != nil {
+		return nil, err
+	}
+	return locks, refused
+}
+
 // Get implements [store.Store]. It does not wait for the disk.
 func (s *Store) Get(_ context.Context, id string) (store.Lock, error) { return s.view.get(id) }
 

@@ -59,6 +59,13 @@ func (s *Store) Create(_ context.Context, in store.NewLock) (store.Lock, error) 
 	return state.Create(in, now)
 }
 
+// CreateAll implements [store.Store].
+func (s *Store) CreateAll(_ context.Context, in []store.NewLock) ([]store.Lock, error) {
+	state, now, unlock := s.lock()
+	defer unlock()
+	return state.CreateAll(in, now)
+}
+
 // Get implements [store.Store].
 func (s *Store) Get(_ context.Context, id string) (store.Lock, error) {
 	state, _, unlock := s.lock()

@@ -36,8 +36,14 @@ func (s tested) requireRefused(want error, in store.NewLock) {
 		require.ErrorIs(s.t, err, want, name)
 		require.Zero(s.t, lock)
 	}
-	_, err := s.Holder(s.t.Context(), "free")
-	require.ErrorIs(s.t, err, store.ErrGone)
+	other := in
+	other.ID, other.Name = newID(), "other"
+	_, err := s.CreateAll(s.t.Context(), []store.NewLock{other, in})
+	require.ErrorIs(s.t, err, want)
+	for _, name := range []string{"free", "other"} {
+		_, err = s.Holder(s.t.Context(), name)
+		require.ErrorIs(s.t, err, store.ErrGone)
+	}
 	both := s.handOver(held.ID, in)
 	require.Equal(s.t, store.Handover{Deleted: held, CreateErr: want}, both)
 	s.requireGone(held)

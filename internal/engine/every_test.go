@@ -1,0 +1,218 @@
+package engine
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+func all(n ...string) option {
+	return func(w *Waiter) { w.Names, w.All = n, true }
+}
+
+func TestAllOfSeveral(t *testing.T) {
+	run(t, memstore.New(), func(b *bench) {
+		c, other := b.connect(), b.connect()
+		c.acquire("both", all("y", "x"))
+		require.Equal(t, []string{"both granted y+x seen"}, c.told())
+		other.acquire("x1", names("x"))
+		other.acquire("next", all("x", "y"))
+		require.Equal(t, []string{"wanted by 1", "wanted by 1"}, c.told())
+		require.NoError(t, c.release("y"))
+		require.NoError(t, c.release("x"))
+		require.Equal(t, []string{"x1 granted x seen", "wanted by 1"}, other.told(), "it is first")
+		require.NoError(t, other.release("x"))
+		require.Equal(t, []string{"next granted x+y seen"}, other.told())
+		other.acquire("next", again, all("x", "y"))
+		require.Equal(t, []string{"next granted x+y found"}, other.told())
+		require.NoError(t, other.release("x"))
+		other.acquire("next", again, all("x", "y"))
+		told := other.told()
+		require.Equal(t, "next granted x+y seen", told[len(told)-1], "it gave y up, and has both")
+		require.NoError(t, other.cancel("next"))
+		locks, err := b.List(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, locks)
+		require.Empty(t, b.queues)
+	})
+}
+
+// TestAllOfSeveralWithoutWait: one that is held, reserved or wanted by others refuses them all.
+func TestAllOfSeveralWithoutWait(t *testing.T) {
+	run(t, memstore.New(), func(b *bench) {
+		c := b.connect()
+		c.acquire("h", names("y"))
+		c.acquire("a", noWait, all("x", "y", "z"))
+		c.acquire("w", all("x", "y"))
+		c.acquire("b", noWait, all("z", "x"))
+		c.acquire("c", noWait, names("x"))
+		c.acquire("d", noWait, all("z", "u"))
+		c.acquire("w", all("x"))
+		require.Equal(t, []string{
+			"h granted y seen",
+			"a refused relukko: the name is held, held by h",
+			"wanted by 1",
+			"b refused relukko: the name is held",
+			"c refused relukko: the name is held",
+			"d granted z+u seen",
+			"w refused relukko: the mark is in use for other names",
+		}, c.told())
+	})
+}
+
+// TestReservationsLapse: a free name is kept for one who waits for another as well, but not for
+// ever, and then the next in its queue has it once.
+func TestReservationsLapse(t *testing.T) {
+	run(t, memstore.New(), func(b *bench) {
+		holder, c, other := b.connect(), b.connect(), b.connect()
+		holder.acquire("h", names("y"))
+		c.acquire("both", all("x", "y"))
+		other.acquire("x1", names("x"))
+		other.acquire("x2", names("x"))
+		require.Empty(t, other.told(), "x is reserved")
+		wait := func(d time.Duration) {
+			for range d / time.Second {
+				time.Sleep(time.Second)
+				for _, c := range []*client{holder, c, other} {
+					b.Heard(c.conn, 0)
+				}
+			}
+		}
+		wait(reservation - time.Second)
+		require.Empty(t, other.told())
+		wait(time.Second)
+		require.Equal(t, []string{"x1 granted x seen", "wanted by 2"}, other.told())
+		require.NoError(t, other.release("x"))
+		require.Empty(t, other.told(), "reserved again")
+		wait(2*reservation - time.Second)
+		require.Empty(t, other.told())
+		wait(time.Second)
+		require.Equal(t, []string{"x2 granted x seen", "wanted by 1"}, other.told())
+		other.acquire("x3", names("x"))
+		require.NoError(t, holder.release("y"))
+		require.NoError(t, other.release("x"))
+		require.Equal(t, []string{"both granted x+y seen", "wanted by 1"}, c.told())
+	})
+}
+
+// TestNoDeadlockWithAHolderThatWaits: one holds x and waits for y, for which another waits who
+// wants both.
+func TestNoDeadlockWithAHolderThatWaits(t *testing.T) {
+	for _, order := range [][]string{{"x", "y"}, {"y", "x"}} {
+		run(t, memstore.New(), func(b *bench) {
+			holder, c := b.connect(), b.connect()
+			holder.acquire("h", names("x"))
+			c.acquire("both", all(order...))
+			holder.acquire("h2", names("y"), noWait)
+			holder.acquire("h3", names("y"))
+			require.Equal(t, []string{"h granted x seen", "wanted by 1",
+				"h2 refused relukko: the name is held"}, holder.told())
+			time.Sleep(reservation)
+			require.Equal(t, []string{"h3 granted y seen", "wanted by 1"}, holder.told())
+			require.NoError(t, holder.release("x"))
+			require.NoError(t, holder.release("y"))
+			require.Equal(t, []string{"both granted " + order[0] + "+" + order[1] + " seen"},
+				c.told())
+		})
+	}
+}
+
+// TestAReservationEndsWithItsConnection, or with its waiter.
+func TestAReservationEndsWithItsConnection(t *testing.T) {
+	for name, end := range map[string]func(b *bench, c *client){
+		"broken": func(b *bench, c *client) { b.Disconnect(c.conn, false) },
+		"closed": func(b *bench, c *client) { b.Disconnect(c.conn, true) },
+		"cancelled": func(_ *bench, c *client) {
+			require.NoError(t, c.cancel("both"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, memstore.New(), func(b *bench) {
+				holder, c, other := b.connect(), b.connect(), b.connect()
+				holder.acquire("h", names("y"))
+				c.acquire("both", all("x", "y"))
+				other.acquire("x1", names("x"))
+				require.Empty(t, other.told())
+				end(b, c)
+				require.Equal(t, "x1 granted x seen", other.told()[0])
+			})
+		})
+	}
+}
+
+// slowAll is a store whose calls for all of several names take their time, and fail if told to.
+type slowAll struct {
+	*memstore.Store
+	gate chan error
+}
+
+func (s *slowAll) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock, error) {
+	err := <-s.gate
+	if err != nil && !unknownOutcome(err) {
+		return nil, err
+	}
+	locks, failed := s.Store.CreateAll(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return locks, failed
+}
+
+// notInMemory hides that a store is in memory.
+type notInMemory struct{ store.Store }
+
+func TestAllOfSeveralWithAStoreThatFails(t *testing.T) {
+	for name, row := range map[string]struct {
+		err  error
+		want string
+	}{
+		"nothing was done":  {errNotDone, "both granted x+y seen"},
+		"unknown outcome":   {errDown, "both granted x+y found"},
+		"cancelled":         {store.ErrCancelled, "both refused relukko: the acquire was cancelled"},
+		"and then it works": {nil, "both granted x+y seen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &slowAll{Store: memstore.New()}
+			run(t, notInMemory{s}, func(b *bench) {
+				s.gate = make(chan error) // of this bubble
+				c, other := b.connect(), b.connect()
+				c.acquire("both", all("x", "y"))
+				other.acquire("x1", names("x"))
+				synctest.Wait()
+				require.Empty(t, other.told(), "a name with a call under way counts as taken")
+				s.gate <- row.err
+				if row.err == errNotDone {
+					require.Equal(t, []string(nil), append([]string(nil), c.told()...))
+					time.Sleep(retryPause)
+					s.gate <- nil
+				}
+				time.Sleep(retryPause)
+				require.Equal(t, row.want, c.told()[0])
+			})
+		})
+	}
+}
+
+// TestACancelCrossesTheCreateOfAll: nothing is left of it.
+func TestACancelCrossesTheCreateOfAll(t *testing.T) {
+	s := &slowAll{Store: memstore.New()}
+	run(t, notInMemory{s}, func(b *bench) {
+		s.gate = make(chan error)
+		c := b.connect()
+		c.acquire("both", all("x", "y"))
+		synctest.Wait()
+		require.NoError(t, c.cancel("both"))
+		s.gate <- nil
+		synctest.Wait()
+		locks, err := b.List(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, locks)
+		require.Empty(t, c.told())
+	})
+}

@@ -1,0 +1,88 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// createAllLocksSQL takes the advisory locks of create_lock for several names, before any of these
+// creates holds anything that another one may wait for, and in an order that is the same for all.
+const createAllLocksSQL = `SELECT
+	CASE WHEN $1::text IS NOT NULL
+		THEN pg_advisory_xact_lock_shared(1919708011, hashtext($1::text)) END,
+	(SELECT count(pg_advisory_xact_lock(1919708012, h.hash)) FROM (
+		SELECT DISTINCT hashtext(name) AS hash FROM unnest($2::text[]) name ORDER BY 1) h)`
+
+// CreateAll implements [store.Store], in one transaction. A name that is left to a waiter of
+// another server counts as held. That waiter is preferred even if it has waited less: no note is
+// left that somebody waits here for all of several names.
+func (s *Store) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock, error) {
+	ids, names := make([]pgtype.UUID, len(in)), make([]string, len(in))
+	for i := range in {
+		var ok bool
+		if ids[i], ok = parseID(in[i].ID); !ok {
+			return nil, fmt.Errorf("relukko: lock %q: %q is not a UUID", in[i].Name, in[i].ID)
+		}
+		names[i] = in[i].Name
+	}
+	created := make([]creation, len(in))
+	worst := made
+	err := s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+		tx, err := conn.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		all := new(pgx.Batch)
+		all.Queue(createAllLocksSQL, markOf(in[0]), names)
+		for i := range in {
+			all.Queue(createSQL, s.createArgs(ids[i], in[i])...).QueryRow(func(row pgx.Row) error {
+				return row.Scan(created[i].fields()...)
+			})
+		}
+		if err := tx.SendBatch(ctx, all).Close(); err != nil {
+			_ = tx.Rollback(ctx)
+			return err
+		}
+		for i := range created {
+			worst = max(worst, created[i].outcome)
+		}
+		if worst != made {
+			return tx.Rollback(ctx)
+		}
+		return tx.Commit(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	switch worst {
+	case cancelled:
+		return nil, store.ErrCancelled
+	case superseded:
+		return nil, store.ErrSuperseded
+	}
+	locks := make([]store.Lock, len(in))
+	for i := range created {
+		switch c := &created[i]; c.outcome {
+		case made:
+			if worst == made {
+				locks[i] = c.lock()
+				s.tracker.made(names[i])
+				s.tell(store.EventCreated, locks[i])
+			}
+		case held:
+			locks[i] = c.lock()
+			s.tracker.held(in[i], locks[i])
+		case left:
+			s.tracker.left(names[i], c.until())
+		}
+	}
+	if worst != made {
+		return locks, store.ErrHeld
+	}
+	return locks, nil
+}
