@@ -48,7 +48,7 @@ acquired in time.`,
 		if err := wholeSeconds("--for", lease); err != nil {
 			return err
 		}
-		if err := f.parsed(cmd); err != nil {
+		if err := f.parsed(cmd, p.getenv); err != nil {
 			return err
 		}
 		return p.acquire(&f, args[0], lease, asJSON)
@@ -59,7 +59,7 @@ acquired in time.`,
 // acquire leaves a lock on the backend only if its id was printed. The process must end
 // after it: until then the lock is renewed.
 func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON bool) error {
-	if err := p.notNested(f, name); err != nil {
+	if err := p.notNested(f, false, name); err != nil {
 		return err
 	}
 	c, err := p.client()

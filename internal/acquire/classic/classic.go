@@ -42,11 +42,25 @@ func (d *Driver) Clock() *clock.Clock { return d.clock }
 
 // Acquire implements [acquire.Driver].
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
+	if r.Any != nil {
+		return d.acquireAny(ctx, r)
+	}
+	return d.acquireOne(ctx, r, nil)
+}
+
+// acquireOne acquires the lock of one name, for a pool if p is not nil.
+func (d *Driver) acquireOne(ctx context.Context, r *acquire.Request, p *pool,
+) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
 	parent := ctx
 	ctx, stop := d.tasks.WhileOpen(ctx)
 	defer stop()
-	c := &call{waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}}
+	c := &call{
+		waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}},
+	}
+	if p != nil {
+		c.gate = p.gate
+	}
 	if !r.Sent.IsZero() {
 		c.unknown.Add(false)
 		c.older = true
@@ -55,10 +69,10 @@ func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 	c.progress = &c.holder
 	g, err := c.run()
 	c.leave(err == nil)
-	moved := context.Cause(parent) == acquire.ErrMoved
+	moved := p == nil && context.Cause(parent) == acquire.ErrMoved
 	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {
 		(&cleanup{
-			parts: &d.parts, name: r.Name, mark: mark, values: r.Values, log: r.Log,
+			parts: &d.parts, names: []string{r.Name}, mark: mark, values: r.Values, log: r.Log,
 			running: c.running, unknown: c.unknown,
 		}).start()
 	}
@@ -88,21 +102,23 @@ func (d *Driver) Drop(g *acquire.Grant) {
 	}
 	_, mark, _ := wire.CutMark(g.Creator)
 	(&cleanup{
-		parts: &d.parts, name: g.Lock.Name, mark: mark, values: g.Values, log: g.Log,
+		parts: &d.parts, names: []string{g.Lock.Name}, mark: mark, values: g.Values, log: g.Log,
 		unknown: g.Unknown,
 	}).start()
 }
 
 // CleanUp deletes, in the background, what creates of r by another driver may have made.
 func (d *Driver) CleanUp(r *acquire.Request) {
-	g := &acquire.Grant{
-		Lock: api.Lock{Name: r.Name}, Creator: r.Creator, Values: r.Values, Log: r.Log,
+	_, mark, _ := wire.CutMark(r.Creator)
+	c := &cleanup{
+		parts: &d.parts, names: append([]string{r.Name}, r.Any...), mark: mark,
+		values: r.Values, log: r.Log,
 	}
-	g.Unknown.Add(false)
-	d.Drop(g)
+	c.unknown.Add(false)
+	c.start()
 }
 
 // Watch implements [acquire.Driver].
-func (d *Driver) Watch(g *acquire.Grant, check func()) (stop func()) {
-	return d.events.hold(g.Lock.ID, check)
+func (d *Driver) Watch(g *acquire.Grant, w acquire.Watcher) (stop func()) {
+	return d.events.hold(g.Lock.ID, w.Check)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
@@ -19,11 +20,12 @@ const cleanupFor = 15 * time.Minute
 // It is a task of the client.
 type cleanup struct {
 	*parts
-	name, mark string
-	values     context.Context
-	log        *slog.Logger
-	running    <-chan created  // the create that is under way; nil: none is
-	unknown    acquire.Unknown // of the others
+	names   []string // that its creates may have locked
+	mark    string
+	values  context.Context
+	log     *slog.Logger
+	running <-chan created  // the create that is under way; nil: none is
+	unknown acquire.Unknown // of the others
 }
 
 // start runs the cleanup in the background.
@@ -36,7 +38,7 @@ func (c *cleanup) start() {
 
 // Describe implements [lifecycle.Job].
 func (c *cleanup) Describe() string {
-	return fmt.Sprintf("lock %q: the cleanup of a Lock that gave up", c.name)
+	return fmt.Sprintf("lock %q: the cleanup of a Lock that gave up", c.names[0])
 }
 
 // Abandon implements [lifecycle.Job]. It does nothing: the context of the cleanup ends with the
@@ -53,7 +55,7 @@ func (c *cleanup) run() {
 	}
 	if err != nil {
 		c.log.Error("a lock may be left on the backend until it expires",
-			"lock", c.name, "mark", c.mark, "error", err)
+			"lock", c.names[0], "mark", c.mark, "error", err)
 	}
 }
 
@@ -95,7 +97,7 @@ func (c *cleanup) look(ctx context.Context) error {
 	}
 	for i := range list.locks {
 		lock := &list.locks[i]
-		if lock.Name != c.name || !bears(lock, c.mark) {
+		if !slices.Contains(c.names, lock.Name) || !bears(lock, c.mark) {
 			continue
 		}
 		if err := c.delete(ctx, lock); err != nil {

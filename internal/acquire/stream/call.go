@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -37,6 +38,7 @@ const (
 type call struct {
 	*stream
 	r      *acquire.Request
+	names  []string // any one of these
 	mark   string
 	signal chan struct{}
 
@@ -83,7 +85,10 @@ const (
 // acquire implements [acquire.Driver.Acquire]; see [ErrAbsent].
 func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
-	c := &call{stream: s, r: r, mark: mark, signal: make(chan struct{}, 1)}
+	c := &call{stream: s, r: r, names: r.Any, mark: mark, signal: make(chan struct{}, 1)}
+	if c.names == nil {
+		c.names = []string{r.Name}
+	}
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < 2*followAfter {
 		c.follow = r.Wait // its error will say who holds the lock
 	}
@@ -446,7 +451,7 @@ func (c *call) send(l *link) {
 		return
 	}
 	ask := wire.StreamRequest{Kind: wire.RequestAcquire, Acquire: wire.StreamAcquire{
-		Names: []string{c.r.Name}, Creator: c.r.Creator, Lease: c.r.Lease, Wait: c.r.Wait,
+		Names: c.names, Creator: c.r.Creator, Lease: c.r.Lease, Wait: c.r.Wait,
 		Progress: c.follow, Priority: c.r.Priority, Again: !c.r.Sent.IsZero(),
 	}}
 	if ask.Acquire.Again {
@@ -516,7 +521,7 @@ func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 		if m.HasSeen && first <= m.Seen && m.Seen <= l.n {
 			r.since, _ = l.sends.before(m.Seen)
 		}
-		c.held[r.lock.ID] = false
+		c.held[r.lock.ID] = early{}
 		c.tell(r)
 		return true, nil
 	}
@@ -526,7 +531,7 @@ func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 // mine returns an error if a lock is not what the call has asked for.
 func (c *call) mine(l *wire.Lock) error {
 	switch {
-	case l.Name != c.r.Name:
+	case !slices.Contains(c.names, l.Name):
 		return fmt.Errorf("the server granted a lock of another name: %q", l.Name)
 	case l.Creator == nil || *l.Creator != c.r.Creator:
 		return fmt.Errorf("the server granted a lock of another creator: %s", l.ID)
