@@ -40,9 +40,9 @@ func (m *Mutex) Name() string { return m.name }
 // Lock blocks until the caller holds the lock. It may be called by any number of goroutines.
 //
 // On success the returned context, the guarded context, is derived from ctx. It is done as soon as
-// ctx is done or the lock is lost or unlocked; [context.Cause] then returns the cause of ctx, a
-// [*LostError] or [ErrUnlocked], or [ErrHeldTooLong] with [WithMaxHold]. The end of ctx does not release the lock: it stays held, and its
-// lease is renewed, until Unlock.
+// ctx is done, the lock is lost or unlocked, or the time of [WithMaxHold] is over; [context.Cause]
+// then returns the cause of ctx, a [*LostError], [ErrUnlocked] or [ErrHeldTooLong]. The end of ctx
+// does not release the lock: it stays held, and its lease is renewed, until Unlock.
 //
 // On failure the returned context is already done, with err as its cause, and no lock is left on
 // the backend: a lock that the call may have created is deleted in the background, as soon as the

@@ -409,7 +409,8 @@ func TestNoOrphansOfAPoolThatGivesUp(t *testing.T) {
 			for delay := range 12 {
 				p := relukko.NewPool(c, benches)
 				hold := s.HoldReplies(nil)
-				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(delay)*time.Millisecond)
+				limit := time.Duration(delay) * time.Millisecond
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
 				held, err := p.Lock(ctx)
 				cancel()
 				if err == nil {

@@ -106,9 +106,9 @@ func (s *Session) CleanupContext() context.Context {
 // given to Lock does not close it.
 func (s *Session) Done() <-chan struct{} { return s.CleanupContext().Done() }
 
-// Err returns nil while the lock is held, also for too long, then [ErrUnlocked] or a [*LostError]. It reads the
-// monotonic and the wall clock, so after a suspend it reports a lost lease before any timer has
-// fired.
+// Err returns nil while the lock is held, also after the time of [WithMaxHold], then [ErrUnlocked]
+// or a [*LostError]. It reads the monotonic and the wall clock, so after a suspend it reports a
+// lost lease before any timer has fired.
 func (s *Session) Err() error {
 	s.mu.Lock()
 	err := s.err

@@ -241,7 +241,10 @@ func TestReason(t *testing.T) {
 			opts []relukko.Option
 			want string // a regular expression
 		}{
-			{[]relukko.Option{relukko.WithReason("flash 1.2")}, `^.+@.+/\d+ \(flash 1\.2\) #\w{12}$`},
+			{
+				[]relukko.Option{relukko.WithReason("flash 1.2")},
+				`^.+@.+/\d+ \(flash 1\.2\) #\w{12}$`,
+			},
 			{
 				[]relukko.Option{relukko.WithReason("flash"), relukko.WithCreator("bench-7")},
 				`^bench-7 \(flash\) #\w{12}$`,

@@ -10,6 +10,8 @@ import (
 	"time"
 )
 
+const workers, jobs = 12, 2 // jobs of each
+
 // floor has three benches, which are alike. It records who uses them.
 type floor struct {
 	prefix string // of the names of the locks
@@ -105,4 +107,12 @@ func (f *floor) verdict(w io.Writer) error {
 		fmt.Fprintln(w, "no bench was used by two at a time")
 	}
 	return err
+}
+
+// pause waits for d, or until ctx is done.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }

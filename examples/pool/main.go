@@ -35,8 +35,6 @@ import (
 	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
-const workers, jobs = 12, 2
-
 func main() {
 	url := flag.String("url", "",
 		"base `URL` of a Relukko backend; by default one that is part of this program")
@@ -143,12 +141,4 @@ func startBackend() (url, key string, end func(), err error) {
 		backend.Shutdown(ctx)
 		front.Close()
 	}, nil
-}
-
-// pause waits for d, or until ctx is done.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }

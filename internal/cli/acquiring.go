@@ -36,6 +36,7 @@ type lockFlags struct {
 	wait   time.Duration
 	noWait bool
 	nested bool
+	pool   bool // any one of several locks will do
 
 	creator  string
 	reason   string
@@ -207,13 +208,15 @@ func (f *lockFlags) notAcquired(err error, base string) error {
 		return &failure{status: f.conflictStatus}
 	}
 	who := heldBy(held.Holder, time.Now())
-	if f.noWait {
-		return &failure{f.conflictStatus, fmt.Sprintf("lock %q is %s", held.Name, who),
-			"To wait for it, omit --no-wait"}
+	text, advice := "is "+who, "To wait for it, omit --no-wait"
+	if !f.noWait {
+		text = fmt.Sprintf("was not free within %s: %s", short(f.wait), who)
+		advice = "Wait longer with --wait; `relukko get` shows more about the holder"
 	}
-	return &failure{f.conflictStatus,
-		fmt.Sprintf("lock %q was not free within %s: %s", held.Name, short(f.wait), who),
-		"Wait longer with --wait; `relukko get` shows more about the holder"}
+	if text = fmt.Sprintf("lock %q %s", held.Name, text); f.pool {
+		text += ", and the others are held too"
+	}
+	return &failure{f.conflictStatus, text, advice}
 }
 
 // warnUnreleased says that locks were not released. This program is about to end,

@@ -261,6 +261,7 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 func (f *runFlags) locks(c *api.Client, w *waiting, names []string) (l *locks) {
 	options := f.options(w, f.ttl)
 	if w.any = len(f.any) > 0; w.any {
+		f.pool = true
 		l = newPool(c, names, options(strings.Join(f.any, ",")))
 	} else {
 		l = newLocks(c, names, options)

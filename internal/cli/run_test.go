@@ -43,7 +43,8 @@ func TestUnusableFlagsOfRun(t *testing.T) {
 		"the reason has a control character":   {"--reason", "a\nb", "a"},
 		"repeat --lock; for any one of them":   {"a", "b"},
 	} {
-		status, _, stderr := run(t, of(s), append(append([]string{"run"}, args...), "--", "true")...)
+		args = append(append([]string{"run"}, args...), "--", "true")
+		status, _, stderr := run(t, of(s), args...)
 		require.Equal(t, statusUsage, status, stderr)
 		require.Contains(t, stderr, says)
 	}

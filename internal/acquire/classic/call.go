@@ -13,6 +13,7 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/clock"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 type call struct {
 	waiter
 
-	running   <-chan created      // the create that goes on after the end of the call; nil: none does
+	running   <-chan created      // the create that goes on after the end of the call; or nil
 	lastErr   error               // the last failure since the backend last said who holds the name
 	gate      *semaphore.Weighted // of a pool, for the creates of its calls; nil: it has none
 	passed    bool                // it has passed the gate, and lets no other through
@@ -37,6 +38,34 @@ type call struct {
 	foreign   time.Time           // when something on the way began to refuse; zero: it does not
 	queueFull time.Time           // when the backend's queue was last full
 	retry     backoff.BackOff
+}
+
+// acquireOne acquires the lock of one name, for a pool if gate is not nil.
+func (p *parts) acquireOne(ctx context.Context, r *acquire.Request, gate *semaphore.Weighted,
+) (*acquire.Grant, error) {
+	_, mark, _ := wire.CutMark(r.Creator)
+	parent := ctx
+	ctx, stop := p.tasks.WhileOpen(ctx)
+	defer stop()
+	c := &call{
+		waiter: waiter{parts: p, r: r, ctx: ctx, member: member{mark: mark}}, gate: gate,
+	}
+	if !r.Sent.IsZero() {
+		c.unknown.Add(false)
+		c.older = true
+	}
+	c.holder = holder{report: r.Progress, asker: c}
+	c.progress = &c.holder
+	g, err := c.run()
+	c.leave(err == nil)
+	moved := gate == nil && context.Cause(parent) == acquire.ErrMoved
+	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {
+		(&cleanup{
+			parts: p, names: []string{r.Name}, mark: mark, values: r.Values, log: r.Log,
+			running: c.running, unknown: c.unknown,
+		}).start()
+	}
+	return g, err
 }
 
 // run repeats the create until the backend grants the lock or the call fails.
@@ -115,7 +144,8 @@ func (c *call) isHeld(r created) (g *acquire.Grant, next bool, err error) {
 // ends, so that the response comes then. It is 0 after a failure, so that the next response comes
 // soon, and for the calls of a pool, of which one at a time may have a create under way.
 func (c *call) maxWait() time.Duration {
-	if !c.r.Wait || c.gate != nil || c.lastErr != nil || !c.queueFull.IsZero() && time.Since(c.queueFull) < pollMax {
+	full := !c.queueFull.IsZero() && time.Since(c.queueFull) < pollMax
+	if !c.r.Wait || c.gate != nil || c.lastErr != nil || full {
 		return 0
 	}
 	wait := min(c.client.MaxWait(), longestWait)

@@ -11,7 +11,6 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/clock"
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
-	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // Driver is an [acquire.Driver]. While it holds no lock and no call waits, it has no goroutine,
@@ -48,37 +47,6 @@ func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 	return d.acquireOne(ctx, r, nil)
 }
 
-// acquireOne acquires the lock of one name, for a pool if p is not nil.
-func (d *Driver) acquireOne(ctx context.Context, r *acquire.Request, p *pool,
-) (*acquire.Grant, error) {
-	_, mark, _ := wire.CutMark(r.Creator)
-	parent := ctx
-	ctx, stop := d.tasks.WhileOpen(ctx)
-	defer stop()
-	c := &call{
-		waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}},
-	}
-	if p != nil {
-		c.gate = p.gate
-	}
-	if !r.Sent.IsZero() {
-		c.unknown.Add(false)
-		c.older = true
-	}
-	c.holder = holder{report: r.Progress, asker: c}
-	c.progress = &c.holder
-	g, err := c.run()
-	c.leave(err == nil)
-	moved := p == nil && context.Cause(parent) == acquire.ErrMoved
-	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {
-		(&cleanup{
-			parts: &d.parts, names: []string{r.Name}, mark: mark, values: r.Values, log: r.Log,
-			running: c.running, unknown: c.unknown,
-		}).start()
-	}
-	return g, err
-}
-
 // Renew implements [acquire.Driver].
 func (d *Driver) Renew(ctx context.Context, g *acquire.Grant, lease time.Duration, retry bool,
 ) (api.Lock, error) {
@@ -96,27 +64,10 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 }
 
 // Drop implements [acquire.Driver].
-func (d *Driver) Drop(g *acquire.Grant) {
-	if g.Unknown.Creates == 0 {
-		return
-	}
-	_, mark, _ := wire.CutMark(g.Creator)
-	(&cleanup{
-		parts: &d.parts, names: []string{g.Lock.Name}, mark: mark, values: g.Values, log: g.Log,
-		unknown: g.Unknown,
-	}).start()
-}
+func (d *Driver) Drop(g *acquire.Grant) { d.drop(g) }
 
 // CleanUp deletes, in the background, what creates of r by another driver may have made.
-func (d *Driver) CleanUp(r *acquire.Request) {
-	_, mark, _ := wire.CutMark(r.Creator)
-	c := &cleanup{
-		parts: &d.parts, names: append([]string{r.Name}, r.Any...), mark: mark,
-		values: r.Values, log: r.Log,
-	}
-	c.unknown.Add(false)
-	c.start()
-}
+func (d *Driver) CleanUp(r *acquire.Request) { d.cleanUp(r) }
 
 // Watch implements [acquire.Driver].
 func (d *Driver) Watch(g *acquire.Grant, w acquire.Watcher) (stop func()) {

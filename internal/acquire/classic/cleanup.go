@@ -10,6 +10,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // cleanupFor limits a cleanup. By then a lock that was created has been swept: after 10 min and a
@@ -26,6 +27,29 @@ type cleanup struct {
 	log     *slog.Logger
 	running <-chan created  // the create that is under way; nil: none is
 	unknown acquire.Unknown // of the others
+}
+
+// drop cleans up after the other creates of a grant's request.
+func (p *parts) drop(g *acquire.Grant) {
+	if g.Unknown.Creates == 0 {
+		return
+	}
+	_, mark, _ := wire.CutMark(g.Creator)
+	(&cleanup{
+		parts: p, names: []string{g.Lock.Name}, mark: mark, values: g.Values, log: g.Log,
+		unknown: g.Unknown,
+	}).start()
+}
+
+// cleanUp cleans up after creates of r by another driver.
+func (p *parts) cleanUp(r *acquire.Request) {
+	_, mark, _ := wire.CutMark(r.Creator)
+	c := &cleanup{
+		parts: p, names: append([]string{r.Name}, r.Any...), mark: mark, values: r.Values,
+		log: r.Log,
+	}
+	c.unknown.Add(false)
+	c.start()
 }
 
 // start runs the cleanup in the background.

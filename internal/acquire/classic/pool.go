@@ -21,7 +21,7 @@ import (
 // the queue of its name. These share a gate, so that a release costs one create, and only one of
 // them is granted a lock. Each call has a mark of its own, and cleans up after itself.
 type pool struct {
-	*Driver
+	*parts
 	r    *acquire.Request
 	gate *semaphore.Weighted // of the creates
 
@@ -32,12 +32,12 @@ type pool struct {
 }
 
 // acquireAny is Acquire for several names.
-func (d *Driver) acquireAny(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
+func (s *parts) acquireAny(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	if !r.Sent.IsZero() { // these calls do not look for what the other driver may have made
-		d.CleanUp(r)
+		s.cleanUp(r)
 		r.Creator = remarked(r)
 	}
-	p := &pool{Driver: d, r: r, gate: semaphore.NewWeighted(1)}
+	p := &pool{parts: s, r: r, gate: semaphore.NewWeighted(1)}
 	from := rand.IntN(len(r.Any))
 	g, held, err := p.try(ctx, append(r.Any[from:len(r.Any):len(r.Any)], r.Any[:from]...))
 	if g == nil && err == nil && r.Wait {
@@ -60,7 +60,7 @@ func (p *pool) try(ctx context.Context, names []string,
 			held = append(held, name)
 			continue
 		}
-		g, err := p.acquireOne(ctx, p.request(name, false), p)
+		g, err := p.acquireOne(ctx, p.request(name, false), p.gate)
 		f, _ := errors.AsType[*acquire.Failure](err)
 		switch {
 		case err == nil:
@@ -89,7 +89,7 @@ func (p *pool) wait(ctx context.Context, names []string) (*acquire.Grant, error)
 	results := make(chan result, len(names))
 	for _, name := range names {
 		go func() {
-			g, err := p.acquireOne(ctx, p.request(name, true), p)
+			g, err := p.acquireOne(ctx, p.request(name, true), p.gate)
 			results <- result{name, g, err}
 		}()
 	}
@@ -102,7 +102,7 @@ func (p *pool) wait(ctx context.Context, names []string) (*acquire.Grant, error)
 			first = r.g
 		case r.err == nil: // its create had no response, and let another one through the gate
 			r.g.Unknown.Add(true)
-			p.Drop(r.g)
+			p.drop(r.g)
 		case failed != nil || first != nil: // this one was ended
 		case acquire.Refused(r.err):
 			p.refuse(r.name, r.err)

@@ -69,7 +69,8 @@ func poolWorker(w *workerConfig, client *api.Client) int {
 					return
 				}
 				s, _ := relukko.FromContext(held)
-				t.Member, t.Token, t.Entered = s.Name(), s.Info().FencingToken, time.Now().UnixNano()
+				t.Member, t.Token = s.Name(), s.Info().FencingToken
+				t.Entered = time.Now().UnixNano()
 				say(t)
 				select {
 				case <-time.After(poolHold/2 + rand.N(poolHold)):
@@ -95,7 +96,7 @@ type poolRun struct {
 	began   time.Time
 
 	mu                     sync.Mutex
-	tenures                map[[3]int64]tenure // by process, goroutine and the begin of the wait: the last state
+	tenures                map[[3]int64]tenure // by process, goroutine and Began: as last printed
 	troubles               map[int][]int64     // when something happened to a process
 	free                   []span              // when a member was free on the backend
 	kills, cuts, deletions int
