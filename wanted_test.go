@@ -100,7 +100,7 @@ func TestWanted(t *testing.T) {
 		require.False(t, isWanted(session(t, held)))
 		ctx, cancel := context.WithCancel(t.Context())
 		other := s.NewLink().Client()
-		p := relukko.NewPool(other, []string{"leg", "arm"})
+		p := relukko.NewPool(other, []string{"arm", "leg"})
 		leg, err := p.Lock(ctx)
 		require.NoError(t, err)
 		defer p.Unlock(leg)

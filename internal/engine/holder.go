@@ -49,7 +49,7 @@ func (e *Engine) recounted(q *queue) {
 	if e.board != nil {
 		e.board.changed = true
 	}
-	if q.holder == nil || q.wanted == (q.waiting > 0) {
+	if q.holder == nil || q.wanted == (q.waiting > 0) || !q.wanted && !q.anyWaits() {
 		return
 	}
 	if c := e.holding[q.holder.ID]; c != nil {

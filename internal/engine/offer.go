@@ -33,6 +33,7 @@ func (e *Engine) offerAll(w *Waiter) {
 			e.progress(p)
 		}
 	}
+	e.placed(w)
 }
 
 // offer offers a name that may be free to the first who can have it.

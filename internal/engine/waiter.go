@@ -83,6 +83,7 @@ type Waiter struct {
 	asking  bool        // another store call for it is under way
 	tried   bool        // a create was tried
 	queued  bool        // it was not served at once
+	placing bool        // not all of its names were offered yet: it may not have to wait
 	unready bool        // its mark must be claimed before the next create
 	pure    bool        // its mark was never used elsewhere, and no outcome was ever unknown
 	ended   bool        // nothing more is told to the sink

@@ -30,17 +30,17 @@ const (
 	settleTime     = 2 * time.Second       // after a cut, until all of a process wait again
 )
 
-// tenure is what a goroutine of a poolWorker prints after each section, with instants as numbers of
-// nanoseconds, and before it as far as it has come.
+// tenure is what a goroutine of a poolWorker prints when it begins to wait, when it enters and when
+// it leaves. Instants are numbers of nanoseconds; those that have not come yet are 0.
 type tenure struct {
-	Who                  int    // the goroutine
-	Member               string // "": it waits
+	Who                  int // the goroutine
+	Member               string
 	Token                uint64
-	Began, Entered, Left int64 // Left is 0 while it is inside
-	Lost                 bool
-	process              int
-	killed               bool
+	Began, Entered, Left int64
 	Err                  string
+
+	process int
+	killed  bool
 }
 
 // poolWorker has goroutines that share a pool hold its members, each for a moment, again and again.
@@ -76,7 +76,7 @@ func poolWorker(w *workerConfig, client *api.Client) int {
 				case <-time.After(poolHold/2 + rand.N(poolHold)):
 				case <-held.Done():
 				}
-				t.Left, t.Lost = time.Now().UnixNano(), s.Err() != nil
+				t.Left = time.Now().UnixNano()
 				say(t)
 				_ = p.Unlock(held) // it may be lost
 			}
@@ -93,13 +93,14 @@ func poolWorker(w *workerConfig, client *api.Client) int {
 type poolRun struct {
 	t       *testing.T
 	members []string
-	began   time.Time
+	deleted map[deletion]bool
 
-	mu                     sync.Mutex
-	tenures                map[[3]int64]tenure // by process, goroutine and Began: as last printed
-	troubles               map[int][]int64     // when something happened to a process
-	free                   []span              // when a member was free on the backend
 	kills, cuts, deletions int
+
+	mu       sync.Mutex
+	tenures  map[[3]int64]tenure // by process, goroutine and Began: as last printed
+	troubles map[int][]int64     // when something happened to a process
+	free     []span              // when a member was free on the backend
 }
 
 // span is a time for which a member was free, or a goroutine waited.
@@ -107,6 +108,12 @@ type span struct {
 	member   string
 	from, to int64
 	process  int
+}
+
+// deletion is a lock that was deleted by hand.
+type deletion struct {
+	member string
+	token  uint64
 }
 
 // start starts a process with this number.
@@ -172,6 +179,7 @@ func (r *poolRun) trouble(process int) {
 // connections cut, and locks deleted. No two ever have one member, no member is free while somebody
 // waits, and all wait for about the same time.
 func TestPoolInChaos(t *testing.T) {
+	parallel(t)
 	for name, row := range map[string]struct {
 		store   func(t testing.TB) string
 		servers int
@@ -181,6 +189,7 @@ func TestPoolInChaos(t *testing.T) {
 		"PostgreSQL": {postgres.Database, 2, scaled(2*time.Second, time.Second)},
 	} {
 		t.Run(name, func(t *testing.T) {
+			parallel(t)
 			url := row.store(t)
 			var nodes []*node
 			for range row.servers {
@@ -188,7 +197,8 @@ func TestPoolInChaos(t *testing.T) {
 			}
 			r := &poolRun{
 				t: t, members: []string{"bench-1", "bench-2", "bench-3", "bench-4"},
-				began: time.Now(), tenures: map[[3]int64]tenure{}, troubles: map[int][]int64{},
+				tenures: map[[3]int64]tenure{}, troubles: map[int][]int64{},
+				deleted: map[deletion]bool{},
 			}
 			r.chaos(nodes, scaled(6*time.Second, time.Minute))
 			r.check(row.idle)
@@ -236,6 +246,7 @@ func (r *poolRun) chaos(nodes []*node, d time.Duration) {
 		default:
 			lock, err := c.Find(ctx, r.members[rand.IntN(len(r.members))])
 			if err == nil {
+				r.deleted[deletion{lock.Name, lock.FencingToken}] = true
 				if _, err = c.Delete(ctx, lock.ID); err == nil {
 					r.deletions++
 				}
@@ -288,7 +299,8 @@ func (r *poolRun) check(idle time.Duration) {
 			a, b := all[i], all[i+1]
 			require.NotEqual(t, a.Token, b.Token, member)
 			if over := time.Duration(a.Left - b.Entered); over > 0 {
-				require.True(t, a.Lost || a.killed && over < 100*time.Millisecond,
+				deleted := r.deleted[deletion{member, a.Token}]
+				require.True(t, deleted || a.killed && over < 100*time.Millisecond,
 					"%s is held by two for %v", member, over)
 				require.Less(t, over, time.Second)
 				overlaps++
@@ -313,7 +325,7 @@ func (r *poolRun) check(idle time.Duration) {
 		longest.Round(time.Microsecond), mean.Round(time.Millisecond), p99.Round(time.Millisecond))
 	require.Len(t, byMember, len(r.members))
 	require.Less(t, longest, idle)
-	require.Less(t, p99, 5*mean)
+	require.Less(t, p99, 5*mean+scaled(6*time.Second, 0)) // a kill costs the lease
 }
 
 // wanted reports whether some goroutine waited for all of the time for which a member was free, and
