@@ -77,7 +77,7 @@ func Lock(t testing.TB, c *api.Client, opts ...LockOption) context.Context {
 		pc, _, _, _ := runtime.Caller(1)
 		o.name = testLockName(runtime.FuncForPC(pc).Name(), t.Name())
 	}
-	log := &waitLog{t: t, name: o.name}
+	log := &waitLog{t: t, what: fmt.Sprintf("lock %q", o.name)}
 	return hold(t, relukko.NewMutex(c, o.name, append(o.mutex, log.option())...), log, o.wait)
 }
 
@@ -91,7 +91,7 @@ func Lock(t testing.TB, c *api.Client, opts ...LockOption) context.Context {
 //	}
 func LockAny(t testing.TB, c *api.Client, names ...string) context.Context {
 	t.Helper()
-	log := &waitLog{t: t, name: strings.Join(names, ", ")}
+	log := &waitLog{t: t, what: fmt.Sprintf("any of %q", names)}
 	return hold(t, relukko.NewPool(c, names, log.option()), log, defaultWait)
 }
 
@@ -196,7 +196,7 @@ func testLockName(function, test string) string {
 // waitLog logs who holds the lock.
 type waitLog struct {
 	t    testing.TB
-	name string
+	what string // is waited for
 
 	mu   sync.Mutex
 	over bool // nothing may be logged when the test has ended
@@ -213,10 +213,10 @@ func (l *waitLog) holder(lock *api.Lock) {
 	switch {
 	case l.over:
 	case lock == nil:
-		l.t.Logf("relukkotest: waiting for lock %q", l.name)
+		l.t.Logf("relukkotest: waiting for %s", l.what)
 	default:
-		l.t.Logf("relukkotest: waiting for lock %q, held by %s (%s) since %s",
-			l.name, lock.Creator, lock.IP, lock.CreatedAt.Format(time.RFC3339))
+		l.t.Logf("relukkotest: waiting for %s, held by %s (%s) since %s",
+			l.what, lock.Creator, lock.IP, lock.CreatedAt.Format(time.RFC3339))
 	}
 }
 
