@@ -174,6 +174,19 @@ func TestWanted(t *testing.T) {
 			require.NoError(t, m.Unlock(held))
 		})
 	}
+	bubble(t, "another client, handed off", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMutex(s.Client(), "arm", relukko.WithHandoff())
+		held := lock(t, m)
+		next := locking(t, m)
+		other := relukko.NewMutex(s.NewLink().Client(), "arm")
+		last := locking(t, other)
+		require.NoError(t, m.Unlock(held))
+		require.Empty(t, last)
+		held = <-next
+		require.True(t, isWanted(session(t, held)))
+		require.NoError(t, m.Unlock(held))
+		require.NoError(t, other.Unlock(<-last))
+	})
 	plainly(t, "never with plain requests", func(t *testing.T, s *relukkotest.Server) {
 		m := relukko.NewMutex(s.Client(), "arm")
 		held := lock(t, m)
