@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -529,4 +530,25 @@ func TestPoolReportsItsBestPlace(t *testing.T) {
 			require.NoError(t, m[i].Unlock(<-waiting[i]))
 		}
 	})
+}
+
+// TestRandomFaultsOfPools has pools and mutexes contend with plain requests while things happen to
+// the server and its network.
+func TestRandomFaultsOfPools(t *testing.T) {
+	for name, setUp := range kinds {
+		for seed := range uint64(*streamSeeds) / 2 {
+			plainly(t, fmt.Sprint(name, "/", seed), func(t *testing.T, s *relukkotest.Server) {
+				setUp(s)
+				w := newWorkers(t, s, seed)
+				w.unsure, w.pools = true, true
+				ctx, end := context.WithCancel(t.Context())
+				var troubles sync.WaitGroup
+				troubles.Go(func() { w.trouble(ctx, rand.New(rand.NewPCG(seed, 99))) })
+				w.run(t)
+				end()
+				troubles.Wait()
+				w.check(t)
+			})
+		}
+	}
 }
