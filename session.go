@@ -123,7 +123,8 @@ func (s *Session) Err() error {
 // Wanted returns a channel that is closed once somebody waits for this lock: another client, or
 // another goroutine that shares the Mutex. A holder that can stop early may then give way. The
 // channel stays closed if the waiter gives up. Only our own backend, over the stream, says that
-// other clients wait; after a reconnect it says so again.
+// other clients wait: immediately, or up to 2 s late if they are clients of another server on the
+// same store.
 func (s *Session) Wanted() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()

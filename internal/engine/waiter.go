@@ -38,8 +38,15 @@ type Conn struct {
 	closed  bool
 	leaving bool // it was closed after Bye: its client goes to the next server
 	waiters map[*Waiter]struct{}
-	locks   map[string]markKey // in Engine.holding, by id
-	granted map[markKey]string // ids of locks that can be cancelled without memory of the mark
+	locks   map[string]heldLock // in Engine.holding, by id
+	granted map[markKey]string  // ids of locks that can be cancelled without memory of the mark
+}
+
+// heldLock is a lock of a connection.
+type heldLock struct {
+	name      string
+	mark      markKey // of its acquire; zero: it is not known, or of no use
+	elsewhere bool    // the connection was told that somebody waits on another server
 }
 
 const (
