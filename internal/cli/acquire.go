@@ -29,12 +29,13 @@ released (relukko release): for CI systems whose steps are separate processes.
 
 Nothing renews the lock or watches it meanwhile: when the job takes longer than
 planned, use relukko extend before --for has passed. Where one process can do
-the whole job, relukko run is better.
+the whole job, relukko run is better. In a job of GitLab, GitHub or Jenkins
+others see its URL beside the holder.
 
 The exit status is 75, or that of --conflict-exit-code, when the lock was not
 acquired in time.`,
 		Example: examples(
-			"id=$(relukko acquire staging --wait 10m --for 2h --creator \"$CI_JOB_URL\")",
+			"id=$(relukko acquire staging --wait 10m --for 2h)",
 			"# … other steps …",
 			"relukko release \"$id\"",
 		),

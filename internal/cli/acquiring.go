@@ -82,12 +82,12 @@ func (f *lockFlags) parsed(cmd *cobra.Command, getenv func(string) string) error
 // jobURL returns the URL of the CI job that this program runs in; "" where there is
 // none that others could read.
 func jobURL(getenv func(string) string) string {
-	url := cmp.Or(getenv("CI_JOB_URL"), getenv("BUILD_URL"))
-	server, repository, run := getenv("GITHUB_SERVER_URL"), getenv("GITHUB_REPOSITORY"),
-		getenv("GITHUB_RUN_ID")
-	if url == "" && server != "" && repository != "" && run != "" {
-		url = server + "/" + repository + "/actions/runs/" + run
+	github := ""
+	if run := getenv("GITHUB_RUN_ID"); run != "" {
+		github = getenv("GITHUB_SERVER_URL") + "/" + getenv("GITHUB_REPOSITORY") +
+			"/actions/runs/" + run
 	}
+	url := cmp.Or(getenv("CI_JOB_URL"), github, getenv("BUILD_URL"))
 	if len(url) > maxReason || url != printable(url) {
 		return ""
 	}

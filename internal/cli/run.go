@@ -122,6 +122,9 @@ command itself gets a signal, once, when somebody waits for its lock, so that it
 may end early; a command that does not handle the signal dies of it. Only our
 own backend says that somebody waits.
 
+In a job of GitLab, GitHub or Jenkins others see its URL beside the holder,
+unless --reason or --creator says something else.
+
 The lock is released when the command ends. Processes that it leaves running
 then run without the lock; but where a signal ended the command, the rest of its
 group is ended first (by SIGTERM, and SIGKILL --kill-after later).

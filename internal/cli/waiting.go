@@ -145,7 +145,8 @@ func (w *waiting) show(now time.Time) {
 }
 
 // line returns the line in the given number of columns, 0: any number. It is the
-// name of the lock that is shortened first, not the holder.
+// name of the lock that is shortened first, not the holder; the first place is left
+// out then.
 func (w *waiting) line(now time.Time, width int) string {
 	elapsed := ""
 	if d := now.Sub(w.began).Truncate(time.Second); d > 0 {
@@ -158,18 +159,22 @@ func (w *waiting) line(now time.Time, width int) string {
 	if w.any {
 		before = `relukko: waiting for any of "`
 	}
-	name, held := name[1:len(name)-1], `", `
+	name, place := name[1:len(name)-1], ""
 	if w.place > 0 {
-		held += ordinal(w.place) + " in line, "
+		place = ordinal(w.place) + " in line, "
 	}
+	held := "whose holder is not known yet"
 	switch {
 	case w.holder != nil:
-		held += heldBy(w.holder, now)
+		held = heldBy(w.holder, now)
 	case w.place > 0:
-		held += "the holder is not known yet"
-	default:
-		held += "whose holder is not known yet"
+		held = "the holder is not known yet"
 	}
+	if all := before + name + place + held + elapsed; w.place == 1 && width > 0 &&
+		columns(all)+len(`", `) > width {
+		place = ""
+	}
+	held = `", ` + place + held
 	if width > 0 {
 		room := width - columns(before) - columns(elapsed)
 		name = clip(name, max(room-columns(held), min(minName, room/2)))
