@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 
@@ -44,9 +43,6 @@ func poolName(names []string) string {
 	}
 	return strings.Join(names, ", ")
 }
-
-// Names returns the names of the members.
-func (p *Pool) Names() []string { return slices.Clone(p.any) }
 
 // Lock blocks until the caller holds one of the locks. The [Session] that [FromContext] returns for
 // held says which: [Session.Name]. Otherwise Lock behaves as [Mutex.Lock].

@@ -63,6 +63,11 @@ func TestThePlaceIsShown(t *testing.T) {
 		require.Equal(t, `relukko: waiting for lock "arm", `+want+
 			`held by user@bench-7 (flash 1.2) for 12m`, w.line(now, 0))
 	}
+	for place, want := range map[int]string{1: "held by user@bench-7 (flash 1.2) for 12m",
+		2: "2nd in line, held by user@bench-7 (flash 1.2…"} {
+		w := &waiting{name: "arm", holder: waits.Holder, place: place, began: now}
+		require.Equal(t, `relukko: waiting for lock "arm", `+want, w.line(now, 78))
+	}
 	w := &waiting{any: true, name: "a,b", place: 2, began: now}
 	require.Equal(t, `relukko: waiting for any of "a,b", 2nd in line, `+
 		`the holder is not known yet`, w.line(now, 0))
