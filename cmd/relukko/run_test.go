@@ -97,6 +97,16 @@ func TestTheSameLockWithinItself(t *testing.T) {
 		require.Equal(t, row.status, status, "%s: %s", name, stderr)
 		require.Contains(t, stderr, row.says, name)
 	}
+	for _, middle := range [][]string{
+		{program, "run", "c", "--"},
+		{program, "run", "c", "--", program, "run", "d", "--"},
+		{"env", "-u", "RELUKKO_HELD_LOCKS"}, // that of a program that does not set it
+	} {
+		status, _, stderr := run(t, of(s), append(append([]string{"run", "a", "--"}, middle...),
+			program, "run", "--wait", "10s", "a", "--", "true")...)
+		require.Equal(t, 64, status, stderr)
+		require.Contains(t, stderr, `relukko: lock "a" is held by the relukko run`)
+	}
 	require.Empty(t, s.Locks())
 }
 

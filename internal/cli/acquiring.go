@@ -69,16 +69,23 @@ func (f *lockFlags) parsed(cmd *cobra.Command) error {
 // notNested returns a failure if a relukko run that this program runs in holds one
 // of the locks: it waits for this program, so the wait would never end.
 func (p *program) notNested(f *lockFlags, names ...string) error {
-	for held := range strings.Lines(p.getenv(envLockName)) {
-		held = strings.TrimSuffix(held, "\n")
+	for _, held := range p.heldAround() {
 		if slices.Contains(names, held) && !f.nested {
 			return &failure{statusUsage, fmt.Sprintf(
 				"lock %q is held by the relukko run that this command runs in (%s), "+
-					"so it would wait for itself", held, envLockName),
+					"so it would wait for itself", held, envHeldLocks),
 				"To wait nevertheless, use --nested"}
 		}
 	}
 	return nil
+}
+
+// heldAround returns the names of the locks of all the relukko runs that this program
+// runs in. [envLockName] has those of the innermost.
+func (p *program) heldAround() []string {
+	names := strings.Split(p.getenv(envHeldLocks)+"\n"+p.getenv(envLockName), "\n")
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
+	return slices.Compact(slices.Sorted(slices.Values(names)))
 }
 
 // options returns a function that returns those of the mutex for a name.

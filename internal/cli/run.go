@@ -97,8 +97,9 @@ The lock is released when the command ends. Processes that it leaves running
 then run without the lock; but where a signal ended the command, the rest of its
 group is ended first (by SIGTERM, and SIGKILL --kill-after later).
 
-Within relukko run, another one for the same lock is refused: it would wait for
-itself. --nested makes it wait.
+Within relukko run, at any depth, another one for the same lock is refused: it
+would wait for itself. --nested makes it wait. The names of the locks that are
+held around the command are in RELUKKO_HELD_LOCKS.
 
 Limits:
   - When relukko run itself is killed by SIGKILL, the command is killed too (on
@@ -164,7 +165,7 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 		return err
 	}
 	command := &supervise.Command{
-		Path: path, Args: argv, Env: overridden(p.Env, l.environment()),
+		Path: path, Args: argv, Env: overridden(p.Env, l.environment(p.heldAround())),
 		Permit: l, KillAfter: f.killAfter,
 		OnStop: func() { p.warnStopped(l.Left()) },
 		OnUndelivered: func(sig os.Signal, err error) {
