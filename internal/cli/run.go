@@ -117,7 +117,8 @@ Limits:
     anything. But after SIGSTOP to relukko run alone the command goes on,
     without the lock once the lease has ended.
   - Of the signals that are ignored when relukko run starts, the command ignores
-    only SIGINT, SIGHUP and, on Linux, SIGTSTP.
+    only SIGINT, SIGHUP and, on Linux, SIGTSTP; without a terminal, where they
+    mean nothing, SIGTTIN and SIGTTOU too.
   - In $(…) of an interactive shell the command can read from the terminal on
     Linux only.
 
