@@ -9,9 +9,10 @@ import (
 
 const maxShift = 2 * time.Second // of a rank, by clocks that differ
 
-// Acquire asks for a lock of any of the names, or for locks of all of them. Its end comes to the sink: [Sink.Granted], or
-// [Sink.Refused] with an error of the store or of this package; store.ErrHeld if the waiter does
-// not wait. A lock that is not leased gets a TTL of the engine's own.
+// Acquire asks for a lock of any of the names, or for locks of all of them. Its end comes to the
+// sink: [Sink.Granted], or [Sink.Refused] with an error of the store or of this package;
+// store.ErrHeld if the waiter does not wait. A lock that is not leased gets a TTL of the engine's
+// own.
 //
 // On a connection an acquire is identified by its mark. One with the mark of an open one takes its
 // place; one that says that it comes again gets the lock of the mark if there is one. Over HTTP a
@@ -111,6 +112,7 @@ func (e *Engine) rankOf(w *Waiter) time.Duration {
 func (e *Engine) join(w *Waiter) {
 	w.Rank = e.started.Add(w.rank)
 	w.places = make([]*place, len(w.Names))
+	w.placing = len(w.Names) > 1
 	for i, name := range w.Names {
 		q := e.queueOf(name)
 		p := &place{rank: w.rank, arrival: w.arrival, w: w, ahead: -1}

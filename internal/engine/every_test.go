@@ -172,10 +172,11 @@ func TestAllOfSeveralWithAStoreThatFails(t *testing.T) {
 		err  error
 		want string
 	}{
-		"nothing was done":  {errNotDone, "both granted x+y seen"},
-		"unknown outcome":   {errDown, "both granted x+y found"},
-		"cancelled":         {store.ErrCancelled, "both refused relukko: the acquire was cancelled"},
-		"and then it works": {nil, "both granted x+y seen"},
+		"nothing was done": {errNotDone, "both granted x+y seen"},
+		"unknown outcome":  {errDown, "both granted x+y found"},
+		"cancelled": {store.ErrCancelled,
+			"both refused relukko: the acquire was cancelled"},
+		"it works": {nil, "both granted x+y seen"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &slowAll{Store: memstore.New()}

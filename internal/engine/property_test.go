@@ -480,7 +480,7 @@ func (a *acquire) waiter() *Waiter {
 
 // inOrder checks that nobody was passed over. It is called under the engine's mutex.
 func (a *acquire) inOrder(granted *Waiter) {
-	if !a.exact || granted.Again || granted.All {
+	if !a.exact || granted.Again || granted.All || granted.Conn == nil {
 		return
 	}
 	e := a.nodes[0].engine
@@ -489,13 +489,14 @@ func (a *acquire) inOrder(granted *Waiter) {
 	}
 	q := e.queues[a.locks[0].Name]
 	for p := range q.all() {
-		if p.w == nil || p.w.Conn == nil || granted.Conn == nil || p.rank >= granted.rank {
-			continue
-		}
-		other, now := p.w, time.Since(e.started)
-		if len(other.Names) == 1 && other.Wait && !other.Again && other.arrived.Before(q.tried) &&
-			!other.Conn.closed && !other.Conn.silent(now, other.New.TTL) {
-			a.failf("%s was served before %s", nameOf(granted), nameOf(other))
+		if p.rank < granted.rank && p.w != nil && couldHave(e, p.w, q) {
+			a.failf("%s was served before %s", nameOf(granted), nameOf(p.w))
 		}
 	}
+}
+
+// couldHave reports whether nothing but the order keeps a waiter from the name of the queue.
+func couldHave(e *Engine, w *Waiter, q *queue) bool {
+	return w.Conn != nil && len(w.Names) == 1 && w.Wait && !w.Again && w.arrived.Before(q.tried) &&
+		!w.Conn.closed && !w.Conn.silent(time.Since(e.started), w.New.TTL)
 }

@@ -68,7 +68,8 @@ func (c *client) hear(t *testing.T) {
 		if !json.Valid(text) || json.Unmarshal(text, &m) != nil {
 			t.Errorf("not a message: %s", text)
 		}
-		answers := m.Lock != nil || m.Locks != nil || m.Done || m.Pong || m.Waiting != nil || m.Error != nil
+		answers := m.Lock != nil || m.Locks != nil || m.Done || m.Pong || m.Waiting != nil ||
+			m.Error != nil
 		if answers != (m.N > 0) {
 			t.Errorf("a response to nothing: %s", text)
 		}

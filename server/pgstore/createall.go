@@ -30,9 +30,42 @@ func (s *Store) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock
 		}
 		names[i] = in[i].Name
 	}
-	created := make([]creation, len(in))
-	worst := made
-	err := s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+	created, worst, err := s.createAll(ctx, ids, names, in)
+	switch {
+	case err != nil:
+		return nil, err
+	case worst == cancelled:
+		return nil, store.ErrCancelled
+	case worst == superseded:
+		return nil, store.ErrSuperseded
+	}
+	locks := make([]store.Lock, len(in))
+	for i := range created {
+		switch c := &created[i]; {
+		case worst == made:
+			locks[i] = c.lock()
+			s.tracker.made(names[i])
+			s.tell(store.EventCreated, locks[i])
+		case c.outcome == held:
+			locks[i] = c.lock()
+			s.tracker.held(in[i], locks[i])
+		case c.outcome == left:
+			s.tracker.left(names[i], c.until())
+		}
+	}
+	if worst != made {
+		return locks, store.ErrHeld
+	}
+	return locks, nil
+}
+
+// createAll makes the locks, unless one of the outcomes, of which it returns the greatest, is not
+// that one is made.
+func (s *Store) createAll(
+	ctx context.Context, ids []pgtype.UUID, names []string, in []store.NewLock,
+) (created []creation, worst int, err error) {
+	created = make([]creation, len(in))
+	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
 		tx, err := conn.Begin(ctx)
 		if err != nil {
 			return err
@@ -40,7 +73,8 @@ func (s *Store) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock
 		all := new(pgx.Batch)
 		all.Queue(createAllLocksSQL, markOf(in[0]), names)
 		for i := range in {
-			all.Queue(createSQL, s.createArgs(ids[i], in[i])...).QueryRow(func(row pgx.Row) error {
+			args := s.createArgs(ids[i], in[i])
+			all.Queue(createSQL, args...).QueryRow(func(row pgx.Row) error {
 				return row.Scan(created[i].fields()...)
 			})
 		}
@@ -56,33 +90,5 @@ func (s *Store) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock
 		}
 		return tx.Commit(ctx)
 	})
-	if err != nil {
-		return nil, err
-	}
-	switch worst {
-	case cancelled:
-		return nil, store.ErrCancelled
-	case superseded:
-		return nil, store.ErrSuperseded
-	}
-	locks := make([]store.Lock, len(in))
-	for i := range created {
-		switch c := &created[i]; c.outcome {
-		case made:
-			if worst == made {
-				locks[i] = c.lock()
-				s.tracker.made(names[i])
-				s.tell(store.EventCreated, locks[i])
-			}
-		case held:
-			locks[i] = c.lock()
-			s.tracker.held(in[i], locks[i])
-		case left:
-			s.tracker.left(names[i], c.until())
-		}
-	}
-	if worst != made {
-		return locks, store.ErrHeld
-	}
-	return locks, nil
+	return created, worst, err
 }

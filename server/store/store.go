@@ -63,10 +63,10 @@ type Store interface {
 	// belongs to its owner: the same mark of another owner is another mark.
 	Create(ctx context.Context, in NewLock) (Lock, error)
 
-	// CreateAll is Create for several names: it makes all of the locks at one instant, or none. The
-	// names differ, and the owner, the mark and the claim are the same. If names are held it returns
-	// ErrHeld and, for each of in, the lock that holds its name; the zero Lock where none does or it
-	// is not known.
+	// CreateAll is Create for several names: it makes all of the locks at one instant, or none.
+	// The names differ, and the owner, the mark and the claim are the same. If names are held it
+	// returns ErrHeld and, for each of in, the lock that holds its name; the zero Lock where none
+	// does or it is not known.
 	CreateAll(ctx context.Context, in []NewLock) ([]Lock, error)
 
 	// Get returns the lock with that id, or ErrGone. An expired lock exists until it is swept.

@@ -76,7 +76,8 @@ func createAllAtOnce(t *testing.T, s tested) {
 					}
 				}
 				for _, lock := range locks {
-					if _, err := s.Delete(context.Background(), lock.ID, store.Ending{}); err != nil {
+					_, err := s.Delete(context.Background(), lock.ID, store.Ending{})
+					if err != nil {
 						t.Errorf("delete: %v", err)
 					}
 				}
