@@ -325,3 +325,22 @@ func TestAPlainAcquireThatEndsLeavesNoLock(t *testing.T) {
 		})
 	}
 }
+
+// TestALockThatIsDeletedBeforeItIsGranted does not hold its name: the next one has that.
+func TestALockThatIsDeletedBeforeItIsGranted(t *testing.T) {
+	s := newSlowStore()
+	run(t, s, func(b *bench) {
+		s.set(faults{reply: 200 * time.Millisecond})
+		c, other := b.connect(), b.connect()
+		c.acquire("a")
+		other.acquire("b")
+		time.Sleep(100 * time.Millisecond)
+		lock, err := b.Holder(t.Context(), "robot")
+		require.NoError(t, err)
+		_, err = b.Release(t.Context(), lock.ID, store.Ending{By: "boss"})
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		require.Equal(t, []string{"a granted robot seen", `a deleted by ""`}, c.told())
+		require.Equal(t, []string{"b granted robot seen"}, other.told())
+	})
+}
