@@ -331,6 +331,7 @@ func TestALockThatIsDeletedBeforeItIsGranted(t *testing.T) {
 	s := newSlowStore()
 	run(t, s, func(b *bench) {
 		s.set(faults{reply: 200 * time.Millisecond})
+		time.Sleep(holdOff)
 		c, other := b.connect(), b.connect()
 		c.acquire("a")
 		other.acquire("b")
