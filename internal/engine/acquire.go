@@ -43,6 +43,9 @@ func (e *Engine) reject(w *Waiter, err error) {
 // identify sets a waiter's key. A plain client that has no mark gets one of the engine's own.
 func (e *Engine) identify(w *Waiter) {
 	w.pure = !w.Again && !w.All
+	if !w.Again || len(w.Names) > 1 {
+		w.Place = 0
+	}
 	if w.Conn == nil {
 		w.plain = plainOf(w)
 		w.Again = w.New.Mark != ""

@@ -456,6 +456,37 @@ func TestANameHeldAtTheStartWaitsForThoseWhoComeBack(t *testing.T) {
 	})
 }
 
+// TestThoseWhoComeBackInTheirOrderNeedNotWait: by the places that they were told before, it is
+// known that nobody is missing who comes before them.
+func TestThoseWhoComeBackInTheirOrderNeedNotWait(t *testing.T) {
+	place := func(n int) option { return func(w *Waiter) { w.Again, w.Place = true, n } }
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		before := start(t, s)
+		before.connect().acquire("a")
+		before.end()
+		b := start(t, s)
+		defer b.end()
+		c := b.connect()
+		require.NoError(t, c.release("robot"))
+		c.acquire("second", place(2), waited(2*time.Minute))
+		c.acquire("new", func(w *Waiter) { w.Place = 1 })
+		require.Empty(t, c.told(), "the first is missing")
+		time.Sleep(time.Millisecond)
+		c.acquire("first", place(1), waited(3*time.Minute))
+		require.Equal(t, []string{"first granted robot seen", "wanted by 2"}, c.told())
+		require.NoError(t, c.release("robot"))
+		require.Equal(t, []string{"second granted robot seen", "wanted by 1"}, c.told())
+		require.NoError(t, c.release("robot"))
+		require.Empty(t, c.told(), "there may be a third one")
+		time.Sleep(time.Millisecond)
+		c.acquire("fourth", place(4), waited(time.Minute))
+		require.Empty(t, c.told())
+		time.Sleep(holdOff)
+		require.Equal(t, []string{"fourth granted robot seen", "wanted by 1"}, c.told())
+	})
+}
+
 func TestAPlainClientGetsItsTurn(t *testing.T) {
 	run(t, memstore.New(), func(b *bench) {
 		c := b.connect()

@@ -50,11 +50,15 @@ func (e *Engine) offer(q *queue) {
 	if e.closing || q.retrying || e.queues[q.name] != q {
 		return
 	}
-	if time.Now().Before(q.holdOff) || q.reserved != nil && q.reserved.w == nil {
+	if q.reserved != nil && q.reserved.w == nil {
 		e.refuseFree(q)
 		return
 	}
 	w, plain := e.first(q, q.holder == nil)
+	if q.heldOff(w) {
+		e.refuseFree(q)
+		return
+	}
 	if q.reserved != nil && q.reserved.w != w {
 		q.reserved = nil // one that comes before has come, or the connection has broken
 	}
@@ -151,6 +155,9 @@ func (e *Engine) granted(w *Waiter, locks []store.Lock, seen uint64, direct bool
 		}
 		e.setHolder(q, lock)
 		q.lapsed, q.passed = false, nil
+		if time.Now().Before(q.holdOff) {
+			q.heirs++
+		}
 		e.held(q, nil, lock)
 	}
 }
@@ -511,7 +518,8 @@ func (e *Engine) lookAgain(q *queue) {
 // End is called under the mutex.
 func (e *Engine) release(c *Conn, id string, how store.Ending, end func(*store.Lock, error)) {
 	q := e.byHolder[id]
-	if q == nil || q.busy || q.retrying || q.reserved != nil || e.heldAtStart(id) {
+	if q == nil || q.busy || q.retrying || q.reserved != nil || e.heldAtStart(id) ||
+		time.Now().Before(q.holdOff) {
 		e.delete(c, id, how, end)
 		return
 	}

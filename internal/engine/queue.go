@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -127,6 +128,12 @@ func (q *queue) sawDeleted(lock *store.Lock) {
 func (q *queue) dead(lock *store.Lock) bool {
 	return q.last != nil && lock.FencingToken <= q.last.FencingToken ||
 		q.holder != nil && lock.FencingToken < q.holder.FencingToken
+}
+
+// heldOff reports whether the name is not granted to a waiter, which may be nil, as others that
+// come before it may still come back after the start.
+func (q *queue) heldOff(w *Waiter) bool {
+	return time.Now().Before(q.holdOff) && (w == nil || w.Place != q.heirs+1)
 }
 
 func comparePlaces(a, b *place) int {

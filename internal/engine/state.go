@@ -93,5 +93,6 @@ type board struct {
 }
 
 // holdOff is for how long, from the engine's start, nobody is granted a name that was held when
-// it started. Those who waited come back meanwhile.
+// it started. Those who waited come back meanwhile. One whose turn it is by the place that it was
+// told before, counting those who were granted the name since, need not wait for others.
 const holdOff = 2 * time.Second

@@ -78,6 +78,9 @@ type Waiter struct {
 	// what it was on an earlier connection, or zero.
 	Rank time.Time
 
+	// Place is that on an earlier connection, as last told: 1 is next; 0: unknown.
+	Place int
+
 	key     markKey
 	made    bool // the mark was made by the engine
 	arrived time.Time
@@ -138,7 +141,8 @@ type queue struct {
 	holder  *store.Lock // the lock that was last seen to hold the name; nil: unknown, or none
 	last    *store.Lock // the youngest lock of the name that was deleted, if known
 	wanted  bool        // the holder's connection was told that somebody waits
-	holdOff time.Time   // until then the name is granted to nobody
+	holdOff time.Time   // until then the name is granted only to those who have come back
+	heirs   int         // it was granted to since the start
 
 	ranks    map[plainKey]*place // the ranks that are kept for plain clients
 	reserved *place              // of whom the name is reserved for; see reserve and reserveFor

@@ -42,7 +42,7 @@ func (c *conn) acquire(n uint64, a *wire.StreamAcquire, all bool) {
 			Owner: c.client.Key, Mark: mark,
 		},
 		Wait: a.Wait, Progress: a.Progress, Again: a.Again, Priority: a.Priority, Waited: a.Waited,
-		Rank: rank,
+		Rank: rank, Place: a.Place,
 	})
 }
 

@@ -57,6 +57,7 @@ type StreamAcquire struct {
 	Priority int           // −MaxPriority to MaxPriority; more is served earlier
 	Waited   time.Duration // on earlier connections
 	Rank     int64         // of the last MessageWaiting, for Again; 0: unknown
+	Place    int           // by the last MessageWaiting, for Again: 1 is next; 0: unknown
 }
 
 // AppendStreamRequest appends r in JSON. Its strings must be valid UTF-8.
@@ -105,6 +106,10 @@ func appendAcquire(b []byte, a *StreamAcquire) []byte {
 	if a.Rank != 0 {
 		b = append(b, `,"rank":`...)
 		b = strconv.AppendInt(b, a.Rank, 10)
+	}
+	if a.Place != 0 {
+		b = append(b, `,"place":`...)
+		b = strconv.AppendInt(b, int64(a.Place), 10)
 	}
 	return append(b, '}')
 }
@@ -177,7 +182,7 @@ func (s *scanner) acquire() (raw []byte, a StreamAcquire, err error) {
 		return s.text[from:s.at], a, invalid("what to acquire must be an object")
 	}
 	err = errNoNames
-	var creator, lease, wait, progress, again, priority, waited, rank []byte
+	var creator, lease, wait, progress, again, priority, waited, rank, place []byte
 	for s.member() {
 		if string(s.name) == "lock_names" {
 			a.Names, err = s.lockNames()
@@ -201,6 +206,8 @@ func (s *scanner) acquire() (raw []byte, a StreamAcquire, err error) {
 			waited = value
 		case "rank":
 			rank = value
+		case "place":
+			place = value
 		}
 	}
 	a.Creator = decodeField(&err, decodeMarked, creator)
@@ -211,6 +218,7 @@ func (s *scanner) acquire() (raw []byte, a StreamAcquire, err error) {
 	a.Priority = decodeField(&err, decodePriority, priority)
 	a.Waited = decodeField(&err, decodeWaited, waited)
 	a.Rank = decodeField(&err, decodeRank, rank)
+	a.Place = decodeField(&err, decodePlace, place)
 	return s.text[from:s.at], a, err
 }
 
@@ -309,6 +317,16 @@ func decodeRank(raw []byte) (int64, error) {
 		return 0, invalid("rank must be an integer")
 	}
 	return n, nil
+}
+
+func decodePlace(raw []byte) (int, error) {
+	if isNull(raw) {
+		return 0, nil
+	}
+	if n := countOf(raw); n > 0 {
+		return n, nil
+	}
+	return 0, invalid("place must be a positive integer")
 }
 
 func decodePriority(raw []byte) (int, error) {

@@ -287,6 +287,15 @@ func integerOf(raw []byte) (int64, bool) {
 	return int64(f), true
 }
 
+// countOf returns the number in raw; −1 if that is not an integer from 0 to 2^31−1.
+func countOf(raw []byte) int {
+	n, ok := integerOf(raw)
+	if !ok || n < 0 || n > math.MaxInt32 {
+		return -1
+	}
+	return int(n)
+}
+
 // parseSeconds returns the duration of a number of seconds, rounded to microseconds.
 func parseSeconds(s string, minimum, maximum float64) (time.Duration, bool) {
 	f, err := strconv.ParseFloat(s, 64)

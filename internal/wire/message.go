@@ -3,7 +3,6 @@ package wire
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -364,13 +363,4 @@ func stringOf(member string, raw []byte) (string, error) {
 		return "", fmt.Errorf("its %s is neither null nor a string: %s", member, excerpt(raw))
 	}
 	return s, nil
-}
-
-// countOf returns the number in raw; −1 if that is not an integer from 0 to 2^31−1.
-func countOf(raw []byte) int {
-	n, ok := integerOf(raw)
-	if !ok || n < 0 || n > math.MaxInt32 {
-		return -1
-	}
-	return int(n)
 }

@@ -21,10 +21,10 @@ var streamRequests = []struct {
 }{
 	{`{"n":7,"acquire":{"lock_names":["bench-1"],"creator":"` + testCreator + `","lease":60,` +
 		`"wait":true,"progress":true,"again":false,"priority":0,"waited":0,` +
-		`"rank":1795647600000001}}`,
+		`"rank":1795647600000001,"place":3}}`,
 		StreamRequest{N: 7, Kind: RequestAcquire, Acquire: StreamAcquire{
 			Names: []string{"bench-1"}, Creator: testCreator, Lease: time.Minute, Wait: true,
-			Progress: true, Rank: 1795647600000001,
+			Progress: true, Rank: 1795647600000001, Place: 3,
 		}}},
 	{`{"n":7,"acquire_all":{"lock_names":["a","b"],"creator":"` + testCreator + `",` +
 		`"lease":0.5,"wait":false,"progress":false,"again":true,"priority":-10,"waited":1.5}}`,

@@ -124,6 +124,12 @@ func plainAcquire(text []byte, a *StreamAcquire) bool {
 			return false
 		}
 	}
+	if raw, ok := m["place"]; ok {
+		f, ok := plainNumber(raw)
+		if a.Place = int(f); !ok || f != math.Trunc(f) || f < 1 || f > math.MaxInt32 {
+			return false
+		}
+	}
 	return plainSeconds(m["lease"], 0.5, 365*24*3600, &a.Lease)
 }
 

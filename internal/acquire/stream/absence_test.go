@@ -155,6 +155,7 @@ func TestPlaceOutlastsTheConnection(t *testing.T) {
 		again := p.expect(wire.RequestAcquire)
 		require.True(t, again.Acquire.Progress && again.Acquire.Again)
 		require.EqualValues(t, 17, again.Acquire.Rank)
+		require.Equal(t, 3, again.Acquire.Place)
 		p.grant(again.N, again.N, lockOn(1))
 		require.NoError(t, (<-done).err)
 	})

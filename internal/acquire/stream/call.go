@@ -54,6 +54,7 @@ type call struct {
 	ended   bool   // the server has ended it, and knows no lock of its mark
 	follow  bool   // the server is asked to tell its place
 	rank    int64  // in the server's order; 0: unknown
+	place   int    // in the queue of the only name: 1 is next; 0: unknown
 	holder  *api.Lock
 	isHeld  bool  // the name is held, as far as is known
 	lastErr error // since the server last said who holds it
@@ -451,7 +452,7 @@ func (c *call) send(l *link) {
 	}}
 	if ask.Acquire.Again {
 		ask.Acquire.Waited = min(time.Since(c.r.Sent), wire.MaxWaited)
-		ask.Acquire.Rank = c.rank
+		ask.Acquire.Rank, ask.Acquire.Place = c.rank, c.place
 	} else {
 		c.r.Sent = time.Now()
 	}
@@ -491,6 +492,9 @@ func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 	switch m.Kind {
 	case wire.MessageWaiting:
 		c.isHeld, c.lastErr, c.holder, c.rank = true, nil, nil, m.Rank
+		if len(c.names) == 1 {
+			c.place = m.Ahead + 1
+		}
 		if m.Holder != nil {
 			holder := lockOf(m.Holder)
 			c.holder = &holder
