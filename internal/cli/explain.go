@@ -56,10 +56,10 @@ func explainAnswer(e *api.Error, base string) *failure {
 	proxy := proxyFor(base)
 	switch {
 	case errors.Is(e, api.ErrRefused) && e.Status != http.StatusBadRequest:
-		f.text = fmt.Sprintf("%s refuses the API key (%s)", base, said(e))
-		f.advice = "Set RELUKKO_API_KEY to a key that it accepts, " +
+		f.text = fmt.Sprintf("%s does not let this API key %s (%s)", base, e.Op, said(e))
+		f.advice = "Set RELUKKO_API_KEY to a key that may do that, " +
 			"or name a file that has one with --api-key-file; " +
-			"`relukko status` says where this one comes from"
+			"`relukko status` says where this one comes from, and its role"
 	case errors.Is(e, api.ErrRefused):
 		f.text = fmt.Sprintf("%s refuses to %s (%s)", base, e.Op, said(e))
 	case errors.Is(e, api.ErrGone):

@@ -19,6 +19,7 @@ const (
 	envLockName    = "RELUKKO_LOCK_NAME" // set by relukko run
 	envBindAddr    = "RELUKKO_BIND_ADDR"
 	envDatabaseURL = "DATABASE_URL"
+	envKeysFile    = "RELUKKO_KEYS_FILE"
 )
 
 // Invocation is one call of the program.
