@@ -100,8 +100,8 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// refusesKey reports whether the backend itself refuses the API key, or may do so: to a wrong key it
-// responds with 429 if the client's address has sent many.
+// refusesKey reports whether the backend itself refuses the API key, or may do so: to a wrong key
+// it responds with 429 if the client's address has sent many.
 func (e *Error) refusesKey() bool {
 	return e.Own && (keyStatus(e.Status) || e.Status == http.StatusTooManyRequests)
 }

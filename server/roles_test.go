@@ -584,14 +584,16 @@ func TestTricks(t *testing.T) {
 	}{
 		"another method in a header": {"GET", "/v1/locks/ID/keep_alive", "",
 			[]string{"X-HTTP-Method-Override", "GET"}},
-		"an id in capitals":      {"DELETE", "/v1/locks/" + strings.ToUpper(made.ID), "", nil},
-		"a percent-encoded id":   {"DELETE", "/v1/locks/" + encoded, "", nil},
-		"a longer path":          {"DELETE", "/v1/locks//ID", "", nil},
-		"a path with dots":       {"DELETE", "/v1/locks/x/../ID", "", nil},
-		"its mark":               {"DELETE", "/v1/locks/ID", "", []string{"Relukko-Mark", lockMark}},
-		"the owner in the body":  {"PUT", "/v1/locks/ID", `{"creator":"x","owner":"ada"}`, nil},
-		"nothing to change":      {"PUT", "/v1/locks/ID", `{}`, nil},
-		"an address of its own":  {"DELETE", "/v1/locks/ID", "", []string{"X-Forwarded-For", made.IP}},
+		"an id in capitals":    {"DELETE", "/v1/locks/" + strings.ToUpper(made.ID), "", nil},
+		"a percent-encoded id": {"DELETE", "/v1/locks/" + encoded, "", nil},
+		"a longer path":        {"DELETE", "/v1/locks//ID", "", nil},
+		"a path with dots":     {"DELETE", "/v1/locks/x/../ID", "", nil},
+		"its mark": {"DELETE", "/v1/locks/ID", "",
+			[]string{"Relukko-Mark", lockMark}},
+		"the owner in the body": {"PUT", "/v1/locks/ID", `{"creator":"x","owner":"ada"}`, nil},
+		"nothing to change":     {"PUT", "/v1/locks/ID", `{}`, nil},
+		"an address of its own": {"DELETE", "/v1/locks/ID", "",
+			[]string{"X-Forwarded-For", made.IP}},
 		"a query":                {"DELETE", "/v1/locks/ID?key=root&role=admin", "", nil},
 		"a protocol in a header": {"DELETE", "/v1/locks/ID", "", []string{"Upgrade", "h2c"}},
 	} {
@@ -618,7 +620,7 @@ func TestTricks(t *testing.T) {
 	require.Equal(t, 200, own.status)
 	require.Contains(t, own.body, `"owner":"ada"`)
 	conn, _ := b.streamOf("ada user")
-	send(t, conn, `{"n":1,"owner":"bob","key":"root","acquire":{"lock_names":["lamp"],"owner":"bob",`+
-		`"creator":"bob #aaaaaaaaaaaa","lease":60}}`)
+	send(t, conn, `{"n":1,"owner":"bob","key":"root","acquire":{"lock_names":["lamp"],`+
+		`"owner":"bob","creator":"bob #aaaaaaaaaaaa","lease":60}}`)
 	require.Contains(t, next(t, conn), `"owner":"ada"`)
 }
