@@ -274,7 +274,7 @@ func TestTheWaitIsShown(t *testing.T) {
 	_, err := s.Client().Create(t.Context(), "arm", "Ada #k3v9x2m4q7ab")
 	require.NoError(t, err)
 	p := launch(t, of(s), []string{"run", "arm", "--", "true"})
-	p.stderr.await(t, `relukko: waiting for lock "arm", held by Ada (127.0.0.1) for `)
+	p.stderr.await(t, `relukko: waiting for lock "arm", 1st in line, held by Ada (127.0.0.1) for `)
 	require.True(t, s.Delete("arm"))
 	status, _, stderr := p.end()
 	require.Zero(t, status)

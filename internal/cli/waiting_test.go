@@ -19,7 +19,9 @@ const base = "http://relukko.example"
 
 // held is a lock that was created a while ago.
 func held(id, by string, ago time.Duration) relukko.Waiting {
-	return relukko.Waiting{Holder: &api.Lock{ID: id, Creator: by, CreatedAt: time.Now().Add(-ago)}}
+	return relukko.Waiting{
+		Holder: &api.Lock{ID: id, Creator: by, CreatedAt: time.Now().Add(-ago)}, Ahead: -1,
+	}
 }
 
 // Elsewhere than on a terminal, each holder is a line, and each 2 min, so that CI
@@ -66,7 +68,7 @@ func TestLinesWithoutATerminal(t *testing.T) {
 		time.Sleep(redrawEvery)
 		onWait(held("2", "C", 0))
 		require.Contains(t, lines(), "held by C", "the backend says it again")
-		w.end(true)
+		w.end(new(relukko.Session))
 		require.Equal(t, "relukko: acquired lock \"arm\" after 10m03s\n", lines())
 	})
 }
@@ -77,7 +79,7 @@ func TestQuietSaysWhatIsLeftBehind(t *testing.T) {
 	w := newWaiting(&out, base, true)
 	w.onWait("arm")(held("1", "A", 0))
 	slog.New(w).Warn("retrying", "error", errors.New("cut off"))
-	w.end(true)
+	w.end(new(relukko.Session))
 	require.Empty(t, out.String())
 	slog.New(w).Error("a lock may be left", "error", errors.New("cut off"))
 	require.Equal(t, "relukko: a lock may be left: cut off\n", out.String())
