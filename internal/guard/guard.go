@@ -115,25 +115,22 @@ func (c *Client) Check(do access.Action, lock *store.Lock) error {
 // Allowed returns those of the names whose locks the client may create, in their order. If that is
 // none, or not all where it wants all, the error is that of Check for the first that it may not.
 func (c *Client) Allowed(names []string, all bool) (allowed []string, err error) {
-	refused := ""
-	for i, name := range names {
-		switch {
-		case c.May(access.Create, &store.Lock{Name: name}) == nil:
-			if refused != "" {
-				allowed = append(allowed, name)
-			}
-		case refused == "":
-			refused = name
-			allowed = append(allowed, names[:i]...)
+	if c.Unlimited() {
+		return names, nil
+	}
+	var refused *store.Lock
+	for _, name := range names {
+		lock := &store.Lock{Name: name}
+		if c.May(access.Create, lock) == nil {
+			allowed = append(allowed, name)
+		} else if refused == nil {
+			refused = lock
 		}
 	}
-	switch {
-	case refused == "":
-		return names, nil
-	case len(allowed) > 0 && !all:
+	if refused == nil || len(allowed) > 0 && !all {
 		return allowed, nil
 	}
-	return nil, c.Check(access.Create, &store.Lock{Name: refused})
+	return nil, c.Check(access.Create, refused)
 }
 
 // May is Check for what was not requested: nothing is written.
