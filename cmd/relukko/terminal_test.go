@@ -237,6 +237,12 @@ func TestInACommandSubstitution(t *testing.T) {
 	c.types(`echo "[$x]"` + "\n")
 	c.await("[ab]")
 	c.await(">> ")
+	c.types(`x=$($relukko run arm -- $relukko run camera -- ` +
+		`sh -c 'echo key? >&2; read k; echo "k=$k"'); echo "[$x]"` + "\n")
+	c.await("key?")
+	c.types(ctrlZ + "a\n")
+	c.await("[k=a]")
+	c.await(">> ")
 	c.types(`x=$($relukko run arm -- sh -c 'echo key? >&2; read k'); echo went on` + "\n")
 	c.await("key?")
 	c.types(ctrlC)

@@ -98,21 +98,30 @@ const maxReason = 255 // bytes, as WithReason has it
 
 // notNested returns a failure if a relukko run that this program runs in holds one
 // of the locks: it waits for this program, so the wait would never end. Where any
-// one of several will do, that is so only if there is no other.
+// one of several will do, that is so only if none is free of such a run.
 func (p *program) notNested(f *lockFlags, any bool, names ...string) error {
-	if any && len(names) > 1 {
+	if f.nested {
 		return nil
 	}
-	for held := range strings.Lines(p.getenv(envLockName)) {
-		held = strings.TrimSuffix(held, "\n")
-		if slices.Contains(names, held) && !f.nested {
-			return &failure{statusUsage, fmt.Sprintf(
-				"lock %q is held by the relukko run that this command runs in (%s), "+
-					"so it would wait for itself", held, envLockName),
-				"To wait nevertheless, use --nested"}
-		}
+	around := p.heldAround()
+	held := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return !slices.Contains(around, name)
+	})
+	if len(held) == 0 || any && len(held) < len(names) {
+		return nil
 	}
-	return nil
+	return &failure{statusUsage, fmt.Sprintf(
+		"lock %q is held by the relukko run that this command runs in (%s), "+
+			"so it would wait for itself", held[0], envHeldLocks),
+		"To wait nevertheless, use --nested"}
+}
+
+// heldAround returns the names of the locks of all the relukko runs that this program
+// runs in. [envLockName] has those of the innermost.
+func (p *program) heldAround() []string {
+	names := strings.Split(p.getenv(envHeldLocks)+"\n"+p.getenv(envLockName), "\n")
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
+	return slices.Compact(slices.Sorted(slices.Values(names)))
 }
 
 // options returns a function that returns those of the mutex for a name.

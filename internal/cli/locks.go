@@ -162,9 +162,9 @@ func (l *locks) release() (loss *relukko.LostError, unreleased []*relukko.NotRel
 	return loss, unreleased
 }
 
-// environment describes the locks to a command. Each variable has one line for
-// each lock: no name has a line break in it.
-func (l *locks) environment() []string {
+// environment describes the locks to a command that runs under those of the names in
+// around too. Each variable has one line for each lock: no name has a line break in it.
+func (l *locks) environment(around []string) []string {
 	var ids, names, tokens []string
 	for _, s := range l.sessions() {
 		lock := s.Info()
@@ -181,6 +181,7 @@ func (l *locks) environment() []string {
 		"RELUKKO_LOCK_ID=" + lines(ids),
 		envLockName + "=" + lines(names),
 		"RELUKKO_FENCING_TOKEN=" + lines(tokens),
+		envHeldLocks + "=" + lines(append(slices.Clone(around), names...)),
 	}
 }
 

@@ -129,8 +129,9 @@ The lock is released when the command ends. Processes that it leaves running
 then run without the lock; but where a signal ended the command, the rest of its
 group is ended first (by SIGTERM, and SIGKILL --kill-after later).
 
-Within relukko run, another one for the same lock is refused: it would wait for
-itself. --nested makes it wait.
+Within relukko run, at any depth, another one for the same lock is refused: it
+would wait for itself. --nested makes it wait. The names of the locks that are
+held around the command are in RELUKKO_HELD_LOCKS.
 
 Limits:
   - When relukko run itself is killed by SIGKILL, the command is killed too (on
@@ -148,7 +149,8 @@ Limits:
     anything. But after SIGSTOP to relukko run alone the command goes on,
     without the lock once the lease has ended.
   - Of the signals that are ignored when relukko run starts, the command ignores
-    only SIGINT, SIGHUP and, on Linux, SIGTSTP.
+    only SIGINT, SIGHUP and, on Linux, SIGTSTP; without a terminal, where they
+    mean nothing, SIGTTIN and SIGTTOU too.
   - In $(…) of an interactive shell the command can read from the terminal on
     Linux only.
 
@@ -231,7 +233,7 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 		return err
 	}
 	command := &supervise.Command{
-		Path: path, Args: argv, Env: overridden(p.Env, l.environment()),
+		Path: path, Args: argv, Env: overridden(p.Env, l.environment(p.heldAround())),
 		Permit: l, KillAfter: f.killAfter,
 		OnStop: func() { p.warnStopped(l.Left()) },
 		OnUndelivered: func(sig os.Signal, err error) {

@@ -153,7 +153,11 @@ func (w *waiting) line(now time.Time, width int) string {
 		elapsed = ", waiting for " + short(d)
 	}
 	if w.trouble != "" {
-		return clip("relukko: "+w.trouble, width-len(elapsed)) + elapsed
+		trouble := "relukko: " + w.trouble
+		if width > 0 {
+			trouble = clip(trouble, max(width-columns(elapsed), 1))
+		}
+		return clip(trouble+elapsed, width)
 	}
 	before, name := `relukko: waiting for lock "`, strconv.Quote(w.name)
 	if w.any {
@@ -207,7 +211,7 @@ func (w *waiting) Handle(_ context.Context, r slog.Record) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if r.Level >= slog.LevelError {
-		fmt.Fprintf(w.errs, "relukko: %s: %s\n", r.Message, plain(err))
+		fmt.Fprintf(w.errs, "relukko: %s: %s\n", r.Message, explain(err, w.base).text)
 		return nil
 	}
 	w.trouble = explain(err, w.base).text + ", retrying"

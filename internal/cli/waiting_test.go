@@ -82,7 +82,8 @@ func TestQuietSaysWhatIsLeftBehind(t *testing.T) {
 	w.end(new(relukko.Session))
 	require.Empty(t, out.String())
 	slog.New(w).Error("a lock may be left", "error", errors.New("cut off"))
-	require.Equal(t, "relukko: a lock may be left: cut off\n", out.String())
+	require.Equal(t, "relukko: a lock may be left: no answer from "+base+": cut off\n",
+		out.String())
 }
 
 // The line fits; holder and time are there also when the name is long or wide.
@@ -91,6 +92,7 @@ func TestTheLineFits(t *testing.T) {
 	now := time.Now()
 	for name, row := range map[string]struct {
 		lock, holder string
+		trouble      string
 		width        int
 		want         string
 	}{
@@ -105,9 +107,15 @@ func TestTheLineFits(t *testing.T) {
 			want: `relukko: waiting for lock "namenam…", ` +
 				`held by holderholderhold…, waiting for 5s`},
 		"narrow": {lock: "arm", holder: "Ada", width: 20, want: `relukko: waiting fo…`},
+		"trouble": {lock: "arm", trouble: "no answer from there, retrying", width: 40,
+			want: `relukko: no answer from…, waiting for 5s`},
+		"trouble, narrow": {lock: "arm", trouble: "no answer from there, retrying", width: 17,
+			want: `…, waiting for 5s`},
+		"trouble, narrower": {lock: "arm", trouble: "no answer from there, retrying", width: 16,
+			want: `…, waiting for …`},
 	} {
 		w := &waiting{name: row.lock, holder: held("", row.holder, 3*time.Second).Holder,
-			began: now.Add(-5 * time.Second)}
+			trouble: row.trouble, began: now.Add(-5 * time.Second)}
 		line := w.line(now, row.width)
 		require.LessOrEqual(t, columns(line), row.width, name)
 		require.Equal(t, row.want, line, name)
