@@ -15,13 +15,14 @@ import (
 // Granted implements engine.Sink.
 func (c *conn) Granted(w *engine.Waiter, locks []store.Lock, seen uint64) {
 	m := wire.StreamMessage{Kind: wire.MessageLock, N: w.N, Seen: seen, HasSeen: true}
-	if w.All {
-		m.Kind = wire.MessageLocks
-		for i := range locks {
+	for i := range locks {
+		c.owns(&locks[i])
+		if w.All {
+			m.Kind = wire.MessageLocks
 			m.Locks = append(m.Locks, reply.Lock(&locks[i]))
+		} else {
+			m.Lock = reply.Lock(&locks[i])
 		}
-	} else {
-		m.Lock = reply.Lock(&locks[0])
 	}
 	c.send(&m)
 }
@@ -41,6 +42,7 @@ func (c *conn) Waiting(w *engine.Waiter, ahead int, holder *store.Lock) {
 
 // Deleted implements engine.Sink.
 func (c *conn) Deleted(lock *store.Lock, by string) {
+	c.disowns(lock.ID)
 	c.send(&wire.StreamMessage{Kind: wire.MessageDeleted, Lock: reply.Lock(lock), By: by})
 }
 
