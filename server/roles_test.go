@@ -315,7 +315,7 @@ func TestNamesThatAKeyMayNotLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...))
 		conn, hello := b.streamOf("ada user bench-*")
-		require.Equal(t, `{"hello":{"key":"ada","role":"user","features":[]}}`, hello)
+		require.Equal(t, `{"hello":{"key":"ada","role":"user","features":["all"]}}`, hello)
 		for n, row := range []struct{ names, gets string }{
 			{`"desk","bench-1","Bench-3"`, "bench-1"}, {`"desk","bench-1","bench-2"`, "bench-2"},
 		} {
