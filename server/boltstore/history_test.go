@@ -91,7 +91,7 @@ func TestALostEntryIsNoticed(t *testing.T) {
 		db, err := bolt.Open(path, 0, nil)
 		require.NoError(t, err)
 		require.NoError(t, db.Update(func(tx *bolt.Tx) error {
-			b := tx.Bucket([]byte("history"))
+			b := tx.Bucket([]byte("recent"))
 			key, value := b.Cursor().First()
 			return do(b, key, append([]byte(nil), value...))
 		}))
