@@ -110,7 +110,7 @@ func (s *socket) note(state string, args ...any) {
 // connection is a WebSocket and the connection below it, whose Close never waits.
 type connection struct {
 	*websocket.Conn
-	below io.Closer
+	below *batches
 	creds *credentials // with which it was opened
 }
 
@@ -191,15 +191,19 @@ func (t *transport) noSocket(op string, resp *http.Response, err error) error {
 // handshake takes too long: what follows a 101 does not obey a context.
 type lower struct {
 	transport http.RoundTripper
-	conn      io.Closer
+	conn      *batches
 	stop      func() bool // the closing
 }
 
 func (l *lower) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := l.transport.RoundTrip(req)
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
-		conn := resp.Body
-		l.conn = conn
+		conn, ok := resp.Body.(io.ReadWriteCloser)
+		if !ok {
+			return resp, nil // package websocket refuses it
+		}
+		l.conn = &batches{ReadWriteCloser: conn}
+		resp.Body = l.conn
 		l.stop = context.AfterFunc(req.Context(), func() { conn.Close() })
 	}
 	return resp, err

@@ -103,11 +103,15 @@ func (m *messages) read() error {
 }
 
 func (m *messages) Write(all [][]byte) error {
+	m.below.collect(len(all) > 1)
 	for _, message := range all {
 		err := m.Conn.Write(context.Background(), websocket.MessageText, message)
 		if err != nil {
 			return m.transport().cleanError(explain(err))
 		}
+	}
+	if err := m.below.flush(); err != nil {
+		return m.transport().cleanError(explain(err))
 	}
 	return nil
 }

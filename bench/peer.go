@@ -10,7 +10,7 @@ import (
 type peer struct {
 	name  string   // for -only, and in ratios
 	label string   // its row
-	store string   // "memory" or "disk": what an acquired lock stands on
+	store string   // "memory" or "disk": what an acquired lock stands on; "": there is none
 	notes []string // what a reader must know to be fair; printed under the table
 	only  []string // the scenarios that it takes part in; nil: all
 	start func(*site) (service, error)
@@ -20,7 +20,7 @@ type peer struct {
 // advises; the files peer_*.go say how, and why.
 var peers = []peer{
 	relukkoMemory, relukkoUnix, relukkoBolt, relukkoPostgres, relukkoPlain, bareRelukko,
-	advisory, etcd, rueidisLock, redSync, redisLock,
+	echo, advisory, etcd, rueidisLock, redSync, redisLock,
 	absent("consul", "api.Lock of consul: its server is not started here"),
 	absent("pglock", "cirello.io/pglock: not among the measured"),
 	absent("dynamolock", "cirello.io/dynamolock: it needs DynamoDB"),

@@ -5,6 +5,7 @@ const (
 	roleKeep  = "act-as-keeper"
 	roleEtcd  = "act-as-etcd"
 	rolePlain = "act-as-plain-relukko"
+	roleEcho  = "act-as-echo"
 	roleRival = "act-as-rival"
 )
 
@@ -22,6 +23,8 @@ func actAs(args []string) (asked bool, err error) {
 		err = serveEtcd(args)
 	case rolePlain:
 		err = servePlain()
+	case roleEcho:
+		err = serveEcho()
 	case roleRival:
 		err = beRival(args)
 	default:

@@ -23,10 +23,6 @@ const followAfter = 250 * time.Millisecond
 // Sent says so.
 var ErrAbsent = errors.New("there is no stream")
 
-// fewOpen is how many requests without an answer surely fit into the buffers of a connection: while
-// there are no more of them a write does not block.
-const fewOpen = 32
-
 const (
 	renewTime = 10 * time.Second // for the renewal of a lock that was found
 	wholeTime = 365 * 24 * time.Hour
@@ -39,6 +35,7 @@ type call struct {
 	r      *acquire.Request
 	mark   string
 	signal chan struct{}
+	began  time.Time
 
 	heard   time.Time       // when the server last said anything, or the call began
 	retry   backoff.BackOff // of the present outage; nil: none
@@ -83,7 +80,7 @@ const (
 // acquire implements [acquire.Driver.Acquire]; see [ErrAbsent].
 func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
-	c := &call{stream: s, r: r, mark: mark, signal: make(chan struct{}, 1)}
+	c := &call{stream: s, r: r, mark: mark, signal: make(chan struct{}, 1), began: time.Now()}
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < 2*followAfter {
 		c.follow = r.Wait // its error will say who holds the lock
 	}
@@ -102,13 +99,9 @@ func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 		return nil, c.giveUp(ctx)
 	}
 	l := s.join(c)
-	few := l != nil && len(l.open) <= fewOpen
 	s.mu.Unlock()
-	switch {
-	case few:
+	if l != nil {
 		l.flush()
-	case l != nil:
-		l.flushInBackground()
 	}
 	return c.wait(ctx)
 }
@@ -116,36 +109,20 @@ func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 // wait handles what happens to the call until it ends.
 func (c *call) wait(ctx context.Context) (*acquire.Grant, error) {
 	open := c.tasks.Open()
-	var late <-chan time.Time
-	if !c.r.Wait && c.r.Patience > 0 { // else a server that only responds to pings may take forever
-		timer := time.NewTimer(c.r.Patience)
-		defer timer.Stop()
-		late = timer.C
-	}
-	silent := c.afterSilence()
-	defer silent.Stop()
-	var follow <-chan time.Time
-	if c.r.Wait && !c.follow {
-		timer := time.NewTimer(followAfter)
-		defer timer.Stop()
-		follow = timer.C
-	}
+	timer := time.NewTimer(c.due())
+	defer timer.Stop()
 	for {
 		select {
-		case <-follow:
-			c.startToFollow()
-			continue
 		case <-c.signal:
 		case <-ctx.Done():
 			return nil, c.giveUp(ctx)
 		case <-open.Done():
 			return nil, c.giveUp(open)
-		case <-late:
-			return nil, c.fail(c.silent(errors.New("no answer to the request")))
-		case <-silent.C:
-			if err := c.checkSilence(silent); err != nil {
+		case <-timer.C:
+			if err := c.overdue(); err != nil {
 				return nil, err
 			}
+			timer.Reset(c.due())
 			continue
 		}
 		g, err := c.handle(ctx)
@@ -155,23 +132,25 @@ func (c *call) wait(ctx context.Context) (*acquire.Grant, error) {
 	}
 }
 
-// afterSilence returns a timer that fires when the server may have said nothing for too long,
-// however long the attempts to reach it take.
-func (c *call) afterSilence() *time.Timer {
-	if !c.r.Wait || c.r.Patience <= 0 {
-		timer := time.NewTimer(wholeTime)
-		timer.Stop()
-		return timer
+// due returns the time until overdue is to be called.
+func (c *call) due() time.Duration {
+	due := wholeTime
+	if c.r.Patience > 0 {
+		due = c.left()
 	}
-	return time.NewTimer(c.r.Patience - c.silence())
+	if c.r.Wait && !c.follow {
+		due = min(due, followAfter-time.Since(c.began))
+	}
+	return due
 }
 
-// checkSilence ends the call if the server has said nothing for too long, and else resets the
-// timer.
-func (c *call) checkSilence(timer *time.Timer) error {
-	left := c.r.Patience - c.silence()
-	if left > 0 {
-		timer.Reset(left)
+// overdue asks for the place of a call that has waited for a while, and ends a call whose server
+// has said nothing for too long.
+func (c *call) overdue() error {
+	if c.r.Wait && !c.follow && time.Since(c.began) >= followAfter {
+		c.startToFollow()
+	}
+	if c.r.Patience <= 0 || c.left() > 0 {
 		return nil
 	}
 	c.mu.Lock()
@@ -180,8 +159,19 @@ func (c *call) checkSilence(timer *time.Timer) error {
 	if err == nil {
 		err = errors.New("no answer to the request")
 	}
-	c.r.Silence.GaveUp(err)
+	if c.r.Wait {
+		c.r.Silence.GaveUp(err)
+	}
 	return c.fail(c.silent(err))
+}
+
+// left returns how much is left of the patience, however long attempts to reach the server take. A
+// call that does not wait is to be answered: that the server responds to pings is not enough.
+func (c *call) left() time.Duration {
+	if !c.r.Wait {
+		return c.r.Patience - time.Since(c.began)
+	}
+	return c.r.Patience - c.silence()
 }
 
 // startToFollow asks the server to tell the place of the call, which is a further message. By what

@@ -20,10 +20,10 @@ const (
 // exchange is a request about one lock that waits for its only answer. It implements [receiver].
 type exchange struct {
 	*stream
-	op, id string
-	kind   wire.MessageKind // of the answer; else it is an error
-	link   *link
-	n      uint64
+	verb, id string
+	kind     wire.MessageKind // of the answer; else it is an error
+	link     *link
+	n        uint64
 
 	overdue bool // the link has not answered a renewal in its time, and has been silent since
 
@@ -34,7 +34,7 @@ type exchange struct {
 
 // ask sends a request about one lock. It returns nil if there is no connection. The caller calls
 // flush of the link, and forget.
-func (s *stream) ask(op string, r *wire.StreamRequest, answer wire.MessageKind) *exchange {
+func (s *stream) ask(verb string, r *wire.StreamRequest, answer wire.MessageKind) *exchange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.up()
@@ -42,7 +42,7 @@ func (s *stream) ask(op string, r *wire.StreamRequest, answer wire.MessageKind) 
 		return nil
 	}
 	x := &exchange{
-		stream: s, op: op + r.ID, id: r.ID, kind: answer, link: l, done: make(chan struct{}),
+		stream: s, verb: verb, id: r.ID, kind: answer, link: l, done: make(chan struct{}),
 	}
 	x.n, x.overdue = l.request(r, x), l.overdue
 	return x
@@ -58,7 +58,7 @@ func (x *exchange) isOverdue() {
 func (x *exchange) receive(_ *link, m *wire.StreamMessage) (last bool, err error) {
 	switch {
 	case m.Kind == wire.MessageError:
-		x.err = x.sockets.Refusal(x.op, true, &m.Err)
+		x.err = x.sockets.Refusal(x.op(), true, &m.Err)
 	case m.Kind != x.kind || m.Kind == wire.MessageLock && m.Lock.ID != x.id:
 		return false, errWrongKind
 	case m.Kind == wire.MessageLock:
@@ -69,9 +69,12 @@ func (x *exchange) receive(_ *link, m *wire.StreamMessage) (last bool, err error
 }
 
 func (x *exchange) lost(err error) {
-	x.err = x.sockets.Failure(x.op, err, false)
+	x.err = x.sockets.Failure(x.op(), err, false)
 	close(x.done)
 }
+
+// op describes the request in an error.
+func (x *exchange) op() string { return x.verb + " lock " + x.id }
 
 // forget ends the wait for the answer.
 func (x *exchange) forget() {
@@ -84,7 +87,7 @@ func (x *exchange) forget() {
 // down, or silent for a third of the time.
 func (s *stream) renew(ctx context.Context, id string, lease time.Duration, retry bool,
 ) (api.Lock, error) {
-	x := s.ask("keep alive lock ",
+	x := s.ask("keep alive",
 		&wire.StreamRequest{Kind: wire.RequestRenew, ID: id, Lease: lease}, wire.MessageLock)
 	if x == nil {
 		return s.renewPlainly(ctx, id, lease, retry)
@@ -106,7 +109,7 @@ func (s *stream) renew(ctx context.Context, id string, lease time.Duration, retr
 		case <-timer.C:
 			x.isOverdue()
 		case <-ctx.Done():
-			return api.Lock{}, s.sockets.Failure(x.op, context.Cause(ctx), false)
+			return api.Lock{}, s.sockets.Failure(x.op(), context.Cause(ctx), false)
 		}
 	}
 	return x.orPlainly(ctx, lease, retry)
@@ -143,7 +146,7 @@ func (x *exchange) orPlainly(ctx context.Context, lease time.Duration, retry boo
 		return x.lock, x.err
 	}
 	if api.NoEffect(plain.err) { // but the one over the stream may have one
-		plain.err = x.sockets.Failure(x.op, plain.err, false)
+		plain.err = x.sockets.Failure(x.op(), plain.err, false)
 	}
 	return api.Lock{}, plain.err
 }
@@ -184,7 +187,7 @@ func (s *stream) renewPlainly(ctx context.Context, id string, lease time.Duratio
 // release makes one attempt to release a lock over the stream. It reports whether that was
 // possible.
 func (s *stream) release(ctx context.Context, g *acquire.Grant) (tried bool, err error) {
-	x := s.ask("delete lock ",
+	x := s.ask("delete",
 		&wire.StreamRequest{Kind: wire.RequestRelease, ID: g.Lock.ID}, wire.MessageDone)
 	if x == nil {
 		return false, nil
@@ -204,7 +207,7 @@ func (s *stream) release(ctx context.Context, g *acquire.Grant) (tried bool, err
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
-	return true, s.sockets.Failure(x.op, err, false)
+	return true, s.sockets.Failure(x.op(), err, false)
 }
 
 // lockOf returns the lock in a message.

@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -10,6 +11,10 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/sockets"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
+
+// fewOpen is how many requests without an answer surely fit into the buffers of a connection: while
+// there are no more of them a write does not block.
+const fewOpen = 32
 
 const (
 	writeTime = 5 * time.Second // then a connection that takes nothing is cut
@@ -108,22 +113,21 @@ func (p *pong) lost(error) {}
 
 var errWrongKind = errors.New("a message is no answer to the request whose number it has")
 
-// flush writes what is pending, unless another goroutine writes already. It blocks for the time of
-// one write.
+// flush writes what is pending, unless another goroutine writes already. It does not block: where
+// many requests have no answer, so that the connection may be stuck, another goroutine writes.
 func (l *link) flush() {
 	l.mu.Lock()
-	if l.writing {
-		l.mu.Unlock()
+	defer l.mu.Unlock()
+	if l.writing || len(l.pending.ends) == 0 {
 		return
 	}
 	l.writing = true
-	if l.write() {
-		go l.writeRest() // others have added more: their requests are not the caller's business
+	if len(l.open) > fewOpen || l.write() {
+		go l.writeRest()
 	}
-	l.mu.Unlock()
 }
 
-// flushInBackground is flush, but does not block.
+// flushInBackground is flush for callers that must not be held up by a write at all.
 func (l *link) flushInBackground() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -135,6 +139,7 @@ func (l *link) flushInBackground() {
 
 // writeRest writes until nothing is pending.
 func (l *link) writeRest() {
+	runtime.Gosched() // requests whose turn came with the same message take one write
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for l.write() {

@@ -5,7 +5,6 @@ package stream
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
@@ -119,11 +118,11 @@ func (d *Driver) Watch(g *acquire.Grant, check func()) (stop func()) {
 		d.s.held[g.Lock.ID] = false
 		check()
 	}
-	return sync.OnceFunc(func() {
+	return func() {
 		d.s.mu.Lock()
 		defer d.s.mu.Unlock()
 		delete(d.s.checks, g.Lock.ID)
-	})
+	}
 }
 
 // Absent reports whether there is no stream.
