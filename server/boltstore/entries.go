@@ -11,8 +11,7 @@ const (
 	pruneBatch = 256 // entries that one transaction removes at most
 
 	// A bucket of less than 1 KiB is part of the page that each transaction writes anyway.
-	maxRecent    = 1000
-	entryOfABolt = 16 // bytes that bbolt adds to a key and a value
+	maxRecent = 1000
 )
 
 // stageEnded stages the new entries of the history: for bucketRecent, which costs no page of its
@@ -27,7 +26,7 @@ func (w *state) stageEnded() {
 	w.ended = w.ended[:0]
 	size := 0
 	for _, c := range w.recent {
-		size += entryOfABolt + len(c.key) + len(c.value)
+		size += elementSize + len(c.key) + len(c.value)
 	}
 	full := size > maxRecent
 	for i, c := range w.recent {

@@ -27,6 +27,9 @@ func (s *Store) History(ctx context.Context, q store.HistoryQuery) ([]store.Ende
 	if oldest := s.clock().Add(-limits.Age); q.Since.Before(oldest) {
 		q.Since = oldest
 	}
+	if !q.Until.IsZero() && q.Until.Before(q.Since) {
+		return found, s.view.open()
+	}
 	for more := true; more; {
 		var err error
 		failed := s.submit(ctx, func(w *state) { more, err = s.disk.history(w, &q, &found) })
