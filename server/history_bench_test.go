@@ -26,7 +26,9 @@ func BenchmarkHistory(b *testing.B) {
 	for _, st := range stores {
 		for _, n := range []int{0, 1000, 1_000_000} {
 			b.Run(fmt.Sprint(st.name, "/entries=", n), func(b *testing.B) {
-				besideNone(b, st.open(b), filled(b, st.name, st.open, n), max(n, 1000))
+				without := st.open(b)
+				use(b, without, min(n, 1000))
+				besideNone(b, without, filled(b, st.name, st.open, n), max(n, 1000))
 			})
 		}
 	}
@@ -73,6 +75,12 @@ func filled(b *testing.B, kind string, open func(*testing.B) store.Store, n int)
 	}
 	st := open(b)
 	st.KeepHistory(limits)
+	use(b, st, n)
+	return st
+}
+
+// use creates and deletes n locks.
+func use(b *testing.B, st store.Store, n int) {
 	clients := 1000
 	if _, ok := st.(*memstore.Store); ok {
 		clients = 1
@@ -94,7 +102,6 @@ func filled(b *testing.B, kind string, open func(*testing.B) store.Store, n int)
 			}
 		}
 	}, func() {})
-	return st
 }
 
 func filledPostgres(b *testing.B, n int) store.Store {
