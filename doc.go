@@ -11,6 +11,8 @@
 //		return move(ctx) // ctx is done as soon as the lock is lost
 //	})
 //
+// Where any one of several will do, benches that are alike or licences 1 to N, use a [Pool].
+//
 // A lock on the backend has a lease: it expires unless it is renewed. [Mutex.Lock] returns a
 // context, and renews the lease by heartbeats until [Mutex.Unlock]. If the lease cannot be renewed
 // in time, or another client deletes the lock, the context ends with a [*LostError] as its cause.
@@ -33,8 +35,8 @@
 //  2. A deletion by another client is known within a round trip of the backend's message; on other
 //     backends than our own after the first heartbeat (1 s after Lock, or a third of a shorter
 //     TTL). Without a WebSocket it is known at the next heartbeat.
-//  3. The cause is told. [context.Cause] returns a [*LostError], [ErrUnlocked] after Unlock, or
-//     the cause of the parent context.
+//  3. The cause is told. [context.Cause] returns a [*LostError], [ErrUnlocked] after Unlock,
+//     [ErrHeldTooLong] with [WithMaxHold], or the cause of the parent context.
 //  4. Cancelling the parent stops the work, never the lock. The lease is renewed until Unlock, so
 //     that cleanup, with [Session.CleanupContext], is still inside the critical section.
 //  5. Unlock tells the truth. nil means that the lock was held without a gap, and is released.
@@ -47,7 +49,8 @@
 //     can push. Without push it asks at least every 5 s. On our own backend, over a WebSocket, a
 //     waiter also keeps its place through broken connections and restarts of the server.
 //  8. In one process too. Goroutines that share a Mutex exclude each other, first come, first
-//     served. While one is between Lock and Unlock no other enters, even if the lock was lost.
+//     served. While one is between Lock and Unlock no other enters, even if the lock was lost. Two
+//     goroutines of a [Pool] never have the same member.
 //  9. Nothing hangs in silence. Lock returns an error when the backend refuses, when it responds
 //     with nonsense, and after a minute without a useful answer. The error says who holds the
 //     lock, or what the backend last said.

@@ -19,6 +19,9 @@ var (
 	ErrNotLocked = errors.New("relukko: the lock is not held")
 	// ErrUnlocked is the cause of a lock's contexts after Unlock.
 	ErrUnlocked = errors.New("relukko: the lock was unlocked")
+	// ErrHeldTooLong is the cause of a guarded context that [WithMaxHold] has ended. The lock is
+	// still held, until Unlock.
+	ErrHeldTooLong = errors.New("relukko: the lock is held for too long")
 	// ErrNotReleased means that the backend did not confirm a release. As far as is known the lock
 	// was held until Unlock. [NotReleasedError] has the details.
 	ErrNotReleased = errors.New("relukko: the release was not confirmed")
@@ -27,11 +30,11 @@ var (
 // LockedError is the error for a lock that another holder has. errors.Is matches it with
 // [ErrLocked].
 type LockedError struct {
-	Name   string
+	Name   string    // of the lock, for a Pool of one of its locks
 	Holder *api.Lock // the lock that holds the name; nil if unknown
 
 	// Lost is not nil if a goroutine of this process has lost the lock and has not called Unlock
-	// yet, which keeps the others that share the Mutex out. Holder is nil then.
+	// yet, which keeps the others that share the Mutex or Pool out. Holder is nil then.
 	Lost *LostError
 }
 
@@ -137,14 +140,14 @@ func (e *NotReleasedError) Is(target error) bool { return target == ErrNotReleas
 // Unwrap returns Err.
 func (e *NotReleasedError) Unwrap() error { return e.Err }
 
-// opError is an error about one lock. The text says everything; errs are for errors.Is and
+// opError is an error about a lock, or a pool. The text says everything; errs are for errors.Is and
 // errors.As.
 type opError struct {
-	name, text string
+	what, text string
 	errs       []error
 }
 
-func (e *opError) Error() string   { return fmt.Sprintf("relukko: lock %q: %s", e.name, e.text) }
+func (e *opError) Error() string   { return "relukko: " + e.what + ": " + e.text }
 func (e *opError) Unwrap() []error { return e.errs }
 
 // heldBy describes the holder in the words of an error; nil is an unknown one.

@@ -99,6 +99,56 @@ func ExampleMutex_Do_errgroup() {
 	// 4 parts assembled
 }
 
+func ExamplePool() {
+	client, end := exampleClient()
+	defer end()
+	benches := relukko.NewPool(client, []string{"bench-1", "bench-2"}, // any one will do
+		relukko.WithReason("flash 1.2"), relukko.WithMaxHold(time.Hour))
+
+	err := benches.Do(context.Background(), func(ctx context.Context) error {
+		session, _ := relukko.FromContext(ctx)
+		fmt.Println("flashing", session.Name())
+		return ctx.Err()
+	})
+	fmt.Println(err)
+	// Output:
+	// flashing bench-1
+	// <nil>
+}
+
+// A test that may be interrupted gives way as soon as somebody waits for its bench, and goes on
+// later.
+func ExampleSession_Wanted() {
+	client, end := exampleClient()
+	defer end()
+	ctx := context.Background()
+	soak := relukko.NewMutex(client, "bench-1", relukko.WithPriority(-10))
+	held, err := soak.Lock(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	user := make(chan error, 1)
+	go func() {
+		user <- relukko.NewMutex(client, "bench-1").Do(ctx, func(context.Context) error {
+			fmt.Println("the user has the bench")
+			return nil
+		})
+	}()
+
+	session, _ := relukko.FromContext(held)
+	select {
+	case <-session.Wanted():
+		fmt.Println("the soak gives way")
+	case <-held.Done():
+	}
+	if err := errors.Join(soak.Unlock(held), <-user); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// the soak gives way
+	// the user has the bench
+}
+
 func ExampleLostError() {
 	client, end := exampleClient()
 	defer end()

@@ -60,8 +60,11 @@ func (t *turn) take(ctx context.Context, r *report) bool {
 	}
 	t.mu.Lock()
 	t.waiting[r] = struct{}{}
-	holder := t.holder
+	holder, inside := t.holder, t.inside
 	t.mu.Unlock()
+	if inside != nil {
+		inside.want()
+	}
 	r.begin()
 	r.holderIs(holder, -1)
 	err := t.sem.Acquire(ctx, 1)
@@ -95,8 +98,12 @@ func (t *turn) enter(l *lease) {
 	lock := l.info()
 	t.holderIs(&lock)
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.inside = l
+	wanted := len(t.waiting) > 0
+	t.mu.Unlock()
+	if wanted {
+		l.want()
+	}
 }
 
 // leave passes the turn to the next goroutine.
@@ -157,8 +164,6 @@ func (t *turn) clearUp() {
 	t.left = nil
 	go func() {
 		defer t.leave()
-		if err := l.release(l.grant.Values); err != nil {
-			l.log.Warn("lock lost or not released after a hand-off", "lock", l.name, "error", err)
-		}
+		l.releaseUnused()
 	}()
 }

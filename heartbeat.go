@@ -29,13 +29,19 @@ const (
 func (l *lease) start(g *acquire.Grant, t tenure) {
 	l.count(g, t)
 	if g.Pushed {
-		l.watch(l.driver.Watch(g, l.check))
+		l.observe(g)
 	}
+}
+
+// observe has the driver report what happens to the lock.
+func (l *lease) observe(g *acquire.Grant) {
+	l.watch(l.driver.Watch(g, acquire.Watcher{Check: l.check, Wanted: l.setWanted}))
 }
 
 func (l *lease) count(g *acquire.Grant, t tenure) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.name = l.memberOf(g)
 	l.grant, l.lock, l.began, l.tenure = g, g.Lock, time.Now(), t
 	if !l.client.Trusted() {
 		l.length, l.sent, l.acked = g.Length, g.Since, g.Since.Add(g.Length)
@@ -81,7 +87,7 @@ func (l *lease) renew() {
 	l.mu.Unlock()
 	if first {
 		if !l.grant.Pushed {
-			l.watch(l.driver.Watch(l.grant, l.check))
+			l.observe(l.grant)
 		}
 		l.watch(l.driver.Clock().OnJump(l.jumped))
 	}
@@ -209,11 +215,11 @@ func (l *lease) jumped() {
 	l.check()
 }
 
-// forgotten returns for how long the parent context has been done, if a warning is due: a TTL after
-// its end, and then each forgottenAgain. Unlock may have been forgotten, for example after a
+// forgotten returns for how long the guarded context has been done, if a warning is due: a TTL
+// after its end, and then each forgottenAgain. Unlock may have been forgotten, for example after a
 // recovered panic. The caller holds l.mu.
 func (l *lease) forgotten(now clock.Instant) time.Duration {
-	if l.tenure == nil || !l.tenure.parentEnded() {
+	if l.tenure == nil || !l.tenure.guardEnded() {
 		l.orphaned = clock.Instant{}
 		return 0
 	}

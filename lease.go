@@ -31,6 +31,7 @@ const (
 // unacknowledged renewal bounds the lease to a TTL from when it was sent, and never extends it.
 type lease struct {
 	*target
+	name  string // of the lock, once it is granted
 	grant *acquire.Grant
 
 	mu       sync.Mutex
@@ -38,6 +39,7 @@ type lease struct {
 	lock     api.Lock  // as last acknowledged
 	began    time.Time // when the lock was granted
 	handoffs int       // since began
+	wanted   bool      // other clients wait for the lock, as the backend says
 	err      error     // why the lease has ended; nil before that
 	lastErr  error     // of the renewals since the last acknowledged one
 
@@ -57,14 +59,15 @@ type lease struct {
 	open      []*context.CancelFunc // of the renewals without a response, the oldest first
 	hinted    bool                  // a renewal is due because of a hint
 	hintedAt  time.Time             // when the last such renewal was due, or will be
-	orphaned  clock.Instant         // when the parent context was first found done
+	orphaned  clock.Instant         // when the guarded context was first found done
 	warnAfter time.Duration         // after orphaned: when to warn about it next
 }
 
 // tenure is the current user of a lease: a session.
 type tenure interface {
 	finish(cause error) // ends the contexts
-	parentEnded() bool
+	guardEnded() bool   // reports whether the guarded context is done
+	want()              // somebody waits for the lock
 }
 
 // end returns the end of the lease. The caller holds l.mu.
@@ -185,6 +188,26 @@ func (l *lease) watch(stop func()) {
 	}
 }
 
+// setWanted records whether other clients wait for the lock.
+func (l *lease) setWanted(wanted bool) {
+	l.mu.Lock()
+	l.wanted = wanted
+	l.mu.Unlock()
+	if wanted {
+		l.want()
+	}
+}
+
+// want tells the session that somebody waits for the lock.
+func (l *lease) want() {
+	l.mu.Lock()
+	t := l.tenure
+	l.mu.Unlock()
+	if t != nil {
+		t.want()
+	}
+}
+
 func (l *lease) info() api.Lock {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -211,7 +234,7 @@ func (l *lease) Describe() string {
 	defer l.mu.Unlock()
 	switch {
 	case l.grant == nil:
-		return fmt.Sprintf("lock %q: a waiting Lock", l.name)
+		return fmt.Sprintf("%s: a waiting Lock", l.what())
 	case l.err != nil:
 		return fmt.Sprintf("lock %q (%s): its release", l.name, l.lock.ID)
 	}
@@ -246,6 +269,9 @@ func (l *lease) enter(t tenure) (loss error) {
 	defer l.mu.Unlock()
 	if l.err == nil {
 		l.tenure = t
+	}
+	if l.wanted {
+		t.want()
 	}
 	return l.err
 }
@@ -285,6 +311,13 @@ func (l *lease) release(ctx context.Context) error {
 	}
 	go l.releaseInBackground(ctx, l.latestEnd())
 	return failed
+}
+
+// releaseUnused releases a lock for which there is no caller that release could return to.
+func (l *lease) releaseUnused() {
+	if err := l.release(l.grant.Values); err != nil {
+		l.log.Warn("lock lost or not released", "lock", l.name, "error", err)
+	}
 }
 
 // releaseInBackground retries a release until the given time, at least once.

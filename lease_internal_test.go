@@ -39,7 +39,7 @@ type renewalAnswer struct {
 
 func (d *slowDriver) Clock() *clock.Clock { return &d.clock }
 
-func (d *slowDriver) Watch(*acquire.Grant, func()) (stop func()) {
+func (d *slowDriver) Watch(*acquire.Grant, acquire.Watcher) (stop func()) {
 	d.watches++
 	return sync.OnceFunc(func() { d.watches-- })
 }
@@ -61,7 +61,8 @@ func (d *slowDriver) Renew(ctx context.Context, _ *acquire.Grant, _ time.Duratio
 type fakeTenure struct{ cause chan error }
 
 func (f *fakeTenure) finish(cause error) { f.cause <- cause }
-func (f *fakeTenure) parentEnded() bool  { return false }
+func (f *fakeTenure) guardEnded() bool   { return false }
+func (f *fakeTenure) want()              {}
 
 // testLease is a lease that was granted at began, with its fakes.
 type testLease struct {

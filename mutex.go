@@ -2,14 +2,12 @@ package relukko
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
-	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // Mutex is a lock of one name on a Relukko backend. Among all processes and goroutines at most one
@@ -30,8 +28,8 @@ type Mutex struct {
 // characters. It sends no request and never fails. If client is nil, or the name or an option is
 // invalid, every Lock returns an error that says so.
 func NewMutex(client *api.Client, name string, opts ...Option) *Mutex {
-	m := new(Mutex)
-	m.target.init(client, name, opts)
+	m := &Mutex{target: target{name: name}}
+	m.target.init(client, opts)
 	m.turn.init()
 	return m
 }
@@ -42,9 +40,9 @@ func (m *Mutex) Name() string { return m.name }
 // Lock blocks until the caller holds the lock. It may be called by any number of goroutines.
 //
 // On success the returned context, the guarded context, is derived from ctx. It is done as soon as
-// ctx is done or the lock is lost or unlocked; [context.Cause] then returns the cause of ctx, a
-// [*LostError] or [ErrUnlocked]. The end of ctx does not release the lock: it stays held, and its
-// lease is renewed, until Unlock.
+// ctx is done, the lock is lost or unlocked, or the time of [WithMaxHold] is over; [context.Cause]
+// then returns the cause of ctx, a [*LostError], [ErrUnlocked] or [ErrHeldTooLong]. The end of ctx
+// does not release the lock: it stays held, and its lease is renewed, until Unlock.
 //
 // On failure the returned context is already done, with err as its cause, and no lock is left on
 // the backend: a lock that the call may have created is deleted in the background, as soon as the
@@ -61,7 +59,8 @@ func (m *Mutex) Name() string { return m.name }
 //   - the client is closed, or closes meanwhile ([api.ErrClosed]).
 //   - the client, the name or an option is invalid.
 func (m *Mutex) Lock(ctx context.Context) (held context.Context, err error) {
-	return m.enter(ctx, true)
+	s, err := m.acquire(ctx, true, m.log)
+	return result(ctx, s, err)
 }
 
 // TryLock is Lock, but does not wait for another holder: if the lock is held, in this process or
@@ -72,33 +71,16 @@ func (m *Mutex) Lock(ctx context.Context) (held context.Context, err error) {
 //
 //	held, err := m.TryLock(ctx)
 func (m *Mutex) TryLock(ctx context.Context) (held context.Context, err error) {
-	return m.enter(ctx, false)
+	s, err := m.acquire(ctx, false, m.log)
+	return result(ctx, s, err)
 }
 
-// enter is Lock if wait is set, else TryLock.
-func (m *Mutex) enter(ctx context.Context, wait bool) (context.Context, error) {
-	s, err := m.acquire(ctx, wait, m.log)
-	if err != nil {
-		failed, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-		cancel(err)
-		return failed, err
-	}
-	return s.guarded, nil
-}
-
-// acquire returns the session of a lock that it has acquired. The lease is a task of the client
-// from here until the lock is released or lost.
+// acquire returns the session of a lock that it has acquired.
 func (m *Mutex) acquire(ctx context.Context, wait bool, log *slog.Logger) (*Session, error) {
-	if err := m.unusable(); err != nil {
-		return nil, m.errorf([]error{err}, "%v", err)
-	}
-	l := &lease{target: &m.target}
-	if err := m.tasks.Begin(l); err != nil {
-		return nil, m.errorf([]error{err}, "not acquired: %v", err)
-	}
-	s, err := m.granted(ctx, l, wait, log)
+	s, err := m.begin(log, func(l *lease, r *report) (*Session, error) {
+		return m.granted(ctx, l, wait, r)
+	})
 	if err != nil {
-		m.tasks.End(l)
 		return nil, err
 	}
 	m.turn.enter(s.lease)
@@ -110,14 +92,7 @@ func (m *Mutex) acquire(ctx context.Context, wait bool, log *slog.Logger) (*Sess
 
 // granted waits for the local turn. Then it takes over the lease that the previous goroutine handed
 // off, or else has the driver acquire the lock for the lease l. It returns the session of either.
-func (m *Mutex) granted(
-	ctx context.Context, l *lease, wait bool, log *slog.Logger,
-) (*Session, error) {
-	r := &report{name: m.name, since: time.Now(), ahead: -1, tell: m.onWait, log: log}
-	defer r.end()
-	if m.onWait != nil {
-		r.begin()
-	}
+func (m *Mutex) granted(ctx context.Context, l *lease, wait bool, r *report) (*Session, error) {
 	if !m.turn.tryTake(ctx) {
 		open, stop := m.tasks.WhileOpen(ctx)
 		defer stop()
@@ -135,23 +110,14 @@ func (m *Mutex) granted(
 		s.finish(loss)
 		left.giveBack(ctx, loss)
 	}
-	g, err := m.driver.Acquire(ctx, &acquire.Request{
-		Name: m.name, Creator: wire.WithMark(m.creator, wire.NewMark()), Lease: m.ttl, Wait: wait,
-		Since: r.since, Silence: &m.silence, Patience: m.patience, BackOff: m.backOff,
-		Progress: func(holder *api.Lock, ahead int) {
-			r.holderIs(holder, ahead)
-			m.turn.holderIs(holder)
-		},
-		Follow: m.onWait != nil, Values: ctx, Log: m.log,
+	s, err := m.request(ctx, m, l, wait, r, func(holder *api.Lock, ahead int) {
+		r.holderIs(holder, ahead)
+		m.turn.holderIs(holder)
 	})
 	if err != nil {
 		m.turn.leave()
-		return nil, m.failed(err, wait)
 	}
-	m.silence.Heard()
-	s := newSession(ctx, m, l)
-	l.start(g, s)
-	return s, nil
+	return s, err
 }
 
 // notInside returns the error for a call that did not get the local turn.
@@ -208,20 +174,8 @@ func (m *Mutex) Unlock(held context.Context) error {
 // [runtime.Goexit]. If Lock fails, Do returns its error and does not call f. Otherwise it returns
 // the error of f, joined with that of Unlock unless f has returned that already. So it reports a
 // loss that f did not notice.
-func (m *Mutex) Do(ctx context.Context, f func(context.Context) error) (err error) {
-	held, err := m.Lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		switch unlocked := m.Unlock(held); {
-		case err == nil:
-			err = unlocked
-		case unlocked != nil && !errors.Is(err, unlocked): // f may return the cause of its context
-			err = errors.Join(err, unlocked)
-		}
-	}()
-	return f(held)
+func (m *Mutex) Do(ctx context.Context, f func(context.Context) error) error {
+	return do(ctx, m, f)
 }
 
 // FromContext returns the session of this Mutex that ctx belongs to, however many other locks are

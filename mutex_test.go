@@ -277,6 +277,17 @@ func TestUnusableNamesAndOptions(t *testing.T) {
 				"arm", []relukko.Option{relukko.WithCreator("a\tb")},
 				"the creator has a control character",
 			},
+			{"arm", []relukko.Option{relukko.WithReason("a\tb")}, "the reason has a control"},
+			{
+				"arm", []relukko.Option{relukko.WithReason(strings.Repeat("x", 256))},
+				"the reason has 256 bytes",
+			},
+			{
+				"arm", []relukko.Option{relukko.WithPriority(11)},
+				"the priority must be from -10 to 10, not 11",
+			},
+			{"arm", []relukko.Option{relukko.WithPriority(-11)}, "the priority"},
+			{"arm", []relukko.Option{relukko.WithMaxHold(-time.Second)}, "is negative: -1s"},
 		} {
 			m := relukko.NewMutex(c, row.name, row.opts...)
 			require.Equal(t, row.name, m.Name())

@@ -14,9 +14,10 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// Option configures a [Mutex].
+// Option configures a [Mutex] or a [Pool].
 type Option func(*options)
 
 type options struct {
@@ -28,6 +29,9 @@ type options struct {
 	onLost   func(*LostError)
 	onWait   func(Waiting)
 	handoff  bool
+	reason   string
+	priority int
+	maxHold  time.Duration // 0: no limit
 }
 
 // WithTTL sets the length of the lease that each heartbeat requests: whole seconds, from 1 s to 365
@@ -40,6 +44,23 @@ func WithTTL(d time.Duration) Option { return func(o *options) { o.ttl = d } }
 // UTF-8 without control characters, or else every Lock fails. The default, also for "", is
 // user@host/pid. Each Lock appends a fresh mark, such as " #k3v9x2m4q7ab".
 func WithCreator(s string) Option { return func(o *options) { o.creator = s } }
+
+// WithReason adds to the creator why the lock is taken, for others to read: "user@host/pid (text)".
+// The text has at most 255 bytes of UTF-8 without control characters, or else every Lock fails. The
+// default, also for "", is to add nothing.
+func WithReason(text string) Option { return func(o *options) { o.reason = text } }
+
+// WithPriority sets the priority among those who wait for a lock: from -10 to 10, or else every
+// Lock fails. Each step is worth a head start of 10 min in the queue, so nobody waits forever. The
+// default is 0. A backend without a queue of its own ignores it, and so do the goroutines that
+// share a [Mutex]: they are served in the order in which they came.
+func WithPriority(n int) Option { return func(o *options) { o.priority = n } }
+
+// WithMaxHold limits how long a lock is held: the guarded context ends d after the acquisition,
+// with [ErrHeldTooLong] as its cause. The lock stays held, and its lease is renewed, until Unlock,
+// which returns what it returns otherwise. The default, also for 0, is no limit; with a negative d
+// every Lock fails.
+func WithMaxHold(d time.Duration) Option { return func(o *options) { o.maxHold = d } }
 
 // WithLogger sets the logger. Retries, and each minute of waiting for a held lock, are logged at
 // info; losses and locks that stay on the backend for longer than they should at warn or error. The
@@ -73,8 +94,8 @@ func WithOnLost(f func(*LostError)) Option { return func(o *options) { o.onLost 
 
 // Waiting describes a Lock that waits for another holder.
 type Waiting struct {
-	Holder *api.Lock // the lock that holds the name; nil if unknown
-	Ahead  int       // the number of waiters that are served first; -1 if unknown
+	Holder *api.Lock // the lock that holds the name, of a Pool one of its names; nil if unknown
+	Ahead  int       // the number of waiters for that name that are served first; -1 if unknown
 	Since  time.Time // when Lock was called
 }
 
@@ -102,12 +123,23 @@ func newOptions(opts []Option) options {
 	return o
 }
 
-func (o *options) check(name string) error {
-	if err := checkText("name", name); err != nil {
-		return err
-	}
+// complete checks the options, and adds the reason to the creator.
+func (o *options) complete() error {
 	if err := checkText("creator", o.creator); err != nil {
 		return err
+	}
+	if o.reason != "" {
+		if err := checkText("reason", o.reason); err != nil {
+			return err
+		}
+		o.creator += " (" + o.reason + ")"
+	}
+	if o.priority < -wire.MaxPriority || o.priority > wire.MaxPriority {
+		return fmt.Errorf("the priority must be from %d to %d, not %d",
+			-wire.MaxPriority, wire.MaxPriority, o.priority)
+	}
+	if o.maxHold < 0 {
+		return fmt.Errorf("the longest time to hold the lock is negative: %v", o.maxHold)
 	}
 	if o.ttl < time.Second || o.ttl > maxTTL || o.ttl%time.Second != 0 {
 		return fmt.Errorf("the TTL must be whole seconds from 1 s to 365 days, not %v", o.ttl)

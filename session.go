@@ -22,17 +22,25 @@ type Session struct {
 	mu         sync.Mutex
 	cleanup    context.Context // nil before the first CleanupContext
 	endCleanup context.CancelCauseFunc
-	err        error // the cause of both contexts; nil while they are not done
+	err        error         // the cause of both contexts; nil while they are not done
+	isWanted   bool          // somebody has waited for the lock
+	wanted     chan struct{} // nil before the first Wanted
+	tooLong    *time.Timer   // ends the guarded context; nil: WithMaxHold is not set
 }
 
-// owner is what a session belongs to: a Mutex.
+// owner is what a session belongs to: a Mutex or a Pool.
 type owner interface {
+	Lock(ctx context.Context) (held context.Context, err error)
 	Unlock(held context.Context) error
 }
 
+// newSession returns the session of a lock that was granted just now.
 func newSession(parent context.Context, o owner, l *lease) *Session {
 	s := &Session{lease: l, owner: o, parent: parent}
 	s.guarded, s.endGuarded = context.WithCancelCause(sessionContext{parent, s})
+	if l.maxHold > 0 {
+		s.tooLong = time.AfterFunc(l.maxHold, func() { s.endGuarded(ErrHeldTooLong) })
+	}
 	return s
 }
 
@@ -60,7 +68,7 @@ func (c sessionContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// Name returns the name of the Mutex.
+// Name returns the name of the lock: that of the Mutex, or of the member of the Pool.
 func (s *Session) Name() string { return s.lease.name }
 
 // Info returns the lock as the backend last acknowledged it, also after the session has ended. Its
@@ -98,9 +106,9 @@ func (s *Session) CleanupContext() context.Context {
 // given to Lock does not close it.
 func (s *Session) Done() <-chan struct{} { return s.CleanupContext().Done() }
 
-// Err returns nil while the lock is held, then [ErrUnlocked] or a [*LostError]. It reads the
-// monotonic and the wall clock, so after a suspend it reports a lost lease before any timer has
-// fired.
+// Err returns nil while the lock is held, also after the time of [WithMaxHold], then [ErrUnlocked]
+// or a [*LostError]. It reads the monotonic and the wall clock, so after a suspend it reports a
+// lost lease before any timer has fired.
 func (s *Session) Err() error {
 	s.mu.Lock()
 	err := s.err
@@ -112,6 +120,33 @@ func (s *Session) Err() error {
 	return s.lease.state()
 }
 
+// Wanted returns a channel that is closed once somebody waits for this lock: another client, or
+// another goroutine that shares the Mutex. A holder that can stop early may then give way. The
+// channel stays closed if the waiter gives up. Only our own backend, over the stream, says that
+// other clients wait: immediately, or up to 2 s late if they are clients of another server on the
+// same store.
+func (s *Session) Wanted() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wanted == nil {
+		s.wanted = make(chan struct{})
+		if s.isWanted {
+			close(s.wanted)
+		}
+	}
+	return s.wanted
+}
+
+// want closes the channel of Wanted.
+func (s *Session) want() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wanted != nil && !s.isWanted {
+		close(s.wanted)
+	}
+	s.isWanted = true
+}
+
 // Unlock ends this session, as [Mutex.Unlock] does with the guarded context.
 func (s *Session) Unlock() error { return s.owner.Unlock(s.guarded) }
 
@@ -119,6 +154,9 @@ func (s *Session) Unlock() error { return s.owner.Unlock(s.guarded) }
 func (s *Session) finish(cause error) {
 	s.mu.Lock()
 	s.err = cause
+	if s.tooLong != nil {
+		s.tooLong.Stop()
+	}
 	if s.endCleanup != nil {
 		s.endCleanup(cause)
 	}
@@ -126,5 +164,5 @@ func (s *Session) finish(cause error) {
 	s.endGuarded(cause)
 }
 
-// parentEnded reports whether the context given to Lock is done.
-func (s *Session) parentEnded() bool { return s.parent.Err() != nil }
+// guardEnded reports whether the guarded context is done.
+func (s *Session) guardEnded() bool { return s.guarded.Err() != nil }

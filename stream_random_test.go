@@ -26,12 +26,13 @@ func TestRandomFaultsOnTheStream(t *testing.T) {
 	for seed := range uint64(*streamSeeds) {
 		bubble(t, fmt.Sprint("messages/", seed), func(t *testing.T, s *relukkotest.Server) {
 			w := newWorkers(t, s, seed)
+			w.pools = seed%2 == 1
 			w.run(t)
 			w.check(t)
 		})
 		bubble(t, fmt.Sprint("the server too/", seed), func(t *testing.T, s *relukkotest.Server) {
 			w := newWorkers(t, s, seed)
-			w.unsure, w.deletes = true, seed%2 == 1
+			w.unsure, w.deletes, w.pools = true, seed%2 == 1, seed%4 > 1
 			ctx, end := context.WithCancel(t.Context())
 			var troubles sync.WaitGroup
 			troubles.Go(func() { w.trouble(ctx, rand.New(rand.NewPCG(seed, 99))) })
@@ -50,6 +51,7 @@ type workers struct {
 	rnd      *rand.Rand
 	inside   map[string]*occupants
 	quiet    atomic.Bool
+	pools    bool // half of the workers want any one of the names
 	unsure   bool // locks may be lost
 	deletes  bool // locks are deleted, so that sections overlap until that is known
 	acquired atomic.Int64
@@ -84,8 +86,13 @@ const workerCalls = 60
 func (w *workers) run(t *testing.T) {
 	var working sync.WaitGroup
 	for i := range workerCalls {
-		name := fmt.Sprint("arm-", w.rnd.IntN(2))
-		m := relukko.NewMutex(w.nets[i%len(w.nets)].client, name, relukko.WithTTL(streamTTL))
+		arms := []string{"arm-0", "arm-1"}
+		first := w.rnd.IntN(2)
+		c := w.nets[i%len(w.nets)].client
+		var m locker = relukko.NewMutex(c, arms[first], relukko.WithTTL(streamTTL))
+		if w.pools && i%2 == 0 {
+			m = relukko.NewPool(c, []string{arms[first], arms[1-first]}, relukko.WithTTL(streamTTL))
+		}
 		start := time.Duration(w.rnd.IntN(30_000)) * time.Millisecond
 		hold := time.Duration(w.rnd.IntN(3000)) * time.Millisecond
 		limit := time.Duration(w.rnd.IntN(20_000)) * time.Millisecond
@@ -106,7 +113,7 @@ func (w *workers) run(t *testing.T) {
 }
 
 // section locks m for a time, or until it is lost.
-func (w *workers) section(t *testing.T, ctx context.Context, m *relukko.Mutex, hold time.Duration) {
+func (w *workers) section(t *testing.T, ctx context.Context, m locker, hold time.Duration) {
 	held, err := m.Lock(ctx)
 	if err != nil {
 		if late := time.Since(deadline(ctx)); late != 0 {
@@ -115,8 +122,8 @@ func (w *workers) section(t *testing.T, ctx context.Context, m *relukko.Mutex, h
 		return
 	}
 	w.acquired.Add(1)
-	w.inside[m.Name()].enter()
 	lock := session(t, held)
+	w.inside[lock.Name()].enter()
 	select {
 	case <-time.After(hold):
 	case <-lock.Done():
@@ -127,7 +134,7 @@ func (w *workers) section(t *testing.T, ctx context.Context, m *relukko.Mutex, h
 			}
 		}
 	}
-	w.inside[m.Name()].leave()
+	w.inside[lock.Name()].leave()
 	err = m.Unlock(held)
 	known := errors.Is(err, relukko.ErrLockLost) || errors.Is(err, relukko.ErrNotReleased)
 	if err != nil && !(w.unsure && known) {

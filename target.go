@@ -3,47 +3,90 @@ package relukko
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/acquire/either"
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// target is the lock that a Mutex is for, its options, and the driver that acquires it.
+// target is the lock that a Mutex is for, or the locks of a Pool, with the options, and the driver
+// that acquires it.
 type target struct {
-	name string
+	name string   // of the lock; of a Pool: what messages call it
+	any  []string // the names of a Pool; nil for a Mutex
 	options
 	client  *api.Client
 	tasks   *lifecycle.Group
 	driver  acquire.Driver
 	silence acquire.Silence
-	err     error // why every Lock fails: the client, the name or an option is invalid
+	err     error // why every Lock fails: the client, a name or an option is invalid
 }
 
-func (t *target) init(client *api.Client, name string, opts []Option) {
-	t.client, t.name, t.options = client, name, newOptions(opts)
+func (t *target) init(client *api.Client, opts []Option) {
+	t.client, t.options = client, newOptions(opts)
 	if client == nil {
 		t.err = errors.New("the client is nil; check the error of api.New or api.FromEnv")
 		return
 	}
-	t.err = t.check(name)
+	if t.err = t.checkNames(); t.err == nil {
+		t.err = t.complete()
+	}
 	t.tasks = lifecycle.Of(client)
 	t.driver = t.tasks.Shared(func() any { return either.New(client) }).(acquire.Driver)
+}
+
+func (t *target) checkNames() error {
+	if t.any == nil {
+		return checkText("name", t.name)
+	}
+	if n := len(t.any); n == 0 || n > wire.MaxNames {
+		return fmt.Errorf("a pool has 1 to %d names, not %d", wire.MaxNames, n)
+	}
+	for i, name := range t.any {
+		if err := checkText(fmt.Sprintf("name %q", name), name); err != nil {
+			return err
+		}
+		if slices.Contains(t.any[:i], name) {
+			return fmt.Errorf("the name %q is in the pool twice", name)
+		}
+	}
+	return nil
 }
 
 // unusable returns the reason for which no Lock can succeed, or nil.
 func (t *target) unusable() error {
 	if t.err == nil && t.driver == nil {
-		return errors.New("this is the zero Mutex; create one with NewMutex")
+		return errors.New("this is a zero value; create one with NewMutex or NewPool")
 	}
 	return t.err
+}
+
+// memberOf returns the name of a lock that was granted.
+func (t *target) memberOf(g *acquire.Grant) string {
+	switch {
+	case t.any == nil:
+		return t.name
+	case t.client.Trusted(): // the lock is made up
+		return t.any[0]
+	}
+	return g.Lock.Name
+}
+
+// what returns what the target is, for messages.
+func (t *target) what() string {
+	if t.any != nil {
+		return fmt.Sprintf("pool %q", t.name)
+	}
+	return fmt.Sprintf("lock %q", t.name)
 }
 
 // lost logs a loss and calls WithOnLost's function.
 func (t *target) lost(loss *LostError) {
 	t.log.Warn("lock lost",
-		"lock", t.name, "id", loss.ID, "reason", loss.Reason.String(), "error", loss.Err)
+		"lock", loss.Name, "id", loss.ID, "reason", loss.Reason.String(), "error", loss.Err)
 	if t.onLost != nil {
 		go t.onLost(loss)
 	}
@@ -58,13 +101,22 @@ func (t *target) failed(err error, waited bool) error {
 	if !f.Held {
 		return t.errorf(f.Errs, "%s", f.Text)
 	}
-	locked := &LockedError{Name: t.name, Holder: f.Holder}
-	if !waited {
+	locked, text := &LockedError{Name: t.name, Holder: f.Holder}, f.Text
+	switch {
+	case t.any == nil && !waited:
 		return locked
+	case t.any == nil:
+		return t.errorf(append(f.Errs, locked), "%s; %s", text, locked.who())
+	case !waited:
+		text = "all of its locks are held"
 	}
-	return t.errorf(append(f.Errs, locked), "%s; %s", f.Text, locked.who())
+	if f.Holder != nil {
+		locked.Name = f.Holder.Name
+		text += fmt.Sprintf("; %q is %s", locked.Name, locked.who())
+	}
+	return t.errorf(append(f.Errs, locked), "%s", text)
 }
 
 func (t *target) errorf(errs []error, format string, args ...any) error {
-	return &opError{t.name, fmt.Sprintf(format, args...), errs}
+	return &opError{t.what(), fmt.Sprintf(format, args...), errs}
 }

@@ -81,6 +81,9 @@ func (r *report) holderIs(lock *api.Lock, ahead int) {
 	r.begin()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if lock != nil && r.holder != nil && lock.Name != r.holder.Name && ahead >= r.ahead {
+		return // another member of a Pool, where no fewer are ahead
+	}
 	r.ahead = ahead
 	if lock != nil {
 		r.holder = copied(lock)

@@ -42,16 +42,15 @@ func parseBase(s string) (*target, error) {
 		return &target{&url.URL{Scheme: "http", Host: "localhost"}, path}, nil
 	}
 	u, err := url.Parse(s)
-	if err != nil {
-		reason, ok := errors.AsType[*url.Error](err)
-		if !ok || strings.Contains(s, "@") {
-			return nil, wrong("it cannot be parsed")
-		}
-		return nil, wrong(wire.Printable(reason.Err.Error(), maxMessage))
-	}
+	reason, quotable := errors.AsType[*url.Error](err)
 	switch {
-	case u.Scheme != "http" && u.Scheme != "https":
+	case err == nil && u.Scheme != "http" && u.Scheme != "https",
+		err != nil && !strings.Contains(s, "://"): // as in 127.0.0.1:3000
 		return nil, wrong("it must begin with http://, https:// or unix://")
+	case err != nil && (!quotable || strings.Contains(s, "@")):
+		return nil, wrong("it cannot be parsed")
+	case err != nil:
+		return nil, wrong(wire.Printable(reason.Err.Error(), maxMessage))
 	case u.Hostname() == "":
 		return nil, wrong("it names no host")
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):

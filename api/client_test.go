@@ -47,6 +47,7 @@ func TestBaseURL(t *testing.T) {
 	bad := []struct{ in, says string }{
 		{"", "begin with http"},
 		{"localhost:3000", `"localhost:3000": it must begin with http://, https:// or unix://`},
+		{"127.0.0.1:3000", `"127.0.0.1:3000": it must begin with http://`},
 		{"ftp://h", "begin with http"},
 		{"//h", "begin with http"},
 		{"http://", "no host"},

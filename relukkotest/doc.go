@@ -17,7 +17,8 @@
 //
 // # Tests that must not run at the same time
 //
-// [Lock] makes a test exclusive among all machines that use the same, real backend.
+// [Lock] makes a test exclusive among all machines that use the same, real backend. [LockAny] gives
+// it any one of several resources that are alike.
 //
 // # Faults
 //

@@ -77,11 +77,35 @@ func Lock(t testing.TB, c *api.Client, opts ...LockOption) context.Context {
 		pc, _, _, _ := runtime.Caller(1)
 		o.name = testLockName(runtime.FuncForPC(pc).Name(), t.Name())
 	}
-	log := &waitLog{t: t, name: o.name}
-	onWait := relukko.WithOnWait(func(w relukko.Waiting) { log.holder(w.Holder) })
-	m := relukko.NewMutex(c, o.name, append(o.mutex, onWait)...)
+	log := &waitLog{t: t, what: fmt.Sprintf("lock %q", o.name)}
+	return hold(t, relukko.NewMutex(c, o.name, append(o.mutex, log.option())...), log, o.wait)
+}
 
-	held, err := lockWithin(t, m, o.wait)
+// LockAny is [Lock] for any one of several resources that are alike; the [relukko.Session] that
+// [relukko.FromContext] returns for the context says which.
+//
+//	func TestFlash(t *testing.T) {
+//		ctx := relukkotest.LockAny(t, client, "bench-1", "bench-2")
+//		s, _ := relukko.FromContext(ctx)
+//		flash(ctx, s.Name())
+//	}
+func LockAny(t testing.TB, c *api.Client, names ...string) context.Context {
+	t.Helper()
+	log := &waitLog{t: t, what: fmt.Sprintf("any of %q", names)}
+	return hold(t, relukko.NewPool(c, names, log.option()), log, defaultWait)
+}
+
+// locker is a mutex or a pool.
+type locker interface {
+	Lock(ctx context.Context) (held context.Context, err error)
+	TryLock(ctx context.Context) (held context.Context, err error)
+	Unlock(held context.Context) error
+}
+
+// hold locks m until the test has ended.
+func hold(t testing.TB, m locker, log *waitLog, wait time.Duration) context.Context {
+	t.Helper()
+	held, err := lockWithin(t, m, wait)
 	log.end()
 	switch {
 	case errors.Is(err, relukko.ErrLocked):
@@ -94,7 +118,7 @@ func Lock(t testing.TB, c *api.Client, opts ...LockOption) context.Context {
 }
 
 // lockWithin is m.Lock with a limit to the waiting, not to the context it returns.
-func lockWithin(t testing.TB, m *relukko.Mutex, wait time.Duration) (context.Context, error) {
+func lockWithin(t testing.TB, m locker, wait time.Duration) (context.Context, error) {
 	lock := m.Lock
 	if deadline, ok := testDeadline(t); ok {
 		wait = min(wait, time.Until(deadline)-tidyUp)
@@ -110,8 +134,9 @@ func lockWithin(t testing.TB, m *relukko.Mutex, wait time.Duration) (context.Con
 
 	held, err := lock(ctx)
 	if !timer.Stop() && err == nil { // it came at the very end, and its context is over
+		s, _ := relukko.FromContext(held)
 		late := fmt.Errorf("relukko: lock %q: %w, until it came too late: %w",
-			m.Name(), relukko.ErrLocked, context.Cause(ctx))
+			s.Name(), relukko.ErrLocked, context.Cause(ctx))
 		err = errors.Join(late, m.Unlock(held))
 	}
 	return held, err
@@ -119,7 +144,7 @@ func lockWithin(t testing.TB, m *relukko.Mutex, wait time.Duration) (context.Con
 
 // unlockAtTheEnd unlocks m in a Cleanup, and fails the test, once, if the lock
 // is lost before that or cannot be released.
-func unlockAtTheEnd(t testing.TB, m *relukko.Mutex, held context.Context) {
+func unlockAtTheEnd(t testing.TB, m locker, held context.Context) {
 	var once sync.Once
 	lost := func(err error) { once.Do(func() { t.Errorf("relukkotest: %v", err) }) }
 	session, _ := relukko.FromContext(held)
@@ -171,10 +196,15 @@ func testLockName(function, test string) string {
 // waitLog logs who holds the lock.
 type waitLog struct {
 	t    testing.TB
-	name string
+	what string // is waited for
 
 	mu   sync.Mutex
 	over bool // nothing may be logged when the test has ended
+}
+
+// option returns the option by which a mutex or a pool uses the log.
+func (l *waitLog) option() relukko.Option {
+	return relukko.WithOnWait(func(w relukko.Waiting) { l.holder(w.Holder) })
 }
 
 func (l *waitLog) holder(lock *api.Lock) {
@@ -183,10 +213,10 @@ func (l *waitLog) holder(lock *api.Lock) {
 	switch {
 	case l.over:
 	case lock == nil:
-		l.t.Logf("relukkotest: waiting for lock %q", l.name)
+		l.t.Logf("relukkotest: waiting for %s", l.what)
 	default:
-		l.t.Logf("relukkotest: waiting for lock %q, held by %s (%s) since %s",
-			l.name, lock.Creator, lock.IP, lock.CreatedAt.Format(time.RFC3339))
+		l.t.Logf("relukkotest: waiting for %s, held by %s (%s) since %s",
+			l.what, lock.Creator, lock.IP, lock.CreatedAt.Format(time.RFC3339))
 	}
 }
 

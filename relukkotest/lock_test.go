@@ -110,6 +110,34 @@ func TestLockMakesATestExclusive(t *testing.T) {
 	})
 }
 
+func TestLockAny(t *testing.T) {
+	inABubble(t, func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		use := func(t *fakeT, want string) {
+			ctx := relukkotest.LockAny(t, c, "bench-1", "bench-2")
+			session, _ := relukko.FromContext(ctx)
+			require.Equal(t, want, session.Name())
+		}
+		test := fakeTest(t, 0, func(t *fakeT) {
+			use(t, "bench-1")
+			use(t, "bench-2")
+			next := make(chan *fakeT)
+			go func() {
+				next <- fakeTest(t, time.Minute, func(t *fakeT) { use(t, "bench-2") })
+			}()
+			last := <-next
+			require.Equal(t, "skipped", last.outcome, last.log())
+			require.Contains(t, last.log(), `waiting for any of ["bench-1" "bench-2"], held by`)
+		})
+		require.Empty(t, test.outcome, test.log())
+		require.Empty(t, s.Locks())
+
+		test = fakeTest(t, 0, func(t *fakeT) { relukkotest.LockAny(t, c) })
+		require.Equal(t, "failed", test.outcome)
+		require.Contains(t, test.log(), "a pool has 1 to 100 names, not 0")
+	})
+}
+
 func TestLockIsNamedAfterPackageAndTest(t *testing.T) {
 	onBothNetworks(t, func(t *testing.T, s *relukkotest.Server) {
 		relukkotest.Lock(t, s.Client())

@@ -5,6 +5,7 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,6 +42,9 @@ func TestAProxyIsNamed(t *testing.T) {
 				require.Contains(t, stderr, "no answer from "+row.url)
 				require.Contains(t, stderr, row.says)
 				require.NotContains(t, stderr, "secret")
+				for line := range strings.Lines(stderr) {
+					require.Contains(t, line, "proxy http://")
+				}
 			}
 		})
 	}

@@ -27,6 +27,8 @@ func TestExitStatus(t *testing.T) {
 		"the command's own, 0": {args: []string{"run", "x0", "--", "true"}},
 		"the command's own, 3": {args: []string{"run", "x1", "--", "sh", "-c", "exit 3"},
 			status: 3},
+		"the command's own, 64": {args: []string{"run", "x11", "--", "sh", "-c", "exit 64"},
+			status: 64},
 		"the command's own, 76": {args: []string{"run", "x2", "--", "sh", "-c", "exit 76"},
 			status: 76},
 		"ended by SIGTERM": {args: []string{"run", "x3", "--", "sh", "-c", "kill -TERM $$"},

@@ -237,6 +237,12 @@ func TestInACommandSubstitution(t *testing.T) {
 	c.types(`echo "[$x]"` + "\n")
 	c.await("[ab]")
 	c.await(">> ")
+	c.types(`x=$($relukko run arm -- $relukko run camera -- ` +
+		`sh -c 'echo key? >&2; read k; echo "k=$k"'); echo "[$x]"` + "\n")
+	c.await("key?")
+	c.types(ctrlZ + "a\n")
+	c.await("[k=a]")
+	c.await(">> ")
 	c.types(`x=$($relukko run arm -- sh -c 'echo key? >&2; read k'); echo went on` + "\n")
 	c.await("key?")
 	c.types(ctrlC)
@@ -357,7 +363,7 @@ func TestTheWaitingLine(t *testing.T) {
 	lock, err := s.Client().Create(t.Context(), "arm", "Ada")
 	require.NoError(t, err)
 	c := open(t, s, program, "run", "arm", "--", "echo", "begun")
-	c.await("\rrelukko: waiting for lock \"arm\", held by Ada (127.0.0.1) for ")
+	c.await("\rrelukko: waiting for lock \"arm\", 1st in line, held by Ada (127.0.0.1) for ")
 	c.await("waiting for 1s\x1b[K") // it is kept up to date
 	_, err = s.Client().Delete(t.Context(), lock.ID)
 	require.NoError(t, err)

@@ -40,17 +40,23 @@ type Driver interface {
 	// of the same request may have made, in the background.
 	Drop(g *Grant)
 
-	// Watch calls check whenever the lock may have been deleted by another client, until the caller
-	// calls stop. check must not block.
-	Watch(g *Grant, check func()) (stop func())
+	// Watch calls w's functions until the caller calls stop.
+	Watch(g *Grant, w Watcher) (stop func())
 
 	// Clock returns the clock by which leases on this backend are counted.
 	Clock() *clock.Clock
 }
 
+// Watcher is what the holder of a lock learns of it. The functions must not block.
+type Watcher struct {
+	Check  func()            // the lock may have been deleted by another client
+	Wanted func(wanted bool) // clients wait for the lock, or none does any more; only some know
+}
+
 // Request asks for a lock.
 type Request struct {
-	Name    string
+	Name    string        // of the lock
+	Any     []string      // any one of these names instead; Name then describes them in messages
 	Creator string        // with a mark at its end that no other request has
 	Lease   time.Duration // for which each renewal will ask
 	Wait    bool          // while the lock is held; else the request fails, with Failure.Held

@@ -29,12 +29,13 @@ released (relukko release): for CI systems whose steps are separate processes.
 
 Nothing renews the lock or watches it meanwhile: when the job takes longer than
 planned, use relukko extend before --for has passed. Where one process can do
-the whole job, relukko run is better.
+the whole job, relukko run is better. In a job of GitLab, GitHub or Jenkins
+others see its URL beside the holder.
 
 The exit status is 75, or that of --conflict-exit-code, when the lock was not
 acquired in time.`,
 		Example: examples(
-			"id=$(relukko acquire staging --wait 10m --for 2h --creator \"$CI_JOB_URL\")",
+			"id=$(relukko acquire staging --wait 10m --for 2h)",
 			"# … other steps …",
 			"relukko release \"$id\"",
 		),
@@ -48,7 +49,7 @@ acquired in time.`,
 		if err := wholeSeconds("--for", lease); err != nil {
 			return err
 		}
-		if err := f.parsed(cmd); err != nil {
+		if err := f.parsed(cmd, p.getenv); err != nil {
 			return err
 		}
 		return p.acquire(&f, args[0], lease, asJSON)
@@ -59,7 +60,7 @@ acquired in time.`,
 // acquire leaves a lock on the backend only if its id was printed. The process must end
 // after it: until then the lock is renewed.
 func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON bool) error {
-	if err := p.notNested(f, name); err != nil {
+	if err := p.notNested(f, false, name); err != nil {
 		return err
 	}
 	c, err := p.client()

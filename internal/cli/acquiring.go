@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,10 +33,14 @@ const (
 
 // lockFlags say how to acquire a lock.
 type lockFlags struct {
-	wait    time.Duration
-	noWait  bool
-	nested  bool
-	creator string
+	wait   time.Duration
+	noWait bool
+	nested bool
+	pool   bool // any one of several locks will do
+
+	creator  string
+	reason   string
+	priority int
 
 	conflictStatus int
 	quiet          bool
@@ -50,6 +55,11 @@ func (f *lockFlags) add(cmd *cobra.Command, creator string) {
 		"wait even for a lock that a surrounding relukko run holds")
 	cmd.Flags().StringVar(&f.creator, "creator", "",
 		"`who` others see as the holder (default "+creator+")")
+	cmd.Flags().StringVar(&f.reason, "reason", "",
+		"`why`, for others to read after the holder's name "+
+			"(default, unless --creator is given: in CI the job's URL)")
+	cmd.Flags().IntVar(&f.priority, "priority", 0,
+		"from -10 to 10: each step is worth a head start of 10 min in the queue")
 	cmd.Flags().IntVar(&f.conflictStatus, "conflict-exit-code", statusNotAcquired,
 		"exit `status` when the lock is held and was not acquired in time")
 	cmd.Flags().BoolVar(&f.quiet, "quiet", false,
@@ -58,7 +68,10 @@ func (f *lockFlags) add(cmd *cobra.Command, creator string) {
 }
 
 // parsed checks and completes the flags after they were parsed.
-func (f *lockFlags) parsed(cmd *cobra.Command) error {
+func (f *lockFlags) parsed(cmd *cobra.Command, getenv func(string) string) error {
+	if f.reason == "" && f.creator == "" {
+		f.reason = jobURL(getenv)
+	}
 	f.noWait = f.noWait || cmd.Flags().Changed("wait") && f.wait == 0
 	if f.conflictStatus < 0 || f.conflictStatus > 255 {
 		return usage("--conflict-exit-code: give a number from 0 to 255")
@@ -66,19 +79,49 @@ func (f *lockFlags) parsed(cmd *cobra.Command) error {
 	return nil
 }
 
-// notNested returns a failure if a relukko run that this program runs in holds one
-// of the locks: it waits for this program, so the wait would never end.
-func (p *program) notNested(f *lockFlags, names ...string) error {
-	for held := range strings.Lines(p.getenv(envLockName)) {
-		held = strings.TrimSuffix(held, "\n")
-		if slices.Contains(names, held) && !f.nested {
-			return &failure{statusUsage, fmt.Sprintf(
-				"lock %q is held by the relukko run that this command runs in (%s), "+
-					"so it would wait for itself", held, envLockName),
-				"To wait nevertheless, use --nested"}
-		}
+// jobURL returns the URL of the CI job that this program runs in; "" where there is
+// none that others could read.
+func jobURL(getenv func(string) string) string {
+	github := ""
+	if run := getenv("GITHUB_RUN_ID"); run != "" {
+		github = getenv("GITHUB_SERVER_URL") + "/" + getenv("GITHUB_REPOSITORY") +
+			"/actions/runs/" + run
 	}
-	return nil
+	url := cmp.Or(getenv("CI_JOB_URL"), github, getenv("BUILD_URL"))
+	if len(url) > maxReason || url != printable(url) {
+		return ""
+	}
+	return url
+}
+
+const maxReason = 255 // bytes, as WithReason has it
+
+// notNested returns a failure if a relukko run that this program runs in holds one
+// of the locks: it waits for this program, so the wait would never end. Where any
+// one of several will do, that is so only if none is free of such a run.
+func (p *program) notNested(f *lockFlags, any bool, names ...string) error {
+	if f.nested {
+		return nil
+	}
+	around := p.heldAround()
+	held := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return !slices.Contains(around, name)
+	})
+	if len(held) == 0 || any && len(held) < len(names) {
+		return nil
+	}
+	return &failure{statusUsage, fmt.Sprintf(
+		"lock %q is held by the relukko run that this command runs in (%s), "+
+			"so it would wait for itself", held[0], envHeldLocks),
+		"To wait nevertheless, use --nested"}
+}
+
+// heldAround returns the names of the locks of all the relukko runs that this program
+// runs in. [envLockName] has those of the innermost.
+func (p *program) heldAround() []string {
+	names := strings.Split(p.getenv(envHeldLocks)+"\n"+p.getenv(envLockName), "\n")
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
+	return slices.Compact(slices.Sorted(slices.Values(names)))
 }
 
 // options returns a function that returns those of the mutex for a name.
@@ -86,6 +129,7 @@ func (f *lockFlags) options(w *waiting, ttl time.Duration) func(name string) []r
 	return func(name string) []relukko.Option {
 		options := []relukko.Option{
 			relukko.WithTTL(ttl), relukko.WithCreator(f.creator),
+			relukko.WithReason(f.reason), relukko.WithPriority(f.priority),
 			relukko.WithOnWait(w.onWait(name)), relukko.WithLogger(slog.New(w)),
 		}
 		if f.noWait {
@@ -115,7 +159,7 @@ func (p *program) lock(f *lockFlags, l *locks, w *waiting, signals <-chan os.Sig
 	select {
 	case err = <-acquired:
 		if err == nil {
-			w.end(true)
+			w.end(l.sessions()[0])
 			return nil
 		}
 	case interrupt = <-signals:
@@ -130,7 +174,7 @@ func (p *program) lock(f *lockFlags, l *locks, w *waiting, signals <-chan os.Sig
 		}
 		shutdown(l.client, cleanUpTimeout)
 	}()
-	w.end(false)
+	w.end(nil)
 	awaitCleanUp(done, signals)
 	if interrupt != nil {
 		return &failure{status: supervise.EndBy(interrupt)}
@@ -173,13 +217,15 @@ func (f *lockFlags) notAcquired(err error, base string) error {
 		return &failure{status: f.conflictStatus}
 	}
 	who := heldBy(held.Holder, time.Now())
-	if f.noWait {
-		return &failure{f.conflictStatus, fmt.Sprintf("lock %q is %s", held.Name, who),
-			"To wait for it, omit --no-wait"}
+	text, advice := "is "+who, "To wait for it, omit --no-wait"
+	if !f.noWait {
+		text = fmt.Sprintf("was not free within %s: %s", short(f.wait), who)
+		advice = "Wait longer with --wait; `relukko get` shows more about the holder"
 	}
-	return &failure{f.conflictStatus,
-		fmt.Sprintf("lock %q was not free within %s: %s", held.Name, short(f.wait), who),
-		"Wait longer with --wait; `relukko get` shows more about the holder"}
+	if text = fmt.Sprintf("lock %q %s", held.Name, text); f.pool {
+		text += ", and the others are held too"
+	}
+	return &failure{f.conflictStatus, text, advice}
 }
 
 // warnUnreleased says that locks were not released. This program is about to end,

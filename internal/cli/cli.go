@@ -29,9 +29,10 @@ func Run(i Invocation) int {
 	if !ok { // from cobra: flags and arguments
 		f = usage("%v", err)
 	}
-	if f.text != "" {
-		p.warn("%s", f)
+	if f.text == "" {
+		return f.status
 	}
+	p.warn("%s", f)
 	if f.status == statusUsage {
 		fmt.Fprintf(p.Stderr, "See '%s --help'.\n", cmd.CommandPath())
 	}

@@ -10,6 +10,7 @@ const (
 	statusUnavailable = 69  // EX_UNAVAILABLE: the backend refuses or cannot be reached
 	statusNotAcquired = 75  // EX_TEMPFAIL: not acquired in time
 	statusLost        = 76  // EX_PROTOCOL: a lock was lost
+	statusHeldTooLong = 77  // EX_NOPERM: a lock was held for longer than --max-hold
 	statusCannotRun   = 126 // as shells: the command is there but cannot be run
 	statusNotFound    = 127 // as shells: there is no such command
 )

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gitlab.com/relukko/relukko-go"
@@ -17,8 +18,18 @@ import (
 // the same ones never wait for each other. They implement [supervise.Permit].
 type locks struct {
 	client  *api.Client
-	mutexes []*relukko.Mutex
-	held    []context.Context // as Lock returned them, of the first mutexes
+	lockers []locker
+	held    []context.Context // as Lock returned them, of the first lockers
+
+	maxHold time.Duration // for which a command may run; 0: without limit
+	tooLong atomic.Bool   // that is over
+}
+
+// locker is a mutex or a pool.
+type locker interface {
+	Lock(ctx context.Context) (held context.Context, err error)
+	TryLock(ctx context.Context) (held context.Context, err error)
+	Unlock(held context.Context) error
 }
 
 // newLocks returns locks for names, without duplicates. options returns those of
@@ -27,9 +38,14 @@ func newLocks(c *api.Client, names []string, options func(name string) []relukko
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
 	l := &locks{client: c}
 	for _, name := range names {
-		l.mutexes = append(l.mutexes, relukko.NewMutex(c, name, options(name)...))
+		l.lockers = append(l.lockers, relukko.NewMutex(c, name, options(name)...))
 	}
 	return l
+}
+
+// newPool is newLocks for any one of the names.
+func newPool(c *api.Client, names []string, options []relukko.Option) *locks {
+	return &locks{client: c, lockers: []locker{relukko.NewPool(c, names, options...)}}
 }
 
 // acquire returns when all are held; after an error none is. It starts again when
@@ -51,7 +67,7 @@ func (l *locks) acquire(ctx context.Context, try bool) error {
 }
 
 func (l *locks) acquireOnce(ctx context.Context, try bool) error {
-	for _, m := range l.mutexes {
+	for _, m := range l.lockers {
 		lock := m.Lock
 		if try {
 			lock = m.TryLock
@@ -76,18 +92,36 @@ func (l *locks) sessions() []*relukko.Session {
 	return sessions
 }
 
-// Revoked returns a channel that is closed when one of them is lost.
+// Revoked returns a channel that is closed when one of them is lost, or the time of
+// maxHold is over.
 func (l *locks) Revoked() <-chan struct{} {
-	lost := make(chan struct{})
-	var once sync.Once
+	revoked := make(chan struct{})
+	revoke := sync.OnceFunc(func() { close(revoked) })
 	for _, s := range l.sessions() {
-		context.AfterFunc(s.CleanupContext(), func() { once.Do(func() { close(lost) }) })
+		context.AfterFunc(s.CleanupContext(), revoke)
 	}
-	return lost
+	if l.maxHold > 0 {
+		time.AfterFunc(l.maxHold, func() { l.tooLong.Store(true); revoke() })
+	}
+	return revoked
 }
 
-// Valid reports whether all are held, by a look at the clocks.
-func (l *locks) Valid() bool { return l.lost() == nil }
+// whenWanted calls f once somebody waits for one of them.
+func (l *locks) whenWanted(f func()) {
+	f = sync.OnceFunc(f)
+	for _, s := range l.sessions() {
+		go func() {
+			select {
+			case <-s.Wanted():
+				f()
+			case <-s.Done():
+			}
+		}()
+	}
+}
+
+// Valid reports whether all are held, by a look at the clocks, and not for too long.
+func (l *locks) Valid() bool { return l.lost() == nil && !l.tooLong.Load() }
 
 // lost returns the loss of one of them, by a look at the clocks.
 func (l *locks) lost() error {
@@ -117,7 +151,7 @@ const forever = time.Duration(1<<63 - 1)
 // one was, and those whose release was not confirmed.
 func (l *locks) release() (loss *relukko.LostError, unreleased []*relukko.NotReleasedError) {
 	for i, held := range slices.Backward(l.held) {
-		err := l.mutexes[i].Unlock(held)
+		err := l.lockers[i].Unlock(held)
 		if e, ok := errors.AsType[*relukko.LostError](err); ok {
 			loss = e
 		} else if e, ok := errors.AsType[*relukko.NotReleasedError](err); ok {
@@ -128,9 +162,9 @@ func (l *locks) release() (loss *relukko.LostError, unreleased []*relukko.NotRel
 	return loss, unreleased
 }
 
-// environment describes the locks to a command. Each variable has one line for
-// each lock: no name has a line break in it.
-func (l *locks) environment() []string {
+// environment describes the locks to a command that runs under those of the names in
+// around too. Each variable has one line for each lock: no name has a line break in it.
+func (l *locks) environment(around []string) []string {
 	var ids, names, tokens []string
 	for _, s := range l.sessions() {
 		lock := s.Info()
@@ -147,6 +181,7 @@ func (l *locks) environment() []string {
 		"RELUKKO_LOCK_ID=" + lines(ids),
 		envLockName + "=" + lines(names),
 		"RELUKKO_FENCING_TOKEN=" + lines(tokens),
+		envHeldLocks + "=" + lines(append(slices.Clone(around), names...)),
 	}
 }
 

@@ -16,7 +16,8 @@ const (
 	envKey         = settings.APIKey
 	envKeyFile     = settings.APIKeyFile
 	envTrust       = "RELUKKO_TRUST_ME_IT_IS_LOCKED"
-	envLockName    = "RELUKKO_LOCK_NAME" // set by relukko run
+	envLockName    = "RELUKKO_LOCK_NAME"  // set by relukko run
+	envHeldLocks   = "RELUKKO_HELD_LOCKS" // set by relukko run
 	envBindAddr    = "RELUKKO_BIND_ADDR"
 	envDatabaseURL = "DATABASE_URL"
 )

@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -13,13 +16,17 @@ import (
 	"github.com/spf13/pflag"
 
 	"gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/supervise"
 )
 
 type runFlags struct {
 	lockFlags
 	more      []string // names besides the argument
+	any       []string // the names of --any, as they were given
 	ttl       time.Duration
+	maxHold   time.Duration
+	onWanted  string
 	killAfter time.Duration
 }
 
@@ -34,6 +41,9 @@ func newRun(p *program) *cobra.Command {
 			"relukko run --wait 10m staging -- make deploy        # 75 if it is not free by then",
 			"relukko run --no-wait --quiet --conflict-exit-code 0 nightly -- ./backup    # cron",
 			"relukko run --lock arm --lock camera -- ./inspect    # several locks",
+			"relukko run --any bench-1,bench-2 -- sh -c './flash \"$RELUKKO_LOCK_NAME\"'",
+			"relukko run --any 'licence/1..5' --max-hold 2h -- ./simulate",
+			"relukko run --priority -5 --on-wanted USR1 soak-bench -- ./soak    # gives way",
 			"relukko run dongle -- sh -c 'licensed-tool --token \"$RELUKKO_FENCING_TOKEN\"'",
 		),
 		Args: cobra.ArbitraryArgs, // names checks them
@@ -49,10 +59,18 @@ func newRun(p *program) *cobra.Command {
 	f.add(cmd, "user@host/pid")
 	cmd.Flags().StringArrayVar(&f.more, "lock", nil,
 		"`name` of a lock, may be repeated; NAME can then be omitted")
+	cmd.Flags().StringArrayVar(&f.any, "any", nil,
+		"`names` of locks of which any one will do: a,b or 'a/1..5'; instead of NAME")
+	durationVar(cmd, &f.maxHold, "max-hold",
+		"how long the command may run under the lock (default: without limit)")
+	cmd.Flags().StringVar(&f.onWanted, "on-wanted", "",
+		"`signal` that the command gets once somebody waits for the lock, for example USR1")
 	durationVar(cmd, &f.ttl, "ttl", "the lease, in whole seconds: "+
 		"an outage of half of it does no harm, a crash costs all of it")
 	durationVar(cmd, &f.killAfter, "kill-after", "how long the command has to end after SIGTERM")
 	_ = cmd.RegisterFlagCompletionFunc("lock", completeNames(p, 0))
+	_ = cmd.RegisterFlagCompletionFunc("any", completeNames(p, 0))
+	cmd.MarkFlagsMutuallyExclusive("any", "lock")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		if _, unknown := errors.AsType[*pflag.NotExistError](err); unknown {
 			return usage("%v. Flags of the command come after --: relukko run NAME -- COMMAND", err)
@@ -64,7 +82,7 @@ func newRun(p *program) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := f.parsed(cmd); err != nil {
+		if err := f.parsed(cmd, p.getenv); err != nil {
 			return err
 		}
 		return p.run(&f, names, argv)
@@ -93,12 +111,27 @@ other in the order of their names; those that are acquired are held while it
 waits for the next. Two commands that want the same ones never wait for each
 other. The three variables then have one line for each lock.
 
+With --any, which can be repeated, it is any one of several locks: benches that
+are alike, or licences. It takes 'a,b' and, for numbers, 'licence/1..5'. Our own
+backend has the command wait in the queues of all of them; the first that comes
+free is its own. RELUKKO_LOCK_NAME says which it is.
+
+With --max-hold the whole group is ended, as after a loss, when the command has
+run for that long. The lock is held until it has ended. With --on-wanted the
+command itself gets a signal, once, when somebody waits for its lock, so that it
+may end early; a command that does not handle the signal dies of it. Only our
+own backend says that somebody waits.
+
+In a job of GitLab, GitHub or Jenkins others see its URL beside the holder,
+unless --reason or --creator says something else.
+
 The lock is released when the command ends. Processes that it leaves running
 then run without the lock; but where a signal ended the command, the rest of its
 group is ended first (by SIGTERM, and SIGKILL --kill-after later).
 
-Within relukko run, another one for the same lock is refused: it would wait for
-itself. --nested makes it wait.
+Within relukko run, at any depth, another one for the same lock is refused: it
+would wait for itself. --nested makes it wait. The names of the locks that are
+held around the command are in RELUKKO_HELD_LOCKS.
 
 Limits:
   - When relukko run itself is killed by SIGKILL, the command is killed too (on
@@ -116,15 +149,17 @@ Limits:
     anything. But after SIGSTOP to relukko run alone the command goes on,
     without the lock once the lease has ended.
   - Of the signals that are ignored when relukko run starts, the command ignores
-    only SIGINT, SIGHUP and, on Linux, SIGTSTP.
+    only SIGINT, SIGHUP and, on Linux, SIGTSTP; without a terminal, where they
+    mean nothing, SIGTTIN and SIGTTOU too.
   - In $(…) of an interactive shell the command can read from the terminal on
     Linux only.
 
 Exit status: that of the command, 128+n where signal n ended it; 75, or that of
 --conflict-exit-code, when the lock was not acquired in time, 76 when it was
-lost, 69 when the backend refuses or cannot be reached, 64 for a wrong command
-line, 126 when the command cannot be run, 127 when it is not found. The command
-can also return any of these.`
+lost, 77 when it was held for longer than --max-hold, 69 when the backend
+refuses or cannot be reached, 64 for a wrong command line, 126 when the command
+cannot be run, 127 when it is not found. The command can also return any of
+these.`
 
 // names returns the names of the locks and the command, which begins at args[dash].
 func (f *runFlags) names(args []string, dash int) (names, argv []string, err error) {
@@ -135,18 +170,52 @@ func (f *runFlags) names(args []string, dash int) (names, argv []string, err err
 		return nil, nil, usage("there is no command after --")
 	case dash > 1:
 		return nil, nil, usage("there is more than one name before --. " +
-			"For several locks, repeat --lock")
-	case dash == 0 && len(f.more) == 0:
+			"For several locks, repeat --lock; for any one of them, use --any")
+	case dash == 1 && len(f.any) > 0:
+		return nil, nil, usage("--any is instead of a name before --")
+	case dash == 0 && len(f.more) == 0 && len(f.any) == 0:
 		return nil, nil, usage("there is no name of a lock: relukko run NAME -- COMMAND")
 	}
-	return append(f.more, args[:dash]...), args[dash:], wholeSeconds("--ttl", f.ttl)
+	if len(f.any) > 0 {
+		names, err = expand(f.any)
+	} else {
+		names = append(f.more, args[:dash]...)
+	}
+	return names, args[dash:], cmp.Or(err, wholeSeconds("--ttl", f.ttl))
 }
+
+// expand returns the names that --any was given: 'a,b' are two, 'a/1..5' is five.
+func expand(given []string) (names []string, err error) {
+	for name := range strings.SplitSeq(strings.Join(given, ","), ",") {
+		before, last, isRange := strings.Cut(name, "..")
+		prefix := strings.TrimRight(before, "0123456789")
+		from, err1 := strconv.Atoi(before[len(prefix):])
+		to, err2 := strconv.Atoi(last)
+		switch {
+		case !isRange || err1 != nil || err2 != nil: // a name, which may have dots in it
+			names = append(names, name)
+		case from > to || to-from >= maxAny:
+			return nil, usage("--any: %q must rise, by less than %d", name, maxAny)
+		default:
+			for n := from; n <= to; n++ {
+				names = append(names, prefix+strconv.Itoa(n))
+			}
+		}
+	}
+	return names, nil
+}
+
+const maxAny = 100 // names of a pool
 
 // run runs a guarded command. It returns nil when its exit status was 0 and the
 // lock was held throughout.
 func (p *program) run(f *runFlags, names, argv []string) error {
-	if err := p.notNested(&f.lockFlags, names...); err != nil {
+	if err := p.notNested(&f.lockFlags, len(f.any) > 0, names...); err != nil {
 		return err
+	}
+	wanted, err := supervise.SignalNamed(f.onWanted)
+	if err != nil {
+		return usage("--on-wanted: %v", err)
 	}
 	path, err := lookUp(argv[0])
 	if err != nil {
@@ -157,19 +226,22 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 		return err
 	}
 	w := newWaiting(p.Stderr, c.BaseURL(), f.quiet)
-	l := newLocks(c, names, f.options(w, f.ttl))
+	l := f.locks(c, w, names)
 	ignoreBrokenPipes()
 	signals := supervise.Catch()
 	if err := p.lock(&f.lockFlags, l, w, signals); err != nil {
 		return err
 	}
 	command := &supervise.Command{
-		Path: path, Args: argv, Env: overridden(p.Env, l.environment()),
+		Path: path, Args: argv, Env: overridden(p.Env, l.environment(p.heldAround())),
 		Permit: l, KillAfter: f.killAfter,
 		OnStop: func() { p.warnStopped(l.Left()) },
 		OnUndelivered: func(sig os.Signal, err error) {
 			p.warn("the command did not get a signal (%v): %v", sig, err)
 		},
+	}
+	if wanted != nil {
+		l.whenWanted(func() { signals <- wanted })
 	}
 	result, err := command.Run(signals)
 	lost := p.finish(l, result, signals)
@@ -178,12 +250,29 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 		return cannotRun(argv[0], err)
 	case lost != nil:
 		return lost
+	case result.Revoked:
+		return &failure{status: statusHeldTooLong, text: fmt.Sprintf(
+			"the command was stopped: it has run for longer than --max-hold (%s) allows",
+			short(f.maxHold))}
 	case result.Interrupted:
 		return &failure{status: supervise.EndInterrupted()}
 	case result.Status != 0:
 		return &failure{status: result.Status}
 	}
 	return nil
+}
+
+// locks returns the locks to acquire.
+func (f *runFlags) locks(c *api.Client, w *waiting, names []string) (l *locks) {
+	options := f.options(w, f.ttl)
+	if w.any = len(f.any) > 0; w.any {
+		f.pool = true
+		l = newPool(c, names, options(strings.Join(f.any, ",")))
+	} else {
+		l = newLocks(c, names, options)
+	}
+	l.maxHold = f.maxHold
+	return l
 }
 
 // warnStopped says what happens when the command is not continued soon.

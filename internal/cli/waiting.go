@@ -35,8 +35,10 @@ type waiting struct {
 
 	mu      sync.Mutex
 	began   time.Time
-	name    string    // of the lock; "" before there is anything to show
+	any     bool      // of several locks one
+	name    string    // of the lock or locks; "" before there is anything to show
 	holder  *api.Lock // nil where it is unknown
+	place   int       // in the queue, from 1; 0 where it is unknown
 	trouble string    // why the backend does not say
 	over    bool
 	stop    chan struct{} // ends the goroutine that redraws; nil before there is one
@@ -62,14 +64,14 @@ func (w *waiting) onWait(name string) func(relukko.Waiting) {
 		if waiting.Holder == nil && w.trouble != "" { // the trouble says more
 			return
 		}
-		w.holder, w.trouble = waiting.Holder, ""
+		w.holder, w.place, w.trouble = waiting.Holder, waiting.Ahead+1, ""
 		w.changed()
 	}
 }
 
 // end removes the line. If something was shown, it prints that the lock was
-// acquired.
-func (w *waiting) end(acquired bool) {
+// acquired, which is that of the session; nil: none was.
+func (w *waiting) end(s *relukko.Session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over = true
@@ -79,7 +81,10 @@ func (w *waiting) end(acquired bool) {
 			fmt.Fprint(w.out, "\r\x1b[K")
 		}
 	}
-	if acquired && w.name != "" {
+	if s != nil && w.name != "" {
+		if w.any {
+			w.name = s.Name()
+		}
 		fmt.Fprintf(w.out, "relukko: acquired lock %q after %s\n",
 			w.name, short(time.Since(w.began)))
 	}
@@ -140,20 +145,40 @@ func (w *waiting) show(now time.Time) {
 }
 
 // line returns the line in the given number of columns, 0: any number. It is the
-// name of the lock that is shortened first, not the holder.
+// name of the lock that is shortened first, not the holder; the first place is left
+// out then.
 func (w *waiting) line(now time.Time, width int) string {
 	elapsed := ""
 	if d := now.Sub(w.began).Truncate(time.Second); d > 0 {
 		elapsed = ", waiting for " + short(d)
 	}
 	if w.trouble != "" {
-		return clip("relukko: "+w.trouble, width-len(elapsed)) + elapsed
+		trouble := "relukko: " + w.trouble
+		if width > 0 {
+			trouble = clip(trouble, max(width-columns(elapsed), 1))
+		}
+		return clip(trouble+elapsed, width)
 	}
 	before, name := `relukko: waiting for lock "`, strconv.Quote(w.name)
-	name, held := name[1:len(name)-1], `", whose holder is not known yet`
-	if w.holder != nil {
-		held = `", ` + heldBy(w.holder, now)
+	if w.any {
+		before = `relukko: waiting for any of "`
 	}
+	name, place := name[1:len(name)-1], ""
+	if w.place > 0 {
+		place = ordinal(w.place) + " in line, "
+	}
+	held := "whose holder is not known yet"
+	switch {
+	case w.holder != nil:
+		held = heldBy(w.holder, now)
+	case w.place > 0:
+		held = "the holder is not known yet"
+	}
+	if all := before + name + place + held + elapsed; w.place == 1 && width > 0 &&
+		columns(all)+len(`", `) > width {
+		place = ""
+	}
+	held = `", ` + place + held
 	if width > 0 {
 		room := width - columns(before) - columns(elapsed)
 		name = clip(name, max(room-columns(held), min(minName, room/2)))
@@ -186,7 +211,7 @@ func (w *waiting) Handle(_ context.Context, r slog.Record) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if r.Level >= slog.LevelError {
-		fmt.Fprintf(w.errs, "relukko: %s: %s\n", r.Message, plain(err))
+		fmt.Fprintf(w.errs, "relukko: %s: %s\n", r.Message, explain(err, w.base).text)
 		return nil
 	}
 	w.trouble = explain(err, w.base).text + ", retrying"

@@ -19,7 +19,9 @@ const base = "http://relukko.example"
 
 // held is a lock that was created a while ago.
 func held(id, by string, ago time.Duration) relukko.Waiting {
-	return relukko.Waiting{Holder: &api.Lock{ID: id, Creator: by, CreatedAt: time.Now().Add(-ago)}}
+	return relukko.Waiting{
+		Holder: &api.Lock{ID: id, Creator: by, CreatedAt: time.Now().Add(-ago)}, Ahead: -1,
+	}
 }
 
 // Elsewhere than on a terminal, each holder is a line, and each 2 min, so that CI
@@ -66,7 +68,7 @@ func TestLinesWithoutATerminal(t *testing.T) {
 		time.Sleep(redrawEvery)
 		onWait(held("2", "C", 0))
 		require.Contains(t, lines(), "held by C", "the backend says it again")
-		w.end(true)
+		w.end(new(relukko.Session))
 		require.Equal(t, "relukko: acquired lock \"arm\" after 10m03s\n", lines())
 	})
 }
@@ -77,10 +79,11 @@ func TestQuietSaysWhatIsLeftBehind(t *testing.T) {
 	w := newWaiting(&out, base, true)
 	w.onWait("arm")(held("1", "A", 0))
 	slog.New(w).Warn("retrying", "error", errors.New("cut off"))
-	w.end(true)
+	w.end(new(relukko.Session))
 	require.Empty(t, out.String())
 	slog.New(w).Error("a lock may be left", "error", errors.New("cut off"))
-	require.Equal(t, "relukko: a lock may be left: cut off\n", out.String())
+	require.Equal(t, "relukko: a lock may be left: no answer from "+base+": cut off\n",
+		out.String())
 }
 
 // The line fits; holder and time are there also when the name is long or wide.
@@ -89,6 +92,7 @@ func TestTheLineFits(t *testing.T) {
 	now := time.Now()
 	for name, row := range map[string]struct {
 		lock, holder string
+		trouble      string
 		width        int
 		want         string
 	}{
@@ -103,9 +107,15 @@ func TestTheLineFits(t *testing.T) {
 			want: `relukko: waiting for lock "namenam…", ` +
 				`held by holderholderhold…, waiting for 5s`},
 		"narrow": {lock: "arm", holder: "Ada", width: 20, want: `relukko: waiting fo…`},
+		"trouble": {lock: "arm", trouble: "no answer from there, retrying", width: 40,
+			want: `relukko: no answer from…, waiting for 5s`},
+		"trouble, narrow": {lock: "arm", trouble: "no answer from there, retrying", width: 17,
+			want: `…, waiting for 5s`},
+		"trouble, narrower": {lock: "arm", trouble: "no answer from there, retrying", width: 16,
+			want: `…, waiting for …`},
 	} {
 		w := &waiting{name: row.lock, holder: held("", row.holder, 3*time.Second).Holder,
-			began: now.Add(-5 * time.Second)}
+			trouble: row.trouble, began: now.Add(-5 * time.Second)}
 		line := w.line(now, row.width)
 		require.LessOrEqual(t, columns(line), row.width, name)
 		require.Equal(t, row.want, line, name)

@@ -113,6 +113,7 @@ func (e *Engine) rankOf(w *Waiter) time.Duration {
 func (e *Engine) join(w *Waiter) {
 	w.Rank = e.started.Add(w.rank)
 	w.places = make([]*place, len(w.Names))
+	w.placing = len(w.Names) > 1
 	for i, name := range w.Names {
 		q := e.queueOf(name)
 		p := &place{rank: w.rank, arrival: w.arrival, w: w, ahead: -1}

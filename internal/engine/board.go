@@ -63,7 +63,7 @@ func (e *Engine) followBoard() {
 func (e *Engine) lookAtBoard() error {
 	b := e.board
 	e.mu.Lock()
-	asking := false
+	asking := len(e.holding) > 0 // and want to know who waits
 	for _, q := range e.queues {
 		asking = asking || q.asking > 0
 	}
@@ -98,7 +98,11 @@ func (e *Engine) lookAtBoard() error {
 		slices.Sort(ranks)
 	}
 	e.do(func() {
+		before := len(b.elsewhere)
 		b.elsewhere = elsewhere
+		if before+len(elsewhere) > 0 {
+			e.recountedElsewhere()
+		}
 		for _, q := range e.queues {
 			e.changed(q)
 		}

@@ -31,6 +31,39 @@ func (s *sharedStore) Published(context.Context) ([]store.Waiter, error) {
 	return nil, nil
 }
 
+// A holder is told of those who wait on another server, at most 2 s late, and again on another
+// connection.
+func TestWantedElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		var atA, atB atomic.Pointer[[]store.Waiter]
+		a := start(t, &sharedStore{s, &atA, &atB})
+		defer a.end()
+		b := start(t, &sharedStore{s, &atB, &atA})
+		defer b.end()
+		onA, onB := a.connect(), b.connect()
+		onA.acquire("holder")
+		synctest.Wait()
+		onA.told()
+		wait := func(want ...string) {
+			t.Helper()
+			time.Sleep(2*boardPause + 1)
+			require.Equal(t, append([]string{}, want...), onA.told())
+		}
+		wait()
+		onB.acquire("second")
+		wait("wanted by 1")
+		onA.acquire("third") // it is known already that somebody waits
+		wait()
+		require.NoError(t, onA.cancel("third"))
+		wait()
+		require.NoError(t, onB.cancel("second"))
+		wait("wanted by 0")
+		onB.acquire("fourth")
+		wait("wanted by 1")
+	})
+}
+
 // TestWaitersOfAllServers are listed and counted, at most 2 s late, and reported 1 s after that.
 func TestWaitersOfAllServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -9,7 +9,7 @@ const keepPlace = 10 * time.Second
 func (e *Engine) Connect(sink Sink) *Conn {
 	c := &Conn{
 		sink: sink, waiters: make(map[*Waiter]struct{}),
-		locks: make(map[string]markKey), granted: make(map[markKey]string),
+		locks: make(map[string]heldLock), granted: make(map[markKey]string),
 	}
 	c.heard.Store(int64(time.Since(e.started)))
 	return c

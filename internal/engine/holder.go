@@ -49,24 +49,44 @@ func (e *Engine) recounted(q *queue) {
 	if e.board != nil {
 		e.board.changed = true
 	}
-	if q.holder == nil || q.wanted == (q.waiting > 0) {
+	if q.holder == nil || q.wanted == (q.waiting > 0) || !q.wanted && !q.anyWaits() {
 		return
 	}
 	if c := e.holding[q.holder.ID]; c != nil {
 		q.wanted = q.waiting > 0
-		e.tell(c.sink).Wanted(q.holder.ID, q.waiting)
+		if !c.locks[q.holder.ID].elsewhere {
+			e.tell(c.sink).Wanted(q.holder.ID, q.waiting)
+		}
+	}
+}
+
+// recountedElsewhere tells the connections of holders that waiters have come on other servers, or
+// that none is left there.
+func (e *Engine) recountedElsewhere() {
+	for id, c := range e.holding {
+		lock := c.locks[id]
+		n := len(e.board.elsewhere[lock.name])
+		if lock.elsewhere == (n > 0) {
+			continue
+		}
+		lock.elsewhere = n > 0
+		c.locks[id] = lock
+		if q := e.byHolder[id]; q == nil || !q.wanted {
+			e.tell(c.sink).Wanted(id, n)
+		}
 	}
 }
 
 // hold records that a lock was acquired or renewed on the connection, and reports whether that is
 // new. Only the connection that did so last hears of the lock.
-func (e *Engine) hold(c *Conn, id string, mark markKey) bool {
+func (e *Engine) hold(c *Conn, lock *store.Lock, mark markKey) bool {
+	id := lock.ID
 	if e.holding[id] == c {
 		return false
 	}
 	e.forget(id)
 	e.holding[id] = c
-	c.locks[id] = mark
+	c.locks[id] = heldLock{name: lock.Name, mark: mark}
 	if q := e.byHolder[id]; q != nil {
 		q.wanted = false // this one was not told
 	}
@@ -78,7 +98,7 @@ func (e *Engine) forget(id string) *Conn {
 	c := e.holding[id]
 	if c != nil {
 		delete(e.holding, id)
-		delete(c.granted, c.locks[id])
+		delete(c.granted, c.locks[id].mark)
 		delete(c.locks, id)
 	}
 	return c

@@ -33,6 +33,7 @@ func (e *Engine) offerAll(w *Waiter) {
 			e.progress(p)
 		}
 	}
+	e.placed(w)
 }
 
 // offer offers a name that may be free to the first who can have it.
@@ -124,7 +125,7 @@ func (e *Engine) granted(w *Waiter, lock *store.Lock, seen uint64, direct bool) 
 		} else {
 			w.Conn.granted[key] = lock.ID
 		}
-		e.hold(w.Conn, lock.ID, key)
+		e.hold(w.Conn, lock, key)
 	}
 	if sink != nil {
 		e.tell(sink).Granted(w, lock, seen)

@@ -18,6 +18,20 @@ func (e *Engine) leave(p *place) {
 	e.tidy(q)
 }
 
+// placed records that all names of a waiter were offered, unless one is being offered: it has to
+// wait then, and the holders are told.
+func (e *Engine) placed(w *Waiter) {
+	if !w.placing || !w.idle() || w.ended {
+		return
+	}
+	w.placing = false
+	for _, p := range w.places {
+		if p.at != nil {
+			e.recounted(p.queue)
+		}
+	}
+}
+
 // recount counts the places of a waiter that becomes another kind, before (-1) and after (1).
 func (e *Engine) recount(w *Waiter, n int) {
 	for _, p := range w.places {

@@ -81,6 +81,16 @@ func (q *queue) count(p *place, n int) {
 	}
 }
 
+// anyWaits reports whether the queue has a waiter all of whose names were offered.
+func (q *queue) anyWaits() bool {
+	for p := range q.all() {
+		if p.w != nil && p.w.patient() && !p.w.placing {
+			return true
+		}
+	}
+	return false
+}
+
 // ahead returns how many places are before one.
 func (q *queue) ahead(p *place) int {
 	before, after := p.at, p.at

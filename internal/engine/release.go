@@ -57,7 +57,7 @@ func (e *Engine) Renew(c *Conn, id string, lease time.Duration, done func(store.
 }
 
 func (e *Engine) renewed(c *Conn, lock *store.Lock) {
-	if c.closed || !e.hold(c, lock.ID, markKey{}) {
+	if c.closed || !e.hold(c, lock, markKey{}) {
 		return
 	}
 	if q := e.byHolder[lock.ID]; q != nil {

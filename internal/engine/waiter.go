@@ -38,8 +38,15 @@ type Conn struct {
 	closed  bool
 	leaving bool // it was closed after Bye: its client goes to the next server
 	waiters map[*Waiter]struct{}
-	locks   map[string]markKey // in Engine.holding, by id
-	granted map[markKey]string // ids of locks that can be cancelled without memory of the mark
+	locks   map[string]heldLock // in Engine.holding, by id
+	granted map[markKey]string  // ids of locks that can be cancelled without memory of the mark
+}
+
+// heldLock is a lock of a connection.
+type heldLock struct {
+	name      string
+	mark      markKey // of its acquire; zero: it is not known, or of no use
+	elsewhere bool    // the connection was told that somebody waits on another server
 }
 
 const (
@@ -83,6 +90,7 @@ type Waiter struct {
 	asking  bool        // another store call for it is under way
 	tried   bool        // a create was tried
 	queued  bool        // it was not served at once
+	placing bool        // not all of its names were offered yet: it may not have to wait
 	unready bool        // its mark must be claimed before the next create
 	pure    bool        // its mark was never used elsewhere, and no outcome was ever unknown
 	ended   bool        // nothing more is told to the sink

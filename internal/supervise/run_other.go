@@ -47,6 +47,14 @@ func (c *Command) Run(signals chan os.Signal) (Result, error) {
 	}
 }
 
+// SignalNamed returns an error: there is no signal that a command alone could get.
+func SignalNamed(name string) (os.Signal, error) {
+	if name == "" {
+		return nil, nil
+	}
+	return nil, errors.New("there are no signals on this system")
+}
+
 // EndBy returns the exit status for a signal.
 func EndBy(sig os.Signal) int { return StatusOf(sig) }
 

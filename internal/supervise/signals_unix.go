@@ -3,8 +3,10 @@
 package supervise
 
 import (
+	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -18,6 +20,22 @@ var passedOn = []os.Signal{
 // Catch catches the signals that end a program, as [Notify] does.
 func Catch() chan os.Signal {
 	return Notify(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+}
+
+// SignalNamed returns the signal of that name, with or without SIG before it; nil
+// for "". To send it to the command alone, pass it to [Command.Run].
+func SignalNamed(name string) (os.Signal, error) {
+	switch strings.TrimPrefix(strings.ToUpper(name), "SIG") {
+	case "":
+		return nil, nil
+	case "USR1":
+		return syscall.SIGUSR1, nil
+	case "USR2":
+		return syscall.SIGUSR2, nil
+	case "ALRM":
+		return syscall.SIGALRM, nil
+	}
+	return nil, fmt.Errorf("%q is not USR1, USR2 or ALRM", name)
 }
 
 // EndBy ends this process by Ctrl-C, if that is what sig was, so that a script

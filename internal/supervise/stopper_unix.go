@@ -26,20 +26,25 @@ func newStopper(signals chan os.Signal) stopper {
 
 // stop stops our own group and returns when it is continued. By sig our parent,
 // which may be another supervisor, learns whether we want the terminal or were
-// asked to stop. It returns false where no process is there that could continue
-// us: then the system does not let us be stopped either.
+// asked to stop. In $(…) only another supervisor can continue us: it has restored the
+// defaults of the signals by which we ask it for the terminal. stop returns false
+// where no process is there that could continue us: then the system does not let us
+// be stopped either.
 func (s stopper) stop(sig syscall.Signal) bool {
-	if ignored(syscall.SIGTSTP) { // in $(…) the shell, which waits for us, could not go on
-		return false
+	alone := ignored(syscall.SIGTSTP)
+	if alone && (sig == syscall.SIGTSTP || ignored(sig)) {
+		return false // in $(…) the shell, which waits for us, could not go on
 	}
 	select {
 	case <-s.continued:
 	default:
 	}
-	// First the others of the group, without us: the signal is ignored here.
-	signal.Ignore(syscall.SIGTSTP)
-	_ = syscall.Kill(0, syscall.SIGTSTP)
-	signal.Notify(s.signals, syscall.SIGTSTP)
+	if !alone {
+		// First the others of the group, without us: the signal is ignored here.
+		signal.Ignore(syscall.SIGTSTP)
+		_ = syscall.Kill(0, syscall.SIGTSTP)
+		signal.Notify(s.signals, syscall.SIGTSTP)
+	}
 	stopSelf(sig)
 	select {
 	case <-s.continued:

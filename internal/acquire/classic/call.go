@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+	"golang.org/x/sync/semaphore"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/clock"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 const (
@@ -28,12 +30,42 @@ const (
 type call struct {
 	waiter
 
-	running   <-chan created // the create that goes on after the end of the call; nil: none does
-	lastErr   error          // the last failure since the backend last said who holds the name
-	older     bool           // an earlier create may have made the next lock
-	foreign   time.Time      // when something on the way began to refuse; zero: it does not
-	queueFull time.Time      // when the backend's queue was last full
+	running   <-chan created      // the create that goes on after the end of the call; or nil
+	lastErr   error               // the last failure since the backend last said who holds the name
+	gate      *semaphore.Weighted // of a pool, for the creates of its calls; nil: it has none
+	passed    bool                // it has passed the gate, and lets no other through
+	older     bool                // an earlier create may have made the next lock
+	foreign   time.Time           // when something on the way began to refuse; zero: it does not
+	queueFull time.Time           // when the backend's queue was last full
 	retry     backoff.BackOff
+}
+
+// acquireOne acquires the lock of one name, for a pool if gate is not nil.
+func (p *parts) acquireOne(ctx context.Context, r *acquire.Request, gate *semaphore.Weighted,
+) (*acquire.Grant, error) {
+	_, mark, _ := wire.CutMark(r.Creator)
+	parent := ctx
+	ctx, stop := p.tasks.WhileOpen(ctx)
+	defer stop()
+	c := &call{
+		waiter: waiter{parts: p, r: r, ctx: ctx, member: member{mark: mark}}, gate: gate,
+	}
+	if !r.Sent.IsZero() {
+		c.unknown.Add(false)
+		c.older = true
+	}
+	c.holder = holder{report: r.Progress, asker: c}
+	c.progress = &c.holder
+	g, err := c.run()
+	c.leave(err == nil)
+	moved := gate == nil && context.Cause(parent) == acquire.ErrMoved
+	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {
+		(&cleanup{
+			parts: p, names: []string{r.Name}, mark: mark, values: r.Values, log: r.Log,
+			running: c.running, unknown: c.unknown,
+		}).start()
+	}
+	return g, err
 }
 
 // run repeats the create until the backend grants the lock or the call fails.
@@ -110,9 +142,10 @@ func (c *call) isHeld(r created) (g *acquire.Grant, next bool, err error) {
 
 // maxWait returns how long the next create may queue on the server: about until the call's context
 // ends, so that the response comes then. It is 0 after a failure, so that the next response comes
-// soon.
+// soon, and for the calls of a pool, of which one at a time may have a create under way.
 func (c *call) maxWait() time.Duration {
-	if !c.r.Wait || c.lastErr != nil || !c.queueFull.IsZero() && time.Since(c.queueFull) < pollMax {
+	full := !c.queueFull.IsZero() && time.Since(c.queueFull) < pollMax
+	if !c.r.Wait || c.gate != nil || c.lastErr != nil || full {
 		return 0
 	}
 	wait := min(c.client.MaxWait(), longestWait)
@@ -126,6 +159,11 @@ func (c *call) maxWait() time.Duration {
 // first. Then the create goes on, since only its outcome shows whether there is a lock, unless
 // another driver continues.
 func (c *call) create(wait time.Duration) (r created, ok bool) {
+	if c.gate != nil && !c.passed {
+		if c.passed = c.gate.Acquire(c.ctx, 1) == nil; !c.passed {
+			return created{}, false
+		}
+	}
 	if c.queue != nil {
 		c.version = c.queue.asking()
 	}
@@ -141,11 +179,15 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 	select {
 	case r = <-done:
 	case <-c.ctx.Done():
-		if context.Cause(c.ctx) == acquire.ErrMoved {
+		if c.gate == nil && context.Cause(c.ctx) == acquire.ErrMoved {
 			cancel()
 		}
 		c.running = done
 		return created{}, false
+	}
+	if c.passed && r.err != nil {
+		c.gate.Release(1)
+		c.passed = false
 	}
 	if r.err != nil && !api.NoEffect(r.err) {
 		c.unknown.Add(answered(r.err))

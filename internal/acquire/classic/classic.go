@@ -11,7 +11,6 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/clock"
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
-	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // Driver is an [acquire.Driver]. While it holds no lock and no call waits, it has no goroutine,
@@ -42,27 +41,10 @@ func (d *Driver) Clock() *clock.Clock { return d.clock }
 
 // Acquire implements [acquire.Driver].
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
-	_, mark, _ := wire.CutMark(r.Creator)
-	parent := ctx
-	ctx, stop := d.tasks.WhileOpen(ctx)
-	defer stop()
-	c := &call{waiter: waiter{parts: &d.parts, r: r, ctx: ctx, member: member{mark: mark}}}
-	if !r.Sent.IsZero() {
-		c.unknown.Add(false)
-		c.older = true
+	if r.Any != nil {
+		return d.acquireAny(ctx, r)
 	}
-	c.holder = holder{report: r.Progress, asker: c}
-	c.progress = &c.holder
-	g, err := c.run()
-	c.leave(err == nil)
-	moved := context.Cause(parent) == acquire.ErrMoved
-	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {
-		(&cleanup{
-			parts: &d.parts, name: r.Name, mark: mark, values: r.Values, log: r.Log,
-			running: c.running, unknown: c.unknown,
-		}).start()
-	}
-	return g, err
+	return d.acquireOne(ctx, r, nil)
 }
 
 // Renew implements [acquire.Driver].
@@ -82,27 +64,12 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 }
 
 // Drop implements [acquire.Driver].
-func (d *Driver) Drop(g *acquire.Grant) {
-	if g.Unknown.Creates == 0 {
-		return
-	}
-	_, mark, _ := wire.CutMark(g.Creator)
-	(&cleanup{
-		parts: &d.parts, name: g.Lock.Name, mark: mark, values: g.Values, log: g.Log,
-		unknown: g.Unknown,
-	}).start()
-}
+func (d *Driver) Drop(g *acquire.Grant) { d.drop(g) }
 
 // CleanUp deletes, in the background, what creates of r by another driver may have made.
-func (d *Driver) CleanUp(r *acquire.Request) {
-	g := &acquire.Grant{
-		Lock: api.Lock{Name: r.Name}, Creator: r.Creator, Values: r.Values, Log: r.Log,
-	}
-	g.Unknown.Add(false)
-	d.Drop(g)
-}
+func (d *Driver) CleanUp(r *acquire.Request) { d.cleanUp(r) }
 
 // Watch implements [acquire.Driver].
-func (d *Driver) Watch(g *acquire.Grant, check func()) (stop func()) {
-	return d.events.hold(g.Lock.ID, check)
+func (d *Driver) Watch(g *acquire.Grant, w acquire.Watcher) (stop func()) {
+	return d.events.hold(g.Lock.ID, w.Check)
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // cleanupFor limits a cleanup. By then a lock that was created has been swept: after 10 min and a
@@ -19,11 +21,35 @@ const cleanupFor = 15 * time.Minute
 // It is a task of the client.
 type cleanup struct {
 	*parts
-	name, mark string
-	values     context.Context
-	log        *slog.Logger
-	running    <-chan created  // the create that is under way; nil: none is
-	unknown    acquire.Unknown // of the others
+	names   []string // that its creates may have locked
+	mark    string
+	values  context.Context
+	log     *slog.Logger
+	running <-chan created  // the create that is under way; nil: none is
+	unknown acquire.Unknown // of the others
+}
+
+// drop cleans up after the other creates of a grant's request.
+func (p *parts) drop(g *acquire.Grant) {
+	if g.Unknown.Creates == 0 {
+		return
+	}
+	_, mark, _ := wire.CutMark(g.Creator)
+	(&cleanup{
+		parts: p, names: []string{g.Lock.Name}, mark: mark, values: g.Values, log: g.Log,
+		unknown: g.Unknown,
+	}).start()
+}
+
+// cleanUp cleans up after creates of r by another driver.
+func (p *parts) cleanUp(r *acquire.Request) {
+	_, mark, _ := wire.CutMark(r.Creator)
+	c := &cleanup{
+		parts: p, names: append([]string{r.Name}, r.Any...), mark: mark, values: r.Values,
+		log: r.Log,
+	}
+	c.unknown.Add(false)
+	c.start()
 }
 
 // start runs the cleanup in the background.
@@ -36,7 +62,7 @@ func (c *cleanup) start() {
 
 // Describe implements [lifecycle.Job].
 func (c *cleanup) Describe() string {
-	return fmt.Sprintf("lock %q: the cleanup of a Lock that gave up", c.name)
+	return fmt.Sprintf("lock %q: the cleanup of a Lock that gave up", c.names[0])
 }
 
 // Abandon implements [lifecycle.Job]. It does nothing: the context of the cleanup ends with the
@@ -53,7 +79,7 @@ func (c *cleanup) run() {
 	}
 	if err != nil {
 		c.log.Error("a lock may be left on the backend until it expires",
-			"lock", c.name, "mark", c.mark, "error", err)
+			"lock", c.names[0], "mark", c.mark, "error", err)
 	}
 }
 
@@ -95,7 +121,7 @@ func (c *cleanup) look(ctx context.Context) error {
 	}
 	for i := range list.locks {
 		lock := &list.locks[i]
-		if lock.Name != c.name || !bears(lock, c.mark) {
+		if !slices.Contains(c.names, lock.Name) || !bears(lock, c.mark) {
 			continue
 		}
 		if err := c.delete(ctx, lock); err != nil {

@@ -22,6 +22,7 @@ type waiter struct {
 	queue       *queue // nil before join
 	leaveEvents func()
 	first       bool          // the call is the first of its queue
+	idle        bool          // the call ended while no create was due
 	version     int           // of the queue, when the last create was sent
 	woken       bool          // the next create is due because the lock was released
 	poll        time.Duration // before jitter
@@ -61,6 +62,7 @@ func (w *waiter) pace() bool {
 	for {
 		select {
 		case <-w.ctx.Done():
+			w.idle = p.askAt.IsZero()
 			return false
 		case <-timer.C:
 			return true
@@ -159,10 +161,13 @@ func (w *waiter) leave(granted bool) {
 	if w.queue == nil {
 		return
 	}
-	if w.first && granted {
+	switch {
+	case w.first && granted:
 		w.queue.got(w.version)
 		w.queue.turn.Release(1)
-	} else {
+	case w.first && w.idle: // the next call has missed nothing
+		w.queue.turn.Release(1)
+	default:
 		w.stepBack()
 	}
 	w.queues.leave(w.queue, &w.member)

@@ -101,11 +101,11 @@ func (d *Driver) Drop(g *acquire.Grant) {
 }
 
 // Watch implements [acquire.Driver].
-func (d *Driver) Watch(g *acquire.Grant, check func()) (stop func()) {
-	stopStream := d.stream.Watch(g, check)
+func (d *Driver) Watch(g *acquire.Grant, w acquire.Watcher) (stop func()) {
+	stopStream := d.stream.Watch(g, w)
 	if !d.stream.Absent() {
 		return stopStream
 	}
-	stopPlain := d.plain.Watch(g, check)
+	stopPlain := d.plain.Watch(g, w)
 	return func() { stopStream(); stopPlain() }
 }

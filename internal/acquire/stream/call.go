@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -33,6 +34,8 @@ const (
 type call struct {
 	*stream
 	r      *acquire.Request
+	names  []string  // any one of these
+	name   [1]string // the memory of names, where it is one
 	mark   string
 	signal chan struct{}
 	began  time.Time
@@ -80,7 +83,14 @@ const (
 // acquire implements [acquire.Driver.Acquire]; see [ErrAbsent].
 func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
-	c := &call{stream: s, r: r, mark: mark, signal: make(chan struct{}, 1), began: time.Now()}
+	c := &call{
+		stream: s, r: r, names: r.Any, mark: mark, signal: make(chan struct{}, 1),
+		began: time.Now(),
+	}
+	if c.names == nil {
+		c.name[0] = r.Name
+		c.names = c.name[:]
+	}
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < 2*followAfter {
 		c.follow = r.Wait // its error will say who holds the lock
 	}
@@ -436,7 +446,7 @@ func (c *call) send(l *link) {
 		return
 	}
 	ask := wire.StreamRequest{Kind: wire.RequestAcquire, Acquire: wire.StreamAcquire{
-		Names: []string{c.r.Name}, Creator: c.r.Creator, Lease: c.r.Lease, Wait: c.r.Wait,
+		Names: c.names, Creator: c.r.Creator, Lease: c.r.Lease, Wait: c.r.Wait,
 		Progress: c.follow, Priority: c.r.Priority, Again: !c.r.Sent.IsZero(),
 	}}
 	if ask.Acquire.Again {
@@ -506,7 +516,7 @@ func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 		if m.HasSeen && first <= m.Seen && m.Seen <= l.n {
 			r.since, _ = l.sends.before(m.Seen)
 		}
-		c.held[r.lock.ID] = false
+		c.held[r.lock.ID] = early{}
 		c.tell(r)
 		return true, nil
 	}
@@ -516,7 +526,7 @@ func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 // mine returns an error if a lock is not what the call has asked for.
 func (c *call) mine(l *wire.Lock) error {
 	switch {
-	case l.Name != c.r.Name:
+	case !slices.Contains(c.names, l.Name):
 		return fmt.Errorf("the server granted a lock of another name: %q", l.Name)
 	case l.Creator == nil || *l.Creator != c.r.Creator:
 		return fmt.Errorf("the server granted a lock of another creator: %s", l.ID)

@@ -79,9 +79,9 @@ type stream struct {
 
 	members map[member]uint64 // with their order
 	order   uint64
-	users   int               // grants, and acquires over another driver
-	held    map[string]bool   // by id, of the granted locks: it was deleted before Watch
-	checks  map[string]func() // of Watch, by id
+	users   int              // grants, and acquires over another driver
+	held    map[string]early // by id, of the granted locks
+	watches map[string]acquire.Watcher
 	backs   map[*func()]struct{}
 
 	had        bool      // there was a stream
@@ -96,6 +96,18 @@ type stream struct {
 	retry     *time.Timer // at nextTry; nil: none
 	retrying  bool
 	absenceOf error // why there is no stream
+}
+
+// early is what was told of a lock before Watch.
+type early struct{ deleted, wanted bool }
+
+func (e early) pass(w acquire.Watcher) {
+	if e.deleted {
+		w.Check()
+	}
+	if e.wanted {
+		w.Wanted(true)
+	}
 }
 
 // up returns the connection, or nil. The caller holds s.mu.
@@ -290,8 +302,8 @@ func (s *stream) begin(l *link) {
 	for back := range s.backs {
 		(*back)()
 	}
-	for _, check := range s.checks {
-		check() // a deletion may have been missed; and the server tells those that have renewed
+	for _, w := range s.watches {
+		w.Check() // a deletion may have been missed; and the server tells those that have renewed
 	}
 	l.period = s.pingPeriod()
 	l.tick = time.AfterFunc(l.period, func() { s.tick(l) })
@@ -508,17 +520,29 @@ func (s *stream) handle(l *link, frame []byte) error {
 		l.answered, s.noStream, s.awayFor = true, 0, 0
 		return s.answered(l, m)
 	case m.Kind == wire.MessageDeleted:
-		if check := s.checks[m.Lock.ID]; check != nil {
-			check()
-		} else if _, ours := s.held[m.Lock.ID]; ours {
-			s.held[m.Lock.ID] = true
-		}
+		s.aboutLock(m.Lock.ID, true, false)
+	case m.Kind == wire.MessageWanted:
+		s.aboutLock(m.ID, false, m.Waiters > 0)
 	case m.Kind == wire.MessageBye:
 		return errBye
 	case m.Kind == wire.MessageError:
 		return s.sockets.Refusal("keep the stream", false, &m.Err)
 	}
 	return nil
+}
+
+// aboutLock passes on that a lock was deleted, or else whether it is wanted.
+func (s *stream) aboutLock(id string, deleted, wanted bool) {
+	w, watched := s.watches[id]
+	e, ours := s.held[id]
+	switch {
+	case watched && deleted:
+		w.Check()
+	case watched:
+		w.Wanted(wanted)
+	case ours:
+		s.held[id] = early{e.deleted || deleted, wanted}
+	}
 }
 
 // answered handles the answer to a request. A grant for an acquire that is over is released, unless

@@ -33,8 +33,8 @@ func New(client *api.Client, c *clock.Clock, cleanUp func(*acquire.Request)) *Dr
 		cleanUp: cleanUp,
 		wake:    make(chan struct{}, 1),
 		members: make(map[member]uint64),
-		held:    make(map[string]bool),
-		checks:  make(map[string]func()),
+		held:    make(map[string]early),
+		watches: make(map[string]acquire.Watcher),
 		backs:   make(map[*func()]struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -77,7 +77,7 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 func (d *Driver) Adopt(g *acquire.Grant) {
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
-	d.s.held[g.Lock.ID] = false
+	d.s.held[g.Lock.ID] = early{}
 	d.s.use()
 }
 
@@ -110,18 +110,18 @@ func (d *Driver) CleanUp(g *acquire.Grant) bool {
 }
 
 // Watch implements [acquire.Driver].
-func (d *Driver) Watch(g *acquire.Grant, check func()) (stop func()) {
+func (d *Driver) Watch(g *acquire.Grant, w acquire.Watcher) (stop func()) {
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
-	d.s.checks[g.Lock.ID] = check
-	if d.s.held[g.Lock.ID] {
-		d.s.held[g.Lock.ID] = false
-		check()
+	d.s.watches[g.Lock.ID] = w
+	if e, ours := d.s.held[g.Lock.ID]; ours {
+		d.s.held[g.Lock.ID] = early{}
+		e.pass(w)
 	}
 	return func() {
 		d.s.mu.Lock()
 		defer d.s.mu.Unlock()
-		delete(d.s.checks, g.Lock.ID)
+		delete(d.s.watches, g.Lock.ID)
 	}
 }
 

@@ -498,7 +498,7 @@ func TestWatch(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
 		p, g := b.connected()
 		var checks atomic.Int32
-		stop := b.driver.Watch(g, func() { checks.Add(1) })
+		stop := b.driver.Watch(g, acquire.Watcher{Check: func() { checks.Add(1) }})
 		other, lock := lockOn(2), lockOn(1)
 		p.say(fmt.Sprintf(`{"deleted":%s}`, wire.AppendLock(nil, &other)))
 		synctest.Wait()
@@ -526,11 +526,41 @@ func TestDeletedBeforeWatch(t *testing.T) {
 		p.say(fmt.Sprintf(`{"deleted":%s,"by":"x"}`, wire.AppendLock(nil, &lock)))
 		synctest.Wait()
 		checks := 0
-		stop := b.driver.Watch(g, func() { checks++ })
+		w := acquire.Watcher{Check: func() { checks++ }}
+		stop := b.driver.Watch(g, w)
 		require.Equal(t, 1, checks)
 		stop()
-		b.driver.Watch(g, func() { checks++ })()
+		b.driver.Watch(g, w)()
 		require.Equal(t, 1, checks, "once is enough")
+		b.driver.Drop(g)
+	})
+}
+
+// Watch is told that a lock is wanted, also what was told before.
+func TestWanted(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		wanted := func(id, waiters int) {
+			p.say(fmt.Sprintf(`{"wanted":{"id":%q,"waiters":%d}}`, testID(id), waiters))
+			synctest.Wait()
+		}
+		var told []bool
+		w := acquire.Watcher{
+			Check: func() {}, Wanted: func(wanted bool) { told = append(told, wanted) },
+		}
+		wanted(1, 2)
+		stop := b.driver.Watch(g, w)
+		require.Equal(t, []bool{true}, told)
+		wanted(2, 3)
+		wanted(1, 0)
+		wanted(1, 1)
+		require.Equal(t, []bool{true, false, true}, told)
+		stop()
+		wanted(1, 0)
+		wanted(1, 1)
+		wanted(1, 0)
+		b.driver.Watch(g, w)()
+		require.Len(t, told, 3)
 		b.driver.Drop(g)
 	})
 }

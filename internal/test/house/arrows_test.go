@@ -63,6 +63,7 @@ var mayImport = map[string][]string{
 	"internal/supervise":  {},
 	"examples/first":      {".", "api"},
 	"examples/instrument": {".", "api", "server", "server/memstore"},
+	"examples/pool":       {".", "api", "server", "server/memstore"},
 
 	"internal/test/faultnet":    {},
 	"internal/test/house":       {},

@@ -25,7 +25,7 @@ var mustBeOrdered = []string{
 	"internal/cli", "internal/engine", "internal/httpapi", "internal/lockset", "internal/reply",
 	"internal/settings", "internal/streamapi", "internal/supervise", "internal/unixsock",
 	"server/boltstore", "server/memstore", "server/pgstore", "server/store", "server/storetest",
-	"internal/test/faultnet", "internal/test/pgtest", "examples/instrument",
+	"internal/test/faultnet", "internal/test/pgtest", "examples/instrument", "examples/pool",
 }
 
 // orders reads the order of the files of each package, top to bottom, from the list items of a

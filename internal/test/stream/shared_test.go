@@ -66,6 +66,26 @@ func TestTwoServersOnOneDatabase(t *testing.T) {
 	fmt.Printf("%s: waiters of both counted after %v\n", t.Name(), counted.Round(time.Millisecond))
 }
 
+// TestWantedFromTheOtherServer has a holder learn of a waiter that is on another server.
+func TestWantedFromTheOtherServer(t *testing.T) {
+	parallel(t)
+	url := postgres.Database(t)
+	a, b := serve(t, url), serve(t, url)
+	holder := lockSoon(t, newClient(t, a.url), "robot-arm-1")
+	holder.wait(t)
+	s, _ := relukko.FromContext(holder.held)
+	waiter := lockSoon(t, newClient(t, b.url), "robot-arm-1")
+	began := time.Now()
+	select {
+	case <-s.Wanted():
+	case <-time.After(patience):
+		t.Error("the holder is not told")
+	}
+	fmt.Printf("%s: after %v\n", t.Name(), time.Since(began).Round(time.Millisecond))
+	holder.unlock(t)
+	waiter.unlock(t)
+}
+
 // waitersOf returns how many wait for the lock of a name, as the lock says.
 func waitersOf(t testing.TB, url, name string) int {
 	t.Helper()

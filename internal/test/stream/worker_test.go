@@ -28,6 +28,7 @@ const workerEnv = "RELUKKO_STREAM_WORKER"
 
 // workerConfig says what a worker does: it calls Lock for name-0, name-1, …, each on a goroutine.
 type workerConfig struct {
+	Pool    []string // not nil: it does what poolWorker says instead
 	URL     string
 	Name    string
 	Count   int
@@ -52,6 +53,9 @@ func workerMain(config string) int {
 	client, err := api.New(w.URL, apiKey)
 	if err != nil {
 		panic(err)
+	}
+	if w.Pool != nil {
+		return poolWorker(&w, client)
 	}
 	out := json.NewEncoder(os.Stdout)
 	_ = out.Encode(report{Event: "ready", Usage: usageNow()})
@@ -99,6 +103,14 @@ type worker struct {
 // startWorker starts a worker, which ends with the test, and returns when it is about to call Lock.
 func startWorker(t testing.TB, config workerConfig) *worker {
 	t.Helper()
+	w := startProcess(t, config)
+	w.before = w.next("ready").Usage
+	return w
+}
+
+// startProcess starts a worker, which ends with the test.
+func startProcess(t testing.TB, config workerConfig) *worker {
+	t.Helper()
 	b, err := json.Marshal(config)
 	require.NoError(t, err)
 	self, err := os.Executable()
@@ -122,7 +134,6 @@ func startWorker(t testing.TB, config workerConfig) *worker {
 		r.Close()
 		w.stdin.Close()
 	})
-	w.before = w.next("ready").Usage
 	return w
 }
 

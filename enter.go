@@ -1,0 +1,81 @@
+package relukko
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/wire"
+)
+
+// begin has get return the session of a lock, by request or otherwise. The lease that get receives
+// is a task of the client from here until its lock is released or lost, or get fails.
+func (t *target) begin(log *slog.Logger, get func(l *lease, r *report) (*Session, error),
+) (*Session, error) {
+	if err := t.unusable(); err != nil {
+		return nil, t.errorf([]error{err}, "%v", err)
+	}
+	l := &lease{target: t}
+	if err := t.tasks.Begin(l); err != nil {
+		return nil, t.errorf([]error{err}, "not acquired: %v", err)
+	}
+	r := &report{name: t.name, since: time.Now(), ahead: -1, tell: t.onWait, log: log}
+	defer r.end()
+	if t.onWait != nil {
+		r.begin()
+	}
+	s, err := get(l, r)
+	if err != nil {
+		t.tasks.End(l)
+	}
+	return s, err
+}
+
+// request has the driver acquire a lock for the lease l, and returns its session.
+func (t *target) request(ctx context.Context, o owner, l *lease, wait bool, r *report,
+	progress func(holder *api.Lock, ahead int),
+) (*Session, error) {
+	g, err := t.driver.Acquire(ctx, &acquire.Request{
+		Name: t.name, Any: t.any, Creator: wire.WithMark(t.creator, wire.NewMark()), Lease: t.ttl,
+		Wait: wait, Priority: t.priority,
+		Since: r.since, Silence: &t.silence, Patience: t.patience, BackOff: t.backOff,
+		Progress: progress, Follow: t.onWait != nil, Values: ctx, Log: t.log,
+	})
+	if err != nil {
+		return nil, t.failed(err, wait)
+	}
+	t.silence.Heard()
+	s := newSession(ctx, o, l)
+	l.start(g, s)
+	return s, nil
+}
+
+// result returns what Lock returns for a session or an error.
+func result(ctx context.Context, s *Session, err error) (context.Context, error) {
+	if err == nil {
+		return s.guarded, nil
+	}
+	failed, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	cancel(err)
+	return failed, err
+}
+
+// do implements Do.
+func do(ctx context.Context, o owner, f func(context.Context) error) (err error) {
+	held, err := o.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		switch unlocked := o.Unlock(held); {
+		case err == nil:
+			err = unlocked
+		case unlocked != nil && !errors.Is(err, unlocked): // f may return the cause of its context
+			err = errors.Join(err, unlocked)
+		}
+	}()
+	return f(held)
+}
