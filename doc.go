@@ -21,7 +21,8 @@
 //
 // # Guarantees
 //
-// They hold among well-behaved clients. Any Relukko client can delete or shorten any lock.
+// They hold among well-behaved clients. Any client with a key that may do everything, as those of
+// RELUKKO_API_KEY may, can delete or shorten any lock.
 //
 //  1. Loss is known before expiry. The context that Lock returns is done before the lease can have
 //     ended on the backend, while this process runs, the backend's clock does not step, and no

@@ -114,7 +114,7 @@ func (l *lease) answered(sent clock.Instant, lock api.Lock, err error) {
 		}
 	case errors.Is(err, api.ErrGone):
 		l.lose(LossDeleted, err)
-	case acquire.Refused(err):
+	case acquire.Final(err):
 		l.lose(LossRefused, err)
 	default:
 		if left, first := l.failed(sent, err); first {

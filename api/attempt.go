@@ -18,9 +18,15 @@ func (c *Client) attempt(ctx context.Context, k *call, a *attempt) error {
 	if !ok || !e.refusesKey() || k.kind == isHealth || !c.transport().keys.change() {
 		return err
 	}
+	e.mayChange = true
 	again := c.request(ctx, k, &attempt{old: a.sent})
-	if f, ok := again.(*failure); ok && f.err == errSameKey {
-		return err
+	switch refused := again.(type) {
+	case *failure:
+		if refused.err == errSameKey {
+			return err
+		}
+	case *Error:
+		refused.mayChange = true
 	}
 	return again
 }

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 const maxMessage = 256 // bytes of a message that end up in an error
@@ -66,8 +68,9 @@ type Error struct {
 	// the lock.
 	MaybeDone bool
 
-	oneLock bool // the request is about one lock
-	ours    bool // the request is one that other backends do not know
+	oneLock   bool // the request is about one lock
+	ours      bool // the request is one that other backends do not know
+	mayChange bool // the client has a function that may return another key later
 }
 
 // Error returns a text such as `relukko: create lock "robot-arm-1": 403 Forbidden: wrong key`.
@@ -94,6 +97,8 @@ func (e *Error) Is(target error) bool {
 		return e.Own && e.oneLock && goneStatus(e.Status)
 	case ErrHeld:
 		return e.Status == http.StatusConflict
+	case wire.ErrKeyMayChange:
+		return e.refusesKey() && e.mayChange
 	case ErrRefused:
 		return e.Own && (e.Status == http.StatusBadRequest || keyStatus(e.Status))
 	case ErrUnsupported:
@@ -103,8 +108,11 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// refusesKey reports whether the backend itself refuses the API key.
-func (e *Error) refusesKey() bool { return e.Own && keyStatus(e.Status) }
+// refusesKey reports whether the backend itself refuses the API key, or may do so: to a wrong key
+// it responds with 429 if the client's address has sent many.
+func (e *Error) refusesKey() bool {
+	return e.Own && (keyStatus(e.Status) || e.Status == http.StatusTooManyRequests)
+}
 
 // Transient reports whether the same request may succeed later. It is true for network errors,
 // broken-off responses, attempts that timed out, and the statuses 429, 500, 502, 503 and 504. It is

@@ -54,9 +54,10 @@ func WithRootCAs(pool *x509.CertPool) Option {
 // fixed key.
 //
 // The client calls f for its first request, for each new WebSocket connection, and when the backend
-// refuses the key with 401 or 403; if f then returns another key, the request is sent once more. f
-// is never called by two goroutines at a time. It must return, but a call whose context ends does
-// not wait for it.
+// refuses the key with 401, 403 or 429; if f then returns another key, the request is sent once
+// more. A held lock outlives such refusals until its lease ends, so f may return another key until
+// then. f is never called by two goroutines at a time. It must return, but a call whose context
+// ends does not wait for it.
 //
 // If f returns an error, the call that needs the key returns it and has no effect. The error is
 // [Transient] only if f has returned a key before. Every key of f is kept as secret as a fixed one.

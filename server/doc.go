@@ -33,9 +33,19 @@
 //     responses to GET contain the number of creates that wait for the name.
 //   - A DELETE with the mark of the lock in the header "Relukko-Mark" comes from its holder. If a
 //     proxy repeats it, each server on the store gives the same response again, for a minute.
-//   - Each lock has an owner, the name of the key that created it, which is "default".
+//   - Each lock has an owner, the name of the key that created it: "default" with [WithAPIKeys].
 //   - Each lock has a fencing token, greater than those of all earlier locks of its name, even
 //     after a backup was restored or the locks were moved to another store.
+//
+// # Keys
+//
+// A request without a key of the server gets 403, or 429 with Retry-After when its address has sent
+// more than 20 wrong ones within a minute. Keys of [WithAPIKeys] may do everything. Those of
+// [WithKeys] have a role: a viewer reads, a user also creates locks and changes those of its own
+// name, an admin also changes those of others. Their patterns limit the names of the locks that
+// they may create and change. What a key may not do gets 403; on a stream, names that it may not
+// lock are left out where it asks for any of several. [access.Key.May] has the rules, and
+// [Server.SetKeys] says what happens when keys change.
 //
 // # Order
 //
@@ -70,8 +80,7 @@
 // [WithMaxWaiters], and at most 10,000 WebSockets are open. A WebSocket that does not accept a
 // message within 10 s is closed, and so is one of /ws/broadcast that lags by 4096 messages. From a
 // stream with 1000 messages to be sent nothing is read; one that is silent for 60 s is closed. A
-// message on it is limited to 64 KiB. The number of locks is not limited: every client
-// with a key can create any number of them, and delete those of others.
+// message on it is limited to 64 KiB. The number of locks is not limited.
 //
 // The file docs/performance.md has measurements.
 package server

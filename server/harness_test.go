@@ -226,7 +226,11 @@ func (b *backend) dialWatch() *websocket.Conn {
 
 func (b *backend) watch() *watcher {
 	b.t.Helper()
-	w := &watcher{conn: b.dialWatch(), end: make(chan error, 1)}
+	return b.collect(b.dialWatch())
+}
+
+func (b *backend) collect(conn *websocket.Conn) *watcher {
+	w := &watcher{conn: conn, end: make(chan error, 1)}
 	go func() {
 		for {
 			typ, message, err := w.conn.Read(context.Background())

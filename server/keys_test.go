@@ -8,10 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
-func TestSetAPIKeys(t *testing.T) {
+func TestSetKeys(t *testing.T) {
 	t.Parallel()
 	s := server.New(memstore.New(), server.WithAPIKeys("old", "older"))
 	defer s.Shutdown(t.Context())
@@ -23,10 +24,10 @@ func TestSetAPIKeys(t *testing.T) {
 		return w.Code
 	}
 	require.Equal(t, http.StatusOK, lists("old"))
-	s.SetAPIKeys("new", "")
+	s.SetKeys(access.Admins("new", "")...)
 	require.Equal(t, http.StatusOK, lists("new"))
 	require.Equal(t, http.StatusForbidden, lists("old"))
 	require.Equal(t, http.StatusForbidden, lists(""))
-	s.SetAPIKeys()
+	s.SetKeys()
 	require.Equal(t, http.StatusForbidden, lists("new"))
 }

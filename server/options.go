@@ -1,12 +1,12 @@
 package server
 
 import (
-	"crypto/sha256"
 	"log/slog"
 	"net/netip"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -15,20 +15,14 @@ type Option func(*config)
 
 type config = httpapi.Config
 
-// WithAPIKeys adds keys to those that a request may carry as X-API-KEY. Empty keys are ignored.
-// Without any key, which is the default, every request but /healthchecker is refused.
-func WithAPIKeys(keys ...string) Option {
-	return func(c *config) { c.Keys = append(c.Keys, hashed(keys)...) }
-}
+// WithAPIKeys adds keys that may do everything, as [access.Admins] makes them, to those that a
+// request may carry as X-API-KEY. Empty keys are ignored.
+func WithAPIKeys(keys ...string) Option { return WithKeys(access.Admins(keys...)...) }
 
-// hashed returns the hashes of the keys that are not empty.
-func hashed(keys []string) (hashes [][sha256.Size]byte) {
-	for _, key := range keys {
-		if key != "" {
-			hashes = append(hashes, sha256.Sum256([]byte(key)))
-		}
-	}
-	return hashes
+// WithKeys adds keys, each with a name, a role and perhaps patterns. Of several with one hash the
+// first counts. Without any key, which is the default, every request but /healthchecker is refused.
+func WithKeys(keys ...access.Key) Option {
+	return func(c *config) { c.Keys = append(c.Keys, keys...) }
 }
 
 // WithGrace sets how long an expired lock keeps its name before it is swept. The default is 3 min;
@@ -44,9 +38,9 @@ func WithHistory(age time.Duration, most int) Option {
 	return func(c *config) { c.History = store.HistoryLimits{Age: age, Max: most} }
 }
 
-// WithLogger sets the logger: refused keys and an unavailable store are logged at warn, releases by
-// another client than the holder at info, other failures of the store and panics at error, every
-// request at debug. Keys are never logged. The default, also for nil, is not to log.
+// WithLogger sets the logger: an unavailable store is logged at warn, other failures of the store
+// and panics at error, every request at debug. Keys are never logged. The default, also for nil, is
+// not to log.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) {
 		if l != nil {
@@ -54,6 +48,13 @@ func WithLogger(l *slog.Logger) Option {
 		}
 	}
 }
+
+// WithAuditLog sets the logger for the audit log, which is the logger of [WithLogger] by default,
+// also for nil. It gets a line at info for each change of a lock by another key than the one that
+// owns it, or by another client than its holder, and at warn for what was refused: each request
+// that its key may not make, at most 100 in a minute for the keys of one name, and requests with
+// wrong keys, at most one line a second.
+func WithAuditLog(l *slog.Logger) Option { return func(c *config) { c.Audit = l } }
 
 // WithTrustedProxies adds to the proxies that the server believes about a client's address. The IP
 // of a lock is then the nearest address in X-Forwarded-For, or else in Forwarded, that is not one

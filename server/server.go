@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -24,9 +25,13 @@ func New(s store.Store, opts ...Option) *Server {
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// SetAPIKeys replaces all keys, for requests that arrive from now on. Empty keys are ignored;
-// without any key every request but /healthchecker is refused.
-func (s *Server) SetAPIKeys(keys ...string) { s.handler.SetKeys(hashed(keys)) }
+// SetKeys replaces all keys, those of [WithAPIKeys] too; [access.Admins] makes such ones. What a
+// key may do is looked up for each request, so the change counts from now on. WebSockets and
+// waiting creates of keys that are gone end with 401, and their places in queues are given up; the
+// streams of keys whose role or patterns have changed are closed, so that their clients ask again
+// for what they wait for. Locks live out their leases. Without any key every request but
+// /healthchecker is refused.
+func (s *Server) SetKeys(keys ...access.Key) { s.handler.SetKeys(keys) }
 
 // Shutdown ends the server. New requests and waiting creates get 503 with Retry-After: 0, and
 // WebSockets are closed as going away. Shutdown returns nil once nothing of the server runs any

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
@@ -149,10 +150,10 @@ func TestStreamsOfAKeyThatGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, server.WithAPIKeys("another"))
 		conn := b.stream()
-		b.srv.SetAPIKeys(apiKey)
+		b.srv.SetKeys(access.Admins(apiKey)...)
 		send(t, conn, `{"n":1,"ping":true}`)
 		require.Equal(t, `{"n":1,"pong":true}`, next(t, conn))
-		b.srv.SetAPIKeys("another")
+		b.srv.SetKeys(access.Admins("another")...)
 		require.Contains(t, next(t, conn), `{"error":{"status":401,"message":"`)
 		_, _, err := conn.Read(context.Background())
 		require.Equal(t, websocket.StatusPolicyViolation, websocket.CloseStatus(err))

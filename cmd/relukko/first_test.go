@@ -283,7 +283,8 @@ func TestDeletionsAreLogged(t *testing.T) {
 	require.Zero(t, status, stderr)
 	said := s.stderr.await(t, "it smokes")
 	require.Regexp(t, `level=INFO msg="a lock was released by another than its holder" `+
-		`lock=arm id=`+strings.TrimSpace(id)+` holder="job 8 #\w+" holder_ip=127.0.0.1 `+
+		`action=delete key=default role=admin owner=default lock=arm id=`+
+		strings.TrimSpace(id)+` holder="job 8 #\w+" holder_ip=127.0.0.1 `+
 		`ip=127.0.0.1 user_agent=relukko-go reason="\S+@\S+ \(it smokes\)"`, said)
 	s.stop()
 }

@@ -160,7 +160,7 @@ func TestARenewalThatIsRefused(t *testing.T) {
 			require.Equal(t, 76, p.awaitEnd())
 			p.awaitAllGone()
 			require.Regexp(t, `lock "arm" was lost: it was not renewed: `+
-				`http://127.0.0.1:\d+ refuses the API key`, p.stderr.String())
+				`http://127.0.0.1:\d+ does not let this API key keep alive lock`, p.stderr.String())
 			require.Empty(t, s.Locks(), "what is still there is given back")
 		})
 	}

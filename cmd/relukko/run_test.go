@@ -330,7 +330,8 @@ func TestALockThatIsNotReleased(t *testing.T) {
 	s.AnswerNext(-1, refuse, relukkotest.Answer{Status: 403})
 	status, _, stderr := run(t, of(s), "run", "arm", "--", "sh", "-c", "exit 5")
 	require.Equal(t, 5, status)
-	require.Regexp(t, `relukko: lock "arm" was not released: http://\S+ refuses the API key \(403`,
+	require.Regexp(t, `relukko: lock "arm" was not released: http://\S+ does not let `+
+		`this API key delete lock \S+ \(403`,
 		stderr)
 	require.Contains(t, stderr, "It expires by itself; `relukko rm arm` frees it sooner\n")
 }

@@ -255,9 +255,8 @@ func TestServeWithSeveralKeys(t *testing.T) {
 				require.NoError(t, c.Shutdown(t.Context()))
 			}
 			s.stop()
-			require.Equal(t, len(row.bad),
-				strings.Count(s.stderr.String(),
-					`level=WARN msg="refused: wrong or missing X-API-KEY" ip=127.0.0.1`), s.stderr)
+			require.Contains(t, s.stderr.String(), // at most one line a second
+				`level=WARN msg="refused: wrong or missing X-API-KEY" ip=127.0.0.1`)
 			for _, key := range append(row.good, row.bad...) {
 				if len(key) > 3 {
 					require.NotContains(t, s.stderr.String(), key)

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -274,6 +275,94 @@ func TestSIGHUPReloadsKeysAndCertificate(t *testing.T) {
 	s.signal(syscall.SIGHUP)
 	s.stderr.await(t, "could not reload the API keys")
 	require.Zero(t, lists("second", newCert))
+	s.signal(syscall.SIGTERM)
+	require.Zero(t, s.awaitEnd(), s.stderr)
+}
+
+// Keys with names are accepted, and read again; a faulty file changes nothing. The audit log has
+// what was refused, and what was done to the locks of others, and is opened again on SIGHUP.
+func TestKeysFileAndAuditLog(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	keys, audit := filepath.Join(dir, "keys"), filepath.Join(dir, "audit.log")
+	secretOf := func(name, role string, more ...string) string {
+		status, secret, stderr := run(t, nil,
+			append([]string{"key", "new", name, "--role", role, "--file", keys}, more...)...)
+		require.Zero(t, status, stderr)
+		return strings.TrimSpace(secret)
+	}
+	ada, bob := secretOf("ada", "user", "--pattern", "bench-*"), secretOf("bob", "user")
+	root, eve := secretOf("root", "admin"), secretOf("eve", "viewer")
+	s := launch(t, []string{"RELUKKO_KEYS_FILE=" + keys}, []string{"serve", "--addr",
+		"127.0.0.1:0", "--store", "memory", "--audit-log", audit})
+	url := firstLine.FindStringSubmatch(s.stderr.await(t, "\n"))[1]
+	as := func(secret string, args ...string) (int, string) {
+		env := []string{envURL + "=" + url, envKey + "=" + secret}
+		status, stdout, stderr := run(t, env, args...)
+		return status, stdout + stderr
+	}
+	for _, row := range []struct {
+		secret string
+		args   []string
+		status int
+		says   string
+	}{
+		{bob, []string{"acquire", "desk"}, 0, "-"},
+		{ada, []string{"run", "bench-1", "--", "true"}, 0, ""},
+		{ada, []string{"run", "desk", "--", "true"}, 69, `lock "desk": the key "ada" may create ` +
+			`and change only locks whose names match bench-*). Set RELUKKO_API_KEY to a key that`},
+		{eve, []string{"run", "desk", "--", "true"}, 69, `lock "desk": the key "eve" has the ` +
+			`role viewer, which may only read: this needs the role user or admin`},
+		{eve, []string{"ls"}, 0, "desk"},
+		{eve, []string{"rm", "desk"}, 69, `(403 Forbidden: lock "desk" of the key "bob": the key ` +
+			`"eve" has the role viewer, which may only read: this needs the role admin). Set`},
+		{ada, []string{"rm", "desk"}, 69, `lock "desk" of the key "bob": the key "ada" may`},
+		{ada, []string{"extend", "desk", "--add", "1h"}, 69, `lock "desk" of the key "bob": `},
+		{ada, []string{"extend", "desk", "--for", "1h"}, 69, `lock "desk" of the key "bob": `},
+		{ada, []string{"set", "desk", "--creator", "x"}, 69, `lock "desk" of the key "bob": `},
+		{ada, []string{"status"}, 0, "role     user"},
+		{root, []string{"extend", "desk", "--add", "1h"}, 0, "desk"},
+		{root, []string{"rm", "desk", "--reason", "it smokes"}, 0, "deleted desk"},
+	} {
+		status, said := as(row.secret, row.args...)
+		require.Equal(t, row.status, status, said)
+		require.Contains(t, said, row.says, "%v", row.args)
+	}
+	content, err := os.ReadFile(audit)
+	require.NoError(t, err)
+	for _, line := range []string{
+		`"level":"WARN","msg":"refused","action":"create","key":"ada","role":"user","lock":"desk",`,
+		`"msg":"refused","action":"delete","key":"eve","role":"viewer","owner":"bob",`,
+		`"level":"INFO","msg":"a lock was changed by another than its owner","action":"update",` +
+			`"key":"root","role":"admin","owner":"bob","lock":"desk","id":"`,
+		`"msg":"a lock was released by another than its holder","action":"delete","key":"root",`,
+		`(it smokes)"}`,
+	} {
+		require.Contains(t, string(content), line)
+	}
+	for _, secret := range []string{ada, bob, root, eve} {
+		require.NotContains(t, string(content)+s.stderr.String(), secret)
+	}
+
+	// ada's key goes with an error elsewhere: nothing changes. Then without the error.
+	lines, err := os.ReadFile(keys)
+	require.NoError(t, err)
+	_, others, _ := strings.Cut(string(lines), "\n")
+	require.NoError(t, os.Rename(audit, audit+".1"))
+	require.NoError(t, os.WriteFile(keys, []byte(others+"eve root x\n"), 0o600))
+	s.signal(syscall.SIGHUP)
+	warning := s.stderr.await(t, "could not reload the keys with names")
+	require.Contains(t, warning, `line 4: \"root\"`)
+	status, said := as(ada, "ls")
+	require.Zero(t, status, said)
+	require.NoError(t, os.WriteFile(keys, []byte(others), 0o600))
+	s.signal(syscall.SIGHUP)
+	s.stderr.await(t, "reloaded the keys with names")
+	status, said = as(ada, "ls")
+	require.Equal(t, 69, status, said)
+	content, err = os.ReadFile(audit)
+	require.NoError(t, err)
+	require.Contains(t, string(content), `"msg":"refused: wrong or missing X-API-KEY"`)
 	s.signal(syscall.SIGTERM)
 	require.Zero(t, s.awaitEnd(), s.stderr)
 }

@@ -58,7 +58,8 @@ func TestExitStatus(t *testing.T) {
 		"acquire: held": {args: []string{"acquire", "--no-wait", "held"}, status: 75,
 			says: `lock "held" is held by Ada`},
 		"the wrong key": {env: []string{"RELUKKO_API_KEY=wrong"},
-			args: []string{"run", "x", "--", "true"}, status: 69, says: "refuses the API key"},
+			args: []string{"run", "x", "--", "true"}, status: 69,
+			says: "does not let this API key"},
 		"nobody there": {env: []string{nobody},
 			args: []string{"run", "--wait", "1s", "x", "--", "true"}, status: 69,
 			says: "no Relukko backend at http://127.0.0.1:1: connection refused. " +

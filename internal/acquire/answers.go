@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // Refused reports whether err is a refusal by the backend itself that no later attempt would
@@ -14,3 +15,8 @@ func Refused(err error) bool {
 	return errors.As(err, &e) && e.Own && !api.Transient(err) &&
 		!errors.Is(err, api.ErrHeld) && !errors.Is(err, api.ErrGone)
 }
+
+// Final reports whether err is a refusal of a request about a held lock that no later attempt would
+// change. A refusal of the API key is none where a function of the client may return another key
+// before the lease ends.
+func Final(err error) bool { return Refused(err) && !errors.Is(err, wire.ErrKeyMayChange) }

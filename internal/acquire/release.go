@@ -58,7 +58,7 @@ func Release(ctx context.Context, g *Grant, patience time.Duration,
 				return true, nil // by an earlier attempt
 			}
 			return true, err
-		case Refused(err):
+		case Final(err):
 			return true, err
 		}
 		g.ReleaseSent = g.ReleaseSent || !api.NoEffect(err)

@@ -59,10 +59,10 @@ func explainAnswer(e *api.Error, base string) *failure {
 		f.text = fmt.Sprintf("%s cannot %s (%s)", base, e.Op, said(e))
 		f.advice = "It takes a backend of this project, as relukko serve runs one"
 	case errors.Is(e, api.ErrRefused) && e.Status != http.StatusBadRequest:
-		f.text = fmt.Sprintf("%s refuses the API key (%s)", base, said(e))
-		f.advice = "Set RELUKKO_API_KEY to a key that it accepts, " +
+		f.text = fmt.Sprintf("%s does not let this API key %s (%s)", base, e.Op, said(e))
+		f.advice = "Set RELUKKO_API_KEY to a key that may do that, " +
 			"or name a file that has one with --api-key-file; " +
-			"`relukko status` says where this one comes from"
+			"`relukko status` says where this one comes from, and its role"
 	case errors.Is(e, api.ErrRefused):
 		f.text = fmt.Sprintf("%s refuses to %s (%s)", base, e.Op, said(e))
 	case errors.Is(e, api.ErrGone):

@@ -20,6 +20,7 @@ const (
 	envHeldLocks   = "RELUKKO_HELD_LOCKS" // set by relukko run
 	envBindAddr    = "RELUKKO_BIND_ADDR"
 	envDatabaseURL = "DATABASE_URL"
+	envKeysFile    = "RELUKKO_KEYS_FILE"
 )
 
 // Invocation is one call of the program.

@@ -24,6 +24,7 @@ type serveFlags struct {
 	historyMax          int
 	socketMode          string
 	tlsCert, tlsKey     string
+	keys, auditLog      string
 	trustedProxies      []string
 	logFormat, logLevel string
 }
@@ -46,6 +47,11 @@ address and on a Unix socket clients of the same user find it by themselves. On
 another address the server does not start without a key; 'relukko key new' makes
 one.
 
+These keys may do everything. Those in the file of --keys or RELUKKO_KEYS_FILE
+have names, and may do what their line says: NAME ROLE sha256:HEX [PATTERN …],
+which 'relukko key new NAME' appends. With such a file the server makes no key.
+The audit log says who changed the lock of another, and what was refused.
+
 On a Unix socket (--addr unix:PATH) only processes of the same machine reach the
 server: those that may write to the socket's file (--socket-mode), which belongs
 to the server's user and group. The server replaces the socket of one that was
@@ -56,8 +62,10 @@ The store remembers the locks that have ended for --history: see relukko history
 and relukko usage. Of servers over one database, the one that remembers least
 decides.
 
-The certificate and the file of API keys are read again within 10 s of a change,
-and immediately on SIGHUP. What cannot be read leaves the previous ones in use.
+The certificate and the files of keys are read again within 10 s of a change,
+and immediately on SIGHUP. What cannot be read, or has an error, leaves the
+previous ones in use. Connections of keys that are gone are closed. On SIGHUP
+the audit log is also opened again, for what rotates logs.
 
 When it is ready, a line on stderr says where it listens and which store it
 uses. On SIGTERM or SIGINT it accepts no new work, tells waiting clients to come
@@ -111,6 +119,10 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.tlsCert, "tls-cert", "",
 		"`file` with the certificate chain, in PEM, for TLS")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` with the certificate's private key, in PEM")
+	flags.StringVar(&f.keys, "keys", "",
+		"`file` of keys with names and roles (default $RELUKKO_KEYS_FILE)")
+	flags.StringVar(&f.auditLog, "audit-log", "",
+		"`file` to append the audit log to, in JSON (default: the log on stderr)")
 	flags.StringArrayVar(&f.trustedProxies, "trusted-proxy", nil,
 		"`CIDR` of proxies whose X-Forwarded-For or Forwarded counts; may be repeated")
 	flags.StringVar(&f.logFormat, "log-format", "text",
@@ -138,10 +150,11 @@ func (p *program) serve(f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	proxies, err := trustedProxies(f.trustedProxies)
+	options, auditFile, err := f.options(files)
 	if err != nil {
 		return err
 	}
+	defer auditFile.Close()
 	spec, err := p.storeSpec(f.store)
 	if err != nil {
 		return err
@@ -156,7 +169,7 @@ func (p *program) serve(f *serveFlags) error {
 		return err
 	}
 	defer l.Close()
-	keys, err := p.serverKeys(l.Addr())
+	keys, err := p.serverKeys(l.Addr(), f.keys)
 	if err != nil {
 		return err
 	}
@@ -176,15 +189,29 @@ func (p *program) serve(f *serveFlags) error {
 	}
 	log.listening(l.Addr(), certificate != nil, spec)
 	keys.announce(log)
-	backend := server.New(store, server.WithAPIKeys(keys.keys...), server.WithGrace(f.grace),
-		server.WithLogger(log.Logger), server.WithTrustedProxies(proxies...),
-		server.WithHistory(f.history, f.historyMax))
+	backend := server.New(store, append(options, server.WithKeys(keys.all()...))...)
 	keys.reload(backend, files)
 	go files.run(ctx, hangups)
 	if err := newService(backend, store, certificate, log.Logger).run(ctx, l); err != nil {
 		return failed("%s", plain(err))
 	}
 	return nil
+}
+
+// options returns the options of the server, but for its keys, and the file of its audit log.
+func (f *serveFlags) options(files *reloader) ([]server.Option, *auditFile, error) {
+	proxies, err := trustedProxies(f.trustedProxies)
+	if err != nil {
+		return nil, nil, err
+	}
+	audit, file, err := newAuditLog(f.auditLog, files)
+	if err != nil {
+		return nil, nil, err
+	}
+	return []server.Option{
+		server.WithGrace(f.grace), server.WithLogger(files.log), server.WithAuditLog(audit),
+		server.WithTrustedProxies(proxies...), server.WithHistory(f.history, f.historyMax),
+	}, file, nil
 }
 
 // certificate returns the certificate of the server, which files reloads; nil where

@@ -2,12 +2,14 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
 
 	"gitlab.com/relukko/relukko-go/internal/settings"
 	"gitlab.com/relukko/relukko-go/server"
+	"gitlab.com/relukko/relukko-go/server/access"
 )
 
 // shortKey is the length, in bytes, from which an API key is not called short.
@@ -15,9 +17,12 @@ const shortKey = 16
 
 // serverKeys are the API keys of a server.
 type serverKeys struct {
-	keys []string // none: the server makes one
+	keys []string // that may do everything. Without named ones, none: the server makes one
 	file string   // that they come from; "" for none
 	addr net.Addr // that the server listens on
+
+	named     []access.Key
+	namedFile string // that these come from; "" for none
 
 	// What came of a key that the server made.
 	kept                  string // the file that has it
@@ -26,26 +31,54 @@ type serverKeys struct {
 }
 
 // serverKeys returns the keys that the flags or the environment configure for a server
-// at addr. Other machines reach only one that has some.
-func (p *program) serverKeys(addr net.Addr) (*serverKeys, error) {
-	keys, file, err := p.settings().ServerKeys()
-	switch {
-	case err != nil:
+// at addr, with those in the file of --keys. Other machines reach only one that has some.
+func (p *program) serverKeys(addr net.Addr, namedFile string) (*serverKeys, error) {
+	if namedFile == "" {
+		namedFile = p.getenv(envKeysFile)
+	}
+	k := &serverKeys{addr: addr, namedFile: namedFile}
+	var err error
+	if k.keys, k.file, err = p.settings().ServerKeys(); err != nil {
 		return nil, usage("%s", plain(err))
-	case len(keys) == 0 && !isLocal(addr):
+	}
+	if namedFile != "" {
+		if k.named, err = readKeysFile(namedFile); err == nil {
+			err = k.check(k.keys, k.named)
+		}
+		if err != nil {
+			return nil, usage("--keys: %s", plain(err))
+		}
+	}
+	if len(k.keys)+len(k.named) == 0 && !isLocal(addr) {
 		return nil, &failure{statusUsage, "no API key: other machines can reach " +
 			addr.String() + ", so set " + envKey + ", " +
-			"or name a file that has keys with --api-key-file", makeKey}
+			"or name a file that has keys with --api-key-file or --keys", makeKey}
 	}
-	return &serverKeys{keys: keys, file: file, addr: addr}, nil
+	return k, nil
 }
+
+// check returns an error if one of the named keys is also one that may do everything.
+func (k *serverKeys) check(keys []string, named []access.Key) error {
+	for _, admin := range access.Admins(keys...) {
+		for _, key := range named {
+			if key.Hash == admin.Hash {
+				return fmt.Errorf("%s: the key %q is also given by --api-key-file or %s, where "+
+					"it may do everything", k.namedFile, key.Name, envKey)
+			}
+		}
+	}
+	return nil
+}
+
+// all returns the keys for the server.
+func (k *serverKeys) all() []access.Key { return append(access.Admins(k.keys...), k.named...) }
 
 const makeKey = "`relukko key new` makes a key"
 
 // complete makes a key for a server that has none, whose store is open. It is kept in
 // the file path, so that it outlives the server. Afterwards clients can find it.
 func (k *serverKeys) complete(p *program, path string) error {
-	if len(k.keys) > 0 {
+	if len(k.keys)+len(k.named) > 0 {
 		return nil
 	}
 	k.made = true
@@ -107,18 +140,33 @@ func (k *serverKeys) warnShort(log *slog.Logger) {
 	}
 }
 
-// reload has files reload the keys where they come from a file.
+// reload has files reload the keys where they come from files.
 func (k *serverKeys) reload(backend *server.Server, files *reloader) {
-	if k.file == "" {
-		return
+	if k.file != "" {
+		_ = files.add("API keys", func() error {
+			keys, err := settings.ReadKeys(k.file)
+			if err == nil {
+				err = k.check(keys, k.named)
+			}
+			if err == nil {
+				k.keys = keys
+				backend.SetKeys(k.all()...)
+				k.warnShort(files.log)
+			}
+			return err
+		}, k.file)
 	}
-	_ = files.add("API keys", func() error {
-		keys, err := settings.ReadKeys(k.file)
-		if err == nil {
-			backend.SetAPIKeys(keys...)
-			k.keys = keys
-			k.warnShort(files.log)
-		}
-		return err
-	}, k.file)
+	if k.namedFile != "" {
+		_ = files.add("keys with names", func() error {
+			named, err := readKeysFile(k.namedFile)
+			if err == nil {
+				err = k.check(k.keys, named)
+			}
+			if err == nil {
+				k.named = named
+				backend.SetKeys(k.all()...)
+			}
+			return err
+		}, k.namedFile)
+	}
 }

@@ -27,8 +27,9 @@ func TestExitStatusAndError(t *testing.T) {
 			args: "ls --timeout 0.5", status: 69,
 			says: "no Relukko backend at http://127.0.0.1:1: connection refused. " +
 				"Start one with `relukko serve`, or set RELUKKO_BASE_URL"},
-		"ls: the wrong key": {env: wrongKey, args: "ls", status: 69, says: " refuses the API key " +
-			"(403 Forbidden: wrong or missing X-API-KEY). Set RELUKKO_API_KEY to a key"},
+		"ls: the wrong key": {env: wrongKey, args: "ls", status: 69,
+			says: " does not let this API key list locks " +
+				"(403 Forbidden: wrong or missing X-API-KEY). Set RELUKKO_API_KEY to a key"},
 		"watch: the wrong key": {env: wrongKey, args: "watch", status: 69, says: "RELUKKO_API_KEY"},
 		"ls: not a backend": {env: []string{envURL + "=" + s.URL + "/elsewhere"},
 			args: "ls", status: 69, says: "is not a Relukko backend (404 Not Found"},

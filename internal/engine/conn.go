@@ -36,6 +36,15 @@ func (e *Engine) Heard(c *Conn, n uint64) {
 	})
 }
 
+// GiveUp ends all acquires of a connection, as if their clients had cancelled them.
+func (e *Engine) GiveUp(c *Conn) {
+	e.do(func() {
+		for w := range c.waiters {
+			e.abandon(w)
+		}
+	})
+}
+
 // Disconnect ends a connection. The places are given up if the client closed it; else they keep
 // their ranks for keepPlace.
 func (e *Engine) Disconnect(c *Conn, closed bool) {

@@ -32,6 +32,21 @@ func (e *Engine) Delete(c *Conn, id string, how store.Ending, done func(store.Lo
 	})
 }
 
+// Find passes the lock with that id to done, or the error of the store. Done is called once,
+// without the mutex.
+func (e *Engine) Find(id string, done func(store.Lock, error)) {
+	var lock store.Lock
+	var err error
+	e.do(func() {
+		e.call(func() {
+			err = e.guarded(func() (err error) {
+				lock, err = e.store.Get(context.Background(), id)
+				return err
+			})
+		}, func() { e.later(func() { done(lock, err) }) })
+	})
+}
+
 // Renew sets the lease of a lock on a connection, which hears of the lock from then on. Done is
 // called once, without the mutex.
 func (e *Engine) Renew(c *Conn, id string, lease time.Duration, done func(store.Lock, error)) {

@@ -2,13 +2,11 @@ package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
-	"net/http"
 	"sync/atomic"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/streamapi"
 	"gitlab.com/relukko/relukko-go/internal/wire"
@@ -18,7 +16,7 @@ import (
 // api is what all request handlers need.
 type api struct {
 	Config
-	keys      atomic.Pointer[[][sha256.Size]byte] // hashes of the API keys
+	guard     *guard.Guard
 	engine    *engine.Engine
 	streams   *streamapi.Server
 	sockets   atomic.Int32 // WebSockets that are open
@@ -28,21 +26,6 @@ type api struct {
 
 	stopped context.Context // ends when Shutdown begins
 	cut     context.Context // ends when Shutdown does not wait for slow watchers any more
-}
-
-// keyHash returns the hash of the key that the request carries.
-func keyHash(r *http.Request) [sha256.Size]byte {
-	return sha256.Sum256([]byte(r.Header.Get(wire.HeaderAPIKey)))
-}
-
-// admits reports whether the hash is that of a key. It takes the same time whatever the keys are:
-// it compares hashes, in constant time, with all of them.
-func (a *api) admits(sum [sha256.Size]byte) bool {
-	match := 0
-	for _, key := range *a.keys.Load() {
-		match |= subtle.ConstantTimeCompare(sum[:], key[:])
-	}
-	return match == 1
 }
 
 // onWire returns the lock as it goes over the wire.

@@ -1,23 +1,24 @@
 package httpapi
 
 import (
-	"crypto/sha256"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // Config sets up a Handler.
 type Config struct {
-	Keys       [][sha256.Size]byte // hashes of the API keys
+	Keys       []access.Key
 	Grace      time.Duration       // how long an expired lock, not leased, still holds its name
 	MaxWaiters int                 // how many acquires may wait at a time
 	History    store.HistoryLimits // what is kept of the locks that have ended
 	Log        *slog.Logger
+	Audit      *slog.Logger // nil: Log
 
 	TrustedProxies []netip.Prefix // whose word about the client's address counts
 

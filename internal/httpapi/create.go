@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -15,15 +17,18 @@ import (
 const queueSlack = 10 * time.Second
 
 // create makes a lock. It queues for a held name if the client prefers to wait.
-func (a *api) create(w http.ResponseWriter, r *http.Request) {
+func (a *api) create(w http.ResponseWriter, r *http.Request, client *guard.Client) {
 	a.offer(w)
 	name, creator, err := readCreate(w, r)
+	if err == nil {
+		err = client.Check(access.Create, &store.Lock{Name: name})
+	}
 	if err != nil {
 		a.fail(w, r, err, "")
 		return
 	}
-	c := creation{ended: make(chan struct{})}
-	in := store.NewLock{Creator: creator, IP: a.clientAddress(r), Owner: keyName}
+	c := creation{client: client, ended: make(chan struct{})}
+	in := store.NewLock{Creator: creator, IP: client.IP, Owner: client.Name()}
 	var prefer wire.Preferences
 	if a.original == nil {
 		prefer = wire.ParsePrefer(r.Header[wire.HeaderPrefer])
@@ -55,7 +60,8 @@ func (a *api) create(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// acquire returns when the acquire has ended, or the client is gone.
+// acquire returns when the acquire has ended, the client is gone, or it may not lock the name any
+// more.
 func (a *api) acquire(
 	w http.ResponseWriter, r *http.Request, wait time.Duration, c *creation, waiter *engine.Waiter,
 ) {
@@ -76,7 +82,15 @@ func (a *api) acquire(
 		over = timer.C
 	}
 	for {
+		_, replaced := c.client.Key()
+		err := c.client.Check(access.Create, &store.Lock{Name: waiter.Names[0]})
+		if err != nil {
+			a.engine.Abandon(waiter)
+			c.lock, c.err = nil, err
+			return
+		}
 		select {
+		case <-replaced:
 		case <-c.ended:
 			return
 		case <-over:
@@ -92,6 +106,7 @@ func (a *api) acquire(
 
 // creation is the end of a create: an [engine.Sink].
 type creation struct {
+	client *guard.Client
 	queued bool          // it has waited in a queue
 	ended  chan struct{} // closed when the rest is set
 	lock   *store.Lock   // the new one; the holder if err is store.ErrHeld

@@ -4,7 +4,6 @@ package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -16,8 +15,10 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/streamapi"
 	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -40,7 +41,11 @@ type Handler struct {
 // New starts a backend on the store.
 func New(s store.Store, c Config) *Handler {
 	h := &Handler{api: api{Config: c}, drained: make(chan struct{})}
-	h.keys.Store(&c.Keys)
+	audit := c.Audit
+	if audit == nil {
+		audit = c.Log
+	}
+	h.guard = guard.New(c.Keys, audit)
 	if kind, ok := s.(fmt.Stringer); ok {
 		h.storeKind = kind.String()
 	}
@@ -59,10 +64,10 @@ func New(s store.Store, c Config) *Handler {
 	return h
 }
 
-// SetKeys replaces the keys of the Config for requests that arrive from now on.
-// Streams of keys that are gone are closed.
-func (h *Handler) SetKeys(hashes [][sha256.Size]byte) {
-	h.keys.Store(&hashes)
+// SetKeys replaces the keys of the Config. Connections and waiting creates of keys that are gone
+// are ended, and streams of keys whose rights have changed.
+func (h *Handler) SetKeys(keys []access.Key) {
+	h.guard.SetKeys(keys)
 	h.streams.Recheck()
 }
 

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"net/http"
 
+	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -84,19 +86,23 @@ func (a *api) get(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, wire.AppendLock(make([]byte, 0, 512), &l))
 }
 
-func (a *api) update(w http.ResponseWriter, r *http.Request) {
-	a.change(w, r, readUpdate)
+func (a *api) update(w http.ResponseWriter, r *http.Request, client *guard.Client) {
+	a.change(w, r, client, access.Update, readUpdate)
 }
 
-func (a *api) keepAlive(w http.ResponseWriter, r *http.Request) {
-	a.change(w, r, func(w http.ResponseWriter, r *http.Request) (store.Change, error) {
+func (a *api) keepAlive(w http.ResponseWriter, r *http.Request, client *guard.Client) {
+	a.change(w, r, client, access.Renew, func(
+		w http.ResponseWriter, r *http.Request,
+	) (store.Change, error) {
 		lease, err := readSeconds(w, r)
 		return store.Change{Lease: &lease}, err
 	})
 }
 
-func (a *api) addToExpiry(w http.ResponseWriter, r *http.Request) {
-	a.change(w, r, func(w http.ResponseWriter, r *http.Request) (store.Change, error) {
+func (a *api) addToExpiry(w http.ResponseWriter, r *http.Request, client *guard.Client) {
+	a.change(w, r, client, access.Update, func(
+		w http.ResponseWriter, r *http.Request,
+	) (store.Change, error) {
 		extend, err := readSeconds(w, r)
 		return store.Change{Extend: extend}, err
 	})
@@ -104,7 +110,7 @@ func (a *api) addToExpiry(w http.ResponseWriter, r *http.Request) {
 
 // change changes the lock in the path as the body says.
 func (a *api) change(
-	w http.ResponseWriter, r *http.Request,
+	w http.ResponseWriter, r *http.Request, client *guard.Client, do access.Action,
 	read func(http.ResponseWriter, *http.Request) (store.Change, error),
 ) {
 	id, ok := a.pathID(w, r)
@@ -112,6 +118,9 @@ func (a *api) change(
 		return
 	}
 	change, err := read(w, r)
+	if err == nil {
+		err = a.check(r, client, do, id)
+	}
 	if err != nil {
 		a.fail(w, r, err, reply.ID(id))
 		return
@@ -121,20 +130,40 @@ func (a *api) change(
 		a.fail(w, r, err, reply.ID(id))
 		return
 	}
+	client.Did(do, &lock, true, "")
 	a.writeLock(w, http.StatusOK, &lock)
 }
 
-func (a *api) delete(w http.ResponseWriter, r *http.Request) {
+// check returns an error if the client may not do that to the lock with that id. The name and the
+// owner of a lock never change, so it may do it afterwards too.
+func (a *api) check(r *http.Request, client *guard.Client, do access.Action, id string) error {
+	if client.Unlimited() {
+		return nil
+	}
+	lock, err := a.engine.Get(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return client.Check(do, &lock)
+}
+
+func (a *api) delete(w http.ResponseWriter, r *http.Request, client *guard.Client) {
 	id, ok := a.pathID(w, r)
 	if !ok {
 		return
 	}
-	lock, err := a.engine.Release(r.Context(), id, ending(r, keyName))
+	var lock store.Lock
+	how := ending(r, client.Name())
+	err := a.check(r, client, access.Delete, id)
 	if err == nil {
-		a.logRelease(r, &lock)
+		lock, err = a.engine.Release(r.Context(), id, how)
+	}
+	if err == nil {
+		own := how.How == store.Released && releasesOwn(r, client, &lock)
+		client.Did(access.Delete, &lock, own, how.Reason)
 	}
 	if mark := r.Header.Get(wire.HeaderMark); mark != "" && a.original == nil {
-		lock, err = a.byHolder(lock, err, id, mark)
+		lock, err = a.byHolder(client, lock, err, id, mark)
 	}
 	if err != nil {
 		a.fail(w, r, err, reply.ID(id))
@@ -152,37 +181,31 @@ func ending(r *http.Request, key string) store.Ending {
 	return store.Ending{How: store.Broken, By: key, Reason: wire.ParseReason(reason[0])}
 }
 
-// logRelease logs a release that does not come from the lock's own holder. That one sends the mark
-// at the end of the creator; a lock without a mark is released from the address that created it. A
-// person's tool gives a reason.
-func (a *api) logRelease(r *http.Request, lock *store.Lock) {
-	creator := ""
+// releasesOwn reports whether a release comes from the lock's own holder, as far as is known. That
+// one sends the mark at the end of the creator; a lock without a mark is released from the address
+// that created it.
+func releasesOwn(r *http.Request, client *guard.Client, lock *store.Lock) bool {
+	marked := false
 	if lock.Creator != nil {
-		creator = *lock.Creator
+		_, _, marked = wire.CutMark(*lock.Creator)
 	}
-	reason := wire.ParseReason(r.Header.Get(wire.HeaderReason))
-	ip := a.clientAddress(r)
-	_, _, marked := wire.CutMark(creator)
-	own := marked && bears(lock, r.Header.Get(wire.HeaderMark)) || !marked && lock.IP == ip
-	if own && reason == "" {
-		return
+	if marked {
+		return bears(lock, r.Header.Get(wire.HeaderMark))
 	}
-	a.Log.Info("a lock was released by another than its holder",
-		"lock", lock.Name, "id", lock.ID, "holder", creator, "holder_ip", lock.IP,
-		"ip", ip, "user_agent", wire.Printable(r.UserAgent(), maxLogged), "reason", reason)
+	return lock.IP == client.IP
 }
 
-// maxLogged is how many bytes of a header are logged.
-const maxLogged = 200
-
-// byHolder returns the outcome of a delete by a client that knows the mark of the lock.
-func (a *api) byHolder(lock store.Lock, err error, id, mark string) (store.Lock, error) {
+// byHolder returns the outcome of a delete by a client that knows the mark of the lock. The mark of
+// another owner's lock counts for nothing.
+func (a *api) byHolder(
+	client *guard.Client, lock store.Lock, err error, id, mark string,
+) (store.Lock, error) {
 	switch {
-	case err == nil && bears(&lock, mark):
+	case err == nil && lock.Owner == client.Name() && bears(&lock, mark):
 		a.releases.add(&lock)
 		a.engine.Announce(store.Event{Kind: store.EventReleased, Lock: lock, Mark: mark})
 	case errors.Is(err, store.ErrGone):
-		if before, ok := a.releases.find(id, mark); ok {
+		if before, ok := a.releases.find(id, mark); ok && before.Owner == client.Name() {
 			return before, nil
 		}
 	}

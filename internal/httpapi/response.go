@@ -6,8 +6,10 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -88,6 +90,10 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error, about stri
 		writeError(w, body.status, body.message)
 		return
 	}
+	if flood, ok := errors.AsType[*guard.FloodError](err); ok {
+		refuseFlood(w, flood)
+		return
+	}
 	gone := r.Context().Err() != nil && errors.Is(err, context.Canceled)
 	if gone || errors.Is(err, errClientGone) {
 		// The client may have closed its half of the connection only.
@@ -109,6 +115,14 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error, about stri
 	default:
 		writeError(w, refusal.Status, refusal.Message)
 	}
+}
+
+// refuseFlood responds to a wrong key from an address that has sent too many.
+func refuseFlood(w http.ResponseWriter, flood *guard.FloodError) {
+	after := strconv.Itoa(int((flood.Retry + time.Second - 1) / time.Second))
+	w.Header().Set("Retry-After", after)
+	writeError(w, http.StatusTooManyRequests, "wrong or missing X-API-KEY, as in many requests "+
+		"from "+flood.Address+" before: try again in "+after+" s, or with a right key immediately")
 }
 
 func retryNow(w http.ResponseWriter, message string) {

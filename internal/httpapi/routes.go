@@ -5,31 +5,40 @@ import (
 	"slices"
 	"strings"
 
+	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // methods are what a path offers.
-type methods map[string]http.HandlerFunc
+type methods map[string]handler
+
+// handler handles a request of a client that was admitted.
+type handler func(http.ResponseWriter, *http.Request, *guard.Client)
+
+// reads is a handler that only reads, which every client may.
+func reads(handle http.HandlerFunc) handler {
+	return func(w http.ResponseWriter, r *http.Request, _ *guard.Client) { handle(w, r) }
+}
 
 // routes returns the whole API. Its patterns have no methods, so that a wrong one is answered in
 // JSON too.
 func (a *api) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	handle := func(pattern string, offered methods) {
-		mux.HandleFunc(pattern, a.authorised(a.dispatch(offered)))
+		mux.HandleFunc(pattern, a.admitted(dispatch(offered)))
 	}
-	locks := methods{"GET": a.list, "HEAD": a.list, "POST": a.create}
+	list, get := reads(a.list), reads(a.get)
+	locks := methods{"GET": list, "HEAD": list, "POST": a.create}
 	handle("/v1/locks", locks)
 	handle("/v1/locks/{$}", locks)
-	handle("/v1/locks/{id}",
-		methods{"GET": a.get, "HEAD": a.get, "PUT": a.update, "DELETE": a.delete})
+	handle("/v1/locks/{id}", methods{"GET": get, "HEAD": get, "PUT": a.update, "DELETE": a.delete})
 	handle("/v1/locks/{id}/keep_alive", methods{"GET": a.keepAlive, "PUT": a.keepAlive})
 	handle("/v1/locks/{id}/add_to_expire_at", methods{"GET": a.addToExpiry, "PUT": a.addToExpiry})
 	if a.original == nil {
-		waiting := methods{"GET": a.waiting, "HEAD": a.waiting}
+		waiting := methods{"GET": reads(a.waiting), "HEAD": reads(a.waiting)}
 		handle("/v1/waiting", waiting)
 		handle("/v1/waiting/{$}", waiting)
-		history := methods{"GET": a.history, "HEAD": a.history}
+		history := methods{"GET": reads(a.history), "HEAD": reads(a.history)}
 		handle("/v1/history", history)
 		handle("/v1/history/{$}", history)
 		handle(wire.StreamPath, methods{"GET": a.stream})
@@ -37,36 +46,36 @@ func (a *api) routes() *http.ServeMux {
 	if a.original == nil || !a.original.NoSocket {
 		handle("/ws/broadcast", methods{"GET": a.watch})
 	}
-	mux.HandleFunc("/healthchecker", a.dispatch(methods{"GET": a.health, "HEAD": a.health}))
+	health := dispatch(methods{"GET": reads(a.health), "HEAD": reads(a.health)})
+	mux.HandleFunc("/healthchecker", func(w http.ResponseWriter, r *http.Request) {
+		health(w, r, nil)
+	})
 	mux.HandleFunc("/", a.notFound)
 	return mux
 }
 
-// authorised refuses requests without one of the keys.
-func (a *api) authorised(handle http.HandlerFunc) http.HandlerFunc {
+// admitted refuses requests without one of the keys.
+func (a *api) admitted(handle handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !a.admitted(r) {
-			a.Log.Warn("refused: wrong or missing X-API-KEY",
-				"ip", a.clientAddress(r), "method", r.Method, "path", r.URL.Path)
-			writeError(w, http.StatusForbidden, "wrong or missing X-API-KEY")
+		client, err := a.guard.Admit(r.Header.Get(wire.HeaderAPIKey),
+			guard.Origin{IP: a.clientAddress(r), Agent: r.UserAgent()})
+		if err != nil {
+			a.fail(w, r, err, "")
 			return
 		}
-		handle(w, r)
+		handle(w, r, client)
 	}
 }
 
-// admitted reports whether the request carries one of the keys.
-func (a *api) admitted(r *http.Request) bool { return a.admits(keyHash(r)) }
-
 // dispatch calls the handler of the request's method.
-func (a *api) dispatch(offered methods) http.HandlerFunc {
+func dispatch(offered methods) handler {
 	var allowed []string
 	for method := range offered {
 		allowed = append(allowed, method)
 	}
 	slices.Sort(allowed)
 	allow := strings.Join(allowed, ", ")
-	return func(w http.ResponseWriter, r *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request, client *guard.Client) {
 		handle := offered[r.Method]
 		if handle == nil {
 			w.Header().Set("Allow", allow)
@@ -74,6 +83,6 @@ func (a *api) dispatch(offered methods) http.HandlerFunc {
 				r.Method+" is not allowed here, only "+allow)
 			return
 		}
-		handle(w, r)
+		handle(w, r, client)
 	}
 }

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"gitlab.com/relukko/relukko-go/internal/guard"
+	"gitlab.com/relukko/relukko-go/internal/reply"
 )
 
 const (
@@ -22,8 +25,8 @@ const (
 var errSlowWatcher = errors.New("relukko: the watcher is too slow")
 
 // watch upgrades to a WebSocket and sends all broadcasts from then on. It disconnects slow
-// watchers.
-func (a *api) watch(w http.ResponseWriter, r *http.Request) {
+// watchers, and those whose key is gone.
+func (a *api) watch(w http.ResponseWriter, r *http.Request, client *guard.Client) {
 	upgrade, ok := a.upgrade(w)
 	if !ok {
 		return
@@ -50,11 +53,13 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request) {
 		cancel()
 		_ = conn.CloseNow() // also for a write that is under way
 	})
-	err = a.send(ctx, conn, sub, &helpers)
+	err = a.send(ctx, client, conn, sub, &helpers)
 	defer time.AfterFunc(closeTimeout, cancel).Stop()
 	switch {
 	case errors.Is(err, errSlowWatcher):
 		_ = conn.Close(websocket.StatusTryAgainLater, "too slow")
+	case errors.Is(err, guard.ErrKeyGone):
+		_ = conn.Close(websocket.StatusPolicyViolation, "401: "+reply.Refuse(err, "").Message)
 	case err == nil:
 		_ = conn.Close(websocket.StatusGoingAway, "the server is shutting down")
 	}
@@ -62,7 +67,8 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request) {
 
 // send writes messages and pings. It returns nil when the server stops.
 func (a *api) send(
-	ctx context.Context, conn *websocket.Conn, sub *subscription, helpers *sync.WaitGroup,
+	ctx context.Context, client *guard.Client, conn *websocket.Conn, sub *subscription,
+	helpers *sync.WaitGroup,
 ) error {
 	pings := time.NewTicker(pingEvery)
 	defer pings.Stop()
@@ -72,6 +78,10 @@ func (a *api) send(
 	defer late.Stop()
 	var batch [watchBatch][]byte
 	for {
+		key, replaced := client.Key()
+		if key == nil {
+			return guard.ErrKeyGone
+		}
 		n, more, ok := sub.take(batch[:])
 		if !ok {
 			return errSlowWatcher
@@ -89,6 +99,7 @@ func (a *api) send(
 		}
 		select {
 		case <-more:
+		case <-replaced:
 		case <-pings.C:
 			helpers.Go(func() { // messages do not wait for the pong
 				ctx, cancel := context.WithTimeout(ctx, watchTimeout)

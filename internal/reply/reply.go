@@ -11,7 +11,9 @@ import (
 	"strings"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -75,6 +77,10 @@ var refusals = []struct {
 	err error
 	Refusal
 }{
+	{guard.ErrWrongKey, Refusal{Status: http.StatusForbidden, Message: "wrong or missing " +
+		"X-API-KEY"}}, // as the original has it
+	{guard.ErrKeyGone, Refusal{Status: http.StatusUnauthorized, Message: "this X-API-KEY is not " +
+		"valid any more"}},
 	{store.ErrGone, Refusal{Status: http.StatusNotFound, Message: "there is no %s: " +
 		"it was released or has expired"}},
 	{store.ErrHeld, Refusal{Status: http.StatusConflict, Message: "%s is held"}},
@@ -104,6 +110,9 @@ var refusals = []struct {
 func Refuse(err error, about string) Refusal {
 	if bad, ok := errors.AsType[*wire.RequestError](err); ok {
 		return Refusal{Status: http.StatusBadRequest, Message: bad.Message, Level: Unlogged}
+	}
+	if denied, ok := errors.AsType[*access.DeniedError](err); ok {
+		return Refusal{Status: http.StatusForbidden, Message: denied.Reason, Level: Unlogged}
 	}
 	r := Refusal{
 		Status: http.StatusInternalServerError, Message: "internal error: see the server's log",

@@ -2,39 +2,33 @@ package streamapi
 
 import (
 	"log/slog"
-	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
-
-// Client is the client of a connection.
-type Client struct {
-	Key  string // the name of its key
-	Role string // of the key
-	IP   string
-
-	// Admitted reports whether the key is still one of the server's.
-	Admitted func() bool
-}
 
 // conn is the connection of a client.
 type conn struct {
 	engine *engine.Engine
 	log    *slog.Logger
-	client Client
+	client *guard.Client
+	key    *access.Key // as it was when the client connected
 	place  *engine.Conn
 	link   link
 	outbox *outbox
 	last   uint64 // number of the latest request
 
 	mu       sync.Mutex
-	message  []byte    // the latest one that was sent
-	failures []failure // to be logged
+	message  []byte            // the latest one that was sent
+	failures []failure         // to be logged
+	own      map[string]string // names of locks that the client's key owns, by id
 
 	closing  atomic.Bool // the server closes the connection
 	revoked  atomic.Bool // because its key is gone
@@ -63,23 +57,65 @@ func (c *conn) sayBye() {
 		"the server is shutting down")
 }
 
-// revoke says that the key is gone, and closes the connection. It must not be called after the
-// connection was removed from the server.
-func (c *conn) revoke() {
-	c.revoked.Store(true)
-	const message = "this X-API-KEY is not valid any more"
-	c.leave(&wire.StreamMessage{Kind: wire.MessageError,
-		Err: wire.StreamError{Status: http.StatusUnauthorized, Message: message},
-	}, closePolicy, message)
+// recheck closes the connection if its key is gone: then it says so, and gives up the places. If
+// the key may do other things than before, it closes it as if the server were restarted: the client
+// comes again, and asks again for what it waits for. It must not be called after the connection was
+// removed from the server.
+func (c *conn) recheck() {
+	key, _ := c.client.Key()
+	switch {
+	case key == nil:
+		c.revoked.Store(true)
+		gone := reply.Refuse(guard.ErrKeyGone, "")
+		c.leave(&wire.StreamMessage{Kind: wire.MessageError,
+			Err: wire.StreamError{Status: gone.Status, Message: gone.Message},
+		}, closePolicy, gone.Message)
+	case !sameRights(key, c.key):
+		c.leave(nil, closeRestart, "the rights of this X-API-KEY have changed")
+	}
 }
 
-// leave sends a last message, and closes the connection in the background.
+func sameRights(a, b *access.Key) bool {
+	return a == b || b != nil && a.Role == b.Role && slices.Equal(a.Patterns, b.Patterns)
+}
+
+// leave sends a last message, unless that is nil, and closes the connection in the background.
 func (c *conn) leave(last *wire.StreamMessage, code int, reason string) {
 	if c.closing.Swap(true) {
 		return
 	}
-	c.send(last)
-	c.goodbyes.Go(func() { c.link.close(code, reason) })
+	if last != nil {
+		c.send(last)
+	}
+	c.goodbyes.Go(func() {
+		if c.revoked.Load() {
+			c.engine.GiveUp(c.place)
+		}
+		c.link.close(code, reason)
+	})
+}
+
+// maxOwn is how many locks of its client a connection knows, at most.
+const maxOwn = 10_000
+
+// owns records a lock of the client's key, so that the store need not be asked whose it is.
+func (c *conn) owns(lock *store.Lock) {
+	if c.client.Unlimited() || lock.Owner != c.client.Name() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.own == nil || len(c.own) >= maxOwn {
+		c.own = make(map[string]string)
+	}
+	c.own[lock.ID] = lock.Name
+}
+
+// disowns forgets a lock that is gone.
+func (c *conn) disowns(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.own, id)
 }
 
 // refuse responds with an error. The holder is that of the name, nil where it is not known.

@@ -85,7 +85,7 @@ func TestAKeyThatGoes(t *testing.T) {
 		c.send(`{"n":1,%s}`, acquire("arm", markOf(2), waits))
 		require.Equal(t, &wanted{held.ID, 1}, other.read().Wanted)
 		began := time.Now()
-		b.gone.Store("ada", true)
+		b.remove("ada")
 		b.streams.Recheck()
 		m := c.read()
 		require.Zero(t, m.N)
@@ -96,7 +96,8 @@ func TestAKeyThatGoes(t *testing.T) {
 		require.Equal(t, &wanted{held.ID, 0}, other.read().Wanted)
 		require.Zero(t, time.Since(began))
 		require.True(t, other.ask(2, ping).Pong)
-		late := b.connect("ada") // was let in before the key went
+		late := b.dial("ada") // was let in before the key went
+		require.NotNil(t, late.read().Hello)
 		require.Equal(t, 401, late.read().Error.Status)
 	})
 }

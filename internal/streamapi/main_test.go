@@ -2,6 +2,7 @@ package streamapi_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -18,8 +19,10 @@ import (
 	"go.uber.org/goleak"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/streamapi"
 	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -31,13 +34,16 @@ type backend struct {
 	engine  *engine.Engine
 	streams *streamapi.Server
 	conns   chan net.Conn
-	gone    sync.Map // names of keys that are not admitted
+	guard   *guard.Guard
+	mu      sync.Mutex
+	keys    map[string]bool // by name: whether the guard has it
 	flushed atomic.Int32
 }
 
 // start runs a backend, which ends with the test.
 func start(t testing.TB, st store.Store) *backend {
-	b := &backend{t: t, conns: make(chan net.Conn)}
+	b := &backend{t: t, conns: make(chan net.Conn), keys: make(map[string]bool)}
+	b.guard = guard.New(nil, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(context.Background())
 	b.engine = engine.New(ctx, st, engine.Config{
 		Grace: 3 * time.Minute, MaxWaiters: 20_000, Log: slog.New(slog.DiscardHandler),
@@ -49,11 +55,7 @@ func start(t testing.TB, st store.Store) *backend {
 	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handlers.Add(1)
 		defer handlers.Done()
-		key := r.Header.Get("X-API-KEY")
-		b.streams.Serve(w, r, streamapi.Client{
-			Key: key, Role: "user", IP: "192.0.2.7",
-			Admitted: func() bool { _, gone := b.gone.Load(key); return !gone },
-		})
+		b.streams.Serve(w, r, b.admit(r.Header.Get("X-API-KEY")))
 	})}
 	served := make(chan struct{})
 	go func() {
@@ -70,6 +72,43 @@ func start(t testing.TB, st store.Store) *backend {
 		<-served
 	})
 	return b
+}
+
+// admit admits a client with an admin's key of that name.
+func (b *backend) admit(name string) *guard.Client {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	there, known := b.keys[name]
+	b.keys[name] = true
+	b.setKeys()
+	c, err := b.guard.Admit(name, guard.Origin{IP: "192.0.2.7"})
+	if err != nil {
+		panic(err)
+	}
+	if known && !there {
+		b.keys[name] = false
+		b.setKeys()
+	}
+	return c
+}
+
+// remove removes a key.
+func (b *backend) remove(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.keys[name] = false
+	b.setKeys()
+}
+
+func (b *backend) setKeys() {
+	var keys []access.Key
+	for name, there := range b.keys {
+		if there {
+			keys = append(keys, access.Key{Name: name, Role: access.Admin,
+				Hash: sha256.Sum256([]byte(name))})
+		}
+	}
+	b.guard.SetKeys(keys)
 }
 
 type listener struct {
@@ -101,7 +140,7 @@ func (b *backend) connect(key string) *client {
 	b.t.Helper()
 	c := b.dial(key)
 	require.JSONEq(b.t,
-		`{"hello":{"key":"`+key+`","role":"user","features":[]}}`, c.next())
+		`{"hello":{"key":"`+key+`","role":"admin","features":[]}}`, c.next())
 	return c
 }
 

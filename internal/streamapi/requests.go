@@ -6,6 +6,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/engine"
 	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -29,17 +30,29 @@ func (c *conn) begin(req *wire.StreamRequest) {
 	}
 }
 
+// acquire asks for those of the names that the key may lock. If that is none, a client that comes
+// again may have a lock or a place nevertheless, from before. Its mark is cancelled, if the key may
+// do that: another key of the name may have the mark.
 func (c *conn) acquire(n uint64, a *wire.StreamAcquire, all bool) {
 	_, mark, _ := wire.CutMark(a.Creator)
+	names, err := c.client.Allowed(a.Names, all)
+	switch {
+	case err != nil && a.Again && c.client.May(access.Cancel, &store.Lock{}) == nil:
+		c.engine.Cancel(c.place, c.client.Name(), mark, func(error) { c.done(n, err, "") })
+		return
+	case err != nil:
+		c.refuse(n, err, "", nil)
+		return
+	}
 	var rank time.Time
 	if a.Rank != 0 {
 		rank = time.UnixMicro(a.Rank)
 	}
 	c.engine.Acquire(&engine.Waiter{
-		Conn: c.place, Sink: c, N: n, Names: a.Names, All: all,
+		Conn: c.place, Sink: c, N: n, Names: names, All: all,
 		New: store.NewLock{
 			Creator: &a.Creator, IP: c.client.IP, TTL: a.Lease, Leased: true,
-			Owner: c.client.Key, Mark: mark,
+			Owner: c.client.Name(), Mark: mark,
 		},
 		Wait: a.Wait, Progress: a.Progress, Again: a.Again, Priority: a.Priority, Waited: a.Waited,
 		Rank: rank,
@@ -47,27 +60,69 @@ func (c *conn) acquire(n uint64, a *wire.StreamAcquire, all bool) {
 }
 
 func (c *conn) cancel(n uint64, mark string) {
-	c.engine.Cancel(c.place, c.client.Key, mark, func(err error) {
+	if err := c.client.Check(access.Cancel, &store.Lock{}); err != nil {
+		c.refuse(n, err, "", nil)
+		return
+	}
+	c.engine.Cancel(c.place, c.client.Name(), mark, func(err error) {
 		c.done(n, err, "mark "+mark)
 	})
 }
 
 func (c *conn) renew(n uint64, id string, lease time.Duration) {
-	c.engine.Renew(c.place, id, lease, func(lock store.Lock, err error) {
-		if err != nil {
-			c.done(n, err, reply.ID(id))
-			return
-		}
-		c.send(&wire.StreamMessage{Kind: wire.MessageLock, N: n, Lock: reply.Lock(&lock)})
-		c.Flush()
+	c.check(n, access.Renew, id, func() {
+		c.engine.Renew(c.place, id, lease, func(lock store.Lock, err error) {
+			if err != nil {
+				c.done(n, err, reply.ID(id))
+				return
+			}
+			c.owns(&lock)
+			c.client.Did(access.Renew, &lock, true, "")
+			c.send(&wire.StreamMessage{Kind: wire.MessageLock, N: n, Lock: reply.Lock(&lock)})
+			c.Flush()
+		})
 	})
 }
 
 func (c *conn) release(n uint64, id string) {
-	how := store.Ending{How: store.Released, By: c.client.Key}
-	c.engine.Delete(c.place, id, how, func(_ store.Lock, err error) {
-		c.done(n, err, reply.ID(id))
+	c.check(n, access.Delete, id, func() {
+		c.disowns(id)
+		how := store.Ending{How: store.Released, By: c.client.Name()}
+		c.engine.Delete(c.place, id, how, func(lock store.Lock, err error) {
+			if err == nil {
+				c.client.Did(access.Delete, &lock, true, "")
+			}
+			c.done(n, err, reply.ID(id))
+		})
 	})
+}
+
+// check calls then if the client may do that to the lock with that id, and else refuses request n.
+// The name and the owner of a lock never change. So the store is asked only for those of locks that
+// the client has not acquired or renewed here.
+func (c *conn) check(n uint64, do access.Action, id string, then func()) {
+	if c.client.Unlimited() {
+		then()
+		return
+	}
+	decide := func(lock store.Lock, err error) {
+		if err == nil {
+			err = c.client.Check(do, &lock)
+		}
+		if err != nil {
+			c.done(n, err, reply.ID(id))
+			return
+		}
+		then()
+	}
+	c.mu.Lock()
+	name, own := c.own[id]
+	c.mu.Unlock()
+	if own {
+		decide(store.Lock{ID: id, Name: name, Owner: c.client.Name()}, nil)
+		return
+	}
+	c.engine.Find(id, decide)
 }
 
 // done responds to a request that has no other result than an error. About is as for

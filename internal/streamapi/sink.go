@@ -14,6 +14,7 @@ import (
 
 // Granted implements engine.Sink.
 func (c *conn) Granted(w *engine.Waiter, lock *store.Lock, seen uint64) {
+	c.owns(lock)
 	c.send(&wire.StreamMessage{
 		Kind: wire.MessageLock, N: w.N, Seen: seen, HasSeen: true, Lock: reply.Lock(lock),
 	})
@@ -34,6 +35,7 @@ func (c *conn) Waiting(w *engine.Waiter, ahead int, holder *store.Lock) {
 
 // Deleted implements engine.Sink.
 func (c *conn) Deleted(lock *store.Lock, by string) {
+	c.disowns(lock.ID)
 	c.send(&wire.StreamMessage{Kind: wire.MessageDeleted, Lock: reply.Lock(lock), By: by})
 }
 

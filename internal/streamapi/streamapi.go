@@ -12,7 +12,9 @@ import (
 	"sync"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/access"
 )
 
 // Server has the connections. Make one with New, and end it with Bye.
@@ -34,19 +36,21 @@ func New(e *engine.Engine, log *slog.Logger, published func()) *Server {
 
 // Serve upgrades the request of an admitted client to a stream, and returns at its end. It refuses
 // other requests than for an upgrade with an error in plain text.
-func (s *Server) Serve(w http.ResponseWriter, r *http.Request, client Client) {
+func (s *Server) Serve(w http.ResponseWriter, r *http.Request, client *guard.Client) {
 	c := &conn{engine: s.engine, log: s.log, client: client}
 	var err error
 	if c.link, c.outbox, err = accept(w, r, c.heard); err != nil {
 		return
 	}
 	c.outbox.rests = s.published
-	c.send(&wire.StreamMessage{Kind: wire.MessageHello, Key: client.Key, Role: client.Role})
+	role := access.Viewer
+	if c.key, _ = client.Key(); c.key != nil {
+		role = c.key.Role
+	}
+	c.send(&wire.StreamMessage{Kind: wire.MessageHello, Key: client.Name(), Role: role.String()})
 	c.place = s.engine.Connect(c)
 	s.add(c)
-	if !client.Admitted() { // the keys were replaced before Recheck could know of it
-		c.revoke()
-	}
+	c.recheck() // the keys may have been replaced before Recheck could know of it
 	var end error
 	defer func() { // also after a panic
 		s.engine.Disconnect(c.place, c.gaveUp(end))
@@ -71,14 +75,12 @@ func (s *Server) remove(c *conn) {
 	delete(s.conns, c)
 }
 
-// Recheck closes the connections of keys that are not admitted any more.
+// Recheck closes the connections whose key is gone, or may do other things than before.
 func (s *Server) Recheck() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		if !c.client.Admitted() {
-			c.revoke()
-		}
+		c.recheck()
 	}
 }
 

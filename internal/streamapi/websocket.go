@@ -21,6 +21,7 @@ const (
 	closeProtocol  = 1002
 	closePolicy    = 1008
 	closeTooLarge  = 1009
+	closeRestart   = 1012
 
 	maxReason = 123 // bytes that a close frame has for its reason
 )

@@ -1,9 +1,14 @@
 package wire
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 )
+
+// ErrKeyMayChange is what errors.Is finds in an api.Error by which the backend refuses the API key
+// of a client that may have another one later.
+var ErrKeyMayChange = errors.New("relukko: the API key may change")
 
 // AppendError appends the body of an answer that refuses or fails a request.
 // holder is the lock that holds the name, for a 409; nil: unknown.

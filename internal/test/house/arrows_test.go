@@ -42,10 +42,13 @@ var mayImport = map[string][]string{
 	"server/pgstore":   aStore,
 	"server/storetest": {"server/store"},
 
-	"internal/engine":    {"internal/lifecycle", "internal/lockset", "server/store"},
-	"internal/httpapi":   append(serverAPI, "internal/reply", "internal/streamapi"),
-	"internal/lockset":   {"server/store"},
-	"internal/reply":     {"internal/engine", "internal/wire", "server/store"},
+	"internal/engine":  {"internal/lifecycle", "internal/lockset", "server/store"},
+	"internal/guard":   {"internal/wire", "server/access", "server/store"},
+	"internal/httpapi": append(serverAPI, "internal/reply", "internal/streamapi"),
+	"internal/lockset": {"server/store"},
+	"internal/reply": {
+		"internal/engine", "internal/guard", "internal/wire", "server/access", "server/store",
+	},
 	"internal/streamapi": append(serverAPI, "internal/reply"),
 	"internal/web":       {},
 
@@ -83,7 +86,8 @@ var (
 	}
 	aStore    = []string{"internal/lockset", "internal/wire", "server/store"}
 	serverAPI = []string{
-		"internal/engine", "internal/lifecycle", "internal/wire", "server/access", "server/store",
+		"internal/engine", "internal/guard", "internal/lifecycle", "internal/wire",
+		"server/access", "server/store",
 	}
 )
 

@@ -36,13 +36,17 @@ func TestMain(m *testing.M) {
 func TestPyRelukkosSuitePasses(t *testing.T) {
 	t.Parallel() // it mostly waits
 	v := python(t)
-	onEachStore(t, func(t *testing.T, b backend) { v.suite(t, v.pyrelukko, b, 37) })
+	passes := func(t *testing.T, b backend) { v.suite(t, v.pyrelukko, b, 37) }
+	onEachStore(t, passes)
+	withKeysFile(t, passes)
 }
 
 func TestRobotFrameworkRelukkosSuitePasses(t *testing.T) {
 	t.Parallel()
 	v := python(t)
-	onEachStore(t, func(t *testing.T, b backend) { v.suite(t, v.robot, b, 21) })
+	passes := func(t *testing.T, b backend) { v.suite(t, v.robot, b, 21) }
+	onEachStore(t, passes)
+	withKeysFile(t, passes)
 }
 
 func TestPythonAndGoNeverOverlap(t *testing.T) {
