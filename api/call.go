@@ -64,7 +64,7 @@ func Lease(d time.Duration) CallOption {
 }
 
 // Once limits a call to one attempt. If its context has a deadline, the attempt may last until
-// then; otherwise at most 5 s (60 s for List and Find).
+// then; otherwise at most 5 s (60 s for List, Find, History and Waiting).
 func Once() CallOption {
 	return func(k *call) { k.once, k.unhurried = true, true }
 }

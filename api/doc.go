@@ -41,8 +41,8 @@
 // it has no deadline. A call that has no time for another attempt returns the last failure
 // immediately. With [Once] any call makes one attempt.
 //
-// One attempt takes at most 5 s, one of [Client.List] and [Client.Find] at most 60 s. The time for
-// which a create may wait on the server is added.
+// One attempt takes at most 5 s, one of [Client.List], [Client.Find], [Client.History] and
+// [Client.Waiting] at most 60 s. The time for which a create may wait on the server is added.
 //
 // # Connections
 //

@@ -66,7 +66,7 @@ func (c *Client) History(
 	}
 	switch {
 	case q.Limit < 0 || q.Limit > MaxHistory:
-		k.bad = fmt.Errorf("Limit is %d, it must be from 0 to %d", q.Limit, MaxHistory)
+		k.bad = fmt.Errorf("the limit %d is not from 0 to %d", q.Limit, MaxHistory)
 	case q.Limit > 0:
 		k.query.Set("limit", strconv.Itoa(q.Limit))
 	}

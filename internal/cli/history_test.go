@@ -2,7 +2,10 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +14,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -68,16 +72,40 @@ func TestHistoryOfAnotherBackend(t *testing.T) {
 // Paging gives each entry once, also where several end at one instant.
 func TestHistoryIsPaged(t *testing.T) {
 	t.Parallel()
-	s := relukkotest.NewServer(t)
-	for i := range 25 {
-		lock, err := s.Client().Create(t.Context(), fmt.Sprint("arm", i), "")
-		require.NoError(t, err)
-		_, err = s.Client().Delete(t.Context(), lock.ID)
-		require.NoError(t, err)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	all := make([]wire.Ended, 25_001)
+	for i := range all {
+		ended := at.Add(-time.Duration(i/3) * time.Microsecond)
+		all[i] = wire.Ended{
+			ID: wire.NewID(), Name: "arm", Ended: "released", CreatedAt: ended, EndedAt: ended,
+		}
 	}
-	all, err := historyOf(t.Context(), s.Client(), api.HistoryQuery{}, 7)
+	pages := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		pages++
+		some := all
+		if until, err := time.Parse(time.RFC3339Nano, r.FormValue("until")); err == nil {
+			first, _ := slices.BinarySearchFunc(all, until, func(e wire.Ended, t time.Time) int {
+				return t.Compare(e.EndedAt)
+			})
+			some = all[first:]
+		}
+		limit, _ := strconv.Atoi(r.FormValue("limit"))
+		_ = json.NewEncoder(w).Encode(some[:min(limit, len(some))])
+	}))
+	defer s.Close()
+	c, err := api.New(s.URL, "key")
 	require.NoError(t, err)
-	require.Len(t, all, 7)
+	defer c.Close()
+	for _, most := range []int{7, 10_000, 10_001, 25_001, 30_000} {
+		got, err := historyOf(t.Context(), c, api.HistoryQuery{}, most)
+		require.NoError(t, err)
+		require.Len(t, got, min(most, len(all)))
+		for i := range got {
+			require.Equal(t, all[i].ID, got[i].ID)
+		}
+	}
+	require.Equal(t, 1+1+2+3+3, pages)
 }
 
 func TestUsage(t *testing.T) {

@@ -153,13 +153,14 @@ func (a *api) delete(w http.ResponseWriter, r *http.Request, client *guard.Clien
 		return
 	}
 	var lock store.Lock
+	how := ending(r, client.Name())
 	err := a.check(r, client, access.Delete, id)
 	if err == nil {
-		lock, err = a.engine.Release(r.Context(), id, ending(r, client.Name()))
+		lock, err = a.engine.Release(r.Context(), id, how)
 	}
 	if err == nil {
-		reason := wire.ParseReason(r.Header.Get(wire.HeaderReason))
-		client.Did(access.Delete, &lock, reason == "" && releasesOwn(r, client, &lock), reason)
+		own := how.How == store.Released && releasesOwn(r, client, &lock)
+		client.Did(access.Delete, &lock, own, how.Reason)
 	}
 	if mark := r.Header.Get(wire.HeaderMark); mark != "" && a.original == nil {
 		lock, err = a.byHolder(client, lock, err, id, mark)

@@ -10,7 +10,7 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// The file has four buckets. Each value but the format begins with a CRC-32C of the bucket's
+// The file has five buckets. Each value but the format begins with a CRC-32C of the bucket's
 // name, the key and the rest of the value. Numbers in keys are big-endian, so that keys sort like
 // them.
 const (
@@ -18,6 +18,7 @@ const (
 	bucketLocks   = "locks"      // fencing token → record
 	bucketMarks   = "called off" // number of the cancelled mark → mark
 	bucketHistory = "history"    // when the lock ended → entry; no two end at one time
+	bucketRecent  = "recent"     // the same: the last entries, see [state.stageEnded]
 
 	keyFormat = "format"
 	keyState  = "state"

@@ -225,11 +225,12 @@ func (c *committer) run(w *state, batch []*request) *state {
 		c.answer(ready, c.unavailable(err))
 		return c.recover()
 	}
-	if len(w.changes) == 0 && !w.touched {
+	if len(w.changes) == 0 && !w.touched { // entries of the history come with changes
 		c.answer(ready, nil)
 		return w
 	}
 	w.ForgetMarks(c.clock(), forgetBatch)
+	w.stageEnded()
 	w.prune(c.disk, c.clock())
 	done := c.atWork()
 	err := c.disk.write(w.changes, w.summary())

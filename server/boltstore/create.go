@@ -96,7 +96,7 @@ func (c *config) writeEmpty(path string) error {
 		return err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range []string{bucketStore, bucketLocks, bucketMarks, bucketHistory} {
+		for _, name := range []string{bucketStore, bucketLocks, bucketMarks} {
 			if _, err := tx.CreateBucket([]byte(name)); err != nil {
 				return err
 			}

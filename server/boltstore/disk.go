@@ -116,7 +116,15 @@ func (d *disk) write(changes []change, s *summary) (err error) {
 	return err
 }
 
-// bucketOf returns a bucket for changes. Files of formats 1 and 2 have none for the history.
+// forEach is ForEach of a bucket that there may be.
+func forEach(tx *bolt.Tx, name string, f func(key, value []byte) error) error {
+	if b := tx.Bucket([]byte(name)); b != nil {
+		return b.ForEach(f)
+	}
+	return nil
+}
+
+// bucketOf returns a bucket for changes. Those of the history are made when they are needed.
 func bucketOf(tx *bolt.Tx, name string) (b *bolt.Bucket, err error) {
 	if b = tx.Bucket([]byte(name)); b == nil {
 		b, err = tx.CreateBucket([]byte(name))
@@ -243,10 +251,11 @@ func (d *disk) load() (w *state, txid uint64, err error) {
 		if err := marks.ForEach(w.loadMark); err != nil {
 			return err
 		}
-		if history := tx.Bucket([]byte(bucketHistory)); history != nil {
-			if err := history.ForEach(w.loadEnded); err != nil {
-				return err
-			}
+		if err := forEach(tx, bucketHistory, w.loadEnded); err != nil {
+			return err
+		}
+		if err := forEach(tx, bucketRecent, w.loadRecent); err != nil {
+			return err
 		}
 		switch found := w.summary(); {
 		case found.nLocks != s.nLocks || found.nMarks != s.nMarks:

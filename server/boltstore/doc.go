@@ -50,7 +50,7 @@
 //
 // # The file
 //
-// A bbolt file with four buckets. Numbers in keys and values are big-endian. Each value but the
+// A bbolt file with five buckets. Numbers in keys and values are big-endian. Each value but the
 // format begins with a CRC-32C of the bucket's name, the key and the rest of the value.
 //
 //	relukko     format → 3, in decimal
@@ -63,6 +63,7 @@
 //	called off  number → until, mark, owner; of each cancelled mark
 //	history     when the lock ended → id … updated_at and the time waited as in locks, without the
 //	                               mark; fencing token, how it ended, by whom, reason
+//	recent      the same: the last entries, until they fill a quarter of a page
 //
 // A text begins with its length, as a varint. Before the creator is a byte: its bit 0 is set unless
 // the creator is null, its bit 1 if there is an owner, its bit 2 if there is a time waited. Times

@@ -3,6 +3,7 @@ package boltstore
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -26,9 +27,12 @@ func (s *Store) History(ctx context.Context, q store.HistoryQuery) ([]store.Ende
 	if oldest := s.clock().Add(-limits.Age); q.Since.Before(oldest) {
 		q.Since = oldest
 	}
+	if !q.Until.IsZero() && q.Until.Before(q.Since) {
+		return found, s.view.open()
+	}
 	for more := true; more; {
 		var err error
-		failed := s.submit(ctx, func(*state) { more, err = s.disk.history(&q, &found) })
+		failed := s.submit(ctx, func(w *state) { more, err = s.disk.history(w, &q, &found) })
 		if failed != nil {
 			return nil, failed
 		}
@@ -41,9 +45,23 @@ func (s *Store) History(ctx context.Context, q store.HistoryQuery) ([]store.Ende
 
 // history adds entries that q selects to found. It reports whether there may be more, and then sets
 // the end of q to where it stopped.
-func (d *disk) history(q *store.HistoryQuery, found *[]store.Ended) (more bool, err error) {
+func (d *disk) history(
+	w *state, q *store.HistoryQuery, found *[]store.Ended,
+) (more bool, err error) {
 	if d.lost != nil {
 		return false, d.lost
+	}
+	for _, c := range slices.Backward(w.recent) {
+		at := (&decoder{rest: c.key}).moment()
+		if at.Before(q.Since) || len(*found) == q.Limit {
+			return false, nil
+		}
+		if !q.Until.IsZero() && at.After(q.Until) {
+			continue
+		}
+		if err := addEnded(q, c.key, c.value, found); err != nil {
+			return false, err
+		}
 	}
 	err = d.db.View(func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte(bucketHistory))
@@ -64,18 +82,26 @@ func (d *disk) history(q *store.HistoryQuery, found *[]store.Ended) (more bool, 
 				q.Until, more = at, true
 				return nil
 			}
-			if q.Name == "" || nameOfEnded(value) == q.Name {
-				e, err := decodeEnded(key, value)
-				if err != nil {
-					return err
-				}
-				*found = append(*found, e)
+			if err := addEnded(q, key, value, found); err != nil {
+				return err
 			}
 			key, value = c.Prev()
 		}
 		return nil
 	})
 	return more, err
+}
+
+// addEnded adds an entry to found if it has the name that q asks for.
+func addEnded(q *store.HistoryQuery, key, value []byte, found *[]store.Ended) error {
+	if q.Name != "" && nameOfEnded(value) != q.Name {
+		return nil
+	}
+	e, err := decodeEnded(key, value)
+	if err == nil {
+		*found = append(*found, e)
+	}
+	return err
 }
 
 // lastUntil moves c to the last key that is not after until.

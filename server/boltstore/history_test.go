@@ -91,7 +91,7 @@ func TestALostEntryIsNoticed(t *testing.T) {
 		db, err := bolt.Open(path, 0, nil)
 		require.NoError(t, err)
 		require.NoError(t, db.Update(func(tx *bolt.Tx) error {
-			b := tx.Bucket([]byte("history"))
+			b := tx.Bucket([]byte("recent"))
 			key, value := b.Cursor().First()
 			return do(b, key, append([]byte(nil), value...))
 		}))
@@ -107,4 +107,23 @@ func TestALostEntryIsNoticed(t *testing.T) {
 	_, err = boltstore.OpenWith(path)
 	require.ErrorContains(t, err,
 		"it is damaged (the history has 3 entries, where 4 should be)")
+}
+
+// TestTheHistoryCostsFewPages: a round writes 6 pages without it, at most half a page more with it.
+func TestTheHistoryCostsFewPages(t *testing.T) {
+	s := open(t, newPath(t))
+	s.KeepHistory(store.HistoryLimits{Age: time.Hour, Max: 300})
+	rounds := func(n int) {
+		for i := range n {
+			remove(t, s, create(t, s, fmt.Sprint(i)).ID)
+		}
+	}
+	rounds(600)
+	written := 0
+	s.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
+		written++
+		return write(page, at)
+	})
+	rounds(600)
+	require.LessOrEqual(t, float64(written)/600, 6.5)
 }

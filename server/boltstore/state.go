@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"bytes"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,9 @@ const forgetBatch = 256
 type state struct {
 	*lockset.State
 	sum     uint64    // of the checksums of all locks and cancelled marks
-	nEnded  uint64    // entries of the history
+	ended   []change  // entries of the history that are to be staged
+	recent  []change  // entries that are in bucketRecent, on disk
+	nEnded  uint64    // all entries
 	oldest  time.Time // at least as old as the first of them
 	keep    *keep     // the committer's
 	changes []change  // not on disk yet, in order
@@ -82,7 +85,7 @@ func (w *state) DropLock(r *lockset.Record, end store.Ended) {
 		return
 	}
 	key := appendMoment(nil, end.At)
-	w.stage(change{bucket: bucketHistory, key: key, value: encodeEnded(key, &end)})
+	w.ended = append(w.ended, change{key: key, value: encodeEnded(key, &end)})
 	if w.nEnded++; w.nEnded == 1 {
 		w.oldest = end.At
 	}
@@ -141,4 +144,10 @@ func (w *state) loadEnded(key, value []byte) error {
 		w.oldest = w.Ended
 	}
 	return nil
+}
+
+// loadRecent adds an entry of bucketRecent that is on disk.
+func (w *state) loadRecent(key, value []byte) error {
+	w.recent = append(w.recent, change{key: bytes.Clone(key), value: bytes.Clone(value)})
+	return w.loadEnded(key, value)
 }

@@ -41,7 +41,7 @@ func (v *view) apply(changes []change) {
 	defer v.mu.Unlock()
 	for i := range changes {
 		switch c := &changes[i]; {
-		case c.bucket == bucketHistory: // it is read from the file
+		case c.lock == nil && c.mark == nil: // the history is read from the file
 		case c.lock != nil && c.value != nil:
 			v.byID[c.lock.ID], v.byName[c.lock.Name] = c.lock, c.lock
 		case c.lock != nil:

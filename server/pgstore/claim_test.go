@@ -53,7 +53,7 @@ func (h *heldBack) exec(sql string, args ...any) {
 func (h *heldBack) create(in store.NewLock) (outcome int) {
 	h.t.Helper()
 	row := h.conn.QueryRow(h.t.Context(), `SELECT outcome FROM relukko_go.create_lock(
-		$1, $2, NULL, '', '1 minute', $3, '0', 1, false, $4, $5)`,
+		$1, $2, NULL, '', '1 minute', $3, '0', 1, false, $4, $5, '0')`,
 		in.ID, in.Name, in.Mark, in.Owner, int64(in.Claim))
 	require.NoError(h.t, row.Scan(&outcome))
 	return outcome

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -47,7 +48,7 @@ func (s *Store) History(ctx context.Context, q store.HistoryQuery) (
 ) {
 	found = []store.Ended{}
 	limits := s.limits()
-	if limits.None() {
+	if limits.None() || noNul.Replace(q.Name) != q.Name || !utf8.ValidString(q.Name) {
 		return found, nil
 	}
 	if q.Until.IsZero() {

@@ -143,9 +143,34 @@ func TestEarlierVersionsAreMigrated(t *testing.T) {
 			for i := range 7 {
 				old.everything(fmt.Sprint("after ", i))
 			}
+			testHistoryBeside(t, s, old)
 			testLeasesBeside(t, url, s, old, kept)
 			testMarksBeside(t, s, old, kept)
 		})
+	}
+}
+
+// testHistoryBeside: also what a program of an earlier version ends has its entry.
+func testHistoryBeside(t *testing.T, s *pgstore.Store, old *earlier) {
+	s.KeepHistory(store.HistoryLimits{Age: time.Hour, Max: 1000})
+	history := func() []store.Ended {
+		ended, err := s.History(t.Context(), store.HistoryQuery{Limit: 1000})
+		require.NoError(t, err)
+		return ended
+	}
+	require.Len(t, history(), 14, "what was called off and swept")
+	require.Equal(t, store.Ending{How: store.Expired}, history()[0].Ending)
+	require.Equal(t, store.Ending{How: store.Cancelled, By: "default"}, history()[1].Ending)
+	require.Equal(t, "marked", history()[1].Name)
+	in := newLock("robot-arm-1")
+	for by, lock := range map[store.Ending]store.Lock{
+		{How: store.Released, By: "default"}: old.create("robot-arm-2", ""),
+		{How: store.Broken, By: "default"}:   create(t, s, in),
+	} {
+		_, err := old.conn.Exec(t.Context(), `DELETE FROM relukko_go.locks WHERE id = $1`, lock.ID)
+		require.NoError(t, err)
+		require.Equal(t, lock.ID, history()[0].ID)
+		require.Equal(t, by, history()[0].Ending)
 	}
 }
 
@@ -309,6 +334,12 @@ func TestARoleKeepsItsRightsInAMigration(t *testing.T) {
 	requirePublished(t, s)
 	_, err = s.Sweep(t.Context(), store.Limits{})
 	require.NoError(t, err)
+	remove(t, s, create(t, s, newLock("robot-arm-1")).ID)
+	s.KeepHistory(store.HistoryLimits{Age: time.Hour, Max: 1000})
+	remove(t, s, create(t, s, newLock("robot-arm-1")).ID)
+	ended, err := s.History(t.Context(), store.HistoryQuery{Limit: 1000})
+	require.NoError(t, err)
+	require.NotEmpty(t, ended)
 }
 
 // TestSeveralMigrateAtOnce: one of them does, the others wait.

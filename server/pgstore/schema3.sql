@@ -9,7 +9,9 @@ ALTER TABLE relukko_go.locks ALTER COLUMN owner DROP DEFAULT;
 -- How long the request has waited for the lock.
 ALTER TABLE relukko_go.locks ADD COLUMN waited interval NOT NULL DEFAULT '0';
 
--- The locks that have ended, as they were. The rows are counted by their numbers, which rise.
+-- The locks that have ended, as they were. The rows are counted by their numbers, which rise. One
+-- index, at whose end all rows are added, keeps the end of a lock cheap; a search for a name reads
+-- all rows of the time.
 CREATE TABLE relukko_go.history (
     n          bigint      GENERATED ALWAYS AS IDENTITY,
     id         uuid        NOT NULL,
@@ -28,7 +30,6 @@ CREATE TABLE relukko_go.history (
     reason     text        NOT NULL
 );
 CREATE INDEX history_ended ON relukko_go.history (ended_at, n);
-CREATE INDEX history_name ON relukko_go.history (name, ended_at, n);
 
 -- Marks that were claimed or cancelled, for as long as a late create may come.
 CREATE TABLE relukko_go.marks (

@@ -113,8 +113,7 @@ type Store interface {
 	// Of servers that share a store, the one that keeps least decides.
 	KeepHistory(limits HistoryLimits)
 
-	// History returns what has ended, the newest first. Locks that one server ended have different
-	// times, in their order.
+	// History returns what has ended, the newest first.
 	History(ctx context.Context, q HistoryQuery) ([]Ended, error)
 
 	// Watch calls hear, one call at a time, for each change that another server makes to the store,

@@ -7,7 +7,43 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-const pruneBatch = 256 // entries that one transaction removes at most
+const (
+	pruneBatch = 256 // entries that one transaction removes at most
+
+	// A bucket of less than 1 KiB is part of the page that each transaction writes anyway.
+	maxRecent = 1000
+)
+
+// stageEnded stages the new entries of the history: for bucketRecent, which costs no page of its
+// own, or, when that is full, all of it for bucketHistory. So of the transactions that come alone,
+// only a few write pages of the history.
+func (w *state) stageEnded() {
+	if len(w.ended) == 0 {
+		return
+	}
+	old := len(w.recent)
+	w.recent = append(w.recent, w.ended...)
+	w.ended = w.ended[:0]
+	size := 0
+	for _, c := range w.recent {
+		size += elementSize + len(c.key) + len(c.value)
+	}
+	full := size > maxRecent
+	for i, c := range w.recent {
+		switch {
+		case full:
+			if i < old {
+				w.stage(change{bucket: bucketRecent, key: c.key})
+			}
+			w.stage(change{bucket: bucketHistory, key: c.key, value: c.value})
+		case i >= old:
+			w.stage(change{bucket: bucketRecent, key: c.key, value: c.value})
+		}
+	}
+	if full {
+		w.recent = nil
+	}
+}
 
 // prune stages the removal of entries that are too old or too many. Since each transaction that
 // removes any writes further pages, it waits until there are many, or until one is a tenth older
