@@ -182,7 +182,8 @@ func (b *backend) stream() *websocket.Conn {
 		})
 	require.NoError(b.t, err)
 	b.t.Cleanup(func() { conn.CloseNow() })
-	require.Equal(b.t, `{"hello":{"key":"default","role":"admin","features":["all"]}}`, next(b.t, conn))
+	require.Equal(b.t, `{"hello":{"key":"default","role":"admin","features":["all"]}}`,
+		next(b.t, conn))
 	return conn
 }
 
