@@ -25,6 +25,10 @@
 //     ignored. "Preference-Applied" in the response names the preferences that were honoured.
 //   - Responses to creates offer the wait, with "Relukko-Wait: 30".
 //   - GET /v1/waiting/ lists the requests that wait, in the order in which they will be served.
+//   - GET /v1/history/ lists the locks that have ended, and how, by whom and why, the newest first.
+//     See [WithHistory] and docs/configuration.md.
+//   - A DELETE with the header "X-Relukko-Reason", or with a key of another name than the lock's
+//     owner, breaks the lock: the history says so.
 //   - GET /v1/stream is a WebSocket over which one process acquires, waits for, renews and releases
 //     all its locks, and hears of their losses. A place in a queue outlives its connection by 10 s.
 //   - A 409 contains the lock that holds the name, and a broadcast the lock that was created,

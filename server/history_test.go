@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,5 +142,47 @@ func TestNoHistory(t *testing.T) {
 			b.delete(b.create("robot-arm-1", "").ID)
 			require.Empty(t, b.history(""))
 		}
+	})
+}
+
+// TestKeysInTheHistory: what another key than the owner's ends is broken, by that key.
+func TestKeysInTheHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, server.WithKeys(someKeys...))
+		for _, request := range []string{"DELETE /v1/locks/ID", "stream release"} {
+			for secret, want := range map[string]string{
+				"ada user": "released", "root admin": "broken", apiKey: "broken",
+			} {
+				made := b.lockOf("ada", "desk")
+				require.Equal(t, 200, b.as(secret, request, &made).status)
+				e := b.history("?limit=1")[0]
+				require.Equal(t, made.ID, e.ID)
+				require.Equal(t, "ada", e.Owner)
+				require.Equal(t, want, e.Ended, "%s with %s", request, secret)
+				by, _, _ := strings.Cut(secret, " ")
+				if secret == apiKey {
+					by = "default"
+				}
+				require.Equal(t, by, e.EndedBy)
+			}
+		}
+	})
+}
+
+// TestWaitedInTheHistory: the time counts, here and on earlier connections, and no priority.
+func TestWaitedInTheHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		held := b.create("robot-arm-1", "")
+		conn := b.stream()
+		require.NoError(t, conn.Write(t.Context(), websocket.MessageText, []byte(
+			`{"n":1,"acquire":{"lock_names":["robot-arm-1"],"creator":"bench-7 #aaaaaaaaaaaa",`+
+				`"lease":60,"wait":true,"priority":5,"waited":10}}`)))
+		time.Sleep(3 * time.Second)
+		b.delete(held.ID)
+		var granted struct{ Lock lock }
+		require.NoError(t, json.Unmarshal([]byte(next(t, conn)), &granted))
+		b.delete(granted.Lock.ID)
+		require.InDelta(t, 13, b.history("?limit=1")[0].Waited, 0.01)
 	})
 }

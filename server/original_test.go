@@ -52,7 +52,9 @@ func TestOursAndTheOriginal(t *testing.T) {
 				require.Equal(t, ours, r.header.Get("Preference-Applied") == "wait")
 				require.Equal(t, ours, strings.Contains(r.body, `"lock":{"id":"`+held.ID))
 
-				for path, status := range map[string]int{"/v1/waiting/": 200, "/v1/stream": 426} {
+				for path, status := range map[string]int{
+					"/v1/waiting/": 200, "/v1/history/": 200, "/v1/stream": 426,
+				} {
 					if !ours {
 						status = 404
 					}

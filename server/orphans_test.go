@@ -72,6 +72,13 @@ func TestACreateOfUnknownOutcomeLeavesNothing(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				require.Len(t, b.locks(), 1, "whose caller was told of it, or can find it")
+				ended := b.history("")
+				if c.after == 0 && !c.stays {
+					require.Len(t, ended, 1)
+				}
+				for _, e := range ended {
+					require.Equal(t, "cancelled", e.Ended)
+				}
 			})
 		})
 	}

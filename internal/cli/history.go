@@ -50,7 +50,7 @@ A server of this project keeps the history for 90 days, unless relukko serve
 			}
 			if len(all) > limit {
 				all = all[:limit]
-				p.warn("there are more than these %d: see --limit", limit)
+				p.warn("only the newest %d are shown: see --limit", limit)
 			}
 			switch {
 			case asJSON:

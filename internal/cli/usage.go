@@ -36,7 +36,7 @@ Current holders are measured with the clock of this machine.`,
 	}
 	since, asJSON := 30*day, false
 	durationVar(cmd, &since, "since", "how far to go back")
-	jsonFlag(cmd, &asJSON)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with times in seconds")
 	ask := newAsking(cmd, p)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if since <= 0 {
