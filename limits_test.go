@@ -166,7 +166,8 @@ func TestManySectionsLeaveNothingBehind(t *testing.T) {
 		t.Logf("after: %v", after)
 		require.Greater(t, len(outcomes), 3, "the failures had effects")
 		require.LessOrEqual(t, after.Goroutines, before.Goroutines)
-		require.Less(t, int(after.Heap)-int(before.Heap), 200_000+20**sections, "bytes")
+		// The server is in this process, and has an entry of its history for each.
+		require.Less(t, int(after.Heap)-int(before.Heap), 200_000+350**sections, "bytes")
 		require.Empty(t, s.Locks())
 		require.NoError(t, c.Shutdown(t.Context()))
 	})
