@@ -51,7 +51,7 @@ func TestOnASocket(t *testing.T) {
 	s.signal(syscall.SIGKILL)
 	require.Equal(t, 137, s.awaitEnd())
 	require.FileExists(t, path)
-	status, _, stderr := m.run(env, "ls", "--timeout", "100ms")
+	status, _, stderr := m.run(env, "ls", "--timeout", "1s")
 	require.Equal(t, 69, status)
 	require.Contains(t, stderr, "cannot connect to "+url+
 		": no server listens on the socket. Start one with `relukko serve --addr "+url+"`")
@@ -76,7 +76,7 @@ func TestOnASocket(t *testing.T) {
 	s.signal(syscall.SIGTERM)
 	require.Zero(t, s.awaitEnd())
 	require.NoFileExists(t, path)
-	status, _, stderr = m.run(env, "status", "--timeout", "100ms")
+	status, _, stderr = m.run(env, "status", "--timeout", "1s")
 	require.Equal(t, 69, status)
 	require.Contains(t, stderr, "cannot connect to "+url+": there is no such socket")
 }
