@@ -34,7 +34,7 @@ const (
 type call struct {
 	*stream
 	r      *acquire.Request
-	names  []string  // any one of these
+	names  []string  // any one of these, or all
 	name   [1]string // the memory of names, where it is one
 	mark   string
 	signal chan struct{}
@@ -64,6 +64,7 @@ type call struct {
 type result struct {
 	kind  resultKind
 	lock  api.Lock
+	more  []api.Lock    // of the second name and after it, where all were asked for
 	since clock.Instant // zero: unknown
 	err   error
 	pause time.Duration // until the next connection is opened
@@ -84,8 +85,8 @@ const (
 func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
 	c := &call{
-		stream: s, r: r, names: r.Any, mark: mark, signal: make(chan struct{}, 1),
-		began: time.Now(),
+		stream: s, r: r, names: slices.Concat(r.Any, r.All), mark: mark,
+		signal: make(chan struct{}, 1), began: time.Now(),
 	}
 	if c.names == nil {
 		c.name[0] = r.Name
@@ -213,7 +214,7 @@ func (c *call) handle(ctx context.Context) (*acquire.Grant, error) {
 	case final:
 		return nil, c.fail(c.failure(r.err))
 	case gone:
-		c.leave(false)
+		c.leave(c.r.All != nil) // else another driver continues with the mark
 		return nil, ErrAbsent
 	case outage:
 		return nil, c.outlast(&r)
@@ -224,36 +225,45 @@ func (c *call) handle(ctx context.Context) (*acquire.Grant, error) {
 // take returns the grant of a lock. If it is not known since when its lease counts, or much of that
 // is over, take renews the lock first. If that fails the call asks for the lock again.
 func (c *call) take(ctx context.Context, r *result) (*acquire.Grant, error) {
-	g := &acquire.Grant{
-		Lock: r.lock, Since: r.since, Length: r.lock.ExpiresAt.Sub(r.lock.UpdatedAt),
-		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log, Pushed: true,
+	g := c.grant(&r.lock, r.since)
+	for i := range r.more {
+		g.More = append(g.More, c.grant(&r.more[i], r.since))
 	}
 	left := r.since.Add(min(g.Length, c.r.Lease)).Sub(c.clock.Now())
 	if r.since.IsZero() || left < g.Length*2/3 { // too little to survive an outage of half of it
 		c.mu.Lock()
 		c.paused = true // a new connection must not ask for what is there already
 		c.mu.Unlock()
-		g.Since = c.clock.Now()
 		limited, cancel := context.WithTimeout(ctx, renewTime)
-		lock, err := c.renew(limited, r.lock.ID, c.r.Lease, false)
-		cancel()
-		if err != nil {
-			return nil, c.notRenewed(ctx, r.lock.ID, err)
+		defer cancel()
+		for _, g := range append([]*acquire.Grant{g}, g.More...) {
+			since := c.clock.Now()
+			lock, err := c.renew(limited, g.Lock.ID, c.r.Lease, false)
+			if err != nil {
+				return nil, c.notRenewed(ctx, r, err)
+			}
+			g.Lock, g.Since = lock, since
+			g.Length = min(lock.ExpiresAt.Sub(lock.UpdatedAt), wholeTime)
 		}
-		g.Lock, g.Length = lock, lock.ExpiresAt.Sub(lock.UpdatedAt)
 	}
-	g.Length = min(g.Length, wholeTime)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.members, c)
-	c.users++
+	c.users += 1 + len(g.More)
 	return g, nil
 }
 
-// notRenewed handles a lock that was found but could not be renewed: it is asked for again.
-func (c *call) notRenewed(ctx context.Context, id string, err error) error {
+func (c *call) grant(lock *api.Lock, since clock.Instant) *acquire.Grant {
+	return &acquire.Grant{
+		Lock: *lock, Since: since, Length: min(lock.ExpiresAt.Sub(lock.UpdatedAt), wholeTime),
+		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log, Pushed: true,
+	}
+}
+
+// notRenewed handles locks that were found but could not all be renewed: they are asked for again.
+func (c *call) notRenewed(ctx context.Context, r *result, err error) error {
 	c.mu.Lock()
-	delete(c.held, id)
+	c.forgetLocks(r)
 	c.mu.Unlock()
 	switch {
 	case ctx.Err() != nil:
@@ -408,9 +418,7 @@ func (c *call) fail(err error) error {
 func (c *call) leave(cancel bool) {
 	c.mu.Lock()
 	delete(c.members, c)
-	if c.result.kind == granted {
-		delete(c.held, c.result.lock.ID)
-	}
+	c.forgetLocks(&c.result)
 	c.forgetRequests()
 	var l *link
 	if cancel && !c.r.Sent.IsZero() && !c.ended {
@@ -445,7 +453,15 @@ func (c *call) send(l *link) {
 	if c.paused || c.result.kind >= granted {
 		return
 	}
-	ask := wire.StreamRequest{Kind: wire.RequestAcquire, Acquire: wire.StreamAcquire{
+	kind := wire.RequestAcquire
+	if c.r.All != nil {
+		kind = wire.RequestAcquireAll
+		if !l.all {
+			c.absent()
+			return
+		}
+	}
+	ask := wire.StreamRequest{Kind: kind, Acquire: wire.StreamAcquire{
 		Names: c.names, Creator: c.r.Creator, Lease: c.r.Lease, Wait: c.r.Wait,
 		Progress: c.follow, Priority: c.r.Priority, Again: !c.r.Sent.IsZero(),
 	}}
@@ -461,6 +477,14 @@ func (c *call) send(l *link) {
 		c.earlier = c.n
 	}
 	c.link, c.n = l, l.request(&ask, c)
+}
+
+// forgetLocks forgets the locks that were granted but are not used. The caller holds c.mu.
+func (c *call) forgetLocks(r *result) {
+	delete(c.held, r.lock.ID)
+	for i := range r.more {
+		delete(c.held, r.more[i].ID)
+	}
 }
 
 // forgetRequests ends the wait for answers. The caller holds c.mu.
@@ -504,11 +528,18 @@ func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 		c.lastErr = err
 		c.tell(result{kind: refused, err: err})
 		return true, nil
-	case wire.MessageLock:
-		if err := c.mine(&m.Lock); err != nil {
+	case wire.MessageLock, wire.MessageLocks:
+		if err := c.mine(m); err != nil {
 			return true, err
 		}
-		r := result{kind: granted, lock: lockOf(&m.Lock)}
+		r := result{kind: granted}
+		if r.lock = lockOf(&m.Lock); m.Kind == wire.MessageLocks {
+			r.lock = lockOf(&m.Locks[0])
+			for i := range m.Locks[1:] {
+				r.more = append(r.more, lockOf(&m.Locks[1+i]))
+				c.held[r.more[i].ID] = early{}
+			}
+		}
 		first := c.n
 		if c.earlier != 0 {
 			first = c.earlier
@@ -523,10 +554,29 @@ func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 	return true, errWrongKind
 }
 
-// mine returns an error if a lock is not what the call has asked for.
-func (c *call) mine(l *wire.Lock) error {
+// mine returns an error if what m grants is not what the call has asked for.
+func (c *call) mine(m *wire.StreamMessage) error {
+	if (m.Kind == wire.MessageLocks) != (c.r.All != nil) {
+		return errWrongKind
+	}
+	if m.Kind == wire.MessageLock {
+		return c.isMine(&m.Lock, c.names)
+	}
+	if len(m.Locks) != len(c.names) {
+		return fmt.Errorf("the server granted %d locks of %d", len(m.Locks), len(c.names))
+	}
+	for i := range m.Locks {
+		if err := c.isMine(&m.Locks[i], c.names[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isMine returns an error if l is not a lock that the call has asked for, of one of these names.
+func (c *call) isMine(l *wire.Lock, names []string) error {
 	switch {
-	case !slices.Contains(c.names, l.Name):
+	case !slices.Contains(names, l.Name):
 		return fmt.Errorf("the server granted a lock of another name: %q", l.Name)
 	case l.Creator == nil || *l.Creator != c.r.Creator:
 		return fmt.Errorf("the server granted a lock of another creator: %s", l.ID)
