@@ -215,7 +215,7 @@ func lockOf(l *wire.Lock) api.Lock {
 	lock := api.Lock{
 		ID: l.ID, Name: l.Name, IP: l.IP,
 		ExpiresAt: l.ExpiresAt, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
-		FencingToken: l.FencingToken, Waiters: l.Waiters,
+		FencingToken: l.FencingToken, Owner: l.Owner, Waiters: l.Waiters,
 	}
 	if l.Creator != nil {
 		lock.Creator = *l.Creator
