@@ -42,7 +42,8 @@ func (t *target) request(ctx context.Context, o owner, l *lease, wait bool, r *r
 	progress func(holder *api.Lock, ahead int),
 ) (*Session, error) {
 	ask := acquire.Request{
-		Name: t.name, Any: t.any, All: t.all, Creator: wire.WithMark(t.creator, wire.NewMark()), Lease: t.ttl,
+		Name: t.name, Any: t.any, All: t.all,
+		Creator: wire.WithMark(t.creator, wire.NewMark()), Lease: t.ttl,
 		Wait: wait, Priority: t.priority,
 		Since: r.since, Silence: &t.silence, Patience: t.patience, BackOff: t.backOff,
 		Progress: progress, Follow: t.onWait != nil, Values: ctx, Log: t.log,

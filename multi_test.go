@@ -344,8 +344,9 @@ func TestMultiMutexOfManyNames(t *testing.T) {
 		for i := range 100 {
 			many = append(many, strings.Repeat(`"`, 150)+strings.Repeat("x", i))
 		}
+		long := strings.Repeat(`"`, 255)
 		m := relukko.NewMultiMutex(s.Client(), many, relukko.WithTTL(5*time.Second),
-			relukko.WithCreator(strings.Repeat(`"`, 255)), relukko.WithReason(strings.Repeat(`"`, 255)))
+			relukko.WithCreator(long), relukko.WithReason(long))
 		held, err := m.Lock(t.Context())
 		require.NoError(t, err)
 		require.Len(t, s.Locks(), 100)
