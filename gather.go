@@ -69,10 +69,9 @@ func (g *gathering) acquire(ask acquire.Request) error {
 	if err != acquire.ErrApart {
 		return err
 	}
-	ask.All = nil
 	for _, name := range slices.Sorted(slices.Values(g.all)) {
-		one := ask
-		one.Name, one.Sent = name, time.Time{}
+		one := ask // which a cleanup may still read
+		one.Name, one.All, one.Sent = name, nil, time.Time{}
 		one.Creator = wire.WithMark(g.creator, wire.NewMark())
 		grant, err := g.driver.Acquire(g.ctx, &one)
 		if err != nil {

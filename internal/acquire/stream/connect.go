@@ -292,6 +292,7 @@ func (s *stream) begin(l *link) {
 	}
 	s.link, s.had, s.plainSince = l, true, time.Time{}
 	l.lastSent = time.Now()
+	s.heard = l.lastSent // the hello: it ends the silence of acquires of the other driver
 	s.away, s.retrying, s.absenceOf = false, false, nil
 	all := make([]member, 0, len(s.members))
 	for m := range s.members {
