@@ -133,7 +133,7 @@ func (u *Unknown) Add(answered bool) {
 var ErrMoved = errors.New("continued by another driver")
 
 // ErrApart is the error of a request for all of several names where the backend does not grant them
-// together, so that the caller must ask for each of them. Nothing of the request is left.
+// together, so that the caller must ask for each of them.
 var ErrApart = errors.New("the backend does not grant several locks together")
 
 // Failure is the error for a request that was not granted.
