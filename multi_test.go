@@ -165,6 +165,8 @@ func TestMultiMutexLossOfOneEndsTheContext(t *testing.T) {
 		err = m.Unlock(held)
 		require.ErrorIs(t, err, lost)
 		require.NotErrorIs(t, err, relukko.ErrNotReleased)
+		require.Same(t, lost, session(t, held).Err(), "the first cause")
+		require.Same(t, lost, context.Cause(session(t, held).CleanupContext()))
 		require.Empty(t, s.Locks())
 		require.Empty(t, losses)
 	})
