@@ -38,6 +38,13 @@ func (p *peer) grantAll(n, seen uint64, locks []wire.Lock) {
 	})))
 }
 
+// uses returns how many grants use the stream, and how many locks it knows as granted.
+func (b *fake) uses() (users, held int) {
+	b.driver.s.mu.Lock()
+	defer b.driver.s.mu.Unlock()
+	return b.driver.s.users, len(b.driver.s.held)
+}
+
 // playAll is play for a server that grants all of several names.
 func playAll(t *testing.T, f func(t *testing.T, b *fake)) {
 	play(t, func(t *testing.T, b *fake) {
@@ -79,6 +86,8 @@ func TestAll(t *testing.T) {
 		}
 		p.grantAll(ask.N, ask.N, armsOn(1)) // once more
 		synctest.Wait()
+		users, held := b.uses()
+		require.Equal(t, []int{2, 2}, []int{users, held})
 		b.driver.Drop(out.grant)
 		p.grantAll(ask.N, ask.N, armsOn(3)) // of an earlier connection
 		for _, id := range []string{testID(3), testID(4)} {
@@ -122,6 +131,8 @@ func TestAllAreRenewed(t *testing.T) {
 		require.NoError(t, out.err)
 		require.Equal(t, sent[0], out.grant.Since.Time())
 		require.Equal(t, sent[1], out.grant.More[0].Since.Time())
+		users, held := b.uses()
+		require.Equal(t, []int{2, 2}, []int{users, held}, "the first two are forgotten")
 	})
 }
 
