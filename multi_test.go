@@ -354,6 +354,36 @@ func TestMultiMutexIsWantedAndWants(t *testing.T) {
 	})
 }
 
+// What is reported is the last change: a holder that has gone is not shown any more.
+func TestMultiMutexReportsTheHolders(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		c := s.Client()
+		a := relukko.NewMutex(c, "a", relukko.WithCreator("carol"))
+		b := relukko.NewMutex(c, "b", relukko.WithCreator("dave"))
+		heldA, heldB := lock(t, a), lock(t, b)
+		reports := make(chan relukko.Waiting, 100)
+		m := relukko.NewMultiMutex(c, []string{"a", "b"},
+			relukko.WithOnWait(func(w relukko.Waiting) { reports <- w }))
+		last := func() (w relukko.Waiting) {
+			time.Sleep(5 * time.Second)
+			require.NotEmpty(t, reports)
+			for len(reports) > 0 {
+				w = <-reports
+			}
+			return w
+		}
+		waiting := locking(t, m)
+		require.Equal(t, "b", last().Holder.Name)
+		require.NoError(t, b.Unlock(heldB))
+		require.Nil(t, last().Holder)
+		heldB = lock(t, b) // it is reserved for a while, but then its turn comes
+		require.Equal(t, "b", last().Holder.Name)
+		require.NoError(t, a.Unlock(heldA))
+		require.NoError(t, b.Unlock(heldB))
+		require.NoError(t, m.Unlock(<-waiting))
+	})
+}
+
 func TestMultiMutexThatIsInvalid(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		c := s.Client()

@@ -38,9 +38,6 @@ func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 	moved := false
 	for {
 		g, err := d.stream.Acquire(ctx, r)
-		if err == stream.ErrAbsent && r.All != nil {
-			return nil, acquire.ErrApart
-		}
 		if err != stream.ErrAbsent {
 			if g != nil && moved {
 				g.Unknown.Add(false) // a plain create may still be on its way

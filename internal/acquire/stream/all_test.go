@@ -141,7 +141,7 @@ func TestAllAreNotGrantedTogether(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
 		p, _ := b.connected()
 		_, err := b.driver.Acquire(t.Context(), both())
-		require.Equal(t, ErrAbsent, err)
+		require.Equal(t, acquire.ErrApart, err)
 		require.False(t, b.driver.Absent())
 		b.granted(p, 2) // the next request is this one
 	})
@@ -152,7 +152,7 @@ func TestAllAreNotGrantedTogether(t *testing.T) {
 			p.expect(wire.RequestAcquireAll)
 			b.set(func() { b.features = "" })
 			p.cut()
-			require.Equal(t, ErrAbsent, (<-done).err)
+			require.Equal(t, acquire.ErrApart, (<-done).err)
 			p = b.next()
 			ask := p.expect(wire.RequestCancel)
 			require.Equal(t, mark, ask.Mark)
@@ -166,7 +166,7 @@ func TestAllAreNotGrantedTogether(t *testing.T) {
 			p.expect(wire.RequestAcquireAll)
 			b.set(func() { b.upgrade = refuse(404, false) })
 			p.cut()
-			require.Equal(t, ErrAbsent, (<-done).err)
+			require.Equal(t, acquire.ErrApart, (<-done).err)
 			time.Sleep(time.Second)
 			require.Equal(t, []string{mark}, get(b, func() []string { return b.cleanedUp }))
 		})

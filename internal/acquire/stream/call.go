@@ -20,8 +20,8 @@ import (
 // message.
 const followAfter = 250 * time.Millisecond
 
-// ErrAbsent is the error of an acquire if there is no stream. It may have been sent: the request's
-// Sent says so.
+// ErrAbsent is the error of an acquire, but for all of several names, if there is no stream. It may
+// have been sent: the request's Sent says so.
 var ErrAbsent = errors.New("there is no stream")
 
 const (
@@ -103,7 +103,7 @@ func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 	if s.away || s.closed {
 		s.need()
 		s.mu.Unlock()
-		return nil, ErrAbsent
+		return nil, absence(r)
 	}
 	if ctx.Err() != nil {
 		s.mu.Unlock()
@@ -115,6 +115,15 @@ func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 		l.flush()
 	}
 	return c.wait(ctx)
+}
+
+// absence returns the error of a request for which there is no stream, or none that has what it
+// asks for.
+func absence(r *acquire.Request) error {
+	if r.All != nil {
+		return acquire.ErrApart
+	}
+	return ErrAbsent
 }
 
 // wait handles what happens to the call until it ends.
@@ -214,8 +223,9 @@ func (c *call) handle(ctx context.Context) (*acquire.Grant, error) {
 	case final:
 		return nil, c.fail(c.failure(r.err))
 	case gone:
-		c.leave(c.r.All != nil) // else another driver continues with the mark
-		return nil, ErrAbsent
+		err := absence(c.r)
+		c.leave(err == acquire.ErrApart) // else another driver continues with the mark
+		return nil, err
 	case outage:
 		return nil, c.outlast(&r)
 	}
