@@ -87,7 +87,7 @@ func (r *report) holderIs(lock *api.Lock, ahead int) {
 		return // another member of a Pool, where no fewer are ahead
 	}
 	r.ahead = ahead
-	if lock != nil || r.all { // nil: the one that was reported has gone, another may be held
+	if lock != nil {
 		r.holder = copied(lock)
 	}
 	if r.asked && !r.due && !r.over {

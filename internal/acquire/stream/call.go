@@ -524,8 +524,10 @@ func (c *call) receive(l *link, m *wire.StreamMessage) (last bool, err error) {
 func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 	switch m.Kind {
 	case wire.MessageWaiting:
-		c.isHeld, c.lastErr, c.holder, c.rank = true, nil, nil, m.Rank
-		if m.Holder != nil {
+		c.isHeld, c.lastErr, c.rank = true, nil, m.Rank
+		if m.Holder == nil && c.r.All == nil { // of all names, another one may be held
+			c.holder = nil
+		} else if m.Holder != nil {
 			holder := lockOf(m.Holder)
 			c.holder = &holder
 		}
