@@ -11,7 +11,8 @@
 //		return move(ctx) // ctx is done as soon as the lock is lost
 //	})
 //
-// Where any one of several will do, benches that are alike or licences 1 to N, use a [Pool].
+// Where any one of several will do, benches that are alike or licences 1 to N, use a [Pool]. For
+// all of several, or none, use a [MultiMutex].
 //
 // A lock on the backend has a lease: it expires unless it is renewed. [Mutex.Lock] returns a
 // context, and renews the lease by heartbeats until [Mutex.Unlock]. If the lease cannot be renewed

@@ -22,7 +22,9 @@ func (t *target) begin(log *slog.Logger, get func(l *lease, r *report) (*Session
 	if err := t.tasks.Begin(l); err != nil {
 		return nil, t.errorf([]error{err}, "not acquired: %v", err)
 	}
-	r := &report{name: t.name, since: time.Now(), ahead: -1, tell: t.onWait, log: log}
+	r := &report{
+		name: t.name, since: time.Now(), ahead: -1, all: t.all != nil, tell: t.onWait, log: log,
+	}
 	defer r.end()
 	if t.onWait != nil {
 		r.begin()
@@ -34,16 +36,27 @@ func (t *target) begin(log *slog.Logger, get func(l *lease, r *report) (*Session
 	return s, err
 }
 
-// request has the driver acquire a lock for the lease l, and returns its session.
+// request has the driver acquire a lock for the lease l, or the locks of a MultiMutex, and returns
+// its session.
 func (t *target) request(ctx context.Context, o owner, l *lease, wait bool, r *report,
 	progress func(holder *api.Lock, ahead int),
 ) (*Session, error) {
-	g, err := t.driver.Acquire(ctx, &acquire.Request{
-		Name: t.name, Any: t.any, Creator: wire.WithMark(t.creator, wire.NewMark()), Lease: t.ttl,
+	ask := acquire.Request{
+		Name: t.name, Any: t.any, All: t.all,
+		Creator: wire.WithMark(t.creator, wire.NewMark()), Lease: t.ttl,
 		Wait: wait, Priority: t.priority,
 		Since: r.since, Silence: &t.silence, Patience: t.patience, BackOff: t.backOff,
 		Progress: progress, Follow: t.onWait != nil, Values: ctx, Log: t.log,
-	})
+	}
+	if t.all != nil {
+		s, err := t.gather(ctx, o, &ask)
+		if err != nil {
+			return nil, t.failed(err, wait)
+		}
+		t.tasks.End(l) // each lock has a lease of its own
+		return s, nil
+	}
+	g, err := t.driver.Acquire(ctx, &ask)
 	if err != nil {
 		return nil, t.failed(err, wait)
 	}

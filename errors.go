@@ -30,7 +30,7 @@ var (
 // LockedError is the error for a lock that another holder has. errors.Is matches it with
 // [ErrLocked].
 type LockedError struct {
-	Name   string    // of the lock, for a Pool of one of its locks
+	Name   string    // of the lock; of several, that of one which is held, or of all
 	Holder *api.Lock // the lock that holds the name; nil if unknown
 
 	// Lost is not nil if a goroutine of this process has lost the lock and has not called Unlock

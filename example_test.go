@@ -174,6 +174,25 @@ func ExampleLostError() {
 	// stopped: robot-arm-1 was lost (deleted)
 }
 
+func ExampleMultiMutex() {
+	client, end := exampleClient()
+	defer end()
+	bench := relukko.NewMultiMutex(client, []string{"robot-arm-1", "camera-1"})
+
+	err := bench.Do(context.Background(), func(ctx context.Context) error {
+		session, _ := relukko.FromContext(ctx)
+		for _, lock := range session.Locks() {
+			fmt.Println("held:", lock.Name)
+		}
+		return ctx.Err() // not nil once one of them is lost
+	})
+	fmt.Println(err)
+	// Output:
+	// held: robot-arm-1
+	// held: camera-1
+	// <nil>
+}
+
 func ExampleMutex_Locker() {
 	client, end := exampleClient()
 	defer end()

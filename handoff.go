@@ -27,7 +27,7 @@ import (
 //     token and the creator of the first.
 //
 // When the lock is lost, the contexts of the goroutine inside end, and the next goroutine acquires
-// the lock anew.
+// the lock anew. With WithHandoff every Lock of a [MultiMutex] fails.
 func WithHandoff() Option { return func(o *options) { o.handoff = true } }
 
 // turn is the local turn: it lets the goroutines that share a Mutex in one at a time, first come,
@@ -39,7 +39,7 @@ type turn struct {
 	mu      sync.Mutex
 	waiting map[*report]struct{} // of the goroutines that wait for the turn
 	holder  *api.Lock            // the lock that holds the name; nil if unknown
-	inside  *lease               // of the goroutine between Lock and Unlock
+	inside  *Session             // of the goroutine between Lock and Unlock
 	left    *lease               // handed off, until the next goroutine takes it over
 }
 
@@ -93,16 +93,16 @@ func (t *turn) holderIs(lock *api.Lock) {
 	}
 }
 
-// enter records the lease of the goroutine that has the turn.
-func (t *turn) enter(l *lease) {
-	lock := l.info()
+// enter records the session of the goroutine that has the turn.
+func (t *turn) enter(s *Session) {
+	lock := s.Info()
 	t.holderIs(&lock)
 	t.mu.Lock()
-	t.inside = l
+	t.inside = s
 	wanted := len(t.waiting) > 0
 	t.mu.Unlock()
 	if wanted {
-		l.want()
+		s.want()
 	}
 }
 
@@ -120,7 +120,7 @@ func (t *turn) locked(name string) *LockedError {
 	defer t.mu.Unlock()
 	e := &LockedError{Name: name, Holder: copied(t.holder)}
 	if t.inside != nil {
-		if lost, ok := errors.AsType[*LostError](t.inside.state()); ok {
+		if lost, ok := errors.AsType[*LostError](t.inside.leases.state()); ok {
 			e.Holder, e.Lost = nil, lost
 		}
 	}

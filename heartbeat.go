@@ -41,7 +41,9 @@ func (l *lease) observe(g *acquire.Grant) {
 func (l *lease) count(g *acquire.Grant, t tenure) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.name = l.memberOf(g)
+	if l.name == "" {
+		l.name = l.memberOf(g)
+	}
 	l.grant, l.lock, l.began, l.tenure = g, g.Lock, time.Now(), t
 	if !l.client.Trusted() {
 		l.length, l.sent, l.acked = g.Length, g.Since, g.Since.Add(g.Length)

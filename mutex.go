@@ -83,7 +83,7 @@ func (m *Mutex) acquire(ctx context.Context, wait bool, log *slog.Logger) (*Sess
 	if err != nil {
 		return nil, err
 	}
-	m.turn.enter(s.lease)
+	m.turn.enter(s)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.session = s
@@ -161,13 +161,13 @@ func (m *Mutex) Unlock(held context.Context) error {
 	}
 	m.session = nil
 	m.mu.Unlock()
-	if m.handoff && m.turn.wanted() && s.lease.leave() {
+	if m.handoff && m.turn.wanted() && s.leases[0].leave() {
 		s.finish(ErrUnlocked)
-		m.turn.handOver(s.lease)
+		m.turn.handOver(s.leases[0])
 		return nil
 	}
 	defer m.turn.leave()
-	return s.lease.release(held)
+	return s.leases.release(held)
 }
 
 // Do locks the mutex, calls f with the guarded context, and unlocks, even if f panics or calls

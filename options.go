@@ -17,7 +17,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// Option configures a [Mutex] or a [Pool].
+// Option configures a [Mutex], a [Pool] or a [MultiMutex].
 type Option func(*options)
 
 type options struct {
@@ -94,7 +94,7 @@ func WithOnLost(f func(*LostError)) Option { return func(o *options) { o.onLost 
 
 // Waiting describes a Lock that waits for another holder.
 type Waiting struct {
-	Holder *api.Lock // the lock that holds the name, of a Pool one of its names; nil if unknown
+	Holder *api.Lock // the lock that holds the name, or one of several names; nil if unknown
 	Ahead  int       // the number of waiters for that name that are served first; -1 if unknown
 	Since  time.Time // when Lock was called
 }

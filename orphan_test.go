@@ -67,7 +67,11 @@ func testNoOrphans(
 	clients := []*api.Client{s.Client(), s.Client(), s.Client()}
 	var wg sync.WaitGroup
 	for i := range calls {
-		m := relukko.NewMutex(clients[i%len(clients)], fmt.Sprint("arm-", i%7))
+		c, name := clients[i%len(clients)], fmt.Sprint("arm-", i%7)
+		var m locker = relukko.NewMutex(c, name)
+		if i%3 == 0 {
+			m = relukko.NewMultiMutex(c, []string{name, fmt.Sprint("arm-", (i+3)%7)})
+		}
 		after := time.Duration(rnd.Int64N(int64(400 * time.Millisecond)))
 		hold := time.Duration(rnd.IntN(100)) * time.Millisecond
 		call := m.Lock

@@ -71,7 +71,7 @@ func (p *Pool) acquire(ctx context.Context, wait bool) (*Session, error) {
 		return nil, err
 	}
 	if err := p.enter(s, wait); err != nil {
-		go s.lease.releaseUnused()
+		go s.leases[0].releaseUnused()
 		return nil, err
 	}
 	return s, nil
@@ -128,7 +128,7 @@ func (p *Pool) Unlock(held context.Context) error {
 			"call Unlock once for each Lock that succeeded, with the context that it returned")
 	}
 	close(left)
-	return s.lease.release(held)
+	return s.leases.release(held)
 }
 
 // Do locks one of the members, calls f with the guarded context, and unlocks, as [Mutex.Do] does.

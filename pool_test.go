@@ -300,7 +300,7 @@ func TestUnusablePools(t *testing.T) {
 			p    *relukko.Pool
 			want string
 		}{
-			{new(relukko.Pool), "this is a zero value; create one with NewMutex or NewPool"},
+			{new(relukko.Pool), "this is a zero value; create one with NewMutex, NewPool or"},
 			{relukko.NewPool(nil, benches), `pool "bench-1, bench-2, bench-3": the client is nil`},
 			{relukko.NewPool(c, nil), "a pool has 1 to 100 names, not 0"},
 			{

@@ -12,8 +12,8 @@ import (
 // the lock is lost. Get it with [FromContext] or [Mutex.FromContext]; the zero Session is not
 // usable. A Session is safe for concurrent use.
 type Session struct {
-	lease *lease
-	owner owner
+	leases leases
+	owner  owner
 
 	parent     context.Context
 	guarded    context.Context // what Lock returns: also ends with the parent
@@ -28,18 +28,18 @@ type Session struct {
 	tooLong    *time.Timer   // ends the guarded context; nil: WithMaxHold is not set
 }
 
-// owner is what a session belongs to: a Mutex or a Pool.
+// owner is what a session belongs to: a Mutex, also that of a MultiMutex, or a Pool.
 type owner interface {
 	Lock(ctx context.Context) (held context.Context, err error)
 	Unlock(held context.Context) error
 }
 
-// newSession returns the session of a lock that was granted just now.
-func newSession(parent context.Context, o owner, l *lease) *Session {
-	s := &Session{lease: l, owner: o, parent: parent}
+// newSession returns the session of what was granted just now.
+func newSession(parent context.Context, o owner, leases ...*lease) *Session {
+	s := &Session{leases: leases, owner: o, parent: parent}
 	s.guarded, s.endGuarded = context.WithCancelCause(sessionContext{parent, s})
-	if l.maxHold > 0 {
-		s.tooLong = time.AfterFunc(l.maxHold, func() { s.endGuarded(ErrHeldTooLong) })
+	if d := leases[0].maxHold; d > 0 {
+		s.tooLong = time.AfterFunc(d, func() { s.endGuarded(ErrHeldTooLong) })
 	}
 	return s
 }
@@ -68,23 +68,25 @@ func (c sessionContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// Name returns the name of the lock: that of the Mutex, or of the member of the Pool.
-func (s *Session) Name() string { return s.lease.name }
+// Name returns the name of the lock: that of the Mutex, or of the member of the Pool. For a
+// MultiMutex it returns [MultiMutex.Name].
+func (s *Session) Name() string { return s.leases.name() }
 
 // Info returns the lock as the backend last acknowledged it, also after the session has ended. Its
 // FencingToken is 0 if the backend has none. In trust mode Info returns the made-up lock that
-// [api.New] describes, whose name is not that of the Mutex.
-func (s *Session) Info() api.Lock { return s.lease.info() }
+// [api.New] describes, whose name is not that of the Mutex. For a MultiMutex it returns the lock of
+// the first name.
+func (s *Session) Info() api.Lock { return s.leases[0].info() }
 
-// LeaseEnd returns the end of the lease, on the local clock. The lease counts from before the last
-// acknowledged acquire or renewal was sent, so each heartbeat moves its end. The contexts end
-// earlier by a tenth of the lease, or of the TTL if that is shorter. In trust mode there is no
-// lease, and LeaseEnd returns the zero time.
-func (s *Session) LeaseEnd() time.Time {
-	s.lease.mu.Lock()
-	defer s.lease.mu.Unlock()
-	return s.lease.end().Time()
-}
+// Locks returns what [Session.Info] returns, for a MultiMutex of each lock, in the order of the
+// names that were given to [NewMultiMutex].
+func (s *Session) Locks() []api.Lock { return s.leases.info() }
+
+// LeaseEnd returns the end of the lease, on the local clock; for a MultiMutex of the one that ends
+// first. The lease counts from before the last acknowledged acquire or renewal was sent, so each
+// heartbeat moves its end. The contexts end earlier by a tenth of the lease, or of the TTL if that
+// is shorter. In trust mode there is no lease, and LeaseEnd returns the zero time.
+func (s *Session) LeaseEnd() time.Time { return s.leases.end() }
 
 // CleanupContext returns a context for work that must be done inside the critical section even if
 // the context given to Lock is cancelled. It has the values of that context, but is done only when
@@ -116,8 +118,8 @@ func (s *Session) Err() error {
 	if err != nil {
 		return err
 	}
-	s.lease.expire()
-	return s.lease.state()
+	s.leases.expire()
+	return s.leases.state()
 }
 
 // Wanted returns a channel that is closed once somebody waits for this lock: another client, or
@@ -150,9 +152,13 @@ func (s *Session) want() {
 // Unlock ends this session, as [Mutex.Unlock] does with the guarded context.
 func (s *Session) Unlock() error { return s.owner.Unlock(s.guarded) }
 
-// finish ends both contexts with cause. The guarded one is last: once it is done, both are.
+// finish ends both contexts with cause, unless they have ended. The guarded one is last: once it is
+// done, both are.
 func (s *Session) finish(cause error) {
 	s.mu.Lock()
+	if s.err != nil {
+		cause = s.err
+	}
 	s.err = cause
 	if s.tooLong != nil {
 		s.tooLong.Stop()

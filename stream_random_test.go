@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,14 +16,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
 var streamSeeds = flag.Int("stream-seeds", 20, "how many runs TestRandomFaultsOnTheStream has")
 
-// TestRandomFaultsOnTheStream has clients contend for two names while connections end at random
-// messages, calls are cancelled at random instants, and other things happen to the server.
+// TestRandomFaultsOnTheStream has clients contend for two names, for any or all of them, while
+// connections end at random messages, calls are cancelled at random instants, and other things
+// happen to the server.
 func TestRandomFaultsOnTheStream(t *testing.T) {
 	for seed := range uint64(*streamSeeds) {
 		bubble(t, fmt.Sprint("messages/", seed), func(t *testing.T, s *relukkotest.Server) {
@@ -90,8 +94,12 @@ func (w *workers) run(t *testing.T) {
 		first := w.rnd.IntN(2)
 		c := w.nets[i%len(w.nets)].client
 		var m locker = relukko.NewMutex(c, arms[first], relukko.WithTTL(streamTTL))
-		if w.pools && i%2 == 0 {
-			m = relukko.NewPool(c, []string{arms[first], arms[1-first]}, relukko.WithTTL(streamTTL))
+		both := []string{arms[first], arms[1-first]}
+		switch {
+		case i%5 == 2:
+			m = relukko.NewMultiMutex(c, both, relukko.WithTTL(streamTTL))
+		case w.pools && i%2 == 0:
+			m = relukko.NewPool(c, both, relukko.WithTTL(streamTTL))
 		}
 		start := time.Duration(w.rnd.IntN(30_000)) * time.Millisecond
 		hold := time.Duration(w.rnd.IntN(3000)) * time.Millisecond
@@ -123,18 +131,24 @@ func (w *workers) section(t *testing.T, ctx context.Context, m locker, hold time
 	}
 	w.acquired.Add(1)
 	lock := session(t, held)
-	w.inside[lock.Name()].enter()
+	names := strings.Split(lock.Name(), ", ")
+	for _, name := range names {
+		w.inside[name].enter()
+	}
 	select {
 	case <-time.After(hold):
 	case <-lock.Done():
 		w.lost.Add(1)
 		for _, l := range w.server.Locks() {
-			if l.ID == lock.Info().ID && !time.Now().Before(l.ExpiresAt) {
+			ours := slices.ContainsFunc(lock.Locks(), func(o api.Lock) bool { return o.ID == l.ID })
+			if ours && !time.Now().Before(l.ExpiresAt) {
 				t.Errorf("the loss is known after the expiry")
 			}
 		}
 	}
-	w.inside[lock.Name()].leave()
+	for _, name := range names {
+		w.inside[name].leave()
+	}
 	err = m.Unlock(held)
 	known := errors.Is(err, relukko.ErrLockLost) || errors.Is(err, relukko.ErrNotReleased)
 	if err != nil && !(w.unsure && known) {

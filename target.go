@@ -12,11 +12,12 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// target is the lock that a Mutex is for, or the locks of a Pool, with the options, and the driver
-// that acquires it.
+// target is the lock that a Mutex is for, or the locks of a Pool or a MultiMutex, with the options,
+// and the driver that acquires it.
 type target struct {
-	name string   // of the lock; of a Pool: what messages call it
-	any  []string // the names of a Pool; nil for a Mutex
+	name string   // of the lock; of a Pool and a MultiMutex: what messages call it
+	any  []string // the names of a Pool; else nil
+	all  []string // the names of a MultiMutex; else nil
 	options
 	client  *api.Client
 	tasks   *lifecycle.Group
@@ -39,19 +40,26 @@ func (t *target) init(client *api.Client, opts []Option) {
 }
 
 func (t *target) checkNames() error {
-	if t.any == nil {
+	names, kind := t.any, "pool"
+	switch {
+	case t.all != nil:
+		names, kind = t.all, "MultiMutex"
+	case t.any == nil:
 		return checkText("name", t.name)
 	}
-	if n := len(t.any); n == 0 || n > wire.MaxNames {
-		return fmt.Errorf("a pool has 1 to %d names, not %d", wire.MaxNames, n)
+	if n := len(names); n == 0 || n > wire.MaxNames {
+		return fmt.Errorf("a %s has 1 to %d names, not %d", kind, wire.MaxNames, n)
 	}
-	for i, name := range t.any {
+	for i, name := range names {
 		if err := checkText(fmt.Sprintf("name %q", name), name); err != nil {
 			return err
 		}
-		if slices.Contains(t.any[:i], name) {
-			return fmt.Errorf("the name %q is in the pool twice", name)
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("the name %q is in the %s twice", name, kind)
 		}
+	}
+	if t.all != nil && t.handoff {
+		return errors.New("WithHandoff is for a Mutex, not for a MultiMutex; omit it")
 	}
 	return nil
 }
@@ -59,7 +67,8 @@ func (t *target) checkNames() error {
 // unusable returns the reason for which no Lock can succeed, or nil.
 func (t *target) unusable() error {
 	if t.err == nil && t.driver == nil {
-		return errors.New("this is a zero value; create one with NewMutex or NewPool")
+		return errors.New(
+			"this is a zero value; create one with NewMutex, NewPool or NewMultiMutex")
 	}
 	return t.err
 }
@@ -77,8 +86,11 @@ func (t *target) memberOf(g *acquire.Grant) string {
 
 // what returns what the target is, for messages.
 func (t *target) what() string {
-	if t.any != nil {
+	switch {
+	case t.any != nil:
 		return fmt.Sprintf("pool %q", t.name)
+	case t.all != nil:
+		return fmt.Sprintf("locks %q", t.name)
 	}
 	return fmt.Sprintf("lock %q", t.name)
 }
@@ -103,12 +115,15 @@ func (t *target) failed(err error, waited bool) error {
 	}
 	locked, text := &LockedError{Name: t.name, Holder: f.Holder}, f.Text
 	switch {
-	case t.any == nil && !waited:
+	case t.any == nil && t.all == nil && !waited:
 		return locked
-	case t.any == nil:
+	case t.any == nil && t.all == nil:
 		return t.errorf(append(f.Errs, locked), "%s; %s", text, locked.who())
-	case !waited:
+	case waited:
+	case t.any != nil:
 		text = "all of its locks are held"
+	default:
+		text = "not all of them are free"
 	}
 	if f.Holder != nil {
 		locked.Name = f.Holder.Name

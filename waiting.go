@@ -18,6 +18,7 @@ const (
 // each minute. The caller must call end.
 type report struct {
 	name  string
+	all   bool // the locks of a MultiMutex
 	since time.Time
 	tell  func(Waiting) // may be nil
 	log   *slog.Logger
@@ -81,7 +82,8 @@ func (r *report) holderIs(lock *api.Lock, ahead int) {
 	r.begin()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if lock != nil && r.holder != nil && lock.Name != r.holder.Name && ahead >= r.ahead {
+	if !r.all && lock != nil && r.holder != nil && lock.Name != r.holder.Name &&
+		ahead >= r.ahead {
 		return // another member of a Pool, where no fewer are ahead
 	}
 	r.ahead = ahead

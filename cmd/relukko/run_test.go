@@ -210,15 +210,18 @@ func createdUntil(t testing.TB, s *relukkotest.Server, last string) (names func(
 func TestSeveralLocksAreAcquiredAllOrNone(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		args []string
-		opts []relukkotest.Option
+		args    []string
+		opts    []relukkotest.Option
+		created []string
 	}{
 		"not waited for": {args: []string{"--no-wait"}},
 		"not in time":    {args: []string{"--wait", "2"}},
 		"not waited for, plain requests": {args: []string{"--no-wait"},
-			opts: []relukkotest.Option{relukkotest.WithoutStream()}},
+			opts:    []relukkotest.Option{relukkotest.WithoutStream()},
+			created: []string{"a"}}, // c, which is free, is never asked for
 		"not in time, plain requests": {args: []string{"--wait", "2"},
-			opts: []relukkotest.Option{relukkotest.WithoutStream()}},
+			opts:    []relukkotest.Option{relukkotest.WithoutStream()},
+			created: []string{"a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -231,18 +234,34 @@ func TestSeveralLocksAreAcquiredAllOrNone(t *testing.T) {
 					"--lock", "a", "--lock", "b", "--lock", "c", "--", "true")...)
 			require.Equal(t, 75, status, stderr)
 			require.Contains(t, stderr, `lock "b"`)
+			require.Contains(t, stderr, "held by Ada")
 			require.Len(t, s.Locks(), 1, "b")
 			_, err = s.Client().Create(t.Context(), "the end", "Ada")
 			require.NoError(t, err)
-			require.Equal(t, []string{"a"}, created(), "c, which is free, is never asked for")
+			require.Equal(t, row.created, created())
 		})
 	}
+}
+
+// Several locks are acquired together: none is held during the wait.
+func TestSeveralLocksAreWaitedForTogether(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	_, err := s.Client().Create(t.Context(), "b", "Ada")
+	require.NoError(t, err)
+	p := launch(t, of(s), []string{"run", "--lock", "a", "--lock", "b", "--", "true"})
+	p.stderr.await(t, `waiting for lock "b", 1st in line, held by Ada`)
+	require.Len(t, s.Locks(), 1, "b")
+	require.True(t, s.Delete("b"))
+	require.Zero(t, p.awaitEnd(), p.stderr)
+	require.Contains(t, p.stderr.String(), `relukko: acquired locks "a, b" after `)
+	require.Empty(t, s.Locks())
 }
 
 // A lock that is deleted during the wait for the next is acquired again.
 func TestALockLostBeforeTheCommandBeginsIsAcquiredAgain(t *testing.T) {
 	t.Parallel()
-	s := relukkotest.NewServer(t)
+	s := relukkotest.NewServer(t, relukkotest.WithoutStream())
 	_, err := s.Client().Create(t.Context(), "b", "Ada")
 	require.NoError(t, err)
 	p := launch(t, of(s), []string{"run", "--lock", "a", "--lock", "b", "--", "true"})

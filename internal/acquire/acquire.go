@@ -57,6 +57,7 @@ type Watcher struct {
 type Request struct {
 	Name    string        // of the lock
 	Any     []string      // any one of these names instead; Name then describes them in messages
+	All     []string      // all of these names instead, likewise; see [ErrApart]
 	Creator string        // with a mark at its end that no other request has
 	Lease   time.Duration // for which each renewal will ask
 	Wait    bool          // while the lock is held; else the request fails, with Failure.Held
@@ -96,6 +97,8 @@ type Grant struct {
 
 	ReleaseSent bool // the outcome of a release is unknown: it may have deleted the lock
 
+	More []*Grant // of a request for all of several names: those of the second name and after it
+
 	Unknown Unknown // of other creates of the request
 }
 
@@ -128,6 +131,10 @@ func (u *Unknown) Add(answered bool) {
 // ErrMoved is the cause with which the context of a request ends that another driver continues. The
 // driver then cleans nothing up: the mark lives on.
 var ErrMoved = errors.New("continued by another driver")
+
+// ErrApart is the error of a request for all of several names where the backend does not grant them
+// together, so that the caller must ask for each of them.
+var ErrApart = errors.New("the backend does not grant several locks together")
 
 // Failure is the error for a request that was not granted.
 type Failure struct {

@@ -73,11 +73,11 @@ func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON
 	ignoreBrokenPipes()
 	signals := supervise.Catch()
 	w := newWaiting(p.Stderr, c.BaseURL(), f.quiet)
-	l := newLocks(c, []string{name}, f.options(w, lease))
+	l := newLocks(c, []string{name}, f.options(w, name, lease))
 	if err := p.lock(f, l, w, signals); err != nil {
 		return err
 	}
-	lock, err := hold(c, l.sessions()[0].Info().ID, lease)
+	lock, err := hold(c, l.session().Info().ID, lease)
 	switch {
 	case err != nil:
 	case asJSON:

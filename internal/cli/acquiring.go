@@ -124,23 +124,21 @@ func (p *program) heldAround() []string {
 	return slices.Compact(slices.Sorted(slices.Values(names)))
 }
 
-// options returns a function that returns those of the mutex for a name.
-func (f *lockFlags) options(w *waiting, ttl time.Duration) func(name string) []relukko.Option {
-	return func(name string) []relukko.Option {
-		options := []relukko.Option{
-			relukko.WithTTL(ttl), relukko.WithCreator(f.creator),
-			relukko.WithReason(f.reason), relukko.WithPriority(f.priority),
-			relukko.WithOnWait(w.onWait(name)), relukko.WithLogger(slog.New(w)),
-		}
-		if f.noWait {
-			options = append(options, relukko.WithBackOff(func() backoff.BackOff {
-				return backoff.NewExponentialBackOff(
-					backoff.WithInitialInterval(50*time.Millisecond),
-					backoff.WithMaxElapsedTime(noWaitPatience))
-			}))
-		}
-		return options
+// options returns those of the mutex; name is what w shows.
+func (f *lockFlags) options(w *waiting, name string, ttl time.Duration) []relukko.Option {
+	options := []relukko.Option{
+		relukko.WithTTL(ttl), relukko.WithCreator(f.creator),
+		relukko.WithReason(f.reason), relukko.WithPriority(f.priority),
+		relukko.WithOnWait(w.onWait(name)), relukko.WithLogger(slog.New(w)),
 	}
+	if f.noWait {
+		options = append(options, relukko.WithBackOff(func() backoff.BackOff {
+			return backoff.NewExponentialBackOff(
+				backoff.WithInitialInterval(50*time.Millisecond),
+				backoff.WithMaxElapsedTime(noWaitPatience))
+		}))
+	}
+	return options
 }
 
 // lock acquires the locks. After an error, or a signal, none is held and the client
@@ -159,7 +157,7 @@ func (p *program) lock(f *lockFlags, l *locks, w *waiting, signals <-chan os.Sig
 	select {
 	case err = <-acquired:
 		if err == nil {
-			w.end(l.sessions()[0])
+			w.end(l.session())
 			return nil
 		}
 	case interrupt = <-signals:

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -106,10 +107,13 @@ lock, unless it was deleted: then the next holder may get it immediately. On
 Linux this includes all descendants in the same session, for example the jobs of
 an interactive shell.
 
-With --lock, which can be repeated, several locks are acquired, one after the
-other in the order of their names; those that are acquired are held while it
-waits for the next. Two commands that want the same ones never wait for each
-other. The three variables then have one line for each lock.
+With --lock, which can be repeated, the command runs when all of the locks are
+held. Two commands that want some of the same ones never deadlock. Our own
+backend grants all at one instant, so that none is held while it waits. On other
+backends, and where WebSockets do not pass, they are acquired one after the
+other, in the order of their names; those that are acquired are held while it
+waits for the next. The three variables have one line for each lock, in the
+order of the names.
 
 With --any, which can be repeated, it is any one of several locks: benches that
 are alike, or licences. It takes 'a,b' and, for numbers, 'licence/1..5'. Our own
@@ -264,12 +268,13 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 
 // locks returns the locks to acquire.
 func (f *runFlags) locks(c *api.Client, w *waiting, names []string) (l *locks) {
-	options := f.options(w, f.ttl)
 	if w.any = len(f.any) > 0; w.any {
 		f.pool = true
-		l = newPool(c, names, options(strings.Join(f.any, ",")))
+		l = newPool(c, names, f.options(w, strings.Join(f.any, ","), f.ttl))
 	} else {
-		l = newLocks(c, names, options)
+		names = slices.Compact(slices.Sorted(slices.Values(names)))
+		w.all = len(names) > 1
+		l = newLocks(c, names, f.options(w, strings.Join(names, ", "), f.ttl))
 	}
 	l.maxHold = f.maxHold
 	return l
@@ -292,9 +297,9 @@ func (p *program) finish(l *locks, result supervise.Result, signals <-chan os.Si
 		unreleased []*relukko.NotReleasedError
 	}
 	var o outcome
-	for _, s := range l.sessions() { // what is true if a signal ends the release
+	for _, lock := range l.session().Locks() { // what is true if a signal ends the release
 		o.unreleased = append(o.unreleased,
-			&relukko.NotReleasedError{Name: s.Name(), ID: s.Info().ID})
+			&relukko.NotReleasedError{Name: lock.Name, ID: lock.ID})
 	}
 	released, done := make(chan outcome, 1), make(chan struct{})
 	go func() {

@@ -36,6 +36,7 @@ type waiting struct {
 	mu      sync.Mutex
 	began   time.Time
 	any     bool      // of several locks one
+	all     bool      // of several locks all
 	name    string    // of the lock or locks; "" before there is anything to show
 	holder  *api.Lock // nil where it is unknown
 	place   int       // in the queue, from 1; 0 where it is unknown
@@ -65,6 +66,9 @@ func (w *waiting) onWait(name string) func(relukko.Waiting) {
 			return
 		}
 		w.holder, w.place, w.trouble = waiting.Holder, waiting.Ahead+1, ""
+		if w.all && w.holder != nil {
+			w.name = w.holder.Name // of the locks that one
+		}
 		w.changed()
 	}
 }
@@ -82,11 +86,15 @@ func (w *waiting) end(s *relukko.Session) {
 		}
 	}
 	if s != nil && w.name != "" {
-		if w.any {
+		what := "lock"
+		if w.any || w.all {
 			w.name = s.Name()
 		}
-		fmt.Fprintf(w.out, "relukko: acquired lock %q after %s\n",
-			w.name, short(time.Since(w.began)))
+		if w.all {
+			what = "locks"
+		}
+		fmt.Fprintf(w.out, "relukko: acquired %s %q after %s\n",
+			what, w.name, short(time.Since(w.began)))
 	}
 }
 
@@ -160,8 +168,11 @@ func (w *waiting) line(now time.Time, width int) string {
 		return clip(trouble+elapsed, width)
 	}
 	before, name := `relukko: waiting for lock "`, strconv.Quote(w.name)
-	if w.any {
+	switch {
+	case w.any:
 		before = `relukko: waiting for any of "`
+	case w.all && w.holder == nil:
+		before = `relukko: waiting for all of "`
 	}
 	name, place := name[1:len(name)-1], ""
 	if w.place > 0 {

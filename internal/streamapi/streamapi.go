@@ -35,7 +35,7 @@ func New(e *engine.Engine, log *slog.Logger, published func()) *Server {
 }
 
 // features are the requests that a server may lack.
-var features = []string{"all"}
+var features = []string{wire.FeatureAll}
 
 // Serve upgrades the request of an admitted client to a stream, and returns at its end. It refuses
 // other requests than for an upgrade with an error in plain text.

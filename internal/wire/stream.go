@@ -7,8 +7,12 @@ import "time"
 const (
 	StreamPath     = "/v1/stream"
 	StreamProtocol = "relukko.stream.v1" // the WebSocket's subprotocol
-	MaxFrame       = 64 << 10            // bytes of one message
+	MaxFrame       = 64 << 10            // bytes of a request
+	MaxAnswer      = 512 << 10           // bytes of a message of the server: MaxNames locks fit
 )
+
+// FeatureAll is the feature of a server that has RequestAcquireAll.
+const FeatureAll = "all"
 
 // Limits of an acquire on the stream. The lease is limited by [MinLease] and [MaxLease].
 const (

@@ -41,7 +41,10 @@ func (d *Driver) Clock() *clock.Clock { return d.clock }
 
 // Acquire implements [acquire.Driver].
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
-	if r.Any != nil {
+	switch {
+	case r.All != nil:
+		return nil, acquire.ErrApart
+	case r.Any != nil:
 		return d.acquireAny(ctx, r)
 	}
 	return d.acquireOne(ctx, r, nil)

@@ -45,8 +45,8 @@ func (p *parts) drop(g *acquire.Grant) {
 func (p *parts) cleanUp(r *acquire.Request) {
 	_, mark, _ := wire.CutMark(r.Creator)
 	c := &cleanup{
-		parts: p, names: append([]string{r.Name}, r.Any...), mark: mark, values: r.Values,
-		log: r.Log,
+		parts: p, names: slices.Concat([]string{r.Name}, r.Any, r.All), mark: mark,
+		values: r.Values, log: r.Log,
 	}
 	c.unknown.Add(false)
 	c.start()

@@ -20,8 +20,8 @@ import (
 // message.
 const followAfter = 250 * time.Millisecond
 
-// ErrAbsent is the error of an acquire if there is no stream. It may have been sent: the request's
-// Sent says so.
+// ErrAbsent is the error of an acquire, but for all of several names, if there is no stream. It may
+// have been sent: the request's Sent says so.
 var ErrAbsent = errors.New("there is no stream")
 
 const (
@@ -34,7 +34,7 @@ const (
 type call struct {
 	*stream
 	r      *acquire.Request
-	names  []string  // any one of these
+	names  []string  // any one of these, or all
 	name   [1]string // the memory of names, where it is one
 	mark   string
 	signal chan struct{}
@@ -65,6 +65,7 @@ type call struct {
 type result struct {
 	kind  resultKind
 	lock  api.Lock
+	more  []api.Lock    // of the second name and after it, where all were asked for
 	since clock.Instant // zero: unknown
 	err   error
 	pause time.Duration // until the next connection is opened
@@ -85,8 +86,8 @@ const (
 func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
 	c := &call{
-		stream: s, r: r, names: r.Any, mark: mark, signal: make(chan struct{}, 1),
-		began: time.Now(),
+		stream: s, r: r, names: slices.Concat(r.Any, r.All), mark: mark,
+		signal: make(chan struct{}, 1), began: time.Now(),
 	}
 	if c.names == nil {
 		c.name[0] = r.Name
@@ -103,7 +104,7 @@ func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 	if s.away || s.closed {
 		s.need()
 		s.mu.Unlock()
-		return nil, ErrAbsent
+		return nil, absence(r)
 	}
 	if ctx.Err() != nil {
 		s.mu.Unlock()
@@ -115,6 +116,15 @@ func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 		l.flush()
 	}
 	return c.wait(ctx)
+}
+
+// absence returns the error of a request for which there is no stream, or none that has what it
+// asks for.
+func absence(r *acquire.Request) error {
+	if r.All != nil {
+		return acquire.ErrApart
+	}
+	return ErrAbsent
 }
 
 // wait handles what happens to the call until it ends.
@@ -214,8 +224,9 @@ func (c *call) handle(ctx context.Context) (*acquire.Grant, error) {
 	case final:
 		return nil, c.fail(c.failure(r.err))
 	case gone:
-		c.leave(false)
-		return nil, ErrAbsent
+		err := absence(c.r)
+		c.leave(err == acquire.ErrApart) // else another driver continues with the mark
+		return nil, err
 	case outage:
 		return nil, c.outlast(&r)
 	}
@@ -225,36 +236,45 @@ func (c *call) handle(ctx context.Context) (*acquire.Grant, error) {
 // take returns the grant of a lock. If it is not known since when its lease counts, or much of that
 // is over, take renews the lock first. If that fails the call asks for the lock again.
 func (c *call) take(ctx context.Context, r *result) (*acquire.Grant, error) {
-	g := &acquire.Grant{
-		Lock: r.lock, Since: r.since, Length: r.lock.ExpiresAt.Sub(r.lock.UpdatedAt),
-		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log, Pushed: true,
+	g := c.grant(&r.lock, r.since)
+	for i := range r.more {
+		g.More = append(g.More, c.grant(&r.more[i], r.since))
 	}
 	left := r.since.Add(min(g.Length, c.r.Lease)).Sub(c.clock.Now())
 	if r.since.IsZero() || left < g.Length*2/3 { // too little to survive an outage of half of it
 		c.mu.Lock()
 		c.paused = true // a new connection must not ask for what is there already
 		c.mu.Unlock()
-		g.Since = c.clock.Now()
 		limited, cancel := context.WithTimeout(ctx, renewTime)
-		lock, err := c.renew(limited, r.lock.ID, c.r.Lease, false)
-		cancel()
-		if err != nil {
-			return nil, c.notRenewed(ctx, r.lock.ID, err)
+		defer cancel()
+		for _, g := range append([]*acquire.Grant{g}, g.More...) {
+			since := c.clock.Now()
+			lock, err := c.renew(limited, g.Lock.ID, c.r.Lease, false)
+			if err != nil {
+				return nil, c.notRenewed(ctx, r, err)
+			}
+			g.Lock, g.Since = lock, since
+			g.Length = min(lock.ExpiresAt.Sub(lock.UpdatedAt), wholeTime)
 		}
-		g.Lock, g.Length = lock, lock.ExpiresAt.Sub(lock.UpdatedAt)
 	}
-	g.Length = min(g.Length, wholeTime)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.members, c)
-	c.users++
+	c.users += 1 + len(g.More)
 	return g, nil
 }
 
-// notRenewed handles a lock that was found but could not be renewed: it is asked for again.
-func (c *call) notRenewed(ctx context.Context, id string, err error) error {
+func (c *call) grant(lock *api.Lock, since clock.Instant) *acquire.Grant {
+	return &acquire.Grant{
+		Lock: *lock, Since: since, Length: min(lock.ExpiresAt.Sub(lock.UpdatedAt), wholeTime),
+		Creator: c.r.Creator, Values: c.r.Values, Log: c.r.Log, Pushed: true,
+	}
+}
+
+// notRenewed handles locks that were found but could not all be renewed: they are asked for again.
+func (c *call) notRenewed(ctx context.Context, r *result, err error) error {
 	c.mu.Lock()
-	delete(c.held, id)
+	c.forgetLocks(r)
 	c.mu.Unlock()
 	switch {
 	case ctx.Err() != nil:
@@ -409,9 +429,7 @@ func (c *call) fail(err error) error {
 func (c *call) leave(cancel bool) {
 	c.mu.Lock()
 	delete(c.members, c)
-	if c.result.kind == granted {
-		delete(c.held, c.result.lock.ID)
-	}
+	c.forgetLocks(&c.result)
 	c.forgetRequests()
 	var l *link
 	if cancel && !c.r.Sent.IsZero() && !c.ended {
@@ -446,7 +464,15 @@ func (c *call) send(l *link) {
 	if c.paused || c.result.kind >= granted {
 		return
 	}
-	ask := wire.StreamRequest{Kind: wire.RequestAcquire, Acquire: wire.StreamAcquire{
+	kind := wire.RequestAcquire
+	if c.r.All != nil {
+		kind = wire.RequestAcquireAll
+		if !l.all {
+			c.absent()
+			return
+		}
+	}
+	ask := wire.StreamRequest{Kind: kind, Acquire: wire.StreamAcquire{
 		Names: c.names, Creator: c.r.Creator, Lease: c.r.Lease, Wait: c.r.Wait,
 		Progress: c.follow, Priority: c.r.Priority, Again: !c.r.Sent.IsZero(),
 	}}
@@ -462,6 +488,14 @@ func (c *call) send(l *link) {
 		c.earlier = c.n
 	}
 	c.link, c.n = l, l.request(&ask, c)
+}
+
+// forgetLocks forgets the locks that were granted but are not used. The caller holds c.mu.
+func (c *call) forgetLocks(r *result) {
+	delete(c.held, r.lock.ID)
+	for i := range r.more {
+		delete(c.held, r.more[i].ID)
+	}
 }
 
 // forgetRequests ends the wait for answers. The caller holds c.mu.
@@ -487,20 +521,27 @@ func (c *call) receive(l *link, m *wire.StreamMessage) (last bool, err error) {
 	return last, err
 }
 
+// waits records what the server has told of the queue.
+func (c *call) waits(m *wire.StreamMessage) {
+	c.isHeld, c.lastErr, c.rank = true, nil, m.Rank
+	if len(c.names) == 1 {
+		c.place = m.Ahead + 1
+	}
+	if m.Holder == nil && c.r.All == nil { // of all names, another one may be held
+		c.holder = nil
+	} else if m.Holder != nil {
+		holder := lockOf(m.Holder)
+		c.holder = &holder
+	}
+	c.r.Silence.Heard()
+	c.r.Progress(c.holder, m.Ahead)
+}
+
 // told does what receive does, but for the requests that are open.
 func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 	switch m.Kind {
 	case wire.MessageWaiting:
-		c.isHeld, c.lastErr, c.holder, c.rank = true, nil, nil, m.Rank
-		if len(c.names) == 1 {
-			c.place = m.Ahead + 1
-		}
-		if m.Holder != nil {
-			holder := lockOf(m.Holder)
-			c.holder = &holder
-		}
-		c.r.Silence.Heard()
-		c.r.Progress(c.holder, m.Ahead)
+		c.waits(m)
 		return false, nil
 	case wire.MessageError:
 		err := c.sockets.Refusal("create lock "+strconv.Quote(c.r.Name), false, &m.Err)
@@ -508,11 +549,18 @@ func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 		c.lastErr = err
 		c.tell(result{kind: refused, err: err})
 		return true, nil
-	case wire.MessageLock:
-		if err := c.mine(&m.Lock); err != nil {
+	case wire.MessageLock, wire.MessageLocks:
+		if err := c.mine(m); err != nil {
 			return true, err
 		}
-		r := result{kind: granted, lock: lockOf(&m.Lock)}
+		r := result{kind: granted}
+		if r.lock = lockOf(&m.Lock); m.Kind == wire.MessageLocks {
+			r.lock = lockOf(&m.Locks[0])
+			for i := range m.Locks[1:] {
+				r.more = append(r.more, lockOf(&m.Locks[1+i]))
+				c.held[r.more[i].ID] = early{}
+			}
+		}
 		first := c.n
 		if c.earlier != 0 {
 			first = c.earlier
@@ -527,10 +575,29 @@ func (c *call) told(l *link, m *wire.StreamMessage) (last bool, err error) {
 	return true, errWrongKind
 }
 
-// mine returns an error if a lock is not what the call has asked for.
-func (c *call) mine(l *wire.Lock) error {
+// mine returns an error if what m grants is not what the call has asked for.
+func (c *call) mine(m *wire.StreamMessage) error {
+	if (m.Kind == wire.MessageLocks) != (c.r.All != nil) {
+		return errWrongKind
+	}
+	if m.Kind == wire.MessageLock {
+		return c.isMine(&m.Lock, c.names)
+	}
+	if len(m.Locks) != len(c.names) {
+		return fmt.Errorf("the server granted %d locks of %d", len(m.Locks), len(c.names))
+	}
+	for i := range m.Locks {
+		if err := c.isMine(&m.Locks[i], c.names[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isMine returns an error if l is not a lock that the call has asked for, of one of these names.
+func (c *call) isMine(l *wire.Lock, names []string) error {
 	switch {
-	case !slices.Contains(c.names, l.Name):
+	case !slices.Contains(names, l.Name):
 		return fmt.Errorf("the server granted a lock of another name: %q", l.Name)
 	case l.Creator == nil || *l.Creator != c.r.Creator:
 		return fmt.Errorf("the server granted a lock of another creator: %s", l.ID)

@@ -214,7 +214,7 @@ func (s *stream) wanted() bool {
 
 // dial opens a connection and reads the server's hello.
 func (s *stream) dial() (*link, error) {
-	conn, err := s.sockets.Dial(s.ctx, wire.StreamPath, wire.StreamProtocol, wire.MaxFrame)
+	conn, err := s.sockets.Dial(s.ctx, wire.StreamPath, wire.StreamProtocol, wire.MaxAnswer)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +234,9 @@ func (s *stream) dial() (*link, error) {
 	m, err := wire.ParseStreamMessage(frame)
 	switch {
 	case err == nil && m.Kind == wire.MessageHello:
-		return newLink(conn, s.clock, &s.mu), nil
+		l := newLink(conn, s.clock, &s.mu)
+		l.all = slices.Contains(m.Features, wire.FeatureAll)
+		return l, nil
 	case err == nil && m.Kind == wire.MessageError:
 		err = s.sockets.Refusal(opOpen, false, &m.Err)
 	default:
@@ -290,6 +292,7 @@ func (s *stream) begin(l *link) {
 	}
 	s.link, s.had, s.plainSince = l, true, time.Time{}
 	l.lastSent = time.Now()
+	s.heard = l.lastSent // the hello: it ends the silence of acquires of the other driver
 	s.away, s.retrying, s.absenceOf = false, false, nil
 	all := make([]member, 0, len(s.members))
 	for m := range s.members {
@@ -558,12 +561,20 @@ func (s *stream) answered(l *link, m *wire.StreamMessage) error {
 		}
 		return nil
 	}
-	if m.Kind == wire.MessageLock && m.HasSeen {
-		if _, ours := s.held[m.Lock.ID]; !ours {
-			l.request(&wire.StreamRequest{Kind: wire.RequestRelease, ID: m.Lock.ID}, ignored{})
+	for _, lock := range locksOf(m) {
+		if _, ours := s.held[lock.ID]; !ours {
+			l.request(&wire.StreamRequest{Kind: wire.RequestRelease, ID: lock.ID}, ignored{})
 		}
 	}
 	return nil
+}
+
+// locksOf returns the locks that m grants to an acquire.
+func locksOf(m *wire.StreamMessage) []wire.Lock {
+	if m.Kind == wire.MessageLock && m.HasSeen {
+		return []wire.Lock{m.Lock}
+	}
+	return m.Locks
 }
 
 // ignored is a request whose answer does not matter.

@@ -27,7 +27,7 @@ func TestHostileServer(t *testing.T) {
 	for name, say := range map[string]func(n uint64) string{
 		"not JSON":         always(`{"n":1,"lock":`),
 		"an array":         always(`[]`),
-		"too long":         always(`"` + string(make([]byte, wire.MaxFrame)) + `"`),
+		"too long":         always(`"` + string(make([]byte, wire.MaxAnswer)) + `"`),
 		"a binary message": always("\x00"),
 		"never asked": func(n uint64) string {
 			return fmt.Sprintf(`{"n":%d,"seen":1,"lock":%s}`, n+1, fine())

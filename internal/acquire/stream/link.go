@@ -37,6 +37,7 @@ type receiver interface {
 type link struct {
 	conn  sockets.Conn
 	clock *clock.Clock
+	all   bool // the server grants all of several names together
 
 	mu   *sync.Mutex // of the stream; guards the following
 	over error       // why the connection ends; nil while it may be used

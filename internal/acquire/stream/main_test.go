@@ -76,6 +76,7 @@ type fake struct {
 	mu        sync.Mutex
 	upgrade   http.HandlerFunc // plays a response to the upgrade instead; nil: a stream
 	dumb      bool             // no hello is sent
+	features  string           // of the hello
 	plain     http.HandlerFunc // plays the plain API
 	upgrades  []time.Time      // when they came
 	requests  []string         // plain ones
@@ -145,7 +146,7 @@ func (b *fake) when() []time.Time {
 
 func (b *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
-	upgrade, dumb, plain := b.upgrade, b.dumb, b.plain
+	upgrade, dumb, plain, features := b.upgrade, b.dumb, b.plain, b.features
 	if r.URL.Path == wire.StreamPath {
 		b.upgrades = append(b.upgrades, time.Now())
 	} else {
@@ -168,7 +169,7 @@ func (b *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p := &peer{t: b.t, ws: ws, header: r.Header}
 	if !dumb {
-		p.say(`{"hello":{"key":"default","role":"admin","features":[]}}`)
+		p.say(`{"hello":{"key":"default","role":"admin","features":[` + features + `]}}`)
 	}
 	b.peers <- p
 }
@@ -243,7 +244,7 @@ func (p *peer) tryRead() (wire.StreamRequest, error) {
 }
 
 func (p *peer) asksForPlace(r *wire.StreamRequest) bool {
-	if r.Kind != wire.RequestAcquire {
+	if r.Kind != wire.RequestAcquire && r.Kind != wire.RequestAcquireAll {
 		return false
 	}
 	p.mu.Lock()
