@@ -138,7 +138,7 @@ func (l *lease) renewed(sent clock.Instant, lock api.Lock) (forgotten time.Durat
 	if length < minHeartbeat {
 		l.lastErr = fmt.Errorf("the backend renewed the lock with a lease of %v", length)
 	}
-	// Where the backend bounds how long a lock is held, leases get shorter, and the margin must not.
+	// Where the backend bounds how long a lock is held, leases get shorter. The margin must not.
 	l.bounded = length < l.ttl*9/10 && lock.ExpiresAt.Equal(l.lock.ExpiresAt)
 	now := l.driver.Clock().Now()
 	l.lock, l.length, l.sent, l.took = lock, max(0, min(l.ttl, length)), sent, now.Sub(sent)

@@ -32,8 +32,8 @@ func WithGrace(d time.Duration) Option {
 }
 
 // WithMaxHold bounds how long a lock is held: with a key that is not an admin's, expires_at is set
-// to d after created_at at most, when the lock is created and whenever it is renewed or changed. The
-// default is no bound, also for 0 or less. Keys of [WithAPIKeys] are those of admins.
+// to d after created_at at most, when the lock is created and whenever its expiry is set. The
+// default, also for 0 or less, is no bound. Keys of [WithAPIKeys] are those of admins.
 func WithMaxHold(d time.Duration) Option {
 	return func(c *config) { c.MaxHold = max(d, 0) }
 }

@@ -52,22 +52,26 @@ acquired in time.`,
 		if err := f.parsed(cmd, p.getenv); err != nil {
 			return err
 		}
-		return p.leave(&f, args[0], lease, hold, func(lock api.Lock) error {
-			if asJSON {
-				return printJSON(p.Stdout, lock)
+		return p.leave(&f, args[0], lease, func(c *api.Client, id string) (api.Lock, error) {
+			lock, err := hold(c, id, lease)
+			switch {
+			case err != nil:
+			case asJSON:
+				err = printJSON(p.Stdout, lock)
+			default:
+				err = printed(fmt.Fprintln(p.Stdout, lock.ID))
 			}
-			return printed(fmt.Fprintln(p.Stdout, lock.ID))
+			return lock, err
 		})
 	}
 	return cmd
 }
 
-// leave acquires a lock, sets its expiry, and leaves it on the backend only if it was printed. The
-// process must end after it: until then the lock is renewed.
+// leave acquires a lock and leaves it on the backend, unless then returns an error. Then sets its
+// expiry and prints it. The process must end after it: until then the lock is renewed.
 func (p *program) leave(
 	f *lockFlags, name string, lease time.Duration,
-	set func(c *api.Client, id string, lease time.Duration) (api.Lock, error),
-	print func(api.Lock) error,
+	then func(c *api.Client, id string) (api.Lock, error),
 ) error {
 	if err := p.notNested(f, false, name); err != nil {
 		return err
@@ -86,10 +90,7 @@ func (p *program) leave(
 	if err := p.lock(f, l, w, signals); err != nil {
 		return err
 	}
-	lock, err := set(c, l.sessions()[0].Info().ID, lease)
-	if err == nil {
-		err = print(lock)
-	}
+	lock, err := then(c, l.sessions()[0].Info().ID)
 	if err == nil {
 		granted := lock.ExpiresAt.Sub(lock.UpdatedAt)
 		if !c.Trusted() && granted < lease-time.Second {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
 )
 
@@ -29,9 +29,10 @@ With --for 0 it is held until somebody releases it. No process renews it. It
 ends with relukko rm NAME, or relukko release ID. To extend it use relukko
 extend; to change the reason, relukko set NAME --creator 'Ada (new reason)'.
 
-Like relukko acquire it waits until the holder has released the lock, in the
-queue. relukko rm NAME first, if that cannot wait. The exit status is 75, or
-that of --conflict-exit-code, when the lock was not acquired in time.`,
+Like relukko acquire it waits in the queue until the lock is released. If that
+takes too long, relukko rm NAME, meanwhile, takes the lock from its holder. The
+exit status is 75, or that of --conflict-exit-code, when the lock was not
+acquired in time.`,
 		Example: examples(
 			"relukko hold bench-3 --for 2d --reason 'the arm is calibrated'",
 			"relukko hold bench-3 --for 0 --reason 'broken, ask Ada' --priority 10",
@@ -47,25 +48,22 @@ that of --conflict-exit-code, when the lock was not acquired in time.`,
 		_ = cmd.MarkFlagRequired(flag)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		set := hold
-		if lease == 0 {
-			lease, set = longestLease, p.holdUntilReleased
-		} else if err := wholeSeconds("--for", lease); err != nil {
+		forever := lease == 0
+		if forever {
+			lease = longestLease
+		}
+		if err := cmp.Or(wholeSeconds("--for", lease), f.parsed(cmd, p.getenv)); err != nil {
 			return err
 		}
-		if err := f.parsed(cmd, p.getenv); err != nil {
-			return err
-		}
-		return p.leave(&f, args[0], lease, set, func(lock api.Lock) error {
-			if asJSON {
-				return printJSON(p.Stdout, lock)
+		return p.leave(&f, args[0], lease, func(c *api.Client, id string) (api.Lock, error) {
+			if forever {
+				return p.holdUntilReleased(c, id, asJSON)
 			}
-			until := untilReleased
-			if !isUntilReleased(lock) {
-				until = "until " + stamp(lock.ExpiresAt)
+			lock, err := hold(c, id, lease)
+			if err == nil {
+				err = p.printHeld(lock, asJSON)
 			}
-			return printed(fmt.Fprintf(p.Stdout, "%s is held %s (%s)\n",
-				printable(lock.Name), until, lock.ID))
+			return lock, err
 		})
 	}
 	return cmd
@@ -74,10 +72,10 @@ that of --conflict-exit-code, when the lock was not acquired in time.`,
 // longestLease is the longest that a mutex can ask for.
 const longestLease = 365 * day
 
-// holdUntilReleased makes a lock that was just acquired expire as late as the API can say. It ends
-// the client first, which would renew the lock for less. After an error the lock is not held, as
-// far as possible.
-func (p *program) holdUntilReleased(c *api.Client, id string, _ time.Duration) (api.Lock, error) {
+// holdUntilReleased makes a lock that was just acquired expire as late as the API can say, and
+// prints it. It closes the client of the mutex first, which would renew the lock for less. So
+// after an error it deletes the lock itself.
+func (p *program) holdUntilReleased(c *api.Client, id string, asJSON bool) (api.Lock, error) {
 	shutdown(c, 0)
 	c, err := p.client()
 	if err != nil {
@@ -88,13 +86,30 @@ func (p *program) holdUntilReleased(c *api.Client, id string, _ time.Duration) (
 	defer cancel()
 	at := lastTime
 	lock, err := c.Update(ctx, id, api.Update{ExpiresAt: &at})
-	if err = lostImmediately(id, err); err == nil {
-		return lock, nil
+	if err == nil {
+		err = p.printHeld(lock, asJSON)
+	}
+	if err == nil || errors.Is(err, api.ErrGone) {
+		return lock, lostImmediately(id, err)
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), cleanUpTimeout)
 	defer cancel()
 	if _, failed := c.Delete(ctx, id); failed != nil && !errors.Is(failed, api.ErrGone) {
-		p.warnUnreleased(c.BaseURL(), &relukko.NotReleasedError{Name: id, ID: id, Err: failed})
+		p.warn("lock %s was not released: %s. `relukko rm %s` frees it", id,
+			explain(failed, c.BaseURL()).text, id)
 	}
 	return lock, err
+}
+
+// printHeld prints a lock that is left held.
+func (p *program) printHeld(lock api.Lock, asJSON bool) error {
+	if asJSON {
+		return printJSON(p.Stdout, lock)
+	}
+	until := untilReleased
+	if !isUntilReleased(lock) {
+		until = "until " + stamp(lock.ExpiresAt)
+	}
+	return printed(fmt.Fprintf(p.Stdout, "%s is held %s (%s)\n",
+		printable(lock.Name), until, lock.ID))
 }
