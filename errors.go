@@ -67,9 +67,12 @@ const (
 	// LossRefused means that the backend refused a renewal, for example because the key was
 	// revoked. The contexts ended before the lease.
 	LossRefused
+	// LossMaxHold means that the backend did not extend the lease any more, as it bounds how long a
+	// lock is held (relukko serve --max-hold).
+	LossMaxHold
 )
 
-// String returns "deleted", "unreachable" or "refused".
+// String returns "deleted", "unreachable", "refused" or "held too long".
 func (r LossReason) String() string {
 	switch r {
 	case LossDeleted:
@@ -78,6 +81,8 @@ func (r LossReason) String() string {
 		return "unreachable"
 	case LossRefused:
 		return "refused"
+	case LossMaxHold:
+		return "held too long"
 	}
 	return fmt.Sprintf("LossReason(%d)", int(r))
 }
@@ -102,6 +107,9 @@ func (e *LostError) Error() string {
 			e.Deadline.Format(time.RFC3339)
 	case LossRefused:
 		what = "lost: the backend refuses to renew it"
+	case LossMaxHold:
+		what = "lost: held for as long as the backend allows (its --max-hold); others may get it " +
+			"once its lease has ended, at " + e.Deadline.Format(time.RFC3339)
 	}
 	if e.Err != nil {
 		return fmt.Sprintf("relukko: lock %q (%s): %s: %v", e.Name, e.ID, what, e.Err)

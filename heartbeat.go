@@ -47,6 +47,7 @@ func (l *lease) count(g *acquire.Grant, t tenure) {
 	l.grant, l.lock, l.began, l.tenure = g, g.Lock, time.Now(), t
 	if !l.client.Trusted() {
 		l.length, l.sent, l.acked = g.Length, g.Since, g.Since.Add(g.Length)
+		l.margin = min(l.ttl, g.Length) / 10
 		l.latest = l.acked.Time()
 		l.beat = time.AfterFunc(min(firstHeartbeat, l.ttl/3, max(l.left(), 0)/3), l.renew)
 	}
@@ -139,9 +140,14 @@ func (l *lease) renewed(sent clock.Instant, lock api.Lock) (forgotten time.Durat
 	if length < minHeartbeat {
 		l.lastErr = fmt.Errorf("the backend renewed the lock with a lease of %v", length)
 	}
+	// Where the backend bounds how long a lock is held, leases get shorter. The margin must not.
+	l.bounded = length < l.ttl*9/10 && lock.ExpiresAt.Equal(l.lock.ExpiresAt)
 	now := l.driver.Clock().Now()
 	l.lock, l.length, l.sent, l.took = lock, max(0, min(l.ttl, length)), sent, now.Sub(sent)
 	l.acked, l.unacked, l.limit = sent.Add(l.length), nil, clock.Instant{}
+	if !l.bounded {
+		l.margin = l.length / 10
+	}
 	l.latest = laterOf(l.latest, l.acked.Time())
 	l.arm()
 	if !l.hinted { // else check has set the timer

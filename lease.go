@@ -44,6 +44,8 @@ type lease struct {
 	lastErr  error     // of the renewals since the last acknowledged one
 
 	length  time.Duration   // of the lease, as last acknowledged
+	margin  time.Duration   // of that, for the work to stop
+	bounded bool            // the last renewal was acknowledged, but has not extended the lease
 	acked   clock.Instant   // end of the lease by the last acknowledged request
 	sent    clock.Instant   // when that request was sent
 	took    time.Duration   // from sent to its response
@@ -82,7 +84,7 @@ func (l *lease) end() clock.Instant {
 // so that the work has time to stop while the lock is still held. The caller holds l.mu.
 func (l *lease) left() time.Duration {
 	now := l.driver.Clock().Now()
-	left := l.end().Sub(now) - min(l.ttl, l.length)/10
+	left := l.end().Sub(now) - l.margin
 	if !l.limit.IsZero() {
 		left = min(left, l.limit.Sub(now))
 	}
@@ -112,13 +114,16 @@ func (l *lease) expire() {
 		l.mu.Unlock()
 		return
 	}
-	err := l.lastErr
-	if err == nil && len(l.unacked) > 0 {
+	reason, err := LossUnreachable, l.lastErr
+	switch {
+	case l.bounded:
+		reason = LossMaxHold
+	case err == nil && len(l.unacked) > 0:
 		silence := l.driver.Clock().Now().Sub(l.unacked[0])
 		err = fmt.Errorf("no answer for %v", silence.Round(time.Millisecond))
 	}
 	l.mu.Unlock()
-	l.lose(LossUnreachable, err)
+	l.lose(reason, err)
 }
 
 // lose ends a lease that has not ended yet: the contexts first, then it reports the loss.

@@ -244,6 +244,23 @@ func TestLeaseIsAsLongAsTheBackendSays(t *testing.T) {
 	}
 }
 
+// TestTwoRenewalsAtOneInstant: they have one expiry, which is no bound of the backend.
+func TestTwoRenewalsAtOneInstant(t *testing.T) {
+	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
+		l.at(sec)
+		first := l.sent()
+		l.at(sec + 9*sec)
+		second := l.sent()
+		l.reply(first, renewalAnswer{length: 60 * sec})
+		l.reply(second, renewalAnswer{length: 60 * sec})
+		l.ends(70*sec, 6*sec)
+		l.at(64 * sec)
+		loss, _ := errors.AsType[*LostError](l.state())
+		require.NotNil(t, loss)
+		require.Equal(t, LossUnreachable, loss.Reason)
+	})
+}
+
 func TestNextHeartbeatCountsFromSending(t *testing.T) {
 	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
 		l.at(sec)

@@ -31,6 +31,13 @@ func WithGrace(d time.Duration) Option {
 	return func(c *config) { c.Grace = max(d, 0) }
 }
 
+// WithMaxHold bounds how long a lock is held: with a key that is not an admin's, expires_at is set
+// to d after created_at at most, when the lock is created and whenever its expiry is set. The
+// default, also for 0 or less, is no bound. Keys of [WithAPIKeys] are those of admins.
+func WithMaxHold(d time.Duration) Option {
+	return func(c *config) { c.MaxHold = max(d, 0) }
+}
+
 // WithHistory sets what is kept of the locks that have ended: for how long, and about how many of
 // them. The default is 90 days and 1,000,000; with 0 for one of them nothing is kept. What exceeds
 // that is deleted in small steps.

@@ -237,18 +237,24 @@ func TestASecondSignalEndsTheCleanup(t *testing.T) {
 	}
 }
 
-// A lock whose id could not be printed is released: nothing else could release it.
+// A lock that could not be printed is released: else nobody would know of it.
 func TestAcquireWithoutAReader(t *testing.T) {
 	t.Parallel()
 	s := relukkotest.NewServer(t)
-	nobody, broken, err := os.Pipe()
-	require.NoError(t, err)
-	defer broken.Close()
-	breakPipe(t, nobody, broken)
-	p := launch(t, of(s), []string{"acquire", "arm"}, func(c *exec.Cmd) { c.Stdout = broken })
-	require.Equal(t, 1, p.awaitEnd())
-	require.Contains(t, p.stderr.String(), "the output could not be written")
-	require.Empty(t, s.Locks())
+	for _, args := range [][]string{
+		{"acquire", "arm"},
+		{"hold", "arm", "--for", "1h", "--reason", "r"},
+		{"hold", "arm", "--for", "0", "--reason", "r"},
+	} {
+		nobody, broken, err := os.Pipe()
+		require.NoError(t, err)
+		breakPipe(t, nobody, broken)
+		p := launch(t, of(s), args, func(c *exec.Cmd) { c.Stdout = broken })
+		require.Equal(t, 1, p.awaitEnd())
+		require.NoError(t, broken.Close())
+		require.Contains(t, p.stderr.String(), "the output could not be written", args)
+		require.Empty(t, s.Locks(), args)
+	}
 }
 
 // The key is never printed, and the command does not get it.

@@ -52,14 +52,27 @@ acquired in time.`,
 		if err := f.parsed(cmd, p.getenv); err != nil {
 			return err
 		}
-		return p.acquire(&f, args[0], lease, asJSON)
+		return p.leave(&f, args[0], lease, func(c *api.Client, id string) (api.Lock, error) {
+			lock, err := hold(c, id, lease)
+			switch {
+			case err != nil:
+			case asJSON:
+				err = printJSON(p.Stdout, lock)
+			default:
+				err = printed(fmt.Fprintln(p.Stdout, lock.ID))
+			}
+			return lock, err
+		})
 	}
 	return cmd
 }
 
-// acquire leaves a lock on the backend only if its id was printed. The process must end
-// after it: until then the lock is renewed.
-func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON bool) error {
+// leave acquires a lock and leaves it on the backend, unless then returns an error. Then sets its
+// expiry and prints it. The process must end after it: until then the lock is renewed.
+func (p *program) leave(
+	f *lockFlags, name string, lease time.Duration,
+	then func(c *api.Client, id string) (api.Lock, error),
+) error {
 	if err := p.notNested(f, false, name); err != nil {
 		return err
 	}
@@ -77,15 +90,13 @@ func (p *program) acquire(f *lockFlags, name string, lease time.Duration, asJSON
 	if err := p.lock(f, l, w, signals); err != nil {
 		return err
 	}
-	lock, err := hold(c, l.session().Info().ID, lease)
-	switch {
-	case err != nil:
-	case asJSON:
-		err = printJSON(p.Stdout, lock)
-	default:
-		err = printed(fmt.Fprintln(p.Stdout, lock.ID))
-	}
+	lock, err := then(c, l.session().Info().ID)
 	if err == nil {
+		granted := lock.ExpiresAt.Sub(lock.UpdatedAt)
+		if !c.Trusted() && granted < lease-time.Second {
+			p.warn("lock %q is held for %s only: the backend bounds how long (serve --max-hold)",
+				name, short(granted))
+		}
 		return nil
 	}
 	_, unreleased := l.release()
@@ -113,9 +124,14 @@ func hold(c *api.Client, id string, lease time.Duration) (api.Lock, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTimeout)
 	defer cancel()
 	lock, err := c.KeepAlive(ctx, id, lease)
+	return lock, lostImmediately(id, err)
+}
+
+// lostImmediately returns err, or the failure for it if the lock is gone.
+func lostImmediately(id string, err error) error {
 	if errors.Is(err, api.ErrGone) {
 		text := fmt.Sprintf("lock %s was lost: somebody deleted it immediately", id)
-		return lock, &failure{status: statusLost, text: text}
+		return &failure{status: statusLost, text: text}
 	}
-	return lock, err
+	return err
 }

@@ -98,7 +98,7 @@ func newRoot(p *program) *cobra.Command {
 			root.AddCommand(cmd)
 		}
 	}
-	add("guard", "Hold a lock:", newRun(p), newAcquire(p), newRelease(p))
+	add("guard", "Hold a lock:", newRun(p), newAcquire(p), newHold(p), newRelease(p))
 	add("locks", "Show and edit the locks:",
 		newLs(p), newWatch(p), newGet(p), newRm(p), newExtend(p), newSet(p),
 		newQueue(p), newHistory(p), newUsage(p))

@@ -22,11 +22,12 @@ func TestLs(t *testing.T) {
 
 	out := strings.Split(succeeds(t, s, "ls"), "\n")
 	require.Len(t, out, 4)
-	require.Regexp(t, `^NAME         HOLDER       IP         AGE  EXPIRES +WAITERS  ID$`, out[0])
+	require.Regexp(t, `^NAME         HOLDER       IP         AGE  EXPIRES +WAITERS  ID {36}REASON$`,
+		out[0])
 	require.Regexp(t, `^dongle       Ada@bench/7  127.0.0.1  \ds   expired 1\ds ago  -        `+
-		ids["dongle"]+`$`, out[1])
+		ids["dongle"]+`  -$`, out[1])
 	require.Regexp(t, `^robot-arm-1  Ada@bench/7  127.0.0.1  \ds   in 9m\d\ds +-        `+
-		ids["robot-arm-1"]+`$`, out[2])
+		ids["robot-arm-1"]+`  -$`, out[2])
 
 	var locks []api.Lock
 	require.NoError(t, json.Unmarshal([]byte(succeeds(t, s, "ls", "--json")), &locks))

@@ -42,6 +42,8 @@ func explainLoss(loss *relukko.LostError, base string) *failure {
 		f.text += ": somebody deleted it, or it expired"
 	case loss.Reason == relukko.LossRefused:
 		f.text += ": it was not renewed: " + explain(loss.Err, base).text
+	case loss.Reason == relukko.LossMaxHold:
+		f.text += ": the backend does not let it be held for longer (serve --max-hold)"
 	case loss.Err == nil:
 		f.text += ": it was not renewed in time"
 	default:

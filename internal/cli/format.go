@@ -18,15 +18,16 @@ func jsonFlag(cmd *cobra.Command, asJSON *bool) {
 
 // printTable prints locks in columns.
 func printTable(w io.Writer, locks []api.Lock, now time.Time) error {
-	rows := [][]string{{"NAME", "HOLDER", "IP", "AGE", "EXPIRES", "WAITERS", "ID"}}
+	rows := [][]string{{"NAME", "HOLDER", "IP", "AGE", "EXPIRES", "WAITERS", "ID", "REASON"}}
 	for _, lock := range locks {
 		waiters := "-"
 		if lock.Waiters > 0 {
 			waiters = fmt.Sprint(lock.Waiters)
 		}
+		who, reason := cutReason(creatorOf(lock))
 		rows = append(rows, []string{
-			printable(lock.Name), orDash(creatorOf(lock)), orDash(lock.IP),
-			age(lock.CreatedAt, now), expires(lock, now), waiters, lock.ID,
+			printable(lock.Name), orDash(who), orDash(lock.IP),
+			age(lock.CreatedAt, now), expires(lock, now), waiters, lock.ID, orDash(reason),
 		})
 	}
 	return writeTable(w, rows)
@@ -45,6 +46,9 @@ func printLock(w io.Writer, lock api.Lock, asJSON bool, now time.Time) error {
 		{"created", stamp(lock.CreatedAt) + ", " + age(lock.CreatedAt, now) + " ago"},
 		{"updated", stamp(lock.UpdatedAt) + ", " + age(lock.UpdatedAt, now) + " ago"},
 		{"expires", stamp(lock.ExpiresAt) + ", " + expires(lock, now)},
+	}
+	if isUntilReleased(lock) {
+		rows[len(rows)-1][1] = untilReleased
 	}
 	if lock.FencingToken != 0 {
 		rows = append(rows, []string{"fencing token", fmt.Sprint(lock.FencingToken)})

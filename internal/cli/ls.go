@@ -18,7 +18,8 @@ func newLs(p *program) *cobra.Command {
 		Aliases: []string{"list"},
 		Short:   "List all locks",
 		Long: `List all locks: name, holder, address of the holder, age, expiry, the number of
-waiters where the backend reports it, and id.
+waiters where the backend reports it, id, and the reason that --reason or a CI
+job gave. Locks of relukko hold may be held until somebody releases them.
 
 A lock that has expired keeps its name until the backend sweeps it, which can
 take some minutes. Ages are computed with the clock of this machine.`,

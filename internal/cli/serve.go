@@ -20,7 +20,7 @@ import (
 type serveFlags struct {
 	addr, store         string
 	grace, waitForStore time.Duration
-	history             time.Duration
+	history, maxHold    time.Duration
 	historyMax          int
 	socketMode          string
 	tlsCert, tlsKey     string
@@ -51,6 +51,10 @@ These keys may do everything. Those in the file of --keys or RELUKKO_KEYS_FILE
 have names, and may do what their line says: NAME ROLE sha256:HEX [PATTERN …],
 which 'relukko key new NAME' appends. With such a file the server makes no key.
 The audit log says who changed the lock of another, and what was refused.
+
+With --max-hold a lock that is not an admin's expires so long after its creation
+at the latest, however often it is renewed: its holder has lost it, and is told
+why. The keys of RELUKKO_API_KEY are admins', so this takes keys with names.
 
 On a Unix socket (--addr unix:PATH) only processes of the same machine reach the
 server: those that may write to the socket's file (--socket-mode), which belongs
@@ -112,6 +116,8 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	durationVar(cmd, &f.waitForStore, "wait-for-store",
 		"how long to retry when PostgreSQL is not available at the start")
 	durationVar(cmd, &f.grace, "grace", "how long an expired lock keeps its name")
+	durationVar(cmd, &f.maxHold, "max-hold",
+		"how long keys other than admins' may hold a lock (default: without bound)")
 	durationVar(cmd, &f.history, "history",
 		"how long to remember locks that have ended; 0: not at all")
 	flags.IntVar(&f.historyMax, "history-max", 1_000_000,
@@ -211,6 +217,7 @@ func (f *serveFlags) options(files *reloader) ([]server.Option, *auditFile, erro
 	return []server.Option{
 		server.WithGrace(f.grace), server.WithLogger(files.log), server.WithAuditLog(audit),
 		server.WithTrustedProxies(proxies...), server.WithHistory(f.history, f.historyMax),
+		server.WithMaxHold(f.maxHold),
 	}, file, nil
 }
 

@@ -33,12 +33,23 @@ func heldBy(holder *api.Lock, now time.Time) string {
 // expires says when a lock expires. The times are the backend's: the result is
 // off by as much as its clock differs from ours.
 func expires(lock api.Lock, now time.Time) string {
+	if isUntilReleased(lock) {
+		return untilReleased
+	}
 	left := lock.ExpiresAt.Sub(now).Truncate(time.Second)
 	if lock.ExpiresAt.Before(now) {
 		return "expired " + short(-left) + " ago"
 	}
 	return "in " + short(left)
 }
+
+const untilReleased = "until released"
+
+// lastTime is the expiry of a lock that is held until somebody releases it: the last whole second
+// that RFC 3339 can express.
+var lastTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+func isUntilReleased(lock api.Lock) bool { return !lock.ExpiresAt.Before(lastTime) }
 
 // plain returns the text of an error on one line, without the "relukko: " that
 // every message of the program begins with.

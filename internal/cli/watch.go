@@ -79,7 +79,11 @@ func printEvent(w io.Writer, e api.Event) error {
 	switch {
 	case e.Lock != nil:
 		line += fmt.Sprintf("  %s  %s", printable(e.Lock.Name), holderOf(*e.Lock))
-		if e.Kind != api.EventDeleted {
+		switch {
+		case e.Kind == api.EventDeleted:
+		case isUntilReleased(*e.Lock):
+			line += ", " + untilReleased
+		default:
 			line += ", expires " + expires(*e.Lock, time.Now())
 		}
 	case e.Name != "":

@@ -354,9 +354,11 @@ func TestDeletedIsToldToWhomItConcerns(t *testing.T) {
 		other.acquire("c")
 		lock, err = b.Holder(t.Context(), "robot")
 		require.NoError(t, err)
+		lease := leaseTime
+		renewal := store.Change{Lease: &lease}
 		done := func(_ store.Lock, err error) { require.NoError(t, err) }
-		b.Renew(renewer.conn, lock.ID, leaseTime, done)
-		b.Renew(renewer.conn, lock.ID, leaseTime, done)
+		b.Renew(renewer.conn, lock.ID, renewal, done)
+		b.Renew(renewer.conn, lock.ID, renewal, done)
 		require.NoError(t, other.release("robot"))
 		require.Equal(t, []string{"b granted robot seen", "wanted by 1"}, c.told())
 		require.Equal(t, []string{"wanted by 1", `b deleted by "default"`}, renewer.told())

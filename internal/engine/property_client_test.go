@@ -340,7 +340,8 @@ func (p *proc) ask(f func(l *link, done func(error))) error {
 func (p *proc) renew(a *acquire) (err error) {
 	for _, lock := range a.locks {
 		err = errors.Join(err, p.ask(func(l *link, done func(error)) {
-			l.e.Renew(l.conn, lock.ID, a.lease, func(_ store.Lock, err error) { done(err) })
+			l.e.Renew(l.conn, lock.ID, store.Change{Lease: &a.lease},
+				func(_ store.Lock, err error) { done(err) })
 		}))
 	}
 	return err

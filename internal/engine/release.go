@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -47,15 +46,15 @@ func (e *Engine) Find(id string, done func(store.Lock, error)) {
 	})
 }
 
-// Renew sets the lease of a lock on a connection, which hears of the lock from then on. Done is
-// called once, without the mutex.
-func (e *Engine) Renew(c *Conn, id string, lease time.Duration, done func(store.Lock, error)) {
+// Renew changes a lock, as a rule its lease, on a connection, which hears of the lock from then on.
+// Done is called once, without the mutex.
+func (e *Engine) Renew(c *Conn, id string, change store.Change, done func(store.Lock, error)) {
 	var lock store.Lock
 	var err error
 	e.do(func() {
 		e.call(func() {
 			err = e.guarded(func() (err error) {
-				lock, err = e.store.Update(context.Background(), id, store.Change{Lease: &lease})
+				lock, err = e.store.Update(context.Background(), id, change)
 				return err
 			})
 		}, func() {

@@ -77,6 +77,9 @@ func (e *Engine) begin(q *queue, w *Waiter) *try {
 			t.in.TTL = grantedTTL
 		}
 	}
+	if w.MaxHold > 0 {
+		t.in.TTL = min(t.in.TTL, w.MaxHold)
+	}
 	w.tried = true
 	return t
 }

@@ -73,6 +73,7 @@ type Waiter struct {
 	Again    bool          // the mark may have been used before
 	Priority int           // each is worth 10 min in the queue
 	Waited   time.Duration // by the client's account, before this request
+	MaxHold  time.Duration // bounds the TTL of what is created; 0: no bound
 
 	// Rank is the place in the order of all waiters, least first. Acquire sets it. Before, it is
 	// what it was on an earlier connection, or zero.

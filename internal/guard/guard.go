@@ -32,14 +32,16 @@ func (e *FloodError) Error() string { return "relukko: too many wrong keys from 
 
 // Guard has the keys of a server. Make one with New.
 type Guard struct {
-	keys   atomic.Pointer[keySet]
-	audit  audit
-	floods floods
+	keys    atomic.Pointer[keySet]
+	maxHold time.Duration
+	audit   audit
+	floods  floods
 }
 
-// New returns a guard with these keys, which writes the audit log to log.
-func New(keys []access.Key, log *slog.Logger) *Guard {
-	g := &Guard{audit: audit{log: log}}
+// New returns a guard with these keys, which writes the audit log to log. MaxHold is what
+// [Client.MaxHold] returns.
+func New(keys []access.Key, maxHold time.Duration, log *slog.Logger) *Guard {
+	g := &Guard{maxHold: maxHold, audit: audit{log: log}}
 	g.keys.Store(newKeySet(keys))
 	return g
 }
@@ -99,6 +101,15 @@ func (c *Client) Key() (key *access.Key, replaced <-chan struct{}) {
 func (c *Client) Unlimited() bool {
 	key, _ := c.Key()
 	return key != nil && key.Unlimited()
+}
+
+// MaxHold returns for how long after its creation the client may have a lock expire; 0: there is no
+// bound, as for all admins.
+func (c *Client) MaxHold() time.Duration {
+	if key, _ := c.Key(); key != nil && key.Role == access.Admin {
+		return 0
+	}
+	return c.guard.maxHold
 }
 
 // Check returns nil if the client may do that to the lock, and else ErrKeyGone or an

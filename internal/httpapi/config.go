@@ -15,6 +15,7 @@ import (
 type Config struct {
 	Keys       []access.Key
 	Grace      time.Duration       // how long an expired lock, not leased, still holds its name
+	MaxHold    time.Duration       // after its creation a lock expires, but for admins; 0: no bound
 	MaxWaiters int                 // how many acquires may wait at a time
 	History    store.HistoryLimits // what is kept of the locks that have ended
 	Log        *slog.Logger

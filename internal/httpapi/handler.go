@@ -45,7 +45,7 @@ func New(s store.Store, c Config) *Handler {
 	if audit == nil {
 		audit = c.Log
 	}
-	h.guard = guard.New(c.Keys, audit)
+	h.guard = guard.New(c.Keys, c.MaxHold, audit)
 	if kind, ok := s.(fmt.Stringer); ok {
 		h.storeKind = kind.String()
 	}

@@ -125,6 +125,7 @@ func (a *api) change(
 		a.fail(w, r, err, reply.ID(id))
 		return
 	}
+	change.MaxHold = client.MaxHold()
 	lock, err := a.engine.Update(r.Context(), id, change)
 	if err != nil {
 		a.fail(w, r, err, reply.ID(id))

@@ -133,6 +133,11 @@ func (s *State) Update(id string, change store.Change, now time.Time) (store.Loc
 	default:
 		r.ExpiresAt = r.ExpiresAt.Add(change.Extend)
 	}
+	renewed := change.ExpiresAt != nil || change.Lease != nil || change.Extend != 0
+	if bound := r.CreatedAt.Add(change.MaxHold); renewed && change.MaxHold > 0 &&
+		r.ExpiresAt.After(bound) {
+		r.ExpiresAt = bound
+	}
 	r.ExpiresAt = Now(r.ExpiresAt)
 	if !inRange(r.ExpiresAt) {
 		return store.Lock{}, store.ErrOutOfRange
@@ -141,7 +146,7 @@ func (s *State) Update(id string, change store.Change, now time.Time) (store.Loc
 		r.Creator = change.Creator
 	}
 	r.UpdatedAt = now
-	if change.ExpiresAt != nil || change.Lease != nil || change.Extend != 0 {
+	if renewed {
 		r.setLease()
 	}
 	s.journal.PutLock(r)

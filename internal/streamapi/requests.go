@@ -55,7 +55,7 @@ func (c *conn) acquire(n uint64, a *wire.StreamAcquire, all bool) {
 			Owner: c.client.Name(), Mark: mark,
 		},
 		Wait: a.Wait, Progress: a.Progress, Again: a.Again, Priority: a.Priority, Waited: a.Waited,
-		Rank: rank, Place: a.Place,
+		Rank: rank, Place: a.Place, MaxHold: c.client.MaxHold(),
 	})
 }
 
@@ -71,7 +71,8 @@ func (c *conn) cancel(n uint64, mark string) {
 
 func (c *conn) renew(n uint64, id string, lease time.Duration) {
 	c.check(n, access.Renew, id, func() {
-		c.engine.Renew(c.place, id, lease, func(lock store.Lock, err error) {
+		change := store.Change{Lease: &lease, MaxHold: c.client.MaxHold()}
+		c.engine.Renew(c.place, id, change, func(lock store.Lock, err error) {
 			if err != nil {
 				c.done(n, err, reply.ID(id))
 				return

@@ -50,7 +50,7 @@ func Statements(name string, id pgtype.UUID) map[string][]any {
 		getSQL:    {id},
 		holderSQL: {name},
 		deleteSQL: {id, "released\ndefault\n"},
-		updateSQL: {id, nil, nil, nil, time.Second},
+		updateSQL: {id, nil, nil, nil, time.Second, time.Hour},
 		nextSQL:   {time.Minute, time.Hour, sweepPause},
 	}
 }

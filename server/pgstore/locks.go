@@ -40,7 +40,7 @@ func (s *Store) List(ctx context.Context) (locks []store.Lock, err error) {
 // Update implements [store.Store].
 func (s *Store) Update(ctx context.Context, id string, change store.Change) (store.Lock, error) {
 	lock, err := s.oneByID(ctx, updateSQL, id,
-		change.Creator, change.ExpiresAt, change.Lease, change.Extend)
+		change.Creator, change.ExpiresAt, change.Lease, change.Extend, change.MaxHold)
 	switch {
 	case violates(err, codeCheck, timeConstraint):
 		return store.Lock{}, store.ErrOutOfRange

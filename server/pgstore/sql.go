@@ -30,10 +30,14 @@ const (
 	pruneSQL  = `SELECT relukko_go.prune($1, $2, $3)`
 	sweepSQL  = `SELECT ` + fields + ` FROM relukko_go.sweep($1, $2, $3, $4)`
 
-	newExpiry = `coalesce($3::timestamptz, clock.now + $4::interval, l.expires_at + $5::interval)`
-	updateSQL = `UPDATE relukko_go.locks l SET
+	newExpiry = `CASE WHEN $6::interval > interval '0' AND NOT (` + sameExpiry + `)
+		THEN least(` + wantedExpiry + `, l.created_at + $6::interval) ELSE ` + wantedExpiry + ` END`
+	wantedExpiry = `coalesce($3::timestamptz, clock.now + $4::interval, ` +
+		`l.expires_at + $5::interval)`
+	sameExpiry = `$3::timestamptz IS NULL AND $4::interval IS NULL AND $5::interval = interval '0'`
+	updateSQL  = `UPDATE relukko_go.locks l SET
 	creator = coalesce($2, l.creator), updated_at = clock.now, expires_at = ` + newExpiry + `,
-	lease = CASE WHEN l.lease IS NULL OR $3 IS NULL AND $4 IS NULL AND $5 = interval '0'
+	lease = CASE WHEN l.lease IS NULL OR ` + sameExpiry + `
 		THEN l.lease ELSE ` + newExpiry + ` - clock.now END
 	FROM (SELECT clock_timestamp() AS now) clock WHERE l.id = $1 RETURNING ` + fields
 

@@ -313,6 +313,7 @@ type Change struct {
 	ExpiresAt *time.Time     // the new expiry, in UTC and in whole microseconds; nil keeps it
 	Lease     *time.Duration // the new expiry, counted from UpdatedAt; nil keeps it
 	Extend    time.Duration  // is added to the expiry
+	MaxHold   time.Duration  // a new expiry is at most CreatedAt plus this; 0: no bound
 }
 
 // Handover is the result of HandOver. Its delete and its create succeed or fail independently.

@@ -172,6 +172,34 @@ func aLeaseCountsFromUpdatedAt(t *testing.T, s tested) {
 	}
 }
 
+// aBoundCapsTheExpiry: a new expiry is at most so long after the creation, however it is set.
+func aBoundCapsTheExpiry(t *testing.T, s tested) {
+	in := newLock("robot-arm-1")
+	in.Leased = true
+	lock := s.create(in)
+	const bound = 3 * time.Minute
+	late, soon := lock.CreatedAt.Add(time.Hour), lock.CreatedAt.Add(time.Minute)
+	hour, negative := time.Hour, -time.Hour
+	for range 2 { // from below the bound, and at it
+		for _, change := range []store.Change{{ExpiresAt: &late}, {Lease: &hour}, {Extend: hour}} {
+			change.MaxHold = bound
+			got := s.update(lock.ID, change)
+			require.Equal(t, lock.CreatedAt.Add(bound), got.ExpiresAt)
+		}
+	}
+	require.Equal(t, soon,
+		s.update(lock.ID, store.Change{ExpiresAt: &soon, MaxHold: bound}).ExpiresAt)
+	got := s.update(lock.ID, store.Change{Lease: &negative, MaxHold: bound})
+	require.Equal(t, negative, got.ExpiresAt.Sub(got.UpdatedAt))
+
+	// What does not set the expiry keeps it, also where it is later.
+	s.update(lock.ID, store.Change{ExpiresAt: &late})
+	got = s.update(lock.ID, store.Change{Creator: ptr("bench-8"), MaxHold: bound})
+	require.Equal(t, late, got.ExpiresAt)
+	got = s.update(lock.ID, store.Change{Extend: time.Minute, MaxHold: bound})
+	require.Equal(t, lock.CreatedAt.Add(bound), got.ExpiresAt)
+}
+
 func timesStayInRange(t *testing.T, s tested) {
 	lock := s.create(newLock("robot-arm-1"))
 	for _, at := range []time.Time{

@@ -34,6 +34,7 @@ var tests = []struct {
 	{"GoneIsGone", goneIsGone},
 	{"UpdateChangesWhatItIsAskedTo", updateChangesWhatItIsAskedTo},
 	{"ALeaseCountsFromUpdatedAt", aLeaseCountsFromUpdatedAt},
+	{"ABoundCapsTheExpiry", aBoundCapsTheExpiry},
 	{"TimesStayInRange", timesStayInRange},
 	{"DeleteAnswersTheLockAsItWas", deleteAnswersTheLockAsItWas},
 	{"OneOfManyDeletesWins", oneOfManyDeletesWins},
