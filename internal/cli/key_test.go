@@ -132,3 +132,17 @@ func read(t *testing.T, file string) []byte {
 	require.NoError(t, err)
 	return content
 }
+
+// A file of hashes that is given for a file of keys would make a key of each line, for all who may
+// read it.
+func TestServeRefusesHashesAsKeys(t *testing.T) {
+	t.Parallel()
+	key := access.Admins("secret")[0]
+	key.Patterns = []string{"bench-*", "lab"}
+	file := filepath.Join(t.TempDir(), "keys")
+	content := "# name role hash\n" + key.String() + "\n"
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+	p := &program{Invocation: Invocation{Env: []string{envKeyFile + "=" + file}}}
+	_, err := p.serverKeys(&net.TCPAddr{}, "")
+	require.ErrorContains(t, err, `the line of the key "default" of a file of --keys`)
+}
