@@ -60,11 +60,13 @@ func TestKeyNewInAFile(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, fs.FileMode(0o640), info.Mode(), "its mode stays")
 
+	line := keys[0].String()
 	for name, row := range map[string]struct {
 		content string
 		mode    fs.FileMode
 		says    string
 	}{
+		"cut short":    {line, 0o600, "so it may be cut short"},
 		"a fault":      {"ada root x\n", 0o600, `line 1: "root" is no role`},
 		"open to all":  {"", 0o602, "every user may write to it: chmod o-w"},
 		"enormous":     {strings.Repeat("#", maxKeysFile+1), 0o600, "it is larger than 16 MiB"},
@@ -111,8 +113,9 @@ func TestServeRefusesKeys(t *testing.T) {
 	key.Name, key.Role = "ada", access.User
 	for name, row := range map[string]struct{ content, says string }{
 		"faulty":  {"ada", "line 1: a key has a name"},
+		"cut":     {key.String() + " ben", "so it may be cut short"},
 		"no key":  {"# none\n", "there is no key in it"},
-		"in both": {key.String(), `the key "ada" is also given by --api-key-file or `},
+		"in both": {key.String() + "\n", `the key "ada" is also given by --api-key-file or `},
 	} {
 		file := filepath.Join(t.TempDir(), "keys")
 		require.NoError(t, os.WriteFile(file, []byte(row.content), 0o600))
@@ -128,4 +131,18 @@ func read(t *testing.T, file string) []byte {
 	content, err := os.ReadFile(file)
 	require.NoError(t, err)
 	return content
+}
+
+// A file of hashes that is given for a file of keys would make a key of each line, for all who may
+// read it.
+func TestServeRefusesHashesAsKeys(t *testing.T) {
+	t.Parallel()
+	key := access.Admins("secret")[0]
+	key.Patterns = []string{"bench-*", "lab"}
+	file := filepath.Join(t.TempDir(), "keys")
+	content := "# name role hash\n" + key.String() + "\n"
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+	p := &program{Invocation: Invocation{Env: []string{envKeyFile + "=" + file}}}
+	_, err := p.serverKeys(&net.TCPAddr{}, "")
+	require.ErrorContains(t, err, `the line of the key "default" of a file of --keys`)
 }

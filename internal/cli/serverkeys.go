@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
 
 	"gitlab.com/relukko/relukko-go/internal/settings"
 	"gitlab.com/relukko/relukko-go/server"
@@ -42,12 +43,12 @@ func (p *program) serverKeys(addr net.Addr, namedFile string) (*serverKeys, erro
 		return nil, usage("%s", plain(err))
 	}
 	if namedFile != "" {
-		if k.named, err = readKeysFile(namedFile); err == nil {
-			err = k.check(k.keys, k.named)
-		}
-		if err != nil {
+		if k.named, err = readKeysFile(namedFile); err != nil {
 			return nil, usage("--keys: %s", plain(err))
 		}
+	}
+	if err = k.check(k.keys, k.named); err != nil {
+		return nil, usage("%s", plain(err))
 	}
 	if len(k.keys)+len(k.named) == 0 && !isLocal(addr) {
 		return nil, &failure{statusUsage, "no API key: other machines can reach " +
@@ -57,12 +58,20 @@ func (p *program) serverKeys(addr net.Addr, namedFile string) (*serverKeys, erro
 	return k, nil
 }
 
-// check returns an error if one of the named keys is also one that may do everything.
+// check returns an error if one of the named keys is also one that may do everything, or if one
+// that may do everything is a line of a file of named keys: all that may read that file would have
+// it.
 func (k *serverKeys) check(keys []string, named []access.Key) error {
+	for _, key := range keys {
+		if line, err := access.Parse(strings.NewReader(key)); err == nil {
+			return fmt.Errorf("the API keys of --api-key-file or %s contain the line of the key "+
+				"%q of a file of --keys: name that file with --keys", envKey, line[0].Name)
+		}
+	}
 	for _, admin := range access.Admins(keys...) {
 		for _, key := range named {
 			if key.Hash == admin.Hash {
-				return fmt.Errorf("%s: the key %q is also given by --api-key-file or %s, where "+
+				return fmt.Errorf("--keys: %s: the key %q is also given by --api-key-file or %s, where "+
 					"it may do everything", k.namedFile, key.Name, envKey)
 			}
 		}

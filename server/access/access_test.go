@@ -38,6 +38,9 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// strayKey is a key itself, in a file that should have hashes only.
+var strayKey = strings.Repeat("9a3f", 16)
+
 func TestFaultyFiles(t *testing.T) {
 	good := "ada user " + hashOf("secret") + "\n"
 	for name, row := range map[string]struct{ text, says string }{
@@ -53,7 +56,10 @@ func TestFaultyFiles(t *testing.T) {
 		"role in capitals": {"bob Admin " + hashOf("x"), `line 1: "Admin" is no role`},
 		"a name with an umlaut": {"jörg user " + hashOf("x"),
 			`line 1: "jörg" is no name of a key`},
-		"a long name": {strings.Repeat("a", 65) + " user " + hashOf("x"), "is no name of a key"},
+		"a long name":      {strings.Repeat("a", 65) + " user " + hashOf("x"), "is no name of a key"},
+		"a key for a role": {"ada " + strayKey + " user\n", "line 1: a word of 64 bytes is no role"},
+		"a key in a name": {"KEY=" + strayKey + " user " + hashOf("x"),
+			"line 1: a word of 68 bytes is no name of a key"},
 		"a viewer with a pattern": {"eve viewer " + hashOf("x") + " *",
 			"line 1: a viewer has no patterns"},
 		"a key twice": {good + "# and\nbob admin " + hashOf("secret"),
@@ -67,6 +73,7 @@ func TestFaultyFiles(t *testing.T) {
 			require.ErrorContains(t, err, row.says)
 			require.Nil(t, keys)
 			require.NotContains(t, err.Error(), hashOf("secret")[7:20])
+			require.NotContains(t, err.Error(), strayKey)
 		})
 	}
 }

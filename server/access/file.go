@@ -27,7 +27,7 @@ const (
 //
 // A # after white space begins a comment. Without a pattern a key may lock any name. A
 // viewer has none, since it reads everything. An error says which line is wrong, and contains no
-// hash.
+// hash, and no key that stands where it should not.
 func Parse(r io.Reader) ([]Key, error) {
 	var keys []Key
 	lineOf := make(map[[sha256.Size]byte]int)
@@ -99,8 +99,8 @@ func (k *Key) String() string {
 // Check returns an error if the key cannot stand in a file.
 func (k *Key) Check() error {
 	if k.Name == "" || len(k.Name) > maxName || strings.Trim(k.Name, nameLetters) != "" {
-		return fmt.Errorf("%q is no name of a key: it has 1 to 64 of the characters A-Z a-z 0-9 "+
-			". _ - @ + /", k.Name)
+		return fmt.Errorf("%s is no name of a key: it has 1 to 64 of the characters A-Z a-z 0-9 "+
+			". _ - @ + /", quoted(k.Name))
 	}
 	if k.Role == Viewer && len(k.Patterns) > 0 {
 		return fmt.Errorf("a viewer has no patterns: it reads all locks and changes none")

@@ -31,7 +31,18 @@ func ParseRole(s string) (Role, error) {
 			return Role(r), nil
 		}
 	}
-	return 0, fmt.Errorf("%q is no role: it must be viewer, user or admin", s)
+	return 0, fmt.Errorf("%s is no role: it must be viewer, user or admin", quoted(s))
+}
+
+// maxQuoted is the length, in bytes, of the longest word that an error repeats. A longer one may be
+// a key that somebody has put in the wrong place, and errors go to logs.
+const maxQuoted = 16
+
+func quoted(word string) string {
+	if len(word) > maxQuoted {
+		return fmt.Sprintf("a word of %d bytes", len(word))
+	}
+	return fmt.Sprintf("%q", word)
 }
 
 // Key is an API key of a server. The server knows its hash only.
