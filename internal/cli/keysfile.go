@@ -24,20 +24,7 @@ func readKeysFile(path string) ([]access.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if cutShort(content) {
-		return nil, fmt.Errorf("%s: %w", path, errCutShort)
-	}
 	return keys, nil
-}
-
-var errCutShort = errors.New("the last line has no line break at its end, " +
-	"so it may be cut short, and have lost patterns")
-
-// cutShort reports whether a key may have lost its last patterns, without which it may do more than
-// it should: a full disk, or somebody who is still writing, leaves such a file.
-func cutShort(content string) bool {
-	last := strings.TrimSpace(content[strings.LastIndexByte(content, '\n')+1:])
-	return last != "" && last[0] != '#'
 }
 
 // appendKey appends a key to such a file, which it makes if it is not there: then only this user
@@ -46,9 +33,6 @@ func appendKey(path string, key *access.Key) error {
 	content, err := keysFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
-	}
-	if cutShort(content) {
-		return fmt.Errorf("%s: %w", path, errCutShort)
 	}
 	line := key.String() + "\n"
 	if content != "" && !strings.HasSuffix(content, "\n") {
