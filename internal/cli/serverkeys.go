@@ -71,8 +71,8 @@ func (k *serverKeys) check(keys []string, named []access.Key) error {
 	for _, admin := range access.Admins(keys...) {
 		for _, key := range named {
 			if key.Hash == admin.Hash {
-				return fmt.Errorf("--keys: %s: the key %q is also given by --api-key-file or %s, where "+
-					"it may do everything", k.namedFile, key.Name, envKey)
+				return fmt.Errorf("--keys: %s: the key %q is also given by --api-key-file or %s, "+
+					"where it may do everything", k.namedFile, key.Name, envKey)
 			}
 		}
 	}
