@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -189,12 +188,6 @@ func (l *lease) failed(sent clock.Instant, err error) (left time.Duration, first
 		l.beat.Reset(pause)
 	}
 	return left, first
-}
-
-// jitter returns d less up to a tenth. It never lengthens d, which would leave less time to survive
-// an outage.
-func jitter(d time.Duration) time.Duration {
-	return d - rand.N(d/10+1)
 }
 
 // check sends a renewal out of turn because the lock may have been deleted: the response decides.

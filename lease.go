@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -360,4 +361,10 @@ func laterOf(a, b time.Time) time.Time {
 func (l *lease) done() {
 	l.driver.Drop(l.grant)
 	l.tasks.End(l)
+}
+
+// jitter returns d less up to a tenth. It never lengthens d, which would leave less time to survive
+// an outage.
+func jitter(d time.Duration) time.Duration {
+	return d - rand.N(d/10+1)
 }

@@ -123,8 +123,8 @@ func (l *link) flush() {
 		return
 	}
 	l.writing = true
-	if len(l.open) > fewOpen || l.write() {
-		go l.writeRest()
+	if many := len(l.open) > fewOpen; many || l.write() {
+		go l.writeRest(many)
 	}
 }
 
@@ -134,13 +134,17 @@ func (l *link) flushInBackground() {
 	defer l.mu.Unlock()
 	if !l.writing && len(l.pending.ends) > 0 {
 		l.writing = true
-		go l.writeRest()
+		go l.writeRest(false)
 	}
 }
 
-// writeRest writes until nothing is pending.
-func (l *link) writeRest() {
-	runtime.Gosched() // requests whose turn came with the same message take one write
+// writeRest writes until nothing is pending. If gather is set, requests of goroutines that were
+// woken by the same message take one write: they run first. Renewals are not held up by that where
+// processors are short.
+func (l *link) writeRest(gather bool) {
+	if gather {
+		runtime.Gosched()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for l.write() {
