@@ -209,16 +209,3 @@ func (s *stream) release(ctx context.Context, g *acquire.Grant) (tried bool, err
 	}
 	return true, s.sockets.Failure(x.op(), err, false)
 }
-
-// lockOf returns the lock in a message.
-func lockOf(l *wire.Lock) api.Lock {
-	lock := api.Lock{
-		ID: l.ID, Name: l.Name, IP: l.IP,
-		ExpiresAt: l.ExpiresAt, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
-		FencingToken: l.FencingToken, Owner: l.Owner, Waiters: l.Waiters,
-	}
-	if l.Creator != nil {
-		lock.Creator = *l.Creator
-	}
-	return lock
-}
