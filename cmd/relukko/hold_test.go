@@ -68,7 +68,7 @@ func TestHold(t *testing.T) {
 // TestTheServersMaxHold: what acquires a lock says that it got it for less, and a command is ended.
 func TestTheServersMaxHold(t *testing.T) {
 	t.Parallel()
-	s := relukkotest.NewServer(t, relukkotest.Backend(server.WithMaxHold(2*time.Second),
+	s := relukkotest.NewServer(t, relukkotest.Backend(server.WithMaxHold(4*time.Second),
 		server.WithKeys(access.Key{Name: "ada", Role: access.User,
 			Hash: sha256.Sum256([]byte("user"))})))
 	user := append(of(s), "RELUKKO_API_KEY=user")
@@ -82,12 +82,12 @@ func TestTheServersMaxHold(t *testing.T) {
 		require.Regexp(t, `^relukko: lock "`+name+`" is held for [\d.]+m?s only: `+
 			`the backend bounds how long \(serve --max-hold\)\n$`, stderr)
 		lock := lockOf(t, s, name)
-		require.Equal(t, 2*time.Second, lock.ExpiresAt.Sub(lock.CreatedAt))
+		require.Equal(t, 4*time.Second, lock.ExpiresAt.Sub(lock.CreatedAt))
 	}
 	status, _, stderr := run(t, user, "run", "arm", "--", "sleep", "100")
 	require.Equal(t, 76, status)
 	require.Equal(t, "relukko: lock \"arm\" was lost: the backend does not let it be held for "+
 		"longer (serve --max-hold). The command was stopped\n", stderr)
-	status, _, stderr = run(t, of(s), "run", "arm", "--", "sleep", "2.5")
+	status, _, stderr = run(t, of(s), "run", "arm", "--", "sleep", "4.5")
 	require.Zero(t, status, stderr)
 }

@@ -3,7 +3,7 @@
 // that backend.
 //
 //	relukko serve                                # a backend
-//	relukko run robot-arm-1 -- sleep 5    # a program that holds a lock
+//	relukko run robot-arm-1 -- sleep 5           # a program that holds a lock
 //	relukko ls                                   # who holds what
 //
 // docs/cli.md describes all commands. It is generated from them (go generate

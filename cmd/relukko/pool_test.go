@@ -3,6 +3,7 @@
 package main
 
 import (
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,15 +67,15 @@ func TestMaxHoldEndsTheCommand(t *testing.T) {
 	const script = `trap 'echo ending; sleep 0.5; echo ended; exit 0' TERM
 		echo ready; sleep 100 & wait`
 	began := time.Now()
-	p := launch(t, of(s), []string{"run", "--max-hold", "300ms", "arm", "--", "sh", "-c", script})
+	p := launch(t, of(s), []string{"run", "--max-hold", "2s", "arm", "--", "sh", "-c", script})
 	require.Equal(t, "ready", p.line())
 	require.Equal(t, "ending", p.line())
-	require.GreaterOrEqual(t, time.Since(began), 300*time.Millisecond)
+	require.GreaterOrEqual(t, time.Since(began), 2*time.Second)
 	require.Len(t, s.Locks(), 1, "held until the command has ended")
 	require.Equal(t, "ended", p.line())
 	require.Equal(t, 77, p.awaitEnd())
 	require.Equal(t, "relukko: the command was stopped: it has run for longer than --max-hold "+
-		"(300ms) allows\n", p.stderr.String())
+		"(2s) allows\n", p.stderr.String())
 	require.Empty(t, s.Locks())
 
 	status, _, stderr := run(t, of(s), "run", "--max-hold", "1h", "arm", "--", "sh", "-c", "exit 3")
@@ -123,4 +124,21 @@ func TestTheReason(t *testing.T) {
 	_, stdout, stderr := run(t, of(s), "run", "--reason", "why", "arm", "--",
 		program, "get", "arm", "--json")
 	require.Contains(t, stdout, " (why) #", stderr)
+}
+
+// A command has a second until the signal comes, also if others wait from the start.
+func TestOnWantedFromTheStart(t *testing.T) {
+	t.Parallel()
+	s := relukkotest.NewServer(t)
+	first := launch(t, of(s), []string{"run", "arm", "--", "sh", "-c", "echo ready; sleep 100"})
+	require.Equal(t, "ready", first.line())
+	const script = `sleep 0.1; trap 'exit 3' USR1; while :; do sleep 0.01; done`
+	second := launch(t, of(s), []string{"run", "--on-wanted", "USR1", "arm", "--", "sh", "-c",
+		script})
+	second.stderr.await(t, "waiting for lock")
+	third := launch(t, of(s), []string{"run", "arm", "--", "true"})
+	third.stderr.await(t, "waiting for lock")
+	first.signal(syscall.SIGTERM)
+	require.Equal(t, 3, second.awaitEnd())
+	require.Zero(t, third.awaitEnd())
 }

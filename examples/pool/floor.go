@@ -21,7 +21,6 @@ type floor struct {
 	benches [3]bench
 	clashes int
 	waits   []time.Duration // of the user
-	yields  int             // of the soak
 }
 
 type bench struct {
@@ -70,12 +69,6 @@ func (f *floor) userWaited(d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.waits = append(f.waits, d)
-}
-
-func (f *floor) gaveWay() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.yields++
 }
 
 // verdict says how the benches were used, and returns an error if that was not as it should be.

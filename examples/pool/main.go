@@ -11,7 +11,8 @@
 // and fails if two ever used one bench at a time.
 //
 // Each of these has a client of its own, as if it were on another machine. By
-// default the backend is part of the program; with -url it is another one.
+// default the backend is part of the program; with -url it is another one of
+// this project: others do not say that somebody waits.
 //
 // Where to look: people.go is what programs do that use Relukko.
 package main

@@ -60,7 +60,6 @@ func (f *floor) soak(ctx context.Context, client *api.Client) error {
 		if err := bench.Unlock(held); err != nil {
 			return err
 		}
-		f.gaveWay()
 	}
 }
 

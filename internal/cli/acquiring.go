@@ -36,7 +36,7 @@ type lockFlags struct {
 	wait   time.Duration
 	noWait bool
 	nested bool
-	pool   bool // any one of several locks will do
+	pool   bool // any one of several locks will do; more than one
 
 	creator  string
 	reason   string

@@ -13,6 +13,7 @@ type auditFile struct {
 
 	mu   sync.Mutex
 	file *os.File
+	cut  bool // the last line could be written in part only
 }
 
 // newAuditLog returns the audit log of a server, and the file that it is written to, which files
@@ -47,8 +48,13 @@ func (a *auditFile) open() error {
 func (a *auditFile) Write(line []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.cut { // a line of its own, for those that read line by line
+		_, err := a.file.Write([]byte("\n"))
+		a.cut = err != nil
+	}
 	n, err := a.file.Write(line)
 	if err != nil {
+		a.cut = a.cut || n > 0
 		a.log.Error("cannot write to the audit log", "line", string(line), "error", err)
 	}
 	return n, err

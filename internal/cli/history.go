@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,12 +18,13 @@ func newHistory(p *program) *cobra.Command {
 lock and when that ended, how long it held the lock, how long it had waited
 before, how it ended, the name of the key that ended it, and the reason.
 
-A lock is released by its holder; broken by somebody else, or with relukko rm;
-expired when nobody renewed it; and cancelled when its client did not come to
-use it.
+A lock is released with a key of its owner; broken with a key of another name,
+or with relukko rm; expired when nobody renewed it; and cancelled when its
+client did not come to use it.
 
-A server of this project keeps the history for 90 days, unless relukko serve
---history says otherwise. Other backends have none.`,
+A server of this project keeps the history for 90 days, and about 1,000,000
+locks, unless relukko serve --history and --history-max say otherwise. Other
+backends have none.`,
 		Example: examples(
 			"relukko history robot-arm-1 --since 30d",
 			"relukko history --json | jq '.[] | select(.ended == \"broken\")'",
@@ -44,7 +46,7 @@ A server of this project keeps the history for 90 days, unless relukko serve
 			return usage("--limit: give a number of at least 1")
 		}
 		return ask.do(func(ctx context.Context, c *api.Client) error {
-			all, err := historyOf(ctx, c, q, limit+1)
+			all, err := historyOf(ctx, c, q, max(limit, limit+1))
 			if err != nil {
 				return err
 			}
@@ -74,7 +76,8 @@ const (
 func historyOf(
 	ctx context.Context, c *api.Client, q api.HistoryQuery, most int,
 ) (all []api.Ended, _ error) {
-	last := make(map[string]bool) // ids of those that ended at q.Until
+	most = min(most, math.MaxInt-api.MaxHistory) // no sum overflows
+	last := make(map[string]bool)                // ids of those that ended at q.Until
 	for len(all) < most {
 		q.Limit = min(most-len(all)+len(last), api.MaxHistory)
 		page, err := c.History(ctx, q)

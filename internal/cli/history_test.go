@@ -32,6 +32,7 @@ func TestHistory(t *testing.T) {
 	require.Regexp(t, `^dongle +Ada@bench/7 .* +released +default +-$`, out[2])
 	require.NotContains(t, succeeds(t, s, "history", "arm"), "dongle")
 	require.NotContains(t, succeeds(t, s, "history", "--limit", "1"), "dongle")
+	require.Contains(t, succeeds(t, s, "history", "--limit", "9223372036854775807"), "dongle")
 
 	var all []struct {
 		ID, Ended string

@@ -28,7 +28,7 @@ func readKeysFile(path string) ([]access.Key, error) {
 }
 
 // appendKey appends a key to such a file, which it makes if it is not there: then only this user
-// can read it. The file is not changed if it has an error.
+// can read it. The file is not changed if it has an error, or if the line cannot be written.
 func appendKey(path string, key *access.Key) error {
 	content, err := keysFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -45,7 +45,9 @@ func appendKey(path string, key *access.Key) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(line) // in one step, for a server that reads the file
+	if _, err = f.WriteString(line); err != nil { // else in one step, for a server that reads it
+		err = errors.Join(err, f.Truncate(int64(len(content))))
+	}
 	return errors.Join(err, f.Sync(), f.Close())
 }
 

@@ -75,12 +75,21 @@ func (l *locks) Revoked() <-chan struct{} {
 	return revoked
 }
 
-// whenWanted calls f once somebody waits for one of them.
+// wantedAfter is the time that a command has at first to prepare for the signal of --on-wanted.
+const wantedAfter = time.Second
+
+// whenWanted calls f once somebody waits for one of them, but not before wantedAfter.
 func (l *locks) whenWanted(f func()) {
 	s := l.session()
+	prepared := time.After(wantedAfter)
 	go func() {
 		select {
 		case <-s.Wanted():
+		case <-s.Done():
+			return
+		}
+		select {
+		case <-prepared:
 			f()
 		case <-s.Done():
 		}

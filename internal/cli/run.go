@@ -123,8 +123,8 @@ free is its own. RELUKKO_LOCK_NAME says which it is.
 With --max-hold the whole group is ended, as after a loss, when the command has
 run for that long. The lock is held until it has ended. With --on-wanted the
 command itself gets a signal, once, when somebody waits for its lock, so that it
-may end early; a command that does not handle the signal dies of it. Only our
-own backend says that somebody waits.
+may end early; a command that does not handle the signal dies of it. It has a
+second to prepare before that. Only our own backend says that somebody waits.
 
 In a job of GitLab, GitHub or Jenkins others see its URL beside the holder,
 unless --reason or --creator says something else.
@@ -143,9 +143,9 @@ Limits:
     processes that it has started. The lock is free when its lease (--ttl) and
     a tenth of it have passed (on the original backend, about 3 min more).
   - A process that calls setsid, or elsewhere than on Linux leaves the process
-    group in another way, survives a loss.
-  - A command that has become another user's, as with sudo, cannot be signalled
-    and survives a loss. A message says so.
+    group in another way, survives a loss and --max-hold.
+  - A command that has become another user's, as with sudo, cannot be signalled.
+    It survives a loss and --max-hold, without the lock. A message says so.
   - On Windows there are no process groups and no signals: a loss ends the
     command itself, immediately, and the processes that it has started go on.
   - While relukko run is stopped nothing renews the lock. Ctrl-Z stops the
@@ -198,6 +198,9 @@ func expand(given []string) (names []string, err error) {
 		switch {
 		case !isRange || err1 != nil || err2 != nil: // a name, which may have dots in it
 			names = append(names, name)
+		case prefix+strconv.Itoa(from)+".."+strconv.Itoa(to) != name:
+			return nil, usage("--any: write the numbers of %q without leading zeros or a sign, "+
+				"or list the names one by one", name)
 		case from > to || to-from >= maxAny:
 			return nil, usage("--any: %q must rise, by less than %d", name, maxAny)
 		default:
@@ -245,7 +248,9 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 		},
 	}
 	if wanted != nil {
-		l.whenWanted(func() { signals <- wanted })
+		extra := make(chan os.Signal, 1)
+		command.Extra = extra
+		l.whenWanted(func() { extra <- wanted })
 	}
 	result, err := command.Run(signals)
 	lost := p.finish(l, result, signals)
@@ -255,9 +260,13 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 	case lost != nil:
 		return lost
 	case result.Revoked:
+		stopped := "was stopped"
+		if result.Remaining != nil {
+			stopped = "could not be stopped"
+		}
 		return &failure{status: statusHeldTooLong, text: fmt.Sprintf(
-			"the command was stopped: it has run for longer than --max-hold (%s) allows",
-			short(f.maxHold))}
+			"the command %s: it has run for longer than --max-hold (%s) allows",
+			stopped, short(f.maxHold))}
 	case result.Interrupted:
 		return &failure{status: supervise.EndInterrupted()}
 	case result.Status != 0:
@@ -269,7 +278,7 @@ func (p *program) run(f *runFlags, names, argv []string) error {
 // locks returns the locks to acquire.
 func (f *runFlags) locks(c *api.Client, w *waiting, names []string) (l *locks) {
 	if w.any = len(f.any) > 0; w.any {
-		f.pool = true
+		f.pool = len(names) > 1
 		l = newPool(c, names, f.options(w, strings.Join(f.any, ","), f.ttl))
 	} else {
 		names = slices.Compact(slices.Sorted(slices.Values(names)))

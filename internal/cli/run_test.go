@@ -24,9 +24,13 @@ func TestNamesOfAPool(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, row.want, names)
 	}
-	for _, given := range []string{"a/3..1", "a/1..101"} {
+	for given, says := range map[string]string{
+		"a/3..1": "must rise, by less than 100", "a/1..101": "must rise, by less than 100",
+		"a/01..05": "without leading zeros", "a/1..05": "without leading zeros",
+		"a/1..+5": "without leading zeros or a sign",
+	} {
 		_, err := expand([]string{given})
-		require.ErrorContains(t, err, "must rise, by less than 100")
+		require.ErrorContains(t, err, says)
 	}
 }
 

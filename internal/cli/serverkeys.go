@@ -149,33 +149,38 @@ func (k *serverKeys) warnShort(log *slog.Logger) {
 	}
 }
 
-// reload has files reload the keys where they come from files.
+// reload has files reload the keys where they come from files: from all of them together, so that a
+// key can move from one to the other in any order.
 func (k *serverKeys) reload(backend *server.Server, files *reloader) {
-	if k.file != "" {
-		_ = files.add("API keys", func() error {
-			keys, err := settings.ReadKeys(k.file)
-			if err == nil {
-				err = k.check(keys, k.named)
-			}
-			if err == nil {
-				k.keys = keys
-				backend.SetKeys(k.all()...)
-				k.warnShort(files.log)
-			}
-			return err
-		}, k.file)
+	var from []string
+	for _, file := range []string{k.file, k.namedFile} {
+		if file != "" {
+			from = append(from, file)
+		}
 	}
-	if k.namedFile != "" {
-		_ = files.add("keys with names", func() error {
-			named, err := readKeysFile(k.namedFile)
-			if err == nil {
-				err = k.check(k.keys, named)
-			}
-			if err == nil {
-				k.named = named
-				backend.SetKeys(k.all()...)
-			}
-			return err
-		}, k.namedFile)
+	if len(from) == 0 {
+		return
 	}
+	_ = files.add("API keys", func() (err error) { // which logs an error
+		keys, named := k.keys, k.named
+		if k.file != "" {
+			if keys, err = settings.ReadKeys(k.file); err != nil {
+				return err
+			}
+		}
+		if k.namedFile != "" {
+			if named, err = readKeysFile(k.namedFile); err != nil {
+				return err
+			}
+		}
+		if err := k.check(keys, named); err != nil {
+			return err
+		}
+		k.keys, k.named = keys, named
+		backend.SetKeys(k.all()...)
+		if k.file != "" {
+			k.warnShort(files.log)
+		}
+		return nil
+	}, from...)
 }

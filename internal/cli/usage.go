@@ -26,6 +26,7 @@ Those that hold a lock now count up to now. Of a time that began before --since,
 only what came after that counts for the share.
 
 It needs the history that a server of this project keeps; see relukko history.
+What the server does not remember of that time counts as free.
 Current holders are measured with the clock of this machine.`,
 		Example: examples(
 			"relukko usage",
@@ -108,7 +109,7 @@ func (t *tally) collect(ctx context.Context, c *api.Client, names []string) erro
 	ended := make(map[string]bool)
 	for _, name := range queries {
 		q := api.HistoryQuery{Name: name, Since: t.since}
-		all, err := historyOf(ctx, c, q, math.MaxInt-api.MaxHistory)
+		all, err := historyOf(ctx, c, q, math.MaxInt)
 		if err != nil {
 			return err
 		}

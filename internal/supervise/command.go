@@ -17,6 +17,9 @@ type Command struct {
 	Permit    Permit
 	KillAfter time.Duration // time to end after SIGTERM, before SIGKILL
 
+	// Extra has signals for the command that do not come from the system; nil: there are none.
+	Extra <-chan os.Signal
+
 	// OnStop is called before this process is stopped along with the command,
 	// if its process group has the terminal.
 	OnStop func()

@@ -61,6 +61,8 @@ func (s *supervisor) supervise() {
 			}
 		case sig := <-s.signals:
 			s.pass(sig.(syscall.Signal))
+		case sig := <-s.Extra:
+			s.pass(sig.(syscall.Signal))
 		case <-s.stopper.continued:
 			s.goOn()
 		case <-revoked:
