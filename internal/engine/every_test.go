@@ -167,18 +167,24 @@ func TestAPlainClientHasItsTurnAfterAReservation(t *testing.T) {
 			for range 3 * reservation / time.Second {
 				time.Sleep(time.Second)
 				b.Heard(c.conn, 0)
-				b.published = nil
 				synctest.Wait()
-				if r := b.queues["x"].reserved; r != nil && r.w == nil {
+				if r := b.reserved("x"); r != nil && r.w == nil {
 					break
 				}
 			}
-			require.Nil(t, b.queues["x"].reserved.w, "the turn of the plain client")
+			require.Nil(t, b.reserved("x").w, "the turn of the plain client")
 			time.Sleep(plainTurn + time.Millisecond) // missed
 			p, _ = b.plain("py", noWait, names("x"))
 			require.Contains(t, p.told()[0], "refused")
 		}
 	})
+}
+
+// reserved returns the place for which the name is reserved.
+func (b *bench) reserved(name string) *place {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.queues[name].reserved
 }
 
 // TestAReservationEndsWithItsConnection, or with its waiter.
