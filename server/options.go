@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/web"
 	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -76,4 +77,21 @@ func WithTrustedProxies(proxies ...netip.Prefix) Option {
 // 20,000. Further creates that would wait are refused with 503.
 func WithMaxWaiters(n int) Option {
 	return func(c *config) { c.MaxWaiters = n }
+}
+
+// Page is the page that [WithPage] serves.
+type Page struct {
+	// User and Password sign in as an admin whose key has the name User, which must be one that
+	// [access.Key.Check] accepts. Without both, only keys sign in.
+	User, Password string
+	// PublicView lets everybody read without signing in.
+	PublicView bool
+}
+
+// WithPage serves a page for browsers at GET /, on which people see the locks live and change them
+// as their keys may. By default there is none.
+func WithPage(p Page) Option {
+	return func(c *config) {
+		c.Page = &web.Config{User: p.User, Password: p.Password, PublicView: p.PublicView}
+	}
 }

@@ -40,3 +40,7 @@ func (s *Server) SetKeys(keys ...access.Key) { s.handler.SetKeys(keys) }
 // Call Shutdown before that of the http.Server, which would wait for the creates that wait, and
 // does not know of WebSockets.
 func (s *Server) Shutdown(ctx context.Context) error { return s.handler.Shutdown(ctx) }
+
+// SignInLink returns the path and query of a page on which somebody can sign in once, within 5 min,
+// as an admin named after [Page.User], or else [access.DefaultName]. It is "" without [WithPage].
+func (s *Server) SignInLink() string { return s.handler.SignInLink() }

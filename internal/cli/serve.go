@@ -26,6 +26,7 @@ type serveFlags struct {
 	tlsCert, tlsKey     string
 	keys, auditLog      string
 	trustedProxies      []string
+	page                pageFlags
 	logFormat, logLevel string
 }
 
@@ -131,12 +132,14 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 		"`file` to append the audit log to, in JSON (default: the log on stderr)")
 	flags.StringArrayVar(&f.trustedProxies, "trusted-proxy", nil,
 		"`CIDR` of proxies whose X-Forwarded-For or Forwarded counts; may be repeated")
+	f.page.add(cmd)
 	flags.StringVar(&f.logFormat, "log-format", "text",
 		"`format` of the log on stderr: text or json")
 	flags.StringVar(&f.logLevel, "log-level", "info",
 		"least `level` that is logged: debug (every request), info, warn or error")
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	for flag, values := range map[string][]cobra.Completion{
+		"web":        {"on", "off"},
 		"log-format": {"text", "json"},
 		"log-level":  {"debug", "info", "warn", "error"},
 	} {
@@ -179,6 +182,10 @@ func (p *program) serve(f *serveFlags) error {
 	if err != nil {
 		return err
 	}
+	page, err := p.page(&f.page, keys)
+	if err != nil {
+		return err
+	}
 	store, err := openStore(ctx, spec, f.waitForStore, log.Logger)
 	if ctx.Err() != nil {
 		if err == nil {
@@ -195,7 +202,11 @@ func (p *program) serve(f *serveFlags) error {
 	}
 	log.listening(l.Addr(), certificate != nil, spec)
 	keys.announce(log)
-	backend := server.New(store, append(options, server.WithKeys(keys.all()...))...)
+	options = append(append(options, page...), server.WithKeys(keys.all()...))
+	backend := server.New(store, options...)
+	if keys.made {
+		log.page(l.Addr(), certificate != nil, backend.SignInLink())
+	}
 	keys.reload(backend, files)
 	go files.run(ctx, hangups)
 	if err := newService(backend, store, certificate, log.Logger).run(ctx, l); err != nil {

@@ -60,6 +60,16 @@ func (l *serveLog) madeKey(key string) {
 	l.print("relukko: "+what+":\nexport "+envKey+"="+key, what, slog.String(envKey, key))
 }
 
+// page says where somebody can sign in on the page once, with a link of the server at addr.
+func (l *serveLog) page(addr net.Addr, tls bool, link string) {
+	if link == "" || addr.Network() == "unix" {
+		return
+	}
+	url := urlOf(addr, tls) + link
+	what := "the page, for signing in once within 5 minutes"
+	l.print("relukko: "+what+": "+url, what, slog.String("url", url))
+}
+
 func (l *serveLog) print(text, message string, attrs ...slog.Attr) {
 	if !l.json {
 		fmt.Fprintln(l.w, text)

@@ -86,6 +86,11 @@ func (a *audit) wrongKey(from *Origin, w *wrong) {
 		slog.Uint64("wrong_keys", w.total), slog.Uint64("omitted", w.omitted))
 }
 
+// signedIn writes that a session on the page has begun.
+func (a *audit) signedIn(from *Origin, name string) {
+	a.write(slog.LevelInfo, "signed in on the page", from, []slog.Attr{slog.String("key", name)})
+}
+
 func (a *audit) write(
 	level slog.Level, message string, from *Origin, attrs []slog.Attr, more ...slog.Attr,
 ) {

@@ -64,6 +64,20 @@ func (f *floods) add(address string) (w wrong) {
 	return w
 }
 
+// retry returns for how long the address is not heard; 0: it is.
+func (f *floods) retry(address string) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.slots == nil {
+		return 0
+	}
+	s := &f.slots[maphash.String(f.seed, network(address))%floodSlots]
+	if s.n < floodLimit {
+		return 0
+	}
+	return max(s.since.Add(floodWindow).Sub(time.Now()), 0)
+}
+
 // network returns what counts as one address: of IPv6, where a machine has many, the first 64 bits.
 func network(address string) string {
 	ip, err := netip.ParseAddr(address)

@@ -70,6 +70,15 @@ func (g *Guard) Admit(key string, from Origin) (*Client, error) {
 	return nil, ErrWrongKey
 }
 
+// AdmitGuess is Admit for what people choose, and others may guess: an address that has sent too
+// many wrong keys gets a *FloodError for a right one too.
+func (g *Guard) AdmitGuess(key string, from Origin) (*Client, error) {
+	if retry := g.floods.retry(from.IP); retry > 0 {
+		return nil, &FloodError{from.IP, retry}
+	}
+	return g.Admit(key, from)
+}
+
 // Client is a client that was admitted, with one request or one connection. Its rights are those
 // that its key has at each moment.
 type Client struct {
@@ -82,6 +91,16 @@ type Client struct {
 
 // Name returns the name of the key.
 func (c *Client) Name() string { return c.name }
+
+// From returns the client for a request from elsewhere.
+func (c *Client) From(from Origin) *Client {
+	other := &Client{Origin: from, guard: c.guard, hash: c.hash, name: c.name}
+	other.now.Store(c.now.Load())
+	return other
+}
+
+// SignedIn records that the client has begun a session on the page.
+func (c *Client) SignedIn() { c.guard.audit.signedIn(&c.Origin, c.name) }
 
 // Key returns the key as it is now, or nil if it is gone, and a channel that is closed when that
 // may have changed. A key that has another name now counts as gone.

@@ -9,6 +9,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/streamapi"
+	"gitlab.com/relukko/relukko-go/internal/web"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -23,6 +24,7 @@ type api struct {
 	storeKind string       // "" where the store does not say
 	broadcast broadcast
 	releases  releases
+	page      *web.Page // nil: there is none
 
 	stopped context.Context // ends when Shutdown begins
 	cut     context.Context // ends when Shutdown does not wait for slow watchers any more
@@ -39,6 +41,9 @@ func (a *api) onWire(l *store.Lock) wire.Lock {
 
 // publish tells the watchers of an event.
 func (a *api) publish(e store.Event) {
+	if a.page != nil {
+		a.page.Publish(e)
+	}
 	if e.Kind == store.EventReleased {
 		a.releases.add(&e.Lock)
 		return

@@ -18,10 +18,7 @@ func (c *Config) clientAddress(r *http.Request) string {
 	if len(c.TrustedProxies) == 0 {
 		return client
 	}
-	hop, _ := netip.ParseAddr(client)
-	if client == onSocket {
-		hop = netip.AddrFrom4([4]byte{127, 0, 0, 1}) // a proxy of this machine
-	}
+	hop := hopOf(client)
 	if !c.trusts(hop) {
 		return client
 	}
@@ -34,6 +31,18 @@ func (c *Config) clientAddress(r *http.Request) string {
 		hop, client = next, next.Unmap().WithZone("").String()
 	}
 	return client
+}
+
+// proxied reports whether the request comes from a trusted proxy.
+func (c *Config) proxied(r *http.Request) bool { return c.trusts(hopOf(peer(r))) }
+
+// hopOf returns the address of a peer. One on a Unix socket is of this machine.
+func hopOf(peer string) netip.Addr {
+	if peer == onSocket {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	hop, _ := netip.ParseAddr(peer)
+	return hop
 }
 
 // peer returns the address of the connection's other end.

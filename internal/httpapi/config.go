@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/web"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -22,6 +23,8 @@ type Config struct {
 	Audit      *slog.Logger // nil: Log
 
 	TrustedProxies []netip.Prefix // whose word about the client's address counts
+
+	Page *web.Config // nil: there is none
 
 	original *Original // nil: this is a backend of its own kind
 }

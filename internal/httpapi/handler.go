@@ -17,6 +17,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/engine"
 	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/streamapi"
+	"gitlab.com/relukko/relukko-go/internal/web"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -45,7 +46,10 @@ func New(s store.Store, c Config) *Handler {
 	if audit == nil {
 		audit = c.Log
 	}
-	h.guard = guard.New(c.Keys, c.MaxHold, audit)
+	if c.Page != nil {
+		h.page = web.New(*c.Page)
+	}
+	h.guard = guard.New(h.withPage(c.Keys), c.MaxHold, audit)
 	if kind, ok := s.(fmt.Stringer); ok {
 		h.storeKind = kind.String()
 	}
@@ -61,13 +65,14 @@ func New(s store.Store, c Config) *Handler {
 		Publish: h.publish, Flush: func() { h.broadcast.flush(nil) },
 	})
 	h.streams = streamapi.New(h.engine, c.Log, func() { h.broadcast.flush(nil) })
+	h.startPage()
 	return h
 }
 
 // SetKeys replaces the keys of the Config. Connections and waiting creates of keys that are gone
 // are ended, and streams of keys whose rights have changed.
 func (h *Handler) SetKeys(keys []access.Key) {
-	h.guard.SetKeys(keys)
+	h.guard.SetKeys(h.withPage(keys))
 	h.streams.Recheck()
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"gitlab.com/relukko/relukko-go/internal/guard"
+	"gitlab.com/relukko/relukko-go/internal/web"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
@@ -50,6 +51,11 @@ func (a *api) routes() *http.ServeMux {
 	mux.HandleFunc("/healthchecker", func(w http.ResponseWriter, r *http.Request) {
 		health(w, r, nil)
 	})
+	if a.page != nil {
+		for _, path := range web.Paths {
+			mux.HandleFunc(path, a.servePage)
+		}
+	}
 	mux.HandleFunc("/", a.notFound)
 	return mux
 }
@@ -57,8 +63,7 @@ func (a *api) routes() *http.ServeMux {
 // admitted refuses requests without one of the keys.
 func (a *api) admitted(handle handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		client, err := a.guard.Admit(r.Header.Get(wire.HeaderAPIKey),
-			guard.Origin{IP: a.clientAddress(r), Agent: r.UserAgent()})
+		client, err := a.guard.Admit(r.Header.Get(wire.HeaderAPIKey), a.origin(r))
 		if err != nil {
 			a.fail(w, r, err, "")
 			return

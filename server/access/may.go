@@ -19,7 +19,8 @@ const (
 
 // DeniedError is the error of [Key.May].
 type DeniedError struct {
-	Reason string // what is missing, and whose lock it is
+	Reason  string // what is missing, and whose lock it is
+	Missing string // what is missing
 }
 
 func (e *DeniedError) Error() string { return "relukko: " + e.Reason }
@@ -61,7 +62,8 @@ func denied(do Action, lock, owner, format string, args ...any) error {
 	case Cancel:
 		about = "cancel: "
 	}
-	return &DeniedError{about + fmt.Sprintf(format, args...)}
+	missing := fmt.Sprintf(format, args...)
+	return &DeniedError{about + missing, missing}
 }
 
 // Unlimited reports whether the key may do everything, whatever the lock is.

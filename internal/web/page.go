@@ -1,0 +1,106 @@
+// Package web serves the page: who has which lock, live, in a browser. It uses the engine as the
+// other front ends do. Who signs in is a client of package guard, so the page can do what that
+// client's key may, and no more.
+package web
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/engine"
+	"gitlab.com/relukko/relukko-go/internal/guard"
+	"gitlab.com/relukko/relukko-go/server/access"
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// Config sets up a Page.
+type Config struct {
+	User, Password string // sign in as an admin of that name; "": nobody does
+	PublicView     bool   // everybody may read
+}
+
+// Backend is what a Page shows and changes.
+type Backend struct {
+	Engine  *engine.Engine
+	Guard   *guard.Guard
+	Log     *slog.Logger
+	Origin  func(*http.Request) guard.Origin
+	Proxied func(*http.Request) bool // the request comes from a trusted proxy
+	Stopped context.Context          // ends when the shutdown begins
+	Cut     context.Context          // ends when slow clients are not waited for any more
+}
+
+// Page is the page, an http.Handler for the paths in [Paths]. Make one with New, and call Start
+// before it serves.
+type Page struct {
+	Config
+	Backend
+	key      access.Key // of who signs in with the password or a link
+	secret   string     // that key; nobody else has it
+	sessions sessions
+	links    links
+	board    board
+	cross    http.CrossOriginProtection
+	mux      *http.ServeMux
+}
+
+// Paths are the patterns of what the page serves.
+var Paths = []string{"/{$}", "/lock", "/sign-in", "/sign-in/link", "/sign-out", "/page/", "/static/"}
+
+// New returns a page that does not serve yet.
+func New(c Config) *Page {
+	p := &Page{Config: c, secret: newToken(), mux: http.NewServeMux()}
+	name := c.User
+	if name == "" {
+		name = access.DefaultName
+	}
+	p.key = access.Key{Name: name, Role: access.Admin, Hash: hashOf(p.secret)}
+	p.board.init()
+	p.mux.HandleFunc("GET /{$}", p.signedIn(p.table))
+	p.mux.HandleFunc("GET /lock", p.signedIn(p.lock))
+	p.mux.HandleFunc("GET /sign-in", p.askToSignIn)
+	p.mux.HandleFunc("POST /sign-in", p.signIn)
+	p.mux.HandleFunc("GET /sign-in/link", p.showLink)
+	p.mux.HandleFunc("POST /sign-in/link", p.useLink)
+	p.mux.HandleFunc("POST /sign-out", p.signOut)
+	p.mux.HandleFunc("GET /static/", serveStatic)
+	p.mux.HandleFunc("GET /page/live", p.live)
+	p.mux.HandleFunc("GET /page/lock", p.reads(p.details))
+	for name, act := range actions {
+		p.mux.HandleFunc("POST /page/"+name, p.changes(act))
+	}
+	return p
+}
+
+// Key returns the key of those who sign in with the password or a link. It must be one of the
+// guard's.
+func (p *Page) Key() access.Key { return p.key }
+
+// Start connects the page to what it shows.
+func (p *Page) Start(b Backend) { p.Backend = b }
+
+// Run follows the locks for those who look at the page, until Stopped ends.
+func (p *Page) Run() { p.follow(p.Stopped) }
+
+// Publish tells the page of an event. It does not block.
+func (p *Page) Publish(e store.Event) { p.board.publish(e) }
+
+// Link returns the path of a page on which somebody can sign in once, within [linkTime].
+func (p *Page) Link() string { return "/sign-in/link?token=" + p.links.add(time.Now()) }
+
+// ServeHTTP implements http.Handler.
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	setHeaders(w.Header())
+	if err := p.checkHost(r); err != nil {
+		p.refuse(w, r, http.StatusForbidden, err.Error())
+		return
+	}
+	if err := p.cross.Check(r); err != nil {
+		p.refuse(w, r, http.StatusForbidden,
+			"This request comes from a page of another site, so it was refused.")
+		return
+	}
+	p.mux.ServeHTTP(w, r)
+}
