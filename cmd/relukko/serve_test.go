@@ -312,7 +312,7 @@ func TestServeLogs(t *testing.T) {
 	// The first lines are printed at any level.
 	quiet := serveWith(t, nil, "--store", "memory", "--log-level", "error")
 	quiet.stop()
-	require.Equal(t, 3, strings.Count(quiet.stderr.String(), "\n"), quiet.stderr)
+	require.Equal(t, 4, strings.Count(quiet.stderr.String(), "\n"), quiet.stderr)
 }
 
 // The server waits for a database that starts later.

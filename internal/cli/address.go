@@ -97,3 +97,6 @@ func isLocal(addr net.Addr) bool {
 	tcp, ok := addr.(*net.TCPAddr)
 	return !ok || tcp.IP.IsLoopback()
 }
+
+// reachesBrowsers reports whether a browser can connect to addr: none can to a Unix socket.
+func reachesBrowsers(addr net.Addr) bool { return addr.Network() != "unix" }

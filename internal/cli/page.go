@@ -21,41 +21,41 @@ type pageFlags struct {
 
 func (f *pageFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.web, "web", "", "whether there is a page for browsers: `on or off` "+
-		"(default: on with "+envUser+", with --keys, with --public-view, "+
+	flags.StringVar(&f.web, "web", "", "whether there is a page for browsers: `on|off` "+
+		"(default: on with "+envUser+", --keys or --public-view, "+
 		"and where the server has made its key)")
 	flags.BoolVar(&f.publicView, "public-view", false,
 		"let everybody who reaches the server see all locks on the page without signing in")
 }
 
-// page returns the option for the page, if there is to be one.
-func (p *program) page(f *pageFlags, keys *serverKeys) ([]server.Option, error) {
-	page := server.Page{
-		User: p.getenv(envUser), Password: p.getenv(envPassword), PublicView: f.publicView,
-	}
+// addPage adds the option for the page to those of a server with these keys, if it is to have one.
+func (p *program) addPage(
+	options []server.Option, f *pageFlags, keys *serverKeys,
+) ([]server.Option, error) {
+	user, password := p.getenv(envUser), p.getenv(envPassword)
 	switch f.web {
 	case "on":
+	case "":
+		signsIn := user != "" || keys.namedFile != "" || keys.none() && reachesBrowsers(keys.addr)
+		if !signsIn && !f.publicView {
+			return options, nil
+		}
 	case "off":
 		if f.publicView {
 			return nil, usage("--public-view: there is no page with --web off")
 		}
-		return nil, nil
-	case "":
-		none := len(keys.keys)+len(keys.named) == 0 // so it makes one
-		wanted := page.User != "" || keys.namedFile != "" || f.publicView
-		if !wanted && !(none && keys.addr.Network() != "unix") {
-			return nil, nil
-		}
+		return options, nil
 	default:
 		return nil, usage("--web: %q is neither on nor off", f.web)
 	}
-	if (page.User == "") != (page.Password == "") {
+	if (user == "") != (password == "") {
 		return nil, usage("%s and %s belong together: set both or none", envUser, envPassword)
 	}
-	if page.User != "" {
-		if err := (&access.Key{Name: page.User}).Check(); err != nil {
+	if user != "" {
+		if err := (&access.Key{Name: user}).Check(); err != nil {
 			return nil, usage("%s: %v", envUser, err)
 		}
 	}
-	return []server.Option{server.WithPage(page)}, nil
+	page := server.Page{User: user, Password: password, PublicView: f.publicView}
+	return append(options, server.WithPage(page)), nil
 }

@@ -63,6 +63,13 @@ to the server's user and group. The server replaces the socket of one that was
 killed, refuses to start where another one listens, and removes its socket at
 the end. Clients use unix://PATH as the URL; 'ip' of their locks is "unix".
 
+On its page, at / in a browser, people see who has which lock, live, and reserve,
+extend, release and break locks as their keys may. They sign in with a key, or
+with RELUKKO_USER and RELUKKO_PASSWORD as an admin of that name. There is a page
+(--web) where these two or a file of --keys are given, and where the server has
+made its key: then it prints a link that signs in once, within 5 min. With
+--public-view everybody who reaches the server sees all locks.
+
 The store remembers the locks that have ended for --history: see relukko history
 and relukko usage. Of servers over one database, the one that remembers least
 decides.
@@ -179,10 +186,9 @@ func (p *program) serve(f *serveFlags) error {
 	}
 	defer l.Close()
 	keys, err := p.serverKeys(l.Addr(), f.keys)
-	if err != nil {
-		return err
+	if err == nil {
+		options, err = p.addPage(options, &f.page, keys)
 	}
-	page, err := p.page(&f.page, keys)
 	if err != nil {
 		return err
 	}
@@ -201,12 +207,8 @@ func (p *program) serve(f *serveFlags) error {
 		return err
 	}
 	log.listening(l.Addr(), certificate != nil, spec)
-	keys.announce(log)
-	options = append(append(options, page...), server.WithKeys(keys.all()...))
-	backend := server.New(store, options...)
-	if keys.made {
-		log.page(l.Addr(), certificate != nil, backend.SignInLink())
-	}
+	backend := server.New(store, append(options, server.WithKeys(keys.all()...))...)
+	keys.announce(log, backend.SignInLink())
 	keys.reload(backend, files)
 	go files.run(ctx, hangups)
 	if err := newService(backend, store, certificate, log.Logger).run(ctx, l); err != nil {

@@ -15,6 +15,7 @@ type serveLog struct {
 	*slog.Logger
 	w    io.Writer
 	json bool
+	url  string // of the server, once it listens
 }
 
 func newServeLog(w io.Writer, format, level string) (*serveLog, error) {
@@ -28,18 +29,20 @@ func newServeLog(w io.Writer, format, level string) (*serveLog, error) {
 	opts := slog.HandlerOptions{Level: least}
 	switch format {
 	case "text":
-		return &serveLog{slog.New(slog.NewTextHandler(w, &opts)), w, false}, nil
+		return &serveLog{Logger: slog.New(slog.NewTextHandler(w, &opts)), w: w}, nil
 	case "json":
-		return &serveLog{slog.New(slog.NewJSONHandler(w, &opts)), w, true}, nil
+		return &serveLog{
+			Logger: slog.New(slog.NewJSONHandler(w, &opts)), w: w, json: true,
+		}, nil
 	}
 	return nil, usage("--log-format: %q is neither text nor json", format)
 }
 
 // listening says where the server listens and which store it uses.
 func (l *serveLog) listening(addr net.Addr, tls bool, spec string) {
-	url := urlOf(addr, tls)
-	l.print(fmt.Sprintf("relukko: listening on %s, store %s", url, showStore(spec)),
-		"listening", slog.String("url", url), slog.String("store", showStore(spec)))
+	l.url = urlOf(addr, tls)
+	l.print(fmt.Sprintf("relukko: listening on %s, store %s", l.url, showStore(spec)),
+		"listening", slog.String("url", l.url), slog.String("store", showStore(spec)))
 }
 
 // keptKey says where the key is that the server has made, and whether clients find it.
@@ -60,14 +63,10 @@ func (l *serveLog) madeKey(key string) {
 	l.print("relukko: "+what+":\nexport "+envKey+"="+key, what, slog.String(envKey, key))
 }
 
-// page says where somebody can sign in on the page once, with a link of the server at addr.
-func (l *serveLog) page(addr net.Addr, tls bool, link string) {
-	if link == "" || addr.Network() == "unix" {
-		return
-	}
-	url := urlOf(addr, tls) + link
-	what := "the page, for signing in once within 5 minutes"
-	l.print("relukko: "+what+": "+url, what, slog.String("url", url))
+// page says where somebody can sign in on the page once.
+func (l *serveLog) page(link string) {
+	what := "the page, a link that signs in once within 5 min"
+	l.print("relukko: "+what+": "+l.url+link, what, slog.String("url", l.url+link))
 }
 
 func (l *serveLog) print(text, message string, attrs ...slog.Attr) {

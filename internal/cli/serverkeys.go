@@ -50,7 +50,7 @@ func (p *program) serverKeys(addr net.Addr, namedFile string) (*serverKeys, erro
 	if err = k.check(k.keys, k.named); err != nil {
 		return nil, usage("%s", plain(err))
 	}
-	if len(k.keys)+len(k.named) == 0 && !isLocal(addr) {
+	if k.none() && !isLocal(addr) {
 		return nil, &failure{statusUsage, "no API key: other machines can reach " +
 			addr.String() + ", so set " + envKey + ", " +
 			"or name a file that has keys with --api-key-file or --keys", makeKey}
@@ -79,6 +79,9 @@ func (k *serverKeys) check(keys []string, named []access.Key) error {
 	return nil
 }
 
+// none reports whether no key is configured, so that the server makes one.
+func (k *serverKeys) none() bool { return len(k.keys)+len(k.named) == 0 }
+
 // all returns the keys for the server.
 func (k *serverKeys) all() []access.Key { return append(access.Admins(k.keys...), k.named...) }
 
@@ -87,7 +90,7 @@ const makeKey = "`relukko key new` makes a key"
 // complete makes a key for a server that has none, whose store is open. It is kept in
 // the file path, so that it outlives the server. Afterwards clients can find it.
 func (k *serverKeys) complete(p *program, path string) error {
-	if len(k.keys)+len(k.named) > 0 {
+	if !k.none() {
 		return nil
 	}
 	k.made = true
@@ -117,8 +120,8 @@ func (k *serverKeys) complete(p *program, path string) error {
 	return nil
 }
 
-// announce logs what came of complete.
-func (k *serverKeys) announce(log *serveLog) {
+// announce logs what came of complete, and for a key that was made the link to the page.
+func (k *serverKeys) announce(log *serveLog, link string) {
 	if k.notKept != nil {
 		log.Warn("the API key cannot be kept", "error", k.notKept)
 	}
@@ -132,6 +135,9 @@ func (k *serverKeys) announce(log *serveLog) {
 		log.madeKey(k.keys[0])
 	case k.file == "": // else reload warns
 		k.warnShort(log.Logger)
+	}
+	if k.made && link != "" && reachesBrowsers(k.addr) {
+		log.page(link)
 	}
 }
 

@@ -5,10 +5,17 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"gitlab.com/relukko/relukko-go/internal/guard"
 )
 
 // onSocket stands for the address of a client that connects to a Unix socket, which has none.
 const onSocket = "unix"
+
+// origin returns where a request comes from.
+func (c *Config) origin(r *http.Request) guard.Origin {
+	return guard.Origin{IP: c.clientAddress(r), Agent: r.UserAgent()}
+}
 
 // clientAddress returns the client's address without the port. Where the peer is a trusted proxy,
 // that is the nearest hop that is not, by X-Forwarded-For or, without that, by Forwarded (RFC

@@ -65,7 +65,10 @@ func New(s store.Store, c Config) *Handler {
 		Publish: h.publish, Flush: func() { h.broadcast.flush(nil) },
 	})
 	h.streams = streamapi.New(h.engine, c.Log, func() { h.broadcast.flush(nil) })
-	h.startPage()
+	if h.page != nil {
+		h.page.Start(h.shown())
+		h.background.Go(h.page.Run)
+	}
 	return h
 }
 
@@ -74,6 +77,15 @@ func New(s store.Store, c Config) *Handler {
 func (h *Handler) SetKeys(keys []access.Key) {
 	h.guard.SetKeys(h.withPage(keys))
 	h.streams.Recheck()
+}
+
+// SignInLink returns the path of a page on which somebody can sign in once, within 5 min; "" if
+// there is no page.
+func (h *Handler) SignInLink() string {
+	if h.page == nil {
+		return ""
+	}
+	return h.page.Link()
 }
 
 // Shutdown ends the backend. New requests and queued creates get 503 with Retry-After: 0, streams a

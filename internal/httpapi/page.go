@@ -4,38 +4,24 @@ import (
 	"net/http"
 	"slices"
 
-	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/web"
 	"gitlab.com/relukko/relukko-go/server/access"
 )
 
 // withPage adds the page's own key, if there is a page.
-func (h *Handler) withPage(keys []access.Key) []access.Key {
-	if h.page == nil {
+func (a *api) withPage(keys []access.Key) []access.Key {
+	if a.page == nil {
 		return keys
 	}
-	return append(slices.Clone(keys), h.page.Key())
+	return append(slices.Clone(keys), a.page.Key())
 }
 
-// startPage connects the page to the engine, if there is one.
-func (h *Handler) startPage() {
-	if h.page == nil {
-		return
+// shown returns what the page shows.
+func (a *api) shown() web.Backend {
+	return web.Backend{
+		Engine: a.engine, Guard: a.guard, Log: a.Log, Origin: a.origin, Proxied: a.proxied,
+		Stopped: a.stopped, Cut: a.cut,
 	}
-	h.page.Start(web.Backend{
-		Engine: h.engine, Guard: h.guard, Log: h.Log, Origin: h.origin, Proxied: h.proxied,
-		Stopped: h.stopped, Cut: h.cut,
-	})
-	h.background.Go(h.page.Run)
-}
-
-// SignInLink returns the path of a page on which somebody can sign in once, within 5 min; "" if
-// there is no page.
-func (h *Handler) SignInLink() string {
-	if h.page == nil {
-		return ""
-	}
-	return h.page.Link()
 }
 
 // servePage serves a request for the page. Its WebSockets count as others do.
@@ -50,9 +36,4 @@ func (a *api) servePage(w http.ResponseWriter, r *http.Request) {
 	}
 	defer upgrade.end()
 	a.page.ServeHTTP(upgrade, r)
-}
-
-// origin returns where a request comes from.
-func (a *api) origin(r *http.Request) guard.Origin {
-	return guard.Origin{IP: a.clientAddress(r), Agent: r.UserAgent()}
 }

@@ -3,16 +3,12 @@ package web
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"mime"
 	"net/http"
-	"strings"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
 	"gitlab.com/relukko/relukko-go/internal/guard"
-	"gitlab.com/relukko/relukko-go/internal/reply"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -39,18 +35,6 @@ type answer struct {
 	Lock *ownRow `json:"lock,omitempty"`
 }
 
-// refusal is an error that the page shows as it is.
-type refusal struct {
-	status int
-	text   string
-}
-
-func (e *refusal) Error() string { return "relukko: " + e.text }
-
-func refuse(status int, format string, args ...any) error {
-	return &refusal{status, fmt.Sprintf(format, args...)}
-}
-
 // action does something for a visitor who is signed in. It returns the lock; nil if it is gone.
 type action func(*Page, context.Context, visitor, *request) (*store.Lock, error)
 
@@ -73,13 +57,13 @@ func (p *Page) changes(act action) http.HandlerFunc {
 			lock, err = act(p, r.Context(), v, in)
 		}
 		if err != nil {
-			p.fail(w, r, err, in)
+			p.fail(w, r, err, in.Name)
 			return
 		}
 		out := answer{OK: true}
 		if lock != nil {
 			is := newRow(lock, false, 0, time.Now())
-			shown := p.ownRow(v, is)
+			shown := v.own(is)
 			out.Lock = &shown
 		}
 		writeJSON(w, http.StatusOK, out)
@@ -172,36 +156,6 @@ func holdable(client *guard.Client, since, until time.Time) error {
 	return nil
 }
 
-// create makes a lock without waiting for its name.
-func (p *Page) create(ctx context.Context, w *engine.Waiter) (*store.Lock, error) {
-	c := creation{ended: make(chan struct{})}
-	w.Sink = &c
-	p.Engine.Acquire(w)
-	select {
-	case <-c.ended:
-	case <-ctx.Done():
-		p.Engine.Abandon(w)
-		return nil, ctx.Err()
-	}
-	if errors.Is(c.err, store.ErrHeld) {
-		if c.lock == nil || c.lock.ID == "" {
-			return nil, refuse(http.StatusConflict,
-				"%q is kept for those who wait for it: `relukko hold` waits with them.", w.Names[0])
-		}
-		who, _ := holderOf(c.lock.Creator)
-		return nil, refuse(http.StatusConflict, "%q is held by %s (key %s).", w.Names[0],
-			orUnknown(who), c.lock.Owner)
-	}
-	return c.lock, c.err
-}
-
-func orUnknown(who string) string {
-	if who == "" {
-		return "somebody who did not say who"
-	}
-	return who
-}
-
 // extend sets the expiry of a lock that nobody renews.
 func (p *Page) extend(ctx context.Context, v visitor, in *request) (*store.Lock, error) {
 	if err := inFuture(in.Until); err != nil {
@@ -246,10 +200,10 @@ func (p *Page) release(ctx context.Context, v visitor, in *request) (*store.Lock
 	return nil, p.end(ctx, v, lock, store.Released, "")
 }
 
-// breakLock ends a lock whoever holds it. It goes by the id, so it cannot hit the next holder.
+// breakLock ends a lock, also of another holder. It goes by the id, so it cannot hit the next one.
 func (p *Page) breakLock(ctx context.Context, v visitor, in *request) (*store.Lock, error) {
 	if in.Reason == "" {
-		return nil, refuse(http.StatusBadRequest, "Say why: the holder and the history get to know.")
+		return nil, refuse(http.StatusBadRequest, "Say why: it stands in the history.")
 	}
 	lock, err := p.find(ctx, in.ID)
 	if err == nil {
@@ -290,78 +244,3 @@ func (p *Page) find(ctx context.Context, id string) (*store.Lock, error) {
 	lock, err := p.Engine.Get(ctx, id)
 	return &lock, err
 }
-
-// rowOf returns the row of a lock, without its waiters.
-func (p *Page) rowOf(lock *store.Lock) row {
-	return newRow(lock, p.Engine.HeldElsewhere(nil, lock.ID), 0, time.Now())
-}
-
-// fail writes the response to a request that ended with err.
-func (p *Page) fail(w http.ResponseWriter, r *http.Request, err error, in *request) {
-	if said, ok := errors.AsType[*refusal](err); ok {
-		writeError(w, said.status, said.text)
-		return
-	}
-	if errors.Is(err, store.ErrGone) {
-		writeError(w, http.StatusNotFound, "This lock does not exist any more: it was released, "+
-			"or has expired.")
-		return
-	}
-	about := ""
-	if in != nil && in.Name != "" {
-		about = reply.Name(in.Name)
-	}
-	said := reply.Refuse(err, about)
-	if said.Level > reply.Unlogged {
-		p.Log.Log(r.Context(), said.Level, said.Message, "method", r.Method, "path", r.URL.Path,
-			"error", err)
-	}
-	writeError(w, said.Status, strings.ToUpper(said.Message[:1])+said.Message[1:]+".")
-}
-
-func writeError(w http.ResponseWriter, status int, text string) {
-	writeJSON(w, status, struct {
-		Error string `json:"error"`
-	}{text})
-}
-
-func writeJSON(w http.ResponseWriter, status int, body any) {
-	b, err := json.Marshal(body)
-	if err != nil { // a year that RFC 3339 cannot express
-		status, b = http.StatusInternalServerError, []byte(`{"error":"internal error"}`)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(b) // fails only if the client is gone
-}
-
-// creation is the end of a create: an [engine.Sink].
-type creation struct {
-	ended chan struct{} // closed when the rest is set
-	lock  *store.Lock   // the new one; the holder if err is store.ErrHeld
-	err   error
-}
-
-// Granted implements engine.Sink.
-func (c *creation) Granted(_ *engine.Waiter, locks []store.Lock, _ uint64) {
-	c.lock = &locks[0]
-	close(c.ended)
-}
-
-// Refused implements engine.Sink.
-func (c *creation) Refused(_ *engine.Waiter, err error, holder *store.Lock) {
-	c.lock, c.err = holder, err
-	close(c.ended)
-}
-
-// Waiting implements engine.Sink.
-func (c *creation) Waiting(*engine.Waiter, int, *store.Lock) {}
-
-// Deleted implements engine.Sink.
-func (c *creation) Deleted(*store.Lock, string) {}
-
-// Wanted implements engine.Sink.
-func (c *creation) Wanted(string, int) {}
-
-// Flush implements engine.Sink.
-func (c *creation) Flush() {}

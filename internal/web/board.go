@@ -33,6 +33,7 @@ type board struct {
 	waiters  map[string]int         // by name, at the last look at all
 	rows     map[string]versioned   // by name
 	vanished map[string]uint64      // by name: the version that has no lock of it any more
+	ended    map[string]uint64      // by name: the token of the lock that was last seen to end
 	oldest   uint64                 // the first version from which vanished is complete
 	version  uint64
 	changed  chan struct{} // closed with the next version
@@ -54,7 +55,7 @@ func (b *board) init() {
 func (b *board) forget() {
 	b.ready = false
 	b.locks, b.rows = make(map[string]*store.Lock), make(map[string]versioned)
-	b.vanished = make(map[string]uint64)
+	b.vanished, b.ended = make(map[string]uint64), make(map[string]uint64)
 	b.oldest = b.version + 1
 }
 
@@ -80,9 +81,13 @@ func (b *board) ring() {
 	}
 }
 
-// watch counts one who looks, until leave.
+// watch counts one who looks, until leave. The first one finds what may be out of date.
 func (b *board) watch() (leave func()) {
-	b.watchers.Add(1)
+	if b.watchers.Add(1) == 1 {
+		b.inbox.Lock()
+		b.missed = true
+		b.inbox.Unlock()
+	}
 	b.ring()
 	return func() { b.watchers.Add(-1) }
 }
@@ -96,73 +101,36 @@ func (b *board) take() (events []store.Event, missed bool) {
 	return events, missed
 }
 
-// follow keeps the board up to date while anybody looks, until ctx ends.
-func (p *Page) follow(ctx context.Context) {
-	b := &p.board
-	var looked, listed time.Time // when last; zero: never
-	for {
-		var next <-chan time.Time
-		if b.watchers.Load() > 0 {
-			next = time.After(time.Until(looked.Add(lookEvery)))
-		} else if !listed.IsZero() {
-			b.take()
-			b.mu.Lock()
-			b.forget()
-			b.mu.Unlock()
-			looked, listed = time.Time{}, time.Time{}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-b.bell:
-			select { // so that one look is for many events
-			case <-ctx.Done():
-				return
-			case <-time.After(gatherFor):
-			}
-		case <-next:
-		}
-		if b.watchers.Load() == 0 {
-			continue
-		}
-		events, missed := b.take()
-		now := time.Now()
-		if missed || now.Sub(listed) >= listEvery {
-			if !p.list(ctx) {
-				looked, listed = now, time.Time{} // again in a second
-				continue
-			}
-			listed = now
-		} else {
-			b.apply(events)
-		}
-		names := changedNames(events)
-		if now.Sub(looked) >= lookEvery || listed.Equal(now) {
-			looked, names = now, nil
-		}
-		p.look(ctx, names)
+// pause waits for events, some more where they are to be gathered, or until the next look is due.
+// It reports false when ctx ends.
+func (b *board) pause(ctx context.Context, next time.Time, gather bool) bool {
+	var due <-chan time.Time
+	if b.watchers.Load() > 0 {
+		due = time.After(time.Until(next))
+	} else if gather { // nobody looks any more
+		return true
 	}
-}
-
-// list reads all locks, and reports whether it could.
-func (p *Page) list(ctx context.Context) bool {
-	all, err := p.Engine.List(ctx)
-	if err != nil {
-		p.Log.Debug("page: the locks cannot be listed", "error", err)
+	select {
+	case <-b.bell:
+	case <-due:
+		return ctx.Err() == nil
+	case <-ctx.Done():
 		return false
 	}
-	b := &p.board
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.locks = make(map[string]*store.Lock, len(all))
-	for i := range all {
-		b.locks[all[i].Name] = &all[i]
+	if !gather {
+		return true
 	}
-	return true
+	select {
+	case <-time.After(gatherFor):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
-// apply changes the locks as the events say. Those of one lock may come in any order: a token or a
-// time tells which is later. What is wrong nevertheless is put right by the next list.
+// apply changes the locks as the events say. Those of one lock may come in any order, and before
+// the list that they are applied to: a token or a time tells which is later. What is wrong
+// nevertheless is put right by the next list.
 func (b *board) apply(events []store.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -173,10 +141,11 @@ func (b *board) apply(events []store.Event) {
 		case store.EventCreated, store.EventUpdated:
 			older := known != nil && (lock.FencingToken < known.FencingToken ||
 				lock.ID == known.ID && lock.UpdatedAt.Before(known.UpdatedAt))
-			if !older {
+			if !older && lock.FencingToken > b.ended[lock.Name] {
 				b.locks[lock.Name] = lock
 			}
 		case store.EventDeleted:
+			b.ended[lock.Name] = max(b.ended[lock.Name], lock.FencingToken)
 			if known != nil && known.ID == lock.ID {
 				delete(b.locks, lock.Name)
 			}
@@ -192,38 +161,6 @@ func changedNames(events []store.Event) map[string]struct{} {
 	return names
 }
 
-// look makes the rows of the names, or of all for nil, and wakes those who watch if any has
-// changed.
-func (p *Page) look(ctx context.Context, names map[string]struct{}) {
-	b, now := &p.board, time.Now()
-	var waiters map[string]int
-	if names == nil {
-		var err error
-		if waiters, err = p.Engine.Waiters(ctx); err != nil {
-			p.Log.Debug("page: the waiters cannot be listed", "error", err)
-		}
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if names == nil {
-		b.waiters, names = waiters, b.names()
-	}
-	changed := !b.ready
-	for name := range names {
-		changed = p.lookAt(name, now) || changed
-	}
-	if len(b.vanished) > maxVanished {
-		clear(b.vanished)
-		b.oldest = b.version + 2
-	}
-	if changed {
-		b.ready = true
-		b.version++
-		close(b.changed)
-		b.changed = make(chan struct{})
-	}
-}
-
 // names returns the names that have a lock or a row. The caller holds the mutex.
 func (b *board) names() map[string]struct{} {
 	names := make(map[string]struct{}, len(b.locks))
@@ -236,27 +173,6 @@ func (b *board) names() map[string]struct{} {
 	return names
 }
 
-// lookAt makes the row of a name, and reports whether it has changed. The caller holds the mutex.
-func (p *Page) lookAt(name string, now time.Time) bool {
-	b := &p.board
-	had, shown := b.rows[name]
-	lock := b.locks[name]
-	if lock == nil {
-		delete(b.rows, name)
-		if shown {
-			b.vanished[name] = b.version + 1
-		}
-		return shown
-	}
-	is := newRow(lock, p.Engine.HeldElsewhere(nil, lock.ID), b.waiters[name], now)
-	if shown && is == had.row {
-		return false
-	}
-	b.rows[name] = versioned{is, b.version + 1}
-	delete(b.vanished, name)
-	return true
-}
-
 // changes is what has changed on a board.
 type changes struct {
 	rows    []row
@@ -266,26 +182,36 @@ type changes struct {
 	more    <-chan struct{} // closed when there is more
 }
 
-// since returns what has changed since a version; everything for 0, or what is too long ago.
-func (b *board) since(version uint64) (c changes) {
+// since returns what has changed since a version: everything for 0, or for what is too long ago.
+// With a name only that counts.
+func (b *board) since(version uint64, name string) changes {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c.version, c.more = b.version, b.changed
-	if !b.ready || version > 0 && version == b.version {
-		c.version = version
+	c := changes{version: b.version, more: b.changed}
+	if !b.ready {
+		c.version = 0
 		return c
 	}
 	c.full = version == 0 || version+1 < b.oldest
-	for _, r := range b.rows {
+	add := func(r versioned) {
 		if c.full || r.version > version {
 			c.rows = append(c.rows, r.row)
 		}
 	}
-	if !c.full {
-		for name, at := range b.vanished {
-			if at > version {
-				c.gone = append(c.gone, name)
-			}
+	if name != "" {
+		if r, ok := b.rows[name]; ok {
+			add(r)
+		} else if b.vanished[name] > version && !c.full {
+			c.gone = []string{name}
+		}
+		return c
+	}
+	for _, r := range b.rows {
+		add(r)
+	}
+	for vanished, at := range b.vanished {
+		if at > version && !c.full {
+			c.gone = append(c.gone, vanished)
 		}
 	}
 	return c

@@ -75,7 +75,7 @@ func (p *Page) details(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	d, err := p.detailsOf(r.Context(), v, name, time.FixedZone("", offset*60))
 	if err != nil {
-		p.fail(w, r, err, &request{Name: name})
+		p.fail(w, r, err, name)
 		return
 	}
 	writeJSON(w, http.StatusOK, d)
@@ -101,7 +101,7 @@ func (p *Page) detailsOf(
 		current = &lock
 		is := p.rowOf(current)
 		is.Waiters = len(d.Queue)
-		shown := p.ownRow(v, is)
+		shown := v.own(is)
 		d.Lock, d.May = &shown, shown.May
 	case errors.Is(err, store.ErrGone):
 		d.May = v.may(&row{Name: name})

@@ -13,7 +13,7 @@ import (
 
 const (
 	frameEvery   = 250 * time.Millisecond // at most so often
-	aliveEvery   = 10 * time.Second       // at least so often, so that a page knows that it is live
+	aliveEvery   = 5 * time.Second        // at least so often, so that a page knows that it is live
 	takeTimeout  = 10 * time.Second       // for a frame to be taken
 	closeTimeout = time.Second            // for a close to be answered
 	maxIncoming  = 1 << 10                // bytes of a message from a page, which is discarded
@@ -22,17 +22,19 @@ const (
 // frame is a message to a page.
 type frame struct {
 	Now       time.Time `json:"now"`
-	Full      bool      `json:"full,omitempty"`
 	Locks     []ownRow  `json:"locks"`
 	Gone      []string  `json:"gone,omitempty"`
 	SignedOut bool      `json:"signed_out,omitempty"`
+	*opening
 }
 
-// ownRow is a row as one visitor sees it.
-type ownRow struct {
-	row
-	Mine bool `json:"mine,omitempty"`
-	May  may  `json:"may"`
+// opening is in a frame that has all locks. The page loads itself anew where it says something else
+// than before.
+type opening struct {
+	Full    bool   `json:"full"`
+	User    string `json:"user"`
+	Role    string `json:"role"`
+	Version string `json:"version"`
 }
 
 // live sends the locks, and what changes about them, over a WebSocket. One who may not read is told
@@ -75,35 +77,36 @@ func (p *Page) live(w http.ResponseWriter, r *http.Request) {
 func (p *Page) feed(ctx context.Context, conn *websocket.Conn, r *http.Request) (over bool) {
 	leave := p.board.watch()
 	defer leave()
-	version := uint64(0)
+	name, version := r.URL.Query().Get("name"), uint64(0)
 	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()
-	for due := true; ; {
+	for due := false; ; {
 		v, ok := p.visitor(r)
 		if !ok {
 			_ = send(ctx, conn, frame{SignedOut: true})
 			_ = conn.Close(websocket.StatusPolicyViolation, "signed out")
 			return false
 		}
-		replaced := v.replaced()
-		c := p.board.since(version)
-		if due || c.version != version {
-			if send(ctx, conn, frame{Full: c.full, Gone: c.gone, Locks: p.own(v, c.rows)}) != nil {
+		replaced, ended := v.watch()
+		c := p.board.since(version, name)
+		if f := p.frameOf(v, &c); due || f.opening != nil || len(f.Locks)+len(f.Gone) > 0 {
+			if send(ctx, conn, f) != nil {
 				return false
 			}
-			version, due = c.version, false
+			due = false
+			select {
+			case <-time.After(frameEvery):
+			case <-ctx.Done():
+				return false
+			}
 		}
-		select {
-		case <-time.After(frameEvery):
-		case <-ctx.Done():
-			return false
-		}
+		version = c.version
 		select {
 		case <-c.more:
-		case <-replaced: // what the visitor may do may have changed
+		case <-replaced:
+			version = 0 // what the visitor may do may have changed
+		case <-ended:
 			version = 0
-		case <-v.ended():
-		case <-v.over():
 		case <-alive.C:
 			due = true
 		case <-ctx.Done():
@@ -112,6 +115,19 @@ func (p *Page) feed(ctx context.Context, conn *websocket.Conn, r *http.Request) 
 			return true
 		}
 	}
+}
+
+// frameOf returns what has changed, as a visitor sees it.
+func (p *Page) frameOf(v visitor, c *changes) frame {
+	f := frame{Gone: c.gone, Locks: make([]ownRow, len(c.rows))}
+	for i := range c.rows {
+		f.Locks[i] = v.own(c.rows[i])
+	}
+	if c.full {
+		user, role := v.nameAndRole()
+		f.opening = &opening{true, user, role, staticPath()}
+	}
+	return f
 }
 
 // send sends one frame.
@@ -124,17 +140,4 @@ func send(ctx context.Context, conn *websocket.Conn, f frame) error {
 	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
 	defer cancel()
 	return conn.Write(ctx, websocket.MessageText, message)
-}
-
-// own returns the rows as a visitor sees them.
-func (p *Page) own(v visitor, rows []row) []ownRow {
-	out := make([]ownRow, len(rows))
-	for i := range rows {
-		out[i] = p.ownRow(v, rows[i])
-	}
-	return out
-}
-
-func (p *Page) ownRow(v visitor, r row) ownRow {
-	return ownRow{r, v.client != nil && v.client.Name() == r.Owner, v.may(&r)}
 }

@@ -1,9 +1,8 @@
 package web
 
 import (
-	"errors"
+	"cmp"
 
-	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -17,16 +16,29 @@ type may struct {
 	Service string `json:"service,omitempty"`
 }
 
-// Why an action is not possible whoever asks for it.
+// Why an action is not possible.
 const (
 	notSignedIn   = "sign in to do this"
+	onlyReads     = "your key may only read"
+	notThisName   = "your key may not lock this name"
 	isRenewed     = "its holder renews it: the next renewal would undo this"
-	isInUse       = "a program holds it and renews it: to take it from that program, break it"
+	isInUse       = "a program holds it: to take it from that program, break it"
 	isNotYours    = "it is not yours: to take it from its holder, break it"
-	isNotFree     = "it is not free: `relukko hold` waits for it, or break it first"
 	isOut         = "it is out of service already"
 	nothingIsHeld = "nobody has it"
 )
+
+// ownRow is a row as one visitor sees it.
+type ownRow struct {
+	row
+	Mine bool `json:"mine,omitempty"`
+	May  may  `json:"may"`
+}
+
+// own returns a row as the visitor sees it.
+func (v visitor) own(r row) ownRow {
+	return ownRow{r, v.client != nil && v.client.Name() == r.Owner, v.may(&r)}
+}
 
 // may returns what a visitor may do with a lock, or with a name that is free if r has no ID.
 func (v visitor) may(r *row) (m may) {
@@ -37,12 +49,12 @@ func (v visitor) may(r *row) (m may) {
 	}
 	m.Break = v.mayNot(access.Delete, &lock)
 	m.Release, m.Extend = m.Break, v.mayNot(access.Update, &lock)
-	m.Reserve = v.mayNot(access.Create, &lock)
-	if m.Service = m.Reserve; m.Reserve == "" {
-		m.Reserve, m.Service = isNotFree, isNotFree
-		if r.State == stateOutOfService {
-			m.Service = isOut
-		}
+	if m.Reserve = v.mayNot(access.Create, &lock); m.Reserve == "" {
+		m.Reserve = "held by " + cmp.Or(r.Holder, r.Owner)
+	}
+	m.Service = m.Reserve
+	if r.State == stateOutOfService {
+		m.Service = isOut
 	}
 	if m.Release == "" {
 		m.Release = v.mayNotRelease(r)
@@ -64,17 +76,22 @@ func (v visitor) mayNotRelease(r *row) string {
 	return ""
 }
 
-// mayNot says why a visitor may not do that; "" if it may.
+// mayNot says, in few words, why a visitor may not do that; "" if it may.
 func (v visitor) mayNot(do access.Action, lock *store.Lock) string {
 	if v.client == nil {
 		return notSignedIn
 	}
+	key, _ := v.client.Key()
 	err := v.client.May(do, lock)
-	if denied, ok := errors.AsType[*access.DeniedError](err); ok {
-		return denied.Missing
-	}
-	if errors.Is(err, guard.ErrKeyGone) {
+	switch {
+	case err == nil:
+		return ""
+	case key == nil:
 		return notSignedIn
+	case key.Role == access.Viewer:
+		return onlyReads
+	case do != access.Create && key.Role == access.User && lock.Owner != key.Name:
+		return "it belongs to " + lock.Owner + ": this needs the role admin"
 	}
-	return ""
+	return notThisName
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"net/http"
 	"sync"
 	"time"
 
@@ -135,61 +134,4 @@ func (l *links) use(secret string) bool {
 	until := l.all[hashOf(secret)]
 	delete(l.all, hashOf(secret))
 	return time.Now().Before(until)
-}
-
-// visitor is who sends a request.
-type visitor struct {
-	client  *guard.Client // nil: not signed in
-	session *session      // nil as well
-}
-
-// visitor returns who sends a request, and false for one who may not even read.
-func (p *Page) visitor(r *http.Request) (visitor, bool) {
-	for _, cookie := range r.CookiesNamed(p.cookieName(r)) {
-		if s := p.sessions.find(cookie.Value); s != nil {
-			return visitor{s.client.From(p.Origin(r)), s}, true
-		}
-	}
-	return visitor{}, p.PublicView
-}
-
-// cookieName has the port in it: a browser sends the cookies of a host to all of its ports, where
-// there may be other servers.
-func (p *Page) cookieName(r *http.Request) string { return "relukko-" + p.port(r) }
-
-// setCookie sets the cookie of a session, or with "" removes it.
-func (p *Page) setCookie(w http.ResponseWriter, r *http.Request, cookie string) {
-	age := int(sessionTime / time.Second)
-	if cookie == "" {
-		age = -1
-	}
-	http.SetCookie(w, &http.Cookie{
-		Name: p.cookieName(r), Value: cookie, Path: "/", MaxAge: age, HttpOnly: true,
-		Secure: p.overTLS(r), SameSite: http.SameSiteStrictMode,
-	})
-}
-
-// replaced returns a channel that is closed when what the visitor may do may have changed.
-func (v visitor) replaced() <-chan struct{} {
-	if v.client == nil {
-		return nil
-	}
-	_, replaced := v.client.Key()
-	return replaced
-}
-
-// ended returns a channel that is closed when the visitor has signed out.
-func (v visitor) ended() <-chan struct{} {
-	if v.session == nil {
-		return nil
-	}
-	return v.session.ended
-}
-
-// over returns a channel that gets a value when the session is over.
-func (v visitor) over() <-chan time.Time {
-	if v.session == nil {
-		return nil
-	}
-	return time.After(time.Until(v.session.until))
 }

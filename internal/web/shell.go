@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-
-	"gitlab.com/relukko/relukko-go/server/access"
 )
 
 //go:embed templates/*.html
@@ -38,14 +36,8 @@ func (p *Page) signedIn(show func(http.ResponseWriter, *http.Request, view)) htt
 				http.StatusSeeOther)
 			return
 		}
-		shown := view{Role: access.Viewer.String()}
-		if v.client != nil {
-			shown.User = v.client.Name()
-			if key, _ := v.client.Key(); key != nil {
-				shown.Role = key.Role.String()
-			}
-		}
-		show(w, r, shown)
+		user, role := v.nameAndRole()
+		show(w, r, view{User: user, Role: role})
 	}
 }
 

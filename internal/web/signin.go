@@ -96,8 +96,8 @@ func (p *Page) showLink(w http.ResponseWriter, r *http.Request) {
 	p.render(w, r, http.StatusOK, "link.html", view{Token: token})
 }
 
-const linkIsOver = "This link was used, or its 5 minutes are over. Restart the server for another " +
-	"one, or sign in with a key."
+const linkIsOver = "This link was used, or its 5 minutes are over. Sign in with a key, or " +
+	"restart the server for another link."
 
 // useLink begins a session by a link.
 func (p *Page) useLink(w http.ResponseWriter, r *http.Request) {

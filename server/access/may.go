@@ -19,8 +19,7 @@ const (
 
 // DeniedError is the error of [Key.May].
 type DeniedError struct {
-	Reason  string // what is missing, and whose lock it is
-	Missing string // what is missing
+	Reason string // what is missing, and whose lock it is
 }
 
 func (e *DeniedError) Error() string { return "relukko: " + e.Reason }
@@ -62,8 +61,7 @@ func denied(do Action, lock, owner, format string, args ...any) error {
 	case Cancel:
 		about = "cancel: "
 	}
-	missing := fmt.Sprintf(format, args...)
-	return &DeniedError{about + missing, missing}
+	return &DeniedError{about + fmt.Sprintf(format, args...)}
 }
 
 // Unlimited reports whether the key may do everything, whatever the lock is.

@@ -44,13 +44,16 @@ var mayImport = map[string][]string{
 
 	"internal/engine":  {"internal/lifecycle", "internal/lockset", "server/store"},
 	"internal/guard":   {"internal/wire", "server/access", "server/store"},
-	"internal/httpapi": append(serverAPI, "internal/reply", "internal/streamapi"),
+	"internal/httpapi": append(serverAPI, "internal/reply", "internal/streamapi", "internal/web"),
 	"internal/lockset": {"server/store"},
 	"internal/reply": {
 		"internal/engine", "internal/guard", "internal/wire", "server/access", "server/store",
 	},
 	"internal/streamapi": append(serverAPI, "internal/reply"),
-	"internal/web":       {},
+	"internal/web": {
+		"internal/engine", "internal/guard", "internal/reply", "internal/wire", "server/access",
+		"server/store",
+	},
 
 	"relukkotest": {
 		".", "api", "internal/engine", "internal/httpapi", "internal/lifecycle",

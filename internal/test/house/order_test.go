@@ -25,6 +25,7 @@ var mustBeOrdered = []string{
 	"internal/cli", "internal/engine", "internal/guard", "internal/httpapi", "internal/lockset",
 	"internal/reply",
 	"internal/settings", "internal/streamapi", "internal/supervise", "internal/unixsock",
+	"internal/web",
 	"server/access",
 	"server/boltstore", "server/memstore", "server/pgstore", "server/store", "server/storetest",
 	"internal/test/faultnet", "internal/test/pgtest", "examples/instrument", "examples/pool",
