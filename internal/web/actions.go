@@ -3,8 +3,10 @@ package web
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
@@ -118,6 +120,10 @@ func (p *Page) take(ctx context.Context, v visitor, in *request) (*store.Lock, e
 	}
 	// The limits are those of a create over HTTP.
 	name, holder, err := wire.DecodeCreate(wire.AppendCreate(nil, in.Name, &creator))
+	if bad, ok := errors.AsType[*wire.RequestError](err); ok {
+		said := strings.NewReplacer("lock_name", "The name", "creator", "The reason")
+		err = refuse(http.StatusBadRequest, "%s.", said.Replace(bad.Message))
+	}
 	if err == nil {
 		err = v.client.Check(access.Create, &store.Lock{Name: name})
 	}

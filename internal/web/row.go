@@ -25,7 +25,7 @@ const (
 	// not say for how long get 10 min.
 	reservedFor = 10 * time.Minute
 	// renewsWithin is the longest that a client that renews its lock lets pass between two
-	// renewals, with some slack: a third of the lease, and at most 30 s.
+	// renewals, with some slack. Without, it is a third of the lease, and at most 30 s.
 	renewsWithin = 40 * time.Second
 	// firstRenewal is how much later than its creation a lock is changed if somebody renews it.
 	// Commands that leave a lock held set its expiry once, right after they have acquired it.
@@ -67,9 +67,10 @@ func newRow(l *store.Lock, connected bool, waiters int, now time.Time) row {
 func (r *row) setState(l *store.Lock, connected bool, now time.Time) {
 	lease, since := l.ExpiresAt.Sub(l.UpdatedAt), now.Sub(l.UpdatedAt)
 	short := lease <= reservedFor // nobody renews a longer one each 30 s
-	renewed := l.UpdatedAt.Sub(l.CreatedAt) > firstRenewal
+	renewed := short && l.UpdatedAt.Sub(l.CreatedAt) > firstRenewal
 	young := l.UpdatedAt.Equal(l.CreatedAt) && lease < 2*renewsWithin
-	r.Renewed = connected || short && (renewed || young) && since < min(renewsWithin, lease)
+	inTime := since < min(renewsWithin, lease*2/3)
+	r.Renewed = connected || (renewed || young) && inTime
 	switch {
 	case !l.ExpiresAt.Before(lastTime):
 		r.State = stateOutOfService
@@ -79,7 +80,7 @@ func (r *row) setState(l *store.Lock, connected bool, now time.Time) {
 		r.State = stateReserved
 	default:
 		r.State = stateHeld
-		r.Stale = short && renewed && !connected && since > lease/2
+		r.Stale = (renewed || young) && !r.Renewed
 	}
 }
 

@@ -132,11 +132,10 @@ func (p *Page) parseForm(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// localPath returns a path of this page to go on to, never one of another site.
+// localPath returns a path to go on to: one of the two pages, never one of another site.
 func localPath(next string) string {
 	u, err := url.Parse(next)
-	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || !strings.HasPrefix(next, "/") ||
-		strings.HasPrefix(u.Path, "//") || strings.Contains(next, `\`) {
+	if err != nil || u.IsAbs() || u.Host != "" || u.Path != "/" && u.Path != "/lock" {
 		return "/"
 	}
 	local := url.URL{Path: u.Path, RawQuery: u.RawQuery}
