@@ -2,11 +2,11 @@
 
 import { exact, flag, fromInput, isForever, quote, span, toInput } from "./format.js";
 import { Component, createRef, html } from "./html.js";
-import { shownState, Command, Holder, At } from "./parts.js";
+import { At, Command, Holder, Sentence, shownState } from "./parts.js";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-const ROUND_UP = 59_999; // fields have whole minutes
+const ROUND = 30_000; // fields have whole minutes
 
 /** Each action: its name, what it does, and the command line that does the same. */
 const actions = {
@@ -75,6 +75,9 @@ function label(action, row) {
   return back ? "Put back in service" : actions[action].label;
 }
 
+/** Returns what the button that does it says. */
+const verb = (action, row) => (label(action, row) === "Break" ? "Break the lock" : label(action, row));
+
 /** The list of actions. Those that are not allowed are greyed, with the reason. */
 export function ActionList({ name, row, may, now, open }) {
   return html`<ul class="actions">
@@ -85,7 +88,7 @@ export function ActionList({ name, row, may, now, open }) {
         <button type="button" class=${actions[action].danger && !why ? "danger" : ""}
           aria-disabled=${why ? "true" : undefined} aria-describedby=${why ? id : undefined}
           onClick=${() => why || open(name, action)}>${label(action, row)}…</button>
-        ${why && html`<span class="why" id=${id}>${why}</span>`}
+        ${why && html`<span class="why" id=${id}><${Sentence} text=${why} /></span>`}
       </li>`;
     })}
   </ul>`;
@@ -157,7 +160,7 @@ export class ActionDialog extends Component {
     super(props);
     const row = props.row; // of that instant, whatever comes later
     const { times } = actions[props.action];
-    const until = times && toInput(times(row, props.now) + HOUR + ROUND_UP);
+    const until = times && toInput(times(row, props.now) + HOUR + ROUND);
     this.state = { row, name: props.name, until, reason: "", error: "", busy: false };
   }
 
@@ -210,10 +213,10 @@ export class ActionDialog extends Component {
             onInput=${(e) => this.setState({ reason: e.target.value })} /></label>`}
         ${ended && html`<p class="notice" role="alert">
           This lock has ended meanwhile. Nothing is left to do here.</p>`}
-        ${error && html`<p class="error" role="alert">${error}</p>`}
+        ${error && html`<p class="error" role="alert"><${Sentence} text=${error} /></p>`}
         <p class="buttons">
           <button type="submit" class=${danger ? "danger primary" : "primary"}
-            disabled=${busy || ended}>${label(action, row)}</button>
+            disabled=${busy || ended}>${verb(action, row)}</button>
           <button type="button" onClick=${close}>Cancel</button>
         </p>
       </form>
@@ -224,7 +227,7 @@ export class ActionDialog extends Component {
 
   // The time until which: a field, and buttons that set it.
   times(from, until) {
-    const set = (ms) => this.setState({ until: toInput(ms + ROUND_UP) });
+    const set = (ms) => this.setState({ until: toInput(ms + ROUND) });
     const lengths = { "30m": HOUR / 2, "1h": HOUR, "2h": 2 * HOUR, "8h": 8 * HOUR,
       "1d": DAY, "7d": 7 * DAY };
     const end = fromInput(until);

@@ -40,6 +40,14 @@ class App extends Component {
     this.setState((s) => ({ changes: s.changes + (mine ? 1 : 0) }));
   };
 
+  // The type of a screen on the wall is as large as the screen has room for.
+  componentDidUpdate() {
+    if (!wall) return;
+    const lines = document.querySelectorAll(".locks tbody tr").length + 3;
+    const size = Math.max(16, Math.min(innerWidth / 66, innerHeight / lines / 2.25));
+    document.body.style.setProperty("--wall", `${Math.floor(size)}px`);
+  }
+
   // The view is in the URL, so that it can be kept and passed on.
   view(change) {
     this.setState(change, () => {

@@ -30,6 +30,7 @@ export class Live {
   #skew = 0; // the server's clock less this computer's
   #names = null; // of all rows, in order; null: to be sorted
   #failures = 0;
+  #opened = false; // all rows have come once
 
   constructor(query, changed) {
     this.query = query;
@@ -82,7 +83,7 @@ export class Live {
     url.protocol = url.protocol.replace("http", "ws");
     const socket = new WebSocket(url);
     this.socket = socket;
-    socket.onmessage = (m) => this.#receive(JSON.parse(m.data));
+    socket.onmessage = (m) => socket === this.socket && this.#receive(JSON.parse(m.data));
     socket.onclose = () => this.#closed(socket);
     this.#watch(socket);
   }
@@ -100,7 +101,8 @@ export class Live {
     if (frame.now) this.#skew = Date.parse(frame.now) - Date.now();
     if (frame.signed_out) return this.#signedOut();
     if (frame.full) {
-      if (differs(frame)) return location.reload();
+      if (this.#opened && differs(frame)) return location.reload();
+      this.#opened = true;
       this.rows = new Map();
       this.#names = null;
     }
@@ -121,7 +123,7 @@ export class Live {
       this.changed([]);
     }
     const wait = Math.min(4000, 250 * 2 ** this.#failures++) * (0.5 + Math.random() / 2);
-    this.retry = setTimeout(() => this.#again(), wait);
+    this.retry = setTimeout(() => this.#connect(), wait);
   }
 
   #drop() {
@@ -132,18 +134,10 @@ export class Live {
     socket?.close();
   }
 
-  // A WebSocket that is refused does not say why. A page that leads elsewhere does.
-  async #again() {
-    const signedOut = await fetch("/", { redirect: "manual" })
-      .then((r) => r.type === "opaqueredirect", () => false);
-    if (signedOut) this.#signedOut();
-    else if (!this.socket) this.#connect();
-  }
-
   #hurry() {
     if (this.status !== "live" && this.status !== "signed out" && !this.socket) {
       clearTimeout(this.retry);
-      this.#again();
+      this.#connect();
     }
   }
 
@@ -154,10 +148,9 @@ export class Live {
   }
 }
 
-// Reports whether the page was made by another version of the server, or for another user, than a
-// frame is. A page that has just been loaded is not loaded again, whatever the reason.
+// Reports whether the page was made by another version of the server, or for another user or role,
+// than a frame is. The first frame does not count, so a page cannot load itself again and again.
 function differs(frame) {
   const page = document.body.dataset;
-  return performance.now() > SILENCE && ["user", "role", "version"].some(
-    (name) => frame[name] !== undefined && frame[name] !== (page[name] ?? ""));
+  return ["user", "role", "version"].some((name) => frame[name] !== page[name]);
 }

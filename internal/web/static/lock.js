@@ -63,7 +63,7 @@ export class LockPage extends Component {
     return html`
       <p class="path"><a href="/">All locks</a></p>
       <h1>${name}</h1>
-      <div class="lock">
+      <div class="lock"><div>
         <section aria-label="Now">
           <p class="now"><${State} state=${shownState(row, now)} stale=${row?.stale} />
             ${row?.mine && html`<span class="badge">mine</span>`}</p>
@@ -72,9 +72,9 @@ export class LockPage extends Component {
             may=${row ? row.may : data.may} />`}
           ${error && html`<p class="error" role="alert">The server does not say more: ${error}</p>`}
         </section>
-        ${data && html`<${Queue} name=${name} queue=${data.queue ?? []} now=${now} />
-          <${Busy} data=${data} />
-          <${History} history=${data.history ?? []} />`}
+        ${data && html`<${Queue} name=${name} queue=${data.queue ?? []} now=${now} />`}
+        </div>
+        ${data && html`<${Busy} data=${data} /><${History} history=${data.history ?? []} />`}
       </div>`;
   }
 }
@@ -120,7 +120,7 @@ function Busy({ data }) {
     ${days.length > 0 && html`<${Chart} days=${days} />`}
     ${tenures > 0
       ? html`<table class="plain"><caption>Of the ${tenures} tenures in these days</caption>
-        <thead><tr><td></td><th scope="col">half of them up to</th><th scope="col">90 % up to</th>
+        <thead><tr><td></td><th scope="col">half up to</th><th scope="col">90 % up to</th>
           <th scope="col">99 % up to</th></tr></thead>
         <tbody>${row("Waited", wait)}${row("Held", hold)}</tbody></table>`
       : html`<p class="muted">Nobody had it in these days.</p>`}

@@ -25,7 +25,7 @@ export function State({ state, stale }) {
   return html`<span class="state" data-state=${state} title=${explanations[state]}>
     <svg viewBox="0 0 12 12" width="12" height="12" aria-hidden="true">${shapes[state]}</svg>
     <span>${state}</span>
-    ${stale && html`<span class="badge" title=${STALE}>stale</span>`}
+    ${stale && state !== "expired" && html`<span class="badge" title=${STALE}>stale</span>`}
   </span>`;
 }
 
@@ -63,9 +63,11 @@ export function Remaining({ row, now }) {
   const exactly = exact(row.end);
   const at = new Date(row.end).toISOString();
   if (left <= 0) {
-    return html`<time class="over" datetime=${at} title=${exactly}>ended ${span(-left)} ago</time>`;
+    const ago = span(-left).split(" ")[0];
+    return html`<time class="over" datetime=${at} title=${exactly}>ended ${ago} ago</time>`;
   }
-  return html`<time datetime=${at} title=${exactly}>${span(left)}</time>
+  return html`<span class="narrow">left </span>
+    <time datetime=${at} title=${exactly}>${span(left)}</time>
     ${row.renewed && html`<span class="muted" title=${RENEWED}>${" "}renewed</span>`}`;
 }
 
@@ -108,6 +110,11 @@ export function LiveMark({ live }) {
       ${" "}as of ${new Date(live.lastHeard).toLocaleTimeString()}</span>`}
     ${live.status === "signed out" && html`${" "}<a href=${signInURL()}>Sign in</a>`}
   </span>`;
+}
+
+/** A sentence in which `…` is a command. */
+export function Sentence({ text }) {
+  return text.split("`").map((part, i) => (i % 2 ? html`<code key=${i}>${part}</code>` : part));
 }
 
 /** Returns the URL of the form that leads back to this page. */

@@ -16,7 +16,7 @@ const columns = [
   { key: "state", title: "State", by: (row, now) => stateOf(row, now) },
   { key: "holder", title: "Holder", by: (row) => (row.holder || row.owner || "").toLowerCase() },
   { key: "reason", title: "Reason", by: (row) => (row.reason ?? "").toLowerCase() || "\uffff" },
-  { key: "since", title: "Since", by: (row) => -row.start },
+  { key: "since", title: "Held for", by: (row) => -row.start },
   { key: "remaining", title: "Remaining", by: (row) => row.end },
   { key: "waiters", title: "Waiters", by: (row) => -(row.waiters ?? 0) },
 ];
@@ -123,8 +123,7 @@ function Row({ row, now, index, open }) {
     <td role="cell" class="c-reason" title=${reason}>${reason}</td>
     <td role="cell" class="c-since"><span class="narrow">for </span>
       <${Ago} at=${row.start} now=${now} /></td>
-    <td role="cell" class="c-remaining"><span class="narrow">left </span>
-      <${Remaining} row=${row} now=${now} /></td>
+    <td role="cell" class="c-remaining"><${Remaining} row=${row} now=${now} /></td>
     <td role="cell" class="c-waiters">${row.waiters > 0 &&
       html`${row.waiters}<span class="narrow">${" "}waiting</span>`}</td>
     ${open && html`<td role="cell" class="c-actions">

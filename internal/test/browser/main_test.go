@@ -1,0 +1,62 @@
+package browser
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"go.uber.org/goleak"
+)
+
+var pictures = flag.String("pictures", "", "`directory` in which to make pictures of the page")
+
+// One browser serves all tests. Each has a profile of its own in it.
+var (
+	endBrowser = func() {}
+	launched   = sync.OnceValues(launch)
+)
+
+var errNoBrowser = errors.New("Chromium is not installed: apt-get install chromium")
+
+func launch() (context.Context, error) {
+	var path string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			path = found
+			break
+		}
+	}
+	if path == "" {
+		return nil, errNoBrowser
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path),
+		chromedp.Flag("font-render-hinting", "none"),
+		chromedp.Env("TZ=Europe/Berlin"),
+	)
+	if os.Geteuid() == 0 {
+		options = append(options, chromedp.NoSandbox) // Chromium has none for root
+	}
+	process, endProcess := chromedp.NewExecAllocator(context.Background(), options...)
+	browser, end := chromedp.NewContext(process)
+	endBrowser = func() {
+		_ = chromedp.Cancel(browser)
+		end()
+		endProcess()
+	}
+	return browser, chromedp.Do(browser)
+}
+
+type withBrowser struct{ *testing.M }
+
+func (m withBrowser) Run() int {
+	defer func() { endBrowser() }()
+	return m.M.Run()
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(withBrowser{m}) }
