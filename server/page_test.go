@@ -254,9 +254,12 @@ func (b *browser) visit(who *role, request []string, id string) (int, string) {
 	path := strings.NewReplacer("NAME", who.lock, "NEW", who.lock+"-new").Replace(request[1])
 	switch {
 	case request[0] == "LIVE":
-		if nextFrame(b.t, b.live(path)).SignedOut {
-			return 401, ""
+		conn, resp, err := b.dialLive(path)
+		if err != nil {
+			return resp.StatusCode, ""
 		}
+		defer conn.CloseNow()
+		require.True(b.t, nextFrame(b.t, conn).Full)
 		return 200, ""
 	case path == "/v1/locks" && request[0] == "POST":
 		r := b.ask("POST", path, createBody(who.lock+"-new", ""))

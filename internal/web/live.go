@@ -37,9 +37,12 @@ type opening struct {
 	Version string `json:"version"`
 }
 
-// live sends the locks, and what changes about them, over a WebSocket. One who may not read is told
-// so there, as a script in a browser cannot see the status of a refusal.
+// live sends the locks, and what changes about them, over a WebSocket.
 func (p *Page) live(w http.ResponseWriter, r *http.Request) {
+	if _, ok := p.visitor(r); !ok {
+		http.Error(w, notSignedIn, http.StatusUnauthorized)
+		return
+	}
 	// Accept compares Origin with Host, so that a page of another site cannot use the cookie.
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		CompressionMode: websocket.CompressionNoContextTakeover,
@@ -72,7 +75,7 @@ func (p *Page) live(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// feed sends frames until the visitor is gone or signed out. It reports whether that is because the
+// feed sends frames until the visitor is gone, or signed out, which a frame says. It reports whether that is because the
 // server stops.
 func (p *Page) feed(ctx context.Context, conn *websocket.Conn, r *http.Request) (over bool) {
 	leave := p.board.watch()

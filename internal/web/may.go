@@ -82,16 +82,15 @@ func (v visitor) mayNot(do access.Action, lock *store.Lock) string {
 		return notSignedIn
 	}
 	key, _ := v.client.Key()
-	err := v.client.May(do, lock)
 	switch {
-	case err == nil:
-		return ""
 	case key == nil:
 		return notSignedIn
 	case key.Role == access.Viewer:
 		return onlyReads
 	case do != access.Create && key.Role == access.User && lock.Owner != key.Name:
 		return "it belongs to " + lock.Owner + ": this needs the role admin"
+	case v.client.May(do, lock) != nil:
+		return notThisName
 	}
-	return notThisName
+	return ""
 }

@@ -125,7 +125,7 @@ func serve(t testing.TB) string { return serveOn(t, "127.0.0.1:0") }
 func serveOn(t testing.TB, address string) string {
 	t.Helper()
 	p := start(t, []string{"RELUKKO_API_KEY=" + key}, build(t), "serve", "--store", "memory",
-		"--addr", address, "--trusted-proxy", "127.0.0.1")
+		"--addr", address, "--trusted-proxy", "127.0.0.1", "--web", "on")
 	t.Cleanup(p.stop)
 	var at []string
 	require.Eventually(t, func() bool {
