@@ -231,3 +231,7 @@ func js(v any) string {
 	}
 	return string(text)
 }
+
+func evaluate(script string) chromedp.Action[chromedp.Void] {
+	return chromedp.Evaluate[chromedp.Void](script)
+}

@@ -27,7 +27,7 @@ export function select(live, { q, mine, sort }) {
   const rows = [];
   for (const name of live.names()) {
     const row = live.rows.get(name);
-    if ((!mine || row.mine) && words.every((word) => row.text.includes(word))) rows.push(row);
+    if ((!mine || row.mine) && words.every((word) => text(row).includes(word))) rows.push(row);
   }
   const down = sort.startsWith("-");
   const by = columns.find((c) => c.key === sort.replace("-", ""))?.by;
@@ -39,12 +39,18 @@ export function select(live, { q, mine, sort }) {
   return down ? rows.reverse() : rows;
 }
 
+// What the filter looks at. It is made once for each row, when somebody filters.
+function text(row) {
+  return (row.text ??= [row.name, row.state, row.holder, row.reason, row.link, row.owner, row.ip]
+    .join("\n").toLowerCase());
+}
+
 const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
 /** The table. It is given the rows that match, in order. */
 export class Table extends Component {
   body = createRef();
-  state = { first: 0, last: FEW };
+  state = { first: 0, last: 40 };
 
   componentDidMount() {
     addEventListener("scroll", this.measure, { passive: true });
@@ -75,7 +81,7 @@ export class Table extends Component {
   };
 
   render({ rows, now, sort, setSort, open }, { first, last, height }) {
-    if (rows.length <= FEW || !height) [first, last] = [0, Math.min(FEW, rows.length)];
+    if (rows.length <= FEW) [first, last] = [0, rows.length];
     first = Math.min(first, Math.max(0, rows.length - 1));
     last = Math.min(last, rows.length);
     return html`<table role="table" class="locks" aria-label="Locks" aria-rowcount=${rows.length + 1}>

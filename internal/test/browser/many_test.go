@@ -1,0 +1,150 @@
+package browser
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/wire"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+const many = 5000
+
+// full is a store with many locks.
+func full(t *testing.T) *memstore.Store {
+	st := memstore.New()
+	for i := range many {
+		creator := fmt.Sprintf("ada@bench-%d/%d (a reason of the usual length)", i%40, i)
+		_, err := st.Create(t.Context(), store.NewLock{
+			ID: wire.NewID(), Name: fmt.Sprintf("lab-%d/bench-%d", i%7, i), Creator: &creator,
+			IP: "192.0.2.7", TTL: time.Hour, Owner: "ada",
+		})
+		require.NoError(t, err)
+	}
+	return st
+}
+
+// firstRow is a promise of the time, in milliseconds since the navigation began, at which the
+// browser has painted the first row.
+const firstRow = `new Promise((done) => {
+	const look = () => {
+		if (!document.querySelector("tr[data-name]")) return requestAnimationFrame(look);
+		requestAnimationFrame(() => setTimeout(() => done(performance.now())));
+	};
+	look();
+})`
+
+// TestManyLocks measures what a page with 5,000 locks takes, and that it does not stutter. The
+// figures are in docs/performance.md; the limits here are those of a busy machine.
+func TestManyLocks(t *testing.T) {
+	s := serveOn(t, full(t))
+	b := s.visitor("")
+	command(b, network.SetCacheDisabled, network.SetCacheDisabledParams{CacheDisabled: true})
+	var painted, rows []float64
+	for range 5 {
+		b.visit("/")
+		rows = append(rows, value[float64](b, firstRow))
+		painted = append(painted, value[float64](b,
+			"performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+		b.sees(".count", "5,000 locks")
+	}
+	slices.Sort(painted)
+	slices.Sort(rows)
+	t.Logf("first paint: %.0f ms, the rows: %.0f ms (medians of %d)", painted[2], rows[2], len(rows))
+	require.Less(t, rows[2], 4000.0)
+
+	require.Equal(t, "5001", value[string](b, "document.querySelector('.locks').ariaRowCount"))
+	require.Less(t, value[int](b, "document.querySelectorAll('tr').length"), 200)
+	changes(t, s, b)
+
+	// To the end and back: the last row is there, with its number.
+	b.do("scroll", evaluate("scrollTo(0, document.body.scrollHeight)"))
+	b.await("[...document.querySelectorAll('tr[aria-rowindex]')].at(-1)?.ariaRowIndex == '5011'")
+	stutter := value[float64](b, scrolling)
+	t.Logf("the longest frame while scrolling through all rows: %.0f ms", stutter)
+	require.Less(t, stutter, 1000.0)
+
+	b.do("scroll", evaluate("scrollTo(0, 0)"))
+	start := time.Now()
+	b.enter("input[type=search]", "bench-4999")
+	b.sees(".count", "1 of 5,010 locks")
+	t.Logf("filtered, after typing 10 characters: %v", time.Since(start).Round(time.Millisecond))
+}
+
+// scrolling scrolls through the table, a screen a frame, and returns the longest time between two
+// frames.
+const scrolling = `new Promise((done) => {
+	let longest = 0, last = performance.now(), frames = 0;
+	scrollTo(0, 0);
+	const step = (now) => {
+		if (frames++ > 1) longest = Math.max(longest, now - last);
+		last = now;
+		scrollBy(0, innerHeight);
+		if (scrollY + innerHeight >= document.body.scrollHeight - 1 || frames > 400) {
+			return done(longest);
+		}
+		requestAnimationFrame(step);
+	};
+	requestAnimationFrame(step);
+})`
+
+// changes measures how long it takes until a change is shown, by the clock of this machine.
+func changes(t *testing.T, s *site, b *tab) {
+	c := s.client(adaKey)
+	var took []float64
+	for i := range 10 {
+		name := fmt.Sprintf("a-%d", i) // among the first rows
+		shown := fmt.Sprintf(`new Promise((done) => {
+			const look = () => document.querySelector(%q)
+				? setTimeout(() => done(Date.now())) : requestAnimationFrame(look);
+			look();
+		})`, row(name))
+		result := make(chan float64, 1)
+		go func() {
+			at, err := chromedp.Run(b.ctx, chromedp.Evaluate[float64](shown, chromedp.EvalAwaitPromise))
+			if err != nil {
+				at = 0
+			}
+			result <- at
+		}()
+		begin := float64(time.Now().UnixMilli())
+		_, err := c.Create(t.Context(), name, "ada")
+		require.NoError(t, err)
+		at := <-result
+		require.NotZero(t, at)
+		took = append(took, at-begin)
+	}
+	slices.Sort(took)
+	t.Logf("a change is shown: %.0f ms (median of %d), at most %.0f ms", took[5], len(took), took[9])
+	require.Less(t, took[5], 2000.0)
+}
+
+// TestTheWeightOfThePage loads everything, and nothing from elsewhere.
+func TestTheWeightOfThePage(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	b := s.visitor("")
+	b.visit("/lock?name=bench-3") // which needs all files
+	b.await("document.querySelector('.chart canvas')")
+	type file struct {
+		Name string
+		Size int
+	}
+	var total int
+	for _, f := range value[[]file](b, `[...performance.getEntriesByType("resource"),
+		...performance.getEntriesByType("navigation")].map((e) => ({
+			Name: e.name, Size: e.encodedBodySize}))`) {
+		require.True(t, len(f.Name) > len(s.url) && f.Name[:len(s.url)] == s.url, f.Name)
+		total += f.Size
+	}
+	t.Logf("the page and all its files: %.1f KB compressed", float64(total)/1000)
+	require.Less(t, total, 150_000)
+	require.Greater(t, total, 30_000, "the sizes are known")
+}
