@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -20,6 +22,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/access"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // aPage is that of the tests.
@@ -616,5 +619,103 @@ func TestShutdownEndsThePage(t *testing.T) {
 		require.NoError(t, b.srv.Shutdown(t.Context()))
 		require.LessOrEqual(t, time.Since(begun), 2*time.Second)
 		require.Equal(t, websocket.StatusGoingAway, <-closed)
+	})
+}
+
+// mirror applies frames as a page does.
+type mirror map[string]pageRow
+
+func (m mirror) apply(f *pageFrame) {
+	if f.Full {
+		clear(m)
+	}
+	for _, row := range f.Locks {
+		m[row.Name] = row
+	}
+	for _, name := range f.Gone {
+		delete(m, name)
+	}
+}
+
+// TestLiveIsWhatIsListed: whatever is done on two servers over one store, while pages come and go
+// and events are lost, soon each page shows what is there.
+func TestLiveIsWhatIsListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		random := rand.New(rand.NewPCG(7, 1))
+		one, two, bus := startTwo(t, server.WithPage(server.Page{PublicView: true}))
+		for round := range 20 {
+			shows := mirror{}
+			conn := one.browser().live("/page/live")
+			for range random.IntN(30) {
+				name := fmt.Sprint("bench-", random.IntN(5))
+				b := []*backend{one, two}[random.IntN(2)]
+				held := b.do(200, "GET", "/v1/locks/?lock_name="+name, "").body
+				switch {
+				case held == "[]":
+					b.create(name, fmt.Sprint("round ", round))
+				case random.IntN(2) == 0:
+					b.send(t.Context(), "DELETE", "/v1/locks/"+idIn(t, held), "")
+				default:
+					b.send(t.Context(), "PUT", "/v1/locks/"+idIn(t, held),
+						fmt.Sprintf(`{"creator":"changed %d"}`, random.IntN(1000)))
+				}
+				if random.IntN(20) == 0 {
+					bus.interrupt()
+				}
+				if random.IntN(3) == 0 {
+					time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond)
+				}
+			}
+			for begun := time.Now(); time.Since(begun) < 3*time.Second; {
+				var f pageFrame // one comes at least each 5 s
+				require.NoError(t, json.Unmarshal([]byte(next(t, conn)), &f))
+				shows.apply(&f)
+			}
+			locks := two.locks()
+			require.Len(t, shows, len(locks), "round %d", round)
+			for _, l := range locks {
+				require.Equal(t, l.ID, shows[l.Name].ID)
+				require.Equal(t, *l.Creator, shows[l.Name].Holder)
+			}
+			conn.CloseNow()
+			time.Sleep(time.Duration(random.IntN(2000)) * time.Millisecond)
+		}
+	})
+}
+
+func idIn(t *testing.T, list string) string {
+	t.Helper()
+	var locks []lock
+	require.NoError(t, json.Unmarshal([]byte(list), &locks))
+	require.Len(t, locks, 1)
+	return locks[0].ID
+}
+
+// A store that fails or panics leaves the page as it was, until the store is back.
+func TestThePageAndAStoreThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newFaulty()
+		b := startOn(t, st, aPage)
+		b.create("arm", "")
+		root := b.browser().signIn(apiKey)
+		for _, fault := range []struct{ err, panic any }{
+			{err: fmt.Errorf("gone: %w", store.ErrUnavailable)}, {err: errors.New("disk full")},
+			{panic: "out of order"},
+		} {
+			err, _ := fault.err.(error)
+			st.fail(err, fault.panic)
+			conn := root.live("/page/live")
+			time.Sleep(3 * time.Second)
+			r := root.ask("GET", "/page/lock?name=arm", "")
+			require.Contains(t, []int{500, 503}, r.status)
+			r = root.ask("POST", "/page/service", `{"name":"bench"}`)
+			require.Contains(t, []int{500, 503}, r.status, r.body)
+			require.NotContains(t, r.body, "disk full")
+			st.fail(nil, nil)
+			require.Equal(t, "arm", nextFrame(t, conn).Locks[0].Name)
+			conn.CloseNow()
+			synctest.Wait()
+			time.Sleep(2 * time.Second)
+		}
 	})
 }

@@ -2,48 +2,63 @@ package web
 
 import (
 	"context"
+	"runtime/debug"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
+// looks is when all was last looked at, and listed; zero: never.
+type looks struct{ looked, listed time.Time }
+
 // follow keeps the board up to date while anybody looks, until ctx ends.
 func (p *Page) follow(ctx context.Context) {
 	b := &p.board
-	var looked, listed time.Time // when all was last looked at, and listed; zero: never
-	for b.pause(ctx, looked.Add(lookEvery), !listed.IsZero()) {
-		if b.watchers.Load() == 0 {
-			b.take()
-			b.mu.Lock()
-			b.forget()
-			b.mu.Unlock()
-			looked, listed = time.Time{}, time.Time{}
+	var last looks
+	for b.pause(ctx, last.looked.Add(lookEvery), !last.listed.IsZero()) {
+		if b.watchers.Load() > 0 {
+			last = p.refresh(ctx, last)
 			continue
 		}
-		events, missed := b.take()
-		now := time.Now()
-		if missed || now.Sub(listed) >= listEvery {
-			looked, listed = time.Time{}, now
-			if !p.list(ctx) {
-				looked, listed = now, time.Time{} // again in a second
-				continue
-			}
-		}
-		b.apply(events)
-		names := changedNames(events)
-		if now.Sub(looked) >= lookEvery {
-			looked, names = now, nil
-		}
-		p.look(ctx, names)
+		b.take()
+		b.mu.Lock()
+		b.forget()
+		b.mu.Unlock()
+		last = looks{}
 	}
 }
 
-// list reads all locks, and reports whether it could.
-func (p *Page) list(ctx context.Context) bool {
+// refresh brings the board up to date. If it cannot, all is listed again in a second.
+func (p *Page) refresh(ctx context.Context, last looks) (next looks) {
+	now := time.Now()
+	defer func() {
+		if r := recover(); r != nil { // of the store
+			p.Log.Error("panic", "in", "the page", "panic", r, "stack", string(debug.Stack()))
+			next = looks{looked: now}
+		}
+	}()
+	events, missed := p.board.take()
+	if missed || now.Sub(last.listed) >= listEvery {
+		if err := p.list(ctx); err != nil {
+			p.Log.Debug("page: the locks cannot be listed", "error", err)
+			return looks{looked: now}
+		}
+		last = looks{listed: now}
+	}
+	p.board.apply(events)
+	names := changedNames(events)
+	if now.Sub(last.looked) >= lookEvery {
+		last.looked, names = now, nil
+	}
+	p.look(ctx, names)
+	return last
+}
+
+// list reads all locks.
+func (p *Page) list(ctx context.Context) error {
 	all, err := p.Engine.List(ctx)
 	if err != nil {
-		p.Log.Debug("page: the locks cannot be listed", "error", err)
-		return false
+		return err
 	}
 	b := &p.board
 	b.mu.Lock()
@@ -52,7 +67,7 @@ func (p *Page) list(ctx context.Context) bool {
 	for i := range all {
 		b.locks[all[i].Name] = &all[i]
 	}
-	return true
+	return nil
 }
 
 // look makes the rows of the names, or of all for nil, and wakes those who watch if any has

@@ -75,8 +75,8 @@ func (p *Page) live(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// feed sends frames until the visitor is gone, or signed out, which a frame says. It reports whether that is because the
-// server stops.
+// feed sends frames until the visitor is gone or signed out, which the last frame says. It reports
+// whether it ends because the server stops.
 func (p *Page) feed(ctx context.Context, conn *websocket.Conn, r *http.Request) (over bool) {
 	leave := p.board.watch()
 	defer leave()
