@@ -63,12 +63,12 @@ to the server's user and group. The server replaces the socket of one that was
 killed, refuses to start where another one listens, and removes its socket at
 the end. Clients use unix://PATH as the URL; 'ip' of their locks is "unix".
 
-On its page, at / in a browser, people see who has which lock, live, and reserve,
-extend, release and break locks as their keys may. They sign in with a key, or
-with RELUKKO_USER and RELUKKO_PASSWORD as an admin of that name. There is a page
-(--web) where these two or a file of --keys are given, and where the server has
-made its key: then it prints a link that signs in once, within 5 min. With
---public-view everybody who reaches the server sees all locks.
+On its page, at / in a browser, people see who has which lock, live, and
+reserve, extend, release and break locks as their keys may. They sign in with a
+key, or with RELUKKO_USER and RELUKKO_PASSWORD as an admin of that name. There
+is a page (--web) where these two or a file of --keys are given, and where the
+server has made its key: then it prints a link that signs in once, within 5 min.
+With --public-view everybody who reaches the server sees all locks.
 
 The store remembers the locks that have ended for --history: see relukko history
 and relukko usage. Of servers over one database, the one that remembers least

@@ -75,7 +75,7 @@ func (f *floods) retry(address string) time.Duration {
 	if s.n < floodLimit {
 		return 0
 	}
-	return max(s.since.Add(floodWindow).Sub(time.Now()), 0)
+	return max(time.Until(s.since.Add(floodWindow)), 0)
 }
 
 // network returns what counts as one address: of IPv6, where a machine has many, the first 64 bits.

@@ -60,8 +60,9 @@ func (p *Page) Link() string { return "/sign-in/link?token=" + p.links.add(time.
 // ServeHTTP implements http.Handler.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	setHeaders(w.Header())
-	if err := p.checkHost(r); err != nil {
-		p.refuse(w, r, http.StatusForbidden, err.Error())
+	if !p.isOwnHost(r) {
+		p.refuse(w, r, http.StatusForbidden, "On this machine the server has the name localhost, "+
+			"not "+r.Host+". If a proxy passes that on, see relukko serve --trusted-proxy.")
 		return
 	}
 	if err := p.cross.Check(r); err != nil {

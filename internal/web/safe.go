@@ -1,7 +1,6 @@
 package web
 
 import (
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -23,15 +22,12 @@ func setHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// checkHost refuses a name of another site that points at this machine: over the loopback interface
-// only the machine's own names count. A trusted proxy passes on names of its own.
-func (p *Page) checkHost(r *http.Request) error {
+// isOwnHost reports whether the request may be for this server. Over the loopback interface only
+// the machine's own names count, so that a name of another site that points at this machine gains
+// nothing. A trusted proxy passes on names of its own.
+func (p *Page) isOwnHost(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if !ok || !local.IP.IsLoopback() || p.Proxied(r) || isOwnName(hostOf(r.Host)) {
-		return nil
-	}
-	return fmt.Errorf("This server is reached over the loopback interface, where %q is no name "+
-		"of it: use localhost, or see --trusted-proxy where a proxy passes it on.", r.Host)
+	return !ok || !local.IP.IsLoopback() || p.Proxied(r) || isOwnName(hostOf(r.Host))
 }
 
 // hostOf returns the host of a host and a port, in lower case.
