@@ -302,6 +302,25 @@ func TestGoingOn(t *testing.T) {
 		`name="next" value="/lock?name=a%20b"`)
 }
 
+// A click on another site brings no cookie: the page asks for itself once more before the form.
+func TestAClickOnAnotherSite(t *testing.T) {
+	b := start(t, aPage)
+	root := b.browser()
+	const form = "/sign-in?next=%2Flock%3Fname%3Da"
+	for _, site := range []string{"cross-site", ""} {
+		root.header = http.Header{"Accept": {"text/html,*/*"}, "Sec-Fetch-Site": {site}}
+		r := root.get(401, "/lock?name=a")
+		require.Equal(t, "0; url="+form, r.header.Get("Refresh"))
+		require.Contains(t, r.body, "not signed in")
+	}
+	for _, site := range []string{"same-origin", "same-site", "none"} {
+		root.header.Set("Sec-Fetch-Site", site)
+		require.Equal(t, form, root.get(303, "/lock?name=a").header.Get("Location"))
+	}
+	root.signIn(apiKey)
+	require.Equal(t, "/lock?name=a", root.get(303, form).header.Get("Location"))
+}
+
 // TestHeadersOfThePage are on every response of the page.
 func TestHeadersOfThePage(t *testing.T) {
 	b := start(t, aPage)

@@ -32,13 +32,26 @@ func (p *Page) signedIn(show func(http.ResponseWriter, *http.Request, view)) htt
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, ok := p.visitor(r)
 		if !ok {
-			http.Redirect(w, r, "/sign-in?next="+url.QueryEscape(r.URL.RequestURI()),
-				http.StatusSeeOther)
+			p.goToSignIn(w, r)
 			return
 		}
 		user, role := v.nameAndRole()
 		show(w, r, view{User: user, Role: role})
 	}
+}
+
+// goToSignIn has a browser go on to the form, which knows where it came from. After a click on
+// another site the browser has sent no cookie, as that is SameSite=Strict. It sends it with what
+// this page asks for, which a redirect would not be.
+func (p *Page) goToSignIn(w http.ResponseWriter, r *http.Request) {
+	form := "/sign-in?next=" + url.QueryEscape(r.URL.RequestURI())
+	site := r.Header.Get("Sec-Fetch-Site") // "" where the page is not reached by TLS
+	if strings.Contains(r.Header.Get("Accept"), "text/html") && (site == "" || site == "cross-site") {
+		w.Header().Set("Refresh", "0; url="+form)
+		p.refuse(w, r, http.StatusUnauthorized, "You are not signed in.")
+		return
+	}
+	http.Redirect(w, r, form, http.StatusSeeOther)
 }
 
 func (p *Page) table(w http.ResponseWriter, r *http.Request, v view) {
