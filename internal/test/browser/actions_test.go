@@ -31,7 +31,7 @@ func TestBreak(t *testing.T) {
 	b.sees("dialog", "1 waiting: the first of them gets the lock")
 
 	b.press("Break the lock") // without a reason, which the browser asks for
-	require.True(t, value[bool](b, "document.querySelector('[name=reason]').validity.valueMissing"))
+	require.True(t, of[bool](b, "[name=reason]", "validity.valueMissing"))
 	require.NoError(t, held.Err())
 	b.write("reason", "the bench is rebooted")
 	b.press("Break the lock")
@@ -62,7 +62,7 @@ func TestBreakNeverHitsTheNextHolder(t *testing.T) {
 	require.NoError(t, err)
 	next := s.lock(graceKey, "robot-arm-1", "grace", time.Hour)
 	b.sees("dialog [role=alert]", "This lock has ended meanwhile.")
-	require.True(t, value[bool](b, "document.querySelector('dialog [type=submit]').disabled"))
+	require.True(t, of[bool](b, "dialog [type=submit]", "disabled"))
 
 	// A request that was on its way has the id of the lock that was seen.
 	status := value[int](b, `fetch("/page/break", {
@@ -100,7 +100,7 @@ func TestReserveExtendRelease(t *testing.T) {
 	b.press("Extend…")
 	b.press("+8h") // more than it has
 	b.sees("dialog code", "extend --url "+s.url+" "+lock.ID+" --for ")
-	require.Regexp(t, "--for (10h|9h59m)$", value[string](b, "document.querySelector('code').innerText"))
+	require.Regexp(t, "--for (10h|9h59m)$", of[string](b, "code", "innerText"))
 	b.press("Extend")
 	b.gone("dialog")
 	b.reads(cell("bench-3", "remaining"), "^(10h|9h 59m)$")
@@ -157,8 +157,7 @@ func TestWhatIsNotAllowedIsGreyedWithTheReason(t *testing.T) {
 	require.Contains(t, ada.greyed("Release"), "a program holds it")
 	require.Contains(t, ada.greyed("Reserve"), "held by ada@bench-7/1")
 	ada.press("Extend…")
-	require.Equal(t, "robot-arm-1", value[string](ada, "document.querySelector('dialog h2').innerText"),
-		"nothing happens")
+	require.Equal(t, "robot-arm-1", of[string](ada, "dialog h2", "innerText"), "nothing happens")
 	ada.press("Close")
 	ada.actions("bench-3")
 	require.Contains(t, ada.greyed("Break"), "needs the role admin")
@@ -194,11 +193,12 @@ func TestCommandLinesAreOneWordForTheShell(t *testing.T) {
 	s := serve(t)
 	b := s.visitor("")
 	for _, text := range []string{
-		"bench-3", "licence/1", "a b", "it's", "$(touch /tmp/pwned)", "`id`", `back\slash`, "-rf", "#",
-		"~", "a\nb; id", "\x1b[2J", "snow ☃", "right\u202eleft", "'; id; '", "!!", "*", "{a,b}", "",
-		"mixed ' \\ \t \u200b", "=cmd", "a=b",
+		"bench-3", "licence/1", "a b", "it's", "$(touch /tmp/pwned)", "`id`", `back\slash`, "-rf",
+		"#", "~", "a\nb; id", "\x1b[2J", "snow ☃", "right\u202eleft", "'; id; '", "!!", "*",
+		"{a,b}", "", "mixed ' \\ \t \u200b", "=cmd", "a=b",
 	} {
-		quoted := value[string](b, "import('"+static(b)+"/format.js').then((m) => m.quote("+js(text)+"))")
+		quoted := value[string](b,
+			"import('"+static(b)+"/format.js').then((m) => m.quote("+js(text)+"))")
 		out, err := exec.Command(bash, "-c", "printf '<%s>' "+quoted).Output()
 		require.NoError(t, err, quoted)
 		require.Equal(t, "<"+text+">", string(out), quoted)
@@ -207,5 +207,5 @@ func TestCommandLinesAreOneWordForTheShell(t *testing.T) {
 }
 
 func static(b *tab) string {
-	return value[string](b, "document.querySelector('script').src.replace('/app.js', '')")
+	return of[string](b, "script", "src.replace('/app.js', '')")
 }

@@ -47,7 +47,7 @@ func TestTimesGoOnAndTheExactOneIsThere(t *testing.T) {
 	zone := value[string](b, "Intl.DateTimeFormat().resolvedOptions().timeZone")
 	require.Equal(t, "Europe/Berlin", zone)
 	require.Regexp(t, `\d{4}.*\d\d:\d\d:\d\d.* (CET|CEST|GMT\+[12])`,
-		value[string](b, "document.querySelector('"+time+"').title"))
+		of[string](b, time, "title"))
 }
 
 func TestThePageReconnectsAfterARestart(t *testing.T) {
@@ -98,7 +98,7 @@ func TestADeadNetworkIsNoticed(t *testing.T) {
 // names returns the names in the table, in order.
 func (b *tab) names() []string {
 	b.t.Helper()
-	return value[[]string](b, "[...document.querySelectorAll('tr[data-name]')].map(r => r.dataset.name)")
+	return each[string](b, "tr[data-name]", "dataset.name")
 }
 
 func TestFilterMineAndSort(t *testing.T) {
@@ -148,13 +148,13 @@ func TestThePageOfAName(t *testing.T) {
 	b.sees(".facts", "ada@bench-7/16941")
 	b.await("document.querySelectorAll('[aria-labelledby=queue] tbody tr').length == 2")
 	require.Equal(t, []string{"grace@lab-2/552", "lin@bench-2/811 (nightly)"},
-		value[[]string](b, "[...document.querySelectorAll('[aria-labelledby=queue] tbody th')]"+
-			".map(e => e.innerText)"), "in the order in which they are served")
+		each[string](b, "[aria-labelledby=queue] tbody th", "innerText"),
+		"in the order in which they are served")
 	b.sees("[aria-labelledby=queue] tbody tr", "3") // its priority
 	b.await("document.querySelector('.chart canvas')?.width > 100")
 	b.await("document.querySelectorAll('details tbody tr').length == 30")
 	require.Regexp(t, `^Held for \d+ % of the last 30 days`,
-		value[string](b, "document.querySelector('.chart').ariaLabel"))
+		of[string](b, ".chart", "ariaLabel"))
 	b.sees("[aria-labelledby=busy] caption", "tenures")
 	b.await("document.querySelectorAll('[aria-labelledby=history] tbody tr').length == 50")
 	b.sees("[aria-labelledby=history]", "the bench is rebooted")

@@ -13,7 +13,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-var pictures = flag.String("pictures", "", "`directory` in which to make pictures of the page")
+var (
+	pictures = flag.String("pictures", "", "`directory` for pictures of the page")
+	allSizes = flag.Bool("all-sizes", false, "with -pictures, make them in all sizes and colors")
+)
 
 // One browser serves all tests. Each has a profile of its own in it.
 var (

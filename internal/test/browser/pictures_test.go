@@ -2,6 +2,7 @@ package browser
 
 import (
 	"bytes"
+	"fmt"
 	"image"
 	"image/color"
 	"image/draw"
@@ -30,7 +31,8 @@ func (b *tab) picture(name string) {
 	require.NoError(b.t, os.WriteFile(filepath.Join(*pictures, name+".png"), small.Bytes(), 0o644))
 }
 
-// quantised returns the picture with its 256 most frequent colors.
+// quantised returns the picture with 256 of its colors: the most frequent ones, and then one of
+// each kind.
 func quantised(img image.Image) *image.Paletted {
 	counts := map[color.RGBA]int{}
 	r := img.Bounds()
@@ -43,59 +45,110 @@ func quantised(img image.Image) *image.Paletted {
 		return counts[b] - counts[a]
 	})
 	palette := color.Palette{}
-	for _, c := range colors[:min(256, len(colors))] {
-		palette = append(palette, c)
+	alike := map[[3]uint8]bool{}
+	for _, c := range colors {
+		kind := [3]uint8{c.R >> 4, c.G >> 4, c.B >> 4}
+		if len(palette) < 64 || !alike[kind] && len(palette) < 256 {
+			alike[kind] = true
+			palette = append(palette, c)
+		}
 	}
 	small := image.NewPaletted(r, palette)
 	draw.Draw(small, r, img, r.Min, draw.Src)
 	return small
 }
 
-// TestPictures makes the pictures of the documentation, and more for looking at the page.
+// TestPictures makes the pictures of the documentation; with -all-sizes those by which the page is
+// judged.
 func TestPictures(t *testing.T) {
 	if *pictures == "" {
 		return // they are made on purpose only
 	}
 	s := stage(t)
 	b := s.visitor("")
-	b.await("document.querySelectorAll('tr[data-name]').length == 11")
-	for _, size := range []struct {
+	for _, p := range []struct {
 		name          string
 		width, height int64
-	}{{"360", 360, 740}, {"1280", 1280, 720}, {"2560", 2560, 1080}} {
+		scheme        string
+		show          func(*tab)
+	}{
+		{"page", 1280, 600, "light", (*tab).showTable},
+		{"page-dark", 1280, 600, "dark", (*tab).showTable},
+		{"page-phone", 360, 740, "light", (*tab).showTable},
+		{"page-break", 1280, 640, "light", (*tab).showBreak},
+		{"page-lock", 1280, 980, "light", (*tab).showLock},
+		{"page-wall", 1920, 1080, "dark", (*tab).showWall},
+	} {
+		b.size(p.width, p.height, p.scheme)
+		p.show(b)
+		b.picture(p.name)
+	}
+	if *allSizes {
+		inAllSizes(b, open(t, s.url))
+	}
+}
+
+func inAllSizes(b, guest *tab) {
+	for _, size := range []struct{ width, height int64 }{{360, 740}, {1280, 720}, {2560, 1080}} {
 		for _, scheme := range []string{"light", "dark"} {
-			b.size(size.width, size.height, scheme)
-			name := "-" + size.name + "-" + scheme
-			b.visit("/")
-			b.live()
-			b.await("document.querySelectorAll('tr[data-name]').length == 11")
-			b.sees(cell("robot-arm-1", "waiters"), "2")
-			b.picture("table" + name)
-			b.actions("robot-arm-1")
-			b.sees("dialog", "Break")
-			b.picture("menu" + name)
-			b.press("Break…")
-			b.sees("dialog", "stop their work")
-			b.picture("break" + name)
-			b.press("Cancel")
-			b.actions("camera-4")
-			b.press("Extend…")
-			b.picture("extend" + name)
-			b.visit("/lock?name=robot-arm-1")
-			b.live()
-			b.await("document.querySelector('.chart canvas')")
-			b.picture("lock" + name)
-			b.visit("/?wall")
-			b.live()
-			b.await("document.querySelectorAll('tr[data-name]').length == 11")
-			b.picture("wall" + name)
+			name := fmt.Sprintf("-%d-%s", size.width, scheme)
+			for what, show := range map[string]func(*tab){
+				"table": (*tab).showTable, "menu": (*tab).showMenu, "break": (*tab).showBreak,
+				"extend": (*tab).showExtend, "lock": (*tab).showLock, "wall": (*tab).showWall,
+			} {
+				b.size(size.width, size.height, scheme)
+				show(b)
+				b.picture(what + name)
+			}
+			guest.size(size.width, size.height, scheme)
+			guest.visit("/")
+			guest.sees("main", "Sign in")
+			guest.picture("sign-in" + name)
 		}
 	}
-	for _, scheme := range []string{"light", "dark"} {
-		b := open(t, s.url)
-		b.size(360, 740, scheme)
-		b.visit("/")
-		b.sees("main", "Sign in")
-		b.picture("sign-in-360-" + scheme)
-	}
+}
+
+// staged waits until all of the stage is there.
+func (b *tab) staged() {
+	b.t.Helper()
+	b.live()
+	b.await("document.querySelectorAll('tr[data-name]').length == 11")
+	b.sees(cell("robot-arm-1", "waiters"), "2")
+}
+
+func (b *tab) showTable() {
+	b.visit("/")
+	b.staged()
+}
+
+func (b *tab) showWall() {
+	b.visit("/?wall")
+	b.staged()
+}
+
+func (b *tab) showMenu() {
+	b.showTable()
+	b.actions("robot-arm-1")
+	b.sees("dialog", "Break")
+}
+
+func (b *tab) showBreak() {
+	b.showMenu()
+	b.press("Break…")
+	b.sees("dialog", "stop their work")
+	b.write("reason", "the bench must be rebooted")
+}
+
+func (b *tab) showExtend() {
+	b.showTable()
+	b.actions("camera-4")
+	b.press("Extend…")
+	b.sees("dialog", "from now")
+}
+
+func (b *tab) showLock() {
+	b.visit("/lock?name=robot-arm-1")
+	b.live()
+	b.await("document.querySelector('.chart canvas')")
+	b.await("document.querySelectorAll('[aria-labelledby=queue] tbody tr').length == 2")
 }

@@ -90,7 +90,7 @@ func (p *past) History(ctx context.Context, q store.HistoryQuery) ([]store.Ended
 // remember makes up the tenures of a name in the last 30 days, the same ones each time.
 func (p *past) remember(name string) {
 	random := rand.New(rand.NewPCG(30, 7))
-	people := []string{"ada@bench-7/1694", "grace@lab-2/221", "runner-3@ci-host/48", "lin@bench-2/77"}
+	people := []string{"ada@bench-7/16", "grace@lab-2/221", "runner-3@ci/48", "lin@bench-2/77"}
 	at := time.Now().Add(-2 * time.Hour)
 	for at.After(time.Now().AddDate(0, 0, -31)) {
 		holder := people[random.IntN(len(people))]
@@ -132,7 +132,8 @@ func stage(t *testing.T, options ...server.Option) *site {
 		name, creator string
 		since         time.Duration
 	}{
-		{ada, "robot-arm-1", "ada@bench-7/16941 (firmware 4.2, release candidate)", 42 * time.Minute},
+		{ada, "robot-arm-1", "ada@bench-7/16941 (firmware 4.2, release candidate)",
+			42 * time.Minute},
 		{grace, "robot-arm-2", "runner-3@ci-host/4411 (" + ci + "88123)", 3 * time.Minute},
 		{grace, "bench-1", "lin@bench-1/902", 5*time.Hour + 12*time.Minute},
 		{ada, "licence/1", "ada@lab-2/77 (simulation of the gripper)", 26 * time.Hour},

@@ -58,7 +58,8 @@ func (b *tab) heard(event any) {
 	defer b.mu.Unlock()
 	switch e := event.(type) {
 	case *runtime.EventExceptionThrown:
-		b.problems = append(b.problems, fmt.Sprintf("%s %+v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception))
+		d := e.ExceptionDetails
+		b.problems = append(b.problems, fmt.Sprintf("%s %+v", d.Text, d.Exception))
 	case *runtime.EventConsoleAPICalled:
 		if e.Type == runtime.ConsoleAPICalledTypeError {
 			b.problems = append(b.problems, fmt.Sprint("console.error: ", e.Args))
@@ -177,6 +178,19 @@ func value[T any](b *tab, expression string) T {
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	require.NoError(b.t, err, expression)
 	return v
+}
+
+// of returns a property of the first element that matches.
+func of[T any](b *tab, selector, property string) T {
+	b.t.Helper()
+	return value[T](b, fmt.Sprintf("document.querySelector(%q).%s", selector, property))
+}
+
+// each returns a property of all elements that match.
+func each[T any](b *tab, selector, property string) []T {
+	b.t.Helper()
+	return value[[]T](b, fmt.Sprintf("[...document.querySelectorAll(%q)].map((e) => e.%s)",
+		selector, property))
 }
 
 // press clicks the button or link with that text, in the open dialog if there is one.

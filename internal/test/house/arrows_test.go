@@ -71,6 +71,7 @@ var mayImport = map[string][]string{
 	"examples/instrument": {".", "api", "server", "server/memstore"},
 	"examples/pool":       {".", "api", "server", "server/memstore"},
 
+	"internal/test/browser":     {},
 	"internal/test/faultnet":    {},
 	"internal/test/house":       {},
 	"internal/test/interop":     {},
@@ -109,7 +110,8 @@ var (
 		"go.etcd.io/bbolt",
 	}
 	onlyForTests = []string{
-		"github.com/anishathalye/porcupine", "github.com/creack/pty", "github.com/stretchr/testify",
+		"github.com/anishathalye/porcupine", "github.com/chromedp/cdproto",
+		"github.com/chromedp/chromedp", "github.com/creack/pty", "github.com/stretchr/testify",
 		"go.uber.org/goleak",
 	}
 )

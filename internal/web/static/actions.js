@@ -50,7 +50,8 @@ const actions = {
     about: () => "Nobody can use it until it is put back in service. " +
       "Those who want it see the reason.",
     reason: "required",
-    command: ({ name, reason }) => ["hold", "--for", "0", "--reason", reason || "…", ...last(name)],
+    command: ({ name, reason }) =>
+      ["hold", "--for", "0", "--reason", reason || "…", ...last(name)],
     done: (name) => `${name} is out of service.`,
   },
 };
@@ -76,7 +77,7 @@ function label(action, row) {
 }
 
 /** Returns what the button that does it says. */
-const verb = (action, row) => (label(action, row) === "Break" ? "Break the lock" : label(action, row));
+const verb = (action, row) => label(action, row).replace(/^Break$/, "Break the lock");
 
 /** The list of actions. Those that are not allowed are greyed, with the reason. */
 export function ActionList({ name, row, may, now, open }) {
@@ -171,7 +172,8 @@ export class ActionDialog extends Component {
     const end = until && fromInput(until);
     this.setState({ busy: true, error: "" });
     const body = {
-      name, id: row?.id, reason: reason.trim(), until: end ? new Date(end).toISOString() : undefined,
+      name, id: row?.id, reason: reason.trim(),
+      until: end ? new Date(end).toISOString() : undefined,
     };
     const answer = await post("/page/" + action, body);
     this.setState({ busy: false, error: answer.error ?? "" });
@@ -232,7 +234,8 @@ export class ActionDialog extends Component {
       "1d": DAY, "7d": 7 * DAY };
     const end = fromInput(until);
     return html`<label>Until
-        <input type="datetime-local" name="until" required value=${until} min=${toInput(this.props.now)}
+        <input type="datetime-local" name="until" required value=${until}
+          min=${toInput(this.props.now)}
           onInput=${(e) => this.setState({ until: e.target.value })} />
       </label>
       <div class="lengths" role="group" aria-label="How much longer">

@@ -44,7 +44,7 @@ class App extends Component {
   componentDidUpdate() {
     if (!wall) return;
     const lines = document.querySelectorAll(".locks tbody tr").length + 3;
-    const size = Math.max(16, Math.min(innerWidth / 66, innerHeight / lines / 2.25));
+    const size = Math.max(16, Math.min(innerWidth / 76, innerHeight / lines / 2.25));
     document.body.style.setProperty("--wall", `${Math.floor(size)}px`);
   }
 
@@ -107,9 +107,10 @@ class App extends Component {
           onClick=${() => this.open("", "reserve")}>Reserve…</button>`}
       </div>`}
       ${rows.length > 0
-        ? html`<${Table} rows=${rows} now=${this.live.now()} sort=${sort} open=${may && this.open}
-          setSort=${(by) => this.view({ sort: by })} />`
-        : this.live.status !== "connecting" && html`<${Empty} q=${q} mine=${mine} live=${this.live} />`}`;
+        ? html`<${Table} rows=${rows} now=${this.live.now()} sort=${sort}
+          open=${may && this.open} setSort=${(by) => this.view({ sort: by })} />`
+        : this.live.status !== "connecting" &&
+          html`<${Empty} q=${q} mine=${mine} live=${this.live} />`}`;
   }
 
   render(_, { said, changes }) {
@@ -126,8 +127,19 @@ class App extends Component {
             changes=${changes} />`
           : this.table()}
       </main>
+      ${!wall && page.page === "table" && html`<${Legend} />`}
       ${this.dialog()}`;
   }
+}
+
+// What is not clear from the table itself.
+function Legend() {
+  return html`<footer>
+    <p><b>renewed</b>: a program holds it and renews it, until it releases it.${" "}
+      <b>stale</b>: that program has stopped renewing it.</p>
+    <p>Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone}; hover for the exact
+      one. <kbd>/</kbd> goes to the filter. <a href="/?wall">For a screen on the wall</a></p>
+  </footer>`;
 }
 
 function count(shown, live) {

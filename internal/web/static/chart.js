@@ -2,7 +2,7 @@
 
 import { Component, createRef, html } from "./html.js";
 
-/** Bars: the share of each day for which the name was held. The days are those of the browser's zone. */
+/** Bars: the share of each day, in the browser's zone, for which the name was held. */
 export class Chart extends Component {
   box = createRef();
   dark = matchMedia("(prefers-color-scheme: dark)");

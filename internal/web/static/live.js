@@ -121,7 +121,7 @@ export class Live {
       this.changed([]);
     }
     const wait = Math.min(4000, 250 * 2 ** this.#failures++) * (0.5 + Math.random() / 2);
-    this.retry = setTimeout(() => this.#connect(), wait);
+    this.retry = setTimeout(() => this.#again(), wait);
   }
 
   #drop() {
@@ -132,10 +132,19 @@ export class Live {
     socket?.close();
   }
 
+  // A WebSocket that is refused does not say why. A page that leads elsewhere does: to the form.
+  async #again() {
+    const signedOut = await fetch("/", { redirect: "manual", signal: AbortSignal.timeout(4000) })
+      .then((r) => r.type === "opaqueredirect", () => false);
+    if (this.socket || this.status === "signed out") return;
+    if (signedOut) this.#signedOut();
+    else this.#connect();
+  }
+
   #hurry() {
     if (this.status !== "live" && this.status !== "signed out" && !this.socket) {
       clearTimeout(this.retry);
-      this.#connect();
+      this.#again();
     }
   }
 

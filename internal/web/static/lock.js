@@ -83,10 +83,10 @@ function Details({ row, now }) {
   return html`<dl class="facts">
     <dt>Holder</dt><dd><${Holder} row=${row} /></dd>
     ${row.reason && html`<dt>Reason</dt><dd>${row.reason}</dd>`}
-    <dt>For</dt><dd><${Ago} at=${row.start} now=${now} />, since <${At} at=${row.start} /></dd>
-    <dt>Remaining</dt><dd><${Remaining} row=${row} now=${now} /></dd>
+    <dt>Held for</dt><dd><${Ago} at=${row.start} now=${now} />, since <${At} at=${row.start} /></dd>
+    <dt>Remaining</dt><dd><${Remaining} row=${row} now=${now} long /></dd>
     ${row.ip && html`<dt>Address</dt><dd>${row.ip}</dd>`}
-    ${row.owner && html`<dt>Key</dt><dd>${row.owner}</dd>`}
+    ${row.owner && html`<dt>API key of</dt><dd>${row.owner}</dd>`}
     ${row.token && html`<dt>Fencing token</dt><dd>${row.token}</dd>`}
   </dl>`;
 }
@@ -97,7 +97,8 @@ function Queue({ name, queue, now }) {
     ${queue.length === 0
       ? html`<p class="muted">Nobody waits.</p>`
       : html`<table class="plain"><thead><tr><th scope="col" class="n">#</th>
-          <th scope="col">Waiter</th><th scope="col">For</th><th scope="col">Priority</th></tr></thead>
+          <th scope="col">Waiter</th><th scope="col">For</th><th scope="col">Priority</th></tr>
+        </thead>
         <tbody>${queue.map((w, i) => html`<tr key=${i}><td class="n">${i + 1}</td>
           <th scope="row">${w.creator || w.owner}${w.names?.length > 1 && html`<span class="muted">
             ${" "}(also for ${others(w.names, name)})</span>`}</th>

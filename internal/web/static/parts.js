@@ -57,7 +57,7 @@ export function At({ at }) {
 }
 
 /** What is left of a lock. */
-export function Remaining({ row, now }) {
+export function Remaining({ row, now, long }) {
   const left = row.end - now;
   if (isForever(row.end, now)) return html`<span>until released</span>`;
   const exactly = exact(row.end);
@@ -68,7 +68,8 @@ export function Remaining({ row, now }) {
   }
   return html`<span class="narrow">left </span>
     <time datetime=${at} title=${exactly}>${span(left)}</time>
-    ${row.renewed && html`<span class="muted" title=${RENEWED}>${" "}renewed</span>`}`;
+    ${row.renewed && html`<span class="muted" title=${RENEWED}>${long
+      ? ", but its holder renews it" : ", renewed"}</span>`}`;
 }
 
 const RENEWED = "Its holder renews it all the time, so it lasts until the holder releases it";

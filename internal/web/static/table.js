@@ -84,9 +84,11 @@ export class Table extends Component {
     if (rows.length <= FEW) [first, last] = [0, rows.length];
     first = Math.min(first, Math.max(0, rows.length - 1));
     last = Math.min(last, rows.length);
-    return html`<table role="table" class="locks" aria-label="Locks" aria-rowcount=${rows.length + 1}>
+    return html`<table role="table" class="locks" aria-label="Locks"
+        aria-rowcount=${rows.length + 1}>
       <thead role="rowgroup"><tr role="row" aria-rowindex="1">
-        ${columns.map((c) => html`<${Head} key=${c.key} column=${c} sort=${sort} set=${setSort} />`)}
+        ${columns.map((c) =>
+          html`<${Head} key=${c.key} column=${c} sort=${sort} set=${setSort} />`)}
         ${open && html`<th role="columnheader" scope="col" class="c-actions">
           <span class="hidden">Actions</span></th>`}
       </tr></thead>
@@ -103,7 +105,8 @@ export class Table extends Component {
 // The space of rows that are not in the document.
 function Gap({ rows, height }) {
   if (!(rows > 0)) return null;
-  return html`<tr class="gap" aria-hidden="true" style=${{ height: `${rows * (height || 40)}px` }} />`;
+  const style = { height: `${rows * (height || 40)}px` };
+  return html`<tr class="gap" aria-hidden="true" style=${style} />`;
 }
 
 function Head({ column, sort, set }) {
@@ -111,8 +114,8 @@ function Head({ column, sort, set }) {
   const now = sort === key ? "ascending" : sort === "-" + key ? "descending" : undefined;
   return html`<th role="columnheader" scope="col" class=${"c-" + key} aria-sort=${now}>
     <button type="button" onClick=${() => set(now === "ascending" ? "-" + key : key)}>
-      ${title}<svg viewBox="0 0 8 8" width="8" height="8" aria-hidden="true" class=${now ?? "unsorted"}>
-        <path d="M4 1 7.5 7h-7z" /></svg>
+      ${title}<svg viewBox="0 0 8 8" width="8" height="8" aria-hidden="true"
+        class=${now ?? "unsorted"}><path d="M4 1 7.5 7h-7z" /></svg>
     </button>
   </th>`;
 }
@@ -120,7 +123,8 @@ function Head({ column, sort, set }) {
 // A row. The class says where a narrow screen shows a cell.
 function Row({ row, now, index, open }) {
   const reason = row.reason ?? "";
-  return html`<tr role="row" aria-rowindex=${index} data-name=${row.name} class=${row.mine && "mine"}>
+  return html`<tr role="row" aria-rowindex=${index} data-name=${row.name}
+      class=${row.mine && "mine"}>
     <th role="rowheader" scope="row" class="c-name">
       <a href=${lockURL(row.name)} title=${row.name}>${row.name}</a>
       ${row.mine && html`<span class="badge" title="You hold it">mine</span>`}</th>
