@@ -206,6 +206,33 @@ func TestCommandLinesAreOneWordForTheShell(t *testing.T) {
 	}
 }
 
+func TestTheCommandLineIsCopied(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	lock := s.lock(adaKey, "bench-3", "ada", time.Hour)
+	b := s.visitor(adaKey)
+	b.actions("bench-3")
+	b.press("Release…")
+	want := "relukko release --url " + s.url + " " + lock.ID
+	b.do("watch the clipboard", evaluate(`
+		Object.defineProperty(navigator, "clipboard", {configurable: true, value: {
+			writeText: async (text) => { window.copied = text; },
+		}});`))
+	b.press("Copy")
+	b.sees("dialog .command", "Copied")
+	require.Equal(t, want, value[string](b, "copied"))
+
+	// Over plain HTTP from another machine a browser has no clipboard, but it can copy what is
+	// selected.
+	b.do("take it away", evaluate(`
+		Object.defineProperty(navigator, "clipboard", {value: undefined});
+		addEventListener("copy", () => { window.selected = getSelection().toString(); });`))
+	b.sees("dialog .command button", "Copy")
+	b.click("dialog .command button")
+	b.await("window.selected")
+	require.Equal(t, want, value[string](b, "selected"))
+}
+
 func static(b *tab) string {
 	return of[string](b, "script", "src.replace('/app.js', '')")
 }

@@ -1,8 +1,11 @@
 package browser
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,6 +70,8 @@ func TestManyLocks(t *testing.T) {
 	require.Equal(t, "5001", of[string](b, ".locks", "ariaRowCount"))
 	require.Less(t, value[int](b, "document.querySelectorAll('tr').length"), 200)
 	changes(t, s, b)
+
+	t.Logf("the longest frame with %.0f changes a second: %.0f ms", busy(t, s, b)...)
 
 	// To the end and back: the last row is there, with its number.
 	b.do("scroll", evaluate("scrollTo(0, document.body.scrollHeight)"))
@@ -137,6 +142,39 @@ func changes(t *testing.T, s *site, b *tab) {
 	slices.Sort(took)
 	t.Logf("a change is shown after %.0f ms (median), at most %.0f ms", took[5], took[9])
 	require.Less(t, took[5], 2000.0)
+}
+
+// busy has clients renew locks for 3 s, and returns how many a second, and the longest time between
+// two frames of the page.
+func busy(t *testing.T, s *site, b *tab) []any {
+	c := s.client(adaKey)
+	locks, err := c.List(t.Context())
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	var renewed atomic.Int64
+	var clients sync.WaitGroup
+	for i := range 4 {
+		clients.Go(func() {
+			for n := i; ctx.Err() == nil; n += 4 {
+				if _, err := c.AddToExpiry(ctx, locks[n%len(locks)].ID, time.Minute); err == nil {
+					renewed.Add(1)
+				}
+			}
+		})
+	}
+	longest := value[float64](b, `new Promise((done) => {
+		let longest = 0, last = performance.now();
+		const end = last + 3000;
+		const step = (now) => {
+			longest = Math.max(longest, now - last);
+			last = now;
+			now < end ? requestAnimationFrame(step) : done(longest);
+		};
+		requestAnimationFrame(step);
+	})`)
+	stop()
+	clients.Wait()
+	return []any{float64(renewed.Load()) / 3, longest}
 }
 
 // TestTheWeightOfThePage loads everything, and nothing from elsewhere.

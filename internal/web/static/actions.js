@@ -88,7 +88,7 @@ export function ActionList({ name, row, may, now, open }) {
       return html`<li key=${action}>
         <button type="button" class=${actions[action].danger && !why ? "danger" : ""}
           aria-disabled=${why ? "true" : undefined} aria-describedby=${why ? id : undefined}
-          onClick=${() => why || open(name, action)}>${label(action, row)}…</button>
+          onClick=${() => why || open(name, action, row)}>${label(action, row)}…</button>
         ${why && html`<span class="why" id=${id}><${Sentence} text=${why} /></span>`}
       </li>`;
     })}

@@ -63,9 +63,7 @@ class App extends Component {
     });
   }
 
-  open = (name, action) => {
-    this.setState({ dialog: { name, action, row: this.live.rows.get(name) }, said: "" });
-  };
+  open = (name, action, row) => this.setState({ dialog: { name, action, row }, said: "" });
 
   close = () => this.setState({ dialog: null });
 
@@ -81,12 +79,13 @@ class App extends Component {
     if (!dialog) return null;
     const { name, action, row } = dialog;
     const now = this.live.now();
+    const current = this.live.status === "connecting" ? row : this.live.rows.get(name);
     if (action === "menu") {
-      return html`<${Menu} key="menu" name=${name} row=${this.live.rows.get(name)} now=${now}
-        open=${this.open} close=${this.close} />`;
+      return html`<${Menu} key="menu" name=${name} row=${current} now=${now} open=${this.open}
+        close=${this.close} />`;
     }
     return html`<${ActionDialog} key=${action} name=${name} action=${action} row=${row} now=${now}
-      current=${this.live.rows.get(name)} close=${this.close} done=${this.done} />`;
+      current=${current} close=${this.close} done=${this.done} />`;
   }
 
   table() {

@@ -137,7 +137,7 @@ function Row({ row, now, index, open }) {
     <td role="cell" class="c-waiters">${row.waiters > 0 &&
       html`${row.waiters}<span class="narrow">${" "}waiting</span>`}</td>
     ${open && html`<td role="cell" class="c-actions">
-      <button type="button" onClick=${() => open(row.name, "menu")}
+      <button type="button" onClick=${() => open(row.name, "menu", row)}
         aria-label=${"Actions for " + row.name}>Actions</button></td>`}
   </tr>`;
 }
