@@ -51,6 +51,12 @@
 // lock are left out where it asks for any of several. [access.Key.May] has the rules, and
 // [Server.SetKeys] says what happens when keys change.
 //
+// # The page
+//
+// With [WithPage] the server has a page for browsers at GET /, and what belongs to it under /lock,
+// /sign-in, /sign-out, /page and /static. Those who sign in do there what their key may do over
+// HTTP. It should be served at the root of a host of its own: its links and its cookie assume that.
+//
 // # Order
 //
 // Requests that wait on one server for the same name, on streams or over HTTP, are served first

@@ -194,6 +194,22 @@ func TestEverySignInIsANewSession(t *testing.T) {
 	})
 }
 
+// Where everybody may read, one who signs out goes on reading, and is told to have no key any more.
+func TestSigningOutOfThePublicView(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, server.WithPage(server.Page{PublicView: true}))
+		b.create("arm", "")
+		root := b.browser().signIn(apiKey)
+		conn := root.live("/page/live")
+		require.Equal(t, "admin", nextFrame(t, conn).Role)
+		root.post(303, "/sign-out", "x=y")
+		f := nextFrame(t, conn)
+		require.True(t, f.Full)
+		require.Equal(t, " viewer", f.User+" "+f.Role)
+		require.Equal(t, "sign in to do this", f.Locks[0].May["break"])
+	})
+}
+
 // TestSessionsEnd after 12 h, with the key, and with its rights: also on an open page.
 func TestSessionsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -401,7 +417,7 @@ func TestNoPage(t *testing.T) {
 func TestAPageThatTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, server.WithPage(server.Page{PublicView: true}))
-		b.browser().live("/page/live")
+		deaf := b.browser().live("/page/live")
 		for i := range 100 {
 			b.create(fmt.Sprint("bench-", i), "")
 		}
@@ -409,7 +425,8 @@ func TestAPageThatTakesNothing(t *testing.T) {
 		synctest.Wait()
 		conn := b.browser().live("/page/live")
 		require.Len(t, nextFrame(t, conn).Locks, 100)
-		require.NoError(t, conn.Close(websocket.StatusNormalClosure, ""))
+		_, _, err := deaf.Read(t.Context())
+		require.ErrorContains(t, err, "EOF")
 	})
 }
 

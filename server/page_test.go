@@ -22,6 +22,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/access"
+	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -444,15 +445,16 @@ func TestLive(t *testing.T) {
 		require.Equal(t, []string{"bench"}, nextFrame(t, conn).Gone)
 		require.Less(t, time.Since(begun), time.Second)
 
+		go func() {
+			for i := range 100 { // in 5 s
+				b.delete(b.create(fmt.Sprint("bench-", i), "").ID)
+				b.create(fmt.Sprint("kept-", i), "")
+				time.Sleep(50 * time.Millisecond)
+			}
+		}()
 		begun = time.Now()
-		for i := range 100 { // changes in 5 s
-			b.delete(b.create(fmt.Sprint("bench-", i), "").ID)
-			b.create(fmt.Sprint("kept-", i), "")
-			time.Sleep(50 * time.Millisecond)
-		}
 		frames, seen := 0, map[string]bool{}
-		for len(seen) < 100 {
-			frames++
+		for ; len(seen) < 100; frames++ {
 			for _, row := range nextFrame(t, conn).Locks {
 				seen[row.Name] = true
 			}
@@ -466,6 +468,13 @@ func TestLive(t *testing.T) {
 		alive := time.Now()
 		next(t, one)
 		require.LessOrEqual(t, time.Since(alive), 5*time.Second, "a sign of life")
+
+		conn.CloseNow()
+		one.CloseNow()
+		synctest.Wait() // nobody looks, for an instant
+		b.create("arm", "")
+		f = nextFrame(t, eve.live("/page/live?name=arm"))
+		require.Len(t, f.Locks, 1, "what nobody has seen")
 	})
 }
 
@@ -717,5 +726,53 @@ func TestThePageAndAStoreThatFails(t *testing.T) {
 			synctest.Wait()
 			time.Sleep(2 * time.Second)
 		}
+	})
+}
+
+// slowStore holds creates up until they are let go, and fails updates.
+type slowStore struct {
+	store.Store
+	creates chan struct{}
+}
+
+func (s *slowStore) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
+	if s.creates != nil {
+		<-s.creates
+	}
+	return s.Store.Create(ctx, in)
+}
+
+func (s *slowStore) Update(context.Context, string, store.Change) (store.Lock, error) {
+	return store.Lock{}, errors.New("disk full")
+}
+
+// A reservation that fails in the middle, or whose browser goes away, leaves no lock.
+func TestAReservationThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &slowStore{Store: memstore.New()}
+		b := startOn(t, struct{ store.Store }{st}, aPage)
+		root := b.browser().signIn(apiKey)
+		root.post(500, "/page/service", `{"name":"arm"}`)
+		require.Empty(t, b.locks())
+
+		st.creates = make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		req, err := http.NewRequestWithContext(ctx, "POST",
+			"http://relukko.test:3000/page/service", strings.NewReader(`{"name":"arm"}`))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Cookie", "relukko-3000="+root.cookies["relukko-3000"])
+		gone := make(chan error)
+		go func() {
+			_, err := b.tr.RoundTrip(req)
+			gone <- err
+		}()
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, <-gone, context.Canceled)
+		synctest.Wait()
+		close(st.creates)
+		synctest.Wait()
+		require.Empty(t, b.locks())
 	})
 }

@@ -81,12 +81,16 @@ func (b *board) ring() {
 	}
 }
 
-// watch counts one who looks, until leave. The first one finds what may be out of date.
+// watch counts one who looks, until leave. The first one waits until all locks are listed, since
+// events were lost while nobody looked.
 func (b *board) watch() (leave func()) {
 	if b.watchers.Add(1) == 1 {
 		b.inbox.Lock()
 		b.missed = true
 		b.inbox.Unlock()
+		b.mu.Lock()
+		b.ready = false
+		b.mu.Unlock()
 	}
 	b.ring()
 	return func() { b.watchers.Add(-1) }

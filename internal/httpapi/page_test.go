@@ -1,0 +1,29 @@
+package httpapi
+
+import (
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/web"
+	"gitlab.com/relukko/relukko-go/server/memstore"
+)
+
+// The WebSockets of pages are limited together with the others.
+func TestThePageCountsItsWebSockets(t *testing.T) {
+	c := DefaultConfig()
+	c.Page = &web.Config{PublicView: true}
+	h := New(memstore.New(), c)
+	defer func() { require.NoError(t, h.Shutdown(t.Context())) }()
+	open := func() *httptest.ResponseRecorder {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/page/live", nil)
+		r.Header.Set("Upgrade", "websocket")
+		h.ServeHTTP(w, r)
+		return w
+	}
+	require.Equal(t, 426, open().Code, "no whole request for a WebSocket")
+	h.sockets.Store(maxSockets)
+	require.Equal(t, 503, open().Code)
+	require.EqualValues(t, maxSockets, h.sockets.Load())
+}
