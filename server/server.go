@@ -41,6 +41,6 @@ func (s *Server) SetKeys(keys ...access.Key) { s.handler.SetKeys(keys) }
 // does not know of WebSockets.
 func (s *Server) Shutdown(ctx context.Context) error { return s.handler.Shutdown(ctx) }
 
-// SignInLink returns the path and query of a page on which somebody can sign in once, within 5 min,
-// as an admin named after [Page.User], or else [access.DefaultName]. It is "" without [WithPage].
+// SignInLink returns the path and query of a page for signing in once, within 5 min, as an admin
+// named after [Page.User], or else [access.DefaultName]. It is "" without [WithPage].
 func (s *Server) SignInLink() string { return s.handler.SignInLink() }

@@ -79,8 +79,7 @@ func (h *Handler) SetKeys(keys []access.Key) {
 	h.streams.Recheck()
 }
 
-// SignInLink returns the path of a page on which somebody can sign in once, within 5 min; "" if
-// there is no page.
+// SignInLink returns the path of a page for signing in once, within 5 min; "" if there is no page.
 func (h *Handler) SignInLink() string {
 	if h.page == nil {
 		return ""

@@ -37,7 +37,7 @@ type answer struct {
 	Lock *ownRow `json:"lock,omitempty"`
 }
 
-// action does something for a visitor who is signed in. It returns the lock; nil if it is gone.
+// action does something for a visitor that is signed in. It returns the lock; nil if it is gone.
 type action func(*Page, context.Context, visitor, *request) (*store.Lock, error)
 
 var actions = map[string]action{

@@ -17,8 +17,8 @@ const (
 	maxVanished = 10_000                 // names that are remembered to have no lock any more
 )
 
-// board has the rows of all locks, while anybody looks at the page. Events only add to pending, so
-// the engine never waits; Page.follow keeps the rows up to date.
+// board has the rows of all locks, while any page is open. Events only add to pending, so the
+// engine never waits. Page.follow keeps the rows up to date.
 type board struct {
 	watchers atomic.Int32
 	bell     chan struct{}
@@ -59,7 +59,7 @@ func (b *board) forget() {
 	b.oldest = b.version + 1
 }
 
-// publish records an event, if anybody looks.
+// publish records an event, if any page is open.
 func (b *board) publish(e store.Event) {
 	if b.watchers.Load() == 0 || e.Kind == store.EventReleased {
 		return
@@ -81,8 +81,8 @@ func (b *board) ring() {
 	}
 }
 
-// watch counts one who looks, until leave. The first one waits until all locks are listed, since
-// events were lost while nobody looked.
+// watch counts an open page, until leave. The first one waits until all locks are listed, since no
+// events are recorded while there is none.
 func (b *board) watch() (leave func()) {
 	if b.watchers.Add(1) == 1 {
 		b.inbox.Lock()
@@ -105,13 +105,13 @@ func (b *board) take() (events []store.Event, missed bool) {
 	return events, missed
 }
 
-// pause waits for events, some more where they are to be gathered, or until the next look is due.
-// It reports false when ctx ends.
-func (b *board) pause(ctx context.Context, next time.Time, gather bool) bool {
+// pause waits until the next look is due, or for events: for more of them, unless no lock is known
+// yet. It reports false when ctx ends.
+func (b *board) pause(ctx context.Context, next time.Time, known bool) bool {
 	var due <-chan time.Time
 	if b.watchers.Load() > 0 {
 		due = time.After(time.Until(next))
-	} else if gather { // nobody looks any more
+	} else if known { // what is known is to be forgotten
 		return true
 	}
 	select {
@@ -121,7 +121,7 @@ func (b *board) pause(ctx context.Context, next time.Time, gather bool) bool {
 	case <-ctx.Done():
 		return false
 	}
-	if !gather {
+	if !known {
 		return true
 	}
 	select {

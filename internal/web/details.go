@@ -31,7 +31,7 @@ type details struct {
 	Tenures int       `json:"tenures"`
 }
 
-// waiter is one who waits, in the order in which they are served.
+// waiter is a request that waits. The first one is served next.
 type waiter struct {
 	Creator  string    `json:"creator"`
 	Owner    string    `json:"owner"`

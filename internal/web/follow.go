@@ -11,7 +11,7 @@ import (
 // looks is when all was last looked at, and listed; zero: never.
 type looks struct{ looked, listed time.Time }
 
-// follow keeps the board up to date while anybody looks, until ctx ends.
+// follow keeps the board up to date while any page is open, until ctx ends.
 func (p *Page) follow(ctx context.Context) {
 	b := &p.board
 	var last looks
@@ -70,21 +70,24 @@ func (p *Page) list(ctx context.Context) error {
 	return nil
 }
 
-// look makes the rows of the names, or of all for nil, and wakes those who watch if any has
-// changed.
+// look makes the rows of the names, or of all for nil, and wakes the open pages if any has changed.
 func (p *Page) look(ctx context.Context, names map[string]struct{}) {
 	b, now := &p.board, time.Now()
+	all := names == nil
 	var waiters map[string]int
-	if names == nil {
-		var err error
+	var err error
+	if all {
 		if waiters, err = p.Engine.Waiters(ctx); err != nil {
 			p.Log.Debug("page: the waiters cannot be listed", "error", err)
 		}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if names == nil {
-		b.waiters, names = waiters, b.names()
+	if all {
+		names = b.names()
+		if err == nil {
+			b.waiters = waiters
+		}
 	}
 	changed := !b.ready
 	for name := range names {

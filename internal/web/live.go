@@ -86,7 +86,7 @@ func (p *Page) feed(ctx context.Context, conn *websocket.Conn, r *http.Request) 
 	for due := false; ; {
 		v, ok := p.visitor(r)
 		if !ok {
-			_ = send(ctx, conn, frame{SignedOut: true})
+			_ = send(ctx, conn, frame{Locks: []ownRow{}, SignedOut: true})
 			_ = conn.Close(websocket.StatusPolicyViolation, "signed out")
 			return false
 		}

@@ -1,6 +1,6 @@
 // Package web serves the page: who has which lock, live, in a browser. It uses the engine as the
-// other front ends do. Who signs in is a client of package guard, so the page can do what that
-// client's key may, and no more.
+// other front ends do. A visitor that signs in is a client of package guard, so the page can do what
+// that client's key may, and no more.
 package web
 
 import (
@@ -41,20 +41,19 @@ func New(c Config) *Page {
 	return p
 }
 
-// Key returns the key of those who sign in with the password or a link. It must be one of the
-// guard's.
+// Key returns the key for signing in with the password or a link. It must be one of the guard's.
 func (p *Page) Key() access.Key { return p.key }
 
 // Start connects the page to what it shows.
 func (p *Page) Start(b Backend) { p.Backend = b }
 
-// Run follows the locks for those who look at the page, until Stopped ends.
+// Run follows the locks while any page is open, until Stopped ends.
 func (p *Page) Run() { p.follow(p.Stopped) }
 
 // Publish tells the page of an event. It does not block.
 func (p *Page) Publish(e store.Event) { p.board.publish(e) }
 
-// Link returns the path of a page on which somebody can sign in once, within [linkTime].
+// Link returns the path of a page for signing in once, within [linkTime].
 func (p *Page) Link() string { return "/sign-in/link?token=" + p.links.add(time.Now()) }
 
 // ServeHTTP implements http.Handler.

@@ -17,8 +17,7 @@ const (
 	maxLinks    = 16 // that were not used yet
 )
 
-// token is the hash of a cookie, or of a link for one use: who reads the server's memory has
-// neither.
+// token is the hash of a cookie, or of a link for one use. The server does not keep these.
 type token [sha256.Size]byte
 
 func hashOf(s string) token { return sha256.Sum256([]byte(s)) }
@@ -30,7 +29,7 @@ func newToken() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// sessions are those who are signed in.
+// sessions are the browsers that are signed in.
 type sessions struct {
 	mu  sync.Mutex
 	all map[token]*session

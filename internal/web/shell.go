@@ -18,7 +18,7 @@ var templates = template.Must(template.ParseFS(templateFiles, "templates/*.html"
 type view struct {
 	Static     string // the URL under which static files are
 	Page       string // table, lock, sign-in, link or error
-	User, Role string // "" and viewer for one who is not signed in
+	User, Role string // "" and viewer where nobody is signed in
 	Name       string // of the lock
 	Base       string // the base URL of the server, for commands
 	Next       string // where to go on after signing in
@@ -27,7 +27,7 @@ type view struct {
 	Password   bool // one can sign in with a user and a password
 }
 
-// signedIn shows a page to those who may read. The others go to the form first.
+// signedIn shows a page to visitors that may read. The others go to the form first.
 func (p *Page) signedIn(show func(http.ResponseWriter, *http.Request, view)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, ok := p.visitor(r)
@@ -46,7 +46,8 @@ func (p *Page) signedIn(show func(http.ResponseWriter, *http.Request, view)) htt
 func (p *Page) goToSignIn(w http.ResponseWriter, r *http.Request) {
 	form := "/sign-in?next=" + url.QueryEscape(r.URL.RequestURI())
 	site := r.Header.Get("Sec-Fetch-Site") // "" where the page is not reached by TLS
-	if strings.Contains(r.Header.Get("Accept"), "text/html") && (site == "" || site == "cross-site") {
+	click := strings.Contains(r.Header.Get("Accept"), "text/html")
+	if click && (site == "" || site == "cross-site") {
 		w.Header().Set("Refresh", "0; url="+form)
 		p.refuse(w, r, http.StatusUnauthorized, "You are not signed in.")
 		return

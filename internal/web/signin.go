@@ -15,7 +15,7 @@ import (
 // maxForm is the size, in bytes, of a form.
 const maxForm = 16 << 10
 
-// askToSignIn shows the form. One who is signed in goes on.
+// askToSignIn shows the form, unless the visitor is signed in: then it goes on.
 func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request) {
 	next := localPath(r.URL.Query().Get("next"))
 	if v, _ := p.visitor(r); v.client != nil {
@@ -25,7 +25,7 @@ func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request) {
 	p.render(w, r, http.StatusOK, "sign-in.html", view{Next: next})
 }
 
-// signIn begins the session of one with the right password or a key.
+// signIn begins a session with the right password, or with a key.
 func (p *Page) signIn(w http.ResponseWriter, r *http.Request) {
 	if !p.parseForm(w, r) {
 		return

@@ -32,7 +32,7 @@ type Backend struct {
 type Page struct {
 	Config
 	Backend
-	key      access.Key // of who signs in with the password or a link
+	key      access.Key // for signing in with the password or a link
 	secret   string     // that key; nobody else has it
 	sessions sessions
 	links    links

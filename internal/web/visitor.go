@@ -8,13 +8,13 @@ import (
 	"gitlab.com/relukko/relukko-go/server/access"
 )
 
-// visitor is who sends a request.
+// visitor is a browser that sends a request.
 type visitor struct {
 	client  *guard.Client // nil: not signed in
 	session *session      // nil as well
 }
 
-// visitor returns who sends a request, and false for one who may not even read.
+// visitor returns the visitor of a request, and false for one that may not even read.
 func (p *Page) visitor(r *http.Request) (visitor, bool) {
 	for _, cookie := range r.CookiesNamed(p.cookieName(r)) {
 		if s := p.sessions.find(cookie.Value); s != nil {
@@ -40,7 +40,7 @@ func (p *Page) setCookie(w http.ResponseWriter, r *http.Request, cookie string) 
 	})
 }
 
-// nameAndRole returns the name and the role of the visitor's key; "" and viewer for one who is not
+// nameAndRole returns the name and the role of the visitor's key; "" and viewer where nobody is
 // signed in.
 func (v visitor) nameAndRole() (name, role string) {
 	if v.client == nil {
