@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,6 +124,69 @@ func TestNoDeadlockWithAHolderThatWaits(t *testing.T) {
 	}
 }
 
+// TestReservationsTakeTurns: however many wait for other names as well, those that want only a free
+// one have it, and then each has its turn again.
+func TestReservationsTakeTurns(t *testing.T) {
+	run(t, memstore.New(), func(b *bench) {
+		b.connect().acquire("h", names("y"))
+		b.connect().acquire("i", names("z"))
+		c := b.connect()
+		c.acquire("w", all("x", "y"))
+		c.acquire("v", all("x", "z"))
+		c.acquire("s", names("x"))
+		hear := func(d time.Duration) {
+			for range d / time.Second {
+				time.Sleep(time.Second)
+				b.Heard(c.conn, 0)
+			}
+		}
+		hear(2*reservation - time.Second)
+		require.Empty(t, c.told())
+		hear(time.Second)
+		require.Equal(t, []string{"s granted x seen", "wanted by 2"}, c.told())
+		require.NoError(t, c.release("x"))
+		hear(2 * reservation) // that of w
+		lock, err := b.Holder(t.Context(), "z")
+		require.NoError(t, err)
+		b.deleteQuietly(lock.ID)
+		require.Equal(t, []string{"v granted x+z seen", "wanted by 1"}, c.told(), "it is its turn")
+	})
+}
+
+// TestAPlainClientHasItsTurnAfterAReservation, also if it has missed one before.
+func TestAPlainClientHasItsTurnAfterAReservation(t *testing.T) {
+	run(t, memstore.New(), func(b *bench) {
+		holder, c := b.connect(), b.connect()
+		holder.acquire("h", names("y"))
+		holder.acquire("hx", names("x"))
+		c.acquire("both", all("x", "y"))
+		p, _ := b.plain("py", noWait, names("x"))
+		p.told()
+		require.NoError(t, holder.release("x"))
+		for range 2 {
+			for range 3 * reservation / time.Second {
+				time.Sleep(time.Second)
+				b.Heard(c.conn, 0)
+				synctest.Wait()
+				if r := b.reserved("x"); r != nil && r.w == nil {
+					break
+				}
+			}
+			require.Nil(t, b.reserved("x").w, "the turn of the plain client")
+			time.Sleep(plainTurn + time.Millisecond) // missed
+			p, _ = b.plain("py", noWait, names("x"))
+			require.Contains(t, p.told()[0], "refused")
+		}
+	})
+}
+
+// reserved returns the place for which the name is reserved.
+func (b *bench) reserved(name string) *place {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.queues[name].reserved
+}
+
 // TestAReservationEndsWithItsConnection, or with its waiter.
 func TestAReservationEndsWithItsConnection(t *testing.T) {
 	for name, end := range map[string]func(b *bench, c *client){
@@ -150,10 +214,14 @@ func TestAReservationEndsWithItsConnection(t *testing.T) {
 type slowAll struct {
 	*memstore.Store
 	gate chan error
+	down bool
 }
 
 func (s *slowAll) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock, error) {
 	err := <-s.gate
+	if errors.Is(err, errLeft) {
+		return []store.Lock{{}, {Name: in[1].Name}}, store.ErrHeld
+	}
 	if err != nil && !unknownOutcome(err) {
 		return nil, err
 	}
@@ -162,6 +230,16 @@ func (s *slowAll) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lo
 		return nil, err
 	}
 	return locks, failed
+}
+
+var errLeft = errors.New("the second name is left to another server")
+
+// Holder fails if it is told to.
+func (s *slowAll) Holder(ctx context.Context, name string) (store.Lock, error) {
+	if s.down {
+		return store.Lock{}, errNotDone
+	}
+	return s.Store.Holder(ctx, name)
 }
 
 // notInMemory hides that a store is in memory.
@@ -198,6 +276,41 @@ func TestAllOfSeveralWithAStoreThatFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestANameThatIsLeftToAnotherServer does not keep the others from being free.
+func TestANameThatIsLeftToAnotherServer(t *testing.T) {
+	s := &slowAll{Store: memstore.New()}
+	run(t, notInMemory{s}, func(b *bench) {
+		s.gate = make(chan error)
+		c := b.connect()
+		c.acquire("both", all("x", "y"))
+		s.gate <- errLeft
+		synctest.Wait()
+		require.Nil(t, b.queues["x"].holder)
+		require.NotNil(t, b.queues["x"].reserved)
+		b.handle(store.Event{Kind: store.EventFree, Lock: store.Lock{Name: "y"}})
+		s.gate <- nil
+		synctest.Wait()
+		require.Equal(t, []string{"both granted x+y seen"}, c.told())
+	})
+}
+
+// TestWithoutWaitAHolderThatCannotBeReadIsReported: one that does not wait is refused.
+func TestWithoutWaitAHolderThatCannotBeReadIsReported(t *testing.T) {
+	s := &slowAll{Store: memstore.New()}
+	run(t, notInMemory{s}, func(b *bench) {
+		c := b.connect()
+		c.acquire("h", names("x"))
+		c.acquire("w", names("x"))
+		synctest.Wait()
+		c.told()
+		time.Sleep(offerAgain + 1)
+		s.down = true
+		c.acquire("both", noWait, priority(1), all("x", "y"))
+		synctest.Wait()
+		require.Equal(t, []string{"both refused " + errNotDone.Error()}, c.told())
+	})
 }
 
 // TestACancelCrossesTheCreateOfAll: nothing is left of it.

@@ -10,7 +10,7 @@ import (
 func (e *Engine) queueOf(name string) *queue {
 	q := e.queues[name]
 	if q == nil {
-		q = &queue{name: name}
+		q = &queue{name: name, round: 1}
 		e.queues[name] = q
 	}
 	return q

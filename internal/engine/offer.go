@@ -87,14 +87,8 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	}
 	e.onlyLiving(t)
 	switch {
-	case t.err == nil && w.ended:
-		e.createdInVain(q, w, t)
-	case t.err == nil && len(t.locks) > 0:
-		e.grantFound(w, t)
-	case t.err == nil && t.lock.ID == "":
-		q.again = true // the lock of the mark that was found is gone
 	case t.err == nil:
-		e.granted(w, []store.Lock{t.lock}, t.seen, true)
+		e.createdOne(q, w, t)
 	case errors.Is(t.err, store.ErrHeld):
 		e.held(q, w, &t.lock)
 	case isUnavailable(t.err):
@@ -110,6 +104,22 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	}
 	e.changed(q)
 	e.tidy(q)
+}
+
+// createdOne handles the lock that was created, or found.
+func (e *Engine) createdOne(q *queue, w *Waiter, t *try) {
+	switch {
+	case w.ended:
+		e.createdInVain(q, w, t)
+	case len(t.locks) > 0:
+		lock := t.found(w)
+		q.again = q.again || lock == nil || lock.Name != q.name // nobody has asked for this name
+		e.grantFound(w, t)
+	case t.lock.ID == "":
+		q.again = true // the lock of the mark that was found is gone
+	default:
+		e.granted(w, []store.Lock{t.lock}, t.seen, true)
+	}
 }
 
 // granted ends a waiter with its lock, or its locks. Direct: they were created by the call that has
@@ -154,7 +164,8 @@ func (e *Engine) granted(w *Waiter, locks []store.Lock, seen uint64, direct bool
 			continue
 		}
 		e.setHolder(q, lock)
-		q.lapsed, q.passed = false, nil
+		q.lapsed = false
+		q.round++
 		if time.Now().Before(q.holdOff) {
 			q.heirs++
 		}
@@ -175,8 +186,12 @@ func (e *Engine) grantFound(w *Waiter, t *try) {
 }
 
 // held records the lock that holds a name; its ID is "" if it is not known. W is the waiter to
-// which the name was offered, or nil.
+// which the name was offered, or nil. Where it sets no holder the caller offers the name again.
 func (e *Engine) held(q *queue, w *Waiter, lock *store.Lock) {
+	if lock.ID != "" && q.dead(lock) { // it was deleted after the store had looked
+		e.setHolder(q, nil)
+		return
+	}
 	e.setHolder(q, lock)
 	for _, other := range q.impatient() {
 		if other != w && !other.arrived.Before(q.tried) {
@@ -332,7 +347,7 @@ func (e *Engine) offerEvery(q *queue, w *Waiter) {
 func (e *Engine) available(p *place) bool {
 	q := p.queue
 	if q.busy || q.retrying || q.holder != nil || time.Now().Before(q.holdOff) ||
-		q.reserved != nil && q.reserved != p {
+		q.reserved != nil && q.reserved.w == nil {
 		return false
 	}
 	first, plain := e.first(q, true)
@@ -353,11 +368,9 @@ func (e *Engine) refuseUnavailable(w *Waiter, q *queue) {
 
 // reserveFor reserves a name for a waiter for all of several names.
 func (e *Engine) reserveFor(q *queue, w *Waiter) {
-	var p *place
-	for _, p = range w.places {
-		if p.queue == q {
-			break
-		}
+	p := w.placeIn(q)
+	if p.passed == q.round {
+		q.round++ // all have had their turn
 	}
 	w.queued = true
 	e.progress(p)
@@ -370,7 +383,8 @@ func (e *Engine) reserveFor(q *queue, w *Waiter) {
 	p.until = time.Since(e.started) + length
 	e.after(length, func() {
 		if q.reserved == p && time.Since(e.started) >= p.until {
-			q.reserved, q.passed = nil, p
+			q.reserved, q.lapsed = nil, false // plain clients have their turn after it
+			p.passed = q.round
 			p.lapses++
 			e.offerSoon(q)
 			e.tidy(q)
@@ -383,6 +397,9 @@ func (e *Engine) createAll(w *Waiter) {
 	var t *try
 	var all []store.NewLock
 	for _, p := range w.places {
+		if p.queue.reserved != p {
+			p.queue.reserved = nil // for one that comes after it
+		}
 		t = e.begin(p.queue, w)
 		all = append(all, t.in)
 	}
@@ -441,19 +458,15 @@ func (e *Engine) createdAll(w *Waiter, t *try) (none bool) {
 	return false
 }
 
-// heldSome records which of a waiter's names are held. If the store names no holder, another server
-// is to have one of them.
+// heldSome records which of a waiter's names are held, or left to another server, which is then
+// as good as a holder that is not known. The others are free.
 func (e *Engine) heldSome(w *Waiter, holders []store.Lock) {
-	known := false
-	for i := range holders {
-		known = known || holders[i].ID != ""
-	}
 	for i, p := range w.places {
-		if lock := &holders[i]; lock.ID != "" || !known {
+		if lock := &holders[i]; lock.Name != "" {
 			e.held(p.queue, w, lock)
-			continue
+		} else {
+			e.setHolder(p.queue, nil)
 		}
-		e.setHolder(p.queue, nil)
 	}
 	w.queued = true
 }
@@ -477,6 +490,7 @@ func (e *Engine) grantFoundAll(w *Waiter, t *try) {
 		e.setHolder(e.queueOf(locks[i].Name), &locks[i])
 		e.remove(&locks[i])
 	}
+	e.placed(w)
 }
 
 // createdAllInVain handles locks that were created, or found, for a waiter that has ended.
@@ -501,10 +515,10 @@ func (e *Engine) lookAgain(q *queue) {
 		switch {
 		case err == nil && !q.dead(&lock):
 			e.held(q, nil, &lock)
-		case isUnavailable(err):
-			e.retryLater(q)
 		case err == nil, errors.Is(err, store.ErrGone):
 			e.setHolder(q, nil)
+		default:
+			e.offerLater(q, err)
 		}
 		q.busy = false
 		if q.again || q.holder == nil {

@@ -13,9 +13,6 @@ func (e *Engine) unlink(w *Waiter) {
 func (e *Engine) leave(p *place) {
 	q := p.queue
 	q.remove(p)
-	if q.passed == p {
-		q.passed = nil
-	}
 	if q.reserved == p {
 		q.reserved = nil
 	}

@@ -16,17 +16,20 @@ const (
 )
 
 // first returns the first waiter of a queue that can have its name now, or the plain client whose
-// turn it is, or neither. Unless the name is free it is the turn of no plain client.
+// turn it is, or neither. Unless the name is free it is the turn of no plain client. One whose
+// reservation has lapsed comes after those that did not have the name in this round.
 func (e *Engine) first(q *queue, free bool) (w *Waiter, plain *place) {
 	now := time.Now()
 	var passed *Waiter
 	for p := range q.all() {
 		switch {
 		case p.w != nil && e.servable(p.w, now):
-			if p != q.passed {
+			if p.passed != q.round {
 				return p.w, nil
 			}
-			passed = p.w
+			if passed == nil {
+				passed = p.w
+			}
 		case p.w != nil:
 		case free && !q.lapsed:
 			return nil, p

@@ -122,6 +122,11 @@ func (w *Waiter) idle() bool { return w.calling == nil && !w.asking }
 // mayHave reports whether the waiter asks for that name.
 func (w *Waiter) mayHave(name string) bool { return slices.Contains(w.Names, name) }
 
+// placeIn returns the waiter's place in a queue of one of its names.
+func (w *Waiter) placeIn(q *queue) *place {
+	return w.places[slices.IndexFunc(w.places, func(p *place) bool { return p.queue == q })]
+}
+
 // creator returns the creator, which is not nil, without the mark at its end.
 func (w *Waiter) creator() string { return strings.TrimSuffix(*w.New.Creator, " #"+w.New.Mark) }
 
@@ -147,7 +152,7 @@ type queue struct {
 
 	ranks    map[plainKey]*place // the ranks that are kept for plain clients
 	reserved *place              // of whom the name is reserved for; see reserve and reserveFor
-	passed   *place              // whose reservation has lapsed, until another is served
+	round    int                 // ends when the name is granted, or all have had a reservation
 	lapsed   bool                // the last reservation has lapsed, and nobody was served since
 	refused  bool                // a plain client was refused although no lock held the name
 
@@ -169,6 +174,7 @@ type place struct {
 
 	until  time.Duration // the end of the reservation for a waiter for all of several names
 	lapses int           // of such reservations
+	passed int           // the round of the queue in which the last one has lapsed
 
 	told     time.Duration // when its progress was last told
 	ahead    int           // as last told; -1: never

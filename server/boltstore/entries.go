@@ -56,6 +56,11 @@ func (w *state) prune(d *disk, now time.Time) {
 	oldest := now.Add(-limits.Age)
 	excess := int64(w.nEnded) - int64(limits.Max)
 	if limits.None() {
+		for _, c := range w.recent {
+			w.stage(change{bucket: bucketRecent, key: c.key})
+		}
+		w.nEnded -= uint64(len(w.recent))
+		w.recent = nil
 		oldest, excess = now, int64(w.nEnded)
 	} else if excess < pruneBatch && !w.oldest.Before(oldest.Add(-min(limits.Age/10, time.Hour))) {
 		return

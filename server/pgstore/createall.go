@@ -18,6 +18,10 @@ const createAllLocksSQL = `SELECT
 	(SELECT count(pg_advisory_xact_lock(1919708012, h.hash)) FROM (
 		SELECT DISTINCT hashtext(name) AS hash FROM unnest($2::text[]) name ORDER BY 1) h)`
 
+// giveTurnSQL begins the turn of the waiter to which a name is left.
+const giveTurnSQL = `SELECT pg_advisory_xact_lock(1919708012, hashtext($1::text)),
+	relukko_go.others_turn($1, $2, interval '0', clock_timestamp())`
+
 // CreateAll implements [store.Store], in one transaction. A name that is left to a waiter of
 // another server counts as held. That waiter is preferred even if it has waited less: no note is
 // left that somebody waits here for all of several names.
@@ -50,7 +54,9 @@ func (s *Store) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock
 			locks[i] = c.lock()
 			s.tracker.held(in[i], locks[i])
 		case c.outcome == left:
+			locks[i].Name = names[i]
 			s.tracker.left(names[i], c.until())
+			s.giveTurn(ctx, names[i])
 		}
 	}
 	if worst != made {
@@ -91,4 +97,13 @@ func (s *Store) createAll(
 		return tx.Commit(ctx)
 	})
 	return created, worst, err
+}
+
+// giveTurn begins the turn of the waiter to which a name is left, which was rolled back with the
+// creates: if its server is gone, the name is free when the turn ends. An error costs time only.
+func (s *Store) giveTurn(ctx context.Context, name string) {
+	_ = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, giveTurnSQL, name, s.id)
+		return err
+	})
 }

@@ -24,7 +24,11 @@ func (s *Store) Get(ctx context.Context, id string) (store.Lock, error) {
 
 // Holder implements [store.Store].
 func (s *Store) Holder(ctx context.Context, name string) (store.Lock, error) {
-	return s.one(ctx, holderSQL, name)
+	lock, err := s.one(ctx, holderSQL, name)
+	if err == nil {
+		s.tracker.inTheWay(lock)
+	}
+	return lock, err
 }
 
 // List implements [store.Store].

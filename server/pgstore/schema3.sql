@@ -1,7 +1,7 @@
--- Version 3: owners, claims, marks that belong to their owners, and a history. Programs of versions 1 and 2
--- go on: their functions call those of this version, and what they do belongs to "default". Only a
--- create or call_off of theirs that is under way during the migration fails: the one because it
--- sets no owner, the other because it returns rows as they were.
+-- Version 3: owners, claims, marks that belong to their owners, and a history. Programs of versions
+-- 1 and 2 go on: their functions call those of this version, and what they do belongs to "default".
+-- Only a create or call_off of theirs that is under way during the migration fails: the one because
+-- it sets no owner, the other because it returns rows as they were.
 
 ALTER TABLE relukko_go.locks ADD COLUMN owner text COLLATE "C" NOT NULL DEFAULT 'default';
 ALTER TABLE relukko_go.locks ALTER COLUMN owner DROP DEFAULT;
@@ -125,8 +125,8 @@ BEGIN
 END $$;
 
 -- note_ended writes the history of each lock that is deleted, whatever deletes it. A transaction
--- that deletes one by its id sets relukko_go.ending: how, the name of the key, and the reason, one a
--- line; or '-', if no history is kept. Programs of versions 1 and 2 do not: what they delete is
+-- that deletes one by its id sets relukko_go.ending: how, the name of the key, and the reason, one
+-- a line; or '-', if no history is kept. Programs of versions 1 and 2 do not: what they delete is
 -- released by "default". Sweeps and cancels are recognised.
 CREATE FUNCTION relukko_go.note_ended() RETURNS trigger
 LANGUAGE plpgsql AS $$

@@ -93,6 +93,13 @@ func (t *tracker) held(in store.NewLock, holder store.Lock) {
 	}
 }
 
+// inTheWay records a holder of a name that somebody wants.
+func (t *tracker) inTheWay(holder store.Lock) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.track(holder)
+}
+
 // track makes sure that it is noticed when the lock is gone.
 func (t *tracker) track(holder store.Lock) {
 	switch len(t.holders) {

@@ -65,8 +65,9 @@ type Store interface {
 
 	// CreateAll is Create for several names: it makes all of the locks at one instant, or none.
 	// The names differ, and the owner, the mark and the claim are the same. If names are held it
-	// returns ErrHeld and, for each of in, the lock that holds its name; the zero Lock where none
-	// does or it is not known.
+	// returns ErrHeld and, for each of in, the lock that holds its name: one with a Name only where
+	// that is not known, as the name is left to a waiter of another server, and the zero Lock where
+	// it is free. At least one has a Name.
 	CreateAll(ctx context.Context, in []NewLock) ([]Lock, error)
 
 	// Get returns the lock with that id, or ErrGone. An expired lock exists until it is swept.
