@@ -171,6 +171,7 @@ func TestMultiMutexWaitsForItsReleases(t *testing.T) {
 		require.ErrorIs(t, err, ErrLocked)
 		require.Equal(t, 100*time.Millisecond, time.Since(began), "but no longer than its context")
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		require.Len(t, d.released, 2)
 	})
 	d = &apartDriver{release: 5 * time.Second, slow: 2, lengths: map[string]time.Duration{

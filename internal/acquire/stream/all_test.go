@@ -114,8 +114,8 @@ func (p *peer) expectRenewals(locks []wire.Lock) map[string]wire.StreamRequest {
 	return renewals
 }
 
-// Where it is unknown since when the leases count, all locks are renewed at the same time. If one of
-// them is gone then, all are acquired anew.
+// Where it is unknown since when the leases count, all locks are renewed at the same time. If one
+// of them is gone then, all are acquired anew.
 func TestAllAreRenewed(t *testing.T) {
 	playAll(t, func(t *testing.T, b *fake) {
 		done := b.acquire(t.Context(), both())
