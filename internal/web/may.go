@@ -65,7 +65,7 @@ func (v visitor) may(r *row) (m may) {
 	return m
 }
 
-// mayNotRelease says why a visitor that may delete the lock should break it instead of releasing it.
+// mayNotRelease says why a visitor that may delete the lock should not release but break it.
 func (v visitor) mayNotRelease(r *row) string {
 	switch {
 	case r.Owner != v.client.Name():

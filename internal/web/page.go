@@ -1,6 +1,6 @@
 // Package web serves the page: who has which lock, live, in a browser. It uses the engine as the
-// other front ends do. A visitor that signs in is a client of package guard, so the page can do what
-// that client's key may, and no more.
+// other front ends do. A visitor that signs in is a client of package guard, so the page can do
+// what that client's key may, and no more.
 package web
 
 import (
