@@ -162,6 +162,10 @@ func TestThePageOfAName(t *testing.T) {
 	// It is live too: another waiter, and a new holder.
 	s.wait(s.client(graceKey), "robot-arm-1", "cleo")
 	b.sees("[aria-labelledby=queue]", "cleo")
+	asked := value[[]float64](b, `performance.getEntriesByType("resource").filter(
+		(e) => e.name.includes("/page/lock")).map((e) => e.startTime)`)
+	last := len(asked) - 1
+	require.Less(t, asked[last]-asked[last-1], 9000.0, "sooner than each 10 s")
 	lock, err := s.client(adaKey).Find(t.Context(), "robot-arm-1")
 	require.NoError(t, err)
 	require.Contains(t, lock.Creator, "ada")
