@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"io"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/server/access"
@@ -77,7 +79,7 @@ func TestServeHasAPage(t *testing.T) {
 		signsIn   url.Values // nil: there is no page
 		shows     string
 	}{
-		"a key alone":     {[]string{envKey + "=k"}, nil, nil, ""},
+		"a key alone": {[]string{envKey + "=k"}, nil, nil, ""},
 		"a key, --web on": {[]string{envKey + "=k"}, []string{"--web=on"},
 			url.Values{"key": {"k"}}, `data-user="default" data-role="admin"`},
 		"a user": {user, nil, url.Values{"user": {"ops"}, "password": {"a good password"}},
@@ -145,4 +147,36 @@ func TestNoLinkOnASocket(t *testing.T) {
 	s.signal(syscall.SIGTERM)
 	require.Zero(t, s.awaitEnd())
 	require.NotContains(t, s.stderr.String(), "token=")
+}
+
+// The page of a server shows what happens on another one of the same database.
+func TestThePageOfTwoServers(t *testing.T) {
+	t.Parallel()
+	database := postgres.Database(t)
+	env := []string{envKey + "=k"}
+	one := serveWith(t, env, "--store", database, "--public-view")
+	two := serveWith(t, env, "--store", database)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, one.url+"/page/live", nil)
+	require.NoError(t, err)
+	defer conn.CloseNow()
+	shows := func(what string) {
+		t.Helper()
+		for message := ""; !strings.Contains(message, what); {
+			_, frame, err := conn.Read(ctx)
+			require.NoError(t, err, what)
+			message = string(frame)
+		}
+	}
+	shows(`"full":true`)
+	lock, err := two.client().Create(ctx, "arm", "ada")
+	require.NoError(t, err)
+	shows(`"name":"arm"`)
+	waits := launch(t, two.env(), []string{"run", "arm", "--", "true"})
+	shows(`"waiters":1`)
+	_, err = two.client().Delete(ctx, lock.ID)
+	require.NoError(t, err)
+	shows(`"gone":["arm"]`)
+	require.Zero(t, waits.awaitEnd(), waits.stderr)
 }
