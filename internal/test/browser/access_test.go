@@ -1,7 +1,6 @@
 package browser
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -115,9 +114,9 @@ func (b *tab) tree() []string {
 		if !node.Ignored && node.Role != nil {
 			name := ""
 			if node.Name != nil {
-				name = strings.Trim(fmt.Sprintf("%s", node.Name.Value), `"`)
+				name = strings.Trim(node.Name.Value.String(), `"`)
 			}
-			role := strings.Trim(fmt.Sprintf("%s", node.Role.Value), `"`)
+			role := strings.Trim(node.Role.Value.String(), `"`)
 			all = append(all, role+" "+name)
 		}
 	}

@@ -24,7 +24,7 @@ var (
 	launched   = sync.OnceValues(launch)
 )
 
-var errNoBrowser = errors.New("Chromium is not installed: apt-get install chromium")
+var errNoBrowser = errors.New("there is no Chromium: apt-get install chromium")
 
 func launch() (context.Context, error) {
 	var path string

@@ -242,7 +242,7 @@ export class ActionDialog extends Component {
         ${Object.entries(lengths).map(([text, ms]) => html`<button type="button" key=${text}
           onClick=${() => set(from + ms)}>+${text}</button>`)}
         ${end > this.props.now && html`<span class="muted">
-          ${span(end - this.props.now)} from now</span>`}
+          ${flag(end - this.props.now)} from now</span>`}
       </div>`;
   }
 }
