@@ -121,6 +121,7 @@ func TestAKeyWhoseRightsChange(t *testing.T) {
 				held := b.lockOf("bob", "desk")
 				conn, _ := b.streamOf("ada user")
 				send(t, conn, "%s", acquiring(1, "desk", lockMark))
+				synctest.Wait() // it is the first in the queue
 				plain, watcher := b.waitAs("ada user", "desk"), b.watchAs("ada user")
 				synctest.Wait()
 				b.srv.SetKeys(row.to...)
