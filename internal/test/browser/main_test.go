@@ -15,6 +15,7 @@ import (
 
 var (
 	pictures = flag.String("pictures", "", "`directory` for pictures of the page")
+	limits   = flag.Bool("limits", false, "fail where 5,000 locks take longer than a page should")
 	allSizes = flag.Bool("all-sizes", false, "with -pictures, make them in all sizes and colors")
 )
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,8 +43,8 @@ const watchFirstRow = `{
 	look();
 }`
 
-// TestManyLocks measures what a page with 5,000 locks takes, and that it does not stutter. The
-// figures are in docs/performance.md; the limits here are those of a busy machine.
+// TestManyLocks measures what a page with 5,000 locks takes. The figures are in docs/performance.md.
+// They count with -limits only, since on a busy machine everything takes longer.
 func TestManyLocks(t *testing.T) {
 	s := serveOn(t, full(t))
 	b := s.visitor("")
@@ -65,25 +63,35 @@ func TestManyLocks(t *testing.T) {
 	slices.Sort(painted)
 	slices.Sort(rows)
 	t.Logf("medians: first paint %.0f ms, the rows %.0f ms", painted[2], rows[2])
-	require.Less(t, rows[2], 4000.0)
+	atMost(t, 1000, rows[2])
 
 	require.Equal(t, "5001", of[string](b, ".locks", "ariaRowCount"))
 	require.Less(t, value[int](b, "document.querySelectorAll('tr').length"), 200)
 	changes(t, s, b)
 
-	t.Logf("the longest frame with %.0f changes a second: %.0f ms", busy(t, s, b)...)
+	busy(t, s, b)
 
 	// To the end and back: the last row is there, with its number.
 	b.do("scroll", evaluate("scrollTo(0, document.body.scrollHeight)"))
 	b.await("[...document.querySelectorAll('tr[aria-rowindex]')].at(-1)?.ariaRowIndex == '5011'")
-	stutter := value[float64](b, scrolling)
-	t.Logf("the longest frame while scrolling through all rows: %.0f ms", stutter)
-	require.Less(t, stutter, 1000.0)
+	frames := value[[]float64](b, scrolling)
+	slices.Sort(frames)
+	t.Logf("scrolling through all rows: frames of %.0f ms (median), at most %.0f ms",
+		frames[len(frames)/2], frames[len(frames)-1])
+	atMost(t, 100, frames[len(frames)/2])
 
 	took := value[float64](b, filtering)
 	b.sees(".count", "1 of 5,010 locks")
 	t.Logf("a character in the filter: %.0f ms until the rows are painted", took)
-	require.Less(t, took, 1000.0)
+	atMost(t, 300, took)
+}
+
+// atMost fails the test if a figure is above its limit and that counts.
+func atMost(t *testing.T, limit, ms float64) {
+	t.Helper()
+	if *limits {
+		require.LessOrEqual(t, ms, limit)
+	}
 }
 
 // filtering sets the filter, and returns how long it takes until the rows are painted.
@@ -95,17 +103,17 @@ const filtering = `new Promise((done) => {
 	requestAnimationFrame(() => setTimeout(() => done(performance.now() - begin)));
 })`
 
-// scrolling scrolls through the table, a screen a frame, and returns the longest time between two
-// frames.
+// scrolling scrolls through the table, a screen a frame, and returns the times between the frames.
 const scrolling = `new Promise((done) => {
-	let longest = 0, last = performance.now(), frames = 0;
+	const frames = [];
+	let last = 0;
 	scrollTo(0, 0);
 	const step = (now) => {
-		if (frames++ > 1) longest = Math.max(longest, now - last);
+		if (last) frames.push(now - last);
 		last = now;
 		scrollBy(0, innerHeight);
-		if (scrollY + innerHeight >= document.body.scrollHeight - 1 || frames > 400) {
-			return done(longest);
+		if (scrollY + innerHeight >= document.body.scrollHeight - 1 || frames.length > 400) {
+			return done(frames);
 		}
 		requestAnimationFrame(step);
 	};
@@ -141,27 +149,28 @@ func changes(t *testing.T, s *site, b *tab) {
 	}
 	slices.Sort(took)
 	t.Logf("a change is shown after %.0f ms (median), at most %.0f ms", took[5], took[9])
-	require.Less(t, took[5], 2000.0)
+	atMost(t, 1000, took[9])
 }
 
-// busy has clients renew locks for 3 s, and returns how many a second, and the longest time between
-// two frames of the page.
-func busy(t *testing.T, s *site, b *tab) []any {
+// busy has clients change locks for 3 s, and measures the longest time between two frames of the
+// page.
+func busy(t *testing.T, s *site, b *tab) {
 	c := s.client(adaKey)
 	locks, err := c.List(t.Context())
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
-	var renewed atomic.Int64
-	var clients sync.WaitGroup
-	for i := range 4 {
-		clients.Go(func() {
-			for n := i; ctx.Err() == nil; n += 4 {
-				if _, err := c.AddToExpiry(ctx, locks[n%len(locks)].ID, time.Minute); err == nil {
-					renewed.Add(1)
-				}
+	changed := 0
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		// As often as so many locks are renewed that all ask for a lease of 1 min, and once more.
+		for tick := time.NewTicker(2 * time.Millisecond); ctx.Err() == nil; <-tick.C {
+			lock := locks[changed%len(locks)]
+			if _, err := c.AddToExpiry(ctx, lock.ID, time.Minute); err == nil {
+				changed++
 			}
-		})
-	}
+		}
+	}()
 	longest := value[float64](b, `new Promise((done) => {
 		let longest = 0, last = performance.now();
 		const end = last + 3000;
@@ -173,8 +182,9 @@ func busy(t *testing.T, s *site, b *tab) []any {
 		requestAnimationFrame(step);
 	})`)
 	stop()
-	clients.Wait()
-	return []any{float64(renewed.Load()) / 3, longest}
+	<-ended
+	t.Logf("with %d changes a second: the longest frame is %.0f ms", changed/3, longest)
+	atMost(t, 250, longest)
 }
 
 // TestTheWeightOfThePage loads everything, and nothing from elsewhere.
