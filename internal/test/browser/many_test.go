@@ -43,7 +43,7 @@ const watchFirstRow = `{
 	look();
 }`
 
-// TestManyLocks measures what a page with 5,000 locks takes. The figures are in docs/performance.md.
+// TestManyLocks measures what a page with 5,000 locks takes: docs/performance.md has the figures.
 // They count with -limits only, since on a busy machine everything takes longer.
 func TestManyLocks(t *testing.T) {
 	s := serveOn(t, full(t))
