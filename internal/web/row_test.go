@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"testing"
 	"time"
 
@@ -98,6 +99,33 @@ func TestLinks(t *testing.T) {
 	} {
 		require.Equal(t, want, linkIn(text), text)
 	}
+}
+
+// A link never leads to anything but a web page of the host that it shows.
+func FuzzLinkIn(f *testing.F) {
+	f.Add("ci@runner (https://ci.example/7)")
+	f.Add("javascript:http:@x https://a@b")
+	f.Fuzz(func(t *testing.T, text string) {
+		link := linkIn(text)
+		if link == "" {
+			return
+		}
+		u, err := url.Parse(link)
+		require.NoError(t, err, "%q", link)
+		require.Regexp(t, "^https?://[^/@]", link)
+		require.Nil(t, u.User)
+		require.NotEmpty(t, u.Host)
+	})
+}
+
+// FuzzLocalPath: where signing in leads is a page of this server.
+func FuzzLocalPath(f *testing.F) {
+	f.Add("/lock?name=a%20b")
+	f.Add("//evil.example/lock")
+	f.Fuzz(func(t *testing.T, next string) {
+		require.Regexp(t, `^/(lock)?(\?|$)`, localPath(next))
+		require.NotContains(t, localPath(next), "\n")
+	})
 }
 
 // Events may come in another order than that in which things happened, and more than once.
