@@ -24,9 +24,10 @@ import (
 const (
 	user, password = "boss", "correct horse battery staple"
 
-	adaKey    = "the key of ada, a user"
-	graceKey  = "the key of grace, a user"
+	adaKey    = "the key of ada"
+	graceKey  = "the key of grace"
 	readerKey = "the key of the reader"
+	adminKey  = "the key of the admin"
 )
 
 func keys() []access.Key {
@@ -34,6 +35,7 @@ func keys() []access.Key {
 		{Name: "ada", Role: access.User, Hash: sha256.Sum256([]byte(adaKey))},
 		{Name: "grace", Role: access.User, Hash: sha256.Sum256([]byte(graceKey))},
 		{Name: "reader", Role: access.Viewer, Hash: sha256.Sum256([]byte(readerKey))},
+		{Name: "admin", Role: access.Admin, Hash: sha256.Sum256([]byte(adminKey))},
 	}
 }
 

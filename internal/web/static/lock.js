@@ -27,22 +27,28 @@ export class LockPage extends Component {
     if (before.changes !== this.props.changes) this.schedule(SOON);
   }
 
+  // Asks again so long after the last time.
   schedule(wait) {
-    const at = Date.now() + wait;
+    const at = Math.max(Date.now(), this.asked + wait);
     if (this.loading || (this.timer && at >= this.at)) return;
     clearTimeout(this.timer);
     this.at = at;
-    this.timer = setTimeout(() => this.load(), wait);
+    this.timer = setTimeout(() => this.load(), at - Date.now());
   }
 
   async load() {
     this.loading = true;
+    this.asked = Date.now();
     this.timer = undefined;
+    if (document.hidden) {
+      this.loading = false;
+      return this.schedule(LATER);
+    }
     const { changes, name } = this.props;
     const next = {};
     try {
       const query = new URLSearchParams({ name, offset: -new Date().getTimezoneOffset() });
-      const response = await fetch("/page/lock?" + query);
+      const response = await fetch("/page/lock?" + query, { signal: AbortSignal.timeout(LATER) });
       const answer = await response.json();
       if (!response.ok) throw new Error(answer.error);
       if (answer.lock) prepare(answer.lock);
@@ -60,16 +66,19 @@ export class LockPage extends Component {
     const now = live.now();
     // The socket knows sooner, the response knows more.
     const row = live.status === "connecting" ? data?.lock : live.rows.get(name);
+    // What may be done with a free name is known once the response knows that it is free.
+    const may = row ? row.may : data?.lock ? null : data?.may;
     return html`
       <p class="path"><a href="/">All locks</a></p>
       <h1>${name}</h1>
       <div class="lock"><div>
         <section aria-label="Now">
-          <p class="now"><${State} state=${shownState(row, now)} stale=${row?.stale} />
+          <p class="now">${(data || live.status !== "connecting") &&
+              html`<${State} state=${shownState(row, now)} stale=${row?.stale} />`}
             ${row?.mine && html`<span class="badge">mine</span>`}</p>
           ${row && html`<${Details} row=${row} now=${now} />`}
-          ${(data || row) && html`<${ActionList} name=${name} row=${row} now=${now} open=${open}
-            may=${row ? row.may : data.may} />`}
+          ${may && html`<${ActionList} name=${name} row=${row} now=${now} open=${open}
+            may=${may} />`}
           ${error && html`<p class="error" role="alert">The server does not say more: ${error}</p>`}
         </section>
         ${data && html`<${Queue} name=${name} queue=${data.queue ?? []} now=${now} />`}
