@@ -40,7 +40,7 @@ export class LockPage extends Component {
     this.loading = true;
     this.asked = Date.now();
     this.timer = undefined;
-    if (document.hidden) {
+    if (document.hidden && this.state.data) {
       this.loading = false;
       return this.schedule(LATER);
     }
