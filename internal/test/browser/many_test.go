@@ -48,6 +48,7 @@ const watchFirstRow = `{
 func TestManyLocks(t *testing.T) {
 	s := serveOn(t, full(t))
 	b := s.visitor("")
+	b.patience = 2 * time.Minute
 	command(b, network.SetCacheDisabled, network.SetCacheDisabledParams{CacheDisabled: true})
 	command(b, page.AddScriptToEvaluateOnNewDocument,
 		page.AddScriptToEvaluateOnNewDocumentParams{Source: watchFirstRow})
