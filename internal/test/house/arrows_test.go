@@ -73,12 +73,13 @@ var mayImport = map[string][]string{
 	"internal/test/house":       {},
 	"internal/test/interop":     {},
 	"internal/test/modelcheck":  {},
-	"internal/test/nginx":       {},
 	"internal/test/originalapi": {"internal/httpapi", "internal/wire"},
 	"internal/test/pgtest":      {},
+	"internal/test/proxies":     {},
 	"internal/test/readme":      {},
 	"internal/test/soak":        {},
 	"internal/test/stream":      {},
+	"internal/test/year":        {},
 }
 
 var (
