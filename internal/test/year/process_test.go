@@ -40,7 +40,8 @@ func start(t *testing.T, spec string) *serving {
 
 func startAt(t *testing.T, spec, address string) *serving {
 	t.Helper()
-	cmd := exec.Command(program, "serve", "--addr", address, "--history", "365d")
+	cmd := exec.Command(program, "serve", "--addr", address, "--history", "365d",
+		"--log-level", "error")
 	cmd.Env = append(os.Environ(), "RELUKKO_API_KEY="+apiKey)
 	if strings.HasPrefix(spec, "bolt:") {
 		cmd.Args = append(cmd.Args, "--store", spec)
