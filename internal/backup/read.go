@@ -33,7 +33,7 @@ func Read(r io.Reader) (*store.Content, error) {
 }
 
 var (
-	errForeign = errors.New("it does not begin as a backup of relukko does")
+	errForeign = errors.New("the backup does not begin as one of relukko does")
 	errCut     = errors.New("it is cut short")
 	errSum     = errors.New("a checksum is wrong")
 	errContent = errors.New("it has other records than it should")
@@ -58,9 +58,10 @@ func (r *reader) explain(err error) error {
 	case err == nil || errors.Is(err, errForeign):
 		return err
 	case errors.Is(err, errCut):
-		return fmt.Errorf("it is cut short: it ends within the part that begins at byte %d", r.at)
+		return fmt.Errorf("the backup is cut short: it ends within the part that begins at byte %d",
+			r.at)
 	}
-	return fmt.Errorf("it is damaged in the part that begins at byte %d: %w", r.at, err)
+	return fmt.Errorf("the backup is damaged in the part that begins at byte %d: %w", r.at, err)
 }
 
 // content reads all but the history.
