@@ -9,13 +9,13 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// Backup writes all that the backend's store has to w, as it is at one instant: the locks, cancelled
+// Backup writes all that the backend's store has to w, as it is at one instant: locks, cancelled
 // marks and the history, but no API keys. This needs the key of an admin. The command relukko
 // restores such a backup.
 //
 // Backup makes one attempt, which may take long; it ends when nothing has come for 60 s. After an
-// error what was written is of no use. The error is [ErrUnsupported] if the backend cannot be backed
-// up, and that of w if w has failed.
+// error, what was written is of no use. The error is [ErrUnsupported] if the backend cannot be
+// backed up, and that of w if w has failed.
 func (c *Client) Backup(ctx context.Context, w io.Writer, opts ...CallOption) error {
 	k := &call{verb: "take a backup", path: wire.BackupPath, once: true}
 	if c.trusted {

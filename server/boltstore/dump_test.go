@@ -96,8 +96,8 @@ func TestEntriesThatEndedTogether(t *testing.T) {
 	require.Equal(t, now, history[2].At)
 }
 
-// TestADumpKeepsTheFileSmall: one that waits for a slow reader for long does not keep the pages that
-// are changed meanwhile.
+// TestADumpKeepsTheFileSmall: one that waits for a slow reader does not keep the pages that are
+// changed meanwhile.
 func TestADumpKeepsTheFileSmall(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)

@@ -15,7 +15,8 @@ const (
 	// A reader that does not go on for so long has given up.
 	patientSQL = `SELECT set_config('statement_timeout', '0', true),
 		set_config('idle_in_transaction_session_timeout', '1min', true)`
-	headSQL    = `SELECT clock_timestamp(), coalesce(pg_sequence_last_value('relukko_go.tokens'), 0)`
+	headSQL = `SELECT clock_timestamp(),
+		coalesce(pg_sequence_last_value('relukko_go.tokens'), 0)`
 	recordsSQL = `SELECT ` + fields + `, coalesce(mark, ''), lease, waited FROM relukko_go.locks
 		ORDER BY token`
 	marksSQL = `SELECT owner, mark, until FROM relukko_go.marks

@@ -54,7 +54,8 @@ const (
 // The history within a time, from the newest on. Now is that of the transaction, unlike
 // clock_timestamp, so that an index serves.
 const (
-	endedSQL   = `SELECT ` + fields + `, ended_at, how, by_key, reason, waited FROM relukko_go.history`
+	endedSQL = `SELECT ` + fields + `, ended_at, how, by_key, reason, waited
+	FROM relukko_go.history`
 	historySQL = endedSQL + ` WHERE ended_at >= greatest($1::timestamptz, now() - $2::interval)
 		AND ended_at <= $3`
 	historyOrder     = ` ORDER BY ended_at DESC, n DESC LIMIT $4`
