@@ -63,8 +63,8 @@ var mayImport = map[string][]string{
 	"cmd/relukko": {"internal/cli"},
 	"internal/cli": {
 		".", "api", "internal/backup", "internal/settings", "internal/sockets",
-		"internal/supervise", "internal/unixsock", "internal/wire", "server", "server/access", "server/boltstore",
-		"server/memstore", "server/pgstore", "server/store",
+		"internal/supervise", "internal/unixsock", "internal/wire", "server", "server/access",
+		"server/boltstore", "server/memstore", "server/pgstore", "server/store",
 	},
 	"internal/supervise":  {},
 	"examples/first":      {".", "api"},
