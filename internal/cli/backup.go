@@ -30,7 +30,8 @@ only its owner may read it. A backup on stdout is whole if the exit status is 0.
 			"relukko backup /var/backups/relukko/$(date +%F)",
 			"relukko backup - | zstd > relukko.zst",
 		),
-		Args: arguments(1, 1),
+		Args:              arguments(1, 1),
+		ValidArgsFunction: completeFile,
 		RunE: func(_ *cobra.Command, args []string) error {
 			ctx, stop := endOnSignal()
 			defer stop()
@@ -135,7 +136,8 @@ for a backup that can be restored, and else 1.`,
 			"relukko verify /var/backups/relukko/2026-11-26",
 			"zstd -dc relukko.zst | relukko verify -",
 		),
-		Args: arguments(1, 1),
+		Args:              arguments(1, 1),
+		ValidArgsFunction: completeFile,
 		RunE: func(_ *cobra.Command, args []string) error {
 			f, err := p.openBackup(args[0])
 			if err != nil {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"gitlab.com/relukko/relukko-go/internal/backup"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
@@ -70,6 +72,16 @@ func (p *program) openBackup(path string) (io.ReadCloser, error) {
 		return nil, failed("%s", plain(err))
 	}
 	return f, nil
+}
+
+// completeFile completes the argument FILE.
+func completeFile(
+	_ *cobra.Command, args []string, _ string,
+) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return nil, cobra.ShellCompDirectiveDefault
 }
 
 // named names the file in a message.

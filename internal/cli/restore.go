@@ -33,7 +33,8 @@ func newRestore(p *program) *cobra.Command {
 			"relukko restore /var/backups/relukko/2026-11-26 --to bolt:/var/lib/relukko/locks.db",
 			"zstd -dc relukko.zst | relukko restore - --to postgres://relukko@db/relukko",
 		),
-		Args: arguments(1, 1),
+		Args:              arguments(1, 1),
+		ValidArgsFunction: completeFile,
 	}
 	cmd.Flags().StringVar(&to, "to", "", "the new `store`: bolt:PATH or postgres://…")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
