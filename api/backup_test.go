@@ -101,6 +101,14 @@ func TestABackupMayTakeLong(t *testing.T) {
 		require.Equal(t, 5060*time.Second, time.Since(began))
 		require.Equal(t, 100, b.Len())
 
+		silent, err := api.New("http://relukko.test", "key",
+			api.WithHTTPClient(&http.Client{Transport: slowly{}}))
+		require.NoError(t, err)
+		defer silent.Close()
+		began = time.Now()
+		require.ErrorContains(t, silent.Backup(t.Context(), &b), "1m0s")
+		require.Equal(t, time.Minute, time.Since(began))
+
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		require.ErrorIs(t, c.Backup(ctx, &b), context.DeadlineExceeded)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -114,15 +113,14 @@ func (p *program) backupFile(ctx context.Context, path string) error {
 
 // syncDir makes the entries of a directory durable.
 func syncDir(dir string) error {
+	if runtime.GOOS == "windows" { // it cannot sync directories
+		return nil
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	err = d.Sync()
-	if runtime.GOOS == "windows" || errors.Is(err, fs.ErrInvalid) { // it cannot sync directories
-		err = nil
-	}
-	return errors.Join(err, d.Close())
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func newVerify(p *program) *cobra.Command {

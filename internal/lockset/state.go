@@ -283,9 +283,7 @@ func (s *State) Content(now time.Time) *store.Content {
 		return cmp.Compare(a.FencingToken, b.FencingToken)
 	})
 	for m := range s.Cancelled.all() {
-		if now.Before(m.Until) {
-			c.Marks = append(c.Marks, store.Mark{Owner: m.Owner, Mark: m.Mark, Until: m.Until})
-		}
+		c.Marks = append(c.Marks, store.Mark{Owner: m.Owner, Mark: m.Mark, Until: m.Until})
 	}
 	return c
 }

@@ -19,8 +19,7 @@ const (
 		coalesce(pg_sequence_last_value('relukko_go.tokens'), 0)`
 	recordsSQL = `SELECT ` + fields + `, coalesce(mark, ''), lease, waited FROM relukko_go.locks
 		ORDER BY token`
-	marksSQL = `SELECT owner, mark, until FROM relukko_go.marks
-		WHERE cancelled AND until > clock_timestamp() ORDER BY until`
+	marksSQL        = `SELECT owner, mark, until FROM relukko_go.marks WHERE cancelled ORDER BY until`
 	wholeHistorySQL = endedSQL + ` ORDER BY ended_at, n`
 )
 

@@ -184,7 +184,7 @@ type Content struct {
 	At    time.Time // by the store's clock
 	Token uint64    // the last fencing token that was given out
 	Locks []Record  // in the order of their fencing tokens
-	Marks []Mark    // in the order in which they were cancelled
+	Marks []Mark    // in the order in which they were cancelled; some may be over
 	// History yields what has ended, the oldest first; once only. An error is the last that it
 	// yields. Entries that are too old or too many for HistoryLimits may be missing.
 	History iter.Seq2[Ended, error]
