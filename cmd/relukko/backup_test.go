@@ -31,7 +31,8 @@ func many(locks, entries int) *store.Content {
 		creator := fmt.Sprintf("runner@ci-%02d/4711 (nightly)", i%40)
 		at := began.Add(time.Duration(i) * time.Second)
 		return store.Lock{
-			ID:   fmt.Sprintf("%08x-0000-4000-8000-%012x", rand.Uint32(), i),
+			ID: fmt.Sprintf("%08x-%04x-4000-8000-%012x", rand.Uint32(), i>>16&0xffff,
+				rand.Int64N(1<<32)<<16|int64(i&0xffff)),
 			Name: fmt.Sprintf("bench-%03d", i%500), Creator: &creator, IP: "192.0.2.7",
 			ExpiresAt: at.Add(time.Minute), CreatedAt: at, UpdatedAt: at, Owner: "ci-runner",
 			FencingToken: uint64(at.UnixMicro()),

@@ -19,7 +19,8 @@ const (
 		coalesce(pg_sequence_last_value('relukko_go.tokens'), 0)`
 	recordsSQL = `SELECT ` + fields + `, coalesce(mark, ''), lease, waited FROM relukko_go.locks
 		ORDER BY token`
-	marksSQL        = `SELECT owner, mark, until FROM relukko_go.marks WHERE cancelled ORDER BY until`
+	marksSQL = `SELECT owner, mark, until FROM relukko_go.marks
+		WHERE cancelled ORDER BY until`
 	wholeHistorySQL = endedSQL + ` ORDER BY ended_at, n`
 )
 
