@@ -42,9 +42,12 @@ var mayImport = map[string][]string{
 	"server/pgstore":   aStore,
 	"server/storetest": {"server/store"},
 
-	"internal/engine":  {"internal/lifecycle", "internal/lockset", "server/store"},
-	"internal/guard":   {"internal/wire", "server/access", "server/store"},
-	"internal/httpapi": append(serverAPI, "internal/reply", "internal/streamapi", "internal/web"),
+	"internal/engine": {"internal/lifecycle", "internal/lockset", "server/store"},
+	"internal/guard":  {"internal/wire", "server/access", "server/store"},
+	"internal/httpapi": append(serverAPI,
+		"internal/backup", "internal/reply", "internal/streamapi", "internal/web"),
+	"internal/backup":  {"internal/codec", "server/store"},
+	"internal/codec":   {},
 	"internal/lockset": {"server/store"},
 	"internal/reply": {
 		"internal/engine", "internal/guard", "internal/wire", "server/access", "server/store",
@@ -62,11 +65,13 @@ var mayImport = map[string][]string{
 
 	"cmd/relukko": {"internal/cli"},
 	"internal/cli": {
-		".", "api", "internal/settings", "internal/sockets", "internal/supervise",
-		"internal/unixsock", "internal/wire", "server", "server/access", "server/boltstore",
-		"server/memstore", "server/pgstore", "server/store",
+		".", "api", "internal/backup", "internal/settings", "internal/sockets",
+		"internal/supervise", "internal/systemd", "internal/unixsock", "internal/wire", "server",
+		"server/access",
+		"server/boltstore", "server/memstore", "server/pgstore", "server/store",
 	},
 	"internal/supervise":  {},
+	"internal/systemd":    {},
 	"examples/first":      {".", "api"},
 	"examples/instrument": {".", "api", "server", "server/memstore"},
 	"examples/pool":       {".", "api", "server", "server/memstore"},
@@ -76,19 +81,20 @@ var mayImport = map[string][]string{
 	"internal/test/house":       {},
 	"internal/test/interop":     {},
 	"internal/test/modelcheck":  {},
-	"internal/test/nginx":       {},
 	"internal/test/originalapi": {"internal/httpapi", "internal/wire"},
 	"internal/test/pgtest":      {},
+	"internal/test/proxies":     {},
 	"internal/test/readme":      {},
 	"internal/test/soak":        {},
 	"internal/test/stream":      {},
+	"internal/test/year":        {},
 }
 
 var (
 	driver = []string{
 		"api", "internal/acquire", "internal/clock", "internal/lifecycle", "internal/wire",
 	}
-	aStore    = []string{"internal/lockset", "internal/wire", "server/store"}
+	aStore    = []string{"internal/codec", "internal/lockset", "internal/wire", "server/store"}
 	serverAPI = []string{
 		"internal/engine", "internal/guard", "internal/lifecycle", "internal/wire",
 		"server/access", "server/store",

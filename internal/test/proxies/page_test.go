@@ -1,6 +1,6 @@
 //go:build unix
 
-package nginx
+package proxies
 
 import (
 	"net/http"
@@ -17,11 +17,10 @@ import (
 // signs in, and its WebSocket opens for the origin of that name alone.
 func TestPage(t *testing.T) {
 	t.Parallel()
-	find(t)
 	socket := "unix:" + filepath.Join(folder, "page.sock")
 	serveOn(t, socket)
 	for _, backend := range []string{serve(t), socket} {
-		p := run(t, recommended(t, backend))
+		p := recommended(t, backend)
 		transport := &http.Transport{}
 		defer transport.CloseIdleConnections()
 		const host = "relukko.example:8080"
