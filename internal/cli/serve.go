@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/signal"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -269,7 +270,13 @@ func endOnSignal() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := supervise.Notify(os.Interrupt, syscall.SIGTERM)
 	go func() {
-		cancel(fmt.Errorf("got %v", <-signals))
+		select {
+		case <-ctx.Done():
+			signal.Stop(signals)
+			return
+		case s := <-signals:
+			cancel(fmt.Errorf("got %v", s))
+		}
 		os.Exit(supervise.StatusOf(<-signals))
 	}()
 	return ctx, func() { cancel(nil) }

@@ -79,6 +79,14 @@ func (e *Engine) History(ctx context.Context, q store.HistoryQuery) ([]store.End
 	return e.store.History(ctx, q)
 }
 
+// Dump is the Dump of a [store.Dumper]; ErrNoDump if the store is none.
+func (e *Engine) Dump(ctx context.Context, use func(*store.Content) error) error {
+	if d, ok := e.store.(store.Dumper); ok {
+		return d.Dump(ctx, use)
+	}
+	return ErrNoDump
+}
+
 // Update changes a lock. It is not undone when ctx ends.
 func (e *Engine) Update(
 	ctx context.Context, id string, change store.Change,

@@ -20,6 +20,9 @@ var (
 	ErrMarkInUse = errors.New("relukko: the mark is in use for other names")
 )
 
+// ErrNoDump means that the store is no [store.Dumper].
+var ErrNoDump = errors.New("relukko: the store cannot be copied")
+
 // Config sets up an Engine. All fields are required.
 type Config struct {
 	Grace      time.Duration // how long an expired lock holds its name until it is swept

@@ -97,6 +97,8 @@ var refusals = []struct {
 		"outside of the years 1 to 9999"}},
 	{engine.ErrFull, Refusal{Status: http.StatusServiceUnavailable, Message: "%s: too many " +
 		"requests wait on this server: try again later", Retry: RetryLater}},
+	{engine.ErrNoDump, Refusal{Status: http.StatusNotImplemented,
+		Message: "the store of this server cannot be backed up"}},
 	{engine.ErrClosing, Refusal{Status: http.StatusServiceUnavailable,
 		Message: "the server is shutting down", Retry: RetryNow}},
 	{store.ErrUnavailable, Refusal{Status: http.StatusServiceUnavailable,

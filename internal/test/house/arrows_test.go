@@ -42,9 +42,12 @@ var mayImport = map[string][]string{
 	"server/pgstore":   aStore,
 	"server/storetest": {"server/store"},
 
-	"internal/engine":  {"internal/lifecycle", "internal/lockset", "server/store"},
-	"internal/guard":   {"internal/wire", "server/access", "server/store"},
-	"internal/httpapi": append(serverAPI, "internal/reply", "internal/streamapi"),
+	"internal/engine": {"internal/lifecycle", "internal/lockset", "server/store"},
+	"internal/guard":  {"internal/wire", "server/access", "server/store"},
+	"internal/httpapi": append(serverAPI,
+		"internal/backup", "internal/reply", "internal/streamapi"),
+	"internal/backup":  {"internal/codec", "server/store"},
+	"internal/codec":   {},
 	"internal/lockset": {"server/store"},
 	"internal/reply": {
 		"internal/engine", "internal/guard", "internal/wire", "server/access", "server/store",
@@ -59,8 +62,9 @@ var mayImport = map[string][]string{
 
 	"cmd/relukko": {"internal/cli"},
 	"internal/cli": {
-		".", "api", "internal/settings", "internal/sockets", "internal/supervise",
-		"internal/systemd", "internal/unixsock", "internal/wire", "server", "server/access",
+		".", "api", "internal/backup", "internal/settings", "internal/sockets",
+		"internal/supervise", "internal/systemd", "internal/unixsock", "internal/wire", "server",
+		"server/access",
 		"server/boltstore", "server/memstore", "server/pgstore", "server/store",
 	},
 	"internal/supervise":  {},
@@ -86,7 +90,7 @@ var (
 	driver = []string{
 		"api", "internal/acquire", "internal/clock", "internal/lifecycle", "internal/wire",
 	}
-	aStore    = []string{"internal/lockset", "internal/wire", "server/store"}
+	aStore    = []string{"internal/codec", "internal/lockset", "internal/wire", "server/store"}
 	serverAPI = []string{
 		"internal/engine", "internal/guard", "internal/lifecycle", "internal/wire",
 		"server/access", "server/store",

@@ -22,6 +22,7 @@ var mustBeOrdered = []string{
 	"internal/acquire", "internal/acquire/classic", "internal/acquire/either",
 	"internal/acquire/stream", "internal/clock", "internal/lifecycle", "internal/sockets",
 	"internal/wire",
+	"internal/backup", "internal/codec",
 	"internal/cli", "internal/engine", "internal/guard", "internal/httpapi", "internal/lockset",
 	"internal/reply",
 	"internal/settings", "internal/streamapi", "internal/supervise", "internal/systemd",
