@@ -66,8 +66,8 @@ func boltWith(t testing.TB, c *store.Content) (spec string) {
 	return spec
 }
 
-// writeComparable writes content so that equal content is written equally, whatever the store: without
-// its time, and with the times of the history as bbolt has them, which rise.
+// writeComparable writes content so that equal content is written equally, whatever the store:
+// without its time, and with the times of the history as bbolt has them, which rise.
 func writeComparable(b *bytes.Buffer, c *store.Content) error {
 	history := c.History
 	c.At, c.Token = time.Time{}, 0
