@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -34,6 +35,7 @@ func (e *Engine) Acquire(w *Waiter) {
 
 // reject ends a waiter that has not joined.
 func (e *Engine) reject(w *Waiter, err error) {
+	e.observe(w, resultOf(err))
 	w.ended = true
 	if s := e.sink(w); s != nil {
 		e.tell(s).Refused(w, err, nil)
@@ -69,6 +71,10 @@ func (e *Engine) enter(w *Waiter) {
 			e.reject(w, ErrFull)
 			return
 		}
+		if w.MaxOpen > 0 && e.openOf[w.New.Owner] >= w.MaxOpen {
+			e.reject(w, ErrTooManyOpen)
+			return
+		}
 	case old.Conn != nil && old.Conn == w.Conn:
 		if !slices.Equal(old.Names, w.Names) || old.All != w.All {
 			e.reject(w, ErrMarkInUse)
@@ -86,6 +92,7 @@ func (e *Engine) enter(w *Waiter) {
 	}
 	e.marks[w.key] = w
 	e.open++
+	e.openOf[w.New.Owner]++
 	if w.Conn != nil {
 		w.Conn.waiters[w] = struct{}{}
 	}
@@ -210,5 +217,5 @@ func (e *Engine) Abandon(w *Waiter) {
 // abandon ends a waiter that nobody wants to be granted any more.
 func (e *Engine) abandon(w *Waiter) {
 	w.undo = w.made || w.Conn != nil
-	e.finish(w)
+	e.finish(w, observe.Cancelled)
 }

@@ -19,9 +19,13 @@ func New(ctx context.Context, s store.Store, c Config) *Engine {
 		Config: c, store: s, stopped: ctx, started: time.Now(),
 		queues: make(map[string]*queue), byHolder: make(map[string]*queue),
 		marks: make(map[markKey]*Waiter), holding: make(map[string]*Conn),
-		fresh: make(map[string]struct{}),
+		fresh: make(map[string]struct{}), openOf: make(map[string]int),
 	}
 	_, e.inPlace = s.(store.Memory)
+	e.others, _ = s.(store.Announcer)
+	if c.Observer != nil {
+		e.store = &observed{s, c.Observer}
+	}
 	s.KeepHistory(c.History)
 	e.sweeper.init()
 	e.background.Go(e.sweep)
@@ -92,7 +96,7 @@ func (e *Engine) Update(
 
 // Announce tells the other servers that share the store of an event.
 func (e *Engine) Announce(event store.Event) {
-	if a, ok := e.store.(store.Announcer); ok {
-		a.Announce(event)
+	if e.others != nil {
+		e.others.Announce(event)
 	}
 }

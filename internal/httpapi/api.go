@@ -23,6 +23,9 @@ type api struct {
 	storeKind string       // "" where the store does not say
 	broadcast broadcast
 	releases  releases
+	pings     pings
+
+	longResponses longResponses
 
 	stopped context.Context // ends when Shutdown begins
 	cut     context.Context // ends when Shutdown does not wait for slow watchers any more

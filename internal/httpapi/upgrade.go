@@ -12,7 +12,7 @@ const maxSockets = 10_000 // WebSockets, broadcasts and streams together; more a
 func (a *api) upgrade(w http.ResponseWriter) (*upgrade, bool) {
 	if a.sockets.Add(1) > maxSockets {
 		a.sockets.Add(-1)
-		retryLater(w, "too many WebSockets are open on this server: try again later")
+		retryLater(w, http.StatusServiceUnavailable, "too many WebSockets are open on this server: try again later")
 		return nil, false
 	}
 	return &upgrade{ResponseWriter: w, api: a}, true
