@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -27,6 +28,8 @@ type serveFlags struct {
 	keys, auditLog      string
 	trustedProxies      []string
 	logFormat, logLevel string
+	limits              limitFlags
+	metrics             metricsFlags
 }
 
 const serveLong = `Run a Relukko backend until SIGTERM or SIGINT.
@@ -131,6 +134,8 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 		"`file` to append the audit log to, in JSON (default: the log on stderr)")
 	flags.StringArrayVar(&f.trustedProxies, "trusted-proxy", nil,
 		"`CIDR` of proxies whose X-Forwarded-For or Forwarded counts; may be repeated")
+	f.limits.add(cmd)
+	f.metrics.add(cmd)
 	flags.StringVar(&f.logFormat, "log-format", "text",
 		"`format` of the log on stderr: text or json")
 	flags.StringVar(&f.logLevel, "log-level", "info",
@@ -179,15 +184,18 @@ func (p *program) serve(f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	store, err := openStore(ctx, spec, f.waitForStore, log.Logger)
-	if ctx.Err() != nil {
-		if err == nil {
-			store.Close()
-		}
-		return nil // it was told to end before it began
-	}
+	metrics, err := f.metrics.listen(log)
 	if err != nil {
-		return failed("store %s: %s", showStore(spec), databaseError(err))
+		return err
+	}
+	defer metrics.close()
+	store, err := openOrEnd(ctx, spec, f.waitForStore, log.Logger)
+	if store == nil {
+		return err
+	}
+	if l, err = f.limits.limit(l, spec); err != nil {
+		store.Close()
+		return err
 	}
 	if err := keys.complete(p, p.keyPath(spec)); err != nil {
 		store.Close()
@@ -195,7 +203,9 @@ func (p *program) serve(f *serveFlags) error {
 	}
 	log.listening(l.Addr(), certificate != nil, spec)
 	keys.announce(log)
-	backend := server.New(store, append(options, server.WithKeys(keys.all()...))...)
+	backend := server.New(store,
+		append(options, server.WithKeys(keys.all()...), metrics.option())...)
+	metrics.serve(backend)
 	keys.reload(backend, files)
 	go files.run(ctx, hangups)
 	if err := newService(backend, store, certificate, log.Logger).run(ctx, l); err != nil {
@@ -204,9 +214,30 @@ func (p *program) serve(f *serveFlags) error {
 	return nil
 }
 
+// openOrEnd is openStore; it returns nil and nil if ctx ends before the store is open.
+func openOrEnd(
+	ctx context.Context, spec string, wait time.Duration, log *slog.Logger,
+) (closingStore, error) {
+	store, err := openStore(ctx, spec, wait, log)
+	switch {
+	case ctx.Err() != nil && err == nil:
+		store.Close()
+		return nil, nil
+	case ctx.Err() != nil:
+		return nil, nil
+	case err != nil:
+		return nil, failed("store %s: %s", showStore(spec), databaseError(err))
+	}
+	return store, nil
+}
+
 // options returns the options of the server, but for its keys, and the file of its audit log.
 func (f *serveFlags) options(files *reloader) ([]server.Option, *auditFile, error) {
 	proxies, err := trustedProxies(f.trustedProxies)
+	if err != nil {
+		return nil, nil, err
+	}
+	limits, err := f.limits.options()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -214,11 +245,11 @@ func (f *serveFlags) options(files *reloader) ([]server.Option, *auditFile, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	return []server.Option{
+	return append(limits,
 		server.WithGrace(f.grace), server.WithLogger(files.log), server.WithAuditLog(audit),
 		server.WithTrustedProxies(proxies...), server.WithHistory(f.history, f.historyMax),
 		server.WithMaxHold(f.maxHold),
-	}, file, nil
+	), file, nil
 }
 
 // certificate returns the certificate of the server, which files reloads; nil where

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/connlimit"
 	"gitlab.com/relukko/relukko-go/server"
 )
 
@@ -47,6 +48,7 @@ func newService(
 	s := &service{backend: backend, store: store, log: log}
 	s.http = &http.Server{
 		Handler:           backend,
+		ConnContext:       connlimit.Context,
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/connlimit"
 	"gitlab.com/relukko/relukko-go/internal/engine"
 	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/streamapi"
@@ -150,6 +151,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.leave()
 	defer h.broadcast.flush(rec)
 	defer h.recovered(rec, r)
+	if full := connlimit.Full(r.Context()); full != "" {
+		rec.Header().Set("Connection", "close")
+		if !serveFull(r.URL.Path) {
+			retryLater(rec, http.StatusServiceUnavailable, full)
+			return
+		}
+	}
 	if !clean(r.URL.Path) { // the mux would redirect it
 		h.notFound(rec, r)
 		return
@@ -201,6 +209,13 @@ func (h *Handler) Stats(ctx context.Context) (observe.Stats, error) {
 func (h *Handler) logAccess(rec *recorder, r *http.Request, start time.Time) {
 	h.Log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", rec.status,
 		"ip", h.clientAddress(r), "duration", time.Since(start))
+}
+
+// serveFull reports whether requests for the path are served on spare connections too: those about
+// one lock, and checks.
+func serveFull(p string) bool {
+	id, aLock := strings.CutPrefix(p, "/v1/locks/")
+	return aLock && id != "" || p == livePath || p == readyPath || p == healthPath
 }
 
 // clean reports whether the mux takes the path as it is.

@@ -10,6 +10,8 @@ import (
 )
 
 const (
+	healthPath   = "/healthchecker"
+	readyPath    = "/readyz"
 	livePath     = "/livez"
 	readyTimeout = 2 * time.Second // for the store to respond
 )

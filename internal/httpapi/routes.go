@@ -60,7 +60,7 @@ func (a *api) routes() *http.ServeMux {
 		handle("/ws/broadcast", methods{"GET": a.watch})
 	}
 	for path, check := range map[string]http.HandlerFunc{
-		"/healthchecker": a.health, "/readyz": a.ready, livePath: live,
+		healthPath: a.health, readyPath: a.ready, livePath: live,
 	} {
 		checks := dispatch(methods{"GET": reads(check), "HEAD": reads(check)})
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { checks(w, r, nil) })
