@@ -43,7 +43,7 @@ type metricsServer struct {
 }
 
 // listen returns nil if no metrics are wanted.
-func (f *metricsFlags) listen(log *serveLog) (*metricsServer, error) {
+func (f *metricsFlags) listen() (*metricsServer, error) {
 	if f.addr == "" {
 		if len(f.names) > 0 {
 			return nil, usage("--metrics-names needs --metrics-addr")
@@ -74,8 +74,6 @@ func (f *metricsFlags) listen(log *serveLog) (*metricsServer, error) {
 		Handler: mux, ReadHeaderTimeout: headerTimeout, WriteTimeout: metricsTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 	}
-	url := urlOf(l.Addr(), false) + "/metrics"
-	log.print("relukko: metrics on "+url, "metrics", slog.String("url", url))
 	return m, nil
 }
 
@@ -87,11 +85,14 @@ func (m *metricsServer) option() server.Option {
 }
 
 // serve serves the metrics of the backend until close.
-func (m *metricsServer) serve(backend *server.Server) {
-	if m != nil {
-		m.metrics.Follow(backend.Stats)
-		go m.http.Serve(m.listener)
+func (m *metricsServer) serve(backend *server.Server, log *serveLog) {
+	if m == nil {
+		return
 	}
+	m.metrics.Follow(backend.Stats)
+	go m.http.Serve(m.listener)
+	url := urlOf(m.listener.Addr(), false) + "/metrics"
+	log.print("relukko: metrics on "+url, "metrics", slog.String("url", url))
 }
 
 func (m *metricsServer) close() {

@@ -184,7 +184,7 @@ func (p *program) serve(f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	metrics, err := f.metrics.listen(log)
+	metrics, err := f.metrics.listen()
 	if err != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ func (p *program) serve(f *serveFlags) error {
 	keys.announce(log)
 	backend := server.New(store,
 		append(options, server.WithKeys(keys.all()...), metrics.option())...)
-	metrics.serve(backend)
+	metrics.serve(backend, log)
 	keys.reload(backend, files)
 	go files.run(ctx, hangups)
 	if err := newService(backend, store, certificate, log.Logger).run(ctx, l); err != nil {

@@ -12,8 +12,10 @@ import (
 	"time"
 )
 
-// spareTime is for how long a spare connection may be open.
-const spareTime = 10 * time.Second
+const (
+	spareTime = 10 * time.Second // for which a spare connection may be open
+	spareIdle = time.Second      // until its client must have sent something
+)
 
 // Listener accepts so many connections at a time, and so many spare ones. Further ones wait for one
 // of these to be closed.
@@ -50,7 +52,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 	c := &conn{Conn: accepted, listener: l}
 	if int(l.open.Add(1)) > l.max {
-		c.spare = time.AfterFunc(spareTime, func() { _ = c.Close() })
+		c.spare = time.AfterFunc(spareIdle, func() { _ = c.Close() })
 	}
 	return c, nil
 }
@@ -66,7 +68,17 @@ type conn struct {
 	net.Conn
 	listener *Listener
 	spare    *time.Timer // closes it; nil: it is not a spare one
+	heard    sync.Once
 	once     sync.Once
+}
+
+// Read implements [net.Conn].
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && c.spare != nil {
+		c.heard.Do(func() { c.spare.Reset(spareTime) })
+	}
+	return n, err
 }
 
 // Close implements [net.Conn].
