@@ -63,7 +63,9 @@ func (e *Engine) Bye() {
 func (e *Engine) Wait() { e.background.Wait() }
 
 // Ping returns nil if the store can serve requests.
-func (e *Engine) Ping(ctx context.Context) error { return e.store.Ping(ctx) }
+func (e *Engine) Ping(ctx context.Context) error {
+	return e.guarded(func() error { return e.store.Ping(ctx) })
+}
 
 // Get returns the lock with that id.
 func (e *Engine) Get(ctx context.Context, id string) (store.Lock, error) {

@@ -125,9 +125,15 @@ func (c *Client) Unlimited() bool {
 	return key != nil && key.Unlimited()
 }
 
-// Limits returns what bounds the client: nothing if it is an admin.
+// Admin reports whether the client is an admin, whom no limit bounds.
+func (c *Client) Admin() bool {
+	key, _ := c.Key()
+	return key != nil && key.Role == access.Admin
+}
+
+// Limits returns what bounds the client.
 func (c *Client) Limits() Limits {
-	if key, _ := c.Key(); key != nil && key.Role == access.Admin {
+	if c.Admin() {
 		return Limits{}
 	}
 	return c.guard.limits

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
-	"sync/atomic"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
 	"gitlab.com/relukko/relukko-go/internal/guard"
@@ -19,7 +18,7 @@ type api struct {
 	guard     *guard.Guard
 	engine    *engine.Engine
 	streams   *streamapi.Server
-	sockets   atomic.Int32 // WebSockets that are open
+	sockets   sockets
 	storeKind string       // "" where the store does not say
 	broadcast broadcast
 	releases  releases

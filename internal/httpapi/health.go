@@ -47,7 +47,7 @@ func (a *api) ready(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		refusal := reply.Refuse(ping.err, "")
-		a.Log.Debug("not ready", "error", ping.err)
+		a.Log.Log(r.Context(), refusal.Level, "not ready", "error", ping.err)
 		retryLater(w, http.StatusServiceUnavailable, refusal.Message)
 	case <-timer.C:
 		retryLater(w, http.StatusServiceUnavailable,

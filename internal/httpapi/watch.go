@@ -28,7 +28,7 @@ var errSlowWatcher = errors.New("relukko: the watcher is too slow")
 // watch upgrades to a WebSocket and sends all broadcasts from then on. It disconnects slow
 // watchers, and those whose key is gone.
 func (a *api) watch(w http.ResponseWriter, r *http.Request, client *guard.Client) {
-	upgrade, ok := a.upgrade(w)
+	upgrade, ok := a.upgrade(w, client)
 	if !ok {
 		return
 	}
