@@ -100,7 +100,8 @@ func TestOpenAcquires(t *testing.T) {
 		}
 		b.waitAs("bob user", "desk")
 		synctest.Wait()
-		require.Equal(t, 10, strings.Count(b.do(200, "GET", "/v1/waiting", "").body, "lock_names")+1)
+		waiting := b.do(200, "GET", "/v1/waiting", "").body
+		require.Equal(t, 9, strings.Count(waiting, "lock_names"))
 
 		b.delete(held.ID)
 		synctest.Wait()
@@ -141,7 +142,8 @@ func TestListsThatNobodyReads(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		require.Equal(t, 200, b.sendAs("ada user", "GET", "/v1/locks", "").status)
-		require.Equal(t, 200, b.sendAs("eve viewer", "GET", "/v1/locks?lock_name=robot-arm-1", "").status)
+		require.Equal(t, 200,
+			b.sendAs("eve viewer", "GET", "/v1/locks?lock_name=robot-arm-1", "").status)
 		require.Zero(t, time.Since(began))
 		r := b.sendAs("eve viewer", "GET", "/v1/locks", "")
 		require.Equal(t, 429, r.status, r.body)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -175,7 +176,7 @@ func (p *program) serve(f *serveFlags) error {
 	hangups := supervise.Notify(syscall.SIGHUP)
 	ignoreBrokenPipes()
 
-	l, err := p.listen(f.addr, f.socketMode, certificate != nil)
+	l, err := p.listenLimited(f, certificate != nil, spec)
 	if err != nil {
 		return err
 	}
@@ -193,10 +194,6 @@ func (p *program) serve(f *serveFlags) error {
 	if store == nil {
 		return err
 	}
-	if l, err = f.limits.limit(l, spec); err != nil {
-		store.Close()
-		return err
-	}
 	if err := keys.complete(p, p.keyPath(spec)); err != nil {
 		store.Close()
 		return err
@@ -212,6 +209,20 @@ func (p *program) serve(f *serveFlags) error {
 		return failed("%s", plain(err))
 	}
 	return nil
+}
+
+// listenLimited is listen, with limits of the connections.
+func (p *program) listenLimited(f *serveFlags, tls bool, spec string) (net.Listener, error) {
+	l, err := p.listen(f.addr, f.socketMode, tls)
+	if err != nil {
+		return nil, err
+	}
+	limited, err := f.limits.limit(l, spec)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return limited, nil
 }
 
 // openOrEnd is openStore; it returns nil and nil if ctx ends before the store is open.

@@ -67,12 +67,8 @@ func (e *Engine) enter(w *Waiter) {
 	old := e.marks[w.key]
 	switch {
 	case old == nil:
-		if e.open >= 2*e.MaxWaiters {
-			e.reject(w, ErrFull)
-			return
-		}
-		if w.MaxOpen > 0 && e.openOf[w.New.Owner] >= w.MaxOpen {
-			e.reject(w, ErrTooManyOpen)
+		if err := e.full(w); err != nil {
+			e.reject(w, err)
 			return
 		}
 	case old.Conn != nil && old.Conn == w.Conn:
@@ -103,6 +99,17 @@ func (e *Engine) enter(w *Waiter) {
 	if old != nil {
 		e.refuse(old, store.ErrSuperseded, nil)
 	}
+}
+
+// full returns an error if too many acquires are open for one more.
+func (e *Engine) full(w *Waiter) error {
+	switch {
+	case e.open >= 2*e.MaxWaiters:
+		return ErrFull
+	case w.MaxOpen > 0 && e.openOf[w.New.Owner] >= w.MaxOpen:
+		return ErrTooManyOpen
+	}
+	return nil
 }
 
 // rankOf returns the rank of a waiter that arrives. One that had a rank on an earlier connection

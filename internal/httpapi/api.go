@@ -19,7 +19,7 @@ type api struct {
 	engine    *engine.Engine
 	streams   *streamapi.Server
 	sockets   sockets
-	storeKind string       // "" where the store does not say
+	storeKind string // "" where the store does not say
 	broadcast broadcast
 	releases  releases
 	pings     pings

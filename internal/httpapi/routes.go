@@ -12,25 +12,6 @@ import (
 // methods are what a path offers.
 type methods map[string]handler
 
-// handler handles a request of a client that was admitted.
-type handler func(http.ResponseWriter, *http.Request, *guard.Client)
-
-// reads is a handler that only reads, which every client may.
-func reads(handle http.HandlerFunc) handler {
-	return func(w http.ResponseWriter, r *http.Request, _ *guard.Client) { handle(w, r) }
-}
-
-// counted is a handler of requests whose number is limited. Those that renew or release are not.
-func (a *api) counted(handle handler) handler {
-	return func(w http.ResponseWriter, r *http.Request, client *guard.Client) {
-		if err := client.Spend(); err != nil {
-			a.fail(w, r, err, "")
-			return
-		}
-		handle(w, r, client)
-	}
-}
-
 // routes returns the whole API. Its patterns have no methods, so that a wrong one is answered in
 // JSON too.
 func (a *api) routes() *http.ServeMux {

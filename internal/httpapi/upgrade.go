@@ -4,39 +4,9 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 
 	"gitlab.com/relukko/relukko-go/internal/guard"
 )
-
-// The limits of WebSockets, broadcasts and streams together.
-const (
-	maxSockets      = 10_000
-	maxSocketsNamed = maxSockets / 2 // with the keys of one name, but for admins'
-)
-
-// sockets counts the WebSockets that are open.
-type sockets struct {
-	mu    sync.Mutex
-	all   int
-	named map[string]int
-}
-
-// add counts one more with a key of that name, or one less with n = -1.
-func (s *sockets) add(name string, n int) (all, named int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.named == nil {
-		s.named = make(map[string]int)
-	}
-	s.all += n
-	s.named[name] += n
-	all, named = s.all, s.named[name]
-	if named == 0 {
-		delete(s.named, name)
-	}
-	return all, named
-}
 
 // upgrade returns the response to a request for a WebSocket. The caller must call its end. If there
 // are too many, it has responded, and reports false.

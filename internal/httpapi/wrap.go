@@ -4,41 +4,27 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"sync"
-	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"gitlab.com/relukko/relukko-go/internal/guard"
 )
 
-const (
-	maxLong      = 32              // long responses at a time
-	maxLongNamed = 8               // of these with the keys of one name
-	longWait     = 5 * time.Second // until a further one is refused
-)
+// handler handles a request of a client that was admitted.
+type handler func(http.ResponseWriter, *http.Request, *guard.Client)
 
-// longResponses limits how many responses with lists are in memory, as they are until their
-// clients have taken them.
-type longResponses struct {
-	all *semaphore.Weighted
-
-	mu    sync.Mutex
-	named map[string]*semaphore.Weighted
+// reads is a handler that only reads, which every client may.
+func reads(handle http.HandlerFunc) handler {
+	return func(w http.ResponseWriter, r *http.Request, _ *guard.Client) { handle(w, r) }
 }
 
-func (l *longResponses) init() {
-	l.all, l.named = semaphore.NewWeighted(maxLong), make(map[string]*semaphore.Weighted)
-}
-
-// of returns the semaphore of a key's name.
-func (l *longResponses) of(name string) *semaphore.Weighted {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.named[name] == nil {
-		l.named[name] = semaphore.NewWeighted(maxLongNamed)
+// counted is a handler of requests whose number is limited. Those that renew or release are not.
+func (a *api) counted(handle handler) handler {
+	return func(w http.ResponseWriter, r *http.Request, client *guard.Client) {
+		if err := client.Spend(); err != nil {
+			a.fail(w, r, err, "")
+			return
+		}
+		handle(w, r, client)
 	}
-	return l.named[name]
 }
 
 // long is a handler whose response may be long.
