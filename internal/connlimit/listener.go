@@ -52,7 +52,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 	c := &conn{Conn: accepted, listener: l}
 	if int(l.open.Add(1)) > l.max {
-		c.spare = time.AfterFunc(spareIdle, func() { _ = c.Close() })
+		c.spare = time.AfterFunc(spareTime, func() { _ = c.Close() })
+		c.spare.Reset(spareIdle) // now that Close finds the timer
 	}
 	return c, nil
 }
