@@ -49,16 +49,22 @@ func request(t testing.TB, s *serving, method, path, body string) (int, http.Hea
 // and the others hear what is full.
 func TestMoreClientsThanFiles(t *testing.T) {
 	t.Parallel()
+	for name, store := range stores(t) {
+		t.Run(name, func(t *testing.T) { moreClientsThanFiles(t, store(t)) })
+	}
+}
+
+func moreClientsThanFiles(t *testing.T, store string) {
 	env := []string{envKey + "=a key of sixteen bytes"}
 	s := listening(t, env, launch(t, env, []string{"serve", "--addr", "127.0.0.1:0", "--store",
-		boltAt(t)}, openFiles("-n 64")))
+		store}, openFiles("-n 64")))
 	proxy, err := faultnet.OpenProxy("tcp", "127.0.0.1:0",
 		func() (string, string) { return "tcp", strings.TrimPrefix(s.url, "http://") })
 	require.NoError(t, err)
 	defer proxy.Close()
 
-	const ttl = 3 * time.Second
-	const clients, holders = 500, 16
+	const ttl = 10 * time.Second
+	const clients, holders = 500, 8
 	var all []*api.Client
 	mutex := func(name, url string) *relukko.Mutex {
 		c, err := api.New(url, s.key)
@@ -78,7 +84,7 @@ func TestMoreClientsThanFiles(t *testing.T) {
 		require.NoError(t, err)
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 4*ttl)
+	ctx, cancel := context.WithTimeout(t.Context(), ttl*3/2)
 	defer cancel()
 	var others sync.WaitGroup
 	var mu sync.Mutex
@@ -120,7 +126,7 @@ func TestMoreClientsThanFiles(t *testing.T) {
 	session, _ := relukko.FromContext(held[1])
 	for range 50 {
 		status, _, text := request(t, s, "PUT", "/v1/locks/"+session.Info().ID+"/keep_alive",
-			`{"seconds": 3}`)
+			`{"seconds": 10}`)
 		require.Equal(t, http.StatusOK, status, text)
 	}
 	others.Wait()

@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"net"
+	"net/url"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -12,9 +14,8 @@ import (
 
 // The file descriptors that a server keeps from its connections.
 const (
-	keptFiles    = 16 // for its store, for files that are read again, and for the metrics
-	keptDatabase = 32 // for connections to PostgreSQL
-	maxSpare     = 64 // connections for those that hold locks, when the others are in use
+	keptFiles = 16 // for its store, for files that are read again, and for the metrics
+	maxSpare  = 64 // connections for those that hold locks, when the others are in use
 )
 
 // limitFlags are those of relukko serve that protect it.
@@ -50,10 +51,7 @@ func (f *limitFlags) options() ([]server.Option, error) {
 // limit limits the connections that l accepts, for a server with the store of the spec.
 func (f *limitFlags) limit(l net.Listener, spec string) (net.Listener, error) {
 	limit, used := connlimit.Files()
-	free := limit - used - keptFiles
-	if isPostgres(spec) {
-		free -= keptDatabase
-	}
+	free := limit - used - keptFiles - databaseFiles(spec)
 	spare := min(free/4, maxSpare)
 	if spare < 1 {
 		return nil, failed("the limit of open files is %d, which leaves none for connections: "+
@@ -66,4 +64,19 @@ func (f *limitFlags) limit(l net.Listener, spec string) (net.Listener, error) {
 	full := fmt.Sprintf("this server has %d connections, the most that %s allows, and only locks "+
 		"that are held are renewed and released: try again later", most, by)
 	return connlimit.New(l, most, spare, full), nil
+}
+
+// databaseFiles returns how many connections a store has to PostgreSQL, and two more, since what is
+// closed may still be open.
+func databaseFiles(spec string) int {
+	if !isPostgres(spec) {
+		return 0
+	}
+	conns := 16
+	if u, err := url.Parse(spec); err == nil {
+		if n, err := strconv.Atoi(u.Query().Get("pool_max_conns")); err == nil {
+			conns = n
+		}
+	}
+	return conns + 4
 }

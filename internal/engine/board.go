@@ -131,8 +131,10 @@ func (e *Engine) Stats(ctx context.Context) (observe.Stats, error) {
 	}
 	e.mu.Unlock()
 	s.Oldest = now - first
-	var err error
-	s.Locks, err = e.store.List(ctx)
+	err := e.guarded(func() (err error) {
+		s.Locks, err = e.store.List(ctx)
+		return err
+	})
 	return s, err
 }
 

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"fmt"
 	"net/http/httptest"
 	"slices"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // BenchmarkLock is what metrics cost: an uncontended Lock and Unlock over loopback, with locks in
@@ -67,4 +69,21 @@ func BenchmarkLock(b *testing.B) {
 	b.ReportMetric(median[1], "µs/with")
 	b.ReportMetric(100*(median[1]/median[0]-1), "%more")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkScrape is a look at the metrics of a server with 10,000 locks, in memory.
+func BenchmarkScrape(b *testing.B) {
+	st := memstore.New()
+	for i := range 10_000 {
+		_, err := st.Create(context.Background(), store.NewLock{Name: fmt.Sprint("bench-", i),
+			ID: fmt.Sprintf("%08d-0000-4000-8000-000000000000", i), TTL: time.Hour})
+		require.NoError(b, err)
+	}
+	m := New(Config{Names: []string{"bench-*"}})
+	srv := server.New(st, server.WithObserver(m))
+	defer srv.Shutdown(context.Background())
+	m.Follow(srv.Stats)
+	for b.Loop() {
+		m.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/metrics", nil))
+	}
 }

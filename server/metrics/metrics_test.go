@@ -9,6 +9,8 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -421,6 +423,30 @@ func TestFromTheStart(t *testing.T) {
 		for name := range series {
 			require.Contains(t, "relukko_ go_ process_", name[:3], name)
 		}
+	})
+}
+
+// docs/operations.md explains each metric, and names none that does not exist.
+func TestTheDocumentNamesThem(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operations.md")
+	require.NoError(t, err)
+	_, section, _ := strings.Cut(string(text), "\n## Metrics and alarms\n")
+	named := map[string]bool{}
+	for _, name := range regexp.MustCompile(`relukko_[a-z_]+`).FindAllString(section, -1) {
+		name = strings.TrimSuffix(strings.TrimSuffix(name, "_count"), "_bucket")
+		named[name] = true
+	}
+	run(t, []string{"arm"}, func(b *bench) {
+		b.send("admin", "GET", "/livez", "")
+		families, err := b.m.registry.Gather()
+		require.NoError(b.t, err)
+		there := map[string]bool{}
+		for _, family := range families {
+			if name := family.GetName(); strings.HasPrefix(name, "relukko_") {
+				there[name] = true
+			}
+		}
+		require.Equal(b.t, there, named)
 	})
 }
 
