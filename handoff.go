@@ -27,7 +27,7 @@ import (
 //     token and the creator of the first.
 //
 // When the lock is lost, the contexts of the goroutine inside end, and the next goroutine acquires
-// the lock anew. With WithHandoff every Lock of a [MultiMutex] fails.
+// the lock anew. With WithHandoff every Lock of a [Pool] or a [MultiMutex] fails.
 func WithHandoff() Option { return func(o *options) { o.handoff = true } }
 
 // turn is the local turn: it lets the goroutines that share a Mutex in one at a time, first come,
@@ -79,15 +79,20 @@ func (t *turn) take(ctx context.Context, r *report) bool {
 	return true
 }
 
-// holderIs records the lock that holds the name, and reports it to the goroutines that wait.
-// nil changes nothing.
+// holderIs records the lock that holds the name. If that is another one than before, it reports it
+// to the goroutines that wait: a lock that is handed off must not cost each of them. nil changes
+// nothing.
 func (t *turn) holderIs(lock *api.Lock) {
 	if lock == nil {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	same := t.holder != nil && t.holder.ID == lock.ID
 	t.holder = lock
+	if same {
+		return
+	}
 	for r := range t.waiting {
 		r.holderIs(lock, -1)
 	}

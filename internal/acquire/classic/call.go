@@ -48,7 +48,7 @@ func (p *parts) acquireOne(ctx context.Context, r *acquire.Request, gate *semaph
 	ctx, stop := p.tasks.WhileOpen(ctx)
 	defer stop()
 	c := &call{
-		waiter: waiter{parts: p, r: r, ctx: ctx, member: member{mark: mark}}, gate: gate,
+		waiter: waiter{parts: p, r: r, ctx: ctx, queued: queued{mark: mark}}, gate: gate,
 	}
 	if !r.Sent.IsZero() {
 		c.unknown.Add(false)
@@ -57,6 +57,9 @@ func (p *parts) acquireOne(ctx context.Context, r *acquire.Request, gate *semaph
 	c.holder = holder{report: r.Progress, asker: c}
 	c.progress = &c.holder
 	g, err := c.run()
+	if err != nil && c.passed && c.ctx.Err() == nil {
+		gate.Release(1) // the lock that it was granted is none of the pool's any more
+	}
 	c.leave(err == nil)
 	moved := gate == nil && context.Cause(parent) == acquire.ErrMoved
 	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {

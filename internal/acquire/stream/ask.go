@@ -14,7 +14,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// call is one acquire that is under way. It implements [member] and [receiver]. The goroutine of
+// call is one acquire that is under way. It implements [durable] and [receiver]. The goroutine of
 // the caller waits for signal, and handles what has happened.
 type call struct {
 	*stream
@@ -195,7 +195,12 @@ func (c *call) mine(m *wire.StreamMessage) error {
 	if len(m.Locks) != len(c.names) {
 		return fmt.Errorf("the server granted %d locks of %d", len(m.Locks), len(c.names))
 	}
+	ids := make(map[string]bool)
 	for i := range m.Locks {
+		if id := m.Locks[i].ID; ids[id] {
+			return fmt.Errorf("the server granted one lock for several names: %s", id)
+		}
+		ids[m.Locks[i].ID] = true
 		if err := c.isMine(&m.Locks[i], c.names[i:i+1]); err != nil {
 			return err
 		}

@@ -52,7 +52,7 @@ func TestOneConnection(t *testing.T) {
 func TestSince(t *testing.T) {
 	for _, c := range []struct {
 		name     string
-		seen     func(n, last uint64) string // the member; last is the last request
+		seen     func(n, last uint64) string // n is the acquire, last is the last request
 		since    time.Duration               // after the acquire was sent
 		renewals int
 	}{
@@ -236,6 +236,22 @@ func TestCancelIsRepeated(t *testing.T) {
 		time.Sleep(orphanTime - 1)
 		require.Empty(t, get(b, func() []string { return b.cleanedUp }))
 		time.Sleep(2 * time.Nanosecond)
+		synctest.Wait()
+		require.Equal(t, []string{mark}, get(b, func() []string { return b.cleanedUp }))
+	})
+}
+
+// A cleanup that begins while there is no stream is left to plain requests. Shutdown may end before
+// it.
+func TestCancelWhileThereIsNoStream(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		s := b.driver.s
+		o := &orphan{stream: s, r: request(), mark: mark}
+		s.mu.Lock()
+		s.away = true
+		require.Nil(t, o.start())
+		s.mu.Unlock()
+		o.Abandon()
 		synctest.Wait()
 		require.Equal(t, []string{mark}, get(b, func() []string { return b.cleanedUp }))
 	})
