@@ -44,8 +44,8 @@
 // # Checks and metrics
 //
 // GET /livez returns 200 while the process handles requests, GET /readyz if the store responds
-// within 2 s and the server is not being shut down, and else 503; both without a key. [WithObserver]
-// reports what the server does; package metrics makes metrics of it.
+// within 2 s and the server is not being shut down, and else 503; both without a key. What the
+// server does is reported to the observer of [WithObserver]; package metrics has one.
 //
 // # Keys
 //

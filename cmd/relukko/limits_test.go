@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -89,6 +90,7 @@ func moreClientsThanFiles(t *testing.T, store string) {
 	var others sync.WaitGroup
 	var mu sync.Mutex
 	granted, full := 0, 0
+	var unclear []error
 	for i := range clients - holders {
 		m := mutex(fmt.Sprint("other-", i), s.url)
 		others.Go(func() {
@@ -96,15 +98,16 @@ func moreClientsThanFiles(t *testing.T, store string) {
 			if err == nil {
 				<-ctx.Done()
 				assert.NoError(t, m.Unlock(held))
-			} else {
-				assert.ErrorContains(t, err, "the limit of open files (ulimit -n 64)")
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if err == nil {
+			switch {
+			case err == nil:
 				granted++
-			} else {
+			case strings.Contains(err.Error(), "the limit of open files (ulimit -n 64)"):
 				full++
+			default:
+				unclear = append(unclear, err)
 			}
 		})
 	}
@@ -132,12 +135,16 @@ func moreClientsThanFiles(t *testing.T, store string) {
 	others.Wait()
 	t.Logf("%d were granted their locks, %d heard that the server was full", granted, full)
 	require.Greater(t, full, clients/2)
+	// On a busy machine some may have had no answer yet.
+	require.LessOrEqual(t, len(unclear), clients/20, "%v", errors.Join(unclear...))
 	for i := range holders {
 		require.NoError(t, context.Cause(held[i]), "holder %d", i)
 		require.NoError(t, mutexes[i].Unlock(held[i]), "holder %d", i)
 	}
+	closing, stop := context.WithTimeout(t.Context(), time.Second)
+	defer stop()
 	for _, c := range all {
-		others.Go(func() { c.Close() })
+		others.Go(func() { c.Shutdown(closing) })
 	}
 	others.Wait()
 	require.NotContains(t, s.stderr.String(), "too many open files")

@@ -75,9 +75,10 @@ and immediately on SIGHUP. What cannot be read, or has an error, leaves the
 previous ones in use. Connections of keys that are gone are closed. On SIGHUP
 the audit log is also opened again, for what rotates logs.
 
-With --metrics-addr it serves metrics for Prometheus, and profiles, on an address
-of their own. /livez and /readyz are checks without a key. The limits (--max-…)
-do not concern those that renew or release a lock; docs/operations.md has more.
+With --metrics-addr it serves metrics for Prometheus, and profiles, on an
+address of their own. /livez and /readyz are checks without a key. The limits
+(--max-…) do not concern those that renew or release a lock; docs/operations.md
+has more.
 
 When it is ready, a line on stderr says where it listens and which store it
 uses. On SIGTERM or SIGINT it accepts no new work, tells waiting clients to come

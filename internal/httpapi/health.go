@@ -51,6 +51,5 @@ func (a *api) ready(w http.ResponseWriter, r *http.Request) {
 	case <-timer.C:
 		retryLater(w, http.StatusServiceUnavailable,
 			"the store has not responded within "+readyTimeout.String())
-	case <-r.Context().Done():
 	}
 }
