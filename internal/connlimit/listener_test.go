@@ -151,5 +151,4 @@ func TestConn(t *testing.T) {
 func TestFiles(t *testing.T) {
 	limit, used := Files()
 	require.Greater(t, limit, used)
-	require.GreaterOrEqual(t, used, minUsed)
 }
