@@ -27,6 +27,8 @@
 //   - GET /v1/waiting/ lists the requests that wait, in the order in which they will be served.
 //   - GET /v1/history/ lists the locks that have ended, and how, by whom and why, the newest first.
 //     See [WithHistory] and docs/configuration.md.
+//   - GET /v1/backup returns all that the store has, to keys of admins. The command relukko
+//     restores it.
 //   - A DELETE with the header "X-Relukko-Reason", or with a key of another name than the lock's
 //     owner, breaks the lock: the history says so.
 //   - GET /v1/stream is a WebSocket over which one process acquires, waits for, renews and releases

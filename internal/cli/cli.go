@@ -39,6 +39,9 @@ func Run(i Invocation) int {
 	return f.status
 }
 
+// Command returns the root of all commands, for what documents them.
+func Command() *cobra.Command { return newRoot(new(program)) }
+
 // The commands are shown in the order in which they are added.
 func init() { cobra.EnableCommandSorting = false }
 
@@ -103,6 +106,7 @@ func newRoot(p *program) *cobra.Command {
 		newLs(p), newWatch(p), newGet(p), newRm(p), newExtend(p), newSet(p),
 		newQueue(p), newHistory(p), newUsage(p))
 	add("backend", "Backend:", newServe(p), newKey(p), newLogin(p), newStatus(p), newHealth(p))
+	add("copies", "Backups:", newBackup(p), newVerify(p), newRestore(p), newMove(p))
 	add("more", "More:", newCompletion(p), newVersion(p), newDocs())
 	root.SetHelpCommandGroupID("more")
 	return root

@@ -23,6 +23,7 @@ func New(ctx context.Context, s store.Store, c Config) *Engine {
 	}
 	_, e.inPlace = s.(store.Memory)
 	e.others, _ = s.(store.Announcer)
+	e.dumper, _ = s.(store.Dumper)
 	if c.Observer != nil {
 		e.store = &observed{s, c.Observer}
 	}
@@ -83,6 +84,14 @@ func (e *Engine) List(ctx context.Context) ([]store.Lock, error) { return e.stor
 // History returns what has ended, the newest first.
 func (e *Engine) History(ctx context.Context, q store.HistoryQuery) ([]store.Ended, error) {
 	return e.store.History(ctx, q)
+}
+
+// Dump is the Dump of a [store.Dumper]; ErrNoDump if the store is none.
+func (e *Engine) Dump(ctx context.Context, use func(*store.Content) error) error {
+	if d := e.dumper; d != nil {
+		return d.Dump(ctx, use)
+	}
+	return ErrNoDump
 }
 
 // Update changes a lock. It is not undone when ctx ends.

@@ -23,6 +23,9 @@ var (
 	ErrMarkInUse = errors.New("relukko: the mark is in use for other names")
 )
 
+// ErrNoDump means that the store is no [store.Dumper].
+var ErrNoDump = errors.New("relukko: the store cannot be copied")
+
 // Config sets up an Engine. All fields but Observer are required.
 type Config struct {
 	Grace      time.Duration // how long an expired lock holds its name until it is swept
@@ -46,6 +49,7 @@ type Engine struct {
 	store   store.Store
 	inPlace bool            // store calls never wait, and need no goroutine
 	others  store.Announcer // reaches the other servers on the store; nil: there are none
+	dumper  store.Dumper    // the store, if it can be copied; else nil
 	started time.Time
 	sweeper sweeper
 

@@ -207,7 +207,13 @@ func (c *Client) Did(do access.Action, lock *store.Lock, holder bool, reason str
 	c.guard.audit.changed(&c.Origin, what, reason, c.attrs(do, lock))
 }
 
-// attrs returns who does what to which lock.
+// TakesBackup writes to the audit log that the client takes a backup.
+func (c *Client) TakesBackup() {
+	c.guard.audit.changed(&c.Origin, "a backup is taken", "",
+		c.attrs(access.Backup, &store.Lock{}))
+}
+
+// attrs returns who does what to which lock, if it is one.
 func (c *Client) attrs(do access.Action, lock *store.Lock) []slog.Attr {
 	role := "none"
 	if key, _ := c.Key(); key != nil {
@@ -215,6 +221,9 @@ func (c *Client) attrs(do access.Action, lock *store.Lock) []slog.Attr {
 	}
 	attrs := []slog.Attr{
 		slog.String("action", string(do)), slog.String("key", c.name), slog.String("role", role),
+	}
+	if lock.ID == "" && lock.Name == "" {
+		return attrs
 	}
 	if lock.ID == "" { // it is not there yet
 		return append(attrs, slog.String("lock", lock.Name))

@@ -35,6 +35,7 @@ func (a *api) routes() *http.ServeMux {
 		history := methods{"GET": list, "HEAD": list}
 		handle("/v1/history", history)
 		handle("/v1/history/{$}", history)
+		handle(wire.BackupPath, methods{"GET": a.backup})
 		handle(wire.StreamPath, methods{"GET": a.stream})
 	}
 	if a.original == nil || !a.original.NoSocket {

@@ -103,6 +103,8 @@ var refusals = []struct {
 	{guard.ErrTooManyRequests, Refusal{Status: http.StatusTooManyRequests, Message: "too many " +
 		"requests in a second with keys of this name (--max-requests): try again later",
 		Retry: RetryLater}},
+	{engine.ErrNoDump, Refusal{Status: http.StatusNotImplemented,
+		Message: "the store of this server cannot be backed up"}},
 	{engine.ErrClosing, Refusal{Status: http.StatusServiceUnavailable,
 		Message: "the server is shutting down", Retry: RetryNow}},
 	{store.ErrUnavailable, Refusal{Status: http.StatusServiceUnavailable,

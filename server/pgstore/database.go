@@ -56,7 +56,7 @@ func (d *database) connect(ctx context.Context, url string, log *slog.Logger) er
 	rand.Read(id[:]) // never fails
 	d.id = int64(binary.BigEndian.Uint64(id[:]))
 	d.log = log
-	d.dial = prepare(config)
+	d.dial = prepare(config, join)
 	limit, err := setUp(ctx, d.dial)
 	if err != nil {
 		return err

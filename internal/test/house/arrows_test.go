@@ -50,8 +50,11 @@ var mayImport = map[string][]string{
 	},
 	"internal/guard": {"internal/wire", "server/access", "server/observe", "server/store"},
 	"internal/httpapi": append([]string{
-		"internal/connlimit", "internal/reply", "internal/streamapi", "server/observe",
+		"internal/backup", "internal/connlimit", "internal/reply", "internal/streamapi",
+		"server/observe",
 	}, serverAPI...),
+	"internal/backup":  {"internal/codec", "server/store"},
+	"internal/codec":   {},
 	"internal/lockset": {"server/store"},
 	"internal/reply": {
 		"internal/engine", "internal/guard", "internal/wire", "server/access", "server/store",
@@ -66,11 +69,13 @@ var mayImport = map[string][]string{
 
 	"cmd/relukko": {"internal/cli"},
 	"internal/cli": {
-		".", "api", "internal/connlimit", "internal/settings", "internal/sockets",
-		"internal/supervise", "internal/unixsock", "internal/wire", "server", "server/access",
-		"server/boltstore", "server/memstore", "server/metrics", "server/pgstore", "server/store",
+		".", "api", "internal/backup", "internal/connlimit", "internal/settings",
+		"internal/sockets", "internal/supervise", "internal/systemd", "internal/unixsock",
+		"internal/wire", "server", "server/access", "server/boltstore", "server/memstore",
+		"server/metrics", "server/pgstore", "server/store",
 	},
 	"internal/supervise":  {},
+	"internal/systemd":    {},
 	"examples/first":      {".", "api"},
 	"examples/instrument": {".", "api", "server", "server/memstore"},
 	"examples/pool":       {".", "api", "server", "server/memstore"},
@@ -79,19 +84,20 @@ var mayImport = map[string][]string{
 	"internal/test/house":       {},
 	"internal/test/interop":     {},
 	"internal/test/modelcheck":  {},
-	"internal/test/nginx":       {},
 	"internal/test/originalapi": {"internal/httpapi", "internal/wire"},
 	"internal/test/pgtest":      {},
+	"internal/test/proxies":     {},
 	"internal/test/readme":      {},
 	"internal/test/soak":        {},
 	"internal/test/stream":      {},
+	"internal/test/year":        {},
 }
 
 var (
 	driver = []string{
 		"api", "internal/acquire", "internal/clock", "internal/lifecycle", "internal/wire",
 	}
-	aStore    = []string{"internal/lockset", "internal/wire", "server/store"}
+	aStore    = []string{"internal/codec", "internal/lockset", "internal/wire", "server/store"}
 	serverAPI = []string{
 		"internal/engine", "internal/guard", "internal/lifecycle", "internal/wire",
 		"server/access", "server/store",
