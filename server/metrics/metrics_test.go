@@ -345,6 +345,10 @@ func TestWhatCounts(t *testing.T) {
 			"http_request_duration_seconds 200 GET /healthchecker, " +
 			"http_request_duration_seconds 404 GET other, " +
 			"http_request_duration_seconds 405 other /livez"},
+		"a backup": {func(b *bench) {
+			status, _ := b.send("admin", "GET", "/v1/backup", "")
+			require.Equal(b.t, 200, status)
+		}, "http_request_duration_seconds 200 GET /v1/backup"},
 		"a watcher": {func(b *bench) {
 			conn, _, err := websocket.Dial(b.t.Context(), "http://backend/ws/broadcast",
 				&websocket.DialOptions{
