@@ -360,7 +360,7 @@ func (e *Engine) refuseUnavailable(w *Waiter, q *queue) {
 	case q.retrying:
 		e.refuse(w, store.ErrUnavailable, nil)
 	case q.holder != nil:
-		e.refuseHeld(w, q, q.holder)
+		e.refuseHeld(w, q, nil) // the store knows its lease
 	default:
 		e.refuseHeld(w, q, &store.Lock{})
 	}

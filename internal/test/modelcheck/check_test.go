@@ -47,6 +47,7 @@ func (w *world) check() {
 		w.checkTry(t)
 	}
 	w.checkExclusion()
+	w.checkSeveral()
 	w.checkOrder()
 	w.checkCancelled()
 	w.checkWakeUps()
@@ -285,6 +286,9 @@ func (w *world) dropped(from, to time.Duration) int {
 func (w *world) checkCause(s *session, rec *lockRecord) {
 	var lost *relukko.LostError
 	isLost := errors.As(s.cause, &lost)
+	if isLost && lost.ID != s.id && w.with(s, lost.ID) {
+		return // of another lock of the MultiMutex
+	}
 	switch {
 	case !isLost && s.cause != relukko.ErrUnlocked:
 		w.wrong("%s: the session's cause is %v", s.who, s.cause)
@@ -321,7 +325,7 @@ func (w *world) checkGuarded(s *session) {
 // checkTold checks that WithOnLost's function is called once for a loss.
 func (w *world) checkTold(s *session) {
 	told := 0
-	if errors.Is(s.cause, relukko.ErrLockLost) || errors.Is(s.err, relukko.ErrLockLost) {
+	if s.lost() != nil || errors.Is(s.err, relukko.ErrLockLost) {
 		told = 1
 	}
 	if s.shared && told == 0 {
@@ -336,8 +340,8 @@ func (w *world) checkTold(s *session) {
 // checkOutage checks the other half of guarantee 1: from the first heartbeat on an
 // outage shorter than half the TTL loses nothing.
 func (w *world) checkOutage(s *session, rec *lockRecord) {
-	var lost *relukko.LostError
-	if !errors.As(s.cause, &lost) || lost.Reason != relukko.LossUnreachable {
+	lost := s.lost()
+	if lost == nil || lost.Reason != relukko.LossUnreachable {
 		return
 	}
 	for _, c := range w.closes {
@@ -372,11 +376,11 @@ func (w *world) lastOutage(s *session) (from, to time.Duration) {
 // checkUnlock checks guarantee 5.
 func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	took := s.unlocked.at - s.unlock.at
-	lostBefore := errors.Is(s.cause, relukko.ErrLockLost)
+	lostBefore := s.lost() != nil
 	switch {
 	case s.unlocked == never:
 		w.wrong("%s: Unlock of lock %s has not returned", s.who, brief(s.id))
-	case lostBefore && (!errors.Is(s.err, s.cause) || took > 0):
+	case lostBefore && (!errors.Is(s.err, s.cause) || took > 0 && s.choice != allOf):
 		w.wrong("%s: Unlock of lost lock %s returned %v after %v", s.who, brief(s.id), s.err, took)
 	case lostBefore:
 	case w.handsOn(s):
@@ -388,8 +392,8 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	if took > releaseTime {
 		w.wrong("%s: Unlock took %v", s.who, took)
 	}
-	if s.err != nil && !lostBefore && !errors.Is(s.err, api.ErrClosed) && rec.removed != nil &&
-		!rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
+	if s.err != nil && !lostBefore && !s.endedBefore() && !errors.Is(s.err, api.ErrClosed) &&
+		rec.removed != nil && !rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
 		w.wrong("%s: Unlock returned %v, nothing being wrong", s.who, s.err)
 	}
 }
@@ -411,6 +415,9 @@ func (w *world) checkUnlockError(s *session, rec *lockRecord) {
 	switch {
 	case errors.Is(s.err, relukko.ErrLockLost):
 		r := rec.removed
+		if s.endedBefore() {
+			return // it was lost after the session had ended with another lock
+		}
 		if r == nil || s.unlocked.before(r.moment) || r.cause == released {
 			w.wrong("%s: Unlock says that lock %s was lost, but it was not: %v", s.who, brief(s.id),
 				s.err)
@@ -431,8 +438,8 @@ func (w *world) checkUnlockError(s *session, rec *lockRecord) {
 // is deleted after Unlock, not only when it expires.
 func (w *world) checkGivenBack(s *session, rec *lockRecord) {
 	const most = 15 * time.Second
-	var lost *relukko.LostError
-	if !errors.As(s.cause, &lost) || lost.Reason == relukko.LossDeleted ||
+	lost := s.lost()
+	if lost == nil || lost.Reason == relukko.LossDeleted ||
 		w.plan.clients[s.client].closeAt > 0 || s.shared {
 		return
 	}
@@ -477,6 +484,7 @@ func (w *world) checkTry(t *try) {
 	if w.plan.stream {
 		most *= 2 // the stream is opened first
 	}
+	most *= time.Duration(len(t.names)) // one after the other, where there is no stream
 	if t.try && w.quiet(t.client, t.call.at-70*time.Second, t.ret.at) &&
 		!w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > most {
 		w.wrong("%s: TryLock took %v", t.who, t.ret.at-t.call.at)
@@ -545,6 +553,7 @@ func (w *world) checkGaveUp(t *try) {
 			return
 		}
 	}
+	answered := make(map[string]*exchange) // by name: a pool may wait for the others in vain
 	for _, x := range w.exchange {
 		if x.what == ofCreate && x.status == 409 && w.cannot(t, ofList, ofRenew, ofAny) {
 			// After a create without an answer only a list says who holds the lock, and
@@ -552,15 +561,18 @@ func (w *world) checkGaveUp(t *try) {
 			continue
 		}
 		if t.made(x) && x.understood() && x.status != 429 && x.ret.at > t.ret.at-55*time.Second {
-			w.wrong("%s gave up at %v, though the backend had answered at %v: %v", t.who, t.ret.at,
-				x.ret.at, t.err)
-			return
+			for _, name := range x.names {
+				answered[name] = x
+			}
 		}
+	}
+	if len(answered) == len(t.names) || len(answered) > 0 && t.choice != anyOf {
+		w.wrong("%s gave up at %v, though the backend had answered: %v", t.who, t.ret.at, t.err)
 	}
 }
 
 // made reports whether an exchange is a create that the call made.
 func (t *try) made(x *exchange) bool {
-	return x.client == t.client && x.what == ofCreate && x.name == t.name &&
+	return x.client == t.client && x.what == ofCreate && slices.Contains(t.names, x.names[0]) &&
 		strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) && x.ret.before(t.ret)
 }
