@@ -36,32 +36,37 @@ func (t *target) begin(log *slog.Logger, get func(l *lease, r *report) (*Session
 	return s, err
 }
 
-// request has the driver acquire a lock for the lease l, or the locks of a MultiMutex, and returns
-// its session.
-func (t *target) request(ctx context.Context, o owner, l *lease, wait bool, r *report,
+// ask returns the request for a lock, or for those of a Pool or a MultiMutex.
+func (t *target) ask(ctx context.Context, wait bool, r *report,
 	progress func(holder *api.Lock, ahead int),
-) (*Session, error) {
-	ask := acquire.Request{
+) *acquire.Request {
+	return &acquire.Request{
 		Name: t.name, Any: t.any, All: t.all,
 		Creator: wire.WithMark(t.creator, wire.NewMark()), Lease: t.ttl,
 		Wait: wait, Priority: t.priority,
 		Since: r.since, Silence: &t.silence, Patience: t.patience, BackOff: t.backOff,
 		Progress: progress, Follow: t.onWait != nil, Values: ctx, Log: t.log,
 	}
+}
+
+// request has the driver acquire a lock for the lease l, or the locks of a MultiMutex, and returns
+// its session. The end of ctx ends only the request, that of ask.Values the guarded context.
+func (t *target) request(ctx context.Context, o owner, l *lease, ask *acquire.Request,
+) (*Session, error) {
 	if t.all != nil {
-		s, err := t.gather(ctx, o, &ask)
+		s, err := t.gather(ctx, o, ask)
 		if err != nil {
-			return nil, t.failed(err, wait)
+			return nil, t.failed(err, ask.Wait)
 		}
 		t.tasks.End(l) // each lock has a lease of its own
 		return s, nil
 	}
-	g, err := t.driver.Acquire(ctx, &ask)
+	g, err := t.driver.Acquire(ctx, ask)
 	if err != nil {
-		return nil, t.failed(err, wait)
+		return nil, t.failed(err, ask.Wait)
 	}
 	t.silence.Heard()
-	s := newSession(ctx, o, l)
+	s := newSession(ask.Values, o, l)
 	l.start(g, s)
 	return s, nil
 }
@@ -82,13 +87,25 @@ func do(ctx context.Context, o owner, f func(context.Context) error) (err error)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		switch unlocked := o.Unlock(held); {
-		case err == nil:
-			err = unlocked
-		case unlocked != nil && !errors.Is(err, unlocked): // f may return the cause of its context
+	defer func() { err = withUnlock(err, o.Unlock(held)) }()
+	return f(held)
+}
+
+// withUnlock adds the error of Unlock to that of f, which may be the cause of its context: what it
+// has already is not added. Those of several locks are joined, an opError is about one thing.
+func withUnlock(err, unlocked error) error {
+	if err == nil {
+		return unlocked
+	}
+	errs := []error{unlocked}
+	joined, several := unlocked.(interface{ Unwrap() []error })
+	if _, one := unlocked.(*opError); several && !one {
+		errs = joined.Unwrap()
+	}
+	for _, unlocked := range errs {
+		if unlocked != nil && !errors.Is(err, unlocked) {
 			err = errors.Join(err, unlocked)
 		}
-	}()
-	return f(held)
+	}
+	return err
 }

@@ -27,7 +27,7 @@ import (
 //     token and the creator of the first.
 //
 // When the lock is lost, the contexts of the goroutine inside end, and the next goroutine acquires
-// the lock anew. With WithHandoff every Lock of a [MultiMutex] fails.
+// the lock anew. With WithHandoff every Lock of a [Pool] or a [MultiMutex] fails.
 func WithHandoff() Option { return func(o *options) { o.handoff = true } }
 
 // turn is the local turn: it lets the goroutines that share a Mutex in one at a time, first come,

@@ -62,6 +62,8 @@ type lease struct {
 	open      []*context.CancelFunc // of the renewals without a response, the oldest first
 	hinted    bool                  // a renewal is due because of a hint
 	hintedAt  time.Time             // when the last such renewal was due, or will be
+	unused    bool                  // nothing happens under the lock: its loss is not reported
+	released  chan struct{}         // closed when it is given back; nil: nobody waits
 	orphaned  clock.Instant         // when the guarded context was first found done
 	warnAfter time.Duration         // after orphaned: when to warn about it next
 }
@@ -133,6 +135,16 @@ func (l *lease) lose(reason LossReason, err error) {
 	if l.finish(loss) == nil {
 		l.lost(loss)
 		l.tasks.End(l)
+	}
+}
+
+// lost reports a loss, if anything has happened under the lock.
+func (l *lease) lost(loss *LostError) {
+	l.mu.Lock()
+	unused := l.unused
+	l.mu.Unlock()
+	if !unused {
+		l.target.lost(loss)
 	}
 }
 
@@ -268,13 +280,13 @@ func (l *lease) leave() bool {
 	return true
 }
 
-// enter attaches t to a lease that was handed off. It returns the loss if the lease has ended.
+// enter attaches t to a lease that has no session. It returns the loss if the lease has ended.
 func (l *lease) enter(t tenure) (loss error) {
 	l.expire()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err == nil {
-		l.tenure = t
+		l.tenure, l.unused = t, false
 	}
 	if l.wanted {
 		t.want()
@@ -319,9 +331,18 @@ func (l *lease) release(ctx context.Context) error {
 	return failed
 }
 
+// discard releases in the background a lock under which nothing has happened.
+func (l *lease) discard() {
+	l.mu.Lock()
+	l.unused = true
+	l.mu.Unlock()
+	go l.releaseUnused()
+}
+
 // releaseUnused releases a lock for which there is no caller that release could return to.
 func (l *lease) releaseUnused() {
-	if err := l.release(l.grant.Values); err != nil {
+	err := l.release(l.grant.Values)
+	if err != nil && !(l.unused && errors.Is(err, ErrLockLost)) {
 		l.log.Warn("lock lost or not released", "lock", l.name, "error", err)
 	}
 }
@@ -361,6 +382,9 @@ func laterOf(a, b time.Time) time.Time {
 func (l *lease) done() {
 	l.driver.Drop(l.grant)
 	l.tasks.End(l)
+	if l.released != nil {
+		close(l.released)
+	}
 }
 
 // jitter returns d less up to a tenth. It never lengthens d, which would leave less time to survive

@@ -3,6 +3,7 @@ package relukko
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -72,5 +73,9 @@ func (ls leases) release(ctx context.Context) error {
 		all.Go(func() { errs[i] = l.release(ctx) })
 	}
 	all.Wait()
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) == 1 {
+		return errs[0]
+	}
 	return errors.Join(errs...)
 }

@@ -2,7 +2,6 @@ package relukko
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"gitlab.com/relukko/relukko-go/api"
@@ -22,7 +21,8 @@ import (
 // On other backends, and where WebSockets do not pass, Lock acquires one lock after the other, in
 // the order of their names, and holds those that it has while it waits for the next. Then two
 // MultiMutexes still never wait for each other, but one that holds a lock by a Mutex, and wants
-// others by a MultiMutex, may.
+// others by a MultiMutex, may. If a lock is lost before all are acquired, Lock begins anew, with
+// the pauses and the limit of [WithBackOff]; [WithOnLost] reports only losses after that.
 type MultiMutex struct{ mutex Mutex }
 
 // NewMultiMutex returns a mutex for all of the locks with these names: 1 to 100, without
@@ -31,18 +31,10 @@ type MultiMutex struct{ mutex Mutex }
 // for a MultiMutex.
 func NewMultiMutex(client *api.Client, names []string, opts ...Option) *MultiMutex {
 	m := new(MultiMutex)
-	m.mutex.target = target{name: multiName(names), all: append([]string{}, names...)}
+	m.mutex.target = target{name: listed(names, "and"), all: append([]string{}, names...)}
 	m.mutex.target.init(client, opts)
 	m.mutex.turn.init()
 	return m
-}
-
-// multiName returns what messages call a MultiMutex: a list of its names may be long.
-func multiName(names []string) string {
-	if last := len(names) - 1; last > 2 {
-		return fmt.Sprintf("%s and %d others", names[0], last)
-	}
-	return strings.Join(names, ", ")
 }
 
 // Name returns the names, joined with ", ".

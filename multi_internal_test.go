@@ -1,13 +1,16 @@
 package relukko
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
@@ -19,15 +22,24 @@ type apartDriver struct {
 	slowDriver
 	lengths map[string]time.Duration // of the leases
 	slow    int                      // this acquire takes 3 s, whatever happens meanwhile
+	always  bool                     // and so does each one of b
+	held    string                   // a name that is not granted
+	release time.Duration            // of a release
 
 	mu       sync.Mutex
 	asked    []string
 	released []string
 }
 
-func (d *apartDriver) Acquire(_ context.Context, r *acquire.Request) (*acquire.Grant, error) {
+func (d *apartDriver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
+	if r.All != nil && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	if r.All != nil {
 		return nil, acquire.ErrApart
+	}
+	if r.Name == d.held {
+		return nil, &acquire.Failure{Text: "held", Errs: []error{api.ErrHeld}, Held: true}
 	}
 	d.asked = append(d.asked, r.Name)
 	g := &acquire.Grant{
@@ -35,13 +47,14 @@ func (d *apartDriver) Acquire(_ context.Context, r *acquire.Request) (*acquire.G
 		Since: d.clock.Now(), Length: d.lengths[r.Name], Creator: r.Creator, Values: r.Values,
 		Log: r.Log,
 	}
-	if len(d.asked) == d.slow {
+	if len(d.asked) == d.slow || d.always && r.Name == "b" {
 		time.Sleep(3 * time.Second)
 	}
 	return g, nil
 }
 
 func (d *apartDriver) Release(_ context.Context, g *acquire.Grant, _ time.Duration) (bool, error) {
+	time.Sleep(d.release)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.released = append(d.released, g.Lock.ID)
@@ -101,5 +114,111 @@ func TestMultiMutexCountsTheFirstLease(t *testing.T) {
 		require.ErrorIs(t, s.Err(), ErrLockLost)
 		synctest.Wait()
 		require.ElementsMatch(t, []string{"1", "2"}, d.released)
+	})
+}
+
+// A lock that is lost again and again, before the last one is granted, ends the Lock. Nothing has
+// happened under it, so the loss is not reported as one.
+func TestMultiMutexGivesUpAfterLosses(t *testing.T) {
+	d := &apartDriver{always: true,
+		lengths: map[string]time.Duration{"a": 2 * time.Second, "b": time.Minute}}
+	apart(t, d, func(t *testing.T, m *MultiMutex) {
+		var log bytes.Buffer
+		m.mutex.log = slog.New(slog.NewTextHandler(&log, nil))
+		m.mutex.onLost = func(e *LostError) { t.Errorf("reported: %v", e) }
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		began := time.Now()
+		_, err := m.Lock(ctx)
+		require.ErrorIs(t, err, ErrLockLost)
+		require.ErrorContains(t, err, `relukko: locks "b, a": gave up after `)
+		require.InDelta(t, time.Minute, time.Since(began), float64(10*time.Second))
+		require.LessOrEqual(t, len(d.asked), 40, "with pauses")
+		synctest.Wait()
+		require.Len(t, d.released, len(d.asked))
+		require.Contains(t, log.String(), "level=INFO msg=\"lock not acquired, retrying\"")
+		require.NotContains(t, log.String(), "level=WARN")
+	})
+}
+
+// A policy that stops ends the Lock at the first loss.
+func TestMultiMutexStopsWithItsBackOff(t *testing.T) {
+	d := &apartDriver{always: true,
+		lengths: map[string]time.Duration{"a": 2 * time.Second, "b": time.Minute}}
+	apart(t, d, func(t *testing.T, m *MultiMutex) {
+		m.mutex.backOff = func() backoff.BackOff { return &backoff.StopBackOff{} }
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		_, err := m.Lock(ctx)
+		require.ErrorIs(t, err, ErrLockLost)
+		require.Len(t, d.asked, 2)
+	})
+}
+
+// What was acquired is released before a TryLock returns, and before all are acquired anew.
+func TestMultiMutexWaitsForItsReleases(t *testing.T) {
+	d := &apartDriver{release: time.Second, held: "b", lengths: map[string]time.Duration{
+		"a": time.Minute, "b": time.Minute,
+	}}
+	apart(t, d, func(t *testing.T, m *MultiMutex) {
+		_, err := m.TryLock(t.Context())
+		require.ErrorIs(t, err, ErrLocked)
+		require.Equal(t, []string{"1"}, d.released)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		_, err = m.TryLock(ctx)
+		require.ErrorIs(t, err, ErrLocked)
+		require.Equal(t, 100*time.Millisecond, time.Since(began), "but no longer than its context")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Len(t, d.released, 2)
+	})
+	d = &apartDriver{release: 5 * time.Second, slow: 2, lengths: map[string]time.Duration{
+		"a": 2 * time.Second, "b": time.Minute,
+	}}
+	apart(t, d, func(t *testing.T, m *MultiMutex) {
+		began := time.Now()
+		held, err := m.Lock(t.Context())
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, time.Since(began), 8*time.Second)
+		require.ElementsMatch(t, []string{"1", "2"}, d.released)
+		require.NoError(t, m.Unlock(held))
+	})
+}
+
+// repeatingDriver grants the first of the names, also while another one holds it.
+type repeatingDriver struct {
+	apartDriver
+	names [][]string
+}
+
+func (d *repeatingDriver) Acquire(ctx context.Context, r *acquire.Request,
+) (*acquire.Grant, error) {
+	d.names = append(d.names, r.Any)
+	one := *r
+	one.Name = r.Any[0]
+	return d.apartDriver.Acquire(ctx, &one)
+}
+
+// A member that is granted just as another goroutine has lost it is released, and the others are
+// asked for.
+func TestPoolAsksAgainForTheOtherMembers(t *testing.T) {
+	d := new(repeatingDriver)
+	d.lengths = map[string]time.Duration{"a": time.Minute, "b": time.Minute}
+	apart(t, &d.apartDriver, func(t *testing.T, m *MultiMutex) {
+		p := NewPool(m.mutex.client, []string{"a", "b"})
+		p.driver = d
+		first, err := p.Lock(t.Context())
+		require.NoError(t, err)
+		second, err := p.TryLock(t.Context())
+		require.NoError(t, err)
+		synctest.Wait()
+		s, _ := FromContext(second)
+		require.Equal(t, "b", s.Name())
+		require.Equal(t, [][]string{{"a", "b"}, {"a", "b"}, {"b"}}, d.names)
+		require.Equal(t, []string{"2"}, d.released)
+		require.NoError(t, p.Unlock(first))
+		require.NoError(t, p.Unlock(second))
 	})
 }

@@ -172,6 +172,37 @@ func TestMultiMutexLossOfOneEndsTheContext(t *testing.T) {
 	})
 }
 
+// What f returns of the losses is not reported again, whatever else is lost.
+func TestMultiMutexDoReportsALossOnce(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		m := relukko.NewMultiMutex(s.Client(), []string{"a", "b", "c"})
+		lose := func(names ...string) (lost, err error) {
+			err = m.Do(t.Context(), func(ctx context.Context) error {
+				for _, name := range names {
+					require.True(t, s.Delete(name))
+					synctest.Wait()
+				}
+				<-ctx.Done()
+				lost = context.Cause(ctx)
+				return lost
+			})
+			return lost, err
+		}
+		lost, err := lose("b")
+		require.Same(t, lost, err)
+		lost, err = lose("c", "a")
+		require.ErrorIs(t, err, lost)
+		require.Equal(t, 1, strings.Count(err.Error(), `lock "c"`), "%v", err)
+		require.Equal(t, 1, strings.Count(err.Error(), `lock "a"`), "%v", err)
+
+		held, err := m.Lock(t.Context())
+		require.NoError(t, err)
+		require.True(t, s.Delete("a"))
+		<-held.Done()
+		require.Same(t, context.Cause(held), m.Unlock(held))
+	})
+}
+
 func TestMultiMutexUnlockFindsALoss(t *testing.T) {
 	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
 		like(httpapi.Original{NoSocket: true})(s)

@@ -110,10 +110,10 @@ func (m *Mutex) granted(ctx context.Context, l *lease, wait bool, r *report) (*S
 		s.finish(loss)
 		left.giveBack(ctx, loss)
 	}
-	s, err := m.request(ctx, m, l, wait, r, func(holder *api.Lock, ahead int) {
+	s, err := m.request(ctx, m, l, m.ask(ctx, wait, r, func(holder *api.Lock, ahead int) {
 		r.holderIs(holder, ahead)
 		m.turn.holderIs(holder)
-	})
+	}))
 	if err != nil {
 		m.turn.leave()
 	}

@@ -3,11 +3,11 @@ package relukko
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"sync"
+	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
 // Pool is any one of several locks on a Relukko backend, its members: benches that are alike, or
@@ -20,32 +20,31 @@ type Pool struct {
 	target
 
 	mu     sync.Mutex
-	inside map[*Session]chan struct{} // those between Lock and Unlock; Unlock closes the channel
+	inside map[*Session]bool                     // those between Lock and Unlock; true: it is lost
+	asking map[*context.CancelCauseFunc]struct{} // ends requests that leave lost members out
 }
+
+// errUsable ends a request that has left out a member which is not lost any more.
+var errUsable = errors.New("a member is usable again")
 
 // NewPool returns a pool of the locks with these names: 1 to 100, without repetition, each valid
 // for a [Mutex]. If several are free, Lock takes the first of them. It sends no request and never
 // fails. If client is nil, or a name or an option is invalid, every Lock returns an error that says
-// so. [WithHandoff] has no effect on a Pool.
+// so; [WithHandoff] is invalid for a Pool.
 func NewPool(client *api.Client, names []string, opts ...Option) *Pool {
 	p := &Pool{
-		target: target{name: poolName(names), any: append([]string{}, names...)},
-		inside: make(map[*Session]chan struct{}),
+		target: target{name: listed(names, "or"), any: append([]string{}, names...)},
+		inside: make(map[*Session]bool),
+		asking: make(map[*context.CancelCauseFunc]struct{}),
 	}
 	p.target.init(client, opts)
 	return p
 }
 
-// poolName returns what messages call a pool: a list of its names may be long.
-func poolName(names []string) string {
-	if last := len(names) - 1; last > 2 {
-		return fmt.Sprintf("%s or %d others", names[0], last)
-	}
-	return strings.Join(names, ", ")
-}
-
 // Lock blocks until the caller holds one of the locks. The [Session] that [FromContext] returns for
 // held says which: [Session.Name]. Otherwise Lock behaves as [Mutex.Lock].
+//
+// A member that a goroutine of this Pool has lost is left out until that goroutine calls Unlock.
 //
 // On our own backend, names that the API key may not lock are left out, and Lock fails if none is
 // left. On other backends, and where WebSockets do not pass, Lock tries all names one after the
@@ -64,54 +63,112 @@ func (p *Pool) TryLock(ctx context.Context) (held context.Context, err error) {
 }
 
 func (p *Pool) acquire(ctx context.Context, wait bool) (*Session, error) {
-	s, err := p.begin(p.log, func(l *lease, r *report) (*Session, error) {
-		return p.request(ctx, p, l, wait, r, r.holderIs)
+	return p.begin(p.log, func(l *lease, r *report) (*Session, error) {
+		return p.granted(ctx, l, wait, r)
 	})
-	if err != nil {
-		return nil, err
-	}
-	if err := p.enter(s, wait); err != nil {
-		go s.leases[0].releaseUnused()
-		return nil, err
-	}
-	return s, nil
 }
 
-// enter records that s is inside. If another goroutine has lost the same member, but has not called
-// Unlock yet, enter waits for that first: two holders must never share a member.
-func (p *Pool) enter(s *Session, wait bool) error {
+// granted acquires a member, for the lease l. Two goroutines must never share one: those that were
+// lost are left out until the goroutine that has lost it calls Unlock. Then granted asks anew.
+func (p *Pool) granted(ctx context.Context, l *lease, wait bool, r *report,
+) (s *Session, err error) {
+	var sent time.Time // of the first request: the next one does not lose its place
 	for {
-		p.mu.Lock()
-		other, left := p.occupant(s)
-		if other == nil {
-			p.inside[s] = make(chan struct{})
-			p.mu.Unlock()
-			return nil
+		within, end := context.WithCancelCause(ctx)
+		ask := p.ask(ctx, wait, r, r.holderIs)
+		names, lost := p.usable(&end)
+		if ask.Any, ask.Sent = names, sent; len(names) > 0 {
+			s, err = p.request(within, p, l, ask)
+		} else {
+			s, err = nil, p.awaitUnlock(within, wait, r, lost)
 		}
-		p.mu.Unlock()
-		locked := &LockedError{Name: s.Name()}
-		if locked.Lost, _ = errors.AsType[*LostError](other.Err()); !wait {
-			return locked
-		}
-		select {
-		case <-left:
-		case <-s.guarded.Done():
-			cause := context.Cause(s.guarded)
-			return p.errorf([]error{cause, s.guarded.Err(), locked},
-				"not acquired: %v; %q: %s", cause, locked.Name, locked.who())
+		sent = ask.Sent
+		changed := context.Cause(within) == errUsable
+		p.forget(&end)
+		switch {
+		case err == nil && p.enter(s):
+			return s, nil
+		case err == nil:
+			if l, err = p.instead(s.leases[0]); err != nil {
+				return nil, err
+			}
+		case !changed:
+			p.tasks.End(l)
+			return nil, err
 		}
 	}
 }
 
-// occupant returns the session of the same member that is inside, and the channel that its Unlock
-// closes. The caller holds p.mu.
-func (p *Pool) occupant(s *Session) (*Session, <-chan struct{}) {
-	for other, left := range p.inside {
-		if other.Name() == s.Name() && !p.client.Trusted() {
-			return other, left
+// usable returns the names of the members that are not lost. If others are, it returns the error
+// for one of them, and Unlock calls end with errUsable, until forget, when it makes one usable.
+func (p *Pool) usable(end *context.CancelCauseFunc) (names []string, lost *LockedError) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	losses := make(map[string]error)
+	for s, isLost := range p.inside {
+		if err := s.leases.state(); isLost || err != nil {
+			losses[s.Name()] = err
 		}
 	}
-	return nil, nil
+	if len(losses) == 0 {
+		return p.any, nil
+	}
+	p.asking[end] = struct{}{}
+	for _, name := range p.any {
+		if err, isLost := losses[name]; isLost {
+			lost = &LockedError{Name: name}
+			lost.Lost, _ = errors.AsType[*LostError](err)
+		} else {
+			names = append(names, name)
+		}
+	}
+	return names, lost
+}
+
+func (p *Pool) forget(end *context.CancelCauseFunc) {
+	p.mu.Lock()
+	delete(p.asking, end)
+	p.mu.Unlock()
+	(*end)(nil)
+}
+
+// awaitUnlock waits for the end of ctx if no member is usable. It returns the error for a Lock that
+// does not wait any more.
+func (p *Pool) awaitUnlock(ctx context.Context, wait bool, r *report, lost *LockedError) error {
+	if !wait {
+		return lost
+	}
+	r.begin()
+	open, stop := p.tasks.WhileOpen(ctx)
+	defer stop()
+	<-open.Done()
+	f := acquire.GaveUp(open, r.since)
+	return p.errorf(append(f.Errs, lost), "%s; %q: %s", f.Text, lost.Name, lost.who())
+}
+
+// enter records that s is inside. It reports false if another goroutine is in the same member,
+// which the backend has just granted to s: so the other one has lost it.
+func (p *Pool) enter(s *Session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for other := range p.inside {
+		if other.Name() == s.Name() && !p.client.Trusted() {
+			p.inside[other] = true
+			return false
+		}
+	}
+	p.inside[s] = false
+	return true
+}
+
+// instead gives back a lock that must not be used, and returns a lease for the next request.
+func (p *Pool) instead(unused *lease) (*lease, error) {
+	defer unused.discard()
+	l := &lease{target: &p.target}
+	if err := p.tasks.Continue(l); err != nil {
+		return nil, p.errorf([]error{err}, "not acquired: %v", err)
+	}
+	return l, nil
 }
 
 // Unlock releases the lock to which held belongs: the context that Lock returned, or one that is
@@ -120,14 +177,18 @@ func (p *Pool) occupant(s *Session) (*Session, <-chan struct{}) {
 func (p *Pool) Unlock(held context.Context) error {
 	s, _ := held.Value(p).(*Session)
 	p.mu.Lock()
-	left, ok := p.inside[s]
+	lost, ok := p.inside[s]
 	delete(p.inside, s)
+	if ok && (lost || s.leases.state() != nil) {
+		for end := range p.asking {
+			(*end)(errUsable)
+		}
+	}
 	p.mu.Unlock()
 	if !ok {
 		return p.errorf([]error{ErrNotLocked}, "not held; "+
 			"call Unlock once for each Lock that succeeded, with the context that it returned")
 	}
-	close(left)
 	return s.leases.release(held)
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
@@ -39,6 +40,14 @@ func (t *target) init(client *api.Client, opts []Option) {
 	t.driver = t.tasks.Shared(func() any { return either.New(client) }).(acquire.Driver)
 }
 
+// listed returns what messages call several locks: a list of their names may be long.
+func listed(names []string, word string) string {
+	if last := len(names) - 1; last > 2 {
+		return fmt.Sprintf("%s %s %d others", names[0], word, last)
+	}
+	return strings.Join(names, ", ")
+}
+
 func (t *target) checkNames() error {
 	names, kind := t.any, "pool"
 	switch {
@@ -58,8 +67,8 @@ func (t *target) checkNames() error {
 			return fmt.Errorf("the name %q is in the %s twice", name, kind)
 		}
 	}
-	if t.all != nil && t.handoff {
-		return errors.New("WithHandoff is for a Mutex, not for a MultiMutex; omit it")
+	if t.handoff {
+		return fmt.Errorf("WithHandoff is for a Mutex, not for a %s; omit it", kind)
 	}
 	return nil
 }

@@ -57,6 +57,9 @@ func (p *parts) acquireOne(ctx context.Context, r *acquire.Request, gate *semaph
 	c.holder = holder{report: r.Progress, asker: c}
 	c.progress = &c.holder
 	g, err := c.run()
+	if err != nil && c.passed && c.ctx.Err() == nil {
+		gate.Release(1) // the lock that it was granted is none of the pool's any more
+	}
 	c.leave(err == nil)
 	moved := gate == nil && context.Cause(parent) == acquire.ErrMoved
 	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {

@@ -2,6 +2,7 @@ package classic
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -54,7 +55,16 @@ func (s *script) respond(r *http.Request) answer {
 	}
 	s.mu.Unlock()
 	time.Sleep(next.after)
-	return next.answer()
+	a := next.answer()
+	if kind == "create" { // of any name
+		var asked struct {
+			Name string `json:"lock_name"`
+		}
+		if json.NewDecoder(r.Body).Decode(&asked) == nil {
+			a.body = strings.ReplaceAll(a.body, testName, asked.Name)
+		}
+	}
+	return a
 }
 
 // requests returns what was asked for, once nothing is under way.
@@ -249,6 +259,23 @@ func TestLockThatWasFoundByItsMarkIsGone(t *testing.T) {
 	}
 	scripted(t, s, func(t *testing.T, d *Driver) {
 		g, err := d.Acquire(t.Context(), request())
+		require.NoError(t, err)
+		require.Equal(t, testID(2), g.Lock.ID)
+		d.Drop(g)
+	})
+}
+
+// TestPoolAfterARefusedRenewal: a lock that a pool has found, but may not renew, keeps it from none
+// of the others.
+func TestPoolAfterARefusedRenewal(t *testing.T) {
+	s := &script{
+		create: now(lost, lock(201, 1, mark, time.Minute), lock(201, 2, mark, time.Minute)),
+		renew:  now(says(403)), list: now(list()),
+	}
+	scripted(t, s, func(t *testing.T, d *Driver) {
+		r := request()
+		r.Any = []string{"bench-1", "bench-2"}
+		g, err := d.Acquire(t.Context(), r)
 		require.NoError(t, err)
 		require.Equal(t, testID(2), g.Lock.ID)
 		d.Drop(g)

@@ -2,6 +2,7 @@ package classic
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,8 @@ func backend(t *testing.T, respond func(*http.Request) answer) *Driver {
 		if err != nil {
 			return
 		}
-		io.Copy(io.Discard, req.Body)
+		body, _ := io.ReadAll(req.Body)
+		req.Body = io.NopCloser(bytes.NewReader(body))
 		a := respond(req)
 		if a.status == 0 {
 			return

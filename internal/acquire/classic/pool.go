@@ -46,6 +46,8 @@ func (s *parts) acquireAny(ctx context.Context, r *acquire.Request) (*acquire.Gr
 	if g != nil || err != nil {
 		return g, err
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return nil, &acquire.Failure{
 		Text: "all of them are held", Errs: []error{api.ErrHeld}, Held: true, Holder: p.holder,
 	}

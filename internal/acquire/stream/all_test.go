@@ -101,36 +101,44 @@ func TestAll(t *testing.T) {
 	})
 }
 
-// Where it is unknown since when the leases count, each lock is renewed. If one of them is gone
-// then, all are acquired anew.
+// expectRenewals returns the renewals of these locks, which come together, in any order.
+func (p *peer) expectRenewals(locks []wire.Lock) map[string]wire.StreamRequest {
+	renewals := make(map[string]wire.StreamRequest)
+	for range locks {
+		r := p.expect(wire.RequestRenew)
+		renewals[r.ID] = r
+	}
+	for _, l := range locks {
+		require.Contains(p.t, renewals, l.ID)
+	}
+	return renewals
+}
+
+// Where it is unknown since when the leases count, all locks are renewed at the same time. If one
+// of them is gone then, all are acquired anew.
 func TestAllAreRenewed(t *testing.T) {
 	playAll(t, func(t *testing.T, b *fake) {
 		done := b.acquire(t.Context(), both())
 		p := b.next()
 		ask := p.expect(wire.RequestAcquireAll)
 		p.grantAll(ask.N, 0, armsOn(1))
-		renewal := p.expect(wire.RequestRenew)
-		require.Equal(t, testID(1), renewal.ID)
-		p.renewed(renewal.N, armsOn(1)[0])
-		renewal = p.expect(wire.RequestRenew)
-		require.Equal(t, testID(2), renewal.ID)
-		p.fail(renewal.N, 404)
+		renewals := p.expectRenewals(armsOn(1))
+		p.renewed(renewals[testID(1)].N, armsOn(1)[0])
+		p.fail(renewals[testID(2)].N, 404)
 
 		ask = p.expect(wire.RequestAcquireAll)
 		require.True(t, ask.Acquire.Again)
 		p.grantAll(ask.N, 0, armsOn(3))
-		var sent []time.Time
-		for i, lock := range armsOn(3) {
-			renewal := p.expect(wire.RequestRenew)
-			require.Equal(t, testID(3+i), renewal.ID)
-			sent = append(sent, time.Now())
+		sent := time.Now()
+		renewals = p.expectRenewals(armsOn(3))
+		for _, lock := range armsOn(3) {
 			time.Sleep(20 * time.Millisecond)
-			p.renewed(renewal.N, lock)
+			p.renewed(renewals[lock.ID].N, lock)
 		}
 		out := <-done
 		require.NoError(t, out.err)
-		require.Equal(t, sent[0], out.grant.Since.Time())
-		require.Equal(t, sent[1], out.grant.More[0].Since.Time())
+		require.Equal(t, sent, out.grant.Since.Time())
+		require.Equal(t, sent, out.grant.More[0].Since.Time())
 		users, held := b.uses()
 		require.Equal(t, []int{2, 2}, []int{users, held}, "the first two are forgotten")
 	})
@@ -204,6 +212,7 @@ func TestAllAreChecked(t *testing.T) {
 			return l
 		},
 		"the same twice":  func(l []wire.Lock) []wire.Lock { return []wire.Lock{l[0], l[0]} },
+		"one id":          func(l []wire.Lock) []wire.Lock { l[1].ID = l[0].ID; return l },
 		"another creator": func(l []wire.Lock) []wire.Lock { l[1].Creator = &creator; return l },
 		"expired": func(l []wire.Lock) []wire.Lock {
 			l[1].ExpiresAt = l[1].UpdatedAt

@@ -195,7 +195,12 @@ func (c *call) mine(m *wire.StreamMessage) error {
 	if len(m.Locks) != len(c.names) {
 		return fmt.Errorf("the server granted %d locks of %d", len(m.Locks), len(c.names))
 	}
+	ids := make(map[string]bool)
 	for i := range m.Locks {
+		if id := m.Locks[i].ID; ids[id] {
+			return fmt.Errorf("the server granted one lock for several names: %s", id)
+		}
+		ids[m.Locks[i].ID] = true
 		if err := c.isMine(&m.Locks[i], c.names[i:i+1]); err != nil {
 			return err
 		}

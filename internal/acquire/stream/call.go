@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+	"golang.org/x/sync/errgroup"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
@@ -191,16 +192,8 @@ func (c *call) take(ctx context.Context, r *result) (*acquire.Grant, error) {
 		c.mu.Lock()
 		c.paused = true // a new connection must not ask for what is there already
 		c.mu.Unlock()
-		limited, cancel := context.WithTimeout(ctx, renewTime)
-		defer cancel()
-		for _, g := range append([]*acquire.Grant{g}, g.More...) {
-			since := c.clock.Now()
-			lock, err := c.renew(limited, g.Lock.ID, c.r.Lease, false)
-			if err != nil {
-				return nil, c.notRenewed(ctx, r, err)
-			}
-			g.Lock, g.Since = lock, since
-			g.Length = min(lock.ExpiresAt.Sub(lock.UpdatedAt), wholeTime)
+		if err := c.renewAll(ctx, append([]*acquire.Grant{g}, g.More...)); err != nil {
+			return nil, c.notRenewed(ctx, r, err)
 		}
 	}
 	c.mu.Lock()
@@ -208,6 +201,26 @@ func (c *call) take(ctx context.Context, r *result) (*acquire.Grant, error) {
 	delete(c.members, c)
 	c.users += 1 + len(g.More)
 	return g, nil
+}
+
+// renewAll renews the locks of grants, all at the same time. If one of them fails it returns at
+// once.
+func (c *call) renewAll(ctx context.Context, grants []*acquire.Grant) error {
+	ctx, cancel := context.WithTimeout(ctx, renewTime)
+	defer cancel()
+	all, ctx := errgroup.WithContext(ctx)
+	since := c.clock.Now()
+	for _, g := range grants {
+		all.Go(func() error {
+			lock, err := c.renew(ctx, g.Lock.ID, c.r.Lease, false)
+			if err == nil {
+				g.Lock, g.Since = lock, since
+				g.Length = min(lock.ExpiresAt.Sub(lock.UpdatedAt), wholeTime)
+			}
+			return err
+		})
+	}
+	return all.Wait()
 }
 
 func (c *call) grant(lock *api.Lock, since clock.Instant) *acquire.Grant {

@@ -12,9 +12,12 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// fewOpen is how many requests without an answer surely fit into the buffers of a connection: while
-// there are no more of them a write does not block.
-const fewOpen = 32
+// What surely fits into the buffers of a connection: so many requests without an answer, each of at
+// most so many bytes. A write then does not block.
+const (
+	fewOpen  = 32
+	fewBytes = 2 << 10
+)
 
 const (
 	writeTime = 5 * time.Second // then a connection that takes nothing is cut
@@ -115,7 +118,8 @@ func (p *pong) lost(error) {}
 var errWrongKind = errors.New("a message is no answer to the request whose number it has")
 
 // flush writes what is pending, unless another goroutine writes already. It does not block: where
-// many requests have no answer, so that the connection may be stuck, another goroutine writes.
+// many requests have no answer, so that the connection may be stuck, or one is long, another
+// goroutine writes.
 func (l *link) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,7 +127,8 @@ func (l *link) flush() {
 		return
 	}
 	l.writing = true
-	if many := len(l.open) > fewOpen; many || l.write() {
+	many := len(l.open) > fewOpen
+	if many || len(l.pending.bytes) > fewBytes || l.write() {
 		go l.writeRest(many)
 	}
 }

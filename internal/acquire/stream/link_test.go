@@ -76,6 +76,22 @@ func TestCoalescedWrites(t *testing.T) {
 	})
 }
 
+// A long request may not fit into the buffers of the connection, so its caller does not write it.
+func TestALongRequestHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, conn := slowLink()
+		a := wire.StreamAcquire{Creator: wire.WithMark("bench-7", mark), Lease: time.Minute}
+		for i := range wire.MaxNames {
+			a.Names = append(a.Names, fmt.Sprintf("a robot arm with a long name, %d", i))
+		}
+		l.mu.Lock()
+		l.request(&wire.StreamRequest{Kind: wire.RequestAcquireAll, Acquire: a}, ignored{})
+		l.mu.Unlock()
+		l.flush() // returns although the connection is busy
+		require.Equal(t, 1, <-conn.writes)
+	})
+}
+
 // A write that takes 5 s cuts the connection.
 func TestStuckWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -31,6 +31,7 @@ func (o *orphan) start() *link {
 		return nil // Shutdown has abandoned the client's tasks, and its error names them
 	}
 	if o.away || o.closed {
+		o.over = true
 		go o.otherwise()
 		return nil
 	}

@@ -241,6 +241,22 @@ func TestCancelIsRepeated(t *testing.T) {
 	})
 }
 
+// A cleanup that begins while there is no stream is left to plain requests. Shutdown may end before
+// it.
+func TestCancelWhileThereIsNoStream(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		s := b.driver.s
+		o := &orphan{stream: s, r: request(), mark: mark}
+		s.mu.Lock()
+		s.away = true
+		require.Nil(t, o.start())
+		s.mu.Unlock()
+		o.Abandon()
+		synctest.Wait()
+		require.Equal(t, []string{mark}, get(b, func() []string { return b.cleanedUp }))
+	})
+}
+
 // What was never sent needs no cancel.
 func TestNeverSent(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
