@@ -484,7 +484,9 @@ func (w *world) checkTry(t *try) {
 	if w.plan.stream {
 		most *= 2 // the stream is opened first
 	}
-	most *= time.Duration(len(t.names)) // one after the other, where there is no stream
+	if n := len(t.names); n > 1 { // one after the other, where there is no stream
+		most *= time.Duration(n + 1) // and those of a MultiMutex are released again
+	}
 	if t.try && w.quiet(t.client, t.call.at-70*time.Second, t.ret.at) &&
 		!w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > most {
 		w.wrong("%s: TryLock took %v", t.who, t.ret.at-t.call.at)
@@ -560,7 +562,7 @@ func (w *world) checkGaveUp(t *try) {
 			// the call's own lock is renewed before it counts.
 			continue
 		}
-		if t.made(x) && x.understood() && x.status != 429 && x.ret.at > t.ret.at-55*time.Second {
+		if w.made(t, x) && x.understood() && x.status != 429 && x.ret.at > t.ret.at-55*time.Second {
 			for _, name := range x.names {
 				answered[name] = x
 			}
@@ -572,7 +574,11 @@ func (w *world) checkGaveUp(t *try) {
 }
 
 // made reports whether an exchange is a create that the call made.
-func (t *try) made(x *exchange) bool {
+func (w *world) made(t *try, x *exchange) bool {
 	return x.client == t.client && x.what == ofCreate && slices.Contains(t.names, x.names[0]) &&
-		strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) && x.ret.before(t.ret)
+		strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) && x.ret.before(t.ret) &&
+		(t.choice != anyOf || !slices.ContainsFunc(w.tries, func(other *try) bool {
+			return other != t && other.mutex == t.mutex && other.call.before(x.call) &&
+				x.call.before(other.ret) // whose it may be
+		}))
 }

@@ -1,6 +1,7 @@
 package modelcheck_test
 
 import (
+	"slices"
 	"time"
 )
 
@@ -111,10 +112,10 @@ func (w *world) checkWakeUps() {
 			for _, name := range t.names[1:] {
 				all = common(all, free[name])
 			}
-			w.checkFree(t, all)
+			w.checkFree(t, t.names, all)
 		default:
 			for _, name := range t.names {
-				w.checkFree(t, free[name])
+				w.checkFree(t, []string{name}, free[name])
 			}
 		}
 	}
@@ -142,13 +143,13 @@ func (w *world) free() map[string][]span {
 	return all
 }
 
-// checkFree checks that a call did not wait while what it waits for was free for long.
-func (w *world) checkFree(t *try, free []span) {
+// checkFree checks that a call did not wait for names while they were free for long.
+func (w *world) checkFree(t *try, names []string, free []span) {
 	for _, f := range free {
 		if t.ret.before(f.from) || f.to.before(t.call) {
 			continue
 		}
-		begin, end := w.waits(t, max(f.from.at, t.call.at), min(f.to.at, t.ret.at))
+		begin, end := w.waits(t, names, max(f.from.at, t.call.at), min(f.to.at, t.ret.at))
 		l := w.plan.latency
 		push := 5*l + reconnect + time.Second
 		poll := 4*l + 5*time.Second + 10*time.Millisecond
@@ -159,18 +160,18 @@ func (w *world) checkFree(t *try, free []span) {
 		most += w.reserved(t, begin, end)
 		if end-begin > most && w.quiet(t.client, begin-70*time.Second, begin+most) &&
 			!w.deadConnections(t.client, begin) {
-			w.wrong("%s waits for %v from %v to %v, which is free", t.who, t.names, begin, end)
+			w.wrong("%s waits for %v from %v to %v, which is free", t.who, names, begin, end)
 		}
 	}
 }
 
 // waits returns the part of a span in which a call waits for the backend.
-func (w *world) waits(t *try, begin, end time.Duration) (from, to time.Duration) {
+func (w *world) waits(t *try, names []string, begin, end time.Duration) (from, to time.Duration) {
 	for _, s := range w.sessions {
-		// A goroutine waits for another one here; that of a pool where the other has lost its
+		// A goroutine waits for another one here; that of a pool where the other has lost the
 		// member.
 		if s.mutex == t.mutex && s.begin.at <= end && s.unlocked.at >= begin &&
-			(t.choice != anyOf || s.lost() != nil) {
+			(t.choice != anyOf || s.lost() != nil && slices.Contains(names, s.name)) {
 			begin = s.unlocked.at
 		}
 	}

@@ -100,11 +100,14 @@ func (s *session) endedBefore() bool {
 
 // own returns what an error of Unlock says of this lock.
 func (s *session) own(err error) error {
-	all, ok := err.(interface{ Unwrap() []error })
-	if s.choice != allOf || !ok {
+	if s.choice != allOf || err == nil {
 		return err
 	}
-	for _, err := range all.Unwrap() {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for _, err := range all {
 		var lost *relukko.LostError
 		var left *relukko.NotReleasedError
 		switch {
