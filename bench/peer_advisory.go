@@ -149,7 +149,8 @@ type advisoryPoolLocker struct {
 }
 
 func (l *advisoryPoolLocker) lock(ctx context.Context) error {
-	const try = "SELECT key FROM unnest($1::bigint[]) AS key WHERE pg_try_advisory_lock(key) LIMIT 1"
+	const try = "SELECT key FROM unnest($1::bigint[]) AS key " +
+		"WHERE pg_try_advisory_lock(key) LIMIT 1"
 	for {
 		from := rand.IntN(len(l.keys))
 		order := slices.Concat(l.keys[from:], l.keys[:from])

@@ -74,8 +74,8 @@ func (c *caller) carryOut(call *mutexCall) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	began := time.Now()
-	t := &try{who: c.who, client: c.client, mutex: c.mutex, choice: c.plan.choice, names: c.plan.names,
-		try: call.try, limit: call.limit, ret: never, ctxEnd: never}
+	t := &try{who: c.who, client: c.client, mutex: c.mutex, choice: c.plan.choice,
+		names: c.plan.names, try: call.try, limit: call.limit, ret: never, ctxEnd: never}
 	switch {
 	case call.limit > 0 && call.deadline:
 		limited, stop := context.WithDeadline(ctx, began.Add(call.limit))
@@ -142,7 +142,8 @@ func (c *caller) begin(t *try, parent, held context.Context, what string) (sessi
 	c.ask(sessions, inside)
 	c.mu.Lock()
 	t.ret, t.session = sessions[0].begin, sessions[0]
-	if !ok || !c.plan.fits(sessions) || c.plan.choice == anyOf && inside.Name() != sessions[0].name {
+	if !ok || !c.plan.fits(sessions) ||
+		c.plan.choice == anyOf && inside.Name() != sessions[0].name {
 		c.wrong("%s: %s of %v returned a session of %q", c.who, what, c.plan, inside.Name())
 	}
 	c.mu.Unlock()

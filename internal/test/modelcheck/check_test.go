@@ -284,28 +284,35 @@ func (w *world) dropped(from, to time.Duration) int {
 
 // checkCause checks guarantee 3.
 func (w *world) checkCause(s *session, rec *lockRecord) {
-	var lost *relukko.LostError
-	isLost := errors.As(s.cause, &lost)
-	if isLost && lost.ID != s.id && w.with(s, lost.ID) {
-		return // of another lock of the MultiMutex
+	w.checkGuarded(s)
+	w.checkTold(s)
+	lost, isLost := errors.AsType[*relukko.LostError](s.cause)
+	if isLost {
+		w.checkLoss(s, rec, lost)
+		return
 	}
 	switch {
-	case !isLost && s.cause != relukko.ErrUnlocked:
+	case s.cause != relukko.ErrUnlocked:
 		w.wrong("%s: the session's cause is %v", s.who, s.cause)
-	case isLost && (lost.Name != s.name || lost.ID != s.id):
+	case s.end.at != s.unlock.at:
+		w.wrong("%s: unlocked at %v, the context ended at %v", s.who, s.unlock.at, s.end.at)
+	}
+}
+
+// checkLoss checks the loss that has ended a session.
+func (w *world) checkLoss(s *session, rec *lockRecord, lost *relukko.LostError) {
+	switch {
+	case lost.ID != s.id && w.with(s, lost.ID): // of another lock of the MultiMutex
+	case lost.Name != s.name || lost.ID != s.id:
 		w.wrong("%s: the loss is of another lock than %s: %v", s.who, s.id, lost)
-	case isLost && lost.Reason == relukko.LossDeleted &&
+	case lost.Reason == relukko.LossDeleted &&
 		(rec.removed == nil || s.end.before(rec.removed.moment)):
 		w.wrong("%s: lock %s is said to be deleted at %v, and was not: %v", s.who, brief(s.id),
 			s.end.at, lost)
-	case isLost && lost.Reason == relukko.LossRefused &&
+	case lost.Reason == relukko.LossRefused &&
 		!w.refused(s.client, ofRenew, s.end.at-w.plan.latency, s.end.at):
 		w.wrong("%s: nothing was refused: %v", s.who, lost)
-	case !isLost && s.end.at != s.unlock.at:
-		w.wrong("%s: unlocked at %v, the context ended at %v", s.who, s.unlock.at, s.end.at)
 	}
-	w.checkGuarded(s)
-	w.checkTold(s)
 }
 
 // checkGuarded checks the end and the cause of a guarded context.
@@ -387,14 +394,11 @@ func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	case s.err == nil:
 		w.checkReleased(s, rec)
 	default:
+		w.checkUndisturbed(s, rec)
 		w.checkUnlockError(s, rec)
 	}
 	if took > releaseTime {
 		w.wrong("%s: Unlock took %v", s.who, took)
-	}
-	if s.err != nil && !lostBefore && !s.endedBefore() && !errors.Is(s.err, api.ErrClosed) &&
-		rec.removed != nil && !rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
-		w.wrong("%s: Unlock returned %v, nothing being wrong", s.who, s.err)
 	}
 }
 
@@ -406,6 +410,14 @@ func (w *world) checkReleased(s *session, rec *lockRecord) {
 	case r.before(s.unlock) && !w.ambiguousRelease(s):
 		w.wrong("%s: Unlock returned nil, but lock %s was %s at %v", s.who, brief(s.id),
 			r.cause, r.at)
+	}
+}
+
+// checkUndisturbed checks that something was wrong when an Unlock has failed.
+func (w *world) checkUndisturbed(s *session, rec *lockRecord) {
+	if !s.endedBefore() && !errors.Is(s.err, api.ErrClosed) && rec.removed != nil &&
+		!rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
+		w.wrong("%s: Unlock returned %v, nothing being wrong", s.who, s.err)
 	}
 }
 
@@ -555,7 +567,15 @@ func (w *world) checkGaveUp(t *try) {
 			return
 		}
 	}
-	answered := make(map[string]*exchange) // by name: a pool may wait for the others in vain
+	if n := len(w.answered(t)); n == len(t.names) || n > 0 && t.choice != anyOf {
+		w.wrong("%s gave up at %v, though the backend had answered: %v", t.who, t.ret.at, t.err)
+	}
+}
+
+// answered returns the names of which the backend has said something in the last minute of a call.
+// A pool may wait in vain for that of one name.
+func (w *world) answered(t *try) map[string]*exchange {
+	names := make(map[string]*exchange)
 	for _, x := range w.exchange {
 		if x.what == ofCreate && x.status == 409 && w.cannot(t, ofList, ofRenew, ofAny) {
 			// After a create without an answer only a list says who holds the lock, and
@@ -564,13 +584,11 @@ func (w *world) checkGaveUp(t *try) {
 		}
 		if w.made(t, x) && x.understood() && x.status != 429 && x.ret.at > t.ret.at-55*time.Second {
 			for _, name := range x.names {
-				answered[name] = x
+				names[name] = x
 			}
 		}
 	}
-	if len(answered) == len(t.names) || len(answered) > 0 && t.choice != anyOf {
-		w.wrong("%s gave up at %v, though the backend had answered: %v", t.who, t.ret.at, t.err)
-	}
+	return names
 }
 
 // made reports whether an exchange is a create that the call made.

@@ -97,6 +97,15 @@ func (e effects) taken(x *exchange, name string) bool {
 	return slices.ContainsFunc(e[x], func(e effect) bool { return !x.all || e.on.name == name })
 }
 
+// on returns the effect of a request on a name.
+func (e effects) on(x *exchange, name string) (found effect, ok bool) {
+	i := slices.IndexFunc(e[x], func(e effect) bool { return e.on.name == name })
+	if i < 0 {
+		return effect{}, false
+	}
+	return e[x][i], true
+}
+
 // effect is what a request did whose answer was lost.
 type effect struct {
 	on *lockRecord

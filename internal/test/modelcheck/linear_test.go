@@ -37,8 +37,8 @@ const (
 	isFree outcome = "free" // nobody holds the name
 )
 
-// checkLinear runs outside of the bubble: the check takes real time. Where several locks are created
-// at one instant, the names are one object: nobody may see some of them.
+// checkLinear runs outside of the bubble: the check takes real time. Where several locks are
+// created at one instant, the names are one object: nobody may see some of them.
 func (w *world) checkLinear() {
 	found := w.effects()
 	names := make([][]string, 0, len(w.plan.names))
@@ -49,7 +49,8 @@ func (w *world) checkLinear() {
 		names = [][]string{w.plan.names}
 	}
 	for _, names := range names {
-		w.linear("the locks "+strings.Join(names, ", "), holderModel(names), w.holders(names, found))
+		what := "the locks " + strings.Join(names, ", ")
+		w.linear(what, holderModel(names), w.holders(names, found))
 	}
 	for _, rec := range w.order {
 		w.linear("the expiry of lock "+brief(rec.id), expiryModel, w.expiryHistory(rec, found))
@@ -143,14 +144,9 @@ func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 func (w *world) operation(x *exchange, name string, found effects) (
 	op operation, ret moment, ok bool) {
 	op = operation{what: x.what, answer: done, id: x.id}
-	if lost := found[x]; lost != nil {
-		for _, e := range lost {
-			if e.on.name == name {
-				op.id = e.on.id
-				return op, e.by, true
-			}
-		}
-		return op, never, false
+	if e, lost := found.on(x, name); lost {
+		op.id = e.on.id
+		return op, e.by, true
 	}
 	if !x.understood() || !w.isAbout(x, name) {
 		return op, never, false // the first: it never took effect

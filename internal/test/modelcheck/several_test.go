@@ -182,23 +182,27 @@ func (w *world) reserved(t *try, begin, end time.Duration) (longest time.Duratio
 func (w *world) checkSeveral() {
 	for _, s := range w.sessions {
 		rec := w.locks[s.id]
-		if s.raw || rec == nil {
+		if s.choice == single || rec == nil {
 			continue
 		}
 		for _, other := range w.order {
-			if other == rec || other.mark != rec.mark || s.choice == single {
+			if other == rec || other.mark != rec.mark {
 				continue
 			}
-			overlap := (rec.removed == nil || other.created.before(rec.removed.moment)) &&
-				(other.removed == nil || rec.created.before(other.removed.moment))
-			switch {
-			case s.choice == anyOf && overlap && w.plan.stream:
+			if s.choice == anyOf && w.plan.stream && rec.meets(other) {
 				w.wrong("%s has lock %s of %s, and also lock %s of %s", s.who, brief(s.id), s.name,
 					brief(other.id), other.name)
-			case s.choice == allOf && w.with(s, other.id) && other.created.at != rec.created.at:
+			}
+			if s.choice == allOf && w.with(s, other.id) && other.created.at != rec.created.at {
 				w.wrong("%s got lock %s at %v and lock %s at %v", s.who, brief(s.id),
 					rec.created.at, brief(other.id), other.created.at)
 			}
 		}
 	}
+}
+
+// meets reports whether two locks existed at one instant.
+func (l *lockRecord) meets(other *lockRecord) bool {
+	return (l.removed == nil || other.created.before(l.removed.moment)) &&
+		(other.removed == nil || l.created.before(other.removed.moment))
 }

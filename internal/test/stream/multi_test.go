@@ -37,8 +37,8 @@ func (w *chaosWorker) several() int {
 }
 
 // TestMultiMutexInChaos has goroutines of several processes lock random ones of eight names: in
-// peace, while processes are killed, connections cut, and locks deleted, and with some that hold one
-// name while they wait for another. No two ever have one name, and nobody waits for long.
+// peace, while processes are killed, connections cut, and locks deleted, and with some that hold
+// one name while they wait for another. No two ever have one name, and nobody waits for long.
 func TestMultiMutexInChaos(t *testing.T) {
 	parallel(t)
 	type kind struct {
