@@ -48,7 +48,7 @@ func (p *parts) acquireOne(ctx context.Context, r *acquire.Request, gate *semaph
 	ctx, stop := p.tasks.WhileOpen(ctx)
 	defer stop()
 	c := &call{
-		waiter: waiter{parts: p, r: r, ctx: ctx, member: member{mark: mark}}, gate: gate,
+		waiter: waiter{parts: p, r: r, ctx: ctx, queued: queued{mark: mark}}, gate: gate,
 	}
 	if !r.Sent.IsZero() {
 		c.unknown.Add(false)

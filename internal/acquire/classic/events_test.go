@@ -296,8 +296,8 @@ func TestQueuesAreNotified(t *testing.T) {
 		{message: `{"created":true}`, want: map[string]hint{}},
 	} {
 		watched(t, func(t *testing.T, e *events, b *broadcaster, l *lists) {
-			arm, _ := e.queues.join("arm", new(member))
-			leg, _ := e.queues.join("leg", new(member))
+			arm, _ := e.queues.join("arm", new(queued))
+			leg, _ := e.queues.join("leg", new(queued))
 			defer e.wait()()
 			require.Len(t, b.connections(), 1)
 			require.Equal(t, hintUnheard, hintOf(arm), "push is up from now on")
@@ -318,8 +318,8 @@ func TestQueuesAreNotified(t *testing.T) {
 
 func TestHolderThatChangedUnnoticedMakesANameContended(t *testing.T) {
 	watched(t, func(t *testing.T, e *events, b *broadcaster, l *lists) {
-		arm, _ := e.queues.join("arm", new(member))
-		e.queues.join("leg", new(member))
+		arm, _ := e.queues.join("arm", new(queued))
+		e.queues.join("leg", new(queued))
 		defer e.wait()()
 		b.connections()
 		arm.found(lockOf(1, "arm", mark2), arm.asking())
@@ -334,7 +334,7 @@ func TestHolderThatChangedUnnoticedMakesANameContended(t *testing.T) {
 func TestNewHolderIsToldByBroadcast(t *testing.T) {
 	watched(t, func(t *testing.T, e *events, b *broadcaster, _ *lists) {
 		var told []string
-		e.queues.join("arm", &member{mark,
+		e.queues.join("arm", &queued{mark,
 			isFunc(func(holder *api.Lock) { told = append(told, holder.ID) })})
 		defer e.wait()()
 		for _, kind := range []string{"created", "updated"} {

@@ -19,7 +19,7 @@ type queue struct {
 	signal chan struct{}        // has an element while a hint is pending
 	turn   *semaphore.Weighted  // held by the first call
 	pace   pacer                // used by the first call
-	calls  map[*member]struct{} // guarded by queues.mu
+	calls  map[*queued]struct{} // guarded by queues.mu
 
 	mu      sync.Mutex
 	pending hint
@@ -31,8 +31,8 @@ type queue struct {
 	heard   time.Time // when the backend last said who holds the name
 }
 
-// member is the part of a call that its queue uses.
-type member struct {
+// queued is the part of a call that its queue uses.
+type queued struct {
 	mark     string // of its creates
 	progress interface{ is(holder *api.Lock) }
 }
@@ -47,7 +47,7 @@ type queues struct {
 
 // join adds m to the queue for the name. From then on the queue gets every hint about the name
 // while push is up. fresh reports whether the queue is new.
-func (qs *queues) join(name string, m *member) (q *queue, fresh bool) {
+func (qs *queues) join(name string, m *queued) (q *queue, fresh bool) {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
 	q = qs.byName[name]
@@ -57,7 +57,7 @@ func (qs *queues) join(name string, m *member) (q *queue, fresh bool) {
 			signal: make(chan struct{}, 1),
 			turn:   semaphore.NewWeighted(1),
 			pace:   newPacer(),
-			calls:  make(map[*member]struct{}),
+			calls:  make(map[*queued]struct{}),
 		}
 		if qs.byName == nil {
 			qs.byName = make(map[string]*queue)
@@ -70,7 +70,7 @@ func (qs *queues) join(name string, m *member) (q *queue, fresh bool) {
 }
 
 // leave removes m from its queue.
-func (qs *queues) leave(q *queue, m *member) {
+func (qs *queues) leave(q *queue, m *queued) {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
 	delete(q.calls, m)

@@ -20,7 +20,7 @@ func queuing(ctx context.Context, qs *queues) *waiter {
 	}
 	w := &waiter{
 		parts: &parts{queues: qs, events: events}, r: request(), ctx: ctx,
-		member: member{mark: mark, progress: isFunc(func(*api.Lock) {})}, heard: time.Now(),
+		queued: queued{mark: mark, progress: isFunc(func(*api.Lock) {})}, heard: time.Now(),
 		holder: holder{report: func(*api.Lock, int) {}, asker: askFunc(func() {})},
 	}
 	w.join()
@@ -129,7 +129,7 @@ func TestNextCallLooksWhereTheFirstStepsBack(t *testing.T) {
 
 func TestOneQueueForEachName(t *testing.T) {
 	var qs queues
-	var a, b, c member
+	var a, b, c queued
 	arm, fresh := qs.join("arm", &a)
 	require.True(t, fresh)
 	again, fresh := qs.join("arm", &b)
@@ -224,7 +224,7 @@ func TestWhatAQueueKnows(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var qs queues
-			q, _ := qs.join(testName, new(member))
+			q, _ := qs.join(testName, new(queued))
 			tt.do(q)
 			require.Equal(t, tt.held, q.isHeld())
 			require.Equal(t, tt.holder, q.holderID())
@@ -236,7 +236,7 @@ func TestWhatAQueueKnows(t *testing.T) {
 
 func TestQueueSaysWhenAHolderChangedUnnoticed(t *testing.T) {
 	var qs queues
-	q, _ := qs.join(testName, new(member))
+	q, _ := qs.join(testName, new(queued))
 	one, two := lockOf(1, testName, mark2), lockOf(2, testName, mark2)
 	require.False(t, q.found(one, q.asking()), "the first one")
 	require.False(t, q.found(one, q.asking()), "the same")
@@ -277,8 +277,8 @@ func TestBroadcastOfADeletion(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			var qs queues
-			arm, _ := qs.join("arm", new(member))
-			leg, _ := qs.join("leg", new(member))
+			arm, _ := qs.join("arm", new(queued))
+			leg, _ := qs.join("leg", new(queued))
 			for _, name := range tt.known {
 				qs.named(name).found(holders[name], 0)
 			}
@@ -306,7 +306,7 @@ func TestBroadcastOfADeletionWhileOneNameIsWaitedFor(t *testing.T) {
 			hintLikely},
 	} {
 		var qs queues
-		arm, _ := qs.join("arm", new(member))
+		arm, _ := qs.join("arm", new(queued))
 		if tt.known {
 			arm.found(lockOf(1, "arm", mark2), 0)
 		}
@@ -346,7 +346,7 @@ func TestOwnReleaseIsContendedWhereBroadcastsNameNoLock(t *testing.T) {
 	} {
 		qs := queues{vague: tt.vague}
 		for _, name := range tt.names {
-			qs.join(name, new(member))
+			qs.join(name, new(queued))
 		}
 		qs.released("arm")
 		require.Equal(t, tt.want, qs.yield("arm", 0) > 0, "%+v", tt)
@@ -358,7 +358,7 @@ func TestAllThatWaitAreToldTheHolder(t *testing.T) {
 	var qs queues
 	told := map[string]*api.Lock{}
 	for _, m := range []string{mark, mark2} {
-		qs.join(testName, &member{m, isFunc(func(holder *api.Lock) { told[m] = holder })})
+		qs.join(testName, &queued{m, isFunc(func(holder *api.Lock) { told[m] = holder })})
 	}
 	qs.tell(qs.named(testName), nil)
 	require.Empty(t, told)

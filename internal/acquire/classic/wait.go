@@ -17,7 +17,7 @@ type waiter struct {
 	*parts
 	r   *acquire.Request
 	ctx context.Context // of the request; also ends when the client closes
-	member
+	queued
 
 	queue       *queue // nil before join
 	leaveEvents func()
@@ -100,7 +100,7 @@ func (w *waiter) join() (fresh bool) {
 	if w.queue != nil {
 		return false
 	}
-	w.queue, fresh = w.queues.join(w.r.Name, &w.member)
+	w.queue, fresh = w.queues.join(w.r.Name, &w.queued)
 	w.leaveEvents = w.events.wait()
 	return fresh
 }
@@ -170,7 +170,7 @@ func (w *waiter) leave(granted bool) {
 	default:
 		w.stepBack()
 	}
-	w.queues.leave(w.queue, &w.member)
+	w.queues.leave(w.queue, &w.queued)
 	w.leaveEvents()
 }
 

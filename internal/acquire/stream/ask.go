@@ -14,7 +14,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// call is one acquire that is under way. It implements [member] and [receiver]. The goroutine of
+// call is one acquire that is under way. It implements [durable] and [receiver]. The goroutine of
 // the caller waits for signal, and handles what has happened.
 type call struct {
 	*stream

@@ -198,7 +198,7 @@ func (c *call) take(ctx context.Context, r *result) (*acquire.Grant, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.members, c)
+	delete(c.durables, c)
 	c.users += 1 + len(g.More)
 	return g, nil
 }
@@ -387,7 +387,7 @@ func (c *call) fail(err error) error {
 // leave ends the call. If it was ever sent and is to be cancelled, that is done in the background.
 func (c *call) leave(cancel bool) {
 	c.mu.Lock()
-	delete(c.members, c)
+	delete(c.durables, c)
 	c.forgetLocks(&c.result)
 	c.forgetRequests()
 	var l *link

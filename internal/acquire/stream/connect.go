@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -34,20 +35,20 @@ var (
 	errBye  = errors.New("the server is shutting down")
 )
 
-// join makes m a member and sends it, now or as soon as there is a connection. The caller holds
-// s.mu, and calls flush of the link that join returns, if any.
-func (s *stream) join(m member) *link {
+// join adds d to the durable requests and sends it, now or as soon as there is a connection. The
+// caller holds s.mu, and calls flush of the link that join returns, if any.
+func (s *stream) join(d durable) *link {
 	s.order++
-	s.members[m] = s.order
+	s.durables[d] = s.order
 	l := s.up()
 	if l == nil {
 		s.need()
 		return nil
 	}
-	m.send(l)
-	if d := pingTime(m.lease()); d < l.period {
-		l.period = d
-		l.tick.Reset(d)
+	d.send(l)
+	if period := pingTime(d.lease()); period < l.period {
+		l.period = period
+		l.tick.Reset(period)
 	}
 	return l
 }
@@ -110,7 +111,7 @@ func (s *stream) run(done chan struct{}) {
 func (s *stream) wanted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	needed := s.users > 0 || len(s.members) > 0
+	needed := s.users > 0 || len(s.durables) > 0
 	if needed && !s.closed && (!s.away || s.retrying) {
 		return true
 	}
@@ -188,7 +189,7 @@ func (s *stream) serve(l *link) error {
 	}
 }
 
-// begin makes l the connection, and sends all members.
+// begin makes l the connection, and sends all durable requests on it.
 func (s *stream) begin(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,13 +201,9 @@ func (s *stream) begin(l *link) {
 	l.lastSent = time.Now()
 	s.heard = l.lastSent // the hello: it ends the silence of acquires of the other driver
 	s.away, s.retrying, s.absenceOf = false, false, nil
-	all := make([]member, 0, len(s.members))
-	for m := range s.members {
-		all = append(all, m)
-	}
-	slices.SortFunc(all, func(a, b member) int { return cmp.Compare(s.members[a], s.members[b]) })
-	for _, m := range all {
-		m.send(l)
+	inOrder := func(a, b durable) int { return cmp.Compare(s.durables[a], s.durables[b]) }
+	for _, d := range slices.SortedFunc(maps.Keys(s.durables), inOrder) {
+		d.send(l)
 	}
 	for back := range s.backs {
 		(*back)()
@@ -229,7 +226,7 @@ func (s *stream) tick(l *link) {
 	l.period = s.pingPeriod()
 	quiet := time.Since(l.lastSent)
 	silent := max(quiet, time.Since(s.heard))
-	needed := s.users > 0 || len(s.members) > 0
+	needed := s.users > 0 || len(s.durables) > 0
 	if !needed && quiet >= idleTime {
 		l.over = errIdle
 		s.mu.Unlock()
@@ -266,8 +263,8 @@ func (s *stream) lostLink(l *link, err error, healthy bool) {
 	if _, ok := err.(nonsense); ok {
 		s.nonsense++
 	}
-	for m := range s.members {
-		m.outage(l.over, pause, s.nonsense >= maxNonsense)
+	for d := range s.durables {
+		d.outage(l.over, pause, s.nonsense >= maxNonsense)
 	}
 	s.mu.Unlock()
 	s.rest(pause)
@@ -298,8 +295,8 @@ func (s *stream) failed(err error) {
 	if gone {
 		pause = retryMax
 	}
-	for m := range s.members {
-		m.outage(err, pause, final)
+	for d := range s.durables {
+		d.outage(err, pause, final)
 	}
 	s.mu.Unlock()
 	s.rest(pause)
@@ -311,15 +308,15 @@ func (s *stream) leave(err error) {
 	s.awayFor = min(max(2*s.awayFor, absentMin), absentMax)
 	s.nextTry = time.Now().Add(s.awayFor)
 	s.plainSince, s.noStream, s.tries = time.Time{}, 0, 0
-	for m := range s.members {
-		m.absent()
+	for d := range s.durables {
+		d.absent()
 	}
 }
 
 // probe sends a plain request, if something waits that could use such requests instead.
 func (s *stream) probe() {
 	s.mu.Lock()
-	waiting := len(s.members) > 0
+	waiting := len(s.durables) > 0
 	s.mu.Unlock()
 	if waiting {
 		_, err := s.client.Get(s.ctx, noLock, api.Once())

@@ -13,7 +13,7 @@ const orphanTime = 10 * time.Second
 
 // orphan is an acquire that was sent, but whose call has ended. It is cancelled on each connection
 // until the server has confirmed that there is no lock of its mark and never will be. It is a task
-// of the client, and a member of the stream.
+// of the client, and a durable request of the stream.
 type orphan struct {
 	*stream
 	r    *acquire.Request
@@ -66,7 +66,7 @@ func (o *orphan) end() bool {
 	}
 	o.over = true
 	o.timer.Stop()
-	delete(o.members, o)
+	delete(o.durables, o)
 	return true
 }
 

@@ -27,9 +27,10 @@ const (
 
 var errNoHello = errors.New("what opened the WebSocket does not speak the protocol of the stream")
 
-// member is an acquire or a cancel: what is sent again on each new connection until it is answered.
+// durable is a request that is sent again on each new connection until it is answered: an acquire
+// or a cancel.
 // The methods are called with stream.mu locked.
-type member interface {
+type durable interface {
 	send(l *link)
 	lease() time.Duration // which limits the time between two pings; 0: it does not
 
@@ -58,12 +59,12 @@ type stream struct {
 	link    *link         // nil while there is no connection
 	heard   time.Time     // when the last message came
 
-	members map[member]uint64 // with their order
-	order   uint64
-	users   int              // grants, and acquires over another driver
-	held    map[string]early // by id, of the granted locks
-	watches map[string]acquire.Watcher
-	backs   map[*func()]struct{}
+	durables map[durable]uint64 // with their order
+	order    uint64
+	users    int              // grants, and acquires over another driver
+	held     map[string]early // by id, of the granted locks
+	watches  map[string]acquire.Watcher
+	backs    map[*func()]struct{}
 
 	had        bool      // there was a stream
 	tries      int       // since the last connection that was healthy
@@ -112,8 +113,8 @@ type nonsense struct{ error }
 // pingPeriod returns the time between two pings. The caller holds s.mu.
 func (s *stream) pingPeriod() time.Duration {
 	period := pingEvery
-	for m := range s.members {
-		period = min(period, pingTime(m.lease()))
+	for d := range s.durables {
+		period = min(period, pingTime(d.lease()))
 	}
 	return period
 }
@@ -158,7 +159,7 @@ func (s *stream) plain(err error) {
 func (s *stream) pause(err error) time.Duration {
 	s.tries++
 	most := retryMax
-	if len(s.members) == 0 {
+	if len(s.durables) == 0 {
 		most = retryHeld
 	}
 	pause := time.Duration(0)

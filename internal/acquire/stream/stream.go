@@ -26,16 +26,16 @@ var _ acquire.Driver = (*Driver)(nil)
 // client, what a request may have left on a backend that is not reached over the stream.
 func New(client *api.Client, c *clock.Clock, cleanUp func(*acquire.Request)) *Driver {
 	s := &stream{
-		client:  client,
-		sockets: sockets.Of(client),
-		tasks:   lifecycle.Of(client),
-		clock:   c,
-		cleanUp: cleanUp,
-		wake:    make(chan struct{}, 1),
-		members: make(map[member]uint64),
-		held:    make(map[string]early),
-		watches: make(map[string]acquire.Watcher),
-		backs:   make(map[*func()]struct{}),
+		client:   client,
+		sockets:  sockets.Of(client),
+		tasks:    lifecycle.Of(client),
+		clock:    c,
+		cleanUp:  cleanUp,
+		wake:     make(chan struct{}, 1),
+		durables: make(map[durable]uint64),
+		held:     make(map[string]early),
+		watches:  make(map[string]acquire.Watcher),
+		backs:    make(map[*func()]struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tasks.AtEnd(s.close)

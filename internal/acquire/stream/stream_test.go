@@ -52,7 +52,7 @@ func TestOneConnection(t *testing.T) {
 func TestSince(t *testing.T) {
 	for _, c := range []struct {
 		name     string
-		seen     func(n, last uint64) string // the member; last is the last request
+		seen     func(n, last uint64) string // n is the acquire, last is the last request
 		since    time.Duration               // after the acquire was sent
 		renewals int
 	}{
