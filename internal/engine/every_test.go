@@ -67,6 +67,24 @@ func TestAllOfSeveralWithoutWait(t *testing.T) {
 	})
 }
 
+// TestAllOfSeveralWithoutWaitAsksForTheHolder: an error has it as the store does, not as it was last
+// seen.
+func TestAllOfSeveralWithoutWaitAsksForTheHolder(t *testing.T) {
+	run(t, memstore.New(), func(b *bench) {
+		c := b.connect()
+		c.acquire("h", names("y"))
+		c.acquire("w", names("y")) // the engine learns who holds it
+		h, err := b.Holder(t.Context(), "y")
+		require.NoError(t, err)
+		renamed := "renamed"
+		_, err = b.Update(t.Context(), h.ID, store.Change{Creator: &renamed})
+		require.NoError(t, err)
+		c.told()
+		c.acquire("a", noWait, priority(1), all("x", "y"))
+		require.Equal(t, []string{"a refused relukko: the name is held, held by renamed"}, c.told())
+	})
+}
+
 // TestReservationsLapse: a free name is kept for one who waits for another as well, but not for
 // ever, and then the next in its queue has it once.
 func TestReservationsLapse(t *testing.T) {
