@@ -427,8 +427,8 @@ func (w *world) checkUnlockError(s *session, rec *lockRecord) {
 	switch {
 	case errors.Is(s.err, relukko.ErrLockLost):
 		r := rec.removed
-		if s.endedBefore() {
-			return // it was lost after the session had ended with another lock
+		if s.endedBefore() || s.choice == allOf && errors.Is(s.err, api.ErrClosed) {
+			return // it was lost after the session had ended, with another lock or in Unlock
 		}
 		if r == nil || s.unlocked.before(r.moment) || r.cause == released {
 			w.wrong("%s: Unlock says that lock %s was lost, but it was not: %v", s.who, brief(s.id),

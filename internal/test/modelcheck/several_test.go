@@ -49,6 +49,28 @@ func (p *plan) addSeveral() {
 			}
 		}
 	}
+	if p.together() && d.one(2) {
+		p.addPartings(d)
+	}
+}
+
+// addPartings adds faults that may leave some of several locks: the stream breaks, or the store
+// takes its time, when they are created, and one of them is deleted then.
+func (p *plan) addPartings(d dice) {
+	for range 1 + d.IntN(4) {
+		link := d.IntN(len(p.clients)+1) - 1
+		at := min(max(pick(d, p.moments...), d.grid), p.horizon-2*time.Second)
+		for_ := d.span(time.Millisecond, time.Second)
+		if d.one(2) {
+			p.faults = append(p.faults, fault{kind: "cut", link: link, requests: ofCreate,
+				at: at - min(at, for_), for_: for_ + p.latency + time.Millisecond})
+		} else {
+			p.faults = append(p.faults, fault{kind: "store", link: -1, at: at, for_: for_,
+				delay: d.span(time.Millisecond, time.Second)})
+		}
+		p.faults = append(p.faults, fault{kind: "delete", link: -1, name: pick(d, p.names...),
+			at: at + d.span(time.Millisecond, 200*time.Millisecond)})
+	}
 }
 
 // together reports whether the backend creates several locks at one instant.
