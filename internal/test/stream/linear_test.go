@@ -220,7 +220,9 @@ func (h *history) lock(client int, c *api.Client) error {
 			names = append(names, linearNames[i])
 		}
 		l := []locker{
-			relukko.NewMutex(c, names[0]), relukko.NewPool(c, names), relukko.NewMultiMutex(c, names),
+			relukko.NewMutex(c, names[0]),
+			relukko.NewPool(c, names),
+			relukko.NewMultiMutex(c, names),
 		}[rand.IntN(3)]
 		call := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
