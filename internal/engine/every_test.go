@@ -171,6 +171,40 @@ func TestReservationsTakeTurns(t *testing.T) {
 	})
 }
 
+// TestReservationsThatTakeTurnsDoNotKeepWhatIsFree: each of three names is kept for another waiter
+// when the last one comes free.
+func TestReservationsThatTakeTurnsDoNotKeepWhatIsFree(t *testing.T) {
+	for _, last := range []string{"x", "y", "z"} {
+		t.Run(last, func(t *testing.T) {
+			run(t, memstore.New(), func(b *bench) {
+				holder, c := b.connect(), b.connect()
+				wait := func(d time.Duration) {
+					for range d / time.Second {
+						time.Sleep(time.Second)
+						b.Heard(holder.conn, 0)
+						b.Heard(c.conn, 0)
+					}
+				}
+				for _, name := range []string{"x", "y", "z"} {
+					holder.acquire("h"+name, names(name))
+				}
+				for _, mark := range []string{"m1", "m2", "m3"} {
+					c.acquire(mark, all("x", "y", "z"))
+				}
+				for _, name := range []string{"x", "y", "z"} {
+					if name != last {
+						require.NoError(t, holder.release(name))
+						wait(reservation + 2*time.Second)
+					}
+				}
+				require.Empty(t, c.told())
+				require.NoError(t, holder.release(last))
+				require.Contains(t, c.told(), "m1 granted x+y+z seen")
+			})
+		})
+	}
+}
+
 // TestAPlainClientHasItsTurnAfterAReservation, also if it has missed one before.
 func TestAPlainClientHasItsTurnAfterAReservation(t *testing.T) {
 	run(t, memstore.New(), func(b *bench) {
