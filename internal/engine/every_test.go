@@ -158,12 +158,19 @@ func TestReservationsTakeTurns(t *testing.T) {
 				b.Heard(c.conn, 0)
 			}
 		}
-		hear(2*reservation - time.Second)
+		hear(reservation - time.Second)
 		require.Empty(t, c.told())
 		hear(time.Second)
 		require.Equal(t, []string{"s granted x seen", "wanted by 2"}, c.told())
 		require.NoError(t, c.release("x"))
-		hear(2 * reservation) // that of w
+		require.Equal(t, "v", nameOf(b.reserved("x").w))
+		c.acquire("s", names("x"))
+		hear(reservation)
+		require.Equal(t, []string{"s granted x seen", "wanted by 2"}, c.told())
+		require.NoError(t, c.release("x"))
+		require.Equal(t, "w", nameOf(b.reserved("x").w))
+		hear(2 * reservation)
+		require.Equal(t, "v", nameOf(b.reserved("x").w))
 		lock, err := b.Holder(t.Context(), "z")
 		require.NoError(t, err)
 		b.deleteQuietly(lock.ID)

@@ -164,8 +164,7 @@ func (e *Engine) granted(w *Waiter, locks []store.Lock, seen uint64, direct bool
 			continue
 		}
 		e.setHolder(q, lock)
-		q.lapsed = false
-		q.round++
+		q.lapsed, q.turn = false, false
 		if time.Now().Before(q.holdOff) {
 			q.heirs++
 		}
@@ -401,9 +400,7 @@ func (e *Engine) refuseUnavailable(w *Waiter, q *queue) {
 // reserveFor reserves a name for a waiter for all of several names.
 func (e *Engine) reserveFor(q *queue, w *Waiter) {
 	p := w.placeIn(q)
-	if p.passed == q.round {
-		q.round++ // all have had their turn
-	}
+	q.turn = false
 	w.queued = true
 	e.progress(p)
 	e.refuseFree(q)
@@ -415,9 +412,10 @@ func (e *Engine) reserveFor(q *queue, w *Waiter) {
 	p.until = time.Since(e.started) + length
 	e.after(length, func() {
 		if q.reserved == p && time.Since(e.started) >= p.until {
-			q.reserved, q.lapsed = nil, false // plain clients have their turn after it
+			q.reserved, q.lapsed, q.turn = nil, false, true // plain clients have their turn too
 			p.passed = q.round
 			p.lapses++
+			q.endRound()
 			e.offerSoon(q)
 			e.tidy(q)
 		}
