@@ -79,15 +79,20 @@ func (t *turn) take(ctx context.Context, r *report) bool {
 	return true
 }
 
-// holderIs records the lock that holds the name, and reports it to the goroutines that wait.
-// nil changes nothing.
+// holderIs records the lock that holds the name. If that is another one than before, it reports it
+// to the goroutines that wait: a lock that is handed off must not cost each of them. nil changes
+// nothing.
 func (t *turn) holderIs(lock *api.Lock) {
 	if lock == nil {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	same := t.holder != nil && t.holder.ID == lock.ID
 	t.holder = lock
+	if same {
+		return
+	}
 	for r := range t.waiting {
 		r.holderIs(lock, -1)
 	}

@@ -103,7 +103,22 @@ func (a *asking) at(
 	ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 	defer cancel()
 	defer c.Shutdown(ctx)
-	err := f(ctx, c)
+	return a.within(ctx, base, f(ctx, c))
+}
+
+// history returns a function that asks for one page of the history. Each page has the whole
+// time-out: there may be many.
+func (a *asking) history(c *api.Client) func(api.HistoryQuery) ([]api.Ended, error) {
+	return func(q api.HistoryQuery) ([]api.Ended, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
+		defer cancel()
+		page, err := c.History(ctx, q)
+		return page, a.within(ctx, c.BaseURL(), err)
+	}
+}
+
+// within explains an error that came within ctx.
+func (a *asking) within(ctx context.Context, base string, err error) error {
 	if err == nil {
 		return nil
 	}

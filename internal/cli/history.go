@@ -45,8 +45,8 @@ backends have none.`,
 		if limit < 1 {
 			return usage("--limit: give a number of at least 1")
 		}
-		return ask.do(func(ctx context.Context, c *api.Client) error {
-			all, err := historyOf(ctx, c, q, max(limit, limit+1))
+		return ask.do(func(_ context.Context, c *api.Client) error {
+			all, err := historyOf(ask.history(c), q, max(limit, limit+1))
 			if err != nil {
 				return err
 			}
@@ -72,15 +72,15 @@ const (
 	week = 7 * day
 )
 
-// historyOf returns the newest entries that q selects, at most so many.
+// historyOf returns the newest entries that q selects, at most so many, page by page.
 func historyOf(
-	ctx context.Context, c *api.Client, q api.HistoryQuery, most int,
+	ask func(api.HistoryQuery) ([]api.Ended, error), q api.HistoryQuery, most int,
 ) (all []api.Ended, _ error) {
 	most = min(most, math.MaxInt-api.MaxHistory) // no sum overflows
 	last := make(map[string]bool)                // ids of those that ended at q.Until
 	for len(all) < most {
 		q.Limit = min(most-len(all)+len(last), api.MaxHistory)
-		page, err := c.History(ctx, q)
+		page, err := ask(q)
 		if err != nil {
 			return nil, err
 		}

@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -99,7 +102,8 @@ func TestHistoryIsPaged(t *testing.T) {
 	require.NoError(t, err)
 	defer c.Close()
 	for _, most := range []int{7, 10_000, 10_001, 25_001, 30_000} {
-		got, err := historyOf(t.Context(), c, api.HistoryQuery{}, most)
+		ask := func(q api.HistoryQuery) ([]api.Ended, error) { return c.History(t.Context(), q) }
+		got, err := historyOf(ask, api.HistoryQuery{}, most)
 		require.NoError(t, err)
 		require.Len(t, got, min(most, len(all)))
 		for i := range got {
@@ -107,6 +111,43 @@ func TestHistoryIsPaged(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1+1+2+3+3, pages)
+}
+
+// slowHistory answers each request for a page after 4 s, and has three pages.
+type slowHistory struct{ pages int }
+
+func (s *slowHistory) RoundTrip(r *http.Request) (*http.Response, error) {
+	time.Sleep(4 * time.Second)
+	s.pages++
+	page := make([]wire.Ended, api.MaxHistory)
+	if s.pages == 3 {
+		page = page[:1]
+	}
+	for i := range page {
+		at := time.Unix(1_700_000_000, 0).Add(-time.Duration(s.pages) * time.Second)
+		page[i] = wire.Ended{
+			ID: wire.NewID(), Name: "arm", Ended: "released", CreatedAt: at, EndedAt: at,
+		}
+	}
+	w := httptest.NewRecorder()
+	_ = json.NewEncoder(w).Encode(page)
+	return w.Result(), nil
+}
+
+// Each page has the whole time-out, however many there are.
+func TestHistoryOfManyPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := api.New("http://backend:3000", "key",
+			api.WithHTTPClient(&http.Client{Transport: new(slowHistory)}))
+		require.NoError(t, err)
+		a := &asking{timeout: 5 * time.Second}
+		require.NoError(t, a.with(c, func(_ context.Context, c *api.Client) error {
+			all, err := historyOf(a.history(c), api.HistoryQuery{}, math.MaxInt)
+			require.NoError(t, err)
+			require.Len(t, all, 2*api.MaxHistory+1)
+			return nil
+		}))
+	})
 }
 
 func TestUsage(t *testing.T) {

@@ -78,6 +78,8 @@ func TestKeyNewInAFile(t *testing.T) {
 		require.Contains(t, stderr, row.says)
 		require.Equal(t, row.content, string(read(t, file)), "it is as it was")
 	}
+	_, err = readKeysFile(t.TempDir())
+	require.ErrorContains(t, err, "it is no regular file", "nor may it be a pipe, which blocks")
 }
 
 func TestKeyNewIsRefused(t *testing.T) {

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"runtime"
@@ -53,20 +52,17 @@ func appendKey(path string, key *access.Key) error {
 
 // keysFile returns the content of a file of keys. It refuses one that every user can write to.
 func keysFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	info, err := os.Stat(path) // before it is opened, which may block
 	switch {
 	case err != nil:
 		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s: it is no regular file, which can be read again", path)
 	case info.Mode().Perm()&0o002 != 0 && runtime.GOOS != "windows": // there it has no meaning
 		return "", fmt.Errorf("%s: every user may write to it: chmod o-w", path)
 	case info.Size() > maxKeysFile:
 		return "", fmt.Errorf("%s: it is larger than 16 MiB", path)
 	}
-	content, err := io.ReadAll(f)
+	content, err := os.ReadFile(path)
 	return string(content), err
 }

@@ -46,7 +46,7 @@ Current holders are measured with the clock of this machine.`,
 		return ask.do(func(ctx context.Context, c *api.Client) error {
 			now := time.Now()
 			of := newTally(now.Add(-since), now)
-			if err := of.collect(ctx, c, args); err != nil {
+			if err := of.collect(ctx, c, ask.history(c), args); err != nil {
 				return err
 			}
 			all := of.all()
@@ -96,7 +96,10 @@ func newTally(since, now time.Time) *tally {
 
 // collect counts what the backend has of the names; of all locks if there are none. Locks are
 // listed first, so that one that ends meanwhile is counted once, by its id.
-func (t *tally) collect(ctx context.Context, c *api.Client, names []string) error {
+func (t *tally) collect(
+	ctx context.Context, c *api.Client, ask func(api.HistoryQuery) ([]api.Ended, error),
+	names []string,
+) error {
 	locks, err := c.List(ctx)
 	if err != nil {
 		return err
@@ -109,7 +112,7 @@ func (t *tally) collect(ctx context.Context, c *api.Client, names []string) erro
 	ended := make(map[string]bool)
 	for _, name := range queries {
 		q := api.HistoryQuery{Name: name, Since: t.since}
-		all, err := historyOf(ctx, c, q, math.MaxInt)
+		all, err := historyOf(ask, q, math.MaxInt)
 		if err != nil {
 			return err
 		}
