@@ -427,7 +427,8 @@ func (w *world) checkUnlockError(s *session, rec *lockRecord) {
 	switch {
 	case errors.Is(s.err, relukko.ErrLockLost):
 		r := rec.removed
-		if s.endedBefore() || s.choice == allOf && errors.Is(s.err, api.ErrClosed) {
+		lost, _ := errors.AsType[*relukko.LostError](s.err)
+		if s.endedBefore() || s.choice == allOf && lost.Reason != relukko.LossDeleted {
 			return // it was lost after the session had ended, with another lock or in Unlock
 		}
 		if r == nil || s.unlocked.before(r.moment) || r.cause == released {

@@ -186,8 +186,10 @@ func (w *world) waits(t *try, names []string, begin, end time.Duration) (from, t
 // checkCloses checks that a client that is closed after all faults leaves nothing.
 func (w *world) checkCloses() {
 	for _, c := range w.closes {
-		// A WebSocket waits a quarter of a second for the reply to its close frame.
-		if took := c.ret.at - c.call.at; took > c.patience+250*time.Millisecond {
+		// A WebSocket waits a quarter of a second for the reply to its close frame, which comes
+		// after what is under way.
+		took := c.ret.at - c.call.at
+		if took > c.patience+250*time.Millisecond+w.plan.latency {
 			w.wrong("closing c%d took %v, not %v at most", c.client, took, c.patience)
 		} else if c.patience == closeTime && (c.err != nil || took > 2*time.Minute) &&
 			w.plan.clients[c.client].closeAt == 0 {

@@ -175,14 +175,14 @@ func common(a, b []span) (both []span) {
 // wait for all of several names: once for each of them, for 10 s and twice as long each time. Plain
 // requests of a pool that was served another name may have left a turn of 600 ms.
 func (w *world) reserved(t *try, begin, end time.Duration) (longest time.Duration) {
-	if !w.plan.stream {
-		for _, c := range w.plan.clients {
-			for _, m := range c.mutexes {
-				if m.choice == anyOf {
-					longest += 600 * time.Millisecond
-				}
+	for _, c := range w.plan.clients {
+		for _, m := range c.mutexes {
+			if m.choice == anyOf {
+				longest += 600 * time.Millisecond
 			}
 		}
+	}
+	if !w.plan.stream {
 		return longest
 	}
 	for _, other := range w.tries {
