@@ -60,16 +60,16 @@ func (p *plan) addPartings(d dice) {
 	for range 1 + d.IntN(4) {
 		link := d.IntN(len(p.clients)+1) - 1
 		at := min(max(pick(d, p.moments...), d.grid), p.horizon-2*time.Second)
-		for_ := d.span(time.Millisecond, time.Second)
+		for_ := d.span(20*time.Millisecond, time.Second)
 		if d.one(2) {
-			p.faults = append(p.faults, fault{kind: "cut", link: link, requests: ofCreate,
-				at: at - min(at, for_), for_: for_ + p.latency + time.Millisecond})
+			p.faults = append(p.faults, fault{kind: "cut", link: link,
+				requests: pick(d, ofCreate, ofAny), at: at - min(at, for_/2), for_: for_ + p.latency})
 		} else {
 			p.faults = append(p.faults, fault{kind: "store", link: -1, at: at, for_: for_,
 				delay: d.span(time.Millisecond, time.Second)})
 		}
 		p.faults = append(p.faults, fault{kind: "delete", link: -1, name: pick(d, p.names...),
-			at: at + d.span(time.Millisecond, 200*time.Millisecond)})
+			at: at + d.span(time.Millisecond, for_)})
 	}
 }
 
@@ -172,31 +172,41 @@ func common(a, b []span) (both []span) {
 }
 
 // reserved returns for how long names may be kept from a call, while they are free, for others that
-// wait for all of several names: once for each of them, for 10 s and twice as long each time. Plain
-// requests of a pool that was served another name may have left a turn of 600 ms.
+// wait for all of several names: for 10 s, and twice as long after each lapse. One that waits for
+// all itself may have to wait for a reservation of each of them. Plain requests of a pool that was
+// served another name may have left a turn of 600 ms.
 func (w *world) reserved(t *try, begin, end time.Duration) (longest time.Duration) {
+	turns := time.Duration(0)
 	for _, c := range w.plan.clients {
 		for _, m := range c.mutexes {
 			if m.choice == anyOf {
-				longest += 600 * time.Millisecond
+				turns += 600 * time.Millisecond
 			}
 		}
 	}
 	if !w.plan.stream {
-		return longest
+		return turns
 	}
 	for _, other := range w.tries {
-		if other == t && t.choice != allOf || other.choice != allOf || other.try ||
-			other.ret.at < begin || other.call.at > end ||
+		open := min(end, other.ret.at) - max(begin, other.call.at)
+		if other == t && t.choice != allOf || other.choice != allOf || other.try || open < 0 ||
 			!slices.ContainsFunc(other.names, func(name string) bool {
 				return slices.Contains(t.names, name)
 			}) {
 			continue
 		}
-		waited := min(end, other.ret.at) - other.call.at
-		longest += min(waited+10*time.Second, 5*time.Minute)
+		waited := max(begin-other.call.at, 0)
+		if t.choice == allOf {
+			waited += open
+		}
+		kept := min(open, waited+10*time.Second, 5*time.Minute)
+		if t.choice == allOf || w.plan.servers > 1 {
+			longest += kept
+		} else {
+			longest = max(longest, kept)
+		}
 	}
-	return longest
+	return longest + turns
 }
 
 // checkSeveral checks that a pool has one lock for each call, and that a MultiMutex gets all locks
