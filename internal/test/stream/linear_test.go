@@ -204,7 +204,9 @@ func lastOf(info porcupine.LinearizationInfo, all []porcupine.Operation) string 
 			text += fmt.Sprintf("\n  then %d to %d: %v", op.Call, op.Return, op.Input)
 		}
 	}
-	slices.SortFunc(all, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
+	slices.SortFunc(all, func(a, b porcupine.Operation) int {
+		return cmp.Compare(a.Return, b.Return)
+	})
 	all = slices.DeleteFunc(all, func(op porcupine.Operation) bool { return in[key(op)] })
 	for _, op := range all[:min(10, len(all))] {
 		text += fmt.Sprintf("\n  but %d to %d: %v", op.Call, op.Return, op.Input)
