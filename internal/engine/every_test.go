@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -212,6 +214,38 @@ func TestReservationsThatTakeTurnsDoNotKeepWhatIsFree(t *testing.T) {
 	}
 }
 
+// TestOneThatIsPassedOverTakesWhatIsFree: the last name comes free when it is the turn of another,
+// which cannot have all of its names.
+func TestOneThatIsPassedOverTakesWhatIsFree(t *testing.T) {
+	run(t, memstore.New(), func(b *bench) {
+		holder, c := b.connect(), b.connect()
+		wait := func(d time.Duration) {
+			for range d / time.Second {
+				time.Sleep(time.Second)
+				b.Heard(holder.conn, 0)
+				b.Heard(c.conn, 0)
+			}
+		}
+		for _, name := range []string{"x", "y", "z"} {
+			holder.acquire("h"+name, names(name))
+		}
+		c.acquire("m1", all("x", "y", "z"))
+		c.acquire("m2", all("x", "y", "z"))
+		holder.acquire("s", names("z"))
+		require.NoError(t, holder.release("z"))
+		require.NoError(t, holder.release("x"))
+		wait(reservation)
+		require.Contains(t, holder.told(), "s granted z seen", "m1 is passed over")
+		require.NoError(t, holder.release("y"))
+		require.Equal(t, "m2", nameOf(b.reserved("x").w))
+		require.Equal(t, "m1", nameOf(b.reserved("y").w))
+		require.Empty(t, c.told())
+		require.NoError(t, holder.release("z"))
+		require.Equal(t, []string{"m1 granted x+y+z seen", "wanted by 1", "wanted by 1",
+			"wanted by 1"}, c.told())
+	})
+}
+
 // TestAPlainClientHasItsTurnAfterAReservation, also if it has missed one before.
 func TestAPlainClientHasItsTurnAfterAReservation(t *testing.T) {
 	run(t, memstore.New(), func(b *bench) {
@@ -369,6 +403,35 @@ func TestWithoutWaitAHolderThatCannotBeReadIsReported(t *testing.T) {
 		c.acquire("both", noWait, priority(1), all("x", "y"))
 		synctest.Wait()
 		require.Equal(t, []string{"both refused " + errNotDone.Error()}, c.told())
+	})
+}
+
+// lateAll is a store whose first call for all of several names does not take effect in time.
+type lateAll struct {
+	*memstore.Store
+	late []store.NewLock
+}
+
+func (s *lateAll) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock, error) {
+	if s.late == nil {
+		s.late = slices.Clone(in)
+		return nil, fmt.Errorf("no answer: %w", store.ErrUnavailable)
+	}
+	return s.Store.CreateAll(ctx, in)
+}
+
+// TestACreateOfAllThatIsLateHasNoEffect: the mark was claimed before the next one.
+func TestACreateOfAllThatIsLateHasNoEffect(t *testing.T) {
+	s := &lateAll{Store: memstore.New()}
+	run(t, notInMemory{s}, func(b *bench) {
+		c := b.connect()
+		c.acquire("both", all("x", "y"))
+		time.Sleep(2 * retryPause)
+		require.Equal(t, []string{"both granted x+y seen"}, c.told())
+		require.NoError(t, c.release("x"))
+		require.NoError(t, c.release("y"))
+		_, err := s.CreateAll(t.Context(), s.late)
+		require.ErrorIs(t, err, store.ErrSuperseded)
 	})
 }
 

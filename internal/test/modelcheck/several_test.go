@@ -63,7 +63,8 @@ func (p *plan) addPartings(d dice) {
 		for_ := d.span(20*time.Millisecond, time.Second)
 		if d.one(2) {
 			p.faults = append(p.faults, fault{kind: "cut", link: link,
-				requests: pick(d, ofCreate, ofAny), at: at - min(at, for_/2), for_: for_ + p.latency})
+				requests: pick(d, ofCreate, ofAny), at: max(at-for_/2, d.grid),
+				for_: for_ + p.latency})
 		} else {
 			p.faults = append(p.faults, fault{kind: "store", link: -1, at: at, for_: for_,
 				delay: d.span(time.Millisecond, time.Second)})
