@@ -104,6 +104,42 @@ func TestServeOutOfTheBox(t *testing.T) {
 	require.NotContains(t, s.stderr.String(), "level=WARN")
 }
 
+// As a service of systemd the server says when it is ready and when it ends, serves the watchdog,
+// and keeps its files in the directory of the service.
+func TestServeAsAService(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "relukko") // the path of a socket must be short
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	require.NoError(t, err)
+	t.Cleanup(func() { manager.Close() })
+	require.NoError(t, manager.SetReadDeadline(time.Now().Add(patience)))
+	message := func() string {
+		b := make([]byte, 4096)
+		n, err := manager.Read(b)
+		require.NoError(t, err)
+		return string(b[:n])
+	}
+
+	state := filepath.Join(dir, "state")
+	s := serveWith(t, []string{"NOTIFY_SOCKET=" + socket, "WATCHDOG_USEC=100000",
+		"STATE_DIRECTORY=" + state, "HOME=" + dir})
+	require.Equal(t, "bolt:"+state+"/locks.db", s.store)
+	require.Equal(t, state+"/locks.db.key", s.keyFile)
+	require.Equal(t, "READY=1\nSTATUS=listening on "+s.url+", store "+s.store, message())
+	require.NoError(t, s.client().Health(t.Context()))
+	for range 3 {
+		require.True(t, strings.HasPrefix(message(), "WATCHDOG=1\n"))
+	}
+	s.signal(syscall.SIGTERM)
+	for said := ""; said != "STOPPING=1\nSTATUS=ending"; {
+		said = message()
+	}
+	require.Zero(t, s.awaitEnd(), s.stderr)
+}
+
 func TestServeRefusesToStart(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -39,6 +39,9 @@ func Run(i Invocation) int {
 	return f.status
 }
 
+// Command returns the root of all commands, for what documents them.
+func Command() *cobra.Command { return newRoot(new(program)) }
+
 // The commands are shown in the order in which they are added.
 func init() { cobra.EnableCommandSorting = false }
 

@@ -21,6 +21,7 @@ const (
 	envBindAddr    = "RELUKKO_BIND_ADDR"
 	envDatabaseURL = "DATABASE_URL"
 	envKeysFile    = "RELUKKO_KEYS_FILE"
+	envStateDir    = "STATE_DIRECTORY" // set by systemd
 )
 
 // Invocation is one call of the program.

@@ -41,8 +41,8 @@ The API key comes from the file that --api-key-file names, from RELUKKO_API_KEY
 or from the file that RELUKKO_API_KEY_FILE names. There can be several keys,
 separated by commas or line breaks, so that clients can change from one to
 another. Without any, on a loopback address or a Unix socket, the server makes
-one and keeps it beside the file with the locks, PATH.key, or else in the user's
-state directory. It uses that key again when it is restarted, and at the default
+one and keeps it beside the file with the locks, PATH.key, or else in the state
+directory. It uses that key again when it is restarted, and at the default
 address and on a Unix socket clients of the same user find it by themselves. On
 another address the server does not start without a key; 'relukko key new' makes
 one.
@@ -74,7 +74,11 @@ the audit log is also opened again, for what rotates logs.
 When it is ready, a line on stderr says where it listens and which store it
 uses. On SIGTERM or SIGINT it accepts no new work, tells waiting clients to come
 again, and ends within 5 s with exit status 0; on a second signal it ends
-immediately. A lock that was acknowledged is kept in any case.`
+immediately. A lock that was acknowledged is kept in any case.
+
+As a service of systemd it says when it is ready and when it ends (Type=notify),
+serves the watchdog (WatchdogSec=) as long as the store returns, and keeps its
+files in the StateDirectory= of the service.`
 
 func newServe(p *program) *cobra.Command {
 	f := serveFlags{grace: 3 * time.Minute, waitForStore: time.Minute, history: 90 * day}
@@ -112,7 +116,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 		"`mode` of the Unix socket: those that may write to it can connect")
 	flags.StringVar(&f.store, "store", "", "where the locks are kept: "+
 		"bolt:PATH, memory or postgres://… "+
-		"(default $DATABASE_URL, else a file in the user's state directory)")
+		"(default $DATABASE_URL, else a file in $STATE_DIRECTORY or the user's state directory)")
 	durationVar(cmd, &f.waitForStore, "wait-for-store",
 		"how long to retry when PostgreSQL is not available at the start")
 	durationVar(cmd, &f.grace, "grace", "how long an expired lock keeps its name")
@@ -193,12 +197,14 @@ func (p *program) serve(f *serveFlags) error {
 		store.Close()
 		return err
 	}
-	log.listening(l.Addr(), certificate != nil, spec)
+	status := log.listening(l.Addr(), certificate != nil, spec)
 	keys.announce(log)
 	backend := server.New(store, append(options, server.WithKeys(keys.all()...))...)
 	keys.reload(backend, files)
 	go files.run(ctx, hangups)
-	if err := newService(backend, store, certificate, log.Logger).run(ctx, l); err != nil {
+	s := newService(backend, store, certificate, log.Logger)
+	s.manageBy(p.getenv, status)
+	if err := s.run(ctx, l); err != nil {
 		return failed("%s", plain(err))
 	}
 	return nil

@@ -35,11 +35,13 @@ func newServeLog(w io.Writer, format, level string) (*serveLog, error) {
 	return nil, usage("--log-format: %q is neither text nor json", format)
 }
 
-// listening says where the server listens and which store it uses.
-func (l *serveLog) listening(addr net.Addr, tls bool, spec string) {
+// listening says where the server listens and which store it uses, and returns that as a text.
+func (l *serveLog) listening(addr net.Addr, tls bool, spec string) string {
 	url := urlOf(addr, tls)
-	l.print(fmt.Sprintf("relukko: listening on %s, store %s", url, showStore(spec)),
+	text := fmt.Sprintf("listening on %s, store %s", url, showStore(spec))
+	l.print("relukko: "+text,
 		"listening", slog.String("url", url), slog.String("store", showStore(spec)))
+	return text
 }
 
 // keptKey says where the key is that the server has made, and whether clients find it.

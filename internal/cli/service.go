@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	stdlog "log"
 	"log/slog"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/systemd"
 	"gitlab.com/relukko/relukko-go/server"
 )
 
@@ -33,16 +33,18 @@ const (
 // service is a backend with its HTTP server and its store.
 type service struct {
 	backend *server.Server
-	store   io.Closer
+	store   closingStore
 	http    *http.Server
 	log     *slog.Logger
+	manager systemd.Manager
+	status  string // for the manager, while the store is available
 }
 
 // certificateFunc returns the certificate for a connection; nil: there is no TLS.
 type certificateFunc func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
 func newService(
-	backend *server.Server, store io.Closer, certificate certificateFunc, log *slog.Logger,
+	backend *server.Server, store closingStore, certificate certificateFunc, log *slog.Logger,
 ) *service {
 	s := &service{backend: backend, store: store, log: log}
 	s.http = &http.Server{
@@ -61,9 +63,21 @@ func newService(
 	return s
 }
 
+// manageBy sets the service manager of the environment, which shows the status while the store is
+// available.
+func (s *service) manageBy(getenv func(string) string, status string) {
+	manager, err := systemd.FromEnv(getenv)
+	if err != nil {
+		s.log.Warn(notNotified, "error", err)
+	}
+	s.manager, s.status = manager, status
+}
+
+const notNotified = "the service manager does not learn of the server's state"
+
 // run serves what l accepts until ctx ends. Then it accepts nothing any more,
 // tells waiting clients to come again and watching clients that it ends, answers
-// the requests that it has begun, and closes the store.
+// the requests that it has begun, and closes the store. The service manager is notified of both.
 func (s *service) run(ctx context.Context, l net.Listener) error {
 	served := make(chan error, 1)
 	go func() {
@@ -73,6 +87,8 @@ func (s *service) run(ctx context.Context, l net.Listener) error {
 			served <- s.http.Serve(l)
 		}
 	}()
+	s.notify(systemd.Ready, systemd.Status(s.status))
+	go s.watchdog(ctx)
 	var failure error
 	select {
 	case failure = <-served:
@@ -80,6 +96,7 @@ func (s *service) run(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 		s.log.Info("ending", "cause", context.Cause(ctx))
 	}
+	s.notify(systemd.Stopping, systemd.Status("ending"))
 	limited, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
 	drained := make(chan error, 1)
@@ -94,6 +111,39 @@ func (s *service) run(ctx context.Context, l net.Listener) error {
 	}
 	s.log.Info("ended")
 	return failure
+}
+
+// watchdog keeps the service manager's watchdog from ending the server, twice as often as it must,
+// until ctx ends. It stops when a call of the store does not return, which only a restart can mend.
+// A store that returns an error is no reason: a restart brings no database back.
+func (s *service) watchdog(ctx context.Context) {
+	every := s.manager.Watchdog() / 2
+	if every == 0 {
+		return
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		status := s.status
+		if err := s.store.Ping(ctx); err != nil {
+			status = "the store is unavailable: " + databaseError(err)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		s.notify(systemd.Watchdog, systemd.Status(status))
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *service) notify(messages ...string) {
+	if err := s.manager.Notify(messages...); err != nil {
+		s.log.Warn(notNotified, "error", err)
+	}
 }
 
 // closeStore returns nil when the store takes too long.

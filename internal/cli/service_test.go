@@ -54,7 +54,7 @@ func TestSlowAndIdleConnectionsAreCut(t *testing.T) {
 				store := memstore.New()
 				log := slog.New(slog.DiscardHandler)
 				s := newService(server.New(store, server.WithAPIKeys("key"),
-					server.WithLogger(log)), io.NopCloser(nil), nil, log)
+					server.WithLogger(log)), inMemory{store}, nil, log)
 				ctx, end := context.WithCancel(t.Context())
 				ended := make(chan error)
 				go func() { ended <- s.run(ctx, listener) }()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -47,12 +48,21 @@ func (p *program) storeSpec(flag string) (string, error) {
 		}
 		return url, nil
 	}
-	path := settings.StateFile(p.getenv, "locks.db")
+	path := p.stateFile("locks.db")
 	if path == "" {
-		return "", usage("there is no directory for the locks, as HOME is not set: " +
-			"name a store with --store")
+		return "", usage("there is no directory for the locks, as neither HOME nor " +
+			envStateDir + " is set: name a store with --store")
 	}
 	return boltPrefix + path, nil
+}
+
+// stateFile returns the path of a file of the server's own: in the directory that systemd has made
+// for the service, or else in the user's state directory; "" if there is neither.
+func (p *program) stateFile(name string) string {
+	if dir, _, _ := strings.Cut(p.getenv(envStateDir), ":"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, name)
+	}
+	return settings.StateFile(p.getenv, name)
 }
 
 func isPostgres(spec string) bool {
@@ -77,7 +87,7 @@ func (p *program) keyPath(spec string) string {
 	if file, ok := strings.CutPrefix(spec, boltPrefix); ok {
 		return file + ".key"
 	}
-	return settings.StateFile(p.getenv, "server.key")
+	return p.stateFile("server.key")
 }
 
 // openStore opens the store of a spec. It retries for wait while a database is not

@@ -60,10 +60,11 @@ var mayImport = map[string][]string{
 	"cmd/relukko": {"internal/cli"},
 	"internal/cli": {
 		".", "api", "internal/settings", "internal/sockets", "internal/supervise",
-		"internal/unixsock", "internal/wire", "server", "server/access", "server/boltstore",
-		"server/memstore", "server/pgstore", "server/store",
+		"internal/systemd", "internal/unixsock", "internal/wire", "server", "server/access",
+		"server/boltstore", "server/memstore", "server/pgstore", "server/store",
 	},
 	"internal/supervise":  {},
+	"internal/systemd":    {},
 	"examples/first":      {".", "api"},
 	"examples/instrument": {".", "api", "server", "server/memstore"},
 	"examples/pool":       {".", "api", "server", "server/memstore"},
@@ -72,12 +73,13 @@ var mayImport = map[string][]string{
 	"internal/test/house":       {},
 	"internal/test/interop":     {},
 	"internal/test/modelcheck":  {},
-	"internal/test/nginx":       {},
 	"internal/test/originalapi": {"internal/httpapi", "internal/wire"},
 	"internal/test/pgtest":      {},
+	"internal/test/proxies":     {},
 	"internal/test/readme":      {},
 	"internal/test/soak":        {},
 	"internal/test/stream":      {},
+	"internal/test/year":        {},
 }
 
 var (

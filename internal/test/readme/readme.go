@@ -1,2 +1,3 @@
-// Package readme has no code: its test runs the commands of README.md as they stand there.
+// Package readme has no code: its tests run the commands of README.md and docs/operations.md as
+// they stand there.
 package readme

@@ -23,14 +23,14 @@ const (
 	patience = time.Minute // the programs are built meanwhile
 )
 
-// block is one of the code blocks of README.md.
+// block is one of the code blocks of a page.
 type block struct{ language, text string }
 
 var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
-func blocks(t *testing.T) (all []block) {
+func blocks(t *testing.T, page string) (all []block) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	text, err := os.ReadFile(filepath.Join(root, page))
 	require.NoError(t, err)
 	for _, match := range fence.FindAllStringSubmatch(string(text), -1) {
 		all = append(all, block{match[1], match[2]})
@@ -58,7 +58,7 @@ func TestGoCodeIsThatOfTheExample(t *testing.T) {
 		example += strings.ReplaceAll("\n"+string(text), "\n\t", "\n")
 	}
 	found := 0
-	for _, b := range blocks(t) {
+	for _, b := range blocks(t, "README.md") {
 		if b.language == "go" {
 			found++
 			require.Contains(t, example, b.text)
@@ -67,17 +67,18 @@ func TestGoCodeIsThatOfTheExample(t *testing.T) {
 	require.Equal(t, 2, found)
 }
 
-// reader is somebody who has a clone and types what README.md says.
+// reader is somebody who has a clone and types what a page says.
 type reader struct {
 	t    *testing.T
 	home string
+	dir  string // the current one
 	env  []string
 	port string // that the default address has here, so that nothing else is in the way
 }
 
 func newReader(t *testing.T) *reader {
 	t.Helper()
-	r := &reader{t: t, home: t.TempDir(), port: freePort(t)}
+	r := &reader{t: t, home: t.TempDir(), dir: root, port: freePort(t)}
 	bin := filepath.Join(r.home, "bin")
 	r.env = []string{"HOME=" + r.home, "GOBIN=" + bin,
 		"PATH=" + bin + ":" + os.Getenv("PATH"),
@@ -103,7 +104,7 @@ func freePort(t *testing.T) string {
 
 func (r *reader) command(script string, more ...string) *exec.Cmd {
 	cmd := exec.Command("bash", "-c", script)
-	cmd.Dir = root
+	cmd.Dir = r.dir
 	cmd.Env = append(r.env, more...)
 	return cmd
 }
@@ -125,8 +126,7 @@ func (r *reader) types(script string, more ...string) string {
 func (r *reader) serves(script string) {
 	r.t.Helper()
 	last := strings.LastIndex(script, "relukko serve")
-	r.types(script[:last])
-	cmd := r.command("exec " + script[last:])
+	cmd := r.command("set -e\n" + script[:last] + "exec " + script[last:])
 	log, err := cmd.StderrPipe()
 	require.NoError(r.t, err)
 	require.NoError(r.t, cmd.Start())
@@ -154,7 +154,7 @@ func TestCommands(t *testing.T) {
 	r := newReader(t)
 	ciPort := freePort(t)
 	var done []string
-	for _, b := range blocks(t) {
+	for _, b := range blocks(t, "README.md") {
 		script := strings.ReplaceAll(b.text, ":3001", ":"+ciPort)
 		switch {
 		case b.language == "yaml":

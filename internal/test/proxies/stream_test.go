@@ -1,6 +1,6 @@
 //go:build unix
 
-package nginx
+package proxies
 
 import (
 	"context"

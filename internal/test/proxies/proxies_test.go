@@ -1,6 +1,6 @@
 //go:build unix
 
-package nginx
+package proxies
 
 import (
 	"context"
@@ -22,12 +22,15 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
 var long = flag.Bool("long", false, "wait for a lock for longer than nginx's proxy_read_timeout")
 
 // readTimeout is nginx's own proxy_read_timeout.
 const readTimeout = 60 * time.Second
+
+var postgres pgtest.Cluster
 
 // folder has the binary.
 var folder string
@@ -41,52 +44,77 @@ func TestMain(m *testing.M) {
 	if folder, err = os.MkdirTemp("", "nginx"); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(postgres.Main(m), goleak.Cleanup(func(code int) {
 		os.RemoveAll(folder)
 		os.Exit(code)
 	}))
 }
 
-var block = regexp.MustCompile("(?s)```nginx\n(.*?)```")
-
-// recommended returns the configuration of docs/configuration.md, for these addresses.
-func recommended(t testing.TB, backend string) string {
+// snippet returns a configuration of docs/operations.md with each text, which it has once, replaced
+// by the one that follows.
+func snippet(t testing.TB, language string, replaced ...string) string {
 	t.Helper()
-	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "configuration.md"))
+	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "operations.md"))
 	require.NoError(t, err)
+	block := regexp.MustCompile("(?s)```" + language + "\n(.*?)```")
 	found := block.FindStringSubmatch(string(page))
-	require.NotNil(t, found, "the page has no configuration of nginx")
-	for _, replaced := range [][2]string{
-		{"listen 80;", "listen 127.0.0.1:LISTEN;"}, {"127.0.0.1:3000", backend},
-	} {
-		require.Equal(t, 1, strings.Count(found[1], replaced[0]), replaced[0])
-		found[1] = strings.Replace(found[1], replaced[0], replaced[1], 1)
+	require.NotNil(t, found, "the page has no configuration of %s", language)
+	for i := 0; i < len(replaced); i += 2 {
+		require.Equal(t, 1, strings.Count(found[1], replaced[i]), replaced[i])
+		found[1] = strings.Replace(found[1], replaced[i], replaced[i+1], 1)
 	}
 	return found[1]
 }
 
-// plain returns the shortest configuration: it passes no WebSockets, uses HTTP/1.0 and a connection
-// for each request.
-func plain(_ testing.TB, backend string) string {
-	return "server { listen 127.0.0.1:LISTEN; location / { proxy_pass http://" + backend + "; } }"
+// A runner starts a proxy before servers.
+type runner func(t testing.TB, servers ...string) *proxy
+
+// recommended runs nginx as docs/operations.md says.
+func recommended(t testing.TB, servers ...string) *proxy {
+	t.Helper()
+	return runNginx(t, snippet(t, "nginx", "listen 80;", "listen 127.0.0.1:LISTEN;",
+		"server 127.0.0.1:3000;", "server "+strings.Join(servers, "; server ")+";"))
 }
 
-var configs = []struct {
+// caddy runs Caddy as docs/operations.md says.
+func caddy(t testing.TB, servers ...string) *proxy {
+	t.Helper()
+	return runCaddy(t, snippet(t, "caddy", "relukko.example", "http://127.0.0.1:LISTEN",
+		"127.0.0.1:3000", strings.Join(servers, " ")))
+}
+
+// caddyOfSeveral is what docs/operations.md adds for several servers.
+func caddyOfSeveral(t testing.TB, servers ...string) *proxy {
+	t.Helper()
+	return runCaddy(t, snippet(t, "caddy", "relukko.example", "http://127.0.0.1:LISTEN",
+		"127.0.0.1:3000", strings.Join(servers, " "), "header_up -Forwarded",
+		"header_up -Forwarded\nlb_try_duration 5s\nfail_duration 10s"))
+}
+
+// plain runs nginx with the shortest configuration: it passes no WebSockets, uses HTTP/1.0 and a
+// connection for each request.
+func plain(t testing.TB, servers ...string) *proxy {
+	t.Helper()
+	return runNginx(t, "server { listen 127.0.0.1:LISTEN; location / { proxy_pass http://"+
+		servers[0]+"; } }")
+}
+
+var proxies = []struct {
 	name string
-	text func(t testing.TB, backend string) string
+	run  runner
 	push bool
 }{
 	{"as recommended", recommended, true},
+	{"Caddy", caddy, true},
 	{"without WebSockets", plain, false},
 }
 
-// each runs a test with each configuration.
+// each runs a test with each proxy.
 func each(t *testing.T, test func(t *testing.T, p *proxy, push bool)) {
-	for _, c := range configs {
+	for _, c := range proxies {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			find(t)
-			test(t, run(t, c.text(t, serve(t))), c.push)
+			test(t, c.run(t, serve(t)), c.push)
 		})
 	}
 }
@@ -151,7 +179,7 @@ func handsOff(t testing.TB, holder *relukko.Mutex, held context.Context, w *wait
 	return w.at.Sub(began)
 }
 
-// A lock is held for several leases while another client waits, and nginx reloads its
+// A lock is held for several leases while another client waits, and the proxy reloads its
 // configuration meanwhile. The hand-over is prompt with push and without.
 func TestHoldWaitHandOff(t *testing.T) {
 	t.Parallel()
@@ -168,7 +196,7 @@ func TestHoldWaitHandOff(t *testing.T) {
 		require.NoError(t, err)
 		waiting := p.wait(ttl)
 		time.Sleep(ttl)
-		p.signal("reload")
+		p.reload()
 		time.Sleep(2 * ttl)
 		took := handsOff(t, mutex, held, waiting)
 		t.Logf("hand-over in %v", took)
@@ -183,7 +211,7 @@ func TestHoldWaitHandOff(t *testing.T) {
 	})
 }
 
-// An nginx that is down for less than half of the lease loses no lock and no wait.
+// A proxy that is down for less than half of the lease loses no lock and no wait.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, p *proxy, _ bool) {
@@ -203,14 +231,20 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// The lock has the client's own address where nginx passes it on, over TCP or a Unix socket.
+// The lock has the client's own address where the proxy passes it on, over TCP or a Unix socket.
 func TestAddress(t *testing.T) {
 	t.Parallel()
-	find(t)
-	socket := "unix:" + filepath.Join(folder, "address.sock")
-	serveOn(t, socket)
-	for _, backend := range []string{serve(t), socket} {
-		requireAddress(t, run(t, recommended(t, backend)))
+	socket := filepath.Join(folder, "address.sock")
+	serveOn(t, "unix:"+socket)
+	for name, c := range map[string]struct {
+		run    runner
+		socket string
+	}{"nginx": {recommended, "unix:" + socket}, "Caddy": {caddy, "unix/" + socket}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			requireAddress(t, c.run(t, serve(t)))
+			requireAddress(t, c.run(t, c.socket))
+		})
 	}
 }
 
@@ -235,6 +269,8 @@ func requireAddress(t *testing.T, p *proxy) {
 	var lock api.Lock
 	require.NoError(t, json.NewDecoder(resp.Body).Decode(&lock))
 	require.Equal(t, address, lock.IP)
+	_, err = p.client().Delete(t.Context(), lock.ID)
+	require.NoError(t, err)
 }
 
 // With -long: nginx ends no wait, and no push, that lasts longer than its proxy_read_timeout.
@@ -266,18 +302,15 @@ func TestWaitLongerThanReadTimeout(t *testing.T) {
 	})
 }
 
-// compare measures without nginx and with each configuration.
+// compare measures without a proxy and with each one.
 func compare(b *testing.B, measure func(b *testing.B, url string)) {
 	b.Run("direct", func(b *testing.B) { measure(b, "http://"+serve(b)) })
-	for _, c := range configs {
-		b.Run(c.name, func(b *testing.B) {
-			find(b)
-			measure(b, run(b, c.text(b, serve(b))).url)
-		})
+	for _, c := range proxies {
+		b.Run(c.name, func(b *testing.B) { measure(b, c.run(b, serve(b)).url) })
 	}
 }
 
-// What nginx adds to a Lock and Unlock that nothing else competes for.
+// What a proxy adds to a Lock and Unlock that nothing else competes for.
 func BenchmarkLockUnlock(b *testing.B) {
 	measure := func(b *testing.B, url string) {
 		mutex := relukko.NewMutex(client(b, url), "arm")
