@@ -69,8 +69,8 @@ func TestAllOfSeveralWithoutWait(t *testing.T) {
 	})
 }
 
-// TestAllOfSeveralWithoutWaitAsksForTheHolder: an error has it as the store does, not as it was last
-// seen.
+// TestAllOfSeveralWithoutWaitAsksForTheHolder: an error has it as the store does, not as it was
+// last seen.
 func TestAllOfSeveralWithoutWaitAsksForTheHolder(t *testing.T) {
 	run(t, memstore.New(), func(b *bench) {
 		c := b.connect()
@@ -159,6 +159,7 @@ func TestReservationsTakeTurns(t *testing.T) {
 				time.Sleep(time.Second)
 				b.Heard(c.conn, 0)
 			}
+			synctest.Wait()
 		}
 		hear(reservation - time.Second)
 		require.Empty(t, c.told())

@@ -114,7 +114,9 @@ func TestLinearizable(t *testing.T) {
 			for i := range linearClients - 2 {
 				lockers.Go(func() error { return h.lock(i, clients[i%len(clients)]) })
 			}
-			others.Go(func() error { return h.list(ctx, linearClients-2, newClient(t, nodes[0].url), true) })
+			others.Go(func() error {
+				return h.list(ctx, linearClients-2, newClient(t, nodes[0].url), true)
+			})
 			others.Go(func() error {
 				return h.list(ctx, linearClients-1, newClient(t, nodes[len(nodes)-1].url), false)
 			})
