@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -61,12 +62,30 @@ func (k *call) decodeList(body []byte) error {
 // accept reads the answer to k. Its error is an *Error where the answer came
 // whole and is not what was asked for.
 func (t *transport) accept(k *call, resp *http.Response) error {
-	_, size := k.limits()
+	allowed, size := k.limits()
+	if k.copy != nil {
+		return k.copy(&progress{resp.Body, k.stall, allowed})
+	}
 	err := t.read(resp.Body, size, k.decode)
 	if _, ok := err.(badAnswer); ok {
 		return &Error{Op: k.op(), Status: resp.StatusCode, Message: t.clean(err.Error())}
 	}
 	return err
+}
+
+// progress is a reader that resets a timer whenever something comes.
+type progress struct {
+	io.Reader
+	timer  *time.Timer
+	within time.Duration
+}
+
+func (p *progress) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b)
+	if n > 0 {
+		p.timer.Reset(p.within)
+	}
+	return n, err
 }
 
 // refusal makes an *Error of an answer that does not promise what was asked

@@ -39,6 +39,9 @@ func (c *Client) request(ctx context.Context, k *call, a *attempt) error {
 	t := c.transport()
 	bounded, cancel, allowed := t.bound(ctx, k)
 	defer cancel()
+	if k.stall != nil {
+		defer k.stall.Stop()
+	}
 	if err := k.attempting(cancel); err != nil {
 		return &failure{op: k.op(), err: err, notSent: true}
 	}
@@ -54,6 +57,8 @@ func (c *Client) request(ctx context.Context, k *call, a *attempt) error {
 	switch {
 	case ctx.Err() != nil:
 		f.err = over(ctx)
+	case k.stalled.Load():
+		f.err, f.transient = attemptTimeout(allowed), true
 	case bounded.Err() == context.Canceled: // by Close
 		f.err = ErrClosed
 	case bounded.Err() != nil:
@@ -69,12 +74,17 @@ func (c *Client) request(ctx context.Context, k *call, a *attempt) error {
 	return f
 }
 
-// bound returns the context of one attempt of k, and the time that it may take;
-// 0 where ctx alone decides.
+// bound returns the context of one attempt of k, and the time that it, or each
+// piece of a copy, may take; 0 where ctx alone decides.
 func (t *transport) bound(
 	ctx context.Context, k *call,
 ) (bounded context.Context, cancel context.CancelFunc, allowed time.Duration) {
 	allowed, _ = k.limits()
+	if k.copy != nil { // allowed is for each piece
+		bounded, cancel = context.WithCancel(ctx)
+		k.stall = time.AfterFunc(allowed, func() { k.stalled.Store(true); cancel() })
+		return bounded, cancel, allowed
+	}
 	if _, ok := ctx.Deadline(); ok && k.unhurried {
 		allowed = 0
 	}

@@ -104,20 +104,24 @@ type call struct {
 	method, path   string     // the path after the id; of isReport, all of it
 	query          url.Values // of isReport
 	report         func(body []byte) error
-	once           bool          // there is no second attempt
-	unhurried      bool          // an attempt may take until the context's deadline
-	mark           string        // of the lock, from its holder
-	reason         *string       // of a delete; nil: it is no break
-	fresh          bool          // each attempt takes a connection of its own
-	wait           time.Duration // of a create, in the backend's queue
-	lease          time.Duration // of a create; 0: the backend's
-	body           []byte        // does not change once the first attempt has begun
+	copy           func(body io.Reader) error // the answer, however long it is, instead of report
+	once           bool                       // there is no second attempt
+	unhurried      bool                       // an attempt may take until the context's deadline
+	mark           string                     // of the lock, from its holder
+	reason         *string                    // of a delete; nil: it is no break
+	fresh          bool                       // each attempt takes a connection of its own
+	wait           time.Duration              // of a create, in the backend's queue
+	lease          time.Duration              // of a create; 0: the backend's
+	body           []byte                     // does not change once the first attempt has begun
 	creator        string
 	like           wire.Lock // what the answer will resemble
 	bad            error     // why k cannot be asked
 
 	lock Lock // the answer
 	list []Lock
+
+	stall   *time.Timer // of a copy: ends an attempt of which nothing comes any more
+	stalled atomic.Bool // by stall
 
 	mu        sync.Mutex
 	cancel    context.CancelFunc // of the attempt under way

@@ -106,6 +106,7 @@ func newRoot(p *program) *cobra.Command {
 		newLs(p), newWatch(p), newGet(p), newRm(p), newExtend(p), newSet(p),
 		newQueue(p), newHistory(p), newUsage(p))
 	add("backend", "Backend:", newServe(p), newKey(p), newLogin(p), newStatus(p), newHealth(p))
+	add("copies", "Backups:", newBackup(p), newVerify(p), newRestore(p), newMove(p))
 	add("more", "More:", newCompletion(p), newVersion(p), newDocs())
 	root.SetHelpCommandGroupID("more")
 	return root

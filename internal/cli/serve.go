@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -27,6 +30,8 @@ type serveFlags struct {
 	keys, auditLog      string
 	trustedProxies      []string
 	logFormat, logLevel string
+	limits              limitFlags
+	metrics             metricsFlags
 }
 
 const serveLong = `Run a Relukko backend until SIGTERM or SIGINT.
@@ -70,6 +75,11 @@ The certificate and the files of keys are read again within 10 s of a change,
 and immediately on SIGHUP. What cannot be read, or has an error, leaves the
 previous ones in use. Connections of keys that are gone are closed. On SIGHUP
 the audit log is also opened again, for what rotates logs.
+
+With --metrics-addr it serves metrics for Prometheus, and profiles, on an
+address of their own. /livez and /readyz are checks without a key. The limits
+(--max-…) do not concern those that renew or release a lock; docs/operations.md
+has more.
 
 When it is ready, a line on stderr says where it listens and which store it
 uses. On SIGTERM or SIGINT it accepts no new work, tells waiting clients to come
@@ -135,6 +145,8 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 		"`file` to append the audit log to, in JSON (default: the log on stderr)")
 	flags.StringArrayVar(&f.trustedProxies, "trusted-proxy", nil,
 		"`CIDR` of proxies whose X-Forwarded-For or Forwarded counts; may be repeated")
+	f.limits.add(cmd)
+	f.metrics.add(cmd)
 	flags.StringVar(&f.logFormat, "log-format", "text",
 		"`format` of the log on stderr: text or json")
 	flags.StringVar(&f.logLevel, "log-level", "info",
@@ -174,7 +186,7 @@ func (p *program) serve(f *serveFlags) error {
 	hangups := supervise.Notify(syscall.SIGHUP)
 	ignoreBrokenPipes()
 
-	l, err := p.listen(f.addr, f.socketMode, certificate != nil)
+	l, err := p.listenLimited(f, certificate != nil, spec)
 	if err != nil {
 		return err
 	}
@@ -183,15 +195,14 @@ func (p *program) serve(f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	store, err := openStore(ctx, spec, f.waitForStore, log.Logger)
-	if ctx.Err() != nil {
-		if err == nil {
-			store.Close()
-		}
-		return nil // it was told to end before it began
-	}
+	metrics, err := f.metrics.listen()
 	if err != nil {
-		return failed("store %s: %s", showStore(spec), databaseError(err))
+		return err
+	}
+	defer metrics.close()
+	store, err := openOrEnd(ctx, spec, f.waitForStore, log.Logger)
+	if store == nil {
+		return err
 	}
 	if err := keys.complete(p, p.keyPath(spec)); err != nil {
 		store.Close()
@@ -199,7 +210,9 @@ func (p *program) serve(f *serveFlags) error {
 	}
 	status := log.listening(l.Addr(), certificate != nil, spec)
 	keys.announce(log)
-	backend := server.New(store, append(options, server.WithKeys(keys.all()...))...)
+	backend := server.New(store,
+		append(options, server.WithKeys(keys.all()...), metrics.option())...)
+	metrics.serve(backend, log)
 	keys.reload(backend, files)
 	go files.run(ctx, hangups)
 	s := newService(backend, store, certificate, log.Logger)
@@ -210,9 +223,44 @@ func (p *program) serve(f *serveFlags) error {
 	return nil
 }
 
+// listenLimited is listen, with limits of the connections.
+func (p *program) listenLimited(f *serveFlags, tls bool, spec string) (net.Listener, error) {
+	l, err := p.listen(f.addr, f.socketMode, tls)
+	if err != nil {
+		return nil, err
+	}
+	limited, err := f.limits.limit(l, spec)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return limited, nil
+}
+
+// openOrEnd is openStore; it returns nil and nil if ctx ends before the store is open.
+func openOrEnd(
+	ctx context.Context, spec string, wait time.Duration, log *slog.Logger,
+) (closingStore, error) {
+	store, err := openStore(ctx, spec, wait, log)
+	switch {
+	case ctx.Err() != nil && err == nil:
+		store.Close()
+		return nil, nil
+	case ctx.Err() != nil:
+		return nil, nil
+	case err != nil:
+		return nil, failed("store %s: %s", showStore(spec), databaseError(err))
+	}
+	return store, nil
+}
+
 // options returns the options of the server, but for its keys, and the file of its audit log.
 func (f *serveFlags) options(files *reloader) ([]server.Option, *auditFile, error) {
 	proxies, err := trustedProxies(f.trustedProxies)
+	if err != nil {
+		return nil, nil, err
+	}
+	limits, err := f.limits.options()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -220,11 +268,11 @@ func (f *serveFlags) options(files *reloader) ([]server.Option, *auditFile, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	return []server.Option{
+	return append(limits,
 		server.WithGrace(f.grace), server.WithLogger(files.log), server.WithAuditLog(audit),
 		server.WithTrustedProxies(proxies...), server.WithHistory(f.history, f.historyMax),
 		server.WithMaxHold(f.maxHold),
-	}, file, nil
+	), file, nil
 }
 
 // certificate returns the certificate of the server, which files reloads; nil where
@@ -269,7 +317,13 @@ func endOnSignal() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := supervise.Notify(os.Interrupt, syscall.SIGTERM)
 	go func() {
-		cancel(fmt.Errorf("got %v", <-signals))
+		select {
+		case <-ctx.Done():
+			signal.Stop(signals)
+			return
+		case s := <-signals:
+			cancel(fmt.Errorf("got %v", s))
+		}
 		os.Exit(supervise.StatusOf(<-signals))
 	}()
 	return ctx, func() { cancel(nil) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -132,7 +133,7 @@ func (e *Engine) granted(w *Waiter, locks []store.Lock, seen uint64, direct bool
 			p.queue.reserved = nil
 		}
 	}
-	e.finish(w)
+	e.finish(w, observe.Granted)
 	for i := range locks {
 		lock := &locks[i]
 		if direct {

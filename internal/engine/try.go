@@ -12,8 +12,6 @@ import (
 const (
 	createdTTL = 10 * time.Minute // of a lock whose name was free
 	grantedTTL = time.Minute      // of one granted from a queue, whose client may be gone unseen
-
-	perPriority = 10 * time.Minute // in the queue
 )
 
 // first returns the first waiter of a queue that can have its name now, or the plain client whose
@@ -69,11 +67,10 @@ func (e *Engine) begin(q *queue, w *Waiter) *try {
 		t.seen = w.Conn.seen.Load()
 	}
 	t.in.ID, t.in.Name = e.NewID(), q.name
-	waited := time.Since(e.started) - w.places[0].rank
+	waited := e.waited(w)
 	if w.Wait {
-		t.in.Waited = waited
+		t.in.Waited = waited + time.Duration(w.Priority)*perPriority
 	}
-	waited -= time.Duration(w.Priority) * perPriority
 	t.in.Queued = max(waited, 0).Truncate(time.Millisecond)
 	if !t.in.Leased {
 		t.in.TTL = createdTTL

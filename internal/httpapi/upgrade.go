@@ -1,21 +1,29 @@
 package httpapi
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
-)
 
-const maxSockets = 10_000 // WebSockets, broadcasts and streams together; more are refused
+	"gitlab.com/relukko/relukko-go/internal/guard"
+)
 
 // upgrade returns the response to a request for a WebSocket. The caller must call its end. If there
 // are too many, it has responded, and reports false.
-func (a *api) upgrade(w http.ResponseWriter) (*upgrade, bool) {
-	if a.sockets.Add(1) > maxSockets {
-		a.sockets.Add(-1)
-		retryLater(w, "too many WebSockets are open on this server: try again later")
-		return nil, false
+func (a *api) upgrade(w http.ResponseWriter, client *guard.Client) (*upgrade, bool) {
+	all, named := a.sockets.add(client.Name(), 1)
+	switch {
+	case all > maxSockets:
+		retryLater(w, http.StatusServiceUnavailable, fmt.Sprintf(
+			"this server has %d WebSockets, the most that it allows: try again later", maxSockets))
+	case named > maxSocketsNamed && !client.Admin():
+		retryLater(w, http.StatusTooManyRequests, fmt.Sprintf("keys of this name have %d "+
+			"WebSockets, the most that this server allows: try again later", maxSocketsNamed))
+	default:
+		return &upgrade{ResponseWriter: w, api: a, name: client.Name()}, true
 	}
-	return &upgrade{ResponseWriter: w, api: a}, true
+	a.sockets.add(client.Name(), -1)
+	return nil, false
 }
 
 // upgrade is the response to a request for a WebSocket. It turns the plain text of a refusal into
@@ -23,6 +31,7 @@ func (a *api) upgrade(w http.ResponseWriter) (*upgrade, bool) {
 type upgrade struct {
 	http.ResponseWriter
 	api    *api
+	name   string // of the client's key
 	status int
 	text   strings.Builder
 }
@@ -42,7 +51,7 @@ func (u *upgrade) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
 // end writes the refusal, if there was one, or ends the WebSocket's being counted.
 func (u *upgrade) end() {
-	u.api.sockets.Add(-1)
+	u.api.sockets.add(u.name, -1)
 	if u.status != 0 {
 		writeError(u.ResponseWriter, u.status, strings.TrimSpace(u.text.String()))
 	}

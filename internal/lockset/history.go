@@ -1,6 +1,7 @@
 package lockset
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -95,4 +96,20 @@ func (p *Past) Find(q store.HistoryQuery) []store.Ended {
 		}
 	}
 	return found
+}
+
+// All yields the entries, the oldest first.
+func (p *Past) All() iter.Seq2[store.Ended, error] {
+	return func(yield func(store.Ended, error) bool) {
+		for i, block := range p.blocks {
+			if i == 0 {
+				block = block[p.gone:]
+			}
+			for _, e := range block {
+				if !e.At.Before(p.oldest) && !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
 }

@@ -2,6 +2,7 @@ package lockset
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -127,6 +128,17 @@ func (m *Marks) Len() int { return m.len }
 
 // Owned returns the number of marks of the owner.
 func (m *Marks) Owned(owner string) int { return m.owned[owner] }
+
+// all yields the marks in their order.
+func (m *Marks) all() iter.Seq[*Mark] {
+	return func(yield func(*Mark) bool) {
+		for _, p := range m.queue {
+			if p.mark != nil && !yield(p.mark) {
+				return
+			}
+		}
+	}
+}
 
 // Latest returns the latest mark of each key. The caller must not change the map.
 func (m *Marks) Latest() map[Key]*Mark { return m.latest }

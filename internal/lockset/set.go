@@ -9,12 +9,8 @@ import (
 
 // A Record is a lock with its mark. It is immutable once it is in a Set: an update replaces it.
 type Record struct {
-	store.Lock
-	Mark   string
-	Leased bool
-	Lease  time.Duration // the one that was set last, where Leased
-	Waited time.Duration // before it was created, for the history
-	Sum    uint32        // for the store's own use
+	store.Record
+	Sum uint32 // for the store's own use
 }
 
 // due returns when the record's grace is over; for one that is not leased, without the grace.

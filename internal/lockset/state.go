@@ -3,6 +3,7 @@
 package lockset
 
 import (
+	"cmp"
 	"container/heap"
 	"fmt"
 	"slices"
@@ -56,14 +57,14 @@ func (s *State) Create(in store.NewLock, now time.Time) (store.Lock, error) {
 		return holder, err
 	}
 	s.Token = max(s.Token+1, uint64(max(now.UnixMicro(), 0)))
-	r := &Record{
+	r := &Record{Record: store.Record{
 		Lock: store.Lock{
 			ID: in.ID, Name: in.Name, Creator: in.Creator, IP: in.IP,
 			ExpiresAt: now.Add(in.TTL.Truncate(time.Microsecond)), CreatedAt: now, UpdatedAt: now,
 			FencingToken: s.Token, Owner: in.Owner,
 		},
 		Mark: in.Mark, Leased: in.Leased, Waited: in.Queued.Truncate(time.Microsecond),
-	}
+	}}
 	r.setLease()
 	s.journal.PutLock(r)
 	s.Insert(r)
@@ -122,9 +123,7 @@ func (s *State) Update(id string, change store.Change, now time.Time) (store.Loc
 	if old == nil {
 		return store.Lock{}, store.ErrGone
 	}
-	r := &Record{
-		Lock: old.Lock, Mark: old.Mark, Leased: old.Leased, Lease: old.Lease, Waited: old.Waited,
-	}
+	r := &Record{Record: old.Record}
 	switch {
 	case change.ExpiresAt != nil:
 		r.ExpiresAt = *change.ExpiresAt
@@ -274,14 +273,26 @@ func (s *State) delete(r *Record, end store.Ending, now time.Time) {
 	s.remove(r)
 }
 
+// Content returns what the state has, apart from the history.
+func (s *State) Content(now time.Time) *store.Content {
+	c := &store.Content{At: now, Token: s.Token, Locks: make([]store.Record, 0, s.Len())}
+	for _, r := range s.Records() {
+		c.Locks = append(c.Locks, r.Record)
+	}
+	slices.SortFunc(c.Locks, func(a, b store.Record) int {
+		return cmp.Compare(a.FencingToken, b.FencingToken)
+	})
+	for m := range s.Cancelled.all() {
+		c.Marks = append(c.Marks, store.Mark{Owner: m.Owner, Mark: m.Mark, Until: m.Until})
+	}
+	return c
+}
+
 // List returns the locks of the records in the order of their creation, whatever the clock did.
 func List(records []*Record) []store.Lock {
 	locks := locksOf(records)
 	slices.SortFunc(locks, func(a, b store.Lock) int {
-		if a.FencingToken < b.FencingToken {
-			return -1
-		}
-		return 1
+		return cmp.Compare(a.FencingToken, b.FencingToken)
 	})
 	return locks
 }

@@ -10,6 +10,9 @@ import (
 // MaxHistory is the largest number of entries that a request for the history can ask for.
 const MaxHistory = 10_000
 
+// BackupPath is where a server gives what its store has.
+const BackupPath = "/v1/backup"
+
 // Ended is an entry of the history: a lock as it was, and its end.
 type Ended struct {
 	ID           string    `json:"id"`

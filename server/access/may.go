@@ -15,6 +15,7 @@ const (
 	Update Action = "update" // set the creator or the expiry, or add to it
 	Delete Action = "delete" // release
 	Cancel Action = "cancel" // withdraw the acquire of a mark, which belongs to the key's name
+	Backup Action = "backup" // read everything at once; it is about no lock
 )
 
 // DeniedError is the error of [Key.May].
@@ -29,7 +30,8 @@ func (e *DeniedError) Error() string { return "relukko: " + e.Reason }
 // decided here, over HTTP and on the stream.
 //
 // A viewer may only read. A user may create locks, and change those that a key of its own name
-// created; an admin may change those of others too. Patterns limit both to the names that match.
+// created; an admin may change those of others too. Patterns limit both to the names that match. A
+// backup, which has everything, needs an admin, whatever its patterns are.
 func (k *Key) May(do Action, lock, owner string) error {
 	if do == Create || do == Cancel {
 		owner = k.Name
@@ -39,6 +41,11 @@ func (k *Key) May(do Action, lock, owner string) error {
 		needs = "user or admin"
 	}
 	switch {
+	case do == Backup && k.Role != Admin:
+		return denied(do, lock, owner, "the key %q has the role %v: this needs the role %v",
+			k.Name, k.Role, Admin)
+	case do == Backup:
+		return nil
 	case k.Role != User && k.Role != Admin:
 		return denied(do, lock, owner, "the key %q has the role %v, which may only read: "+
 			"this needs the role %s", k.Name, k.Role, needs)
@@ -58,8 +65,8 @@ func denied(do Action, lock, owner, format string, args ...any) error {
 	switch do {
 	case Create:
 		about = fmt.Sprintf("lock %q: ", lock)
-	case Cancel:
-		about = "cancel: "
+	case Cancel, Backup:
+		about = string(do) + ": "
 	}
 	return &DeniedError{about + fmt.Sprintf(format, args...)}
 }
@@ -79,12 +86,12 @@ func (k *Key) patterns() string {
 // matches reports whether a name matches one of the key's patterns, or there are none.
 func (k *Key) matches(name string) bool {
 	return len(k.Patterns) == 0 ||
-		slices.ContainsFunc(k.Patterns, func(pattern string) bool { return match(pattern, name) })
+		slices.ContainsFunc(k.Patterns, func(pattern string) bool { return Match(pattern, name) })
 }
 
-// match reports whether the whole name matches the pattern. A * stands for any bytes, also for
+// Match reports whether the whole name matches the pattern. A * stands for any bytes, also for
 // none; everything else for itself.
-func match(pattern, name string) bool {
+func Match(pattern, name string) bool {
 	part, rest, more := strings.Cut(pattern, "*")
 	if !more {
 		return name == pattern

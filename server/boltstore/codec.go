@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/codec"
 	"gitlab.com/relukko/relukko-go/internal/lockset"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -35,7 +35,6 @@ const (
 
 var (
 	errChecksum = errors.New("a checksum is wrong")
-	errCut      = errors.New("a record is cut short")
 	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
 )
 
@@ -50,7 +49,7 @@ type summary struct {
 	nEnded uint64 // entries of the history
 }
 
-func numberKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+func numberKey(n uint64) []byte { return codec.AppendNumber(nil, n) }
 
 // seal returns the value for a body, and its checksum.
 func seal(bucket string, key, body []byte) (value []byte, sum uint32) {
@@ -63,7 +62,7 @@ func seal(bucket string, key, body []byte) (value []byte, sum uint32) {
 // unseal returns the body of a value that seal made.
 func unseal(bucket string, key, value []byte) (body []byte, sum uint32, err error) {
 	if len(value) < 4 {
-		return nil, 0, errCut
+		return nil, 0, codec.ErrCut
 	}
 	body, sum = value[4:], binary.BigEndian.Uint32(value)
 	if sum != checksum(bucket, key, body) {
@@ -80,18 +79,18 @@ func checksum(bucket string, key, body []byte) uint32 {
 
 // encodeRecord returns the record's value and sets its checksum.
 func encodeRecord(key []byte, r *lockset.Record) (value []byte) {
-	b := appendRecord(make([]byte, 0, 192), r)
+	b := appendRecord(make([]byte, 0, 192), &r.Record)
 	if r.Leased {
-		b = binary.BigEndian.AppendUint64(b, uint64(r.Lease.Microseconds()))
+		b = codec.AppendDuration(b, r.Lease)
 	}
 	value, r.Sum = seal(bucketLocks, key, b)
 	return value
 }
 
 // appendRecord appends what locks and entries of the history have in common.
-func appendRecord(b []byte, r *lockset.Record) []byte {
-	b = appendText(b, r.ID)
-	b = appendText(b, r.Name)
+func appendRecord(b []byte, r *store.Record) []byte {
+	b = codec.AppendText(b, r.ID)
+	b = codec.AppendText(b, r.Name)
 	has := byte(hasOwner)
 	if r.Creator != nil {
 		has |= hasCreator
@@ -101,16 +100,16 @@ func appendRecord(b []byte, r *lockset.Record) []byte {
 	}
 	b = append(b, has)
 	if r.Creator != nil {
-		b = appendText(b, *r.Creator)
+		b = codec.AppendText(b, *r.Creator)
 	}
-	b = appendText(b, r.Owner)
-	b = appendText(b, r.IP)
-	b = appendText(b, r.Mark)
-	b = appendMoment(b, r.ExpiresAt)
-	b = appendMoment(b, r.CreatedAt)
-	b = appendMoment(b, r.UpdatedAt)
+	b = codec.AppendText(b, r.Owner)
+	b = codec.AppendText(b, r.IP)
+	b = codec.AppendText(b, r.Mark)
+	b = codec.AppendMoment(b, r.ExpiresAt)
+	b = codec.AppendMoment(b, r.CreatedAt)
+	b = codec.AppendMoment(b, r.UpdatedAt)
 	if r.Waited != 0 {
-		b = binary.BigEndian.AppendUint64(b, uint64(r.Waited.Microseconds()))
+		b = codec.AppendDuration(b, r.Waited)
 	}
 	return b
 }
@@ -120,46 +119,46 @@ func decodeRecord(key, value []byte) (*lockset.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := decoder{rest: body}
+	d := codec.Decoder{Rest: body}
 	r := &lockset.Record{Sum: sum}
-	r.FencingToken = (&decoder{rest: key}).number()
-	d.record(r)
-	if r.Leased = len(d.rest) > 0; r.Leased {
-		r.Lease = d.duration()
+	r.FencingToken = (&codec.Decoder{Rest: key}).Number()
+	record(&d, &r.Record)
+	if r.Leased = len(d.Rest) > 0; r.Leased {
+		r.Lease = d.Duration()
 	}
-	return r, d.end()
+	return r, d.End()
 }
 
 // record reads what appendRecord has written.
-func (d *decoder) record(r *lockset.Record) {
-	r.ID = d.text()
-	r.Name = d.text()
-	has := d.byte()
+func record(d *codec.Decoder, r *store.Record) {
+	r.ID = d.Text()
+	r.Name = d.Text()
+	has := d.Byte()
 	if has&hasCreator != 0 {
-		creator := d.text()
+		creator := d.Text()
 		r.Creator = &creator
 	}
 	r.Owner = formerOwner
 	if has&hasOwner != 0 {
-		r.Owner = d.text()
+		r.Owner = d.Text()
 	}
-	r.IP = d.text()
-	r.Mark = d.text()
-	r.ExpiresAt = d.moment()
-	r.CreatedAt = d.moment()
-	r.UpdatedAt = d.moment()
+	r.IP = d.Text()
+	r.Mark = d.Text()
+	r.ExpiresAt = d.Moment()
+	r.CreatedAt = d.Moment()
+	r.UpdatedAt = d.Moment()
 	if has&hasWaited != 0 {
-		r.Waited = d.duration()
+		r.Waited = d.Duration()
 	}
 }
 
 // encodeEnded returns the value of an entry of the history.
 func encodeEnded(key []byte, e *store.Ended) (value []byte) {
-	b := appendRecord(make([]byte, 0, 256), &lockset.Record{Lock: e.Lock, Waited: e.Waited})
-	b = binary.BigEndian.AppendUint64(b, e.FencingToken)
+	b := appendRecord(make([]byte, 0, 256), &store.Record{Lock: e.Lock, Waited: e.Waited})
+	b = codec.AppendNumber(b, e.FencingToken)
 	b = append(b, byte(e.How))
-	b = appendText(b, e.By)
-	value, _ = seal(bucketHistory, key, appendText(b, e.Reason))
+	b = codec.AppendText(b, e.By)
+	value, _ = seal(bucketHistory, key, codec.AppendText(b, e.Reason))
 	return value
 }
 
@@ -168,29 +167,29 @@ func decodeEnded(key, value []byte) (e store.Ended, err error) {
 	if err != nil {
 		return e, err
 	}
-	d := decoder{rest: body}
-	var r lockset.Record
-	d.record(&r)
+	d := codec.Decoder{Rest: body}
+	var r store.Record
+	record(&d, &r)
 	e.Lock, e.Waited = r.Lock, r.Waited
-	e.FencingToken = d.number()
-	e.How = store.How(d.byte())
-	e.By = d.text()
-	e.Reason = d.text()
-	e.At = (&decoder{rest: key}).moment()
-	return e, d.end()
+	e.FencingToken = d.Number()
+	e.How = store.How(d.Byte())
+	e.By = d.Text()
+	e.Reason = d.Text()
+	e.At = (&codec.Decoder{Rest: key}).Moment()
+	return e, d.End()
 }
 
 // nameOfEnded returns the name in the value of an entry, unchecked.
 func nameOfEnded(value []byte) string {
-	d := decoder{rest: value[min(4, len(value)):]}
-	d.text()
-	return d.text()
+	d := codec.Decoder{Rest: value[min(4, len(value)):]}
+	d.Text()
+	return d.Text()
 }
 
 // encodeMark returns the cancelled mark's value and sets its checksum.
 func encodeMark(key []byte, m *lockset.Mark) (value []byte) {
-	b := appendText(appendMoment(nil, m.Until), m.Mark)
-	value, m.Sum = seal(bucketMarks, key, appendText(b, m.Owner))
+	b := codec.AppendText(codec.AppendMoment(nil, m.Until), m.Mark)
+	value, m.Sum = seal(bucketMarks, key, codec.AppendText(b, m.Owner))
 	return value
 }
 
@@ -199,20 +198,20 @@ func decodeMark(key, value []byte) (*lockset.Mark, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := decoder{rest: body}
-	m := &lockset.Mark{Number: (&decoder{rest: key}).number(), Sum: sum}
-	m.Until = d.moment()
-	m.Mark = d.text()
-	if m.Owner = formerOwner; len(d.rest) > 0 {
-		m.Owner = d.text()
+	d := codec.Decoder{Rest: body}
+	m := &lockset.Mark{Number: (&codec.Decoder{Rest: key}).Number(), Sum: sum}
+	m.Until = d.Moment()
+	m.Mark = d.Text()
+	if m.Owner = formerOwner; len(d.Rest) > 0 {
+		m.Owner = d.Text()
 	}
-	return m, d.end()
+	return m, d.End()
 }
 
 func (s *summary) encode() (value []byte) {
 	var b []byte
 	for _, n := range []uint64{s.token, s.number, s.nLocks, s.nMarks, s.sum, s.nEnded} {
-		b = binary.BigEndian.AppendUint64(b, n)
+		b = codec.AppendNumber(b, n)
 	}
 	value, _ = seal(bucketStore, []byte(keyState), b)
 	return value
@@ -223,74 +222,12 @@ func decodeSummary(value []byte) (s summary, err error) {
 	if err != nil {
 		return s, err
 	}
-	d := decoder{rest: body}
+	d := codec.Decoder{Rest: body}
 	for _, n := range []*uint64{&s.token, &s.number, &s.nLocks, &s.nMarks, &s.sum} {
-		*n = d.number()
+		*n = d.Number()
 	}
-	if len(d.rest) > 0 { // formats 1 and 2 have no history
-		s.nEnded = d.number()
+	if len(d.Rest) > 0 { // formats 1 and 2 have no history
+		s.nEnded = d.Number()
 	}
-	return s, d.end()
-}
-
-func appendText(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-// appendMoment appends a time in microseconds since 1970.
-func appendMoment(b []byte, t time.Time) []byte {
-	return binary.BigEndian.AppendUint64(b, uint64(t.UnixMicro()))
-}
-
-// decoder reads a body piece by piece. After an error it returns zeros.
-type decoder struct {
-	rest []byte
-	err  error
-}
-
-func (d *decoder) take(n uint64) []byte {
-	if n > uint64(len(d.rest)) {
-		d.err, d.rest = errCut, nil
-		return nil
-	}
-	piece := d.rest[:n]
-	d.rest = d.rest[n:]
-	return piece
-}
-
-func (d *decoder) byte() byte {
-	if b := d.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (d *decoder) number() uint64 {
-	if b := d.take(8); b != nil {
-		return binary.BigEndian.Uint64(b)
-	}
-	return 0
-}
-
-func (d *decoder) moment() time.Time { return time.UnixMicro(int64(d.number())).UTC() }
-
-func (d *decoder) duration() time.Duration {
-	return time.Duration(d.number()) * time.Microsecond
-}
-
-func (d *decoder) text() string {
-	n, size := binary.Uvarint(d.rest)
-	if size <= 0 {
-		d.err, d.rest = errCut, nil
-		return ""
-	}
-	d.rest = d.rest[size:]
-	return string(d.take(n))
-}
-
-func (d *decoder) end() error {
-	if d.err == nil && len(d.rest) > 0 {
-		return errors.New("a record is too long")
-	}
-	return d.err
+	return s, d.End()
 }

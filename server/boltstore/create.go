@@ -3,6 +3,7 @@ package boltstore
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -35,7 +36,8 @@ func newConfig(log *slog.Logger) config {
 func (c *config) checkFile(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = c.createFile(path); err == nil {
+		err = c.createFile(path, writeEmpty)
+		if err == nil || errors.Is(err, fs.ErrExist) { // another process has made it
 			info, err = os.Stat(path)
 		}
 	}
@@ -51,10 +53,10 @@ func (c *config) checkFile(path string) error {
 	return nil
 }
 
-// createFile makes an empty store at path, unless a file is there by then. The file appears only
-// once it is whole and durable, and never replaces another: a crash leaves at worst an unused file
-// path.new-…, and of two processes that start together one makes the store.
-func (c *config) createFile(path string) error {
+// createFile makes the store at path that write makes of an empty file. It appears only once it is
+// whole and durable, and never replaces another: a crash leaves at worst an unused file path.new-…,
+// and of two processes that start together one makes the store. The other gets fs.ErrExist.
+func (c *config) createFile(path string, write func(draft string) error) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -67,7 +69,7 @@ func (c *config) createFile(path string) error {
 	if err := draft.Close(); err != nil {
 		return err
 	}
-	if err := c.writeEmpty(draft.Name()); err != nil {
+	if err := write(draft.Name()); err != nil {
 		return err
 	}
 	// The directories must be durable too. One that cannot be opened was not made here.
@@ -83,14 +85,11 @@ func (c *config) createFile(path string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		err = copyNew(draft.Name(), path) // a file system without hard links
 	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
+	return errors.Join(err, syncDir(dir))
 }
 
 // writeEmpty makes a store of the empty file at path.
-func (c *config) writeEmpty(path string) error {
+func writeEmpty(path string) error {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait})
 	if err != nil {
 		return err
@@ -115,18 +114,19 @@ func putSummary(tx *bolt.Tx, s *summary) error {
 	return b.Put([]byte(keyState), s.encode())
 }
 
-// copyNew copies a small file to a path where there is none. A crash leaves a file that Open
+// copyNew copies a file to a path where there is none. A crash leaves a file that Open
 // refuses.
 func copyNew(from, to string) error {
-	data, err := os.ReadFile(from)
+	source, err := os.Open(from)
 	if err != nil {
 		return err
 	}
+	defer source.Close()
 	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	_, err = io.Copy(f, source)
 	if err == nil {
 		err = f.Sync()
 	}

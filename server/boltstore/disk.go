@@ -93,27 +93,32 @@ func (d *disk) write(changes []change, s *summary) (err error) {
 	var txid uint64
 	err = d.db.Update(func(tx *bolt.Tx) error {
 		txid = uint64(tx.ID())
-		for i := range changes {
-			c := &changes[i]
-			b, err := bucketOf(tx, c.bucket)
-			if err != nil {
-				return err
-			}
-			if c.value == nil {
-				err = b.Delete(c.key)
-			} else {
-				err = b.Put(c.key, c.value)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return putSummary(tx, s)
+		return apply(tx, changes, s)
 	})
 	if err == nil {
 		d.txid = txid
 	}
 	return err
+}
+
+// apply makes the changes and writes the summary in a transaction.
+func apply(tx *bolt.Tx, changes []change, s *summary) error {
+	for i := range changes {
+		c := &changes[i]
+		b, err := bucketOf(tx, c.bucket)
+		if err != nil {
+			return err
+		}
+		if c.value == nil {
+			err = b.Delete(c.key)
+		} else {
+			err = b.Put(c.key, c.value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return putSummary(tx, s)
 }
 
 // forEach is ForEach of a bucket that there may be.

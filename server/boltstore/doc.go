@@ -48,6 +48,12 @@
 // The file does not shrink, but reuses its space. Claims are in memory only, because no create
 // survives the process; a claim costs no transaction. Measurements are in docs/performance.md.
 //
+// # Copies
+//
+// Dump copies locks and marks at one instant, and then the history up to that instant in steps of
+// 1000 entries, so that a slow reader holds up no change and does not make the file grow. Load
+// makes a new file of such a copy.
+//
 // # The file
 //
 // A bbolt file with five buckets. Numbers in keys and values are big-endian. Each value but the

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"gitlab.com/relukko/relukko-go/internal/codec"
 )
 
 const (
@@ -70,7 +72,7 @@ func (w *state) prune(d *disk, now time.Time) {
 		return // the write finds out
 	}
 	for i, key := range keys {
-		w.oldest = (&decoder{rest: key}).moment()
+		w.oldest = (&codec.Decoder{Rest: key}).Moment()
 		if i == pruneBatch || int64(i) >= excess && !w.oldest.Before(oldest) {
 			return
 		}

@@ -7,6 +7,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"gitlab.com/relukko/relukko-go/internal/codec"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -52,7 +53,7 @@ func (d *disk) history(
 		return false, d.lost
 	}
 	for _, c := range slices.Backward(w.recent) {
-		at := (&decoder{rest: c.key}).moment()
+		at := (&codec.Decoder{Rest: c.key}).Moment()
 		if at.Before(q.Since) || len(*found) == q.Limit {
 			return false, nil
 		}
@@ -71,10 +72,10 @@ func (d *disk) history(
 		c := b.Cursor()
 		key, value := c.Last()
 		if !q.Until.IsZero() {
-			key, value = lastUntil(c, appendMoment(nil, q.Until))
+			key, value = lastUntil(c, codec.AppendMoment(nil, q.Until))
 		}
 		for n := 0; key != nil && len(*found) < q.Limit; n++ {
-			at := (&decoder{rest: key}).moment()
+			at := (&codec.Decoder{Rest: key}).Moment()
 			if at.Before(q.Since) {
 				return nil
 			}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/codec"
 	"gitlab.com/relukko/relukko-go/internal/lockset"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -84,7 +85,7 @@ func (w *state) DropLock(r *lockset.Record, end store.Ended) {
 	if w.keep.limits().None() {
 		return
 	}
-	key := appendMoment(nil, end.At)
+	key := codec.AppendMoment(nil, end.At)
 	w.ended = append(w.ended, change{key: key, value: encodeEnded(key, &end)})
 	if w.nEnded++; w.nEnded == 1 {
 		w.oldest = end.At
@@ -139,7 +140,7 @@ func (w *state) loadEnded(key, value []byte) error {
 	if _, _, err := unseal(bucketHistory, key, value); err != nil {
 		return fmt.Errorf("history %x: %w", key, err)
 	}
-	w.Ended = (&decoder{rest: key}).moment()
+	w.Ended = (&codec.Decoder{Rest: key}).Moment()
 	if w.nEnded++; w.nEnded == 1 {
 		w.oldest = w.Ended
 	}

@@ -24,6 +24,7 @@ type Store struct {
 var (
 	_ store.Store  = (*Store)(nil)
 	_ store.Memory = (*Store)(nil)
+	_ store.Dumper = (*Store)(nil)
 )
 
 // An Option sets up a Store.
@@ -153,6 +154,15 @@ func (s *Store) History(_ context.Context, q store.HistoryQuery) ([]store.Ended,
 	past := s.history.At(now)
 	unlock()
 	return past.Find(q), nil
+}
+
+// Dump implements [store.Dumper].
+func (s *Store) Dump(_ context.Context, use func(*store.Content) error) error {
+	state, now, unlock := s.lock()
+	c := state.Content(now)
+	c.History = s.history.At(now).All()
+	unlock()
+	return use(c)
 }
 
 // InMemory implements [store.Memory].

@@ -8,6 +8,8 @@ import (
 	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 
-func TestStore(t *testing.T) {
-	storetest.Run(t, func(*testing.T) store.Store { return memstore.New() })
-}
+func newStore(*testing.T) store.Store { return memstore.New() }
+
+func TestStore(t *testing.T) { storetest.Run(t, newStore) }
+
+func TestDumps(t *testing.T) { storetest.RunDumps(t, newStore, nil) }

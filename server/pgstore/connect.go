@@ -36,10 +36,20 @@ const session = `SELECT
 	set_config('enable_bitmapscan', 'off', false),
 	set_config('plan_cache_mode', 'force_generic_plan', false),
 	set_config('jit', 'off', false),
-	set_config('client_encoding', 'UTF8', false)`
+	set_config('client_encoding', 'UTF8', false);`
 
-// prepare sets up config for the pool, and returns the same for connections beside it.
-func prepare(config *pgxpool.Config) (dial func() *pgx.ConnConfig) {
+// join registers a connection of a server: it has a share of a lock that a copy of the store needs
+// for itself.
+const join = `DO $$ BEGIN
+	IF NOT pg_try_advisory_lock_shared(1919708010, 2) THEN
+		RAISE EXCEPTION 'relukko restore or relukko move is using the store'
+			USING ERRCODE = 'lock_not_available';
+	END IF;
+END $$`
+
+// prepare sets up config for the pool, and returns the same for connections beside it. The first
+// statements of a connection are those of session, and then.
+func prepare(config *pgxpool.Config, then string) (dial func() *pgx.ConnConfig) {
 	conn := config.ConnConfig
 	if conn.ConnectTimeout == 0 {
 		conn.ConnectTimeout = connectTimeout
@@ -52,7 +62,7 @@ func prepare(config *pgxpool.Config) (dial func() *pgx.ConnConfig) {
 		conn.RuntimeParams["application_name"] = "relukko"
 	}
 	conn.AfterConnect = func(ctx context.Context, c *pgconn.PgConn) error {
-		return c.Exec(ctx, session).Close()
+		return c.Exec(ctx, session+then).Close()
 	}
 	config.PingTimeout = pingTimeout
 	config.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {

@@ -89,6 +89,12 @@
 // synchronous_commit, apply to other connections than the transactions. Open finds out and returns
 // an error.
 //
+// # Copies
+//
+// Dump of a Store, for a backup, is one transaction on a connection of its own. The functions Dump
+// and Load are for a store that no server uses: each connection of a server has a share of an
+// advisory lock that they need for themselves.
+//
 // # The schema
 //
 // Everything is in the schema relukko_go. Nothing else in the database is touched, in particular no

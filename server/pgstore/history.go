@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -58,17 +57,11 @@ func (s *Store) History(ctx context.Context, q store.HistoryQuery) (
 	if q.Name != "" {
 		sql, args = historyOfNameSQL, append(args, q.Name)
 	}
-	err = s.call(ctx, listTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+	err = s.callList(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, _ := conn.Query(ctx, sql, args...) // its error comes with the rows
-		var r row
-		var at pgtype.Timestamptz
-		var how string
-		var e store.Ended
-		fields := append(r.fields(), &at, &how, &e.By, &e.Reason, &e.Waited)
-		_, err := pgx.ForEachRow(rows, fields, func() error {
-			e.Lock, e.At = r.lock(), at.Time.UTC()
-			e.How, _ = store.ParseHow(how)
-			found = append(found, e)
+		var r endedRow
+		_, err := pgx.ForEachRow(rows, r.fields(), func() error {
+			found = append(found, r.ended())
 			return nil
 		})
 		return err

@@ -28,6 +28,7 @@ const (
 	advisoryClass = 1919708010
 	migrationKey  = 0 // held by the server that migrates
 	presenceKey   = 1 // shared by the servers that listen
+	usersKey      = 2 // shared by all connections of servers, or held by one copy of the store
 )
 
 // migrate brings the schema up to date, in one transaction, one program at a time. If it is up to

@@ -54,8 +54,9 @@ const (
 // The history within a time, from the newest on. Now is that of the transaction, unlike
 // clock_timestamp, so that an index serves.
 const (
-	historySQL = `SELECT ` + fields + `, ended_at, how, by_key, reason, waited
-	FROM relukko_go.history WHERE ended_at >= greatest($1::timestamptz, now() - $2::interval)
+	endedSQL = `SELECT ` + fields + `, ended_at, how, by_key, reason, waited
+	FROM relukko_go.history`
+	historySQL = endedSQL + ` WHERE ended_at >= greatest($1::timestamptz, now() - $2::interval)
 		AND ended_at <= $3`
 	historyOrder     = ` ORDER BY ended_at DESC, n DESC LIMIT $4`
 	historyAllSQL    = historySQL + historyOrder
@@ -106,6 +107,24 @@ func (r *row) lock() store.Lock {
 		UpdatedAt: r.updated.Time.UTC(), FencingToken: uint64(*r.token),
 		Owner: *r.owner,
 	}
+}
+
+// endedRow is an entry of the history in the database.
+type endedRow struct {
+	row
+	at    pgtype.Timestamptz
+	how   string
+	entry store.Ended
+}
+
+func (r *endedRow) fields() []any {
+	return append(r.row.fields(), &r.at, &r.how, &r.entry.By, &r.entry.Reason, &r.entry.Waited)
+}
+
+func (r *endedRow) ended() store.Ended {
+	r.entry.Lock, r.entry.At = r.lock(), r.at.Time.UTC()
+	r.entry.How, _ = store.ParseHow(r.how)
+	return r.entry
 }
 
 func parseID(id string) (key pgtype.UUID, ok bool) {

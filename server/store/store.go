@@ -7,6 +7,7 @@ package store
 import (
 	"context"
 	"errors"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -168,6 +169,40 @@ type Announcer interface {
 	// Announce sends e to the Watch of the other servers, as far as they can be reached. It does
 	// not wait for that.
 	Announce(e Event)
+}
+
+// Dumper is implemented by a Store whose content can be copied into a backup or another store.
+type Dumper interface {
+	// Dump calls use with what the store has at one instant, and returns an error of its own or
+	// that of use. Other calls go on meanwhile. The content is valid until use returns.
+	Dump(ctx context.Context, use func(*Content) error) error
+}
+
+// Content is what a store has at one instant. Claims are not part of it: they are only about
+// creates that are under way.
+type Content struct {
+	At    time.Time // by the store's clock
+	Token uint64    // the last fencing token that was given out
+	Locks []Record  // in the order of their fencing tokens
+	Marks []Mark    // in the order in which they were cancelled; some may be over
+	// History yields what has ended, the oldest first; once only. An error is the last that it
+	// yields. Entries that are too old or too many for HistoryLimits may be missing.
+	History iter.Seq2[Ended, error]
+}
+
+// Record is a lock with what a store keeps of it besides.
+type Record struct {
+	Lock
+	Mark   string // "": none
+	Leased bool
+	Lease  time.Duration // the one that was set last, where Leased
+	Waited time.Duration // Queued of the create
+}
+
+// Mark is a cancelled mark.
+type Mark struct {
+	Owner, Mark string
+	Until       time.Time // it is refused
 }
 
 // Lock is a lock in a store. Its times are in UTC and in whole microseconds.
