@@ -156,7 +156,8 @@ type queue struct {
 
 	ranks    map[plainKey]*place // the ranks that are kept for plain clients
 	reserved *place              // of whom the name is reserved for; see reserve and reserveFor
-	round    int                 // ends when the name is granted, or all have had a reservation
+	round    int                 // ends when all who want several names have had a reservation
+	turn     bool                // one has lapsed: the others have the name once
 	lapsed   bool                // the last reservation has lapsed, and nobody was served since
 	refused  bool                // a plain client was refused although no lock held the name
 
