@@ -42,7 +42,7 @@ func TestOurOwn(t *testing.T) {
 	require.Empty(t, r.failures)
 	metrics := []string{uncontended, handoffMedian, handoffLate, warmMedian, warmLate, changes,
 		spread, late, longest, namesRate, namesCPU, acquisitions, handedOn, handedOnRival,
-		rivalLongest, idleRequests}
+		rivalLongest, poolRate, poolBusy, poolLate, poolLongest, poolSpread, poolCPU, idleRequests}
 	if len(processors()) >= 2 {
 		metrics = append(metrics, pinnedOne, pinnedOneCPU, pinnedTwo, pinnedTwoCPU)
 	}

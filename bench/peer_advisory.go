@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math/rand/v2"
 	"os"
 	"slices"
 
@@ -72,16 +73,41 @@ type advisoryClient struct {
 }
 
 func (c *advisoryClient) lockers(ctx context.Context, name string, n int) ([]locker, error) {
+	return each(n, func() (locker, error) {
+		conn, err := c.open(ctx)
+		return &advisoryLocker{conn, advisoryKey(name)}, err
+	})
+}
+
+func (c *advisoryClient) open(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(ctx, c.url)
+	if err == nil {
+		c.conns = append(c.conns, conn)
+	}
+	return conn, err
+}
+
+func advisoryKey(name string) int64 {
 	hash := fnv.New64a()
 	hash.Write([]byte(name))
-	return each(n, func() (locker, error) {
-		conn, err := pgx.Connect(ctx, c.url)
-		if err != nil {
+	return int64(hash.Sum64())
+}
+
+// poolLockers implements [poolClient]. There is no queue for several locks, so they are tried again
+// and again.
+func (c *advisoryClient) poolLockers(ctx context.Context, names []string, n int,
+) (all []poolLocker, err error) {
+	for range n {
+		l := &advisoryPoolLocker{}
+		if l.conn, err = c.open(ctx); err != nil {
 			return nil, err
 		}
-		c.conns = append(c.conns, conn)
-		return &advisoryLocker{conn, int64(hash.Sum64())}, nil
-	})
+		for _, name := range names {
+			l.keys = append(l.keys, advisoryKey(name))
+		}
+		all = append(all, l)
+	}
+	return all, nil
 }
 
 func (c *advisoryClient) close() error {
@@ -112,4 +138,34 @@ func (l *advisoryLocker) unlock() error {
 		return fmt.Errorf("lock %d was not held", l.key)
 	}
 	return nil
+}
+
+// advisoryPoolLocker tries all locks, in an order that begins at random, in one statement, and then
+// pauses for about as long as a lock is held.
+type advisoryPoolLocker struct {
+	conn *pgx.Conn
+	keys []int64
+	held int64
+}
+
+func (l *advisoryPoolLocker) lock(ctx context.Context) error {
+	const try = "SELECT key FROM unnest($1::bigint[]) AS key " +
+		"WHERE pg_try_advisory_lock(key) LIMIT 1"
+	for {
+		from := rand.IntN(len(l.keys))
+		order := slices.Concat(l.keys[from:], l.keys[:from])
+		err := l.conn.QueryRow(ctx, try, order).Scan(&l.held)
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		if err := pause(ctx, poolHold); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *advisoryPoolLocker) member() int { return slices.Index(l.keys, l.held) }
+
+func (l *advisoryPoolLocker) unlock() error {
+	return (&advisoryLocker{l.conn, l.held}).unlock()
 }

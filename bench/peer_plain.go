@@ -15,7 +15,7 @@ import (
 // one: none of our extensions.
 var relukkoPlain = peer{
 	name: "plain", label: "Relukko, memory, without the extensions", store: "memory",
-	only: []string{"uncontended", "handoff", "idle"},
+	only: []string{"uncontended", "handoff", "pool", "idle"},
 	start: func(*site) (service, error) {
 		self, err := os.Executable()
 		if err != nil {

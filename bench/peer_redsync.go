@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"time"
 
 	"github.com/go-redsync/redsync/v4"
@@ -53,6 +54,20 @@ func (c *redsyncClient) lockers(_ context.Context, name string, n int) ([]locker
 	})
 }
 
+// poolLockers implements [poolClient]. There is no queue, so the locks are tried one after the
+// other, and again after redsync's own pause.
+func (c *redsyncClient) poolLockers(_ context.Context, names []string, n int,
+) (all []poolLocker, err error) {
+	for range n {
+		l := &redsyncPoolLocker{}
+		for _, name := range names {
+			l.mutexes = append(l.mutexes, c.from.NewMutex(name, redsync.WithExpiry(redisExpiry)))
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
 func (c *redsyncClient) close() error { return c.redis.Close() }
 
 type redsyncLocker struct{ mutex *redsync.Mutex }
@@ -65,4 +80,32 @@ func (l *redsyncLocker) unlock() error {
 		return errors.New("not held any more")
 	}
 	return err
+}
+
+// redsyncPoolLocker tries the locks in an order that begins at random.
+type redsyncPoolLocker struct {
+	mutexes []*redsync.Mutex
+	held    int
+}
+
+func (l *redsyncPoolLocker) lock(ctx context.Context) error {
+	for {
+		from := rand.IntN(len(l.mutexes))
+		for i := range l.mutexes {
+			l.held = (from + i) % len(l.mutexes)
+			err := l.mutexes[l.held].TryLockContext(ctx)
+			if _, taken := errors.AsType[*redsync.ErrTaken](err); !taken {
+				return err // or nil
+			}
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *redsyncPoolLocker) member() int { return l.held }
+
+func (l *redsyncPoolLocker) unlock() error {
+	return (&redsyncLocker{l.mutexes[l.held]}).unlock()
 }

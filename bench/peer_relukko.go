@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -170,6 +171,16 @@ func (c *relukkoClient) handingOn(name string, n int) []locker {
 	return share(relukko.NewMutex(c.api, name, relukko.WithHandoff()), n)
 }
 
+// poolLockers implements [poolClient]. The goroutines share one Pool.
+func (c *relukkoClient) poolLockers(_ context.Context, names []string, n int,
+) (all []poolLocker, err error) {
+	p := relukko.NewPool(c.api, names)
+	for range n {
+		all = append(all, &relukkoPoolLocker{pool: p, names: names})
+	}
+	return all, nil
+}
+
 func share(m *relukko.Mutex, n int) []locker {
 	all := make([]locker, n)
 	for i := range all {
@@ -192,3 +203,22 @@ func (l *relukkoLocker) lock(ctx context.Context) (err error) {
 
 // unlock fails also when the lock was lost meanwhile.
 func (l *relukkoLocker) unlock() error { return l.mutex.Unlock(l.held) }
+
+// relukkoPoolLocker is one goroutine's use of a Pool.
+type relukkoPoolLocker struct {
+	pool  *relukko.Pool
+	names []string
+	held  context.Context
+}
+
+func (l *relukkoPoolLocker) lock(ctx context.Context) (err error) {
+	l.held, err = l.pool.Lock(ctx)
+	return err
+}
+
+func (l *relukkoPoolLocker) member() int {
+	s, _ := relukko.FromContext(l.held)
+	return slices.Index(l.names, s.Name())
+}
+
+func (l *relukkoPoolLocker) unlock() error { return l.pool.Unlock(l.held) }

@@ -41,6 +41,10 @@ var columns = []column{
 	{head: "the same, handing on", scenario: "handing-on", metric: handedOn,
 		beside: []part{{handedOnRival, "with a rival %s"},
 			{rivalLongest, "which waits %s ms at most"}}},
+	{head: "64 goroutines, 8 members, held for 5 ms each: acquisitions/s", scenario: "pool",
+		metric: poolRate, beside: []part{{poolBusy, "members busy %s %%"},
+			{poolLate, "wait p99.9 %s ms"}, {poolLongest, "longest %s ms"},
+			{poolSpread, "shares differ by %s %%"}, {poolCPU, "CPU %s µs each"}}},
 	{head: "50 idle waiters: requests or messages/s", scenario: "idle", metric: idleRequests},
 }
 

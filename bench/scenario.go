@@ -31,6 +31,12 @@ const (
 	handedOn       = "handed on"       // the same, with WithHandoff
 	handedOnRival  = "handed on rival" // the same, while another process wants the lock too
 	rivalLongest   = "rival longest"   // wait of that process
+	poolRate       = "pool"            // acquisitions a second, of a pool
+	poolBusy       = "pool busy"       // share of the time in which a member is held, in %
+	poolLate       = "pool p99.9"      // wait
+	poolLongest    = "pool longest"    // wait
+	poolSpread     = "pool spread"     // of the goroutines' shares, in %
+	poolCPU        = "pool CPU"        // of client and server for an acquisition
 	idleRequests   = "idle"            // requests, or messages, a second
 	overlapsMetric = "overlaps"        // times that two were inside
 )
@@ -59,6 +65,7 @@ var scenarios = []scenario{
 	{"names", measureNames},
 	{"herd", measureHerd},
 	{"handing-on", measureHandingOn},
+	{"pool", measurePool},
 	{"idle", nil}, // of all peers at once, see idle.go
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server"
 )
 
 func TestBroadcast(t *testing.T) {
@@ -60,7 +62,8 @@ func TestTheKeyIsAskedForOnTheWebSocket(t *testing.T) {
 // TestASlowWatcherIsDisconnected: nobody waits for it, neither who deletes nor the other watchers.
 func TestASlowWatcherIsDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t)
+		var dropped drops
+		b := start(t, server.WithObserver(&dropped))
 		slow := b.dialWatch() // never reads; there is no buffer in between
 		defer slow.CloseNow()
 		w := b.watch()
@@ -78,13 +81,15 @@ func TestASlowWatcherIsDisconnected(t *testing.T) {
 		b.delete(b.create("robot-arm-1", "").ID)
 		synctest.Wait()
 		require.Len(t, w.take(), 2)
+		require.EqualValues(t, 1, dropped.n.Load())
 	})
 }
 
 // TestAWatcherFarBehindIsDisconnected: it would miss messages, and must learn that it does.
 func TestAWatcherFarBehindIsDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t)
+		var dropped drops
+		b := start(t, server.WithObserver(&dropped))
 		slow := b.dialWatch()
 		defer slow.CloseNow()
 		for range 2100 {
@@ -101,6 +106,7 @@ func TestAWatcherFarBehindIsDisconnected(t *testing.T) {
 			n++
 		}
 		require.Less(t, n, 200)
+		require.EqualValues(t, 1, dropped.n.Load())
 	})
 }
 

@@ -43,6 +43,12 @@
 //   - Each lock has a fencing token, greater than those of all earlier locks of its name, even
 //     after a backup was restored or the locks were moved to another store.
 //
+// # Checks and metrics
+//
+// GET /livez returns 200 while the process handles requests, GET /readyz if the store responds
+// within 2 s and the server is not being shut down, and else 503; both without a key. What the
+// server does is reported to the observer of [WithObserver]; package metrics has one.
+//
 // # Keys
 //
 // A request without a key of the server gets 403, or 429 with Retry-After when its address has sent
@@ -89,10 +95,17 @@
 //
 // The body of a request is limited to 64 KiB, and must arrive within 10 s. A name has at most 255
 // bytes, a creator 1024, both without control characters. At most 20,000 requests wait, see
-// [WithMaxWaiters], and at most 10,000 WebSockets are open. A WebSocket that does not accept a
-// message within 10 s is closed, and so is one of /ws/broadcast that lags by 4096 messages. From a
-// stream with 1000 messages to be sent nothing is read; one that is silent for 60 s is closed. A
-// message on it is limited to 64 KiB. The number of locks is not limited.
+// [WithMaxWaiters], and at most 10,000 WebSockets are open. Keys of one name have limits of their
+// own, unless they are an admin's: see [WithMaxAcquires] and [WithMaxRequests], and half of the
+// WebSockets. At most 8 lists at a time are sent to clients with keys of one name, 32 to all;
+// others wait for up to 5 s. A client that does not take 64 KiB of a list within 10 s, or not all
+// of it within 1 min, is cut off. What is refused because of a limit gets 429 or 503, with
+// Retry-After.
+//
+// A WebSocket that does not accept a message within 10 s is closed, and so is one of /ws/broadcast
+// that lags by 4096 messages. From a stream with 1000 messages to be sent nothing is read; one that
+// is silent for 60 s is closed. A message on it is limited to 64 KiB. The number of locks is not
+// limited.
 //
 // The file docs/performance.md has measurements.
 package server

@@ -8,6 +8,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/internal/web"
 	"gitlab.com/relukko/relukko-go/server/access"
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -36,7 +37,7 @@ func WithGrace(d time.Duration) Option {
 // to d after created_at at most, when the lock is created and whenever its expiry is set. The
 // default, also for 0 or less, is no bound. Keys of [WithAPIKeys] are those of admins.
 func WithMaxHold(d time.Duration) Option {
-	return func(c *config) { c.MaxHold = max(d, 0) }
+	return func(c *config) { c.Limits.MaxHold = max(d, 0) }
 }
 
 // WithHistory sets what is kept of the locks that have ended: for how long, and about how many of
@@ -95,3 +96,21 @@ func WithPage(p Page) Option {
 		c.Page = &web.Config{User: p.User, Password: p.Password, PublicView: p.PublicView}
 	}
 }
+
+// WithMaxAcquires sets how many acquires may be open at a time, waiting or being served, with keys
+// of one name that are not an admin's. The default is 10,000; 0 or less is no bound. Further ones
+// are refused with 429.
+func WithMaxAcquires(n int) Option {
+	return func(c *config) { c.Limits.MaxOpen = max(n, 0) }
+}
+
+// WithMaxRequests sets how many requests may be made in a second, over HTTP and on streams, with
+// keys of one name that are not an admin's. The default is 5,000; 0 or less is no bound. Further
+// ones are refused with 429. Requests that renew or release a lock are neither counted nor refused.
+func WithMaxRequests(n int) Option {
+	return func(c *config) { c.Limits.MaxRequests = max(n, 0) }
+}
+
+// WithObserver has the server tell o what it does. Package metrics has an Observer. The default,
+// also for nil, is none.
+func WithObserver(o observe.Observer) Option { return func(c *config) { c.Observer = o } }

@@ -6,6 +6,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	"gitlab.com/relukko/relukko-go/server/access"
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -32,6 +33,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // for what they wait for. Locks live out their leases. Without any key every request but
 // /healthchecker is refused.
 func (s *Server) SetKeys(keys ...access.Key) { s.handler.SetKeys(keys) }
+
+// Stats returns what the server has now. If the store fails, the error is not nil, and only the
+// locks are missing.
+func (s *Server) Stats(ctx context.Context) (observe.Stats, error) { return s.handler.Stats(ctx) }
 
 // Shutdown ends the server. New requests and waiting creates get 503 with Retry-After: 0, and
 // WebSockets are closed as going away. Shutdown returns nil once nothing of the server runs any

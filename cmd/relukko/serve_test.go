@@ -37,7 +37,13 @@ var keyFileLine = regexp.MustCompile(`the server's own is in the file, for clien
 // serveWith starts a relukko serve on any free port unless args say otherwise.
 func serveWith(t testing.TB, env []string, args ...string) *serving {
 	t.Helper()
-	p := launch(t, env, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...))
+	return listening(t, env, launch(t, env, append([]string{"serve", "--addr", "127.0.0.1:0"},
+		args...)))
+}
+
+// listening waits until relukko serve listens.
+func listening(t testing.TB, env []string, p *process) *serving {
+	t.Helper()
 	said := p.stderr.await(t, "\n")
 	at := firstLine.FindStringSubmatch(said)
 	require.NotNil(t, at, "the first line is %q", said)

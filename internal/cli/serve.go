@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -30,6 +31,8 @@ type serveFlags struct {
 	trustedProxies      []string
 	page                pageFlags
 	logFormat, logLevel string
+	limits              limitFlags
+	metrics             metricsFlags
 }
 
 const serveLong = `Run a Relukko backend until SIGTERM or SIGINT.
@@ -80,6 +83,11 @@ The certificate and the files of keys are read again within 10 s of a change,
 and immediately on SIGHUP. What cannot be read, or has an error, leaves the
 previous ones in use. Connections of keys that are gone are closed. On SIGHUP
 the audit log is also opened again, for what rotates logs.
+
+With --metrics-addr it serves metrics for Prometheus, and profiles, on an
+address of their own. /livez and /readyz are checks without a key. The limits
+(--max-…) do not concern those that renew or release a lock; docs/operations.md
+has more.
 
 When it is ready, a line on stderr says where it listens and which store it
 uses. On SIGTERM or SIGINT it accepts no new work, tells waiting clients to come
@@ -146,6 +154,8 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.trustedProxies, "trusted-proxy", nil,
 		"`CIDR` of proxies whose X-Forwarded-For or Forwarded counts; may be repeated")
 	f.page.add(cmd)
+	f.limits.add(cmd)
+	f.metrics.add(cmd)
 	flags.StringVar(&f.logFormat, "log-format", "text",
 		"`format` of the log on stderr: text or json")
 	flags.StringVar(&f.logLevel, "log-level", "info",
@@ -186,7 +196,7 @@ func (p *program) serve(f *serveFlags) error {
 	hangups := supervise.Notify(syscall.SIGHUP)
 	ignoreBrokenPipes()
 
-	l, err := p.listen(f.addr, f.socketMode, certificate != nil)
+	l, err := p.listenLimited(f, certificate != nil, spec)
 	if err != nil {
 		return err
 	}
@@ -195,23 +205,24 @@ func (p *program) serve(f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	store, err := openStore(ctx, spec, f.waitForStore, log.Logger)
-	if ctx.Err() != nil {
-		if err == nil {
-			store.Close()
-		}
-		return nil // it was told to end before it began
-	}
+	metrics, err := f.metrics.listen()
 	if err != nil {
-		return failed("store %s: %s", showStore(spec), databaseError(err))
+		return err
+	}
+	defer metrics.close()
+	store, err := openOrEnd(ctx, spec, f.waitForStore, log.Logger)
+	if store == nil {
+		return err
 	}
 	if err := keys.complete(p, p.keyPath(spec)); err != nil {
 		store.Close()
 		return err
 	}
 	status := log.listening(l.Addr(), certificate != nil, spec)
-	backend := server.New(store, append(options, server.WithKeys(keys.all()...))...)
+	backend := server.New(store,
+		append(options, server.WithKeys(keys.all()...), metrics.option())...)
 	keys.announce(log, backend.SignInLink())
+	metrics.serve(backend, log)
 	keys.reload(backend, files)
 	go files.run(ctx, hangups)
 	s := newService(backend, store, certificate, log.Logger)
@@ -234,9 +245,44 @@ func (p *program) keysAndPage(f *serveFlags, addr net.Addr, options []server.Opt
 	return keys, options, err
 }
 
+// listenLimited is listen, with limits of the connections.
+func (p *program) listenLimited(f *serveFlags, tls bool, spec string) (net.Listener, error) {
+	l, err := p.listen(f.addr, f.socketMode, tls)
+	if err != nil {
+		return nil, err
+	}
+	limited, err := f.limits.limit(l, spec)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return limited, nil
+}
+
+// openOrEnd is openStore; it returns nil and nil if ctx ends before the store is open.
+func openOrEnd(
+	ctx context.Context, spec string, wait time.Duration, log *slog.Logger,
+) (closingStore, error) {
+	store, err := openStore(ctx, spec, wait, log)
+	switch {
+	case ctx.Err() != nil && err == nil:
+		store.Close()
+		return nil, nil
+	case ctx.Err() != nil:
+		return nil, nil
+	case err != nil:
+		return nil, failed("store %s: %s", showStore(spec), databaseError(err))
+	}
+	return store, nil
+}
+
 // options returns the options of the server, but for its keys, and the file of its audit log.
 func (f *serveFlags) options(files *reloader) ([]server.Option, *auditFile, error) {
 	proxies, err := trustedProxies(f.trustedProxies)
+	if err != nil {
+		return nil, nil, err
+	}
+	limits, err := f.limits.options()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -244,11 +290,11 @@ func (f *serveFlags) options(files *reloader) ([]server.Option, *auditFile, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	return []server.Option{
+	return append(limits,
 		server.WithGrace(f.grace), server.WithLogger(files.log), server.WithAuditLog(audit),
 		server.WithTrustedProxies(proxies...), server.WithHistory(f.history, f.historyMax),
 		server.WithMaxHold(f.maxHold),
-	}, file, nil
+	), file, nil
 }
 
 // certificate returns the certificate of the server, which files reloads; nil where

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/connlimit"
 	"gitlab.com/relukko/relukko-go/internal/systemd"
 	"gitlab.com/relukko/relukko-go/server"
 )
@@ -49,6 +50,7 @@ func newService(
 	s := &service{backend: backend, store: store, log: log}
 	s.http = &http.Server{
 		Handler:           backend,
+		ConnContext:       connlimit.Context,
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -34,6 +35,7 @@ func (e *Engine) Acquire(w *Waiter) {
 
 // reject ends a waiter that has not joined.
 func (e *Engine) reject(w *Waiter, err error) {
+	e.observe(w, resultOf(err))
 	w.ended = true
 	if s := e.sink(w); s != nil {
 		e.tell(s).Refused(w, err, nil)
@@ -65,8 +67,8 @@ func (e *Engine) enter(w *Waiter) {
 	old := e.marks[w.key]
 	switch {
 	case old == nil:
-		if e.open >= 2*e.MaxWaiters {
-			e.reject(w, ErrFull)
+		if err := e.full(w); err != nil {
+			e.reject(w, err)
 			return
 		}
 	case old.Conn != nil && old.Conn == w.Conn:
@@ -86,6 +88,7 @@ func (e *Engine) enter(w *Waiter) {
 	}
 	e.marks[w.key] = w
 	e.open++
+	e.openOf[w.New.Owner]++
 	if w.Conn != nil {
 		w.Conn.waiters[w] = struct{}{}
 	}
@@ -96,6 +99,17 @@ func (e *Engine) enter(w *Waiter) {
 	if old != nil {
 		e.refuse(old, store.ErrSuperseded, nil)
 	}
+}
+
+// full returns an error if too many acquires are open for one more.
+func (e *Engine) full(w *Waiter) error {
+	switch {
+	case e.open >= 2*e.MaxWaiters:
+		return ErrFull
+	case w.MaxOpen > 0 && e.openOf[w.New.Owner] >= w.MaxOpen:
+		return ErrTooManyOpen
+	}
+	return nil
 }
 
 // rankOf returns the rank of a waiter that arrives. One that had a rank on an earlier connection
@@ -210,5 +224,5 @@ func (e *Engine) Abandon(w *Waiter) {
 // abandon ends a waiter that nobody wants to be granted any more.
 func (e *Engine) abandon(w *Waiter) {
 	w.undo = w.made || w.Conn != nil
-	e.finish(w)
+	e.finish(w, observe.Cancelled)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/lockset"
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -108,6 +109,33 @@ func (e *Engine) lookAtBoard() error {
 		}
 	})
 	return nil
+}
+
+// Stats returns what is here now, but for the connections, whose front ends know them.
+func (e *Engine) Stats(ctx context.Context) (observe.Stats, error) {
+	s := observe.Stats{Waiting: make(map[string]int)}
+	e.mu.Lock()
+	now := time.Since(e.started)
+	first := now
+	for name, q := range e.queues {
+		for p := range q.all() {
+			if p.w == nil || !p.w.patient() || !p.w.queued {
+				continue
+			}
+			s.Waiting[name]++
+			if p.w.places[0] == p {
+				s.Waiters++
+				first = min(first, now-e.waited(p.w))
+			}
+		}
+	}
+	e.mu.Unlock()
+	s.Oldest = now - first
+	err := e.guarded(func() (err error) {
+		s.Locks, err = e.store.List(ctx)
+		return err
+	})
+	return s, err
 }
 
 // waitingHere returns those that wait on this server. The caller holds the mutex.

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -18,7 +19,7 @@ func (e *Engine) Cancel(c *Conn, owner, mark string, done func(error)) {
 		switch {
 		case w != nil && w.Conn == c && w.pure:
 			w.undo = true
-			e.finish(w)
+			e.finish(w, observe.Cancelled)
 			w.done = func() { e.cancelPure(w, end) }
 			e.settle(w)
 		case w == nil && id != "":
@@ -28,7 +29,7 @@ func (e *Engine) Cancel(c *Conn, owner, mark string, done func(error)) {
 			switch {
 			case w == nil:
 			case w.Conn == c:
-				e.finish(w)
+				e.finish(w, observe.Cancelled)
 			default:
 				e.refuse(w, store.ErrCancelled, nil)
 			}

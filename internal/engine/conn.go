@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"gitlab.com/relukko/relukko-go/server/observe"
+)
 
 // keepPlace is for how long a place without a connection keeps its rank.
 const keepPlace = 10 * time.Second
@@ -69,7 +73,8 @@ func (e *Engine) Disconnect(c *Conn, closed bool) {
 		if len(c.waiters) > 0 {
 			e.after(keepPlace, func() {
 				for w := range c.waiters {
-					e.finish(w) // its client may be on another server, and find a lock there
+					// Its client may be on another server, and find a lock there.
+					e.finish(w, observe.Cancelled)
 				}
 			})
 		}

@@ -19,9 +19,14 @@ func New(ctx context.Context, s store.Store, c Config) *Engine {
 		Config: c, store: s, stopped: ctx, started: time.Now(),
 		queues: make(map[string]*queue), byHolder: make(map[string]*queue),
 		marks: make(map[markKey]*Waiter), holding: make(map[string]*Conn),
-		fresh: make(map[string]struct{}),
+		fresh: make(map[string]struct{}), openOf: make(map[string]int),
 	}
 	_, e.inPlace = s.(store.Memory)
+	e.others, _ = s.(store.Announcer)
+	e.dumper, _ = s.(store.Dumper)
+	if c.Observer != nil {
+		e.store = &observed{s, c.Observer}
+	}
 	s.KeepHistory(c.History)
 	e.sweeper.init()
 	e.background.Go(e.sweep)
@@ -59,7 +64,9 @@ func (e *Engine) Bye() {
 func (e *Engine) Wait() { e.background.Wait() }
 
 // Ping returns nil if the store can serve requests.
-func (e *Engine) Ping(ctx context.Context) error { return e.store.Ping(ctx) }
+func (e *Engine) Ping(ctx context.Context) error {
+	return e.guarded(func() error { return e.store.Ping(ctx) })
+}
 
 // Get returns the lock with that id.
 func (e *Engine) Get(ctx context.Context, id string) (store.Lock, error) {
@@ -81,7 +88,7 @@ func (e *Engine) History(ctx context.Context, q store.HistoryQuery) ([]store.End
 
 // Dump is the Dump of a [store.Dumper]; ErrNoDump if the store is none.
 func (e *Engine) Dump(ctx context.Context, use func(*store.Content) error) error {
-	if d, ok := e.store.(store.Dumper); ok {
+	if d := e.dumper; d != nil {
 		return d.Dump(ctx, use)
 	}
 	return ErrNoDump
@@ -100,7 +107,7 @@ func (e *Engine) Update(
 
 // Announce tells the other servers that share the store of an event.
 func (e *Engine) Announce(event store.Event) {
-	if a, ok := e.store.(store.Announcer); ok {
-		a.Announce(event)
+	if e.others != nil {
+		e.others.Announce(event)
 	}
 }

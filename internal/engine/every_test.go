@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,6 +66,24 @@ func TestAllOfSeveralWithoutWait(t *testing.T) {
 			"d granted z+u seen",
 			"w refused relukko: the mark is in use for other names",
 		}, c.told())
+	})
+}
+
+// TestAllOfSeveralWithoutWaitAsksForTheHolder: an error has it as the store does, not as it was
+// last seen.
+func TestAllOfSeveralWithoutWaitAsksForTheHolder(t *testing.T) {
+	run(t, memstore.New(), func(b *bench) {
+		c := b.connect()
+		c.acquire("h", names("y"))
+		c.acquire("w", names("y")) // the engine learns who holds it
+		h, err := b.Holder(t.Context(), "y")
+		require.NoError(t, err)
+		renamed := "renamed"
+		_, err = b.Update(t.Context(), h.ID, store.Change{Creator: &renamed})
+		require.NoError(t, err)
+		c.told()
+		c.acquire("a", noWait, priority(1), all("x", "y"))
+		require.Equal(t, []string{"a refused relukko: the name is held, held by renamed"}, c.told())
 	})
 }
 
@@ -139,17 +159,91 @@ func TestReservationsTakeTurns(t *testing.T) {
 				time.Sleep(time.Second)
 				b.Heard(c.conn, 0)
 			}
+			synctest.Wait()
 		}
-		hear(2*reservation - time.Second)
+		hear(reservation - time.Second)
 		require.Empty(t, c.told())
 		hear(time.Second)
 		require.Equal(t, []string{"s granted x seen", "wanted by 2"}, c.told())
 		require.NoError(t, c.release("x"))
-		hear(2 * reservation) // that of w
+		require.Equal(t, "v", nameOf(b.reserved("x").w))
+		c.acquire("s", names("x"))
+		hear(reservation)
+		require.Equal(t, []string{"s granted x seen", "wanted by 2"}, c.told())
+		require.NoError(t, c.release("x"))
+		require.Equal(t, "w", nameOf(b.reserved("x").w))
+		hear(2 * reservation)
+		require.Equal(t, "v", nameOf(b.reserved("x").w))
 		lock, err := b.Holder(t.Context(), "z")
 		require.NoError(t, err)
 		b.deleteQuietly(lock.ID)
 		require.Equal(t, []string{"v granted x+z seen", "wanted by 1"}, c.told(), "it is its turn")
+	})
+}
+
+// TestReservationsThatTakeTurnsDoNotKeepWhatIsFree: each of three names is kept for another waiter
+// when the last one comes free.
+func TestReservationsThatTakeTurnsDoNotKeepWhatIsFree(t *testing.T) {
+	for _, last := range []string{"x", "y", "z"} {
+		t.Run(last, func(t *testing.T) {
+			run(t, memstore.New(), func(b *bench) {
+				holder, c := b.connect(), b.connect()
+				wait := func(d time.Duration) {
+					for range d / time.Second {
+						time.Sleep(time.Second)
+						b.Heard(holder.conn, 0)
+						b.Heard(c.conn, 0)
+					}
+				}
+				for _, name := range []string{"x", "y", "z"} {
+					holder.acquire("h"+name, names(name))
+				}
+				for _, mark := range []string{"m1", "m2", "m3"} {
+					c.acquire(mark, all("x", "y", "z"))
+				}
+				for _, name := range []string{"x", "y", "z"} {
+					if name != last {
+						require.NoError(t, holder.release(name))
+						wait(reservation + 2*time.Second)
+					}
+				}
+				require.Empty(t, c.told())
+				require.NoError(t, holder.release(last))
+				require.Contains(t, c.told(), "m1 granted x+y+z seen")
+			})
+		})
+	}
+}
+
+// TestOneThatIsPassedOverTakesWhatIsFree: the last name comes free when it is the turn of another,
+// which cannot have all of its names.
+func TestOneThatIsPassedOverTakesWhatIsFree(t *testing.T) {
+	run(t, memstore.New(), func(b *bench) {
+		holder, c := b.connect(), b.connect()
+		wait := func(d time.Duration) {
+			for range d / time.Second {
+				time.Sleep(time.Second)
+				b.Heard(holder.conn, 0)
+				b.Heard(c.conn, 0)
+			}
+		}
+		for _, name := range []string{"x", "y", "z"} {
+			holder.acquire("h"+name, names(name))
+		}
+		c.acquire("m1", all("x", "y", "z"))
+		c.acquire("m2", all("x", "y", "z"))
+		holder.acquire("s", names("z"))
+		require.NoError(t, holder.release("z"))
+		require.NoError(t, holder.release("x"))
+		wait(reservation)
+		require.Contains(t, holder.told(), "s granted z seen", "m1 is passed over")
+		require.NoError(t, holder.release("y"))
+		require.Equal(t, "m2", nameOf(b.reserved("x").w))
+		require.Equal(t, "m1", nameOf(b.reserved("y").w))
+		require.Empty(t, c.told())
+		require.NoError(t, holder.release("z"))
+		require.Equal(t, []string{"m1 granted x+y+z seen", "wanted by 1", "wanted by 1",
+			"wanted by 1"}, c.told())
 	})
 }
 
@@ -310,6 +404,35 @@ func TestWithoutWaitAHolderThatCannotBeReadIsReported(t *testing.T) {
 		c.acquire("both", noWait, priority(1), all("x", "y"))
 		synctest.Wait()
 		require.Equal(t, []string{"both refused " + errNotDone.Error()}, c.told())
+	})
+}
+
+// lateAll is a store whose first call for all of several names does not take effect in time.
+type lateAll struct {
+	*memstore.Store
+	late []store.NewLock
+}
+
+func (s *lateAll) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock, error) {
+	if s.late == nil {
+		s.late = slices.Clone(in)
+		return nil, fmt.Errorf("no answer: %w", store.ErrUnavailable)
+	}
+	return s.Store.CreateAll(ctx, in)
+}
+
+// TestACreateOfAllThatIsLateHasNoEffect: the mark was claimed before the next one.
+func TestACreateOfAllThatIsLateHasNoEffect(t *testing.T) {
+	s := &lateAll{Store: memstore.New()}
+	run(t, notInMemory{s}, func(b *bench) {
+		c := b.connect()
+		c.acquire("both", all("x", "y"))
+		time.Sleep(2 * retryPause)
+		require.Equal(t, []string{"both granted x+y seen"}, c.told())
+		require.NoError(t, c.release("x"))
+		require.NoError(t, c.release("y"))
+		_, err := s.CreateAll(t.Context(), s.late)
+		require.ErrorIs(t, err, store.ErrSuperseded)
 	})
 }
 

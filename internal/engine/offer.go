@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -132,7 +133,7 @@ func (e *Engine) granted(w *Waiter, locks []store.Lock, seen uint64, direct bool
 			p.queue.reserved = nil
 		}
 	}
-	e.finish(w)
+	e.finish(w, observe.Granted)
 	for i := range locks {
 		lock := &locks[i]
 		if direct {
@@ -164,8 +165,7 @@ func (e *Engine) granted(w *Waiter, locks []store.Lock, seen uint64, direct bool
 			continue
 		}
 		e.setHolder(q, lock)
-		q.lapsed = false
-		q.round++
+		q.lapsed, q.turn = false, false
 		if time.Now().Before(q.holdOff) {
 			q.heirs++
 		}
@@ -326,24 +326,55 @@ func (e *Engine) offerEvery(q *queue, w *Waiter) {
 		e.lookAgain(q)
 		return
 	}
-	for _, p := range w.places {
-		if p.queue == q || e.available(p) {
-			continue
-		}
-		switch {
-		case w.patient() && q.tried.IsZero():
-			e.lookAgain(q) // its holder is told that it is wanted
-		case w.patient():
-			e.reserveFor(q, w)
-		case !p.queue.busy: // else the end of the call decides
-			e.refuseUnavailable(w, p.queue)
-		}
+	p := e.missing(w, q)
+	if p == nil {
+		e.createAll(w)
 		return
 	}
-	e.createAll(w)
+	if other := e.passedOver(q, w); other != nil {
+		e.createAll(other)
+		return
+	}
+	switch {
+	case w.patient() && q.tried.IsZero():
+		e.lookAgain(q) // its holder is told that it is wanted
+	case w.patient():
+		e.reserveFor(q, w)
+	case !p.queue.busy: // else the end of the call decides
+		e.refuseUnavailable(w, p.queue)
+	}
 }
 
-// available reports whether a waiter for all of several names could have the name of its place.
+// missing returns the place of a waiter for all of several names in the queue of a name that it
+// cannot have now, or nil. It can have that of q.
+func (e *Engine) missing(w *Waiter, q *queue) *place {
+	for _, p := range w.places {
+		if p.queue != q && !e.available(p) {
+			return p
+		}
+	}
+	return nil
+}
+
+// passedOver returns a waiter that comes before w in the queue, and whose turn it is not, as its
+// reservation has lapsed, but that can have all of its names now; or nil. Without it, waiters whose
+// turns come at different times in each queue could keep free names from each other forever.
+func (e *Engine) passedOver(q *queue, w *Waiter) *Waiter {
+	now := time.Now()
+	for p := range q.all() {
+		if p.w == w {
+			return nil
+		}
+		if p.w != nil && p.w.All && e.servable(p.w, now) && e.missing(p.w, nil) == nil {
+			return p.w
+		}
+	}
+	return nil
+}
+
+// available reports whether a waiter for all of several names could have the name of its place:
+// it is free, and no other comes first. One that comes later in the queue, and for which the name
+// is kept, does not count.
 func (e *Engine) available(p *place) bool {
 	q := p.queue
 	if q.busy || q.retrying || q.holder != nil || time.Now().Before(q.holdOff) ||
@@ -351,7 +382,8 @@ func (e *Engine) available(p *place) bool {
 		return false
 	}
 	first, plain := e.first(q, true)
-	return first == p.w && plain == nil
+	return plain == nil && (first == p.w ||
+		first != nil && first.All && comparePlaces(p, first.placeIn(q)) < 0)
 }
 
 // refuseUnavailable refuses a waiter that does not wait, as it cannot have that name.
@@ -360,7 +392,7 @@ func (e *Engine) refuseUnavailable(w *Waiter, q *queue) {
 	case q.retrying:
 		e.refuse(w, store.ErrUnavailable, nil)
 	case q.holder != nil:
-		e.refuseHeld(w, q, q.holder)
+		e.refuseHeld(w, q, nil) // the store knows its lease
 	default:
 		e.refuseHeld(w, q, &store.Lock{})
 	}
@@ -369,9 +401,7 @@ func (e *Engine) refuseUnavailable(w *Waiter, q *queue) {
 // reserveFor reserves a name for a waiter for all of several names.
 func (e *Engine) reserveFor(q *queue, w *Waiter) {
 	p := w.placeIn(q)
-	if p.passed == q.round {
-		q.round++ // all have had their turn
-	}
+	q.turn = false
 	w.queued = true
 	e.progress(p)
 	e.refuseFree(q)
@@ -383,9 +413,10 @@ func (e *Engine) reserveFor(q *queue, w *Waiter) {
 	p.until = time.Since(e.started) + length
 	e.after(length, func() {
 		if q.reserved == p && time.Since(e.started) >= p.until {
-			q.reserved, q.lapsed = nil, false // plain clients have their turn after it
+			q.reserved, q.lapsed, q.turn = nil, false, true // plain clients have their turn too
 			p.passed = q.round
 			p.lapses++
+			q.endRound()
 			e.offerSoon(q)
 			e.tidy(q)
 		}

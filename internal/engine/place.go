@@ -16,8 +16,11 @@ func (e *Engine) leave(p *place) {
 	if q.reserved == p {
 		q.reserved = nil
 	}
-	if p.w != nil && p.w.All && q.holder == nil && !q.busy {
-		e.offerSoon(q) // which was free, and kept from the others
+	if p.w != nil && p.w.All {
+		q.endRound()
+		if q.holder == nil && !q.busy {
+			e.offerSoon(q) // which was free, and kept from the others
+		}
 	}
 	e.recounted(q)
 	e.changed(q)

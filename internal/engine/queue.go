@@ -116,6 +116,16 @@ func (q *queue) impatient() (waiters []*Waiter) {
 	return waiters
 }
 
+// endRound begins a new round if all waiters for all of several names have had a reservation.
+func (q *queue) endRound() {
+	for p := range q.all() {
+		if p.w != nil && p.w.All && p.passed != q.round {
+			return
+		}
+	}
+	q.round++
+}
+
 // sawDeleted records that a lock of the name was deleted.
 func (q *queue) sawDeleted(lock *store.Lock) {
 	if q.last == nil || q.last.FencingToken < lock.FencingToken {

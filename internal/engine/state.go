@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -14,6 +15,8 @@ import (
 var (
 	// ErrFull: too many acquires are waiting.
 	ErrFull = errors.New("relukko: too many acquires are waiting")
+	// ErrTooManyOpen: too many acquires are open with keys of the same name.
+	ErrTooManyOpen = errors.New("relukko: too many acquires are open with keys of this name")
 	// ErrClosing: the engine stopped while the acquire was waiting. Nothing was done.
 	ErrClosing = errors.New("relukko: the server is shutting down")
 	// ErrMarkInUse: the mark is open on the same connection, for other names.
@@ -23,13 +26,14 @@ var (
 // ErrNoDump means that the store is no [store.Dumper].
 var ErrNoDump = errors.New("relukko: the store cannot be copied")
 
-// Config sets up an Engine. All fields are required.
+// Config sets up an Engine. All fields but Observer are required.
 type Config struct {
 	Grace      time.Duration // how long an expired lock holds its name until it is swept
 	MaxWaiters int           // how many may wait for locks at a time, all names together
 	Log        *slog.Logger
 	NewID      func() string // returns a fresh random UUID in lower case
 	History    store.HistoryLimits
+	Observer   observe.Observer // or nil
 
 	// Publish is called for each change to a lock, with EventReleased of other servers, and with
 	// EventMissed when changes by other servers may have been lost. It must not block, or call the
@@ -43,7 +47,9 @@ type Config struct {
 type Engine struct {
 	Config
 	store   store.Store
-	inPlace bool // store calls never wait, and need no goroutine
+	inPlace bool            // store calls never wait, and need no goroutine
+	others  store.Announcer // reaches the other servers on the store; nil: there are none
+	dumper  store.Dumper    // the store, if it can be copied; else nil
 	started time.Time
 	sweeper sweeper
 
@@ -59,6 +65,7 @@ type Engine struct {
 	marks    map[markKey]*Waiter
 	holding  map[string]*Conn // by id: where a lock was last acquired or renewed
 	open     int              // acquires, all names together
+	openOf   map[string]int   // acquires, by the name of the key
 	ranks    int              // kept for plain clients, all names together
 	arrivals uint64
 	fresh    map[string]struct{} // ids of locks created in the first holdOff; then nil

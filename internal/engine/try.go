@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -11,36 +12,34 @@ import (
 const (
 	createdTTL = 10 * time.Minute // of a lock whose name was free
 	grantedTTL = time.Minute      // of one granted from a queue, whose client may be gone unseen
-
-	perPriority = 10 * time.Minute // in the queue
 )
 
 // first returns the first waiter of a queue that can have its name now, or the plain client whose
-// turn it is, or neither. Unless the name is free it is the turn of no plain client. One whose
-// reservation has lapsed comes after those that did not have the name in this round.
+// turn it is, or neither. Unless the name is free it is the turn of no plain client. A waiter for
+// all of several names comes after the others when a reservation has lapsed, until one of them had
+// the name, and when its own has, until all have had one.
 func (e *Engine) first(q *queue, free bool) (w *Waiter, plain *place) {
 	now := time.Now()
-	var passed *Waiter
+	var next, passed *Waiter
 	for p := range q.all() {
 		switch {
-		case p.w != nil && e.servable(p.w, now):
-			if p.passed != q.round {
-				return p.w, nil
-			}
-			if passed == nil {
-				passed = p.w
-			}
+		case p.w != nil && !e.servable(p.w, now):
+		case p.w != nil && p.w.All && p.passed == q.round:
+			passed = cmp.Or(passed, p.w)
+		case p.w != nil && p.w.All && q.turn:
+			next = cmp.Or(next, p.w)
 		case p.w != nil:
+			return p.w, nil
 		case free && !q.lapsed:
 			return nil, p
-		case plain == nil:
-			plain = p
+		default:
+			plain = cmp.Or(plain, p)
 		}
 	}
-	if passed != nil {
+	if w = cmp.Or(next, passed); w != nil {
 		plain = nil
 	}
-	return passed, plain
+	return w, plain
 }
 
 // servable reports whether a waiter can be granted a lock now.
@@ -68,11 +67,10 @@ func (e *Engine) begin(q *queue, w *Waiter) *try {
 		t.seen = w.Conn.seen.Load()
 	}
 	t.in.ID, t.in.Name = e.NewID(), q.name
-	waited := time.Since(e.started) - w.places[0].rank
+	waited := e.waited(w)
 	if w.Wait {
-		t.in.Waited = waited
+		t.in.Waited = waited + time.Duration(w.Priority)*perPriority
 	}
-	waited -= time.Duration(w.Priority) * perPriority
 	t.in.Queued = max(waited, 0).Truncate(time.Millisecond)
 	if !t.in.Leased {
 		t.in.TTL = createdTTL

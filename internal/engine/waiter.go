@@ -50,6 +50,9 @@ type heldLock struct {
 	elsewhere bool    // the connection was told that somebody waits on another server
 }
 
+// perPriority is what each priority is worth in the queue.
+const perPriority = 10 * time.Minute
+
 const (
 	minSilence = time.Second // at least, and
 	maxSilence = time.Minute // at most, until a silent connection is passed over
@@ -74,6 +77,7 @@ type Waiter struct {
 	Priority int           // each is worth 10 min in the queue
 	Waited   time.Duration // by the client's account, before this request
 	MaxHold  time.Duration // bounds the TTL of what is created; 0: no bound
+	MaxOpen  int           // refuses it if the owner has so many open; 0: no bound
 
 	// Rank is the place in the order of all waiters, least first. Acquire sets it. Before, it is
 	// what it was on an earlier connection, or zero.
@@ -152,7 +156,8 @@ type queue struct {
 
 	ranks    map[plainKey]*place // the ranks that are kept for plain clients
 	reserved *place              // of whom the name is reserved for; see reserve and reserveFor
-	round    int                 // ends when the name is granted, or all have had a reservation
+	round    int                 // ends when all who want several names have had a reservation
+	turn     bool                // one has lapsed: the others have the name once
 	lapsed   bool                // the last reservation has lapsed, and nobody was served since
 	refused  bool                // a plain client was refused although no lock held the name
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/access"
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -20,6 +21,8 @@ var (
 	ErrWrongKey = errors.New("relukko: wrong or missing X-API-KEY")
 	// ErrKeyGone means that the key of a client that was admitted is no longer one of the server's.
 	ErrKeyGone = errors.New("relukko: this X-API-KEY is not valid any more")
+	// ErrTooManyRequests means that the keys of a name have made too many requests of late.
+	ErrTooManyRequests = errors.New("relukko: too many requests with keys of this name")
 )
 
 // FloodError means that too many requests from the address had a wrong key.
@@ -30,20 +33,37 @@ type FloodError struct {
 
 func (e *FloodError) Error() string { return "relukko: too many wrong keys from " + e.Address }
 
-// Guard has the keys of a server. Make one with New.
-type Guard struct {
-	keys    atomic.Pointer[keySet]
-	maxHold time.Duration
-	audit   audit
-	floods  floods
+// Limits bound what clients do whose keys are not an admin's; 0: no bound.
+type Limits struct {
+	MaxHold     time.Duration // for which a lock is held
+	MaxOpen     int           // acquires with the keys of one name
+	MaxRequests int           // in a second, with the keys of one name
 }
 
-// New returns a guard with these keys, which writes the audit log to log. MaxHold is what
-// [Client.MaxHold] returns.
-func New(keys []access.Key, maxHold time.Duration, log *slog.Logger) *Guard {
-	g := &Guard{maxHold: maxHold, audit: audit{log: log}}
+// Guard has the keys of a server. Make one with New.
+type Guard struct {
+	keys     atomic.Pointer[keySet]
+	limits   Limits
+	audit    audit
+	floods   floods
+	rates    rates
+	observer observe.Observer
+}
+
+// New returns a guard with these keys, which writes the audit log to log, and tells the observer,
+// which may be nil, what it refuses.
+func New(keys []access.Key, limits Limits, log *slog.Logger, observer observe.Observer) *Guard {
+	g := &Guard{limits: limits, audit: audit{log: log}, observer: observer}
+	g.rates.most = limits.MaxRequests
 	g.keys.Store(newKeySet(keys))
 	return g
+}
+
+// refused tells the observer.
+func (g *Guard) refused(reason observe.Reason) {
+	if g.observer != nil {
+		g.observer.AccessRefused(reason)
+	}
 }
 
 // SetKeys replaces the keys. Of several with one hash the first counts.
@@ -65,8 +85,10 @@ func (g *Guard) Admit(key string, from Origin) (*Client, error) {
 		g.audit.wrongKey(&from, &w)
 	}
 	if w.retry > 0 {
+		g.refused(observe.TooMany)
 		return nil, &FloodError{from.IP, w.retry}
 	}
+	g.refused(observe.WrongKey)
 	return nil, ErrWrongKey
 }
 
@@ -122,13 +144,27 @@ func (c *Client) Unlimited() bool {
 	return key != nil && key.Unlimited()
 }
 
-// MaxHold returns for how long after its creation the client may have a lock expire; 0: there is no
-// bound, as for all admins.
-func (c *Client) MaxHold() time.Duration {
-	if key, _ := c.Key(); key != nil && key.Role == access.Admin {
-		return 0
+// Admin reports whether the client is an admin, whom no limit bounds.
+func (c *Client) Admin() bool {
+	key, _ := c.Key()
+	return key != nil && key.Role == access.Admin
+}
+
+// Limits returns what bounds the client.
+func (c *Client) Limits() Limits {
+	if c.Admin() {
+		return Limits{}
 	}
-	return c.guard.maxHold
+	return c.guard.limits
+}
+
+// Spend counts a request that neither renews nor releases a lock. It returns ErrTooManyRequests if
+// the keys of the client's name have made too many within a second.
+func (c *Client) Spend() error {
+	if c.Limits().MaxRequests > 0 && !c.guard.rates.take(c.name) {
+		return ErrTooManyRequests
+	}
+	return nil
 }
 
 // Check returns nil if the client may do that to the lock, and else ErrKeyGone or an
@@ -137,6 +173,11 @@ func (c *Client) MaxHold() time.Duration {
 func (c *Client) Check(do access.Action, lock *store.Lock) error {
 	err := c.May(do, lock)
 	if err != nil {
+		reason := observe.NotAllowed
+		if errors.Is(err, ErrKeyGone) {
+			reason = observe.KeyGone
+		}
+		c.guard.refused(reason)
 		c.guard.audit.refused(&c.Origin, c.name, err, c.attrs(do, lock))
 	}
 	return err

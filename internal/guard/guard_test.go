@@ -22,7 +22,7 @@ func key(name string, role access.Role, secret string) access.Key {
 }
 
 func newGuard(log *bytes.Buffer, keys ...access.Key) *Guard {
-	return New(keys, 0, slog.New(slog.NewJSONHandler(log, nil)))
+	return New(keys, Limits{}, slog.New(slog.NewJSONHandler(log, nil)), nil)
 }
 
 func TestAdmit(t *testing.T) {
@@ -155,7 +155,7 @@ func BenchmarkAdmit(b *testing.B) {
 		for i := range n - 1 {
 			keys = append(keys, access.Admins(fmt.Sprint(i))...)
 		}
-		g := New(keys, 0, slog.New(slog.DiscardHandler))
+		g := New(keys, Limits{}, slog.New(slog.DiscardHandler), nil)
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
 				if _, err := g.Admit("the key of the tests", Origin{IP: "192.0.2.1"}); err != nil {

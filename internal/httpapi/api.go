@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
-	"sync/atomic"
 
 	"gitlab.com/relukko/relukko-go/internal/engine"
 	"gitlab.com/relukko/relukko-go/internal/guard"
@@ -20,11 +19,14 @@ type api struct {
 	guard     *guard.Guard
 	engine    *engine.Engine
 	streams   *streamapi.Server
-	sockets   atomic.Int32 // WebSockets that are open
-	storeKind string       // "" where the store does not say
+	sockets   sockets
+	storeKind string // "" where the store does not say
 	broadcast broadcast
 	releases  releases
 	page      *web.Page // nil: there is none
+	pings     pings
+
+	longResponses longResponses
 
 	stopped context.Context // ends when Shutdown begins
 	cut     context.Context // ends when Shutdown does not wait for slow watchers any more

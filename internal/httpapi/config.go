@@ -6,21 +6,24 @@ import (
 	"net/netip"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/web"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/access"
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // Config sets up a Handler.
 type Config struct {
 	Keys       []access.Key
+	Limits     guard.Limits
 	Grace      time.Duration       // how long an expired lock, not leased, still holds its name
-	MaxHold    time.Duration       // after its creation a lock expires, but for admins; 0: no bound
 	MaxWaiters int                 // how many acquires may wait at a time
 	History    store.HistoryLimits // what is kept of the locks that have ended
 	Log        *slog.Logger
-	Audit      *slog.Logger // nil: Log
+	Audit      *slog.Logger     // nil: Log
+	Observer   observe.Observer // or nil
 
 	TrustedProxies []netip.Prefix // whose word about the client's address counts
 
@@ -33,6 +36,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Grace:      3 * time.Minute,
+		Limits:     guard.Limits{MaxOpen: 10_000, MaxRequests: 5_000},
 		MaxWaiters: 20_000,
 		History:    store.HistoryLimits{Age: 90 * 24 * time.Hour, Max: 1_000_000},
 		Log:        slog.New(slog.DiscardHandler),

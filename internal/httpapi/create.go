@@ -39,7 +39,7 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, client *guard.Clien
 	in.TTL, in.Leased = prefer.Lease, prefer.Lease > 0
 	waiter := &engine.Waiter{
 		Sink: &c, Names: []string{name}, New: in, Wait: prefer.Wait > 0,
-		MaxHold: client.MaxHold(),
+		MaxHold: client.Limits().MaxHold, MaxOpen: client.Limits().MaxOpen,
 	}
 	a.acquire(w, r, prefer.Wait, &c, waiter)
 	if !c.queued {

@@ -9,17 +9,20 @@ import (
 	"net/http"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/connlimit"
 	"gitlab.com/relukko/relukko-go/internal/engine"
 	"gitlab.com/relukko/relukko-go/internal/guard"
 	"gitlab.com/relukko/relukko-go/internal/streamapi"
 	"gitlab.com/relukko/relukko-go/internal/web"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/access"
+	"gitlab.com/relukko/relukko-go/server/observe"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -49,11 +52,12 @@ func New(s store.Store, c Config) *Handler {
 	if c.Page != nil {
 		h.page = web.New(*c.Page)
 	}
-	h.guard = guard.New(h.withPage(c.Keys), c.MaxHold, audit)
+	h.guard = guard.New(h.withPage(c.Keys), c.Limits, audit, c.Observer)
 	if kind, ok := s.(fmt.Stringer); ok {
 		h.storeKind = kind.String()
 	}
 	h.broadcast.init()
+	h.longResponses.init()
 	h.mux = h.routes()
 	h.stopped, h.stop = context.WithCancel(context.Background())
 	h.cut, h.cutOff = context.WithCancel(context.Background())
@@ -61,7 +65,7 @@ func New(s store.Store, c Config) *Handler {
 	h.background.Go(func() { h.broadcast.run(h.stopped) })
 	h.engine = engine.New(h.stopped, s, engine.Config{
 		Grace: c.Grace, MaxWaiters: c.MaxWaiters, Log: c.Log, NewID: wire.NewID,
-		History: c.History,
+		History: c.History, Observer: c.Observer,
 		Publish: h.publish, Flush: func() { h.broadcast.flush(nil) },
 	})
 	h.streams = streamapi.New(h.engine, c.Log, func() { h.broadcast.flush(nil) })
@@ -135,6 +139,15 @@ func (h *Handler) leave() {
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w}
+	if h.Observer != nil {
+		began := time.Now()
+		rec.upgraded = func() { h.observe(rec, r, began) }
+		defer func() {
+			if rec.status != http.StatusSwitchingProtocols {
+				h.observe(rec, r, began)
+			}
+		}()
+	}
 	if h.Log.Enabled(r.Context(), slog.LevelDebug) {
 		defer h.logAccess(rec, r, time.Now())
 	}
@@ -144,12 +157,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	}
 	if !h.enter() {
-		h.refuseClosing(rec, r)
+		if r.URL.Path == livePath {
+			live(rec, r)
+		} else {
+			h.refuseClosing(rec, r)
+		}
 		return
 	}
 	defer h.leave()
 	defer h.broadcast.flush(rec)
 	defer h.recovered(rec, r)
+	if full := connlimit.Full(r.Context()); full != "" {
+		rec.Header().Set("Connection", "close")
+		if !serveFull(r.URL.Path) {
+			retryLater(rec, http.StatusServiceUnavailable, full)
+			return
+		}
+	}
 	if !clean(r.URL.Path) { // the mux would redirect it
 		h.notFound(rec, r)
 		return
@@ -174,9 +198,40 @@ func (h *Handler) recovered(rec *recorder, r *http.Request) {
 	writeError(rec, http.StatusInternalServerError, "internal error")
 }
 
+// observe reports a response.
+func (h *Handler) observe(rec *recorder, r *http.Request, began time.Time) {
+	method := r.Method
+	if !slices.Contains(knownMethods, method) {
+		method = "other"
+	}
+	route := strings.TrimSuffix(strings.TrimSuffix(r.Pattern, "{$}"), "/")
+	if route == "" {
+		route = "other"
+	}
+	h.Observer.Responded(method, route, rec.status, time.Since(began))
+}
+
+var knownMethods = []string{
+	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete,
+}
+
+// Stats returns what the backend has now.
+func (h *Handler) Stats(ctx context.Context) (observe.Stats, error) {
+	stats, err := h.engine.Stats(ctx)
+	stats.Watchers, stats.Streams = int(h.broadcast.watchers.Load()), h.streams.Count()
+	return stats, err
+}
+
 func (h *Handler) logAccess(rec *recorder, r *http.Request, start time.Time) {
 	h.Log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", rec.status,
 		"ip", h.clientAddress(r), "duration", time.Since(start))
+}
+
+// serveFull reports whether requests for the path are served on spare connections too: those about
+// one lock, and checks.
+func serveFull(p string) bool {
+	id, aLock := strings.CutPrefix(p, "/v1/locks/")
+	return aLock && id != "" || p == livePath || p == readyPath || p == healthPath
 }
 
 // clean reports whether the mux takes the path as it is.

@@ -11,12 +11,13 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-func (a *api) health(w http.ResponseWriter, r *http.Request) {
-	if err := a.engine.Ping(r.Context()); err != nil {
-		a.fail(w, r, err, "")
+// locks lists all locks, or finds one by its name.
+func (a *api) locks(w http.ResponseWriter, r *http.Request, client *guard.Client) {
+	if r.URL.Query().Has("lock_name") {
+		a.list(w, r)
 		return
 	}
-	writeJSON(w, http.StatusOK, []byte(`{"status":200,"message":"up"}`))
+	a.long(reads(a.list))(w, r, client)
 }
 
 func (a *api) list(w http.ResponseWriter, r *http.Request) {
@@ -125,7 +126,7 @@ func (a *api) change(
 		a.fail(w, r, err, reply.ID(id))
 		return
 	}
-	change.MaxHold = client.MaxHold()
+	change.MaxHold = client.Limits().MaxHold
 	lock, err := a.engine.Update(r.Context(), id, change)
 	if err != nil {
 		a.fail(w, r, err, reply.ID(id))

@@ -30,7 +30,7 @@ func (a *api) servePage(w http.ResponseWriter, r *http.Request) {
 		a.page.ServeHTTP(w, r)
 		return
 	}
-	upgrade, ok := a.upgrade(w)
+	upgrade, ok := a.upgrade(w, a.page.Client(r))
 	if !ok {
 		return
 	}

@@ -23,7 +23,14 @@ func TestThePageCountsItsWebSockets(t *testing.T) {
 		return w
 	}
 	require.Equal(t, 426, open().Code, "no whole request for a WebSocket")
-	h.sockets.Store(maxSockets)
+	h.sockets.add("others", maxSockets-maxSocketsNamed)
+	h.sockets.add("", maxSocketsNamed-1)
+	require.Equal(t, 426, open().Code)
+	h.sockets.add("", 1)
 	require.Equal(t, 503, open().Code)
-	require.EqualValues(t, maxSockets, h.sockets.Load())
+	h.sockets.add("others", -1)
+	require.Equal(t, 429, open().Code, "one name takes half of them at most, also that of nobody")
+	all, public := h.sockets.add("", 0)
+	require.Equal(t, maxSockets-1, all)
+	require.Equal(t, maxSocketsNamed, public)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -109,7 +110,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error, about stri
 	case errors.Is(err, engine.ErrClosing):
 		a.refuseClosing(w, r)
 	case refusal.Retry == reply.RetryLater:
-		retryLater(w, refusal.Message)
+		retryLater(w, refusal.Status, refusal.Message)
 	case errors.Is(err, store.ErrGone):
 		writeError(w, a.gone(), refusal.Message)
 	default:
@@ -132,9 +133,9 @@ func retryNow(w http.ResponseWriter, message string) {
 	writeError(w, http.StatusServiceUnavailable, message)
 }
 
-func retryLater(w http.ResponseWriter, message string) {
+func retryLater(w http.ResponseWriter, status int, message string) {
 	w.Header().Set("Retry-After", "1")
-	writeError(w, http.StatusServiceUnavailable, message)
+	writeError(w, status, message)
 }
 
 func writeError(w http.ResponseWriter, status int, message string) {
@@ -146,5 +147,34 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // fails only if the client is gone
+	if len(body) <= writeChunk {
+		_, _ = w.Write(body) // fails only if the client is gone
+		return
+	}
+	writeLong(w, body)
+}
+
+const (
+	writeChunk   = 64 << 10         // bytes
+	chunkTimeout = 10 * time.Second // for a client to take as many
+	longTimeout  = time.Minute      // for a client to take all
+)
+
+// writeLong cuts off a client that takes the body too slowly.
+func writeLong(w http.ResponseWriter, body []byte) {
+	control := http.NewResponseController(w)
+	end := time.Now().Add(longTimeout)
+	for chunk := range slices.Chunk(body, writeChunk) {
+		by := time.Now().Add(chunkTimeout)
+		if by.After(end) {
+			by = end
+		}
+		_ = control.SetWriteDeadline(by) // where there is one
+		if _, err := w.Write(chunk); err != nil {
+			return
+		}
+	}
+	if control.Flush() == nil {
+		_ = control.SetWriteDeadline(time.Time{})
+	}
 }

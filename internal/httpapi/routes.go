@@ -13,14 +13,6 @@ import (
 // methods are what a path offers.
 type methods map[string]handler
 
-// handler handles a request of a client that was admitted.
-type handler func(http.ResponseWriter, *http.Request, *guard.Client)
-
-// reads is a handler that only reads, which every client may.
-func reads(handle http.HandlerFunc) handler {
-	return func(w http.ResponseWriter, r *http.Request, _ *guard.Client) { handle(w, r) }
-}
-
 // routes returns the whole API. Its patterns have no methods, so that a wrong one is answered in
 // JSON too.
 func (a *api) routes() *http.ServeMux {
@@ -28,18 +20,20 @@ func (a *api) routes() *http.ServeMux {
 	handle := func(pattern string, offered methods) {
 		mux.HandleFunc(pattern, a.admitted(dispatch(offered)))
 	}
-	list, get := reads(a.list), reads(a.get)
-	locks := methods{"GET": list, "HEAD": list, "POST": a.create}
+	list, get := a.counted(a.locks), a.counted(reads(a.get))
+	locks := methods{"GET": list, "HEAD": list, "POST": a.counted(a.create)}
 	handle("/v1/locks", locks)
 	handle("/v1/locks/{$}", locks)
 	handle("/v1/locks/{id}", methods{"GET": get, "HEAD": get, "PUT": a.update, "DELETE": a.delete})
 	handle("/v1/locks/{id}/keep_alive", methods{"GET": a.keepAlive, "PUT": a.keepAlive})
 	handle("/v1/locks/{id}/add_to_expire_at", methods{"GET": a.addToExpiry, "PUT": a.addToExpiry})
 	if a.original == nil {
-		waiting := methods{"GET": reads(a.waiting), "HEAD": reads(a.waiting)}
+		list := a.counted(a.long(reads(a.waiting)))
+		waiting := methods{"GET": list, "HEAD": list}
 		handle("/v1/waiting", waiting)
 		handle("/v1/waiting/{$}", waiting)
-		history := methods{"GET": reads(a.history), "HEAD": reads(a.history)}
+		list = a.counted(a.long(reads(a.history)))
+		history := methods{"GET": list, "HEAD": list}
 		handle("/v1/history", history)
 		handle("/v1/history/{$}", history)
 		handle(wire.BackupPath, methods{"GET": a.backup})
@@ -48,10 +42,12 @@ func (a *api) routes() *http.ServeMux {
 	if a.original == nil || !a.original.NoSocket {
 		handle("/ws/broadcast", methods{"GET": a.watch})
 	}
-	health := dispatch(methods{"GET": reads(a.health), "HEAD": reads(a.health)})
-	mux.HandleFunc("/healthchecker", func(w http.ResponseWriter, r *http.Request) {
-		health(w, r, nil)
-	})
+	for path, check := range map[string]http.HandlerFunc{
+		healthPath: a.health, readyPath: a.ready, livePath: live,
+	} {
+		checks := dispatch(methods{"GET": reads(check), "HEAD": reads(check)})
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { checks(w, r, nil) })
+	}
 	if a.page != nil {
 		for _, path := range web.Paths {
 			mux.HandleFunc(path, a.servePage)

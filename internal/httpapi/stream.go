@@ -8,7 +8,7 @@ import (
 
 // stream upgrades to a stream.
 func (a *api) stream(w http.ResponseWriter, r *http.Request, client *guard.Client) {
-	upgrade, ok := a.upgrade(w)
+	upgrade, ok := a.upgrade(w, client)
 	if !ok {
 		return
 	}

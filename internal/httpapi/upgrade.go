@@ -1,21 +1,34 @@
 package httpapi
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
+
+	"gitlab.com/relukko/relukko-go/internal/guard"
 )
 
-const maxSockets = 10_000 // WebSockets, broadcasts and streams together; more are refused
-
 // upgrade returns the response to a request for a WebSocket. The caller must call its end. If there
-// are too many, it has responded, and reports false.
-func (a *api) upgrade(w http.ResponseWriter) (*upgrade, bool) {
-	if a.sockets.Add(1) > maxSockets {
-		a.sockets.Add(-1)
-		retryLater(w, "too many WebSockets are open on this server: try again later")
-		return nil, false
+// are too many, it has responded, and reports false. The client is nil for one that may look at the
+// page without a key: these count as those of one name.
+func (a *api) upgrade(w http.ResponseWriter, client *guard.Client) (*upgrade, bool) {
+	name, admin := "", false
+	if client != nil {
+		name, admin = client.Name(), client.Admin()
 	}
-	return &upgrade{ResponseWriter: w, api: a}, true
+	all, named := a.sockets.add(name, 1)
+	switch {
+	case all > maxSockets:
+		retryLater(w, http.StatusServiceUnavailable, fmt.Sprintf(
+			"this server has %d WebSockets, the most that it allows: try again later", maxSockets))
+	case named > maxSocketsNamed && !admin:
+		retryLater(w, http.StatusTooManyRequests, fmt.Sprintf("keys of this name have %d "+
+			"WebSockets, the most that this server allows: try again later", maxSocketsNamed))
+	default:
+		return &upgrade{ResponseWriter: w, api: a, name: name}, true
+	}
+	a.sockets.add(name, -1)
+	return nil, false
 }
 
 // upgrade is the response to a request for a WebSocket. It turns the plain text of a refusal into
@@ -23,6 +36,7 @@ func (a *api) upgrade(w http.ResponseWriter) (*upgrade, bool) {
 type upgrade struct {
 	http.ResponseWriter
 	api    *api
+	name   string // of the client's key
 	status int
 	text   strings.Builder
 }
@@ -42,7 +56,7 @@ func (u *upgrade) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
 // end writes the refusal, if there was one, or ends the WebSocket's being counted.
 func (u *upgrade) end() {
-	u.api.sockets.Add(-1)
+	u.api.sockets.add(u.name, -1)
 	if u.status != 0 {
 		writeError(u.ResponseWriter, u.status, strings.TrimSpace(u.text.String()))
 	}

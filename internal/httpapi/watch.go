@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -27,7 +28,7 @@ var errSlowWatcher = errors.New("relukko: the watcher is too slow")
 // watch upgrades to a WebSocket and sends all broadcasts from then on. It disconnects slow
 // watchers, and those whose key is gone.
 func (a *api) watch(w http.ResponseWriter, r *http.Request, client *guard.Client) {
-	upgrade, ok := a.upgrade(w)
+	upgrade, ok := a.upgrade(w, client)
 	if !ok {
 		return
 	}
@@ -57,6 +58,9 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request, client *guard.Client
 	defer time.AfterFunc(closeTimeout, cancel).Stop()
 	switch {
 	case errors.Is(err, errSlowWatcher):
+		if a.Observer != nil {
+			a.Observer.WatcherDropped()
+		}
 		_ = conn.Close(websocket.StatusTryAgainLater, "too slow")
 	case errors.Is(err, guard.ErrKeyGone):
 		_ = conn.Close(websocket.StatusPolicyViolation, "401: "+reply.Refuse(err, "").Message)
@@ -73,7 +77,11 @@ func (a *api) send(
 	pings := time.NewTicker(pingEvery)
 	defer pings.Stop()
 	// One timer for all messages: a context for each would cost more than all but the write.
-	late := time.AfterFunc(watchTimeout, func() { _ = conn.CloseNow() })
+	var slow atomic.Bool
+	late := time.AfterFunc(watchTimeout, func() {
+		slow.Store(true)
+		_ = conn.CloseNow()
+	})
 	late.Stop()
 	defer late.Stop()
 	var batch [watchBatch][]byte
@@ -90,7 +98,10 @@ func (a *api) send(
 			late.Reset(watchTimeout)
 			for _, message := range batch[:n] {
 				err := conn.Write(context.Background(), websocket.MessageText, message)
-				if err != nil {
+				switch {
+				case err != nil && slow.Load():
+					return errSlowWatcher
+				case err != nil:
 					return err
 				}
 			}

@@ -96,7 +96,13 @@ var refusals = []struct {
 	{store.ErrOutOfRange, Refusal{Status: http.StatusBadRequest, Message: "expires_at would lie " +
 		"outside of the years 1 to 9999"}},
 	{engine.ErrFull, Refusal{Status: http.StatusServiceUnavailable, Message: "%s: too many " +
-		"requests wait on this server: try again later", Retry: RetryLater}},
+		"requests wait on this server (--max-waiters): try again later", Retry: RetryLater}},
+	{engine.ErrTooManyOpen, Refusal{Status: http.StatusTooManyRequests, Message: "%s: too many " +
+		"acquires are open with keys of this name (--max-acquires): try again later",
+		Retry: RetryLater}},
+	{guard.ErrTooManyRequests, Refusal{Status: http.StatusTooManyRequests, Message: "too many " +
+		"requests in a second with keys of this name (--max-requests): try again later",
+		Retry: RetryLater}},
 	{engine.ErrNoDump, Refusal{Status: http.StatusNotImplemented,
 		Message: "the store of this server cannot be backed up"}},
 	{engine.ErrClosing, Refusal{Status: http.StatusServiceUnavailable,

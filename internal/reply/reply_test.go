@@ -30,7 +30,8 @@ func TestRefusals(t *testing.T) {
 		{notDone, 503, `lock "a": the store is unavailable: try again`, RetryLater},
 		{engine.ErrClosing, 503, `lock "a": the server is shutting down`, RetryNow},
 		{engine.ErrFull, 503,
-			`lock "a": too many requests wait on this server: try again later`, RetryLater},
+			`lock "a": too many requests wait on this server (--max-waiters): try again later`,
+			RetryLater},
 		{&wire.RequestError{Message: "no name"}, 400, "no name", RetryNever},
 		{
 			errors.New("disk full"), 500, `lock "a": internal error: see the server's log`,

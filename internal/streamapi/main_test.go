@@ -43,7 +43,7 @@ type backend struct {
 // start runs a backend, which ends with the test.
 func start(t testing.TB, st store.Store) *backend {
 	b := &backend{t: t, conns: make(chan net.Conn), keys: make(map[string]bool)}
-	b.guard = guard.New(nil, 0, slog.New(slog.DiscardHandler))
+	b.guard = guard.New(nil, guard.Limits{}, slog.New(slog.DiscardHandler), nil)
 	ctx, stop := context.WithCancel(context.Background())
 	b.engine = engine.New(ctx, st, engine.Config{
 		Grace: 3 * time.Minute, MaxWaiters: 20_000, Log: slog.New(slog.DiscardHandler),

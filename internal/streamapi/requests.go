@@ -34,6 +34,10 @@ func (c *conn) begin(req *wire.StreamRequest) {
 // again may have a lock or a place nevertheless, from before. Its mark is cancelled, if the key may
 // do that: another key of the name may have the mark.
 func (c *conn) acquire(n uint64, a *wire.StreamAcquire, all bool) {
+	if err := c.client.Spend(); err != nil {
+		c.refuse(n, err, reply.Names(a.Names), nil)
+		return
+	}
 	_, mark, _ := wire.CutMark(a.Creator)
 	names, err := c.client.Allowed(a.Names, all)
 	switch {
@@ -55,7 +59,8 @@ func (c *conn) acquire(n uint64, a *wire.StreamAcquire, all bool) {
 			Owner: c.client.Name(), Mark: mark,
 		},
 		Wait: a.Wait, Progress: a.Progress, Again: a.Again, Priority: a.Priority, Waited: a.Waited,
-		Rank: rank, Place: a.Place, MaxHold: c.client.MaxHold(),
+		Rank: rank, Place: a.Place,
+		MaxHold: c.client.Limits().MaxHold, MaxOpen: c.client.Limits().MaxOpen,
 	})
 }
 
@@ -71,7 +76,7 @@ func (c *conn) cancel(n uint64, mark string) {
 
 func (c *conn) renew(n uint64, id string, lease time.Duration) {
 	c.check(n, access.Renew, id, func() {
-		change := store.Change{Lease: &lease, MaxHold: c.client.MaxHold()}
+		change := store.Change{Lease: &lease, MaxHold: c.client.Limits().MaxHold}
 		c.engine.Renew(c.place, id, change, func(lock store.Lock, err error) {
 			if err != nil {
 				c.done(n, err, reply.ID(id))

@@ -80,6 +80,13 @@ func (s *Server) remove(c *conn) {
 	delete(s.conns, c)
 }
 
+// Count returns the number of streams.
+func (s *Server) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 // Recheck closes the connections whose key is gone, or may do other things than before.
 func (s *Server) Recheck() {
 	s.mu.Lock()

@@ -125,6 +125,9 @@ func (p *Page) take(ctx context.Context, v visitor, in *request) (*store.Lock, e
 		err = refuse(http.StatusBadRequest, "%s.", said.Replace(bad.Message))
 	}
 	if err == nil {
+		err = v.client.Spend()
+	}
+	if err == nil {
 		err = v.client.Check(access.Create, &store.Lock{Name: name})
 	}
 	if err == nil {
@@ -134,7 +137,8 @@ func (p *Page) take(ctx context.Context, v visitor, in *request) (*store.Lock, e
 		return nil, err
 	}
 	lock, err := p.create(ctx, &engine.Waiter{
-		Names: []string{name}, MaxHold: v.client.MaxHold(), New: store.NewLock{
+		Names: []string{name}, MaxHold: v.client.Limits().MaxHold,
+		MaxOpen: v.client.Limits().MaxOpen, New: store.NewLock{
 			Creator: holder, IP: v.client.IP, Owner: v.client.Name(), TTL: takeLease, Leased: true,
 		},
 	})
@@ -142,7 +146,7 @@ func (p *Page) take(ctx context.Context, v visitor, in *request) (*store.Lock, e
 		return nil, err
 	}
 	until := in.Until.UTC().Truncate(time.Microsecond)
-	change := store.Change{ExpiresAt: &until, MaxHold: v.client.MaxHold()}
+	change := store.Change{ExpiresAt: &until, MaxHold: v.client.Limits().MaxHold}
 	updated, err := p.Engine.Update(ctx, lock.ID, change)
 	if err != nil {
 		how := store.Ending{How: store.Released, By: v.client.Name()}
@@ -154,7 +158,7 @@ func (p *Page) take(ctx context.Context, v visitor, in *request) (*store.Lock, e
 
 // holdable returns an error if the server does not let the client hold a lock for so long.
 func holdable(client *guard.Client, since, until time.Time) error {
-	longest := client.MaxHold()
+	longest := client.Limits().MaxHold
 	if longest > 0 && until.Sub(since) > longest {
 		return refuse(http.StatusForbidden, "This server lets a lock be held for %v at most "+
 			"(relukko serve --max-hold), except by admins.", longest)
@@ -165,6 +169,9 @@ func holdable(client *guard.Client, since, until time.Time) error {
 // extend sets the expiry of a lock that nobody renews.
 func (p *Page) extend(ctx context.Context, v visitor, in *request) (*store.Lock, error) {
 	if err := inFuture(in.Until); err != nil {
+		return nil, err
+	}
+	if err := v.client.Spend(); err != nil {
 		return nil, err
 	}
 	lock, err := p.find(ctx, in.ID)
@@ -181,7 +188,7 @@ func (p *Page) extend(ctx context.Context, v visitor, in *request) (*store.Lock,
 		return nil, refuse(http.StatusConflict, "%q was not extended: %s.", lock.Name, isRenewed)
 	}
 	until := in.Until.UTC().Truncate(time.Microsecond)
-	change := store.Change{ExpiresAt: &until, MaxHold: v.client.MaxHold()}
+	change := store.Change{ExpiresAt: &until, MaxHold: v.client.Limits().MaxHold}
 	updated, err := p.Engine.Update(ctx, lock.ID, change)
 	if err != nil {
 		return nil, err

@@ -24,6 +24,12 @@ func (p *Page) visitor(r *http.Request) (visitor, bool) {
 	return visitor{}, p.PublicView
 }
 
+// Client returns the client that is signed in, or nil.
+func (p *Page) Client(r *http.Request) *guard.Client {
+	v, _ := p.visitor(r)
+	return v.client
+}
+
 // cookieName has the port in it: a browser sends the cookies of a host to all of its ports, where
 // there may be other servers.
 func (p *Page) cookieName(r *http.Request) string { return "relukko-" + p.port(r) }

@@ -86,12 +86,12 @@ func (k *Key) patterns() string {
 // matches reports whether a name matches one of the key's patterns, or there are none.
 func (k *Key) matches(name string) bool {
 	return len(k.Patterns) == 0 ||
-		slices.ContainsFunc(k.Patterns, func(pattern string) bool { return match(pattern, name) })
+		slices.ContainsFunc(k.Patterns, func(pattern string) bool { return Match(pattern, name) })
 }
 
-// match reports whether the whole name matches the pattern. A * stands for any bytes, also for
+// Match reports whether the whole name matches the pattern. A * stands for any bytes, also for
 // none; everything else for itself.
-func match(pattern, name string) bool {
+func Match(pattern, name string) bool {
 	part, rest, more := strings.Cut(pattern, "*")
 	if !more {
 		return name == pattern

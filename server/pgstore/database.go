@@ -37,6 +37,7 @@ type database struct {
 	// because the database has refused them.
 	slots   *semaphore.Weighted
 	retired atomic.Int32
+	lists   *semaphore.Weighted // the calls that may read lists at a time: a quarter of the slots
 
 	closed context.Context
 	close  context.CancelFunc
@@ -62,6 +63,7 @@ func (d *database) connect(ctx context.Context, url string, log *slog.Logger) er
 	}
 	config.MaxConns = max(1, min(config.MaxConns, limit-besides))
 	d.slots = semaphore.NewWeighted(int64(config.MaxConns))
+	d.lists = semaphore.NewWeighted(int64(max(1, config.MaxConns/4)))
 	if d.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return err
 	}
@@ -91,6 +93,19 @@ func (d *database) call(
 		d.pool.Reset() // the other connections are probably broken as well
 	}
 	return classify(err)
+}
+
+// callList is call for lists, which take long: they leave most of the connections to others.
+func (d *database) callList(
+	ctx context.Context, f func(context.Context, *pgx.Conn) error,
+) error {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	if err := d.lists.Acquire(ctx, 1); err != nil {
+		return classify(&notSentError{err})
+	}
+	defer d.lists.Release(1)
+	return d.call(ctx, listTimeout, f)
 }
 
 // acquire returns a connection of the pool. Where the database refuses more of them, as for a role

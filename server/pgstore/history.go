@@ -57,7 +57,7 @@ func (s *Store) History(ctx context.Context, q store.HistoryQuery) (
 	if q.Name != "" {
 		sql, args = historyOfNameSQL, append(args, q.Name)
 	}
-	err = s.call(ctx, listTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+	err = s.callList(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, _ := conn.Query(ctx, sql, args...) // its error comes with the rows
 		var r endedRow
 		_, err := pgx.ForEachRow(rows, r.fields(), func() error {

@@ -33,7 +33,7 @@ func (s *Store) Holder(ctx context.Context, name string) (store.Lock, error) {
 
 // List implements [store.Store].
 func (s *Store) List(ctx context.Context) (locks []store.Lock, err error) {
-	err = s.call(ctx, listTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+	err = s.callList(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, _ := conn.Query(ctx, listSQL) // its error comes with the rows
 		locks, err = collect(rows)
 		return err

@@ -33,19 +33,26 @@ var mayImport = map[string][]string{
 
 	"server": {
 		"internal/engine", "internal/httpapi", "internal/streamapi", "internal/web",
-		"internal/wire", "server/access", "server/memstore", "server/store",
+		"internal/wire", "server/access", "server/memstore", "server/observe", "server/store",
 	},
 	"server/access":    {},
+	"server/metrics":   {"server/access", "server/observe", "server/store"},
+	"server/observe":   {"server/store"},
 	"server/store":     {},
 	"server/memstore":  aStore,
 	"server/boltstore": aStore,
 	"server/pgstore":   aStore,
 	"server/storetest": {"server/store"},
 
-	"internal/engine": {"internal/lifecycle", "internal/lockset", "server/store"},
-	"internal/guard":  {"internal/wire", "server/access", "server/store"},
-	"internal/httpapi": append(serverAPI,
-		"internal/backup", "internal/reply", "internal/streamapi", "internal/web"),
+	"internal/connlimit": {},
+	"internal/engine": {
+		"internal/lifecycle", "internal/lockset", "server/observe", "server/store",
+	},
+	"internal/guard": {"internal/wire", "server/access", "server/observe", "server/store"},
+	"internal/httpapi": append([]string{
+		"internal/backup", "internal/connlimit", "internal/reply", "internal/streamapi",
+		"internal/web", "server/observe",
+	}, serverAPI...),
 	"internal/backup":  {"internal/codec", "server/store"},
 	"internal/codec":   {},
 	"internal/lockset": {"server/store"},
@@ -65,10 +72,10 @@ var mayImport = map[string][]string{
 
 	"cmd/relukko": {"internal/cli"},
 	"internal/cli": {
-		".", "api", "internal/backup", "internal/settings", "internal/sockets",
-		"internal/supervise", "internal/systemd", "internal/unixsock", "internal/wire", "server",
-		"server/access",
-		"server/boltstore", "server/memstore", "server/pgstore", "server/store",
+		".", "api", "internal/backup", "internal/connlimit", "internal/settings",
+		"internal/sockets", "internal/supervise", "internal/systemd", "internal/unixsock",
+		"internal/wire", "server", "server/access", "server/boltstore", "server/memstore",
+		"server/metrics", "server/pgstore", "server/store",
 	},
 	"internal/supervise":  {},
 	"internal/systemd":    {},
@@ -112,8 +119,8 @@ var libraries = []string{".", "api", "server", "relukkotest"}
 // onlyForPrograms and onlyForTests may not be among what libraries compile.
 var (
 	onlyForPrograms = []string{
-		"github.com/jackc/pgx/v5", "github.com/spf13/cobra", "github.com/spf13/pflag",
-		"go.etcd.io/bbolt",
+		"github.com/jackc/pgx/v5", "github.com/prometheus", "github.com/spf13/cobra",
+		"github.com/spf13/pflag", "go.etcd.io/bbolt",
 	}
 	onlyForTests = []string{
 		"github.com/anishathalye/porcupine", "github.com/chromedp/cdproto",

@@ -23,12 +23,14 @@ var mustBeOrdered = []string{
 	"internal/acquire/stream", "internal/clock", "internal/lifecycle", "internal/sockets",
 	"internal/wire",
 	"internal/backup", "internal/codec",
-	"internal/cli", "internal/engine", "internal/guard", "internal/httpapi", "internal/lockset",
+	"internal/cli", "internal/connlimit",
+	"internal/engine", "internal/guard", "internal/httpapi", "internal/lockset",
 	"internal/reply",
 	"internal/settings", "internal/streamapi", "internal/supervise", "internal/systemd",
 	"internal/unixsock", "internal/web",
 	"server/access",
-	"server/boltstore", "server/memstore", "server/pgstore", "server/store", "server/storetest",
+	"server/boltstore", "server/memstore", "server/metrics", "server/observe", "server/pgstore",
+	"server/store", "server/storetest",
 	"internal/test/faultnet", "internal/test/pgtest", "examples/instrument", "examples/pool",
 }
 

@@ -31,7 +31,7 @@ func (w *world) begins(calls *sync.WaitGroup, client int) {
 		if mp.handoff {
 			opts = append(opts, relukko.WithHandoff())
 		}
-		m := relukko.NewMutex(w.clients[client], mp.name, opts...)
+		m := mp.locker(w.clients[client], opts)
 		for j, its := range mp.callers {
 			c := &caller{world: w, client: client, mutex: m, plan: &mp,
 				who: fmt.Sprintf("c%d/m%d/g%d", client, i, j)}
@@ -64,7 +64,7 @@ func (w *world) lost(lost *relukko.LostError) {
 type caller struct {
 	*world
 	client int
-	mutex  *relukko.Mutex
+	mutex  locker
 	plan   *mutexPlan
 	who    string
 }
@@ -74,8 +74,8 @@ func (c *caller) carryOut(call *mutexCall) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	began := time.Now()
-	t := &try{who: c.who, client: c.client, mutex: c.mutex, name: c.plan.name, try: call.try,
-		limit: call.limit, ret: never, ctxEnd: never}
+	t := &try{who: c.who, client: c.client, mutex: c.mutex, choice: c.plan.choice,
+		names: c.plan.names, try: call.try, limit: call.limit, ret: never, ctxEnd: never}
 	switch {
 	case call.limit > 0 && call.deadline:
 		limited, stop := context.WithDeadline(ctx, began.Add(call.limit))
@@ -94,7 +94,7 @@ func (c *caller) carryOut(call *mutexCall) {
 	if call.try {
 		what, lock = "TryLock", c.mutex.TryLock
 	}
-	t.call = c.note(c.who, "%s %s (its context ends in %v)", what, c.plan.name, call.limit)
+	t.call = c.note(c.who, "%s %v (its context ends in %v)", what, c.plan, call.limit)
 	c.mu.Lock()
 	c.tries = append(c.tries, t)
 	c.mu.Unlock()
@@ -103,12 +103,12 @@ func (c *caller) carryOut(call *mutexCall) {
 		c.failed(t, ctx, held, err, what)
 		return
 	}
-	s := c.begin(t, ctx, held, what)
-	c.stay(call, s, held)
-	c.unlock(call, s, held)
+	sessions := c.begin(t, ctx, held, what)
+	c.stay(call, sessions, held)
+	c.unlock(call, sessions, held)
 }
 
-// failed takes in a Lock that failed.
+// failed records a Lock that failed.
 func (c *caller) failed(t *try, ctx, held context.Context, err error, what string) {
 	m := c.note(c.who, "%s: %v", what, err)
 	c.mu.Lock()
@@ -122,66 +122,75 @@ func (c *caller) failed(t *try, ctx, held context.Context, err error, what strin
 	}
 }
 
-// begin takes in a Lock that succeeded.
-func (c *caller) begin(t *try, parent, held context.Context, what string) *session {
+// begin records a Lock that succeeded. It returns a session for each lock that it has acquired.
+func (c *caller) begin(t *try, parent, held context.Context, what string) (sessions []*session) {
 	inside, ok := relukko.FromContext(held)
-	lock := inside.Info()
-	s := &session{
-		who: c.who, client: c.client, mutex: c.mutex, name: c.plan.name, id: lock.ID, mark: markOf(
-			lock.Creator),
-		ttl: c.plan.ttl, token: lock.FencingToken, call: t.call, shared: c.plan.handoff,
-		parentEnd: never, guardedEnd: never, end: never, unlock: never, unlocked: never,
+	all := &tenure{live: func() bool { return inside.CleanupContext().Err() == nil },
+		parentEnd: never, guardedEnd: never, end: never, unlock: never, unlocked: never}
+	for _, lock := range inside.Locks() {
+		s := &session{
+			tenure: all,
+			who:    c.who, client: c.client, mutex: c.mutex, choice: c.plan.choice, name: lock.Name,
+			id: lock.ID, mark: markOf(lock.Creator), ttl: c.plan.ttl, token: lock.FencingToken,
+			call: t.call, shared: c.plan.handoff,
+		}
+		s.begin = c.note(c.who, "%s: lock %s of %s #%s, token %d", what, brief(s.id), s.name,
+			s.mark, s.token)
+		sessions = append(sessions, s)
 	}
-	s.live = func() bool { return inside.CleanupContext().Err() == nil }
-	s.begin = c.note(c.who, "%s: lock %s #%s, token %d", what, brief(s.id), s.mark, s.token)
-	c.enter(s)
-	c.ask(s, inside)
+	c.enter(sessions...)
+	c.ask(sessions, inside)
 	c.mu.Lock()
-	t.ret, t.session = s.begin, s
-	if !ok || lock.Name != c.plan.name {
-		c.wrong("%s: %s returned a session of %q", c.who, what, lock.Name)
+	t.ret, t.session = sessions[0].begin, sessions[0]
+	if !ok || !c.plan.fits(sessions) ||
+		c.plan.choice == anyOf && inside.Name() != sessions[0].name {
+		c.wrong("%s: %s of %v returned a session of %q", c.who, what, c.plan, inside.Name())
 	}
 	c.mu.Unlock()
 
 	ends := func(ctx context.Context, what string, end *moment, cause *error) {
 		context.AfterFunc(ctx, func() {
-			m := c.note(c.who, "%s of lock %s ends: %v", what, brief(s.id), context.Cause(ctx))
+			m := c.note(c.who, "%s of lock %s ends: %v", what, brief(sessions[0].id),
+				context.Cause(ctx))
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			*end, *cause = m, context.Cause(ctx)
 		})
 	}
-	ends(parent, "parent", &s.parentEnd, &s.parentCause)
-	ends(inside.CleanupContext(), "session", &s.end, &s.cause)
-	ends(held, "context", &s.guardedEnd, &s.guardedCause)
-	return s
+	ends(parent, "parent", &all.parentEnd, &all.parentCause)
+	ends(inside.CleanupContext(), "session", &all.end, &all.cause)
+	ends(held, "context", &all.guardedEnd, &all.guardedCause)
+	return sessions
 }
 
-// enter compares a session that begins with those that are live.
-func (w *world) enter(s *session) {
+// enter compares sessions that begin with those that are live.
+func (w *world) enter(sessions ...*session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, other := range w.sessions {
-		if other.name == s.name && other.live() {
-			w.overlaps = append(w.overlaps, overlap{other, s, w.now()})
+	for _, s := range sessions {
+		for _, other := range w.sessions {
+			if other.name == s.name && other.live() {
+				w.overlaps = append(w.overlaps, overlap{other, s, w.now()})
+			}
 		}
 	}
-	w.sessions = append(w.sessions, s)
+	w.sessions = append(w.sessions, sessions...)
 }
 
 // ask notes what the session says of its lease.
-func (c *caller) ask(s *session, inside *relukko.Session) {
+func (c *caller) ask(sessions []*session, inside *relukko.Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// The record stands still: a renewal cannot be carried out meanwhile.
 	end, err := inside.LeaseEnd(), inside.Err()
 	if err == nil {
-		s.deadlines = append(s.deadlines, deadline{c.now(), end.Sub(c.start)})
+		all := sessions[0].tenure
+		all.deadlines = append(all.deadlines, deadline{c.now(), end.Sub(c.start)})
 	}
 }
 
 // stay is the critical section.
-func (c *caller) stay(call *mutexCall, s *session, held context.Context) {
+func (c *caller) stay(call *mutexCall, sessions []*session, held context.Context) {
 	inside, _ := relukko.FromContext(held)
 	timer := time.NewTimer(call.hold)
 	defer timer.Stop()
@@ -193,23 +202,27 @@ func (c *caller) stay(call *mutexCall, s *session, held context.Context) {
 	case <-timer.C:
 	case <-over:
 	}
-	c.ask(s, inside)
+	c.ask(sessions, inside)
 }
 
-func (c *caller) unlock(call *mutexCall, s *session, held context.Context) {
+func (c *caller) unlock(call *mutexCall, sessions []*session, held context.Context) {
 	ctx := held
-	if call.bare {
+	if call.bare && c.plan.choice != anyOf {
 		ctx = context.Background()
 	}
 	inside, _ := relukko.FromContext(held)
-	u := c.note(c.who, "Unlock %s, lock %s", c.plan.name, brief(s.id))
+	all := sessions[0].tenure
+	u := c.note(c.who, "Unlock %v, lock %s", c.plan, brief(sessions[0].id))
 	c.mu.Lock()
-	s.unlock = u
+	all.unlock = u
 	c.mu.Unlock()
 	err := c.mutex.Unlock(ctx)
-	u = c.note(c.who, "Unlock, lock %s: %v", brief(s.id), err)
+	u = c.note(c.who, "Unlock, lock %s: %v", brief(sessions[0].id), err)
 	c.mu.Lock()
-	s.unlocked, s.err = u, err
+	all.unlocked = u
+	for _, s := range sessions {
+		s.err = s.own(err)
+	}
 	if held.Err() == nil || inside.Err() == nil {
 		c.wrong("%s: after Unlock the context is not done", c.who)
 	}
@@ -250,9 +263,10 @@ func (c *rawCaller) carryOut(call *rawCall, creator string) {
 	}
 	var over, leaving = make(chan struct{}), false
 	s := &session{
+		tenure: &tenure{parentEnd: never, guardedEnd: never, end: never, unlock: never,
+			unlocked: never},
 		who: c.who, client: c.client, raw: true, mutex: c, name: call.name, id: l.ID,
 		token: l.FencingToken, call: sent,
-		parentEnd: never, guardedEnd: never, end: never, unlock: never, unlocked: never,
 	}
 	s.live = func() bool { return !leaving } // under the record's mutex
 	s.begin = c.note(c.who, "Create: lock %s, token %d", brief(l.ID), l.FencingToken)

@@ -47,6 +47,7 @@ func (w *world) check() {
 		w.checkTry(t)
 	}
 	w.checkExclusion()
+	w.checkSeveral()
 	w.checkOrder()
 	w.checkCancelled()
 	w.checkWakeUps()
@@ -283,25 +284,35 @@ func (w *world) dropped(from, to time.Duration) int {
 
 // checkCause checks guarantee 3.
 func (w *world) checkCause(s *session, rec *lockRecord) {
-	var lost *relukko.LostError
-	isLost := errors.As(s.cause, &lost)
+	w.checkGuarded(s)
+	w.checkTold(s)
+	lost, isLost := errors.AsType[*relukko.LostError](s.cause)
+	if isLost {
+		w.checkLoss(s, rec, lost)
+		return
+	}
 	switch {
-	case !isLost && s.cause != relukko.ErrUnlocked:
+	case s.cause != relukko.ErrUnlocked:
 		w.wrong("%s: the session's cause is %v", s.who, s.cause)
-	case isLost && (lost.Name != s.name || lost.ID != s.id):
+	case s.end.at != s.unlock.at:
+		w.wrong("%s: unlocked at %v, the context ended at %v", s.who, s.unlock.at, s.end.at)
+	}
+}
+
+// checkLoss checks the loss that has ended a session.
+func (w *world) checkLoss(s *session, rec *lockRecord, lost *relukko.LostError) {
+	switch {
+	case lost.ID != s.id && w.with(s, lost.ID): // of another lock of the MultiMutex
+	case lost.Name != s.name || lost.ID != s.id:
 		w.wrong("%s: the loss is of another lock than %s: %v", s.who, s.id, lost)
-	case isLost && lost.Reason == relukko.LossDeleted &&
+	case lost.Reason == relukko.LossDeleted &&
 		(rec.removed == nil || s.end.before(rec.removed.moment)):
 		w.wrong("%s: lock %s is said to be deleted at %v, and was not: %v", s.who, brief(s.id),
 			s.end.at, lost)
-	case isLost && lost.Reason == relukko.LossRefused &&
+	case lost.Reason == relukko.LossRefused &&
 		!w.refused(s.client, ofRenew, s.end.at-w.plan.latency, s.end.at):
 		w.wrong("%s: nothing was refused: %v", s.who, lost)
-	case !isLost && s.end.at != s.unlock.at:
-		w.wrong("%s: unlocked at %v, the context ended at %v", s.who, s.unlock.at, s.end.at)
 	}
-	w.checkGuarded(s)
-	w.checkTold(s)
 }
 
 // checkGuarded checks the end and the cause of a guarded context.
@@ -321,7 +332,7 @@ func (w *world) checkGuarded(s *session) {
 // checkTold checks that WithOnLost's function is called once for a loss.
 func (w *world) checkTold(s *session) {
 	told := 0
-	if errors.Is(s.cause, relukko.ErrLockLost) || errors.Is(s.err, relukko.ErrLockLost) {
+	if s.lost() != nil || errors.Is(s.err, relukko.ErrLockLost) {
 		told = 1
 	}
 	if s.shared && told == 0 {
@@ -336,8 +347,8 @@ func (w *world) checkTold(s *session) {
 // checkOutage checks the other half of guarantee 1: from the first heartbeat on an
 // outage shorter than half the TTL loses nothing.
 func (w *world) checkOutage(s *session, rec *lockRecord) {
-	var lost *relukko.LostError
-	if !errors.As(s.cause, &lost) || lost.Reason != relukko.LossUnreachable {
+	lost := s.lost()
+	if lost == nil || lost.Reason != relukko.LossUnreachable {
 		return
 	}
 	for _, c := range w.closes {
@@ -372,25 +383,22 @@ func (w *world) lastOutage(s *session) (from, to time.Duration) {
 // checkUnlock checks guarantee 5.
 func (w *world) checkUnlock(s *session, rec *lockRecord) {
 	took := s.unlocked.at - s.unlock.at
-	lostBefore := errors.Is(s.cause, relukko.ErrLockLost)
+	lostBefore := s.lost() != nil
 	switch {
 	case s.unlocked == never:
 		w.wrong("%s: Unlock of lock %s has not returned", s.who, brief(s.id))
-	case lostBefore && (!errors.Is(s.err, s.cause) || took > 0):
+	case lostBefore && (!errors.Is(s.err, s.cause) || took > 0 && s.choice != allOf):
 		w.wrong("%s: Unlock of lost lock %s returned %v after %v", s.who, brief(s.id), s.err, took)
 	case lostBefore:
 	case w.handsOn(s):
 	case s.err == nil:
 		w.checkReleased(s, rec)
 	default:
+		w.checkUndisturbed(s, rec)
 		w.checkUnlockError(s, rec)
 	}
 	if took > releaseTime {
 		w.wrong("%s: Unlock took %v", s.who, took)
-	}
-	if s.err != nil && !lostBefore && !errors.Is(s.err, api.ErrClosed) && rec.removed != nil &&
-		!rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
-		w.wrong("%s: Unlock returned %v, nothing being wrong", s.who, s.err)
 	}
 }
 
@@ -405,12 +413,24 @@ func (w *world) checkReleased(s *session, rec *lockRecord) {
 	}
 }
 
+// checkUndisturbed checks that something was wrong when an Unlock has failed.
+func (w *world) checkUndisturbed(s *session, rec *lockRecord) {
+	if !s.endedBefore() && !errors.Is(s.err, api.ErrClosed) && rec.removed != nil &&
+		!rec.takenAway() && w.quiet(s.client, s.unlock.at-s.ttl, s.unlocked.at) {
+		w.wrong("%s: Unlock returned %v, nothing being wrong", s.who, s.err)
+	}
+}
+
 // checkUnlockError checks the error of the Unlock of a lock that was not known to be
 // lost.
 func (w *world) checkUnlockError(s *session, rec *lockRecord) {
 	switch {
 	case errors.Is(s.err, relukko.ErrLockLost):
 		r := rec.removed
+		lost, _ := errors.AsType[*relukko.LostError](s.err)
+		if s.endedBefore() || s.choice == allOf && lost.Reason != relukko.LossDeleted {
+			return // it was lost after the session had ended, with another lock or in Unlock
+		}
 		if r == nil || s.unlocked.before(r.moment) || r.cause == released {
 			w.wrong("%s: Unlock says that lock %s was lost, but it was not: %v", s.who, brief(s.id),
 				s.err)
@@ -431,8 +451,8 @@ func (w *world) checkUnlockError(s *session, rec *lockRecord) {
 // is deleted after Unlock, not only when it expires.
 func (w *world) checkGivenBack(s *session, rec *lockRecord) {
 	const most = 15 * time.Second
-	var lost *relukko.LostError
-	if !errors.As(s.cause, &lost) || lost.Reason == relukko.LossDeleted ||
+	lost := s.lost()
+	if lost == nil || lost.Reason == relukko.LossDeleted ||
 		w.plan.clients[s.client].closeAt > 0 || s.shared {
 		return
 	}
@@ -476,6 +496,9 @@ func (w *world) checkTry(t *try) {
 	most := w.plan.latency
 	if w.plan.stream {
 		most *= 2 // the stream is opened first
+	}
+	if n := len(t.names); n > 1 { // one after the other, where there is no stream
+		most *= time.Duration(n + 1) // and those of a MultiMutex are released again
 	}
 	if t.try && w.quiet(t.client, t.call.at-70*time.Second, t.ret.at) &&
 		!w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > most {
@@ -545,22 +568,36 @@ func (w *world) checkGaveUp(t *try) {
 			return
 		}
 	}
+	if n := len(w.answered(t)); n == len(t.names) || n > 0 && t.choice != anyOf {
+		w.wrong("%s gave up at %v, though the backend had answered: %v", t.who, t.ret.at, t.err)
+	}
+}
+
+// answered returns the names of which the backend has said something in the last minute of a call.
+// A pool may wait in vain for that of one name.
+func (w *world) answered(t *try) map[string]*exchange {
+	names := make(map[string]*exchange)
 	for _, x := range w.exchange {
 		if x.what == ofCreate && x.status == 409 && w.cannot(t, ofList, ofRenew, ofAny) {
 			// After a create without an answer only a list says who holds the lock, and
 			// the call's own lock is renewed before it counts.
 			continue
 		}
-		if t.made(x) && x.understood() && x.status != 429 && x.ret.at > t.ret.at-55*time.Second {
-			w.wrong("%s gave up at %v, though the backend had answered at %v: %v", t.who, t.ret.at,
-				x.ret.at, t.err)
-			return
+		if w.made(t, x) && x.understood() && x.status != 429 && x.ret.at > t.ret.at-55*time.Second {
+			for _, name := range x.names {
+				names[name] = x
+			}
 		}
 	}
+	return names
 }
 
 // made reports whether an exchange is a create that the call made.
-func (t *try) made(x *exchange) bool {
-	return x.client == t.client && x.what == ofCreate && x.name == t.name &&
-		strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) && x.ret.before(t.ret)
+func (w *world) made(t *try, x *exchange) bool {
+	return x.client == t.client && x.what == ofCreate && slices.Contains(t.names, x.names[0]) &&
+		strings.HasPrefix(t.who, x.creator[:5]) && t.call.before(x.call) && x.ret.before(t.ret) &&
+		(t.choice != anyOf || !slices.ContainsFunc(w.tries, func(other *try) bool {
+			return other != t && other.mutex == t.mutex && other.call.before(x.call) &&
+				x.call.before(other.ret) // whose it may be
+		}))
 }

@@ -14,10 +14,11 @@ func (w *world) effects() effects {
 	for _, rec := range w.order {
 		w.explain(found, "created", rec, rec.created,
 			func(x *exchange) bool {
-				return x.what == ofCreate && x.answer().ID == rec.id && x.status < 300
+				return x.what == ofCreate && x.status < 300 && slices.Contains(x.ids(), rec.id)
 			},
 			func(x *exchange) bool {
-				return x.what == ofCreate && x.creator == rec.creator && x.name == rec.name
+				return x.what == ofCreate && x.creator == rec.creator &&
+					slices.Contains(x.names, rec.name)
 			})
 		for _, lease := range rec.leases[1:] {
 			if lease.by >= 0 {
@@ -62,7 +63,7 @@ func (w *world) explain(found effects, what string, rec *lockRecord, m moment,
 		if x.ret != never && acknowledged(x) {
 			return
 		}
-		if _, taken := found[x]; !taken && !x.understood() && lost(x) {
+		if !found.taken(x, rec.name) && !x.understood() && lost(x) {
 			likely = x
 		}
 	}
@@ -75,7 +76,7 @@ func (w *world) explain(found effects, what string, rec *lockRecord, m moment,
 			what, m.at)
 		return
 	}
-	found[likely] = effect{rec, m}
+	found[likely] = append(found[likely], effect{rec, m})
 }
 
 // openAt reports whether a create was under way when a lock of its mark was made. The server asks
@@ -88,7 +89,22 @@ func (w *world) openAt(rec *lockRecord) bool {
 }
 
 // effects are the effects of requests with lost answers.
-type effects map[*exchange]effect
+type effects map[*exchange][]effect
+
+// taken reports whether another effect excludes that a request had one on a name: only a create of
+// all of several names has several.
+func (e effects) taken(x *exchange, name string) bool {
+	return slices.ContainsFunc(e[x], func(e effect) bool { return !x.all || e.on.name == name })
+}
+
+// on returns the effect of a request on a name.
+func (e effects) on(x *exchange, name string) (found effect, ok bool) {
+	i := slices.IndexFunc(e[x], func(e effect) bool { return e.on.name == name })
+	if i < 0 {
+		return effect{}, false
+	}
+	return e[x][i], true
+}
 
 // effect is what a request did whose answer was lost.
 type effect struct {
@@ -124,7 +140,7 @@ func (x *exchange) understood() bool {
 		return false
 	case x.status < 300:
 		return a.ID != "" || x.status == 204 || x.what == ofList && len(x.body) > 0 &&
-			x.body[0] == '['
+			x.body[0] == '[' || x.all && len(x.listed) > 0
 	}
 	return a.Message != nil && a.Status == x.status && x.status < 500
 }

@@ -1,6 +1,7 @@
 package modelcheck_test
 
 import (
+	"slices"
 	"time"
 )
 
@@ -34,7 +35,7 @@ func (w *world) checkExclusion() {
 func (w *world) checkOrder() {
 	for i, a := range w.sessions {
 		for _, b := range w.sessions[i+1:] {
-			if a.mutex == b.mutex && !a.raw && b.begin.before(a.unlock) {
+			if a.mutex == b.mutex && a.name == b.name && !a.raw && b.begin.before(a.unlock) {
 				w.wrong("%s enters a mutex in which %s is", b.who, a.who)
 			}
 			if a.name == b.name && a.id != b.id && a.end.before(b.call) {
@@ -49,7 +50,7 @@ func (w *world) checkOrder() {
 func (w *world) checkTurns() {
 	var locks []*try
 	for _, t := range w.tries {
-		if !t.try && t.session != nil {
+		if !t.try && t.session != nil && t.choice != anyOf {
 			locks = append(locks, t)
 		}
 	}
@@ -102,30 +103,53 @@ func (w *world) restarted(from, to time.Duration) bool {
 // checkWakeUps checks guarantee 7: no waiter waits for a free name for longer than
 // an event, or a poll, takes.
 func (w *world) checkWakeUps() {
-	free := make(map[string]moment) // since when
-	for _, name := range w.plan.names {
-		free[name] = moment{}
-	}
-	for _, rec := range w.order {
-		if since, ok := free[rec.name]; ok {
-			w.checkFree(rec.name, since, rec.created)
+	free := w.free()
+	for _, t := range w.tries {
+		switch {
+		case t.try:
+		case t.choice == allOf:
+			all := free[t.names[0]]
+			for _, name := range t.names[1:] {
+				all = common(all, free[name])
+			}
+			w.checkFree(t, t.names, all)
+		default:
+			for _, name := range t.names {
+				w.checkFree(t, []string{name}, free[name])
+			}
 		}
-		delete(free, rec.name)
-		if rec.removed != nil {
-			free[rec.name] = rec.removed.moment
-		}
-	}
-	for name, since := range free {
-		w.checkFree(name, since, moment{w.seq, time.Since(w.start)})
 	}
 }
 
-func (w *world) checkFree(name string, from, to moment) {
-	for _, t := range w.tries {
-		if t.try || t.name != name || t.ret.before(from) || to.before(t.call) {
+// free returns when each name was free.
+func (w *world) free() map[string][]span {
+	all := make(map[string][]span)
+	since := make(map[string]moment)
+	for _, name := range w.plan.names {
+		since[name] = moment{}
+	}
+	for _, rec := range w.order {
+		if from, ok := since[rec.name]; ok {
+			all[rec.name] = append(all[rec.name], span{from, rec.created})
+		}
+		delete(since, rec.name)
+		if rec.removed != nil {
+			since[rec.name] = rec.removed.moment
+		}
+	}
+	for name, from := range since {
+		all[name] = append(all[name], span{from, moment{w.seq, time.Since(w.start)}})
+	}
+	return all
+}
+
+// checkFree checks that a call did not wait for names while they were free for long.
+func (w *world) checkFree(t *try, names []string, free []span) {
+	for _, f := range free {
+		if t.ret.before(f.from) || f.to.before(t.call) {
 			continue
 		}
-		begin, end := w.waits(t, max(from.at, t.call.at), min(to.at, t.ret.at))
+		begin, end := w.waits(t, names, max(f.from.at, t.call.at), min(f.to.at, t.ret.at))
 		l := w.plan.latency
 		push := 5*l + reconnect + time.Second
 		poll := 4*l + 5*time.Second + 10*time.Millisecond
@@ -133,18 +157,22 @@ func (w *world) checkFree(name string, from, to moment) {
 		if !w.plan.mute && !w.plan.clients[t.client].deaf && w.connected(t.client, begin, push) {
 			most = push
 		}
+		most += w.reserved(t, begin, end)
 		if end-begin > most && w.quiet(t.client, begin-70*time.Second, begin+most) &&
 			!w.deadConnections(t.client, begin) {
-			w.wrong("%s waits for %s from %v to %v, which is free", t.who, name, begin, end)
+			w.wrong("%s waits for %v from %v to %v, which is free", t.who, names, begin, end)
 		}
 	}
 }
 
 // waits returns the part of a span in which a call waits for the backend.
-func (w *world) waits(t *try, begin, end time.Duration) (from, to time.Duration) {
+func (w *world) waits(t *try, names []string, begin, end time.Duration) (from, to time.Duration) {
 	for _, s := range w.sessions {
-		if s.mutex == t.mutex && s.begin.at <= end && s.unlocked.at >= begin {
-			begin = s.unlocked.at // until then the goroutine waits for another one here
+		// A goroutine waits for another one here; that of a pool where the other has lost the
+		// member.
+		if s.mutex == t.mutex && s.begin.at <= end && s.unlocked.at >= begin &&
+			(t.choice != anyOf || s.lost() != nil && slices.Contains(names, s.name)) {
+			begin = s.unlocked.at
 		}
 	}
 	for _, c := range w.closes {
@@ -158,8 +186,10 @@ func (w *world) waits(t *try, begin, end time.Duration) (from, to time.Duration)
 // checkCloses checks that a client that is closed after all faults leaves nothing.
 func (w *world) checkCloses() {
 	for _, c := range w.closes {
-		// A WebSocket waits a quarter of a second for the reply to its close frame.
-		if took := c.ret.at - c.call.at; took > c.patience+250*time.Millisecond {
+		// A WebSocket waits a quarter of a second for the reply to its close frame, which comes
+		// after what is under way.
+		took := c.ret.at - c.call.at
+		if took > c.patience+250*time.Millisecond+w.plan.latency {
 			w.wrong("closing c%d took %v, not %v at most", c.client, took, c.patience)
 		} else if c.patience == closeTime && (c.err != nil || took > 2*time.Minute) &&
 			w.plan.clients[c.client].closeAt == 0 {

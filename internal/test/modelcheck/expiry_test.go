@@ -19,10 +19,10 @@ func (w *world) expiryHistory(rec *lockRecord, found effects) []porcupine.Operat
 		}
 	}
 	for _, x := range w.exchange {
-		if e, lost := found[x]; lost && x.what == ofRenew && e.on == rec {
+		if lost := found[x]; lost != nil && x.what == ofRenew && lost[0].on == rec {
 			for _, lease := range rec.leases {
-				if lease.moment == e.by {
-					add(x.client, ofRenew, w.µs(lease), x.call, e.by)
+				if lease.moment == lost[0].by {
+					add(x.client, ofRenew, w.µs(lease), x.call, lost[0].by)
 				}
 			}
 			continue
@@ -46,7 +46,7 @@ func (w *world) µs(lease leaseRecord) int64 {
 func (x *exchange) locks() []answerJSON {
 	switch a := x.answer(); {
 	case !x.understood():
-	case x.what == ofList:
+	case x.listed != nil:
 		return x.listed
 	case a.Lock != nil:
 		return []answerJSON{*a.Lock}
@@ -54,6 +54,14 @@ func (x *exchange) locks() []answerJSON {
 		return []answerJSON{*a}
 	}
 	return nil
+}
+
+// ids returns the ids of the locks in an answer.
+func (x *exchange) ids() (ids []string) {
+	for _, l := range x.locks() {
+		ids = append(ids, l.ID)
+	}
+	return ids
 }
 
 // expiryModel is one lock: its state is when it expires, in µs.

@@ -197,9 +197,9 @@ func (f *frames) sent(payload []byte) (what string) {
 	}
 	x := &exchange{client: f.wire.client, ret: never, method: "stream"}
 	switch req.Kind {
-	case wire.RequestAcquire:
-		x.what, x.name, x.creator = ofCreate, req.Acquire.Names[0], req.Acquire.Creator
-		x.wait = req.Acquire.Wait
+	case wire.RequestAcquire, wire.RequestAcquireAll:
+		x.what, x.names, x.creator = ofCreate, req.Acquire.Names, req.Acquire.Creator
+		x.wait, x.all = req.Acquire.Wait, req.Kind == wire.RequestAcquireAll
 	case wire.RequestRenew:
 		x.what, x.id = ofRenew, req.ID
 	case wire.RequestRelease:
@@ -247,6 +247,16 @@ func (f *frames) received(m *wire.StreamMessage) {
 		at := r.note(who, "stream %d: lock %s, seen %d", m.N, brief(m.Lock.ID), m.Seen)
 		x.end(r, at, 200, wire.AppendLock(nil, &m.Lock))
 		delete(f.open, m.N)
+	case m.Kind == wire.MessageLocks:
+		at := r.note(who, "stream %d: %d locks, first %s, seen %d", m.N, len(m.Locks),
+			brief(m.Locks[0].ID), m.Seen)
+		body := []byte{'['}
+		for i := range m.Locks {
+			body = append(wire.AppendLock(body, &m.Locks[i]), ',')
+		}
+		body[len(body)-1] = ']'
+		x.end(r, at, 200, body)
+		delete(f.open, m.N)
 	case m.Kind == wire.MessageDone:
 		at := r.note(who, "stream %d: done", m.N)
 		x.end(r, at, 204, nil)
@@ -275,18 +285,17 @@ func (x *exchange) end(r *record, at moment, status int, body []byte) {
 	if x.what != ofCreate || status != 200 {
 		return
 	}
-	var lock answerJSON
-	if json.Unmarshal(body, &lock) != nil {
-		return
-	}
-	rec := r.locks[lock.ID]
-	older := rec != nil && rec.created.before(x.call)
-	for _, other := range r.exchange {
-		older = older || other.what == ofCreate && other.made == lock.ID
+	older := false
+	for _, lock := range x.locks() {
+		x.made = append(x.made, lock.ID)
+		rec := r.locks[lock.ID]
+		older = older || rec != nil && rec.created.before(x.call)
+		for _, other := range r.exchange {
+			older = older || other != x && other.what == ofCreate &&
+				slices.Contains(other.made, lock.ID)
+		}
 	}
 	if older {
-		x.what, x.id = ofGet, lock.ID
-	} else {
-		x.made = lock.ID
+		x.what, x.made = ofGet, nil
 	}
 }

@@ -3,6 +3,7 @@ package modelcheck_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -36,34 +37,58 @@ const (
 	isFree outcome = "free" // nobody holds the name
 )
 
-// checkLinear runs outside of the bubble: the check takes real time.
+// checkLinear runs outside of the bubble: the check takes real time. Where several locks are
+// created at one instant, the names are one object: nobody may see some of them.
 func (w *world) checkLinear() {
 	found := w.effects()
+	names := make([][]string, 0, len(w.plan.names))
 	for _, name := range w.plan.names {
-		var ops []porcupine.Operation
-		for _, x := range w.exchange {
-			if op, ret, ok := w.operation(x, name, found); ok {
-				ops = append(ops, porcupine.Operation{ClientId: x.client, Input: op,
-					Call: x.call.seq, Return: ret.seq})
-			}
-		}
-		for _, rec := range w.order {
-			if rec.name == name && rec.unknown {
-				ops = append(ops, porcupine.Operation{ClientId: len(w.clients), Input: operation{
-					what: ofCreate, id: rec.id, answer: done}, Call: rec.created.seq,
-					Return: rec.created.seq})
-			}
-			if rec.name == name && rec.removed != nil && rec.removed.cause != released {
-				op := operation{what: rec.removed.cause, id: rec.id, answer: done}
-				ops = append(ops, porcupine.Operation{ClientId: len(w.clients), Input: op,
-					Call: rec.removed.seq, Return: rec.removed.seq})
-			}
-		}
-		w.linear("the lock "+name, holderModel, ops)
+		names = append(names, []string{name})
+	}
+	if w.plan.together() {
+		names = [][]string{w.plan.names}
+	}
+	for _, names := range names {
+		what := "the locks " + strings.Join(names, ", ")
+		w.linear(what, holderModel(names), w.holders(names, found))
 	}
 	for _, rec := range w.order {
 		w.linear("the expiry of lock "+brief(rec.id), expiryModel, w.expiryHistory(rec, found))
 	}
+}
+
+// holders is the history of who held these names.
+func (w *world) holders(names []string, found effects) (ops []porcupine.Operation) {
+	for _, x := range w.exchange {
+		var all parts
+		last := moment{}
+		for _, name := range names {
+			if op, ret, ok := w.operation(x, name, found); ok {
+				all = append(all, part{name, op})
+				last.seq = max(last.seq, ret.seq)
+			}
+		}
+		if all != nil {
+			ops = append(ops, porcupine.Operation{ClientId: x.client, Input: all,
+				Call: x.call.seq, Return: last.seq})
+		}
+	}
+	add := func(rec *lockRecord, what string, at int64) {
+		if slices.Contains(names, rec.name) {
+			op := part{rec.name, operation{what: what, id: rec.id, answer: done}}
+			ops = append(ops, porcupine.Operation{ClientId: len(w.clients), Input: parts{op},
+				Call: at, Return: at})
+		}
+	}
+	for _, rec := range w.order {
+		if rec.unknown {
+			add(rec, ofCreate, rec.created.seq)
+		}
+		if rec.removed != nil && rec.removed.cause != released {
+			add(rec, rec.removed.cause, rec.removed.seq)
+		}
+	}
+	return ops
 }
 
 func (w *world) linear(what string, model porcupine.Model, ops []porcupine.Operation) {
@@ -92,9 +117,14 @@ func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 		text += fmt.Sprintf("\n    %s %6d to %6d: c%d %+v", what, op.Call, op.Return, op.ClientId,
 			op.Input)
 	}
-	in := make(map[porcupine.Operation]bool)
+	type id struct {
+		client    int
+		call, ret int64
+	}
+	idOf := func(op porcupine.Operation) id { return id{op.ClientId, op.Call, op.Return} }
+	in := make(map[id]bool)
 	for i, op := range longest {
-		in[op] = true
+		in[idOf(op)] = true
 		if i >= len(longest)-5 {
 			add("then", op)
 		}
@@ -102,7 +132,7 @@ func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 	slices.SortFunc(ops, func(a, b porcupine.Operation) int { return int(a.Return - b.Return) })
 	left := 0
 	for _, op := range ops {
-		if !in[op] && left < 5 {
+		if !in[idOf(op)] && left < 5 {
 			add("but ", op)
 			left++
 		}
@@ -114,9 +144,9 @@ func stuck(model porcupine.Model, ops []porcupine.Operation) string {
 func (w *world) operation(x *exchange, name string, found effects) (
 	op operation, ret moment, ok bool) {
 	op = operation{what: x.what, answer: done, id: x.id}
-	if e, lost := found[x]; lost {
+	if e, lost := found.on(x, name); lost {
 		op.id = e.on.id
-		return op, e.by, e.on.name == name
+		return op, e.by, true
 	}
 	if !x.understood() || !w.isAbout(x, name) {
 		return op, never, false // the first: it never took effect
@@ -126,7 +156,7 @@ func (w *world) operation(x *exchange, name string, found effects) (
 		op.answer, op.id = listed(x, name)
 	case x.status == 204:
 	case x.status < 300:
-		op.id = a.ID
+		_, op.id = listed(x, name)
 		op.answer = w.carriedOut(x)
 	case x.what == ofCreate && x.status == 409:
 		op.answer = isHeld
@@ -170,24 +200,45 @@ func listed(x *exchange, name string) (answer outcome, id string) {
 	return answer, id
 }
 
-// isAbout reports whether an exchange concerns a name.
+// isAbout reports whether an exchange says something of a name.
 func (w *world) isAbout(x *exchange, name string) bool {
-	switch x.what {
-	case ofRelease, ofRenew, ofGet:
-		return w.locks[x.id] != nil && w.locks[x.id].name == name
-	case ofList:
+	switch {
+	case x.what == ofList:
 		return true
+	case x.id != "":
+		return w.locks[x.id] != nil && w.locks[x.id].name == name
+	case len(x.names) == 1:
+		return x.names[0] == name
 	}
-	return x.name == name
+	// A create of several names says which it has created, or one that is held.
+	return slices.ContainsFunc(x.locks(), func(l answerJSON) bool { return l.Name == name })
 }
 
-// holderModel is a name: its state is the id of the lock that holds it, or "".
-var holderModel = porcupine.Model{
-	Init: func() any { return "" },
-	Step: func(state, input, _ any) (bool, any) {
-		return step(state.(string), input.(operation))
-	},
-	Equal: func(a, b any) bool { return a == b },
+// part is what an operation does to one name.
+type part struct {
+	name string
+	operation
+}
+
+// parts is an operation on several names.
+type parts []part
+
+// holderModel is names: its state has the id of the lock that holds each, or "".
+func holderModel(names []string) porcupine.Model {
+	return porcupine.Model{
+		Init: func() any { return [3]string{} },
+		Step: func(state, input, _ any) (bool, any) {
+			held, possible := state.([3]string), true
+			for _, p := range input.(parts) {
+				at := slices.Index(names, p.name)
+				var ok bool
+				ok, held[at] = step(held[at], p.operation)
+				possible = possible && ok
+			}
+			return possible, held
+		},
+		Equal: func(a, b any) bool { return a == b },
+	}
 }
 
 // step reports whether an operation is possible while the lock holder holds the name, and which

@@ -12,13 +12,14 @@ import (
 
 var (
 	oneSeed = flag.Uint64("seed", 0, "run this seed alone")
-	seeds   = flag.Uint64("seeds", 300, "how many seeds to run")
+	from    = flag.Uint64("from", 1, "the first seed to run")
+	seeds   = flag.Uint64("seeds", 300, "the last seed to run")
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestModel(t *testing.T) {
-	first, last := uint64(1), *seeds
+	first, last := *from, *seeds
 	if *oneSeed != 0 {
 		first, last = *oneSeed, *oneSeed
 	}

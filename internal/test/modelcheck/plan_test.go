@@ -46,7 +46,8 @@ type clientPlan struct {
 }
 
 type mutexPlan struct {
-	name    string
+	choice  choice
+	names   []string // one, unless it is a pool or a MultiMutex
 	ttl     time.Duration
 	handoff bool
 	callers [][]mutexCall // one for each goroutine
@@ -171,6 +172,7 @@ func newPlan(seed uint64) *plan {
 	}
 	p.shape = pick(d, slices.Sorted(maps.Keys(originalapi.DeletedShapes()))...)
 	p.addClients(d, ttls)
+	p.addSeveral()
 	p.addFaults(d, slices.Max(ttls))
 	return p
 }
@@ -192,7 +194,8 @@ func (p *plan) addClients(d dice, ttls []time.Duration) {
 			c.patience = d.span(10*time.Millisecond, 30*time.Second)
 		}
 		for range 1 + d.IntN(2) {
-			m := mutexPlan{name: pick(d, p.names...), ttl: pick(d, ttls...), handoff: d.one(4)}
+			m := mutexPlan{names: []string{pick(d, p.names...)}, ttl: pick(d, ttls...),
+				handoff: d.one(4)}
 			goroutines := pick(d, 1, 1, 2, 3)
 			if m.handoff {
 				goroutines++
@@ -433,7 +436,7 @@ func (p *plan) String() string {
 			fmt.Fprintf(&b, " closes at %v for at most %v;", c.closeAt, c.patience)
 		}
 		for j, m := range c.mutexes {
-			fmt.Fprintf(&b, " m%d of %s, TTL %v, %d goroutines", j, m.name, m.ttl, len(m.callers))
+			fmt.Fprintf(&b, " m%d of %v, TTL %v, %d goroutines", j, &m, m.ttl, len(m.callers))
 			if m.handoff {
 				b.WriteString(", handed on")
 			}

@@ -86,23 +86,31 @@ func (r *record) history() string {
 	return b.String()
 }
 
-// session is one tenure of a lock, from the call to the result of its Unlock.
+// session is one lock of a tenure.
 type session struct {
+	*tenure
 	who    string
 	client int
 	raw    bool // made and released by the API alone: there is no context
 	mutex  any
+	choice choice
 	name   string
 	id     string
 	mark   string
 	ttl    time.Duration
 	token  uint64
-	live   func() bool // the contexts are not done
-	shared bool        // the mutex hands locks on
+	shared bool // the mutex hands locks on
 
+	call, begin moment // of Lock
+	err         error  // of Unlock, as far as it is about this lock
+}
+
+// tenure is the time from a Lock to the result of its Unlock. That of a MultiMutex has several
+// sessions.
+type tenure struct {
+	live      func() bool // the contexts are not done
 	deadlines []deadline
 
-	call, begin  moment // of Lock
 	parentEnd    moment
 	guardedEnd   moment // of the context that Lock returned
 	guardedCause error
@@ -110,7 +118,6 @@ type session struct {
 	cause        error
 	unlock       moment // called
 	unlocked     moment // returned
-	err          error  // of Unlock
 	parentCause  error
 }
 
@@ -119,13 +126,14 @@ type try struct {
 	who       string
 	client    int
 	mutex     any
-	name      string
+	choice    choice
+	names     []string
 	try       bool
 	limit     time.Duration
 	call, ret moment
 	ctxEnd    moment // of the caller's context
 	err       error
-	session   *session
+	session   *session // the first one
 }
 
 // overlap is a session that began while another was live.

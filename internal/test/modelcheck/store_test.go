@@ -224,6 +224,18 @@ func (s *recorded) HandOver(ctx context.Context, id string, end store.Ending, ne
 	return both, nil
 }
 
+// CreateAll implements [store.Store].
+func (s *recorded) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock, error) {
+	defer s.begin()()
+	locks, err := s.Store.CreateAll(ctx, in)
+	if err == nil {
+		for i := range locks {
+			s.created(&locks[i], in[i])
+		}
+	}
+	return locks, err
+}
+
 // removed records a removal. The caller holds the record's mutex.
 func (s *recorded) removed(l *store.Lock, cause string, by int) {
 	r := s.world.record

@@ -123,6 +123,22 @@ type held struct {
 	err  error
 }
 
+// CreateAll implements [store.Store].
+func (s *unsure) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock, error) {
+	type result struct {
+		locks []store.Lock
+		err   error
+	}
+	r, err := attempt(s, "create all #"+in[0].Mark, func() (result, error) {
+		locks, err := s.recorded.CreateAll(ctx, in)
+		return result{locks, err}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.locks, r.err
+}
+
 func (s *unsure) Update(ctx context.Context, id string, c store.Change) (store.Lock, error) {
 	return attempt(s, "update "+brief(id), func() (store.Lock, error) {
 		return s.recorded.Update(ctx, id, c)

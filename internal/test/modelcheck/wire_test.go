@@ -13,12 +13,13 @@ import (
 
 // exchange is one request of a client and its answer.
 type exchange struct {
-	made      string // the id of the lock that an acquire over the stream was answered with
+	made      []string // the ids of the locks that an acquire over the stream was answered with
 	client    int
 	what      string // one of the kinds of request
 	method    string
-	id        string // of the lock in the path
-	name      string // of a create
+	id        string   // of the lock in the path
+	names     []string // of a create
+	all       bool     // it asks for all of them
 	creator   string
 	wait      bool // it may queue
 	call, ret moment
@@ -27,7 +28,7 @@ type exchange struct {
 	status   int
 	body     []byte
 	decoded  *answerJSON
-	listed   []answerJSON // what a list says
+	listed   []answerJSON // what a list says, or a grant of several locks
 }
 
 // answerJSON is what may be in an answer's body.
@@ -104,7 +105,7 @@ func (w *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		x.name = body.Name
+		x.names = []string{body.Name}
 		if body.Creator != nil {
 			x.creator = *body.Creator
 		}
@@ -160,7 +161,10 @@ func (w *transport) who() string { return whom(w.client) }
 func (x *exchange) String() string {
 	switch x.what {
 	case ofCreate:
-		s := "create " + x.name + " #" + markOf(x.creator)
+		s := "create " + strings.Join(x.names, ",") + " #" + markOf(x.creator)
+		if x.all {
+			s += " (all)"
+		}
 		if x.wait {
 			s += " (may queue)"
 		}

@@ -15,7 +15,7 @@ import (
 // The holder loses nothing, and the waiter is served.
 func TestFailover(t *testing.T) {
 	t.Parallel()
-	for name, run := range map[string]runner{"nginx": recommended, "Caddy": caddyOfSeveral} {
+	for name, run := range map[string]runner{"nginx": recommended, "Caddy": caddy} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			database := postgres.Database(t)

@@ -83,14 +83,6 @@ func caddy(t testing.TB, servers ...string) *proxy {
 		"127.0.0.1:3000", strings.Join(servers, " ")))
 }
 
-// caddyOfSeveral is what docs/operations.md adds for several servers.
-func caddyOfSeveral(t testing.TB, servers ...string) *proxy {
-	t.Helper()
-	return runCaddy(t, snippet(t, "caddy", "relukko.example", "http://127.0.0.1:LISTEN",
-		"127.0.0.1:3000", strings.Join(servers, " "), "header_up -Forwarded",
-		"header_up -Forwarded\nlb_try_duration 5s\nfail_duration 10s"))
-}
-
 // plain runs nginx with the shortest configuration: it passes no WebSockets, uses HTTP/1.0 and a
 // connection for each request.
 func plain(t testing.TB, servers ...string) *proxy {

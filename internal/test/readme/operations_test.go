@@ -33,7 +33,7 @@ func TestOperations(t *testing.T) {
 		require.NoError(t, os.Mkdir(dir, 0o700))
 	}
 	here := []string{"/etc/relukko", etc}
-	for _, port := range []string{":3443", ":3001", ":3002"} {
+	for _, port := range []string{":3443", ":3001", ":3002", ":3003", ":9300"} {
 		here = append(here, port, ":"+freePort(t))
 	}
 	replaced := strings.NewReplacer(here...)

@@ -28,7 +28,9 @@ const workerEnv = "RELUKKO_STREAM_WORKER"
 
 // workerConfig says what a worker does: it calls Lock for name-0, name-1, …, each on a goroutine.
 type workerConfig struct {
-	Pool    []string // not nil: it does what poolWorker says instead
+	Pool    []string // not nil: its goroutines share a pool instead
+	Several []string // not nil: they lock some of these names instead
+	Nests   bool     // some lock one while they hold another
 	URL     string
 	Name    string
 	Count   int
@@ -54,8 +56,11 @@ func workerMain(config string) int {
 	if err != nil {
 		panic(err)
 	}
-	if w.Pool != nil {
-		return poolWorker(&w, client)
+	switch chaos := (&chaosWorker{workerConfig: &w, client: client}); {
+	case w.Pool != nil:
+		return chaos.pool()
+	case w.Several != nil:
+		return chaos.several()
 	}
 	out := json.NewEncoder(os.Stdout)
 	_ = out.Encode(report{Event: "ready", Usage: usageNow()})
