@@ -53,6 +53,9 @@ func Release(ctx context.Context, g *Grant, patience time.Duration,
 		switch {
 		case err == nil:
 			return true, nil
+		case ctx.Err() != nil: // then err may be its cause, which is about another lock
+			g.ReleaseSent = g.ReleaseSent || !api.NoEffect(err)
+			return false, err
 		case errors.Is(err, api.ErrGone):
 			if errors.As(err, &e) && (g.ReleaseSent || e.MaybeDone) {
 				return true, nil // by an earlier attempt
@@ -62,9 +65,6 @@ func Release(ctx context.Context, g *Grant, patience time.Duration,
 			return true, err
 		}
 		g.ReleaseSent = g.ReleaseSent || !api.NoEffect(err)
-		if ctx.Err() != nil {
-			return false, err
-		}
 		g.Log.Info("lock not released, retrying",
 			"lock", g.Lock.Name, "id", g.Lock.ID, "error", err)
 		pause := releasePause

@@ -246,15 +246,16 @@ func (c *call) takeFound(lock *api.Lock) (g *acquire.Grant, next bool, err error
 	if err == nil {
 		return c.grant(renewed, sent, renewed.ExpiresAt.Sub(renewed.UpdatedAt)), false, nil
 	}
-	if errors.Is(err, api.ErrGone) {
+	ended := c.ctx.Err() != nil // then err may be its cause: the loss of another lock, for example
+	if errors.Is(err, api.ErrGone) && !ended {
 		c.older = false
 	} else {
 		c.unknown.Add(true) // unless it is found again, the cleanup deletes it
 	}
 	switch {
-	case acquire.Refused(err):
+	case acquire.Refused(err) && !ended:
 		return nil, false, c.refused(err)
-	case ctx.Err() != nil && c.ctx.Err() == nil:
+	case ctx.Err() != nil && !ended:
 		err = fmt.Errorf("no answer within %v", renewTimeout) // hides the error of ctx
 	}
 	next, err = c.backOff(created{err: err})

@@ -212,22 +212,29 @@ func TestLockThatHasWaitedInTheQueue(t *testing.T) {
 			})
 		})
 	}
-	t.Run("cancelled while it is renewed", func(t *testing.T) {
-		s := &script{
-			create:  []step{{0, offered(409)}, at(5*time.Second, leased)},
-			renew:   []step{at(time.Minute, lost)},
-			list:    now(list(), list(lock(200, 1, mark, 12*time.Second)), list()),
-			release: now(lock(200, 1, mark, 12*time.Second)),
-		}
-		scripted(t, s, func(t *testing.T, d *Driver) {
-			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
-			defer cancel()
-			_, err := d.Acquire(ctx, request())
-			require.ErrorIs(t, err, context.DeadlineExceeded)
-			pass(20 * time.Second)
-			require.Contains(t, s.requests(), "release 6s", "the cleanup finds it")
+	for name, cause := range map[string]error{
+		"cancelled while it is renewed":                nil,
+		"while it is renewed, another lock is lost":    &api.Error{Own: true, Status: 404},
+		"while it is renewed, another key is refused":  api.ErrRefused,
+		"while it is renewed, another lock is deleted": api.ErrGone,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &script{
+				create:  []step{{0, offered(409)}, at(5*time.Second, leased)},
+				renew:   []step{at(time.Minute, lost)},
+				list:    now(list(), list(lock(200, 1, mark, 12*time.Second)), list()),
+				release: now(lock(200, 1, mark, 12*time.Second)),
+			}
+			scripted(t, s, func(t *testing.T, d *Driver) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				time.AfterFunc(6*time.Second, func() { cancel(cause) })
+				_, err := d.Acquire(ctx, request())
+				require.ErrorIs(t, err, context.Canceled)
+				pass(20 * time.Second)
+				require.Contains(t, s.requests(), "release 6s", "the cleanup finds it")
+			})
 		})
-	})
+	}
 }
 
 func TestLockIsFoundByItsMark(t *testing.T) {
