@@ -345,47 +345,6 @@ func (e *Engine) offerEvery(q *queue, w *Waiter) {
 	}
 }
 
-// missing returns the place of a waiter for all of several names in the queue of a name that it
-// cannot have now, or nil. It can have that of q.
-func (e *Engine) missing(w *Waiter, q *queue) *place {
-	for _, p := range w.places {
-		if p.queue != q && !e.available(p) {
-			return p
-		}
-	}
-	return nil
-}
-
-// passedOver returns a waiter that comes before w in the queue, and whose turn it is not, as its
-// reservation has lapsed, but that can have all of its names now; or nil. Without it, waiters whose
-// turns come at different times in each queue could keep free names from each other forever.
-func (e *Engine) passedOver(q *queue, w *Waiter) *Waiter {
-	now := time.Now()
-	for p := range q.all() {
-		if p.w == w {
-			return nil
-		}
-		if p.w != nil && p.w.All && e.servable(p.w, now) && e.missing(p.w, nil) == nil {
-			return p.w
-		}
-	}
-	return nil
-}
-
-// available reports whether a waiter for all of several names could have the name of its place:
-// it is free, and no other comes first. One that comes later in the queue, and for which the name
-// is kept, does not count.
-func (e *Engine) available(p *place) bool {
-	q := p.queue
-	if q.busy || q.retrying || q.holder != nil || time.Now().Before(q.holdOff) ||
-		q.reserved != nil && q.reserved.w == nil {
-		return false
-	}
-	first, plain := e.first(q, true)
-	return plain == nil && (first == p.w ||
-		first != nil && first.All && comparePlaces(p, first.placeIn(q)) < 0)
-}
-
 // refuseUnavailable refuses a waiter that does not wait, as it cannot have that name.
 func (e *Engine) refuseUnavailable(w *Waiter, q *queue) {
 	switch {
