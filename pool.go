@@ -139,8 +139,8 @@ func (p *Pool) awaitUnlock(ctx context.Context, wait bool, r *report, lost *Lock
 		return lost
 	}
 	r.begin()
-	open, stop := p.tasks.WhileOpen(ctx)
-	defer stop()
+	open, end := p.tasks.WhileOpen(ctx)
+	defer end(nil)
 	<-open.Done()
 	f := acquire.GaveUp(open, r.since)
 	return p.errorf(append(f.Errs, lost), "%s; %q: %s", f.Text, lost.Name, lost.who())

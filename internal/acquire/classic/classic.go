@@ -41,6 +41,15 @@ func (d *Driver) Clock() *clock.Clock { return d.clock }
 
 // Acquire implements [acquire.Driver].
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
+	ctx, end := d.tasks.WhileOpen(ctx)
+	defer end(nil)
+	return d.AcquireWhileOpen(ctx, r)
+}
+
+// AcquireWhileOpen is Acquire with a context that itself ends when the client closes, or with the
+// cause [acquire.ErrMoved].
+func (d *Driver) AcquireWhileOpen(ctx context.Context, r *acquire.Request,
+) (*acquire.Grant, error) {
 	switch {
 	case r.All != nil:
 		return nil, acquire.ErrApart

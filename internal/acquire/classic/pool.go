@@ -67,7 +67,7 @@ func (p *pool) try(ctx context.Context, names []string,
 		switch {
 		case err == nil:
 			return g, nil, nil
-		case f != nil && f.Held && ctx.Err() == nil && p.tasks.Open().Err() == nil:
+		case f != nil && f.Held && ctx.Err() == nil:
 			p.told(f.Holder, -1)
 			held = append(held, name)
 		case acquire.Refused(err):

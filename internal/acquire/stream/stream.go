@@ -35,7 +35,7 @@ func New(client *api.Client, c *clock.Clock, cleanUp func(*acquire.Request)) *Dr
 		durables: make(map[durable]uint64),
 		held:     make(map[string]early),
 		watches:  make(map[string]acquire.Watcher),
-		backs:    make(map[*func()]struct{}),
+		backs:    make(map[*context.CancelCauseFunc]struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tasks.AtEnd(s.close)
@@ -132,15 +132,15 @@ func (d *Driver) Absent() bool {
 	return d.s.away
 }
 
-// OnBack calls f, which must not block, when there is a stream again, until stop is called. It
+// OnBack calls end with [acquire.ErrMoved] when there is a stream again, until stop is called. It
 // returns false if there is one.
-func (d *Driver) OnBack(f func()) (stop func(), absent bool) {
+func (d *Driver) OnBack(end context.CancelCauseFunc) (stop func(), absent bool) {
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
 	if !d.s.away {
 		return nil, false
 	}
-	key := &f
+	key := &end
 	d.s.backs[key] = struct{}{}
 	d.s.use()
 	return func() {
