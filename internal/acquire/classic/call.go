@@ -60,10 +60,7 @@ func (p *parts) acquireOne(ctx context.Context, r *acquire.Request, gate *semaph
 	c.leave(err == nil)
 	moved := gate == nil && context.Cause(ctx) == acquire.ErrMoved
 	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {
-		(&cleanup{
-			parts: p, names: []string{r.Name}, mark: mark, values: r.Values, log: r.Log,
-			running: c.running, unknown: c.unknown,
-		}).start()
+		(&cleanup{parts: p, r: r, running: c.running, unknown: c.unknown}).start()
 	}
 	return g, err
 }

@@ -23,6 +23,7 @@ type parts struct {
 	lists  *lister
 	queues *queues
 	events *events
+	stream Stream // nil: there is none
 }
 
 // release implements [acquire.Driver.Release].

@@ -29,10 +29,12 @@ func New(client *api.Client) acquire.Driver {
 	if client.Trusted() || !sockets.Of(client).Allowed() {
 		return plain
 	}
-	return &Driver{
+	d := &Driver{
 		tasks:  lifecycle.Of(client),
 		stream: stream.New(client, plain.Clock(), plain.CleanUp), plain: plain,
 	}
+	plain.MoveTo(d.stream)
+	return d
 }
 
 // Clock implements [acquire.Driver].
@@ -99,9 +101,6 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 // Drop implements [acquire.Driver].
 func (d *Driver) Drop(g *acquire.Grant) {
 	d.stream.Drop(g)
-	if g.Unknown.Creates > 0 && d.stream.CleanUp(g) {
-		return
-	}
 	d.plain.Drop(g)
 }
 

@@ -91,11 +91,10 @@ func (d *Driver) Drop(g *acquire.Grant) {
 	}
 }
 
-// CleanUp cancels, in the background, what other requests than the one for g may make of its mark.
-// It returns false if there is no stream.
-func (d *Driver) CleanUp(g *acquire.Grant) bool {
-	_, mark, _ := wire.CutMark(g.Creator)
-	r := &acquire.Request{Name: g.Lock.Name, Creator: g.Creator, Values: g.Values, Log: g.Log}
+// CleanUp cancels, in the background, what requests of another driver may make of the mark of r. It
+// returns false if there is no stream.
+func (d *Driver) CleanUp(r *acquire.Request) bool {
+	_, mark, _ := wire.CutMark(r.Creator)
 	d.s.mu.Lock()
 	if d.s.away || d.s.closed {
 		d.s.mu.Unlock()
