@@ -65,7 +65,7 @@ const (
 	// before Unlock. The backend may still have the lock.
 	LossUnreachable
 	// LossRefused means that the backend refused a renewal, for example because the key was
-	// revoked. The contexts ended before the lease does.
+	// revoked. The contexts ended before the lease.
 	LossRefused
 	// LossMaxHold means that the backend did not extend the lease any more, as it bounds how long a
 	// lock is held (relukko serve --max-hold).
