@@ -132,7 +132,7 @@ func (o *options) complete() error {
 		if err := checkText("reason", o.reason); err != nil {
 			return err
 		}
-		o.creator += " (" + o.reason + ")"
+		o.creator = wire.WithReason(o.creator, o.reason)
 	}
 	if o.priority < -wire.MaxPriority || o.priority > wire.MaxPriority {
 		return fmt.Errorf("the priority must be from %d to %d, not %d",
