@@ -117,9 +117,6 @@ type plainKey struct{ owner, ip, creator string }
 // patient reports whether the waiter stays while no name is free.
 func (w *Waiter) patient() bool { return w.Wait && !w.excess }
 
-// Queued reports whether the waiter was not served at once. Only its Sink's methods may call it.
-func (w *Waiter) Queued() bool { return w.queued }
-
 // idle reports whether no store call for the waiter is under way.
 func (w *Waiter) idle() bool { return w.calling == nil && !w.asking }
 
