@@ -66,12 +66,6 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 	return d.release(ctx, g, patience)
 }
 
-// Drop implements [acquire.Driver].
-func (d *Driver) Drop(g *acquire.Grant) { d.drop(g) }
-
-// CleanUp deletes, in the background, what creates of r by another driver may have made.
-func (d *Driver) CleanUp(r *acquire.Request) { d.cleanUp(r) }
-
 // Watch implements [acquire.Driver].
 func (d *Driver) Watch(g *acquire.Grant, w acquire.Watcher) (stop func()) {
 	return d.events.hold(g.Lock.ID, w.Check)

@@ -29,8 +29,8 @@ type cleanup struct {
 	unknown acquire.Unknown // of the others
 }
 
-// drop cleans up after the other creates of a grant's request.
-func (p *parts) drop(g *acquire.Grant) {
+// Drop implements [acquire.Driver]: it cleans up after the other creates of a grant's request.
+func (p *parts) Drop(g *acquire.Grant) {
 	if g.Unknown.Creates == 0 {
 		return
 	}
@@ -41,8 +41,8 @@ func (p *parts) drop(g *acquire.Grant) {
 	}).start()
 }
 
-// cleanUp cleans up after creates of r by another driver.
-func (p *parts) cleanUp(r *acquire.Request) {
+// CleanUp deletes, in the background, what creates of r by another driver may have made.
+func (p *parts) CleanUp(r *acquire.Request) {
 	_, mark, _ := wire.CutMark(r.Creator)
 	c := &cleanup{
 		parts: p, names: slices.Concat([]string{r.Name}, r.Any, r.All), mark: mark,
@@ -106,7 +106,7 @@ func (c *cleanup) seek(ctx context.Context) error {
 		switch {
 		case c.unknown.Creates <= 0 || left <= 0:
 			return nil
-		case !sleep(ctx, min(pause, left)):
+		case !acquire.Sleep(ctx, min(pause, left)):
 			return context.Cause(ctx)
 		}
 	}
@@ -137,7 +137,7 @@ func (c *cleanup) list(ctx context.Context) (*listing, error) {
 	for {
 		list, err := c.lists.wait(ctx)
 		if err == nil || acquire.Refused(err) || errors.Is(err, api.ErrClosed) ||
-			!sleep(ctx, time.Second) {
+			!acquire.Sleep(ctx, time.Second) {
 			return list, err
 		}
 	}

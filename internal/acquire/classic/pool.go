@@ -34,7 +34,7 @@ type pool struct {
 // acquireAny is Acquire for several names.
 func (s *parts) acquireAny(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	if !r.Sent.IsZero() { // these calls do not look for what the other driver may have made
-		s.cleanUp(r)
+		s.CleanUp(r)
 		r.Creator = remarked(r)
 	}
 	p := &pool{parts: s, r: r, gate: semaphore.NewWeighted(1)}
@@ -104,7 +104,7 @@ func (p *pool) wait(ctx context.Context, names []string) (*acquire.Grant, error)
 			first = r.g
 		case r.err == nil: // its create had no response, and let another one through the gate
 			r.g.Unknown.Add(true)
-			p.drop(r.g)
+			p.Drop(r.g)
 		case failed != nil || first != nil: // this one was ended
 		case acquire.Refused(r.err):
 			p.refuse(r.name, r.err)
