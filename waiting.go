@@ -29,7 +29,7 @@ type report struct {
 	ahead   int         // waiters that are served first; -1: unknown
 	due     bool        // the wait has lasted long enough to be reported
 	over    bool        // the wait is over
-	told    *place      // with which tell was last called; nil: it was not
+	told    reported    // with which tell was last called
 	telling bool        // a goroutine calls tell
 	asked   bool        // holderTime has begun
 	timer   *time.Timer // sets due
@@ -134,7 +134,7 @@ func (r *report) tellChange() {
 		defer r.mu.Unlock()
 		for r.changed() {
 			w := Waiting{Holder: acquire.Copied(r.holder), Ahead: r.ahead, Since: r.since}
-			r.told = r.place()
+			r.told = r.now()
 			r.mu.Unlock()
 			r.tell(w)
 			r.mu.Lock()
@@ -144,19 +144,21 @@ func (r *report) tellChange() {
 }
 
 func (r *report) changed() bool {
-	return r.due && (r.told == nil || *r.told != *r.place())
+	return r.due && r.told != r.now()
 }
 
-// place is what a wait is reported again for when it changes.
-type place struct {
+// reported is what a wait is reported again for when it changes.
+type reported struct {
+	any      bool // false: nothing was reported
 	holderID string
 	ahead    int
 }
 
-func (r *report) place() *place {
-	p := &place{ahead: r.ahead}
+// now returns what a report would say.
+func (r *report) now() reported {
+	now := reported{any: true, ahead: r.ahead}
 	if r.holder != nil {
-		p.holderID = r.holder.ID
+		now.holderID = r.holder.ID
 	}
-	return p
+	return now
 }

@@ -32,11 +32,11 @@ type Set struct {
 	leased dueHeap
 }
 
-// item is a record's place in a Set. It stays when the record is replaced.
+// item has a record in a Set, and stays when the record is replaced.
 type item struct {
 	*Record
-	at            time.Time // when it is due
-	place, marked int       // its positions in its heap and in byMark
+	at          time.Time // when it is due
+	pos, marked int       // its positions in its heap and in byMark
 }
 
 func newSet() Set {
@@ -79,7 +79,7 @@ func (s *Set) Insert(r *Record) {
 func (s *Set) replace(r *Record) {
 	i := s.byID[r.ID]
 	i.Record, i.at = r, r.due()
-	heap.Fix(s.heapOf(r), i.place)
+	heap.Fix(s.heapOf(r), i.pos)
 }
 
 func (s *Set) remove(r *Record) {
@@ -89,7 +89,7 @@ func (s *Set) remove(r *Record) {
 	if r.Mark != "" {
 		s.unmark(i)
 	}
-	heap.Remove(s.heapOf(r), i.place)
+	heap.Remove(s.heapOf(r), i.pos)
 }
 
 // unmark removes an item from byMark: the last one with its mark takes its position.
@@ -134,12 +134,12 @@ func (h dueHeap) Len() int           { return len(h) }
 func (h dueHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
+	h[i].pos, h[j].pos = i, j
 }
 
 func (h *dueHeap) Push(x any) {
 	i := x.(*item)
-	i.place = len(*h)
+	i.pos = len(*h)
 	*h = append(*h, i)
 }
 
