@@ -191,8 +191,8 @@ func (s *secrets) add(key string) {
 	}
 }
 
-// worthHiding: what is as short as a syllable hides nothing, and cut out of
-// all messages it would make riddles of them.
+// worthHiding reports whether a secret is cut out of messages. A shorter text protects nothing, and
+// messages without it could not be read.
 func worthHiding(secret string) bool { return len(secret) > 3 }
 
 // cut returns text without the secrets in it, the longest first: a shorter one

@@ -319,7 +319,7 @@ func (c *call) backOff(r created) (bool, error) {
 		return false, c.silent(r.err)
 	}
 	c.r.Log.Info("lock not acquired, retrying", "lock", c.r.Name, "in", pause, "error", r.err)
-	return sleep(c.ctx, pause), nil
+	return acquire.Sleep(c.ctx, pause), nil
 }
 
 // foreignRefusal returns an error if something on the way has refused for longer than a restart of

@@ -75,24 +75,6 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 	return d.release(ctx, g, patience)
 }
 
-// Drop implements [acquire.Driver].
-func (d *Driver) Drop(g *acquire.Grant) { d.drop(g) }
-
-// CleanUp deletes, in the background, what creates of r by another driver may have made, which that
-// driver has failed to cancel.
-func (d *Driver) CleanUp(r *acquire.Request) { d.cleanUp(r, true) }
-
-// Stream is a driver over the stream, while there is one.
-type Stream interface {
-	// OnBack calls end with [acquire.ErrMoved] when there is a stream again, until stop is called.
-	// It returns false if there is one.
-	OnBack(end context.CancelCauseFunc) (stop func(), absent bool)
-
-	// CleanUp cancels, in the background, what creates of r may make. It returns false if there is
-	// no stream.
-	CleanUp(r *acquire.Request) bool
-}
-
 // MoveTo has cleanups use s once it has a stream: that takes a round trip.
 func (d *Driver) MoveTo(s Stream) { d.stream = s }
 

@@ -26,8 +26,8 @@ type cleanup struct {
 	plainly bool             // the stream was tried before
 }
 
-// drop cleans up after the other creates of a grant's request.
-func (p *parts) drop(g *acquire.Grant) {
+// Drop implements [acquire.Driver]: it cleans up after the other creates of a grant's request.
+func (p *parts) Drop(g *acquire.Grant) {
 	if g.Unknown.Creates == 0 {
 		return
 	}
@@ -35,8 +35,11 @@ func (p *parts) drop(g *acquire.Grant) {
 	(&cleanup{parts: p, r: r, unknown: g.Unknown}).start()
 }
 
-// cleanUp cleans up after creates of r by another driver. If plainly is set it does not let that
-// driver do it.
+// CleanUp deletes, in the background, what creates of r over the stream may have made, and what
+// could not be cancelled over it.
+func (p *parts) CleanUp(r *acquire.Request) { p.cleanUp(r, true) }
+
+// cleanUp is CleanUp. Unless plainly is set, the stream is used once there is one.
 func (p *parts) cleanUp(r *acquire.Request, plainly bool) {
 	request := *r // the caller may go on with another mark
 	c := &cleanup{parts: p, r: &request, plainly: plainly}
@@ -121,7 +124,7 @@ func (c *cleanup) seek(ctx context.Context) error {
 		switch {
 		case c.unknown.Creates <= 0 || left <= 0:
 			return nil
-		case !sleep(ctx, min(pause, left)):
+		case !acquire.Sleep(ctx, min(pause, left)):
 			return context.Cause(ctx)
 		}
 	}
@@ -154,7 +157,7 @@ func (c *cleanup) list(ctx context.Context) (*listing, error) {
 	for {
 		list, err := c.lists.wait(ctx)
 		if err == nil || acquire.Refused(err) || errors.Is(err, api.ErrClosed) ||
-			!sleep(ctx, time.Second) {
+			!acquire.Sleep(ctx, time.Second) {
 			return list, err
 		}
 	}

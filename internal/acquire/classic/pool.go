@@ -104,7 +104,7 @@ func (p *pool) wait(ctx context.Context, names []string) (*acquire.Grant, error)
 			first = r.g
 		case r.err == nil: // its create had no response, and let another one through the gate
 			r.g.Unknown.Add(true)
-			p.drop(r.g)
+			p.Drop(r.g)
 		case failed != nil || first != nil: // this one was ended
 		case acquire.Refused(r.err):
 			p.refuse(r.name, r.err)
