@@ -170,9 +170,9 @@ func TestUsage(t *testing.T) {
 	stay("idle", 0, 1, "released", 0)
 	of.add(api.Lock{Name: "arm", CreatedAt: at(95)}, now) // still held
 	require.Equal(t, []lockUsage{
-		{Name: "arm", Share: 0.18, Acquired: 4, HeldMedian: 7200, Held95: 72000, WaitMedian: 60,
+		{Name: "arm", Share: 0.18, Stays: 4, HeldMedian: 7200, Held95: 72000, WaitMedian: 60,
 			Wait95: 3600, Broken: 1, Expired: 1},
-		{Name: "idle", Share: 0.01, Acquired: 1, HeldMedian: 3600, Held95: 3600},
+		{Name: "idle", Share: 0.01, Stays: 1, HeldMedian: 3600, Held95: 3600},
 	}, of.all())
 }
 
@@ -182,7 +182,7 @@ func TestUsageOfABackend(t *testing.T) {
 	succeeds(t, s, "release", ids["dongle"])
 	out := strings.Split(succeeds(t, s, "usage", "arm", "dongle"), "\n")
 	require.Len(t, out, 4)
-	require.Regexp(t, `^NAME +BUSY +ACQUIRED +HELD +95% +WAITED +95% +BROKEN +EXPIRED$`, out[0])
+	require.Regexp(t, `^NAME +BUSY +STAYS +HELD +95% +WAITED +95% +BROKEN +EXPIRED$`, out[0])
 	require.Contains(t, strings.Join(out, "\n"), "arm     0.0%  1 ")
 	require.Contains(t, strings.Join(out, "\n"), "dongle  0.0%  1 ")
 	require.Contains(t, succeeds(t, s, "usage"), "bench")

@@ -66,8 +66,8 @@ Current holders are measured with the clock of this machine.`,
 // lockUsage is how busy one lock was. Times are in seconds.
 type lockUsage struct {
 	Name       string  `json:"lock_name"`
-	Share      float64 `json:"share"`    // of the time for which it was held, 0 to 1
-	Acquired   int     `json:"acquired"` // how often
+	Share      float64 `json:"share"` // of the time for which it was held, 0 to 1
+	Stays      int     `json:"stays"` // how often it was held
 	HeldMedian float64 `json:"held_median"`
 	Held95     float64 `json:"held_p95"`
 	WaitMedian float64 `json:"waited_median"`
@@ -167,7 +167,7 @@ func (t *tally) all() []lockUsage {
 	all := []lockUsage{}
 	for name, s := range t.byName {
 		all = append(all, lockUsage{
-			Name: name, Acquired: len(s.held), Broken: s.broken, Expired: s.expired,
+			Name: name, Stays: len(s.held), Broken: s.broken, Expired: s.expired,
 			Share:      min(float64(s.within)/float64(t.now.Sub(t.since)), 1),
 			HeldMedian: percentile(s.held, 50).Seconds(), Held95: percentile(s.held, 95).Seconds(),
 			WaitMedian: percentile(s.waited, 50).Seconds(),
@@ -192,12 +192,12 @@ func percentile(d []time.Duration, p int) time.Duration {
 
 func printUsage(p *program, all []lockUsage) error {
 	rows := [][]string{{
-		"NAME", "BUSY", "ACQUIRED", "HELD", "95%", "WAITED", "95%", "BROKEN", "EXPIRED",
+		"NAME", "BUSY", "STAYS", "HELD", "95%", "WAITED", "95%", "BROKEN", "EXPIRED",
 	}}
 	seconds := func(s float64) string { return short(time.Duration(s * float64(time.Second))) }
 	for _, u := range all {
 		rows = append(rows, []string{
-			printable(u.Name), fmt.Sprintf("%.1f%%", 100*u.Share), fmt.Sprint(u.Acquired),
+			printable(u.Name), fmt.Sprintf("%.1f%%", 100*u.Share), fmt.Sprint(u.Stays),
 			seconds(u.HeldMedian), seconds(u.Held95), seconds(u.WaitMedian), seconds(u.Wait95),
 			fmt.Sprint(u.Broken), fmt.Sprint(u.Expired),
 		})
