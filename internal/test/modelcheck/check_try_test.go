@@ -29,6 +29,9 @@ func (w *world) checkTry(t *try) {
 	if n := len(t.names); n > 1 { // one after the other, where there is no stream
 		most *= time.Duration(n + 1) // and those of a MultiMutex are released again
 	}
+	if t.choice == anyOf {
+		most *= 2 // it gives a member back whose loss is not known here, and tries the others again
+	}
 	if t.try && w.quiet(t.client, t.call.at-70*time.Second, t.ret.at) &&
 		!w.deadConnections(t.client, t.ret.at) && t.ret.at-t.call.at > most {
 		w.wrong("%s: TryLock took %v", t.who, t.ret.at-t.call.at)
