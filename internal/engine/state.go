@@ -53,6 +53,9 @@ type Engine struct {
 	started time.Time
 	sweeper sweeper
 
+	endsMu sync.Mutex
+	ends   []func() // of store calls, to be handled together
+
 	stopped    context.Context
 	background sync.WaitGroup
 
