@@ -17,10 +17,33 @@ func (e *Engine) do(fs ...func()) {
 				fs = append(fs, c.end)
 				continue
 			}
-			e.background.Go(func() {
-				c.make()
-				e.ended(c.end)
-			})
+			select {
+			case e.work <- c:
+			default:
+				e.background.Go(func() { e.make(c) })
+			}
+		}
+	}
+}
+
+// maxIdle is how many goroutines wait for store calls, at most. One that has made a call has a
+// stack that is large enough for the next one.
+const maxIdle = 128
+
+// make makes store calls, until there are enough goroutines that do.
+func (e *Engine) make(c call) {
+	for {
+		c.make()
+		e.ended(c.end)
+		if e.idle.Add(1) > maxIdle {
+			e.idle.Add(-1)
+			return
+		}
+		select {
+		case c = <-e.work:
+			e.idle.Add(-1)
+		case <-e.stopped.Done():
+			return
 		}
 	}
 }
