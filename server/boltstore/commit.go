@@ -18,6 +18,10 @@ const (
 	patience = 4 * time.Second // for a transaction, less than the 5 s that clients wait
 	retry    = time.Second     // between attempts to recover while there are no requests
 
+	fewCallers  = 8 // in one transaction: the next one does not wait for others
+	gatherTries = 5
+	gatherPause = 50 * time.Microsecond
+
 	maxBatch  = 1024   // requests in one transaction
 	maxQueued = 10_000 // requests that wait for the disk; more are refused
 )
@@ -152,6 +156,22 @@ func (c *committer) ring() {
 	}
 }
 
+// gather waits for callers that are about to submit, so that they join the batch. Last is how many
+// were in the one before it. Those of a large batch come again soon, one after another: if the first
+// few had a transaction of their own, all others would have to wait for it.
+func (c *committer) gather(last int) {
+	runtime.Gosched()
+	for range gatherTries {
+		c.mu.Lock()
+		n := len(c.queue)
+		c.mu.Unlock()
+		if last < fewCallers || n >= last*3/4 {
+			return
+		}
+		time.Sleep(gatherPause)
+	}
+}
+
 // take returns the next requests, and whether more are to be expected.
 func (c *committer) take() (batch []*request, open bool) {
 	c.mu.Lock()
@@ -183,13 +203,15 @@ func (c *committer) commit(w *state) {
 	defer close(c.ended)
 	debug.SetPanicOnFault(true) // a disk that fails under the memory map must not end the process
 	var again <-chan time.Time
+	last := 0
 	for {
 		select {
 		case <-c.bell:
 		case <-again:
 		}
-		runtime.Gosched() // callers that are about to submit join the batch
+		c.gather(last)
 		batch, open := c.take()
+		last = len(batch)
 		if w == nil {
 			w = c.recover()
 		}
