@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// do runs f under the mutex, and then does what was decided. Where store calls never wait, their
+// do runs fs under the mutex, and then does what was decided. Where store calls never wait, their
 // ends are run here one after another: thousands of waiters may end in a row.
 func (e *Engine) do(fs ...func()) {
 	for len(fs) > 0 {
@@ -61,7 +61,7 @@ func (e *Engine) ended(end func()) {
 	runtime.Gosched()
 	e.endsMu.Lock()
 	ends := e.ends
-	e.ends = nil
+	e.ends = make([]func(), 0, len(ends))
 	e.endsMu.Unlock()
 	e.do(ends...)
 	e.Flush()
