@@ -11,7 +11,7 @@ import (
 // and none will be created in the next store.ClaimTime. Where an outcome may be unknown the store
 // keeps the mark in mind. Done is called without the mutex.
 func (e *Engine) Cancel(c *Conn, owner, mark string, done func(error)) {
-	end := func(err error) { e.later(func() { done(err) }) }
+	end := func(err error) { e.respond(c, func() { done(err) }) }
 	e.do(func() {
 		key := markKey{owner, mark}
 		w := e.marks[key]

@@ -20,6 +20,14 @@ func (e *Engine) tell(s Sink) Sink {
 // later runs f once the mutex is unlocked.
 func (e *Engine) later(f func()) { e.then = append(e.then, f) }
 
+// respond runs done, which may send to the connection, once the mutex is unlocked; c may be nil.
+func (e *Engine) respond(c *Conn, done func()) {
+	e.later(done)
+	if c != nil {
+		e.tell(c.sink)
+	}
+}
+
 // after runs f under the mutex d from now, unless the engine is closing then.
 func (e *Engine) after(d time.Duration, f func()) { e.timers = append(e.timers, timer{d, f}) }
 

@@ -20,6 +20,7 @@ func New(ctx context.Context, s store.Store, c Config) *Engine {
 		queues: make(map[string]*queue), byHolder: make(map[string]*queue),
 		marks: make(map[markKey]*Waiter), holding: make(map[string]*Conn),
 		fresh: make(map[string]struct{}), openOf: make(map[string]int),
+		work: make(chan call),
 	}
 	_, e.inPlace = s.(store.Memory)
 	e.others, _ = s.(store.Announcer)

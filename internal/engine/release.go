@@ -26,7 +26,7 @@ func (e *Engine) Release(
 func (e *Engine) Delete(c *Conn, id string, how store.Ending, done func(store.Lock, error)) {
 	e.do(func() {
 		e.release(c, id, how, func(lock *store.Lock, err error) {
-			e.later(func() { done(*lock, err) })
+			e.respond(c, func() { done(*lock, err) })
 		})
 	})
 }
@@ -65,7 +65,7 @@ func (e *Engine) Renew(c *Conn, id string, change store.Change, done func(store.
 			case errors.Is(err, store.ErrGone):
 				e.lost(id)
 			}
-			e.later(func() { done(lock, err) })
+			e.respond(c, func() { done(lock, err) })
 		})
 	})
 }

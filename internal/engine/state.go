@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/server/observe"
@@ -52,6 +53,12 @@ type Engine struct {
 	dumper  store.Dumper    // the store, if it can be copied; else nil
 	started time.Time
 	sweeper sweeper
+
+	work chan call    // to goroutines that wait for store calls
+	idle atomic.Int32 // such goroutines
+
+	endsMu sync.Mutex
+	ends   []func() // of store calls, to be handled together
 
 	stopped    context.Context
 	background sync.WaitGroup

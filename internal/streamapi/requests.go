@@ -85,7 +85,6 @@ func (c *conn) renew(n uint64, id string, lease time.Duration) {
 			c.owns(&lock)
 			c.client.Did(access.Renew, &lock, true, "")
 			c.send(&wire.StreamMessage{Kind: wire.MessageLock, N: n, Lock: reply.Lock(&lock)})
-			c.Flush()
 		})
 	})
 }
@@ -118,6 +117,7 @@ func (c *conn) check(n uint64, do access.Action, id string, then func()) {
 		}
 		if err != nil {
 			c.done(n, err, reply.ID(id))
+			c.Flush() // the store may have been asked
 			return
 		}
 		then()
@@ -140,5 +140,4 @@ func (c *conn) done(n uint64, err error, about string) {
 	} else {
 		c.send(&wire.StreamMessage{Kind: wire.MessageDone, N: n})
 	}
-	c.Flush()
 }

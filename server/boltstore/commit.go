@@ -18,6 +18,10 @@ const (
 	patience = 4 * time.Second // for a transaction, less than the 5 s that clients wait
 	retry    = time.Second     // between attempts to recover while there are no requests
 
+	fewCallers  = 8 // in one transaction: the next one does not wait for others
+	gatherTries = 5
+	gatherPause = 50 * time.Microsecond
+
 	maxBatch  = 1024   // requests in one transaction
 	maxQueued = 10_000 // requests that wait for the disk; more are refused
 )
@@ -29,7 +33,8 @@ var errDisk = fmt.Errorf("the disk has not responded for %v", patience)
 type request struct {
 	do    func(*state)
 	stage atomic.Int32
-	err   chan error // of capacity 1
+	err   chan error  // of capacity 1
+	timer *time.Timer // the caller's
 }
 
 const (
@@ -40,7 +45,7 @@ const (
 )
 
 // committer makes requests durable: all that are queued, in one transaction. Requests that come
-// during a transaction share the next one. A request that comes alone is committed alone.
+// during a transaction share the next one. One that comes alone is committed alone, see gather.
 type committer struct {
 	config
 	disk      *disk
@@ -55,6 +60,7 @@ type committer struct {
 	busy    atomic.Int64 // when the transaction under way began, since started; 0: none
 	failing atomic.Bool  // the last transaction has failed
 	unknown error        // why the state is not known; only the committer uses it
+	spare   sync.Pool    // requests that were answered
 
 	mu     sync.Mutex
 	queue  []*request
@@ -102,30 +108,42 @@ func (c *committer) clock() time.Time { return lockset.Now(c.now()) }
 // on which it was decided, is durable. On ErrUnavailable the outcome is unknown. When ctx ends
 // before do has begun, it is not run.
 func (c *committer) submit(ctx context.Context, do func(*state)) error {
-	r := &request{do: do, err: make(chan error, 1)}
+	r, _ := c.spare.Get().(*request)
+	if r == nil {
+		r = &request{err: make(chan error, 1), timer: time.NewTimer(patience)}
+	}
+	r.do = do
+	r.stage.Store(queued)
+	r.timer.Reset(patience)
 	if err := c.enqueue(r); err != nil {
 		return err
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
 	select {
 	case err := <-r.err:
-		return err
+		return c.reuse(r, err)
 	case <-ctx.Done():
 		if r.stage.CompareAndSwap(queued, abandoned) {
 			return fmt.Errorf("relukko: store %s: %w", c.disk.path, context.Cause(ctx))
 		}
 		select {
 		case err := <-r.err:
-			return err
-		case <-timer.C:
+			return c.reuse(r, err)
+		case <-r.timer.C:
 		}
-	case <-timer.C:
+	case <-r.timer.C:
 	}
 	if r.stage.CompareAndSwap(queued, abandoned) || r.stage.CompareAndSwap(begun, abandoned) {
 		return c.unavailable(errDisk)
 	}
-	return <-r.err
+	return c.reuse(r, <-r.err)
+}
+
+// reuse keeps a request that was answered for a next call, and returns the answer.
+func (c *committer) reuse(r *request, err error) error {
+	r.timer.Stop()
+	r.do = nil
+	c.spare.Put(r)
+	return err
 }
 
 func (c *committer) enqueue(r *request) error {
@@ -149,6 +167,22 @@ func (c *committer) ring() {
 	select {
 	case c.bell <- struct{}{}:
 	default:
+	}
+}
+
+// gather waits for callers that are about to submit, so that they join the batch. Last is how many
+// were in the one before it. Those of a large batch come again soon, one after another: if the
+// first few had a transaction of their own, all others would have to wait for it.
+func (c *committer) gather(last int) {
+	runtime.Gosched()
+	for range gatherTries {
+		c.mu.Lock()
+		n := len(c.queue)
+		c.mu.Unlock()
+		if last < fewCallers || n >= last*3/4 {
+			return
+		}
+		time.Sleep(gatherPause)
 	}
 }
 
@@ -183,13 +217,15 @@ func (c *committer) commit(w *state) {
 	defer close(c.ended)
 	debug.SetPanicOnFault(true) // a disk that fails under the memory map must not end the process
 	var again <-chan time.Time
+	last := 0
 	for {
 		select {
 		case <-c.bell:
 		case <-again:
 		}
-		runtime.Gosched() // callers that are about to submit join the batch
+		c.gather(last)
 		batch, open := c.take()
+		last = len(batch)
 		if w == nil {
 			w = c.recover()
 		}

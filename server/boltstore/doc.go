@@ -41,8 +41,9 @@
 // # Cost
 //
 // A change, also a delete that hands the name on, costs one transaction, which is two syncs. Calls
-// that come during a transaction share the next one, up to 1024 of them; a call that comes alone
-// starts its transaction immediately. Reads, creates of a held name and calls for a lock that is
+// that come during a transaction share the next one, up to 1024 of them. A call that comes alone
+// starts its transaction immediately, unless eight or more have shared the last one: then it waits
+// for others, for about 0.25 ms at most. Reads, creates of a held name and calls for a lock that is
 // gone do not touch the disk. All locks are in memory too, at about 0.5 kB each. The history is in
 // the file alone: it is written with the changes of its locks, and read between two transactions.
 // The file does not shrink, but reuses its space. Claims are in memory only, because no create

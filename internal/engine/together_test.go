@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/server/memstore"
+	"gitlab.com/relukko/relukko-go/server/store"
+)
+
+// gatedStore is a store whose creates end together, as those of one transaction do.
+type gatedStore struct {
+	store.Store
+	gate chan struct{}
+}
+
+func (s *gatedStore) Create(ctx context.Context, in store.NewLock) (store.Lock, error) {
+	<-s.gate
+	return s.Store.Create(ctx, in)
+}
+
+// flushCounter counts the writes of a connection.
+type flushCounter struct {
+	*client
+	flushed atomic.Int32
+}
+
+func (c *flushCounter) Flush() { c.flushed.Add(1) }
+
+// TestResponsesOfOneTransactionShareAWrite, and the goroutines that waited for the store make the
+// next calls, up to maxIdle of them.
+func TestResponsesOfOneTransactionShareAWrite(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for _, n := range []int{maxIdle / 2, 2 * maxIdle} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			s := &gatedStore{Store: memstore.New()}
+			run(t, s, func(b *bench) {
+				s.gate = make(chan struct{})
+				b.MaxWaiters = n
+				c := &flushCounter{client: b.connect()}
+				c.conn.sink = c
+				for i := range n {
+					c.acquire(fmt.Sprint(i), names(fmt.Sprint("arm-", i)))
+				}
+				synctest.Wait()
+				before := c.flushed.Load()
+				close(s.gate)
+				synctest.Wait()
+				require.Len(t, c.told(), n)
+				require.LessOrEqual(t, int(c.flushed.Load()-before), 1+n/8)
+				require.EqualValues(t, min(n, maxIdle), b.idle.Load())
+			})
+		})
+	}
+}
