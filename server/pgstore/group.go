@@ -49,7 +49,7 @@ type changes struct {
 // do carries out c. While c waits it can be withdrawn: by the end of ctx, or after callTimeout.
 func (g *changes) do(ctx context.Context, c *change) error {
 	if g.begin(c) {
-		defer g.end()()
+		defer g.ended(time.AfterFunc(slowAfter, g.next))
 		return g.alone(ctx, c)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -74,13 +74,10 @@ func (g *changes) begin(c *change) bool {
 	return false
 }
 
-// end returns a function to be called when the transaction that begins has ended.
-func (g *changes) end() func() {
-	slow := time.AfterFunc(slowAfter, g.next)
-	return func() {
-		if slow.Stop() {
-			g.next()
-		}
+// ended makes way for the next transaction, unless slow has done so.
+func (g *changes) ended(slow *time.Timer) {
+	if slow.Stop() {
+		g.next()
 	}
 }
 
@@ -150,7 +147,7 @@ var errAlone = errors.New("carry it out alone")
 
 // together carries out what waits when there is a connection.
 func (g *changes) together() {
-	defer g.end()()
+	defer g.ended(time.AfterFunc(slowAfter, g.next))
 	var group []*change
 	err := g.db.call(context.Background(), callTimeout,
 		func(_ context.Context, conn *pgx.Conn) error {
