@@ -62,7 +62,7 @@ func TestAHandOverLeavesTheNameToWhoWaitedLonger(t *testing.T) {
 	require.NoError(t, both.DeleteErr)
 }
 
-// TestAHandOverThatWaitsHasLockedNoRow: whoever it waits for may have to wait for the row.
+// TestAHandOverThatWaitsHasLockedNoRow: what it waits for may have to wait for the row.
 func TestAHandOverThatWaitsHasLockedNoRow(t *testing.T) {
 	url := empty(t)
 	s := open(t, url)
