@@ -22,21 +22,21 @@
 //
 // # Guarantees
 //
-// They hold among well-behaved clients. Any client with a key that may do everything, as those of
-// RELUKKO_API_KEY may, can delete or shorten any lock.
+// They hold among well-behaved clients. A client whose key may do everything, such as one of
+// RELUKKO_API_KEY, can delete or shorten any lock.
 //
 //  1. Loss is known before expiry. The context that Lock returns is done before the lease can have
 //     ended on the backend, while this process runs, the backend's clock does not step, and no
 //     other client shortens the lease. The lease counts from the instant before the last
 //     acknowledged acquire or renewal was sent, on the local monotonic and wall clocks, whichever
-//     says that more time has passed. It is never compared with the backend's clock. An
-//     outage shorter than half the TTL loses nothing, if a round trip takes less than a thirtieth
-//     of the TTL: from the first instant on our own backend, from the first heartbeat on others. A
-//     wall clock that is set forward looks like a suspend: the lease is renewed within a second, or
-//     lost if the step is longer than the lease.
-//  2. A deletion by another client is known within a round trip of the backend's message; on other
-//     backends than our own after the first heartbeat (1 s after Lock, or a third of a shorter
-//     TTL). Without a WebSocket it is known at the next heartbeat.
+//     says that more time has passed. The backend's clock is never compared with them. An outage
+//     shorter than half the TTL loses nothing, if a round trip takes less than a thirtieth of the
+//     TTL: from the first instant on our own backend, from the first heartbeat on others. A wall
+//     clock that is set forward looks like a suspend: the lease is renewed within a second, or lost
+//     if the step is longer than the lease.
+//  2. A deletion by another client is known within a round trip of the backend's message. On other
+//     backends than our own that begins with the first heartbeat: 1 s after Lock, or a third of a
+//     shorter TTL. Without a WebSocket a deletion is known at the next heartbeat.
 //  3. The cause is told. [context.Cause] returns a [*LostError], [ErrUnlocked] after Unlock,
 //     [ErrHeldTooLong] with [WithMaxHold], or the cause of the parent context.
 //  4. Cancelling the parent stops the work, never the lock. The lease is renewed until Unlock, so

@@ -30,7 +30,7 @@ var (
 // LockedError is the error for a lock that another holder has. errors.Is matches it with
 // [ErrLocked].
 type LockedError struct {
-	Name   string    // of the lock; of several, that of one which is held, or of all
+	Name   string    // of the lock; of several: of one that is held, or a list if none is known
 	Holder *api.Lock // the lock that holds the name; nil if unknown
 
 	// Lost is not nil if a goroutine of this process has lost the lock and has not called Unlock
@@ -88,11 +88,11 @@ func (r LossReason) String() string {
 }
 
 // LostError is the error for a lock that was lost. errors.Is matches it with [ErrLockLost], and it
-// wraps Err.
+// wraps Err. No other client can hold the lock before Deadline, unless the Reason is LossDeleted.
 type LostError struct {
 	Name, ID string
 	Reason   LossReason
-	Deadline time.Time // end of the lease, on the local clock: later holders come after it
+	Deadline time.Time // end of the lease, on the local clock
 	Err      error     // the last error of the backend or the network; nil if there was none
 }
 

@@ -28,8 +28,8 @@ type gathering struct {
 // under which nothing has happened yet, gather begins anew after a pause. After an error the locks
 // that it has acquired are released, in the background unless it is a TryLock.
 func (t *target) gather(ctx context.Context, o owner, ask *acquire.Request) (*Session, error) {
-	open, stop := t.tasks.WhileOpen(ctx)
-	defer stop()
+	open, end := t.tasks.WhileOpen(ctx)
+	defer end(nil)
 	var again retries
 	for {
 		began := time.Now()

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
 // WithHandoff lets Unlock hand the held lock off to the next goroutine that waits for the same
@@ -123,7 +124,7 @@ func (t *turn) leave() {
 func (t *turn) locked(name string) *LockedError {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := &LockedError{Name: name, Holder: copied(t.holder)}
+	e := &LockedError{Name: name, Holder: acquire.Copied(t.holder)}
 	if t.inside != nil {
 		if lost, ok := errors.AsType[*LostError](t.inside.leases.state()); ok {
 			e.Holder, e.Lost = nil, lost

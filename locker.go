@@ -22,8 +22,7 @@ import (
 // Its Unlock releases the lock that m holds. It panics if m holds none, and logs a warning if the
 // release is not confirmed.
 //
-// No context ends when the lock is lost, and Unlock does not panic then; learn of it by
-// [WithOnLost].
+// The loss of the lock ends no context and makes nothing panic; [WithOnLost] reports it.
 func (m *Mutex) Locker() sync.Locker { return locker{m} }
 
 type locker struct{ m *Mutex }

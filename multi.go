@@ -15,14 +15,16 @@ import (
 //
 // On our own backend, over the stream, Lock acquires all locks at one instant, and holds none while
 // it waits. It stands in the queue of each name. Where it is the first, the name is kept free for
-// it, for 10 s; if the others are not free by then, the next in that queue has the name once. So
-// one that holds one of the names, and waits for another, goes on, and nobody waits forever.
+// it, for 10 s at first; if the others are not free by then, the next in that queue is granted the
+// name once. So a holder of one of the names that waits for another one is served in the end, and
+// nobody waits forever.
 //
 // On other backends, and where WebSockets do not pass, Lock acquires one lock after the other, in
 // the order of their names, and holds those that it has while it waits for the next. Then two
-// MultiMutexes still never wait for each other, but one that holds a lock by a Mutex, and wants
-// others by a MultiMutex, may. If a lock is lost before all are acquired, Lock begins anew, with
-// the pauses and the limit of [WithBackOff]; [WithOnLost] reports only losses after that.
+// MultiMutexes still never wait for each other, but a program that holds a lock by a Mutex and
+// waits for a MultiMutex can deadlock with the MultiMutex of another program. If a lock is lost
+// before all are acquired, Lock begins anew, with the pauses and the limit of [WithBackOff];
+// [WithOnLost] reports only losses after that.
 type MultiMutex struct{ mutex Mutex }
 
 // NewMultiMutex returns a mutex for all of the locks with these names: 1 to 100, without
@@ -58,12 +60,13 @@ func (m *MultiMutex) TryLock(ctx context.Context) (held context.Context, err err
 // errors.As finds the first [*LostError] and the first [*NotReleasedError]; the text names all.
 func (m *MultiMutex) Unlock(held context.Context) error { return m.mutex.Unlock(held) }
 
-// Do locks all, calls f with the guarded context, and unlocks, as [Mutex.Do] does.
+// Do locks all of the locks, calls f with the guarded context, and unlocks, as [Mutex.Do] does.
 func (m *MultiMutex) Do(ctx context.Context, f func(context.Context) error) error {
 	return m.mutex.Do(ctx, f)
 }
 
-// FromContext is [Mutex.FromContext].
+// FromContext returns the session of this MultiMutex that ctx belongs to, as [Mutex.FromContext]
+// does for a Mutex.
 func (m *MultiMutex) FromContext(ctx context.Context) (*Session, bool) {
 	return m.mutex.FromContext(ctx)
 }

@@ -94,8 +94,8 @@ func (m *Mutex) acquire(ctx context.Context, wait bool, log *slog.Logger) (*Sess
 // off, or else has the driver acquire the lock for the lease l. It returns the session of either.
 func (m *Mutex) granted(ctx context.Context, l *lease, wait bool, r *report) (*Session, error) {
 	if !m.turn.tryTake(ctx) {
-		open, stop := m.tasks.WhileOpen(ctx)
-		defer stop()
+		open, end := m.tasks.WhileOpen(ctx)
+		defer end(nil)
 		if !wait || !m.turn.take(open, r) {
 			return nil, m.notInside(open, r.since)
 		}

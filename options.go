@@ -45,7 +45,7 @@ func WithTTL(d time.Duration) Option { return func(o *options) { o.ttl = d } }
 // user@host/pid. Each Lock appends a fresh mark, such as " #k3v9x2m4q7ab".
 func WithCreator(s string) Option { return func(o *options) { o.creator = s } }
 
-// WithReason adds to the creator why the lock is taken, for others to read: "user@host/pid (text)".
+// WithReason adds to the creator why the lock is held, for others to read: "user@host/pid (text)".
 // The text has at most 255 bytes of UTF-8 without control characters, or else every Lock fails. The
 // default, also for "", is to add nothing.
 func WithReason(text string) Option { return func(o *options) { o.reason = text } }
@@ -63,8 +63,8 @@ func WithPriority(n int) Option { return func(o *options) { o.priority = n } }
 func WithMaxHold(d time.Duration) Option { return func(o *options) { o.maxHold = d } }
 
 // WithLogger sets the logger. Retries, and each minute of waiting for a held lock, are logged at
-// info; losses and locks that stay on the backend for longer than they should at warn or error. The
-// default, also for nil, is not to log.
+// info; losses, and locks that stay on the backend for longer than they should, at warn or error.
+// The default, also for nil, is not to log.
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) {
 		if l != nil {
@@ -132,7 +132,7 @@ func (o *options) complete() error {
 		if err := checkText("reason", o.reason); err != nil {
 			return err
 		}
-		o.creator += " (" + o.reason + ")"
+		o.creator = wire.WithReason(o.creator, o.reason)
 	}
 	if o.priority < -wire.MaxPriority || o.priority > wire.MaxPriority {
 		return fmt.Errorf("the priority must be from %d to %d, not %d",

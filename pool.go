@@ -11,11 +11,11 @@ import (
 )
 
 // Pool is any one of several locks on a Relukko backend, its members: benches that are alike, or
-// licences 1 to N. Any number of goroutines may each hold another member of one Pool. On our own
-// backend, over the stream, a Lock waits in the queues of all members, and gets the first that
-// comes free; it is served in its turn beside Mutexes of the same names, and beside other Pools
-// that have some of its members. Create a Pool with [NewPool]; Lock of the zero Pool fails. A Pool
-// is safe for concurrent use.
+// licences 1 to N. Any number of goroutines may share a Pool, and each holds a member of its own.
+// On our own backend, over the stream, a Lock waits in the queues of all members, and gets the
+// first that comes free; it is served in its turn beside Mutexes of the same names, and beside
+// other Pools that have some of its members. Create a Pool with [NewPool]; Lock of the zero Pool
+// fails. A Pool is safe for concurrent use.
 type Pool struct {
 	target
 
@@ -139,8 +139,8 @@ func (p *Pool) awaitUnlock(ctx context.Context, wait bool, r *report, lost *Lock
 		return lost
 	}
 	r.begin()
-	open, stop := p.tasks.WhileOpen(ctx)
-	defer stop()
+	open, end := p.tasks.WhileOpen(ctx)
+	defer end(nil)
 	<-open.Done()
 	f := acquire.GaveUp(open, r.since)
 	return p.errorf(append(f.Errs, lost), "%s; %q: %s", f.Text, lost.Name, lost.who())

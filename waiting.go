@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
 const (
@@ -28,11 +29,11 @@ type report struct {
 	ahead   int         // waiters that are served first; -1: unknown
 	due     bool        // the wait has lasted long enough to be reported
 	over    bool        // the wait is over
-	told    *place      // with which tell was last called; nil: it was not
+	told    reported    // with which tell was last called
 	telling bool        // a goroutine calls tell
 	asked   bool        // holderTime has begun
 	timer   *time.Timer // sets due
-	nag     *time.Timer // logs
+	logs    *time.Timer // logs the wait
 }
 
 // begin starts the timer that makes the wait due to be reported.
@@ -62,8 +63,8 @@ func (r *report) isDue() {
 
 func (r *report) setDue() {
 	r.due = true
-	r.nag = time.AfterFunc(logEvery, r.logWait)
-	r.tellNews()
+	r.logs = time.AfterFunc(logEvery, r.logWait)
+	r.tellChange()
 }
 
 // forget makes the holder unknown.
@@ -88,28 +89,20 @@ func (r *report) holderIs(lock *api.Lock, ahead int) {
 	}
 	r.ahead = ahead
 	if lock != nil {
-		r.holder = copied(lock)
+		r.holder = acquire.Copied(lock)
 	}
 	if r.asked && !r.due && !r.over {
 		r.setDue()
 		return
 	}
-	r.tellNews()
-}
-
-func copied(lock *api.Lock) *api.Lock {
-	if lock == nil {
-		return nil
-	}
-	own := *lock
-	return &own
+	r.tellChange()
 }
 
 func (r *report) logWait() {
 	r.mu.Lock()
 	over, holder := r.over, r.holder
 	if !over {
-		r.nag.Reset(logEvery)
+		r.logs.Reset(logEvery)
 	}
 	r.mu.Unlock()
 	if !over {
@@ -122,26 +115,26 @@ func (r *report) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.due, r.over = false, true
-	for _, timer := range []*time.Timer{r.timer, r.nag} {
+	for _, timer := range []*time.Timer{r.timer, r.logs} {
 		if timer != nil {
 			timer.Stop()
 		}
 	}
 }
 
-// tellNews starts a goroutine that calls tell, unless nothing has changed or such a goroutine runs.
-// The caller holds r.mu.
-func (r *report) tellNews() {
-	if r.tell == nil || r.telling || !r.news() {
+// tellChange starts a goroutine that calls tell, unless nothing has changed or one runs. The caller
+// holds r.mu.
+func (r *report) tellChange() {
+	if r.tell == nil || r.telling || !r.changed() {
 		return
 	}
 	r.telling = true
 	go func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		for r.news() {
-			w := Waiting{Holder: copied(r.holder), Ahead: r.ahead, Since: r.since}
-			r.told = r.place()
+		for r.changed() {
+			w := Waiting{Holder: acquire.Copied(r.holder), Ahead: r.ahead, Since: r.since}
+			r.told = r.now()
 			r.mu.Unlock()
 			r.tell(w)
 			r.mu.Lock()
@@ -150,20 +143,22 @@ func (r *report) tellNews() {
 	}()
 }
 
-func (r *report) news() bool {
-	return r.due && (r.told == nil || *r.told != *r.place())
+func (r *report) changed() bool {
+	return r.due && r.told != r.now()
 }
 
-// place is what a wait is reported again for when it changes.
-type place struct {
+// reported is what a wait is reported again for when it changes.
+type reported struct {
+	any      bool // false: nothing was reported
 	holderID string
 	ahead    int
 }
 
-func (r *report) place() *place {
-	p := &place{ahead: r.ahead}
+// now returns what a report would say.
+func (r *report) now() reported {
+	now := reported{any: true, ahead: r.ahead}
 	if r.holder != nil {
-		p.holderID = r.holder.ID
+		now.holderID = r.holder.ID
 	}
-	return p
+	return now
 }

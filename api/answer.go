@@ -61,10 +61,10 @@ func (k *call) decodeList(body []byte) error {
 
 // accept reads the answer to k. Its error is an *Error where the answer came
 // whole and is not what was asked for.
-func (t *transport) accept(k *call, resp *http.Response) error {
+func (t *transport) accept(k *call, a *attempt, resp *http.Response) error {
 	allowed, size := k.limits()
 	if k.copy != nil {
-		return k.copy(&progress{resp.Body, k.stall, allowed})
+		return k.copy(&progress{resp.Body, a.stall, allowed})
 	}
 	err := t.read(resp.Body, size, k.decode)
 	if _, ok := err.(badAnswer); ok {

@@ -37,10 +37,12 @@ func (c *Client) request(ctx context.Context, k *call, a *attempt) error {
 		return &failure{op: k.op(), err: over(ctx), notSent: true}
 	}
 	t := c.transport()
-	bounded, cancel, allowed := t.bound(ctx, k)
+	bounded, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if k.stall != nil {
-		defer k.stall.Stop()
+	allowed := t.allowed(ctx, k)
+	if allowed > 0 {
+		a.stall = time.AfterFunc(allowed, func() { a.stalled.Store(true); cancel() })
+		defer a.stall.Stop()
 	}
 	if err := k.attempting(cancel); err != nil {
 		return &failure{op: k.op(), err: err, notSent: true}
@@ -57,12 +59,10 @@ func (c *Client) request(ctx context.Context, k *call, a *attempt) error {
 	switch {
 	case ctx.Err() != nil:
 		f.err = over(ctx)
-	case k.stalled.Load():
+	case a.stalled.Load():
 		f.err, f.transient = attemptTimeout(allowed), true
-	case bounded.Err() == context.Canceled: // by Close
+	case bounded.Err() != nil: // by Close
 		f.err = ErrClosed
-	case bounded.Err() != nil:
-		f.err, f.transient = attemptTimeout(allowed), true
 	case a.sent == nil: // no key
 		f.err, f.transient = err, a.old != nil
 		if f.err != errSameKey {
@@ -74,16 +74,12 @@ func (c *Client) request(ctx context.Context, k *call, a *attempt) error {
 	return f
 }
 
-// bound returns the context of one attempt of k, and the time that it, or each
-// piece of a copy, may take; 0 where ctx alone decides.
-func (t *transport) bound(
-	ctx context.Context, k *call,
-) (bounded context.Context, cancel context.CancelFunc, allowed time.Duration) {
-	allowed, _ = k.limits()
-	if k.copy != nil { // allowed is for each piece
-		bounded, cancel = context.WithCancel(ctx)
-		k.stall = time.AfterFunc(allowed, func() { k.stalled.Store(true); cancel() })
-		return bounded, cancel, allowed
+// allowed returns the time that one attempt of k may take, or each piece of a copy; 0 if ctx alone
+// decides.
+func (t *transport) allowed(ctx context.Context, k *call) time.Duration {
+	allowed, _ := k.limits()
+	if k.copy != nil {
+		return allowed
 	}
 	if _, ok := ctx.Deadline(); ok && k.unhurried {
 		allowed = 0
@@ -91,12 +87,7 @@ func (t *transport) bound(
 	if t.limit > 0 && (allowed == 0 || t.limit < allowed-k.wait) {
 		allowed = t.limit + k.wait
 	}
-	if allowed == 0 {
-		bounded, cancel = context.WithCancel(ctx)
-		return bounded, cancel, 0
-	}
-	bounded, cancel = context.WithTimeout(ctx, allowed)
-	return bounded, cancel, allowed
+	return allowed
 }
 
 // exchange sends k and reads the answer. Its errors are *Error, and whatever
@@ -121,7 +112,7 @@ func (c *Client) exchange(ctx context.Context, k *call, a *attempt) error {
 		c.maxWait.Store(int64(wire.ParseWait(resp.Header.Get(wire.HeaderWait))))
 	}
 	if ok {
-		err = t.accept(k, resp)
+		err = t.accept(k, a, resp)
 	} else {
 		err = t.refusal(k, resp)
 	}

@@ -120,9 +120,6 @@ type call struct {
 	lock Lock // the answer
 	list []Lock
 
-	stall   *time.Timer // of a copy: ends an attempt of which nothing comes any more
-	stalled atomic.Bool // by stall
-
 	mu        sync.Mutex
 	cancel    context.CancelFunc // of the attempt under way
 	abandoned bool               // by Shutdown
@@ -168,6 +165,9 @@ func (k *call) newBody() (io.ReadCloser, error) {
 type attempt struct {
 	old  *credentials // refused: the request goes out only with others
 	sent *credentials // that it went out with; nil where it has not come that far
+
+	stall   *time.Timer // ends the attempt, of which nothing comes any more; nil: ctx decides
+	stalled atomic.Bool // by stall
 
 	trace  httptrace.ClientTrace
 	asked  atomic.Bool  // for a connection

@@ -109,7 +109,7 @@ func (c *Client) Trusted() bool { return c.trusted }
 // BaseURL returns the backend's URL, without user and password and without a slash at the end.
 func (c *Client) BaseURL() string { return c.base }
 
-// String returns a text with the backend's URL.
+// String returns a text with the backend's URL, and without a secret.
 func (c *Client) String() string { return "relukko client of " + c.base }
 
 // GoString returns the same as String, so that %#v shows no secret.

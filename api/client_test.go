@@ -41,7 +41,7 @@ func TestBaseURL(t *testing.T) {
 		c, err := New(tt.in, testKey)
 		require.NoError(t, err, tt.in)
 		require.Equal(t, tt.base, c.BaseURL())
-		require.Equal(t, tt.path, c.transport().url("/v1/locks/").RequestURI())
+		require.Equal(t, tt.path, withPath(c.transport().base, "/v1/locks/").RequestURI())
 		require.NoError(t, c.Shutdown(t.Context()))
 	}
 	bad := []struct{ in, says string }{

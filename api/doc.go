@@ -35,11 +35,11 @@
 //
 // # Retries and time-outs
 //
-// [Client.Create] and [Client.AddToExpiry] make one attempt. All other calls may be repeated
-// without harm. After a transient failure they retry, with exponential backoff (50 ms to 2 s, with
-// jitter, or longer if the backend sends Retry-After), until the context ends, or for a minute if
-// it has no deadline. A call that has no time for another attempt returns the last failure
-// immediately. With [Once] any call makes one attempt.
+// [Client.Create], [Client.AddToExpiry] and [Client.Backup] make one attempt. All other calls may
+// be repeated without harm. After a transient failure they retry, with exponential backoff (50 ms
+// to 2 s, with jitter, or longer if the backend sends Retry-After), until the context ends, or for
+// a minute if it has no deadline. A call that has no time for another attempt returns the last
+// failure immediately. With [Once] any call makes one attempt.
 //
 // One attempt takes at most 5 s, one of [Client.List], [Client.Find], [Client.History] and
 // [Client.Waiting] at most 60 s. The time for which a create may wait on the server is added.

@@ -66,7 +66,7 @@ func FuzzBaseURL(f *testing.F) {
 			return
 		}
 		w := newTransport(base, testKey, config{})
-		u := w.url("/v1/locks/" + testID)
+		u := withPath(w.base, "/v1/locks/"+testID)
 		require.Contains(t, []string{"http", "https"}, u.Scheme)
 		require.Nil(t, u.User)
 		require.Empty(t, u.RawQuery)

@@ -18,7 +18,7 @@ const MaxHistory = wire.MaxHistory
 type HistoryQuery struct {
 	Name         string    // of the locks; "": any
 	Since, Until time.Time // when they ended, both included; zero: no limit
-	Limit        int       // so many entries at most, the newest; 0: 100
+	Limit        int       // so many entries at most, the newest; 0: 100; at most MaxHistory
 }
 
 // Ended is a lock that has ended: how it was, and its end. Its Creator is without a mark.
@@ -35,7 +35,7 @@ type Ended struct {
 
 // Waiter is a request that waits for a lock.
 type Waiter struct {
-	Names    []string  `json:"lock_names"` // any of them
+	Names    []string  `json:"lock_names"` // of several, any one or all are wanted
 	Creator  string    `json:"creator"`    // without a mark; "" if it has none
 	IP       string    `json:"ip"`
 	Owner    string    `json:"owner"` // the name of the key

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,6 +19,25 @@ type credentials struct {
 	key   string
 	plain http.Header
 	body  http.Header // with a content type
+	last  atomic.Pointer[preferring]
+}
+
+// preferring are the headers of a create with the header Prefer.
+type preferring struct {
+	what   wire.Preferences
+	header http.Header
+}
+
+// prefer returns the headers of a create with these preferences. Those of the last one are kept:
+// most creates of a program ask for the same.
+func (c *credentials) prefer(what wire.Preferences) http.Header {
+	last := c.last.Load()
+	if last == nil || last.what != what {
+		last = &preferring{what, maps.Clone(c.body)}
+		last.header[wire.HeaderPrefer] = []string{what.String()}
+		c.last.Store(last)
+	}
+	return last.header
 }
 
 // keys are the API keys of a client: a fixed one, or those that a function
@@ -171,8 +191,8 @@ func (s *secrets) add(key string) {
 	}
 }
 
-// worthHiding: what is as short as a syllable hides nothing, and cut out of
-// all messages it would make riddles of them.
+// worthHiding reports whether a secret is cut out of messages. A shorter text protects nothing, and
+// messages without it could not be read.
 func worthHiding(secret string) bool { return len(secret) > 3 }
 
 // cut returns text without the secrets in it, the longest first: a shorter one

@@ -24,8 +24,8 @@ type Lock struct {
 	// Owner is the name of the key that created it; "" if the backend does not say.
 	Owner string `json:"owner,omitzero"`
 
-	// Waiters is the number of creates that queue for the name on the server that responded. Only
-	// Get and List set it; 0 if the server does not say.
+	// Waiters is the number of requests that wait for the name, on all servers of the store. Only
+	// Get, Find and List set it; 0 if the backend does not say.
 	Waiters int `json:"waiters,omitzero"`
 }
 

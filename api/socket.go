@@ -149,7 +149,7 @@ func (t *transport) dialSocket(
 	if protocol != "" {
 		opts.Subprotocols = []string{protocol}
 	}
-	ws, resp, err := websocket.Dial(bounded, t.url(path).String(), opts)
+	ws, resp, err := websocket.Dial(bounded, withPath(t.base, path).String(), opts)
 	switch {
 	case err == nil:
 		return &connection{Conn: ws, below: below.conn, creds: creds}, nil

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"io"
 	"time"
 
 	"github.com/coder/websocket"
@@ -86,20 +85,8 @@ func (m *messages) read() error {
 	if cap(m.buffer) > keepBuffer {
 		m.buffer = nil
 	}
-	m.buffer = m.buffer[:0]
-	for {
-		if len(m.buffer) == cap(m.buffer) {
-			m.buffer = append(m.buffer, 0)[:len(m.buffer)]
-		}
-		n, err := r.Read(m.buffer[len(m.buffer):cap(m.buffer)])
-		m.buffer = m.buffer[:len(m.buffer)+n]
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
+	m.buffer, err = wire.ReadAll(r, m.buffer[:0])
+	return err
 }
 
 func (m *messages) Write(all [][]byte) error {

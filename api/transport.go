@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -58,7 +59,7 @@ func newTransport(base *target, key string, conf config) *transport {
 		t.secrets.fix(strings.TrimPrefix(header.Get("Authorization"), "Basic "))
 	}
 	t.base.User = nil
-	t.locks = *t.url("/v1/locks/")
+	t.locks = *withPath(t.base, "/v1/locks/")
 	t.keys = newKeys(header, key, conf.askKey, &t.secrets)
 
 	client := &http.Client{}
@@ -111,9 +112,8 @@ func withoutKept(client *http.Client) *http.Client {
 	return &c
 }
 
-// url returns base with path added, which has nothing to escape.
-func (t *transport) url(path string) *url.URL {
-	u := t.base
+// withPath returns u with path added, which has nothing to escape.
+func withPath(u url.URL, path string) *url.URL {
 	if u.RawPath != "" {
 		u.RawPath += path
 	}
@@ -125,11 +125,11 @@ func (t *transport) url(path string) *url.URL {
 func (t *transport) urlOf(k *call) *url.URL {
 	switch {
 	case k.kind == isLock:
-		return t.url("/v1/locks/" + k.id + k.path)
+		return withPath(t.locks, k.id+k.path)
 	case k.kind == isHealth:
-		return t.url("/healthchecker")
+		return withPath(t.base, "/healthchecker")
 	case k.kind == isReport:
-		u := t.url(k.path)
+		u := withPath(t.base, k.path)
 		u.RawQuery = k.query.Encode()
 		return u
 	}
@@ -161,19 +161,19 @@ func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Requ
 		// A POST, PUT or DELETE is repeated by net/http in no other case.
 		req.GetBody = k.newBody
 	}
-	prefer := wire.Preferences{Wait: k.wait, Lease: k.lease}.String()
-	// A RoundTripper that was given may write to it.
-	if prefer != "" || k.mark != "" || k.reason != nil || !t.own {
+	if p := (wire.Preferences{Wait: k.wait, Lease: k.lease}); p != (wire.Preferences{}) {
+		req.Header = a.sent.prefer(p)
+	}
+	if !t.own { // a RoundTripper that was given may write to it
 		req.Header = req.Header.Clone()
+	} else if k.mark != "" || k.reason != nil {
+		req.Header = maps.Clone(req.Header)
 	}
 	if k.reason != nil {
 		req.Header[wire.HeaderReason] = []string{wire.FormatReason(*k.reason)}
 	}
 	if k.mark != "" {
 		req.Header[wire.HeaderMark] = []string{k.mark}
-	}
-	if prefer != "" {
-		req.Header[wire.HeaderPrefer] = []string{prefer}
 	}
 	a.trace.GotConn = func(c httptrace.GotConnInfo) {
 		a.conns.Add(1)
@@ -191,7 +191,7 @@ func (t *transport) request(ctx context.Context, k *call, a *attempt) *http.Requ
 func (t *transport) exchange(req *http.Request, a *attempt, alone bool) (*http.Response, error) {
 	resp, err := t.send(req, alone || t.suspect.Load())
 	suspect := err != nil && a.reused.Load()
-	if err == nil || req.Context().Err() == context.DeadlineExceeded {
+	if err == nil || a.stalled.Load() || req.Context().Err() == context.DeadlineExceeded {
 		t.suspect.Store(suspect)
 	}
 	return resp, err

@@ -50,9 +50,9 @@ func MutexOptions(opts ...relukko.Option) LockOption {
 // Lock makes the test exclusive. It returns when the test holds the lock. The lock is released
 // after the test, its subtests, and the Cleanup functions that were registered after the call.
 //
-// While another client holds the lock, Lock waits: for 10 min or the time given with [Wait], but at
-// least 30 s before the time-out of the test binary (go test -timeout) it stops. If it has not got
-// the lock by then, the test is skipped, with the holder in the message. The test fails if the
+// While another client holds the lock, Lock waits: for 10 min or the time given with [Wait], but
+// not into the last 30 s before the time-out of the test binary (go test -timeout). If it does not
+// hold the lock by then, the test is skipped, with the holder in the message. The test fails if the
 // backend refuses, which happens immediately, or if it cannot be reached for a minute or for the
 // time to wait, whichever is shorter.
 //

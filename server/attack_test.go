@@ -121,9 +121,9 @@ func TestTimeoutsOfTheHTTPServer(t *testing.T) {
 	})
 }
 
-// TestACallerWhoClosedHisHalf before there was an answer is told so, not that all is well, and
+// TestAClientThatClosedItsHalf before there was an answer is told so, not that all is well, and
 // leaves no lock.
-func TestACallerWhoClosedHisHalf(t *testing.T) {
+func TestAClientThatClosedItsHalf(t *testing.T) {
 	for _, wait := range []string{"", "wait=30"} {
 		b := start(t)
 		ctx, cancel := context.WithCancel(t.Context())

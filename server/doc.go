@@ -36,7 +36,7 @@
 //   - A 409 contains the lock that holds the name, and a broadcast the lock that was created,
 //     updated or deleted.
 //   - GET /v1/locks/?lock_name=NAME returns only that lock, in an array. With waiters=1, locks in
-//     responses to GET contain the number of creates that wait for the name.
+//     responses to GET contain the number of requests that wait for the name.
 //   - A DELETE with the mark of the lock in the header "Relukko-Mark" comes from its holder. If a
 //     proxy repeats it, each server on the store gives the same response again, for a minute.
 //   - Each lock has an owner, the name of the key that created it: "default" with [WithAPIKeys].
@@ -67,18 +67,20 @@
 //
 // # Order
 //
-// Requests that wait on one server for the same name, on streams or over HTTP, are served first
-// come, first served. A create that does not wait never overtakes them. One that is refused while
-// others wait keeps its rank for 5 min, so that a client that tries again and again has its turn. A
-// delete grants the name to the next waiter in the same step, before the server responds to it.
-// Servers that share a store have separate queues; the store decides which server's first waiter
-// gets a name that becomes free.
+// Requests that wait on one server for the same name, on streams or over HTTP, are served in the
+// order in which they arrived. On a stream, each step of priority counts as 10 min of waiting, and
+// what a client has waited on a connection that broke counts too. A create that does not wait never
+// overtakes them. One that is refused while others wait keeps its rank for 5 min, so that a client
+// that tries again and again has its turn. A delete grants the name to the next waiter in the same
+// step, before the server responds to it. Servers that share a store have separate queues; the
+// store decides which server's first waiter gets a name that becomes free.
 //
 // A lock granted to a waiter expires after 1 min unless it is renewed, any other after 10 min; a
-// leased lock expires after its lease. So a client that crashes while it waits delays the others by
-// the rest of its wait, this time and the grace at most. A client that closes its connection leaves
-// the queue immediately. If it was granted the lock at that instant, the server deletes the lock,
-// unless the create has a mark: then the client may have found the lock by its mark.
+// leased lock expires after its lease. So a client that crashes while it waits delays the others at
+// most by the rest of its wait, by the time after which its lock expires, and by the grace. A
+// client that closes its connection leaves the queue immediately. If it was granted the lock at
+// that instant, the server deletes the lock, unless the create has a mark: then the client may have
+// found the lock by its mark.
 //
 // # Expiry
 //

@@ -22,7 +22,7 @@ type config = httpapi.Config
 func WithAPIKeys(keys ...string) Option { return WithKeys(access.Admins(keys...)...) }
 
 // WithKeys adds keys, each with a name, a role and perhaps patterns. Of several with one hash the
-// first counts. Without any key, which is the default, every request but /healthchecker is refused.
+// first counts. Without any key, which is the default, every request that needs one is refused.
 func WithKeys(keys ...access.Key) Option {
 	return func(c *config) { c.Keys = append(c.Keys, keys...) }
 }
@@ -74,8 +74,8 @@ func WithTrustedProxies(proxies ...netip.Prefix) Option {
 	return func(c *config) { c.TrustedProxies = append(c.TrustedProxies, proxies...) }
 }
 
-// WithMaxWaiters sets how many creates may wait at a time, for all names together. The default is
-// 20,000. Further creates that would wait are refused with 503.
+// WithMaxWaiters sets how many requests may wait for locks at a time, for all names together. The
+// default is 20,000. Further ones that would wait are refused with 503.
 func WithMaxWaiters(n int) Option {
 	return func(c *config) { c.MaxWaiters = n }
 }

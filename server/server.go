@@ -30,8 +30,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // key may do is looked up for each request, so the change counts from now on. WebSockets and
 // waiting creates of keys that are gone end with 401, and their places in queues are given up; the
 // streams of keys whose role or patterns have changed are closed, so that their clients ask again
-// for what they wait for. Locks live out their leases. Without any key every request but
-// /healthchecker is refused.
+// for what they wait for. Locks live out their leases. Without any key every request that needs one
+// is refused.
 func (s *Server) SetKeys(keys ...access.Key) { s.handler.SetKeys(keys) }
 
 // Stats returns what the server has now. If the store fails, the error is not nil, and only the

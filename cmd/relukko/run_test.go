@@ -250,7 +250,7 @@ func TestSeveralLocksAreWaitedForTogether(t *testing.T) {
 	_, err := s.Client().Create(t.Context(), "b", "Ada")
 	require.NoError(t, err)
 	p := launch(t, of(s), []string{"run", "--lock", "a", "--lock", "b", "--", "true"})
-	p.stderr.await(t, `waiting for lock "b", 1st in line, held by Ada`)
+	p.stderr.await(t, `waiting for lock "b", 1st in the queue, held by Ada`)
 	require.Len(t, s.Locks(), 1, "b")
 	require.True(t, s.Delete("b"))
 	require.Zero(t, p.awaitEnd(), p.stderr)
@@ -301,7 +301,8 @@ func TestTheWaitIsShown(t *testing.T) {
 	_, err := s.Client().Create(t.Context(), "arm", "Ada #k3v9x2m4q7ab")
 	require.NoError(t, err)
 	p := launch(t, of(s), []string{"run", "arm", "--", "true"})
-	p.stderr.await(t, `relukko: waiting for lock "arm", 1st in line, held by Ada (127.0.0.1) for `)
+	p.stderr.await(t,
+		`relukko: waiting for lock "arm", 1st in the queue, held by Ada (127.0.0.1) for `)
 	require.True(t, s.Delete("arm"))
 	status, _, stderr := p.end()
 	require.Zero(t, status)

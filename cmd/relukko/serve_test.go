@@ -480,7 +480,7 @@ func TestRunOnEachStore(t *testing.T) {
 			require.Equal(t, "ready", holder.line())
 			waiter := launch(t, other.env(),
 				[]string{"run", "arm", "--", "sh", "-c", "echo $RELUKKO_FENCING_TOKEN"})
-			waiter.stderr.await(t, `waiting for lock "arm", 1st in line, held by`)
+			waiter.stderr.await(t, `waiting for lock "arm", 1st in the queue, held by`)
 			watcher := launch(t, other.env(), []string{"watch"})
 			watcher.stderr.await(t, "watching")
 			for !strings.Contains(watcher.line(), "updated  arm") { // the first heartbeat

@@ -363,7 +363,7 @@ func TestTheWaitingLine(t *testing.T) {
 	lock, err := s.Client().Create(t.Context(), "arm", "Ada")
 	require.NoError(t, err)
 	c := open(t, s, program, "run", "arm", "--", "echo", "begun")
-	c.await("\rrelukko: waiting for lock \"arm\", 1st in line, held by Ada (127.0.0.1) for ")
+	c.await("\rrelukko: waiting for lock \"arm\", 1st in the queue, held by Ada (127.0.0.1) for ")
 	c.await("waiting for 1s\x1b[K") // it is kept up to date
 	_, err = s.Client().Delete(t.Context(), lock.ID)
 	require.NoError(t, err)

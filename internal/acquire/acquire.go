@@ -197,3 +197,12 @@ func (s *Silence) Since(began time.Time, patience time.Duration) (time.Time, err
 	}
 	return began, s.result
 }
+
+// Copied returns a copy of a lock; nil for nil.
+func Copied(lock *api.Lock) *api.Lock {
+	if lock == nil {
+		return nil
+	}
+	own := *lock
+	return &own
+}

@@ -80,6 +80,9 @@ func Release(ctx context.Context, g *Grant, patience time.Duration,
 
 // Sleep pauses for d, and reports whether ctx has not ended by then.
 func Sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -71,6 +71,7 @@ the backend refuses or cannot be reached, 75 when a lock was not acquired in
 time, 76 when it was lost. 'relukko run' has more.`
 
 func newRoot(p *program) *cobra.Command {
+	_, all := version()
 	root := &cobra.Command{
 		Use:   "relukko",
 		Short: "Locks that exclude across machines",
@@ -78,7 +79,7 @@ func newRoot(p *program) *cobra.Command {
 		Example: `  # A backend on this machine, and a command that holds a lock
   relukko serve
   relukko run robot-arm-1 -- sleep 10    # in another terminal`,
-		Version:           version(),
+		Version:           all,
 		Args:              cobra.NoArgs,
 		SilenceErrors:     true,
 		SilenceUsage:      true,

@@ -13,9 +13,9 @@ func newCompletion(p *program) *cobra.Command {
 		Use:   "completion bash|zsh|fish",
 		Short: "Print a completion script for a shell",
 		Long: `Print a script that has a shell complete commands, flags and names of locks. The
-names come from the backend, so its address and key must be in the environment
-of the shell. Names that a shell would not take literally, for example with a
-quote or a $ in them, are not offered.`,
+names come from the backend that commands in that shell use. Names that a shell
+would not take literally, for example with a quote or a $ in them, are not
+offered.`,
 		Example: examples(
 			"source <(relukko completion bash)                             # this shell only",
 			"relukko completion bash > /etc/bash_completion.d/relukko      # all shells",

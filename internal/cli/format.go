@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // jsonFlag adds --json.
@@ -24,7 +25,7 @@ func printTable(w io.Writer, locks []api.Lock, now time.Time) error {
 		if lock.Waiters > 0 {
 			waiters = fmt.Sprint(lock.Waiters)
 		}
-		who, reason := cutReason(creatorOf(lock))
+		who, reason := wire.CutReason(creatorOf(lock))
 		rows = append(rows, []string{
 			printable(lock.Name), orDash(who), orDash(lock.IP),
 			age(lock.CreatedAt, now), expires(lock, now), waiters, lock.ID, orDash(reason),

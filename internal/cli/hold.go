@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 func newHold(p *program) *cobra.Command {
@@ -84,8 +85,7 @@ func (p *program) holdUntilReleased(c *api.Client, id string, asJSON bool) (api.
 	defer shutdown(c, 0)
 	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTimeout)
 	defer cancel()
-	at := lastTime
-	lock, err := c.Update(ctx, id, api.Update{ExpiresAt: &at})
+	lock, err := c.Update(ctx, id, api.Update{ExpiresAt: &wire.UntilReleased})
 	if err == nil {
 		err = p.printHeld(lock, asJSON)
 	}

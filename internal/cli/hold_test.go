@@ -25,18 +25,3 @@ func TestUnusableFlagsOfHold(t *testing.T) {
 	}
 	require.Empty(t, s.Locks())
 }
-
-func TestCutReason(t *testing.T) {
-	t.Parallel()
-	for creator, want := range map[string][2]string{
-		"":               {"", ""},
-		"ada@b/7":        {"ada@b/7", ""},
-		"ada@b/7 (x)":    {"ada@b/7", "x"},
-		"a (x (y) (z))":  {"a", "x (y) (z)"},
-		"Ada, (x) later": {"Ada, (x) later", ""},
-		"a(x)":           {"a(x)", ""},
-	} {
-		who, reason := cutReason(creator)
-		require.Equal(t, want, [2]string{who, reason}, creator)
-	}
-}

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"strings"
-
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
@@ -11,13 +9,4 @@ import (
 func creatorOf(lock api.Lock) string {
 	creator, _, _ := wire.CutMark(lock.Creator)
 	return creator
-}
-
-// cutReason returns the parts of a creator as WithReason makes it: "user@host (reason)".
-func cutReason(creator string) (who, reason string) {
-	who, after, _ := strings.Cut(creator, " (")
-	if reason, ok := strings.CutSuffix(after, ")"); ok {
-		return who, reason
-	}
-	return creator, ""
 }

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,8 +56,7 @@ func (f *metricsFlags) listen() (*metricsServer, error) {
 	if err != nil {
 		return nil, failed("--metrics-addr: cannot listen: %v", err)
 	}
-	_, v, _ := strings.Cut(version(), " ")
-	v, _, _ = strings.Cut(v, ",")
+	v, _ := version()
 	m := &metricsServer{
 		metrics:  metrics.New(metrics.Config{Version: v, Names: f.names}),
 		listener: connlimit.New(l, metricsConns, 0, ""),

@@ -17,9 +17,8 @@ func newQueue(p *program) *cobra.Command {
 		Use:   "queue [NAME]",
 		Short: "Show who waits for locks",
 		Long: `Show who waits for locks, or for the one that is named, in the order in which
-they will be served: names of the locks, where there are several any of which
-will do or all of which are wanted, who waits, from which address, for how long,
-and the priority.
+they will be served: the name of the lock, who waits, from which address, for
+how long, and the priority. Of several names, any one or all are wanted.
 
 Only a server of this project lists them. Plain clients, which try again and
 again, are not among them.`,

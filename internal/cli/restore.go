@@ -16,9 +16,9 @@ nothing: what a crash leaves is a file PATH.new-…, which nobody takes for a
 store.
 
 The locks are those that were held at the time of the backup. Their leases went
-on meanwhile, so most are swept as soon as a server runs; those who hold locks
-that are not in the backup lose them, and are told with their next heartbeat.
-Fencing tokens go on rising.
+on meanwhile; those that are over are swept soon after a server has started.
+Holders of locks that are not in the backup lose them, and are told with their
+next heartbeat. Fencing tokens go on rising.
 
 A backup has no API keys. Others on the machine can read a password on the
 command line, but not one in PGPASSWORD or ~/.pgpass.`

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 func newRm(p *program) *cobra.Command {
@@ -37,18 +38,10 @@ reason. In its history the lock is broken.`,
 	ask := newAsking(cmd, p)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return ask.do(func(ctx context.Context, c *api.Client) error {
-			return p.removeAll(ctx, c, args, api.Reason(by(reason)))
+			return p.removeAll(ctx, c, args, api.Reason(wire.WithReason(userAtHost(), reason)))
 		})
 	}
 	return cmd
-}
-
-// by returns a reason with the user who gives it.
-func by(reason string) string {
-	if reason == "" {
-		return userAtHost()
-	}
-	return userAtHost() + " (" + reason + ")"
 }
 
 // removeAll deletes the locks that args name. It stops at an error other than

@@ -116,9 +116,9 @@ waits for the next. The three variables have one line for each lock, in the
 order of the names.
 
 With --any, which can be repeated, it is any one of several locks: benches that
-are alike, or licences. It takes 'a,b' and, for numbers, 'licence/1..5'. Our own
-backend has the command wait in the queues of all of them; the first that comes
-free is its own. RELUKKO_LOCK_NAME says which it is.
+are alike, or licences. It takes 'a,b' and, for numbers, 'licence/1..5'. On our
+own backend it waits in the queues of all of them, and gets the first that comes
+free. RELUKKO_LOCK_NAME says which it is.
 
 With --max-hold the whole group is ended, as after a loss, when the command has
 run for that long. The lock is held until it has ended. With --on-wanted the

@@ -60,19 +60,22 @@ func TestThePlaceIsShown(t *testing.T) {
 	now := time.Now()
 	waits := held("1", "user@bench-7 (flash 1.2)", 12*time.Minute)
 	for place, want := range map[int]string{
-		0: "", 1: "1st in line, ", 2: "2nd in line, ", 3: "3rd in line, ", 4: "4th in line, ",
-		11: "11th in line, ", 12: "12th in line, ", 21: "21st in line, ", 112: "112th in line, ",
+		0: "", 1: "1st", 2: "2nd", 3: "3rd", 4: "4th", 11: "11th", 12: "12th", 21: "21st",
+		112: "112th",
 	} {
+		if want != "" {
+			want += " in the queue, "
+		}
 		w := &waiting{name: "arm", holder: waits.Holder, place: place, began: now}
 		require.Equal(t, `relukko: waiting for lock "arm", `+want+
 			`held by user@bench-7 (flash 1.2) for 12m`, w.line(now, 0))
 	}
 	for place, want := range map[int]string{1: "held by user@bench-7 (flash 1.2) for 12m",
-		2: "2nd in line, held by user@bench-7 (flash 1.2…"} {
+		2: "2nd in the queue, held by user@bench-7 (flas…"} {
 		w := &waiting{name: "arm", holder: waits.Holder, place: place, began: now}
 		require.Equal(t, `relukko: waiting for lock "arm", `+want, w.line(now, 78))
 	}
 	w := &waiting{any: true, name: "a,b", place: 2, began: now}
-	require.Equal(t, `relukko: waiting for any of "a,b", 2nd in line, `+
+	require.Equal(t, `relukko: waiting for any of "a,b", 2nd in the queue, `+
 		`the holder is not known yet`, w.line(now, 0))
 }

@@ -58,9 +58,9 @@ have names, and may do what their line says: NAME ROLE sha256:HEX [PATTERN …],
 which 'relukko key new NAME' appends. With such a file the server makes no key.
 The audit log says who changed the lock of another, and what was refused.
 
-With --max-hold a lock that is not an admin's expires so long after its creation
-at the latest, however often it is renewed: its holder has lost it, and is told
-why. The keys of RELUKKO_API_KEY are admins', so this takes keys with names.
+With --max-hold a lock that is not an admin's expires at most that long after
+its creation, however often it is renewed. Its holder loses it, and is told why.
+The keys of RELUKKO_API_KEY are admins', so this takes keys with names.
 
 On a Unix socket (--addr unix:PATH) only processes of the same machine reach the
 server: those that may write to the socket's file (--socket-mode), which belongs

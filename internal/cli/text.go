@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // holderOf returns who holds a lock.
@@ -45,11 +46,7 @@ func expires(lock api.Lock, now time.Time) string {
 
 const untilReleased = "until released"
 
-// lastTime is the expiry of a lock that is held until somebody releases it: the last whole second
-// that RFC 3339 can express.
-var lastTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-
-func isUntilReleased(lock api.Lock) bool { return !lock.ExpiresAt.Before(lastTime) }
+func isUntilReleased(lock api.Lock) bool { return !lock.ExpiresAt.Before(wire.UntilReleased) }
 
 // plain returns the text of an error on one line, without the "relukko: " that
 // every message of the program begins with.

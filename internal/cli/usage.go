@@ -79,11 +79,11 @@ type lockUsage struct {
 // tally collects what the usage of locks from since to now is made of.
 type tally struct {
 	since, now time.Time
-	byName     map[string]*stays
+	byName     map[string]*tenures
 }
 
-// stays are the times for which one lock was held.
-type stays struct {
+// tenures are those of one lock.
+type tenures struct {
 	held            []time.Duration
 	waited          []time.Duration // unknown of those that still hold it
 	within          time.Duration   // held, from since on
@@ -91,7 +91,7 @@ type stays struct {
 }
 
 func newTally(since, now time.Time) *tally {
-	return &tally{since, now, make(map[string]*stays)}
+	return &tally{since, now, make(map[string]*tenures)}
 }
 
 // collect counts what the backend has of the names; of all locks if there are none. Locks are
@@ -130,10 +130,10 @@ func (t *tally) collect(
 }
 
 // add counts a lock that was held until end.
-func (t *tally) add(lock api.Lock, end time.Time) *stays {
+func (t *tally) add(lock api.Lock, end time.Time) *tenures {
 	s := t.byName[lock.Name]
 	if s == nil {
-		s = new(stays)
+		s = new(tenures)
 		t.byName[lock.Name] = s
 	}
 	s.held = append(s.held, max(end.Sub(lock.CreatedAt), 0))

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"runtime/debug"
 
@@ -16,25 +17,22 @@ func newVersion(p *program) *cobra.Command {
 		Args:              arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return printed(fmt.Fprintln(p.Stdout, version()))
+			return printed(fmt.Fprintln(p.Stdout, cmd.Root().Version))
 		},
 	}
 }
 
-// version returns what the build recorded.
-func version() string {
+// version returns the version of the program, and what else the build recorded.
+func version() (v, all string) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "relukko (unknown version)"
+		return "unknown", "relukko (unknown version)"
 	}
 	of := make(map[string]string)
 	for _, s := range info.Settings {
 		of[s.Key] = s.Value
 	}
-	v := info.Main.Version
-	if v == "" {
-		v = "(devel)"
-	}
+	v = cmp.Or(info.Main.Version, "(devel)")
 	s := "relukko " + v
 	if revision := of["vcs.revision"]; revision != "" {
 		s += ", commit " + revision[:min(12, len(revision))]
@@ -42,5 +40,5 @@ func version() string {
 			s += " with changes"
 		}
 	}
-	return s + ", " + info.GoVersion + " " + of["GOOS"] + "/" + of["GOARCH"]
+	return v, s + ", " + info.GoVersion + " " + of["GOOS"] + "/" + of["GOARCH"]
 }

@@ -176,7 +176,7 @@ func (w *waiting) line(now time.Time, width int) string {
 	}
 	name, place := name[1:len(name)-1], ""
 	if w.place > 0 {
-		place = ordinal(w.place) + " in line, "
+		place = ordinal(w.place) + " in the queue, "
 	}
 	held := "whose holder is not known yet"
 	switch {

@@ -167,7 +167,7 @@ func (e *Engine) granted(w *Waiter, locks []store.Lock, seen uint64, direct bool
 		e.setHolder(q, lock)
 		q.lapsed, q.turn = false, false
 		if time.Now().Before(q.holdOff) {
-			q.heirs++
+			q.grants++
 		}
 		e.held(q, nil, lock)
 	}

@@ -22,16 +22,16 @@ func (q *queue) all() iter.Seq[*place] {
 	}
 }
 
-// longWalk is the number of places that an insert passes before it puts up a sign.
+// longWalk is the number of places that an insert passes before its place goes into the index.
 const longWalk = 64
 
 // insert adds a place. Most come last.
 func (q *queue) insert(p *place) {
 	p.queue = q
 	after := q.places.Back()
-	i, _ := slices.BinarySearchFunc(q.signs, p, comparePlaces)
-	if i < len(q.signs) {
-		after = q.signs[i].at.Prev()
+	i, _ := slices.BinarySearchFunc(q.index, p, comparePlaces)
+	if i < len(q.index) {
+		after = q.index[i].at.Prev()
 	}
 	walked := 0
 	for after != nil && comparePlaces(after.Value.(*place), p) > 0 {
@@ -44,18 +44,18 @@ func (q *queue) insert(p *place) {
 		p.at = q.places.InsertAfter(p, after)
 	}
 	if walked > longWalk {
-		q.signs = slices.Insert(q.signs, i, p)
-		p.sign = true
+		q.index = slices.Insert(q.index, i, p)
+		p.indexed = true
 	}
 	q.count(p, 1)
 }
 
 // remove removes a place that is in the queue.
 func (q *queue) remove(p *place) {
-	if p.sign {
-		at := slices.Index(q.signs, p)
-		q.signs = slices.Delete(q.signs, at, at+1)
-		p.sign = false
+	if p.indexed {
+		at := slices.Index(q.index, p)
+		q.index = slices.Delete(q.index, at, at+1)
+		p.indexed = false
 	}
 	q.places.Remove(p.at)
 	p.at = nil
@@ -143,7 +143,7 @@ func (q *queue) dead(lock *store.Lock) bool {
 // heldOff reports whether the name is not granted to a waiter, which may be nil, as others that
 // come before it may still come back after the start.
 func (q *queue) heldOff(w *Waiter) bool {
-	return time.Now().Before(q.holdOff) && (w == nil || w.Place != q.heirs+1)
+	return time.Now().Before(q.holdOff) && (w == nil || w.Place != q.grants+1)
 }
 
 func comparePlaces(a, b *place) int {

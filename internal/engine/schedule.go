@@ -15,13 +15,13 @@ const maxSweepPause = time.Second
 type sweeper struct {
 	start time.Time
 	at    atomic.Int64 // since start, in nanoseconds
-	bell  chan struct{}
+	wake  chan struct{}
 	clock storeClock // used by the goroutine that sweeps only
 }
 
 func (sw *sweeper) init() {
 	sw.start = time.Now()
-	sw.bell = make(chan struct{}, 1)
+	sw.wake = make(chan struct{}, 1)
 }
 
 // expect makes sure that the lock, which was created or changed just now, is swept in time.
@@ -43,7 +43,7 @@ func (sw *sweeper) within(d time.Duration) {
 		}
 	}
 	select {
-	case sw.bell <- struct{}{}:
+	case sw.wake <- struct{}{}:
 	default:
 	}
 }

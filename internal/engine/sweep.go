@@ -18,7 +18,7 @@ func (e *Engine) sweep() {
 		select {
 		case <-e.stopped.Done():
 			return
-		case <-sw.bell:
+		case <-sw.wake:
 		case <-timer.C:
 		}
 		if left := time.Duration(sw.at.Load()) - time.Since(sw.start); left > 0 {

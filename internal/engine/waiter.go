@@ -117,9 +117,6 @@ type plainKey struct{ owner, ip, creator string }
 // patient reports whether the waiter stays while no name is free.
 func (w *Waiter) patient() bool { return w.Wait && !w.excess }
 
-// Queued reports whether the waiter was not served at once. Only its Sink's methods may call it.
-func (w *Waiter) Queued() bool { return w.queued }
-
 // idle reports whether no store call for the waiter is under way.
 func (w *Waiter) idle() bool { return w.calling == nil && !w.asking }
 
@@ -139,7 +136,7 @@ func (w *Waiter) creator() string { return strings.TrimSuffix(*w.New.Creator, " 
 type queue struct {
 	name    string
 	places  list.List            // of *place
-	signs   []*place             // some of the places, in their order, from which others are found
+	index   []*place             // some of the places, to find where an insert belongs
 	waiting int                  // waiters that wait
 	asking  int                  // waiters that want progress
 	nowait  map[*Waiter]struct{} // the others
@@ -152,7 +149,7 @@ type queue struct {
 	last    *store.Lock // the youngest lock of the name that was deleted, if known
 	wanted  bool        // the holder's connection was told that somebody waits
 	holdOff time.Time   // until then the name is granted only to those who have come back
-	heirs   int         // it was granted to since the start
+	grants  int         // of the name, since the start
 
 	ranks    map[plainKey]*place // the ranks that are kept for plain clients
 	reserved *place              // of whom the name is reserved for; see reserve and reserveFor
@@ -171,7 +168,7 @@ type place struct {
 	rank    time.Duration // since the engine's start: least first
 	arrival uint64        // among equal ranks
 	at      *list.Element // nil: it is in no queue
-	sign    bool          // it is one of the signs of the queue
+	indexed bool          // it is in the index of the queue
 
 	queue *queue
 	w     *Waiter  // nil for a plain client that is not here

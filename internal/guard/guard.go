@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,11 @@ type FloodError struct {
 }
 
 func (e *FloodError) Error() string { return "relukko: too many wrong keys from " + e.Address }
+
+// RetryAfter returns Retry for a header: whole seconds, at least as long.
+func (e *FloodError) RetryAfter() string {
+	return strconv.Itoa(int((e.Retry + time.Second - 1) / time.Second))
+}
 
 // Limits bound what clients do whose keys are not an admin's; 0: no bound.
 type Limits struct {

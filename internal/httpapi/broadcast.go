@@ -19,7 +19,7 @@ const (
 type broadcast struct {
 	watchers atomic.Int32
 	pending  atomic.Bool // something was published since the watchers were last woken
-	bell     chan struct{}
+	wake     chan struct{}
 
 	mu    sync.Mutex
 	ring  [][]byte                     // made with the first watcher
@@ -28,7 +28,7 @@ type broadcast struct {
 	group int                          // of the latest watcher
 }
 
-func (b *broadcast) init() { b.bell = make(chan struct{}, 1) }
+func (b *broadcast) init() { b.wake = make(chan struct{}, 1) }
 
 // run wakes the watchers until ctx ends.
 func (b *broadcast) run(ctx context.Context) {
@@ -36,7 +36,7 @@ func (b *broadcast) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-b.bell:
+		case <-b.wake:
 		}
 		for g := range b.more {
 			b.mu.Lock()
@@ -75,7 +75,7 @@ func (b *broadcast) flush(rec *recorder) {
 		}
 	}
 	select {
-	case b.bell <- struct{}{}:
+	case b.wake <- struct{}{}:
 	default:
 	}
 }

@@ -27,48 +27,47 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, client *guard.Clien
 		a.fail(w, r, err, "")
 		return
 	}
-	c := creation{client: client, ended: make(chan struct{})}
+	c := engine.NewSingle()
 	in := store.NewLock{Creator: creator, IP: client.IP, Owner: client.Name()}
 	var prefer wire.Preferences
 	if a.original == nil {
 		prefer = wire.ParsePrefer(r.Header[wire.HeaderPrefer])
-		if creator != nil {
-			_, in.Mark, _ = wire.CutMark(*creator)
-		}
+		_, in.Mark, _ = wire.CutMarkOf(creator)
 	}
 	in.TTL, in.Leased = prefer.Lease, prefer.Lease > 0
 	waiter := &engine.Waiter{
-		Sink: &c, Names: []string{name}, New: in, Wait: prefer.Wait > 0,
+		Sink: c, Names: []string{name}, New: in, Wait: prefer.Wait > 0,
 		MaxHold: client.Limits().MaxHold, MaxOpen: client.Limits().MaxOpen,
 	}
-	a.acquire(w, r, prefer.Wait, &c, waiter)
-	if !c.queued {
+	a.acquire(w, r, client, prefer.Wait, c, waiter)
+	if !c.Queued {
 		prefer.Wait = 0
 	}
 	switch {
-	case c.err == nil && in.Mark == "" && r.Context().Err() != nil:
+	case c.Err == nil && in.Mark == "" && r.Context().Err() != nil:
 		a.engine.Abandon(waiter)
 		a.fail(w, r, errClientGone, "")
-	case c.err == nil:
+	case c.Err == nil:
 		setApplied(w, prefer)
-		a.writeLock(w, http.StatusCreated, c.lock)
-	case errors.Is(c.err, store.ErrHeld):
+		a.writeLock(w, http.StatusCreated, c.Lock)
+	case errors.Is(c.Err, store.ErrHeld):
 		prefer.Lease = 0
 		setApplied(w, prefer)
-		a.writeConflict(w, reply.Name(name), c.lock)
+		a.writeConflict(w, reply.Name(name), c.Lock)
 	default:
-		a.fail(w, r, c.err, reply.Name(name))
+		a.fail(w, r, c.Err, reply.Name(name))
 	}
 }
 
 // acquire returns when the acquire has ended, the client is gone, or it may not lock the name any
 // more.
 func (a *api) acquire(
-	w http.ResponseWriter, r *http.Request, wait time.Duration, c *creation, waiter *engine.Waiter,
+	w http.ResponseWriter, r *http.Request, client *guard.Client, wait time.Duration,
+	c *engine.Single, waiter *engine.Waiter,
 ) {
 	a.engine.Acquire(waiter)
 	select {
-	case <-c.ended: // without waiting, as most
+	case <-c.Ended: // without waiting, as most
 		return
 	default:
 	}
@@ -83,60 +82,27 @@ func (a *api) acquire(
 		over = timer.C
 	}
 	for {
-		_, replaced := c.client.Key()
-		err := c.client.Check(access.Create, &store.Lock{Name: waiter.Names[0]})
+		_, replaced := client.Key()
+		err := client.Check(access.Create, &store.Lock{Name: waiter.Names[0]})
 		if err != nil {
 			a.engine.Abandon(waiter)
-			c.lock, c.err = nil, err
+			c.Lock, c.Err = nil, err
 			return
 		}
 		select {
 		case <-replaced:
-		case <-c.ended:
+		case <-c.Ended:
 			return
 		case <-over:
 			a.engine.Leave(waiter)
 			over = nil
 		case <-r.Context().Done():
 			a.engine.Abandon(waiter)
-			c.lock, c.err = nil, errClientGone
+			c.Lock, c.Err = nil, errClientGone
 			return
 		}
 	}
 }
-
-// creation is the end of a create: an [engine.Sink].
-type creation struct {
-	client *guard.Client
-	queued bool          // it has waited in a queue
-	ended  chan struct{} // closed when the rest is set
-	lock   *store.Lock   // the new one; the holder if err is store.ErrHeld
-	err    error
-}
-
-// Granted implements engine.Sink.
-func (c *creation) Granted(w *engine.Waiter, locks []store.Lock, _ uint64) {
-	c.lock, c.queued = &locks[0], w.Queued()
-	close(c.ended)
-}
-
-// Refused implements engine.Sink.
-func (c *creation) Refused(w *engine.Waiter, err error, holder *store.Lock) {
-	c.lock, c.err, c.queued = holder, err, w.Queued()
-	close(c.ended)
-}
-
-// Waiting implements engine.Sink.
-func (c *creation) Waiting(*engine.Waiter, int, *store.Lock) {}
-
-// Deleted implements engine.Sink.
-func (c *creation) Deleted(*store.Lock, string) {}
-
-// Wanted implements engine.Sink.
-func (c *creation) Wanted(string, int) {}
-
-// Flush implements engine.Sink.
-func (c *creation) Flush() {}
 
 // setApplied says on a response which preferences were honoured, if any were.
 func setApplied(w http.ResponseWriter, honoured wire.Preferences) {

@@ -187,11 +187,7 @@ func ending(r *http.Request, key string) store.Ending {
 // one sends the mark at the end of the creator; a lock without a mark is released from the address
 // that created it.
 func releasesOwn(r *http.Request, client *guard.Client, lock *store.Lock) bool {
-	marked := false
-	if lock.Creator != nil {
-		_, _, marked = wire.CutMark(*lock.Creator)
-	}
-	if marked {
+	if _, _, marked := wire.CutMarkOf(lock.Creator); marked {
 		return bears(lock, r.Header.Get(wire.HeaderMark))
 	}
 	return lock.IP == client.IP

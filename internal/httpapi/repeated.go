@@ -59,9 +59,6 @@ func (rs *releases) forget() {
 }
 
 func bears(lock *store.Lock, mark string) bool {
-	if lock.Creator == nil {
-		return false
-	}
-	_, m, ok := wire.CutMark(*lock.Creator)
+	_, m, ok := wire.CutMarkOf(lock.Creator)
 	return ok && m == mark
 }

@@ -109,7 +109,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error, about stri
 	switch {
 	case errors.Is(err, engine.ErrClosing):
 		a.refuseClosing(w, r)
-	case refusal.Retry == reply.RetryLater:
+	case refusal.Later:
 		retryLater(w, refusal.Status, refusal.Message)
 	case errors.Is(err, store.ErrGone):
 		writeError(w, a.gone(), refusal.Message)
@@ -120,7 +120,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error, about stri
 
 // refuseFlood responds to a wrong key from an address that has sent too many.
 func refuseFlood(w http.ResponseWriter, flood *guard.FloodError) {
-	after := strconv.Itoa(int((flood.Retry + time.Second - 1) / time.Second))
+	after := flood.RetryAfter()
 	w.Header().Set("Retry-After", after)
 	writeError(w, http.StatusTooManyRequests, "wrong or missing X-API-KEY, as in many requests "+
 		"from "+flood.Address+" before: try again in "+after+" s, or with a right key immediately")

@@ -125,8 +125,9 @@ func (g *Group) End(job Job) {
 func (g *Group) Open() context.Context { return g.open }
 
 // WhileOpen returns a context derived from parent that also ends, with the
-// group's error as its cause, when Close begins. The caller must call stop.
-func (g *Group) WhileOpen(parent context.Context) (ctx context.Context, stop context.CancelFunc) {
+// group's error as its cause, when Close begins. The caller must call end.
+func (g *Group) WhileOpen(parent context.Context,
+) (ctx context.Context, end context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -135,11 +136,11 @@ func (g *Group) WhileOpen(parent context.Context) (ctx context.Context, stop con
 	} else {
 		g.waiting[&cancel] = struct{}{}
 	}
-	return ctx, func() {
+	return ctx, func(cause error) {
 		g.mu.Lock()
 		delete(g.waiting, &cancel)
 		g.mu.Unlock()
-		cancel(nil)
+		cancel(cause)
 	}
 }
 

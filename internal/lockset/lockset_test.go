@@ -12,34 +12,34 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-type indexed struct{ pos int }
-
-func (i *indexed) IndexPos() *int { return &i.pos }
-
-// TestIndex adds and removes at random, and compares with a slice.
-func TestIndex(t *testing.T) {
+// TestRecordsAreFoundByTheirMark adds and removes at random, and compares with a slice.
+func TestRecordsAreFoundByTheirMark(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	var x Index[string, *indexed]
-	want := map[string][]*indexed{"a": nil, "b": nil}
-	for range 2000 {
-		key := []string{"a", "b"}[r.IntN(2)]
-		if n := len(want[key]); n > 0 && r.IntN(2) == 0 {
-			at := r.IntN(n)
-			x.Remove(key, want[key][at])
-			want[key] = slices.Delete(want[key], at, at+1)
+	s := newSet()
+	want := map[string][]*Record{"a": nil, "b": nil}
+	remove := func(mark string, at int) {
+		s.remove(want[mark][at])
+		want[mark] = slices.Delete(want[mark], at, at+1)
+	}
+	for i := range 2000 {
+		mark := []string{"a", "b"}[r.IntN(2)]
+		if n := len(want[mark]); n > 0 && r.IntN(2) == 0 {
+			remove(mark, r.IntN(n))
 		} else {
-			v := new(indexed)
-			x.Add(key, v)
-			want[key] = append(want[key], v)
+			id := strconv.Itoa(i)
+			lock := store.Lock{ID: id, Name: id, Owner: "owner"}
+			record := &Record{Record: store.Record{Lock: lock, Mark: mark}}
+			s.Insert(record)
+			want[mark] = append(want[mark], record)
 		}
-		require.ElementsMatch(t, want[key], x.All(key))
+		require.ElementsMatch(t, want[mark], s.marked(Key{"owner", mark}))
 	}
-	for key, values := range want {
-		for _, v := range values {
-			x.Remove(key, v)
+	for mark := range want {
+		for len(want[mark]) > 0 {
+			remove(mark, 0)
 		}
 	}
-	require.Zero(t, x.Len())
+	require.Empty(t, s.byMark)
 }
 
 // TestMarks: a mark that is added again replaces the one before; marks are forgotten when their

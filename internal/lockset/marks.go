@@ -49,12 +49,12 @@ type Marks struct {
 	Last   uint64 // the number of the last one
 	latest map[Key]*Mark
 	owned  map[string]int // how many there are, by owner
-	queue  []place
+	queue  []numbered
 	len    int // the marks in the queue
 }
 
-// place is the place of a mark in the queue. It stays, without the mark, when that is replaced.
-type place struct {
+// numbered is a mark in the queue. When that is replaced its number stays, without it.
+type numbered struct {
 	number uint64
 	mark   *Mark
 }
@@ -68,7 +68,7 @@ func (m *Marks) Has(k Key, now time.Time) bool {
 // Add adds a mark with the next number, and returns the one that it replaces, or nil.
 func (m *Marks) Add(mark *Mark) (replaced *Mark) {
 	if replaced = m.latest[mark.Key]; replaced != nil {
-		i, _ := slices.BinarySearchFunc(m.queue, replaced.Number, func(p place, n uint64) int {
+		i, _ := slices.BinarySearchFunc(m.queue, replaced.Number, func(p numbered, n uint64) int {
 			return cmp.Compare(p.number, n)
 		})
 		m.queue[i].mark = nil
@@ -78,7 +78,7 @@ func (m *Marks) Add(mark *Mark) (replaced *Mark) {
 	mark.Number = m.Last
 	m.Load(mark)
 	if len(m.queue) > 2*m.len+16 {
-		m.queue = slices.DeleteFunc(m.queue, func(p place) bool { return p.mark == nil })
+		m.queue = slices.DeleteFunc(m.queue, func(p numbered) bool { return p.mark == nil })
 	}
 	return replaced
 }
@@ -91,7 +91,7 @@ func (m *Marks) Load(mark *Mark) {
 	}
 	m.latest[mark.Key] = mark
 	m.owned[mark.Owner]++
-	m.queue = append(m.queue, place{mark.Number, mark})
+	m.queue = append(m.queue, numbered{mark.Number, mark})
 	m.len++
 }
 

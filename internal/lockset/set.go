@@ -27,21 +27,24 @@ func (r *Record) key() Key { return Key{r.Owner, r.Mark} }
 type Set struct {
 	byID   map[string]*item
 	byName map[string]*item
-	byMark Index[Key, *item]
+	byMark map[Key][]*item
 	plain  dueHeap // the records that are not leased
 	leased dueHeap
 }
 
-// item is a record's place in a Set. It stays when the record is replaced.
+// item has a record in a Set, and stays when the record is replaced.
 type item struct {
 	*Record
-	at            time.Time // when it is due
-	place, marked int       // its positions in its heap and in the index
+	at          time.Time // when it is due
+	pos, marked int       // its positions in its heap and in byMark
 }
 
-func (i *item) IndexPos() *int { return &i.marked }
-
-func newSet() Set { return Set{byID: make(map[string]*item), byName: make(map[string]*item)} }
+func newSet() Set {
+	return Set{
+		byID: make(map[string]*item), byName: make(map[string]*item),
+		byMark: make(map[Key][]*item),
+	}
+}
 
 // ByID returns the record with that id, or nil.
 func (s *Set) ByID(id string) *Record { return s.byID[id].record() }
@@ -65,8 +68,9 @@ func (s *Set) Records() []*Record {
 func (s *Set) Insert(r *Record) {
 	i := &item{Record: r, at: r.due()}
 	s.byID[r.ID], s.byName[r.Name] = i, i
-	if r.Mark != "" {
-		s.byMark.Add(r.key(), i)
+	if k := r.key(); r.Mark != "" {
+		i.marked = len(s.byMark[k])
+		s.byMark[k] = append(s.byMark[k], i)
 	}
 	heap.Push(s.heapOf(r), i)
 }
@@ -75,7 +79,7 @@ func (s *Set) Insert(r *Record) {
 func (s *Set) replace(r *Record) {
 	i := s.byID[r.ID]
 	i.Record, i.at = r, r.due()
-	heap.Fix(s.heapOf(r), i.place)
+	heap.Fix(s.heapOf(r), i.pos)
 }
 
 func (s *Set) remove(r *Record) {
@@ -83,9 +87,22 @@ func (s *Set) remove(r *Record) {
 	delete(s.byID, r.ID)
 	delete(s.byName, r.Name)
 	if r.Mark != "" {
-		s.byMark.Remove(r.key(), i)
+		s.unmark(i)
 	}
-	heap.Remove(s.heapOf(r), i.place)
+	heap.Remove(s.heapOf(r), i.pos)
+}
+
+// unmark removes an item from byMark: the last one with its mark takes its position.
+func (s *Set) unmark(i *item) {
+	same := s.byMark[i.key()]
+	last := same[len(same)-1]
+	same[i.marked], last.marked = last, i.marked
+	clear(same[len(same)-1:])
+	if same = same[:len(same)-1]; len(same) == 0 {
+		delete(s.byMark, i.key())
+	} else {
+		s.byMark[i.key()] = same
+	}
 }
 
 func (s *Set) heapOf(r *Record) *dueHeap {
@@ -97,7 +114,7 @@ func (s *Set) heapOf(r *Record) *dueHeap {
 
 // marked returns the records with that mark.
 func (s *Set) marked(k Key) (records []*Record) {
-	for _, i := range s.byMark.All(k) {
+	for _, i := range s.byMark[k] {
 		records = append(records, i.Record)
 	}
 	return records
@@ -117,12 +134,12 @@ func (h dueHeap) Len() int           { return len(h) }
 func (h dueHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
+	h[i].pos, h[j].pos = i, j
 }
 
 func (h *dueHeap) Push(x any) {
 	i := x.(*item)
-	i.place = len(*h)
+	i.pos = len(*h)
 	*h = append(*h, i)
 }
 

@@ -1,5 +1,5 @@
-// Package lockset has the data structures that keep locks in memory: what a store decides on, and
-// an index that the server's queues use as well.
+// Package lockset has the data structures on which a store in memory decides: locks, marks and the
+// history.
 package lockset
 
 import (

@@ -55,18 +55,9 @@ func LockOrNil(l *store.Lock) *wire.Lock {
 type Refusal struct {
 	Status  int
 	Message string
-	Retry   Retry
+	Later   bool       // the client should send the request again after a second
 	Level   slog.Level // at which the server logs it; [Unlogged] for most
 }
-
-// Retry says when the client should send a request again that was refused.
-type Retry int
-
-const (
-	RetryNever Retry = iota // sent again it would fail again, as far as the server knows
-	RetryNow                // on a new connection
-	RetryLater              // after a second
-)
 
 // Unlogged is the Level of a Refusal that is the client's own business.
 const Unlogged = slog.LevelDebug
@@ -92,23 +83,22 @@ var refusals = []struct {
 		"of %s is in use for other names on this connection: acquire with a new mark"}},
 	{store.ErrTooManyMarks, Refusal{Status: http.StatusServiceUnavailable, Message: "%s: this " +
 		"key's name has cancelled too many acquires in the last 10 min: try again later",
-		Retry: RetryLater}},
+		Later: true}},
 	{store.ErrOutOfRange, Refusal{Status: http.StatusBadRequest, Message: "expires_at would lie " +
 		"outside of the years 1 to 9999"}},
 	{engine.ErrFull, Refusal{Status: http.StatusServiceUnavailable, Message: "%s: too many " +
-		"requests wait on this server (--max-waiters): try again later", Retry: RetryLater}},
+		"requests wait on this server (--max-waiters): try again later", Later: true}},
 	{engine.ErrTooManyOpen, Refusal{Status: http.StatusTooManyRequests, Message: "%s: too many " +
-		"acquires are open with keys of this name (--max-acquires): try again later",
-		Retry: RetryLater}},
+		"acquires are open with keys of this name (--max-acquires): try again later", Later: true}},
 	{guard.ErrTooManyRequests, Refusal{Status: http.StatusTooManyRequests, Message: "too many " +
 		"requests in a second with keys of this name (--max-requests): try again later",
-		Retry: RetryLater}},
+		Later: true}},
 	{engine.ErrNoDump, Refusal{Status: http.StatusNotImplemented,
 		Message: "the store of this server cannot be backed up"}},
 	{engine.ErrClosing, Refusal{Status: http.StatusServiceUnavailable,
-		Message: "the server is shutting down", Retry: RetryNow}},
+		Message: "the server is shutting down"}},
 	{store.ErrUnavailable, Refusal{Status: http.StatusServiceUnavailable,
-		Message: "the store is unavailable: try again", Retry: RetryLater, Level: slog.LevelWarn}},
+		Message: "the store is unavailable: try again", Later: true, Level: slog.LevelWarn}},
 }
 
 // Refuse returns the refusal for err. About is what the request was about, in words like those of

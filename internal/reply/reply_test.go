@@ -18,30 +18,30 @@ func TestRefusals(t *testing.T) {
 		err     error
 		status  int
 		message string
-		retry   Retry
+		later   bool
 	}{
-		{store.ErrGone, 404, `there is no lock "a": it was released or has expired`, RetryNever},
-		{store.ErrHeld, 409, `lock "a" is held`, RetryNever},
-		{fmt.Errorf("x: %w", store.ErrHeld), 409, `lock "a" is held`, RetryNever},
+		{store.ErrGone, 404, `there is no lock "a": it was released or has expired`, false},
+		{store.ErrHeld, 409, `lock "a" is held`, false},
+		{fmt.Errorf("x: %w", store.ErrHeld), 409, `lock "a" is held`, false},
 		{store.ErrCancelled, 410,
-			`the acquire of lock "a" was cancelled: acquire with a new mark`, RetryNever},
+			`the acquire of lock "a" was cancelled: acquire with a new mark`, false},
 		{store.ErrOutOfRange, 400,
-			`lock "a": expires_at would lie outside of the years 1 to 9999`, RetryNever},
-		{notDone, 503, `lock "a": the store is unavailable: try again`, RetryLater},
-		{engine.ErrClosing, 503, `lock "a": the server is shutting down`, RetryNow},
+			`lock "a": expires_at would lie outside of the years 1 to 9999`, false},
+		{notDone, 503, `lock "a": the store is unavailable: try again`, true},
+		{engine.ErrClosing, 503, `lock "a": the server is shutting down`, false},
 		{engine.ErrFull, 503,
 			`lock "a": too many requests wait on this server (--max-waiters): try again later`,
-			RetryLater},
-		{&wire.RequestError{Message: "no name"}, 400, "no name", RetryNever},
+			true},
+		{&wire.RequestError{Message: "no name"}, 400, "no name", false},
 		{
 			errors.New("disk full"), 500, `lock "a": internal error: see the server's log`,
-			RetryNever,
+			false,
 		},
 	} {
 		got := Refuse(row.err, Name("a"))
 		require.Equal(t, row.status, got.Status)
 		require.Equal(t, row.message, got.Message)
-		require.Equal(t, row.retry, got.Retry)
+		require.Equal(t, row.later, got.Later)
 		require.NotZero(t, got.Level)
 	}
 	require.Equal(t, "the store is unavailable: try again",

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -122,7 +121,7 @@ func (c *coder) read() ([]byte, error) {
 	if cap(c.in) > keptBuffer {
 		c.in = nil
 	}
-	c.in, err = readAll(message, c.in[:0])
+	c.in, err = wire.ReadAll(message, c.in[:0])
 	return c.in, readError(err)
 }
 
@@ -136,23 +135,6 @@ func readError(err error) error {
 		return errTooLarge
 	}
 	return err
-}
-
-// readAll is io.ReadAll into b.
-func readAll(r io.Reader, b []byte) ([]byte, error) {
-	for {
-		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
-		}
-		n, err := r.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				err = nil
-			}
-			return b, err
-		}
-	}
 }
 
 func (c *coder) write(message []byte) error {

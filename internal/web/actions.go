@@ -96,7 +96,7 @@ func (p *Page) reserve(ctx context.Context, v visitor, in *request) (*store.Lock
 
 // service takes a free name until somebody releases it.
 func (p *Page) service(ctx context.Context, v visitor, in *request) (*store.Lock, error) {
-	in.Until = lastTime
+	in.Until = wire.UntilReleased
 	return p.take(ctx, v, in)
 }
 
@@ -106,7 +106,7 @@ func inFuture(until time.Time) error {
 		return refuse(http.StatusBadRequest, "Say until when.")
 	case !until.After(time.Now()):
 		return refuse(http.StatusBadRequest, "That time is over.")
-	case until.After(lastTime):
+	case until.After(wire.UntilReleased):
 		return refuse(http.StatusBadRequest, "That is later than the year 9999.")
 	}
 	return nil
@@ -114,10 +114,7 @@ func inFuture(until time.Time) error {
 
 // take makes a lock, and then sets its expiry, as relukko hold does.
 func (p *Page) take(ctx context.Context, v visitor, in *request) (*store.Lock, error) {
-	creator := v.client.Name()
-	if in.Reason != "" {
-		creator += " (" + in.Reason + ")"
-	}
+	creator := wire.WithReason(v.client.Name(), in.Reason)
 	// The limits are those of a create over HTTP.
 	name, holder, err := wire.DecodeCreate(wire.AppendCreate(nil, in.Name, &creator))
 	if bad, ok := errors.AsType[*wire.RequestError](err); ok {
@@ -239,10 +236,7 @@ func (p *Page) end(
 	if err != nil {
 		return err
 	}
-	marked := false
-	if ended.Creator != nil {
-		_, _, marked = wire.CutMark(*ended.Creator)
-	}
+	_, _, marked := wire.CutMarkOf(ended.Creator)
 	own := how == store.Released && !marked && ended.IP == v.client.IP
 	v.client.Did(access.Delete, &ended, own, reason)
 	return nil

@@ -21,7 +21,7 @@ const (
 // engine never waits. Page.follow keeps the rows up to date.
 type board struct {
 	watchers atomic.Int32
-	bell     chan struct{}
+	wake     chan struct{}
 
 	inbox   sync.Mutex
 	pending []store.Event
@@ -46,7 +46,7 @@ type versioned struct {
 }
 
 func (b *board) init() {
-	b.bell = make(chan struct{}, 1)
+	b.wake = make(chan struct{}, 1)
 	b.changed = make(chan struct{})
 	b.forget()
 }
@@ -71,12 +71,12 @@ func (b *board) publish(e store.Event) {
 		b.pending = append(b.pending, e)
 	}
 	b.inbox.Unlock()
-	b.ring()
+	b.notify()
 }
 
-func (b *board) ring() {
+func (b *board) notify() {
 	select {
-	case b.bell <- struct{}{}:
+	case b.wake <- struct{}{}:
 	default:
 	}
 }
@@ -92,7 +92,7 @@ func (b *board) watch() (leave func()) {
 		b.ready = false
 		b.mu.Unlock()
 	}
-	b.ring()
+	b.notify()
 	return func() { b.watchers.Add(-1) }
 }
 
@@ -115,7 +115,7 @@ func (b *board) pause(ctx context.Context, next time.Time, known bool) bool {
 		return true
 	}
 	select {
-	case <-b.bell:
+	case <-b.wake:
 	case <-due:
 		return ctx.Err() == nil
 	case <-ctx.Done():

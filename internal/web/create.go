@@ -11,25 +11,25 @@ import (
 
 // create makes a lock without waiting for its name.
 func (p *Page) create(ctx context.Context, w *engine.Waiter) (*store.Lock, error) {
-	c := creation{ended: make(chan struct{})}
-	w.Sink = &c
+	c := engine.NewSingle()
+	w.Sink = c
 	p.Engine.Acquire(w)
 	select {
-	case <-c.ended:
+	case <-c.Ended:
 	case <-ctx.Done():
 		p.Engine.Abandon(w)
 		return nil, ctx.Err()
 	}
-	if errors.Is(c.err, store.ErrHeld) {
-		if c.lock == nil || c.lock.ID == "" {
+	if errors.Is(c.Err, store.ErrHeld) {
+		if c.Lock == nil || c.Lock.ID == "" {
 			return nil, refuse(http.StatusConflict,
 				"%q is kept for those who wait for it: `relukko hold` waits with them.", w.Names[0])
 		}
-		who, _ := holderOf(c.lock.Creator)
+		who, _ := holderOf(c.Lock.Creator)
 		return nil, refuse(http.StatusConflict, "%q is held by %s (key %s).", w.Names[0],
-			orUnknown(who), c.lock.Owner)
+			orUnknown(who), c.Lock.Owner)
 	}
-	return c.lock, c.err
+	return c.Lock, c.Err
 }
 
 func orUnknown(who string) string {
@@ -38,34 +38,3 @@ func orUnknown(who string) string {
 	}
 	return who
 }
-
-// creation is the end of a create: an [engine.Sink].
-type creation struct {
-	ended chan struct{} // closed when the rest is set
-	lock  *store.Lock   // the new one; the holder if err is store.ErrHeld
-	err   error
-}
-
-// Granted implements engine.Sink.
-func (c *creation) Granted(_ *engine.Waiter, locks []store.Lock, _ uint64) {
-	c.lock = &locks[0]
-	close(c.ended)
-}
-
-// Refused implements engine.Sink.
-func (c *creation) Refused(_ *engine.Waiter, err error, holder *store.Lock) {
-	c.lock, c.err = holder, err
-	close(c.ended)
-}
-
-// Waiting implements engine.Sink.
-func (c *creation) Waiting(*engine.Waiter, int, *store.Lock) {}
-
-// Deleted implements engine.Sink.
-func (c *creation) Deleted(*store.Lock, string) {}
-
-// Wanted implements engine.Sink.
-func (c *creation) Wanted(string, int) {}
-
-// Flush implements engine.Sink.
-func (c *creation) Flush() {}

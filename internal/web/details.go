@@ -174,10 +174,7 @@ func newWaiter(w *store.Waiter) waiter {
 }
 
 func newTenure(e *store.Ended) tenure {
-	who := ""
-	if e.Creator != nil {
-		who, _, _ = wire.CutMark(*e.Creator)
-	}
+	who, _, _ := wire.CutMarkOf(e.Creator)
 	return tenure{
 		who, e.Owner, e.CreatedAt, e.At, e.How.String(), e.By, e.Reason, e.Waited.Seconds(),
 	}

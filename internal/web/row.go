@@ -14,11 +14,8 @@ const (
 	stateHeld         = "held"
 	stateExpired      = "expired"        // and not swept yet
 	stateReserved     = "reserved"       // for a time that somebody has set; no program renews it
-	stateOutOfService = "out of service" // reserved until somebody releases it
+	stateOutOfService = "out of service" // held until somebody releases it
 )
-
-// lastTime is the expiry of what is out of service, as relukko hold --for 0 sets it.
-var lastTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 const (
 	// reservedFor is the time for which a lock must be taken to count as reserved. Clients that do
@@ -72,7 +69,7 @@ func (r *row) setState(l *store.Lock, connected bool, now time.Time) {
 	inTime := since < min(renewsWithin, lease*2/3)
 	r.Renewed = connected || (renewed || young) && inTime
 	switch {
-	case !l.ExpiresAt.Before(lastTime):
+	case !l.ExpiresAt.Before(wire.UntilReleased):
 		r.State = stateOutOfService
 	case !now.Before(l.ExpiresAt):
 		r.State, r.Renewed, r.Stale = stateExpired, false, true
@@ -84,17 +81,10 @@ func (r *row) setState(l *store.Lock, connected bool, now time.Time) {
 	}
 }
 
-// holderOf returns who a creator says it is, and why it took the lock: "who (why) #mark".
+// holderOf returns who a creator says it is, and the reason for which it has the lock.
 func holderOf(creator *string) (who, reason string) {
-	if creator == nil {
-		return "", ""
-	}
-	base, _, _ := wire.CutMark(*creator)
-	who, after, _ := strings.Cut(base, " (")
-	if reason, ok := strings.CutSuffix(after, ")"); ok {
-		return who, reason
-	}
-	return base, ""
+	base, _, _ := wire.CutMarkOf(creator)
+	return wire.CutReason(base)
 }
 
 // linkIn returns the first http or https URL in a text, or "". A URL that has a user in it could

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
@@ -26,7 +27,7 @@ func at(created, updated, expires int) *store.Lock {
 func TestStates(t *testing.T) {
 	const day = 24 * 3600
 	forever := at(0, 0, 0)
-	forever.ExpiresAt = lastTime
+	forever.ExpiresAt = wire.UntilReleased
 	for name, row := range map[string]struct {
 		lock           *store.Lock
 		connected      bool

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
-	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/guard"
 )
@@ -52,7 +50,7 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request) {
 
 // tooMany sets Retry-After, and returns what to say.
 func tooMany(w http.ResponseWriter, flood *guard.FloodError) string {
-	after := strconv.Itoa(int((flood.Retry + time.Second - 1) / time.Second))
+	after := flood.RetryAfter()
 	w.Header().Set("Retry-After", after)
 	return "Too many wrong passwords and keys came from " + flood.Address +
 		". Try again in " + after + " s."

@@ -178,38 +178,15 @@ func (r *StreamRequest) decode(raw, lease []byte) (err error) {
 func (s *scanner) acquire() (raw []byte, a StreamAcquire, err error) {
 	s.kind()
 	from := s.at
-	if !s.object() {
+	var names, creator, lease, wait, progress, again, priority, waited, rank, place []byte
+	count := s.fields(field{"lock_names", &names}, field{"creator", &creator},
+		field{"lease", &lease}, field{"wait", &wait}, field{"progress", &progress},
+		field{"again", &again}, field{"priority", &priority}, field{"waited", &waited},
+		field{"rank", &rank}, field{"place", &place})
+	if count < 0 {
 		return s.text[from:s.at], a, invalid("what to acquire must be an object")
 	}
-	err = errNoNames
-	var creator, lease, wait, progress, again, priority, waited, rank, place []byte
-	for s.member() {
-		if string(s.name) == "lock_names" {
-			a.Names, err = s.lockNames()
-			continue
-		}
-		value := s.value()
-		switch string(s.name) {
-		case "creator":
-			creator = value
-		case "lease":
-			lease = value
-		case "wait":
-			wait = value
-		case "progress":
-			progress = value
-		case "again":
-			again = value
-		case "priority":
-			priority = value
-		case "waited":
-			waited = value
-		case "rank":
-			rank = value
-		case "place":
-			place = value
-		}
-	}
+	a.Names, err = decodeNames(names)
 	a.Creator = decodeField(&err, decodeMarked, creator)
 	a.Lease = decodeField(&err, decodeLease, lease)
 	a.Wait = decodeField(&err, decodeBool, wait)
@@ -232,7 +209,8 @@ func decodeField[T any](err *error, decode func([]byte) (T, error), raw []byte) 
 
 var errNoNames = invalid("lock_names must be an array of 1 to %d names", MaxNames)
 
-func (s *scanner) lockNames() (names []string, err error) {
+func decodeNames(raw []byte) (names []string, err error) {
+	s := scan(raw)
 	if !s.array() {
 		return nil, errNoNames
 	}

@@ -45,22 +45,10 @@ func AppendBroadcast(b []byte, kind EventKind, l *Lock) []byte {
 // message that is no JSON object has none; any other has at least one.
 func DecodeBroadcast(message []byte, emit func(Event)) {
 	s := scan(message)
-	if !s.object() {
-		return
-	}
 	var raw [len(eventMembers)][]byte
-	for s.member() {
-		value := s.value()
-		switch string(s.name) {
-		case "created":
-			raw[EventCreated] = value
-		case "updated":
-			raw[EventUpdated] = value
-		case "deleted":
-			raw[EventDeleted] = value
-		}
-	}
-	if !s.end() {
+	count := s.fields(field{"created", &raw[EventCreated]}, field{"updated", &raw[EventUpdated]},
+		field{"deleted", &raw[EventDeleted]})
+	if count < 0 || !s.end() {
 		return
 	}
 	other := true
@@ -97,17 +85,11 @@ func eventOf(kind EventKind, raw []byte) Event {
 		if l, err := s.lock(&Lock{}); err == nil {
 			return Event{Kind: kind, ID: l.ID, Name: l.Name, Lock: &l}
 		}
+		var id, name []byte
 		s = scan(raw)
-		s.object()
-		for s.member() {
-			value := s.value()
-			switch string(s.name) {
-			case "id":
-				e.ID, _ = ParseID(string(decoded(value)))
-			case "lock_name":
-				e.Name, _ = text(value)
-			}
-		}
+		s.fields(field{"id", &id}, field{"lock_name", &name})
+		e.ID, _ = ParseID(string(decoded(id)))
+		e.Name, _ = text(name)
 	}
 	return e
 }

@@ -41,22 +41,9 @@ type ErrorBody struct {
 func DecodeError(status int, body []byte) ErrorBody {
 	e := ErrorBody{Message: string(body)}
 	s := scan(body)
-	if !s.object() {
-		return e
-	}
 	var rawStatus, rawMessage, rawLock []byte
-	count := 0
-	for ; s.member(); count++ {
-		value := s.value()
-		switch string(s.name) {
-		case "status":
-			rawStatus = value
-		case "message":
-			rawMessage = value
-		case "lock":
-			rawLock = value
-		}
-	}
+	count := s.fields(field{"status", &rawStatus}, field{"message", &rawMessage},
+		field{"lock", &rawLock})
 	message, ok := text(rawMessage)
 	if !ok || !s.end() {
 		return e

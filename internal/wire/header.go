@@ -43,6 +43,9 @@ func FormatWait(d time.Duration) string { return strconv.Itoa(int(d / time.Secon
 // ParseWait reads what [FormatWait] has written: at most [MaxWait], 0 for
 // anything that makes no sense.
 func ParseWait(s string) time.Duration {
+	if s == "" {
+		return 0
+	}
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil {
 		return 0

@@ -163,6 +163,30 @@ func (s *scanner) value() []byte {
 	return s.text[from:s.at]
 }
 
+// field is a member of an object, and where its value goes.
+type field struct {
+	name string
+	raw  *[]byte
+}
+
+// fields reads an object, and sets the values of these members; of several with one name the last
+// counts. It returns the number of all members. Any other value it skips, and returns -1.
+func (s *scanner) fields(known ...field) (count int) {
+	if !s.object() {
+		return -1
+	}
+	for ; s.member(); count++ {
+		value := s.value()
+		for i := range known {
+			if string(s.name) == known[i].name {
+				*known[i].raw = value
+				break
+			}
+		}
+	}
+	return count
+}
+
 func (s *scanner) literal(want string) {
 	if !bytes.HasPrefix(s.text[s.at:], []byte(want)) {
 		s.fail()

@@ -112,34 +112,13 @@ func (s *scanner) locks(add func(*Lock)) (err error) {
 
 // lock reads a lock, as [DecodeLock] does. Whether it is JSON the caller finds out at the end.
 func (s *scanner) lock(like *Lock) (Lock, error) {
-	if !s.object() {
-		return Lock{}, errNotObject
-	}
 	var id, name, creator, ip, expires, created, updated, token, owner, waiters []byte
-	for s.member() {
-		value := s.value()
-		switch string(s.name) {
-		case "id":
-			id = value
-		case "lock_name":
-			name = value
-		case "creator":
-			creator = value
-		case "ip":
-			ip = value
-		case "expires_at":
-			expires = value
-		case "created_at":
-			created = value
-		case "updated_at":
-			updated = value
-		case "fencing_token":
-			token = value
-		case "owner":
-			owner = value
-		case "waiters":
-			waiters = value
-		}
+	count := s.fields(field{"id", &id}, field{"lock_name", &name}, field{"creator", &creator},
+		field{"ip", &ip}, field{"expires_at", &expires}, field{"created_at", &created},
+		field{"updated_at", &updated}, field{"fencing_token", &token}, field{"owner", &owner},
+		field{"waiters", &waiters})
+	if count < 0 {
+		return Lock{}, errNotObject
 	}
 	var l Lock
 	var err error

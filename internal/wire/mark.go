@@ -54,3 +54,29 @@ func CutMark(creator string) (base, mark string, ok bool) {
 	}
 	return base, creator[i:], true
 }
+
+// CutMarkOf is [CutMark] for a creator that may be nil, which has no mark.
+func CutMarkOf(creator *string) (base, mark string, ok bool) {
+	if creator == nil {
+		return "", "", false
+	}
+	return CutMark(*creator)
+}
+
+// WithReason returns the creator with the reason for which it has the lock: "user@host (reason)".
+// It adds nothing for "".
+func WithReason(creator, reason string) string {
+	if reason == "" {
+		return creator
+	}
+	return creator + " (" + reason + ")"
+}
+
+// CutReason returns the parts of a creator, without a mark, that [WithReason] returned.
+func CutReason(creator string) (base, reason string) {
+	base, after, _ := strings.Cut(creator, " (")
+	if reason, ok := strings.CutSuffix(after, ")"); ok {
+		return base, reason
+	}
+	return creator, ""
+}

@@ -34,3 +34,20 @@ func TestCreatorsWithoutMark(t *testing.T) {
 		require.Empty(t, mark)
 	}
 }
+
+func TestCutReason(t *testing.T) {
+	for creator, want := range map[string][2]string{
+		"":               {"", ""},
+		"ada@b/7":        {"ada@b/7", ""},
+		"ada@b/7 (x)":    {"ada@b/7", "x"},
+		"a (x (y) (z))":  {"a", "x (y) (z)"},
+		"Ada, (x) later": {"Ada, (x) later", ""},
+		"a(x)":           {"a(x)", ""},
+	} {
+		who, reason := CutReason(creator)
+		require.Equal(t, want, [2]string{who, reason}, creator)
+		if reason != "" {
+			require.Equal(t, creator, WithReason(who, reason))
+		}
+	}
+}

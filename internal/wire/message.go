@@ -254,20 +254,9 @@ func (m *StreamMessage) decode(raw, by []byte) (err error) {
 }
 
 func (m *StreamMessage) decodeHello(s *scanner) (err error) {
-	if !s.object() {
-		return errNotObject
-	}
 	var key, role, features []byte
-	for s.member() {
-		value := s.value()
-		switch string(s.name) {
-		case "key":
-			key = value
-		case "role":
-			role = value
-		case "features":
-			features = value
-		}
+	if s.fields(field{"key", &key}, field{"role", &role}, field{"features", &features}) < 0 {
+		return errNotObject
 	}
 	if m.Key, err = stringOf("key", key); err != nil {
 		return err
@@ -291,37 +280,19 @@ func (m *StreamMessage) decodeHello(s *scanner) (err error) {
 }
 
 func (m *StreamMessage) decodeWaiting(s *scanner) error {
-	m.Ahead = -1
-	if !s.object() {
+	var ahead, rank, holder []byte
+	if s.fields(field{"ahead", &ahead}, field{"rank", &rank}, field{"holder", &holder}) < 0 {
 		return errNotObject
 	}
-	for s.member() {
-		value := s.value()
-		switch string(s.name) {
-		case "ahead":
-			m.Ahead = countOf(value)
-		case "rank":
-			m.Rank, _ = integerOf(value)
-		case "holder":
-			m.Holder = holderOf(value)
-		}
-	}
+	m.Ahead, m.Holder = countOf(ahead), holderOf(holder)
+	m.Rank, _ = integerOf(rank)
 	return nil
 }
 
 func (m *StreamMessage) decodeWanted(s *scanner) (err error) {
-	if !s.object() {
-		return errNotObject
-	}
 	var id, waiters []byte
-	for s.member() {
-		value := s.value()
-		switch string(s.name) {
-		case "id":
-			id = value
-		case "waiters":
-			waiters = value
-		}
+	if s.fields(field{"id", &id}, field{"waiters", &waiters}) < 0 {
+		return errNotObject
 	}
 	if m.ID, err = idOf(id, ""); err != nil {
 		return err
@@ -333,22 +304,11 @@ func (m *StreamMessage) decodeWanted(s *scanner) (err error) {
 }
 
 func (e *StreamError) decode(s *scanner) (err error) {
-	if !s.object() {
+	var status, message, lock []byte
+	if s.fields(field{"status", &status}, field{"message", &message}, field{"lock", &lock}) < 0 {
 		return errNotObject
 	}
-	var status, message []byte
-	for s.member() {
-		value := s.value()
-		switch string(s.name) {
-		case "status":
-			status = value
-		case "message":
-			message = value
-		case "lock":
-			e.Lock = holderOf(value)
-		}
-	}
-	e.Status = countOf(status)
+	e.Status, e.Lock = countOf(status), holderOf(lock)
 	if e.Status < 400 || e.Status > 599 {
 		return fmt.Errorf("its status is not that of an error: %s", excerpt(status))
 	}

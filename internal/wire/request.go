@@ -44,17 +44,8 @@ func AppendCreate(b []byte, name string, creator *string) []byte {
 func DecodeCreate(body []byte) (name string, creator *string, err error) {
 	var rawName, rawCreator []byte
 	s := scan(body)
-	object := s.object()
-	for object && s.member() {
-		value := s.value()
-		switch string(s.name) {
-		case "lock_name":
-			rawName = value
-		case "creator":
-			rawCreator = value
-		}
-	}
-	if err = s.check("body", object); err != nil {
+	count := s.fields(field{"lock_name", &rawName}, field{"creator", &rawCreator})
+	if err = s.check("body", count >= 0); err != nil {
 		return "", nil, err
 	}
 	if isNull(rawName) {
@@ -92,17 +83,8 @@ func AppendUpdate(b []byte, u Update) []byte {
 func DecodeUpdate(body []byte) (Update, error) {
 	var creator, expires []byte
 	s := scan(body)
-	object := s.object()
-	for object && s.member() {
-		value := s.value()
-		switch string(s.name) {
-		case "creator":
-			creator = value
-		case "expires_at":
-			expires = value
-		}
-	}
-	err := s.check("body", object)
+	count := s.fields(field{"creator", &creator}, field{"expires_at", &expires})
+	err := s.check("body", count >= 0)
 	if err != nil {
 		return Update{}, err
 	}
@@ -132,13 +114,8 @@ func AppendSeconds(b []byte, d time.Duration) []byte {
 func DecodeSeconds(body []byte) (time.Duration, error) {
 	var raw []byte
 	s := scan(body)
-	object := s.object()
-	for object && s.member() {
-		if value := s.value(); string(s.name) == "seconds" {
-			raw = value
-		}
-	}
-	if err := s.check("body", object); err != nil {
+	count := s.fields(field{"seconds", &raw})
+	if err := s.check("body", count >= 0); err != nil {
 		return 0, err
 	}
 	if k := kindOf(raw); k != '-' && (k < '0' || k > '9') {

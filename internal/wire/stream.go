@@ -1,6 +1,9 @@
 package wire
 
-import "time"
+import (
+	"io"
+	"time"
+)
 
 // The stream is a WebSocket at StreamPath. A client sends a [StreamRequest] in each text frame, the
 // server a [StreamMessage].
@@ -10,6 +13,23 @@ const (
 	MaxFrame       = 64 << 10            // bytes of a request
 	MaxAnswer      = 512 << 10           // bytes of a message of the server: MaxNames locks fit
 )
+
+// ReadAll is [io.ReadAll] into b.
+func ReadAll(r io.Reader, b []byte) ([]byte, error) {
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+	}
+}
 
 // FeatureAll is the feature of a server that has RequestAcquireAll.
 const FeatureAll = "all"

@@ -9,6 +9,10 @@ import (
 // four digits.
 func TimeInRange(t time.Time) bool { return 1 <= t.Year() && t.Year() <= 9999 }
 
+// UntilReleased is the expiry of a lock that is held until somebody releases it: the last whole
+// second that RFC 3339 can express.
+var UntilReleased = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
 // appendTime appends t as a JSON string: in UTC, with as many fractional digits
 // as needed and none for a whole second.
 func appendTime(b []byte, t time.Time) []byte {

@@ -13,9 +13,9 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// queuedLock is a lock to be created for a waiter.
-func queuedLock(name string) store.NewLock {
-	in := newLock(name)
+// queuedLock is the lock robot-arm-1, to be created for a waiter.
+func queuedLock() store.NewLock {
+	in := newLock("robot-arm-1")
 	in.TTL, in.Waited = time.Minute, 2*time.Second
 	return in
 }
@@ -49,7 +49,7 @@ func handOverDeletesAndCreates(t *testing.T, s tested) {
 	held := s.create(newLock("robot-arm-1"))
 	for i := range 10 {
 		held = s.update(held.ID, store.Change{Creator: ptr("renamed")})
-		next := queuedLock("robot-arm-1")
+		next := queuedLock()
 		next.Creator, next.Mark = ptr("bench-7 #"+mark), mark
 		both := s.handOver(held.ID, next)
 		require.NoError(t, both.DeleteErr)
@@ -72,14 +72,14 @@ func handOverDeletesAndCreates(t *testing.T, s tested) {
 func handOverOfALockThatIsGone(t *testing.T, s tested) {
 	gone := s.create(newLock("robot-arm-1"))
 	s.delete(gone.ID)
-	both := s.handOver(gone.ID, queuedLock("robot-arm-1"))
+	both := s.handOver(gone.ID, queuedLock())
 	require.Equal(t, store.ErrGone, both.DeleteErr)
 	require.Zero(t, both.Deleted)
 	require.NoError(t, both.CreateErr, "the name is free")
 	s.requireOnly(both.Created)
 
 	holder := both.Created
-	both = s.handOver(gone.ID, queuedLock("robot-arm-1"))
+	both = s.handOver(gone.ID, queuedLock())
 	require.Equal(t, store.ErrGone, both.DeleteErr)
 	require.Equal(t, store.ErrHeld, both.CreateErr, "by another")
 	require.Equal(t, holder, both.Created)
@@ -88,7 +88,7 @@ func handOverOfALockThatIsGone(t *testing.T, s tested) {
 
 func handOverToACancelledMark(t *testing.T, s tested) {
 	held := s.create(newLock("robot-arm-1"))
-	next := queuedLock("robot-arm-1")
+	next := queuedLock()
 	next.Mark = mark
 	s.cancel(mark)
 	both := s.handOver(held.ID, next)
@@ -103,7 +103,7 @@ func handOverToACancelledMark(t *testing.T, s tested) {
 // handOverAskedForTwice: who does not know whether it came about finds the lock that it made.
 func handOverAskedForTwice(t *testing.T, s tested) {
 	held := s.create(newLock("robot-arm-1"))
-	next := queuedLock("robot-arm-1")
+	next := queuedLock()
 	made := s.handOver(held.ID, next).Created
 	both := s.handOver(held.ID, next)
 	require.Equal(t, store.ErrGone, both.DeleteErr)
@@ -123,7 +123,7 @@ func twoHandOversRace(t *testing.T, s tested) {
 			var err error
 			if results[i], err = s.HandOver(
 				context.Background(), held.ID, store.Ending{},
-				queuedLock("robot-arm-1")); err != nil {
+				queuedLock()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -166,7 +166,7 @@ func nobodyComesBetween(t *testing.T, s tested) {
 		defer done.Store(true)
 		for range 50 {
 			both, err := s.HandOver(
-				context.Background(), held.ID, store.Ending{}, queuedLock("robot-arm-1"))
+				context.Background(), held.ID, store.Ending{}, queuedLock())
 			if err != nil || both.DeleteErr != nil || both.CreateErr != nil ||
 				both.Created.FencingToken <= held.FencingToken {
 				t.Errorf("%v %+v", err, both)
@@ -189,7 +189,7 @@ func handOverAndSweepAtOnce(t *testing.T, s tested) {
 			var err error
 			if i == 0 {
 				both, err = s.HandOver(
-					context.Background(), expired.ID, store.Ending{}, queuedLock("robot-arm-1"))
+					context.Background(), expired.ID, store.Ending{}, queuedLock())
 			} else {
 				var all store.Swept
 				all, err = s.Sweep(context.Background(), store.Limits{Grace: time.Minute})
@@ -224,7 +224,7 @@ func handOverAndDeleteAtOnce(t *testing.T, s tested) {
 			var err error
 			if both, err = s.HandOver(
 				context.Background(), held.ID, store.Ending{},
-				queuedLock("robot-arm-1")); err != nil {
+				queuedLock()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -241,7 +241,7 @@ func handOverAndDeleteAtOnce(t *testing.T, s tested) {
 func handOverAndCancelAtOnce(t *testing.T, s tested, last, next bool) {
 	for round := range 30 {
 		mark := fmt.Sprint("mark-", round)
-		before, after := newLock("robot-arm-1"), queuedLock("robot-arm-1")
+		before, after := newLock("robot-arm-1"), queuedLock()
 		if last {
 			before.Mark = mark
 		}
@@ -282,7 +282,7 @@ func handOverIsNoNews(t *testing.T, s tested) {
 	heard := make(chan store.Event, 100)
 	go func() { ended <- s.Watch(ctx, func(e store.Event) { heard <- e }) }()
 	held := s.create(newLock("robot-arm-1"))
-	s.handOver(held.ID, queuedLock("robot-arm-1"))
+	s.handOver(held.ID, queuedLock())
 	cancel()
 	<-ended
 	close(heard)

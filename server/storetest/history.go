@@ -74,7 +74,7 @@ func theHistoryHasEachEnd(t *testing.T, s tested) {
 
 	lock = s.create(newLock("robot-arm-1"))
 	broken := store.Ending{How: store.Broken, By: owner, Reason: "für den \"Test\"\nzwei Zeilen\n"}
-	next := queuedLock("robot-arm-1")
+	next := queuedLock()
 	next.Queued = 2 * time.Second
 	both, err := s.HandOver(t.Context(), lock.ID, broken, next)
 	require.NoError(t, err)
@@ -138,7 +138,7 @@ func whatDidNotEndHasNoEntry(t *testing.T, s tested) {
 	s.delete(gone.ID)
 	_, err := s.Delete(t.Context(), gone.ID, store.Ending{})
 	require.ErrorIs(t, err, store.ErrGone)
-	held := s.handOver(gone.ID, queuedLock("robot-arm-1")).Created
+	held := s.handOver(gone.ID, queuedLock()).Created
 	require.Len(t, s.history(store.HistoryQuery{}), 1)
 
 	ends := []func() error{
@@ -148,7 +148,7 @@ func whatDidNotEndHasNoEntry(t *testing.T, s tested) {
 		},
 		func() error {
 			_, err := s.HandOver(context.Background(), held.ID, store.Ending{},
-				queuedLock("robot-arm-1"))
+				queuedLock())
 			return err
 		},
 		func() error {

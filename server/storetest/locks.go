@@ -12,7 +12,7 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-func createAnswersTheLock(t *testing.T, s tested) {
+func createReturnsTheLock(t *testing.T, s tested) {
 	for _, creator := range []*string{nil, ptr(""), ptr("bench-7 ✓ #k3v5x2m4q7ab")} {
 		in := newLock("robot-arm-1 " + fmt.Sprint(creator != nil, creator != nil && *creator == ""))
 		in.Creator = creator
@@ -221,7 +221,7 @@ func timesStayInRange(t *testing.T, s tested) {
 	}
 }
 
-func deleteAnswersTheLockAsItWas(t *testing.T, s tested) {
+func deleteReturnsTheLockAsItWas(t *testing.T, s tested) {
 	lock := s.create(newLock("robot-arm-1"))
 	lock = s.update(lock.ID, store.Change{Creator: ptr("bench-8")})
 	require.Equal(t, lock, s.delete(lock.ID))

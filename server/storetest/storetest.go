@@ -23,7 +23,7 @@ var tests = []struct {
 	name string
 	run  func(t *testing.T, s tested)
 }{
-	{"CreateAnswersTheLock", createAnswersTheLock},
+	{"CreateReturnsTheLock", createReturnsTheLock},
 	{"ANameHasOneLock", aNameHasOneLock},
 	{"OneOfManyCreatesWins", oneOfManyCreatesWins},
 	{"CreateAllMakesAll", createAllMakesAll},
@@ -36,7 +36,7 @@ var tests = []struct {
 	{"ALeaseCountsFromUpdatedAt", aLeaseCountsFromUpdatedAt},
 	{"ABoundCapsTheExpiry", aBoundCapsTheExpiry},
 	{"TimesStayInRange", timesStayInRange},
-	{"DeleteAnswersTheLockAsItWas", deleteAnswersTheLockAsItWas},
+	{"DeleteReturnsTheLockAsItWas", deleteReturnsTheLockAsItWas},
 	{"OneOfManyDeletesWins", oneOfManyDeletesWins},
 	{"FencingTokensRise", fencingTokensRise},
 	{"ListIsOldestFirst", listIsOldestFirst},
@@ -61,7 +61,7 @@ var tests = []struct {
 		func(t *testing.T, s tested) { claimAndCreateAtOnce(t, s, false, true) }},
 	{"CancelAndCreateAtOnce", cancelAndCreateAtOnce},
 	{"TheStoreOutlivesItsCallers", theStoreOutlivesItsCallers},
-	{"PingAnswers", pingAnswers},
+	{"PingReturns", pingReturns},
 	{"HandOverDeletesAndCreates", handOverDeletesAndCreates},
 	{"HandOverALockThatIsGone", handOverOfALockThatIsGone},
 	{"HandOverACancelledHead", handOverToACancelledMark},

@@ -101,6 +101,6 @@ func theStoreOutlivesItsCallers(t *testing.T, s tested) {
 	}
 }
 
-func pingAnswers(t *testing.T, s tested) {
+func pingReturns(t *testing.T, s tested) {
 	require.NoError(t, s.Ping(t.Context()))
 }

@@ -44,9 +44,6 @@ type call struct {
 func (p *parts) acquireOne(ctx context.Context, r *acquire.Request, gate *semaphore.Weighted,
 ) (*acquire.Grant, error) {
 	_, mark, _ := wire.CutMark(r.Creator)
-	parent := ctx
-	ctx, stop := p.tasks.WhileOpen(ctx)
-	defer stop()
 	c := &call{
 		waiter: waiter{parts: p, r: r, ctx: ctx, queued: queued{mark: mark}}, gate: gate,
 	}
@@ -61,12 +58,9 @@ func (p *parts) acquireOne(ctx context.Context, r *acquire.Request, gate *semaph
 		gate.Release(1) // the lock that it was granted is none of the pool's any more
 	}
 	c.leave(err == nil)
-	moved := gate == nil && context.Cause(parent) == acquire.ErrMoved
+	moved := gate == nil && context.Cause(ctx) == acquire.ErrMoved
 	if err != nil && !moved && (c.running != nil || c.unknown.Creates > 0) {
-		(&cleanup{
-			parts: p, names: []string{r.Name}, mark: mark, values: r.Values, log: r.Log,
-			running: c.running, unknown: c.unknown,
-		}).start()
+		(&cleanup{parts: p, r: r, running: c.running, unknown: c.unknown}).start()
 	}
 	return g, err
 }
@@ -159,8 +153,7 @@ func (c *call) maxWait() time.Duration {
 }
 
 // create sends one create and waits for the response. It returns false if the call's context ended
-// first. Then the create goes on, since only its outcome shows whether there is a lock, unless
-// another driver continues.
+// first. Then the create goes on, since only its outcome shows whether there is a lock.
 func (c *call) create(wait time.Duration) (r created, ok bool) {
 	if c.gate != nil && !c.passed {
 		if c.passed = c.gate.Acquire(c.ctx, 1) == nil; !c.passed {
@@ -174,17 +167,10 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 		c.holder.askOnce(askAfter - time.Since(c.r.Since))
 	}
 	done := make(chan created, 1)
-	ctx, cancel := context.WithCancel(c.tasks.Context(c.r.Values))
-	go func() {
-		defer cancel()
-		done <- c.post(ctx, wait)
-	}()
+	go func() { done <- c.post(wait) }()
 	select {
 	case r = <-done:
 	case <-c.ctx.Done():
-		if c.gate == nil && context.Cause(c.ctx) == acquire.ErrMoved {
-			cancel()
-		}
 		c.running = done
 		return created{}, false
 	}
@@ -199,10 +185,10 @@ func (c *call) create(wait time.Duration) (r created, ok bool) {
 	return r, r.err == nil || c.ctx.Err() == nil
 }
 
-func (c *call) post(ctx context.Context, wait time.Duration) created {
+func (c *call) post(wait time.Duration) created {
 	r := created{sent: c.clock.Now(), wait: wait}
-	r.lock, r.err = c.client.Create(ctx, c.r.Name, c.r.Creator, api.Wait(wait),
-		api.Lease(c.r.Lease))
+	r.lock, r.err = c.client.Create(c.tasks.Context(c.r.Values), c.r.Name, c.r.Creator,
+		api.Wait(wait), api.Lease(c.r.Lease))
 	return r
 }
 
@@ -333,7 +319,7 @@ func (c *call) backOff(r created) (bool, error) {
 		return false, c.silent(r.err)
 	}
 	c.r.Log.Info("lock not acquired, retrying", "lock", c.r.Name, "in", pause, "error", r.err)
-	return sleep(c.ctx, pause), nil
+	return acquire.Sleep(c.ctx, pause), nil
 }
 
 // foreignRefusal returns an error if something on the way has refused for longer than a restart of

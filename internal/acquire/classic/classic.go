@@ -41,6 +41,15 @@ func (d *Driver) Clock() *clock.Clock { return d.clock }
 
 // Acquire implements [acquire.Driver].
 func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
+	ctx, end := d.tasks.WhileOpen(ctx)
+	defer end(nil)
+	return d.AcquireWhileOpen(ctx, r)
+}
+
+// AcquireWhileOpen is Acquire with a context that itself ends when the client closes, or with the
+// cause [acquire.ErrMoved].
+func (d *Driver) AcquireWhileOpen(ctx context.Context, r *acquire.Request,
+) (*acquire.Grant, error) {
 	switch {
 	case r.All != nil:
 		return nil, acquire.ErrApart
@@ -66,11 +75,8 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 	return d.release(ctx, g, patience)
 }
 
-// Drop implements [acquire.Driver].
-func (d *Driver) Drop(g *acquire.Grant) { d.drop(g) }
-
-// CleanUp deletes, in the background, what creates of r by another driver may have made.
-func (d *Driver) CleanUp(r *acquire.Request) { d.cleanUp(r) }
+// MoveTo has cleanups use s once it has a stream: that takes a round trip.
+func (d *Driver) MoveTo(s Stream) { d.stream = s }
 
 // Watch implements [acquire.Driver].
 func (d *Driver) Watch(g *acquire.Grant, w acquire.Watcher) (stop func()) {

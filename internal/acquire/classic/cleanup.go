@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -21,33 +20,29 @@ const cleanupFor = 15 * time.Minute
 // It is a task of the client.
 type cleanup struct {
 	*parts
-	names   []string // that its creates may have locked
-	mark    string
-	values  context.Context
-	log     *slog.Logger
-	running <-chan created  // the create that is under way; nil: none is
-	unknown acquire.Unknown // of the others
+	r       *acquire.Request // of the creates: its names, Creator, Values and Log
+	running <-chan created   // the create that is under way; nil: none is
+	unknown acquire.Unknown  // of the others
+	plainly bool             // the stream was tried before
 }
 
-// drop cleans up after the other creates of a grant's request.
-func (p *parts) drop(g *acquire.Grant) {
+// Drop implements [acquire.Driver]: it cleans up after the other creates of a grant's request.
+func (p *parts) Drop(g *acquire.Grant) {
 	if g.Unknown.Creates == 0 {
 		return
 	}
-	_, mark, _ := wire.CutMark(g.Creator)
-	(&cleanup{
-		parts: p, names: []string{g.Lock.Name}, mark: mark, values: g.Values, log: g.Log,
-		unknown: g.Unknown,
-	}).start()
+	r := &acquire.Request{Name: g.Lock.Name, Creator: g.Creator, Values: g.Values, Log: g.Log}
+	(&cleanup{parts: p, r: r, unknown: g.Unknown}).start()
 }
 
-// cleanUp cleans up after creates of r by another driver.
-func (p *parts) cleanUp(r *acquire.Request) {
-	_, mark, _ := wire.CutMark(r.Creator)
-	c := &cleanup{
-		parts: p, names: slices.Concat([]string{r.Name}, r.Any, r.All), mark: mark,
-		values: r.Values, log: r.Log,
-	}
+// CleanUp deletes, in the background, what creates of r over the stream may have made, and what
+// could not be cancelled over it.
+func (p *parts) CleanUp(r *acquire.Request) { p.cleanUp(r, true) }
+
+// cleanUp is CleanUp. Unless plainly is set, the stream is used once there is one.
+func (p *parts) cleanUp(r *acquire.Request, plainly bool) {
+	request := *r // the caller may go on with another mark
+	c := &cleanup{parts: p, r: &request, plainly: plainly}
 	c.unknown.Add(false)
 	c.start()
 }
@@ -62,7 +57,7 @@ func (c *cleanup) start() {
 
 // Describe implements [lifecycle.Job].
 func (c *cleanup) Describe() string {
-	return fmt.Sprintf("lock %q: the cleanup of a Lock that gave up", c.names[0])
+	return fmt.Sprintf("lock %q: the cleanup of a Lock that gave up", c.r.Name)
 }
 
 // Abandon implements [lifecycle.Job]. It does nothing: the context of the cleanup ends with the
@@ -71,16 +66,38 @@ func (c *cleanup) Abandon() {}
 
 func (c *cleanup) run() {
 	defer c.tasks.End(c)
-	ctx, cancel := context.WithTimeout(c.tasks.Context(c.values), cleanupFor)
+	ctx, cancel := context.WithTimeout(c.tasks.Context(c.r.Values), cleanupFor)
 	defer cancel()
-	err := c.seek(ctx)
+	seek := c.seek
+	if c.stream != nil && !c.plainly {
+		seek = c.seekWithoutStream
+	}
+	err := seek(ctx)
 	if errors.Is(err, api.ErrClosed) {
 		err = errors.New("the client was closed before the backend could be asked")
 	}
 	if err != nil {
-		c.log.Error("a lock may be left on the backend until it expires",
-			"lock", c.names[0], "mark", c.mark, "error", err)
+		_, mark, _ := wire.CutMark(c.r.Creator)
+		c.r.Log.Error("a lock may be left on the backend until it expires",
+			"lock", c.r.Name, "mark", mark, "error", err)
 	}
+}
+
+// seekWithoutStream is seek until there is a stream, over which the mark is cancelled then.
+func (c *cleanup) seekWithoutStream(ctx context.Context) error {
+	absent, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if stop, ok := c.stream.OnBack(end); ok {
+		err := c.seek(absent)
+		stop()
+		if err == nil || context.Cause(absent) != acquire.ErrMoved {
+			return err
+		}
+	}
+	if c.stream.CleanUp(c.r) {
+		return nil
+	}
+	return c.seek(ctx) // it has gone again
 }
 
 // seek waits for the create that is under way, and deletes what it made. Then it looks for locks
@@ -89,6 +106,7 @@ func (c *cleanup) run() {
 func (c *cleanup) seek(ctx context.Context) error {
 	if c.running != nil {
 		r := <-c.running
+		c.running = nil
 		switch {
 		case r.err == nil:
 			if err := c.delete(ctx, &r.lock); err != nil {
@@ -106,7 +124,7 @@ func (c *cleanup) seek(ctx context.Context) error {
 		switch {
 		case c.unknown.Creates <= 0 || left <= 0:
 			return nil
-		case !sleep(ctx, min(pause, left)):
+		case !acquire.Sleep(ctx, min(pause, left)):
 			return context.Cause(ctx)
 		}
 	}
@@ -119,9 +137,11 @@ func (c *cleanup) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	_, mark, _ := wire.CutMark(c.r.Creator)
+	names := slices.Concat([]string{c.r.Name}, c.r.Any, c.r.All)
 	for i := range list.locks {
 		lock := &list.locks[i]
-		if !slices.Contains(c.names, lock.Name) || !bears(lock, c.mark) {
+		if !slices.Contains(names, lock.Name) || !bears(lock, mark) {
 			continue
 		}
 		if err := c.delete(ctx, lock); err != nil {
@@ -137,14 +157,14 @@ func (c *cleanup) list(ctx context.Context) (*listing, error) {
 	for {
 		list, err := c.lists.wait(ctx)
 		if err == nil || acquire.Refused(err) || errors.Is(err, api.ErrClosed) ||
-			!sleep(ctx, time.Second) {
+			!acquire.Sleep(ctx, time.Second) {
 			return list, err
 		}
 	}
 }
 
 func (c *cleanup) delete(ctx context.Context, lock *api.Lock) error {
-	_, err := c.release(ctx, &acquire.Grant{Lock: *lock, Log: c.log}, cleanupFor)
+	_, err := c.release(ctx, &acquire.Grant{Lock: *lock, Log: c.r.Log}, cleanupFor)
 	if errors.Is(err, api.ErrGone) {
 		return nil
 	}

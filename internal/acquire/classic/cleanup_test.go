@@ -139,7 +139,7 @@ func TestCleanupOfAClientThatHasClosedInAHurry(t *testing.T) {
 }
 
 func TestDescriptionOfACleanup(t *testing.T) {
-	c := &cleanup{names: []string{"arm"}}
+	c := &cleanup{r: &acquire.Request{Name: "arm"}}
 	require.Equal(t, `lock "arm": the cleanup of a Lock that gave up`, c.Describe())
 	synctest.Test(t, func(*testing.T) { c.Abandon() })
 }

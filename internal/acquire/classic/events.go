@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
 // fewLocks is how many locks are asked for one by one, rather than by a List of all.
@@ -199,7 +200,7 @@ func (e *events) checkEach() {
 				check()
 			}
 		}
-		sleep(e.ctx, max(listPause, time.Since(began)))
+		acquire.Sleep(e.ctx, max(listPause, time.Since(began)))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
 // askAfter is how long a call waits before it asks: a shorter wait is not reported.
@@ -33,16 +34,16 @@ func (h *holder) is(lock *api.Lock) {
 		h.mu.Unlock()
 		return
 	}
-	h.lock = copied(lock)
+	h.lock = acquire.Copied(lock)
 	h.mu.Unlock()
-	h.report(copied(lock), -1)
+	h.report(acquire.Copied(lock), -1)
 }
 
 // known returns the last recorded lock, or nil.
 func (h *holder) known() *api.Lock {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return copied(h.lock)
+	return acquire.Copied(h.lock)
 }
 
 // askOnce is askIn, but does nothing if askIn was ever called.

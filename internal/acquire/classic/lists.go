@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
 const (
@@ -22,15 +23,7 @@ type listing struct {
 }
 
 // holder returns the lock that holds the name, or nil.
-func (l *listing) holder(name string) *api.Lock { return copied(l.byName[name]) }
-
-func copied(lock *api.Lock) *api.Lock {
-	if lock == nil {
-		return nil
-	}
-	own := *lock
-	return &own
-}
+func (l *listing) holder(name string) *api.Lock { return acquire.Copied(l.byName[name]) }
 
 // lister shares Lists among all callers that need one. One List is under way at a time, and serves
 // every caller that came before it was sent.
@@ -100,7 +93,7 @@ func (l *lister) run() {
 		if err == nil {
 			pause = max(pause, time.Since(began)) // slow Lists use half of the time at most
 		}
-		sleep(l.ctx, pause)
+		acquire.Sleep(l.ctx, pause)
 	}
 }
 
@@ -125,19 +118,4 @@ func (l *lister) once() (*listing, error) {
 		list.byID[locks[i].ID] = &locks[i]
 	}
 	return list, nil
-}
-
-// sleep waits for d. It returns false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

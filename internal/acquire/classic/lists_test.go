@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
 // lists is a backend for a lister: it counts Lists, and answers after took.
@@ -22,7 +23,7 @@ type lists struct {
 
 func (l *lists) list(ctx context.Context, _ ...api.CallOption) ([]api.Lock, error) {
 	l.sent = append(l.sent, time.Now())
-	if !sleep(ctx, l.took) {
+	if !acquire.Sleep(ctx, l.took) {
 		return nil, ctx.Err()
 	}
 	return l.locks, l.err
@@ -165,13 +166,13 @@ func TestSleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		began := time.Now()
-		require.True(t, sleep(ctx, time.Second))
+		require.True(t, acquire.Sleep(ctx, time.Second))
 		require.Equal(t, time.Second, time.Since(began))
-		require.True(t, sleep(ctx, 0))
-		require.True(t, sleep(ctx, -1))
+		require.True(t, acquire.Sleep(ctx, 0))
+		require.True(t, acquire.Sleep(ctx, -1))
 		time.AfterFunc(time.Second, cancel)
-		require.False(t, sleep(ctx, time.Hour))
+		require.False(t, acquire.Sleep(ctx, time.Hour))
 		require.Equal(t, 2*time.Second, time.Since(began))
-		require.False(t, sleep(ctx, 0), "the context has ended")
+		require.False(t, acquire.Sleep(ctx, 0), "the context has ended")
 	})
 }

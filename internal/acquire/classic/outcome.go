@@ -39,11 +39,12 @@ const (
 // kind returns the kind of the outcome. A response without the backend's own body is from something
 // on the way: it is a failure, even a 409, unless it claims success.
 func (r *created) kind() kind {
-	var e *api.Error
-	foreign := errors.As(r.err, &e) && !e.Own
-	switch {
-	case r.err == nil:
+	if r.err == nil {
 		return granted
+	}
+	e, ok := errors.AsType[*api.Error](r.err)
+	foreign := ok && !e.Own
+	switch {
 	case foreign && e.Status/100 != 2, api.Transient(r.err):
 		return failed
 	case errors.Is(r.err, api.ErrHeld):

@@ -34,7 +34,7 @@ type pool struct {
 // acquireAny is Acquire for several names.
 func (s *parts) acquireAny(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	if !r.Sent.IsZero() { // these calls do not look for what the other driver may have made
-		s.cleanUp(r)
+		s.cleanUp(r, false)
 		r.Creator = remarked(r)
 	}
 	p := &pool{parts: s, r: r, gate: semaphore.NewWeighted(1)}
@@ -67,7 +67,7 @@ func (p *pool) try(ctx context.Context, names []string,
 		switch {
 		case err == nil:
 			return g, nil, nil
-		case f != nil && f.Held && ctx.Err() == nil && p.tasks.Open().Err() == nil:
+		case f != nil && f.Held && ctx.Err() == nil:
 			p.told(f.Holder, -1)
 			held = append(held, name)
 		case acquire.Refused(err):
@@ -104,7 +104,7 @@ func (p *pool) wait(ctx context.Context, names []string) (*acquire.Grant, error)
 			first = r.g
 		case r.err == nil: // its create had no response, and let another one through the gate
 			r.g.Unknown.Add(true)
-			p.drop(r.g)
+			p.Drop(r.g)
 		case failed != nil || first != nil: // this one was ended
 		case acquire.Refused(r.err):
 			p.refuse(r.name, r.err)

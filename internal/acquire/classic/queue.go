@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 )
 
 // queue is what the calls of one client that wait for the same name share. The calls are served in
@@ -113,7 +114,7 @@ func (qs *queues) tell(q *queue, holder *api.Lock) {
 	defer qs.mu.Unlock()
 	for m := range q.calls {
 		if !bears(holder, m.mark) {
-			m.progress.is(copied(holder))
+			m.progress.is(acquire.Copied(holder))
 		}
 	}
 }

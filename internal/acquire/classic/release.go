@@ -15,6 +15,17 @@ const (
 	releaseTimeout = 10 * time.Second
 )
 
+// Stream is a driver over the stream, while there is one.
+type Stream interface {
+	// OnBack calls end with [acquire.ErrMoved] when there is a stream again, until stop is called.
+	// It returns false if there is one.
+	OnBack(end context.CancelCauseFunc) (stop func(), absent bool)
+
+	// CleanUp cancels, in the background, what creates of r may make. It returns false if there is
+	// no stream.
+	CleanUp(r *acquire.Request) bool
+}
+
 // parts is what all calls and cleanups of one client share.
 type parts struct {
 	client *api.Client
@@ -23,6 +34,7 @@ type parts struct {
 	lists  *lister
 	queues *queues
 	events *events
+	stream Stream // nil: there is none
 }
 
 // release implements [acquire.Driver.Release].

@@ -85,7 +85,7 @@ func (w *waiter) pace() bool {
 // returns false if the call's context ended first.
 func (w *waiter) letOthers() bool {
 	if !w.queues.waiting(w.r.Name) {
-		return sleep(w.ctx, w.queues.yield(w.r.Name, 0))
+		return acquire.Sleep(w.ctx, w.queues.yield(w.r.Name, 0))
 	}
 	w.holder.askOnce(askAfter - time.Since(w.r.Since))
 	w.join()

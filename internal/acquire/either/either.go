@@ -11,12 +11,14 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/acquire/classic"
 	"gitlab.com/relukko/relukko-go/internal/acquire/stream"
 	"gitlab.com/relukko/relukko-go/internal/clock"
+	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 	"gitlab.com/relukko/relukko-go/internal/sockets"
 )
 
 // Driver is an [acquire.Driver]. It acquires over the stream; while there is none it acquires with
 // plain requests, and continues an acquire that waits over the stream as soon as there is one.
 type Driver struct {
+	tasks  *lifecycle.Group
 	stream *stream.Driver
 	plain  *classic.Driver
 }
@@ -27,7 +29,12 @@ func New(client *api.Client) acquire.Driver {
 	if client.Trusted() || !sockets.Of(client).Allowed() {
 		return plain
 	}
-	return &Driver{stream: stream.New(client, plain.Clock(), plain.CleanUp), plain: plain}
+	d := &Driver{
+		tasks:  lifecycle.Of(client),
+		stream: stream.New(client, plain.Clock(), plain.CleanUp), plain: plain,
+	}
+	plain.MoveTo(d.stream)
+	return d
 }
 
 // Clock implements [acquire.Driver].
@@ -55,14 +62,14 @@ func (d *Driver) Acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 func (d *Driver) acquirePlainly(ctx context.Context, r *acquire.Request,
 ) (g *acquire.Grant, err error, moved bool) {
 	began := time.Now()
-	ctx, end := context.WithCancelCause(ctx)
+	ctx, end := d.tasks.WhileOpen(ctx)
 	defer end(nil)
-	stop, absent := d.stream.OnBack(func() { end(acquire.ErrMoved) })
+	stop, absent := d.stream.OnBack(end)
 	if !absent {
 		return nil, nil, true
 	}
 	defer stop()
-	g, err = d.plain.Acquire(ctx, r)
+	g, err = d.plain.AcquireWhileOpen(ctx, r)
 	if err == nil {
 		d.stream.Adopt(g)
 		return g, nil, false
@@ -94,9 +101,6 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 // Drop implements [acquire.Driver].
 func (d *Driver) Drop(g *acquire.Grant) {
 	d.stream.Drop(g)
-	if g.Unknown.Creates > 0 && d.stream.CleanUp(g) {
-		return
-	}
 	d.plain.Drop(g)
 }
 

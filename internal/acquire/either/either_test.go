@@ -98,3 +98,26 @@ func TestStreamComesUp(t *testing.T) {
 		require.Empty(t, s.Locks())
 	})
 }
+
+// The cleanup of a Lock that gave up without a stream ends soon after there is one: a create
+// without a response would otherwise be looked for until it cannot appear any more.
+func TestCleanupMovesToTheStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := relukkotest.NewServer(t, relukkotest.InMemory())
+		s.RefuseWebSockets(true)
+		c := s.Client()
+		m := relukko.NewMutex(c, "arm")
+		require.NoError(t, <-waiting(t.Context(), m))
+		s.GoDark()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, <-waiting(ctx, m), context.DeadlineExceeded)
+		time.Sleep(10 * time.Second) // until the create has ended without a response
+		s.ComeBack()
+		s.RefuseWebSockets(false)
+		began := time.Now()
+		require.NoError(t, c.Shutdown(t.Context()))
+		require.Less(t, time.Since(began), 30*time.Second, "the next try of the stream")
+		require.Empty(t, s.Locks())
+	})
+}

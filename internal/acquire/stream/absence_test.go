@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
@@ -104,7 +105,10 @@ func TestBack(t *testing.T) {
 		b.upgrade = refuse(404, true)
 		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
 		back := make(chan struct{})
-		stop, absent := b.driver.OnBack(func() { close(back) })
+		stop, absent := b.driver.OnBack(func(cause error) {
+			require.Equal(t, acquire.ErrMoved, cause)
+			close(back)
+		})
 		require.True(t, absent)
 		time.Sleep(2 * time.Hour)
 		gaps := []time.Duration{}

@@ -31,6 +31,12 @@ const (
 
 // acquire implements [acquire.Driver.Acquire]; see [ErrAbsent].
 func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
+	s.mu.Lock()
+	if s.away || s.closed {
+		s.need()
+		s.mu.Unlock()
+		return nil, absence(r)
+	}
 	_, mark, _ := wire.CutMark(r.Creator)
 	c := &call{
 		stream: s, r: r, names: slices.Concat(r.Any, r.All), mark: mark,
@@ -44,22 +50,17 @@ func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 		c.follow = r.Wait // its error will say who holds the lock
 	}
 	var err error
-	if c.heard, err = r.Silence.Since(r.Since, r.Patience); err != nil {
-		return nil, c.silent(err)
+	var l *link
+	if c.heard, err = r.Silence.Since(r.Since, r.Patience); err == nil && ctx.Err() == nil {
+		l = s.join(c)
 	}
-	s.mu.Lock()
-	if s.away || s.closed {
-		s.need()
-		s.mu.Unlock()
-		return nil, absence(r)
-	}
-	if ctx.Err() != nil {
-		s.mu.Unlock()
-		return nil, c.giveUp(ctx)
-	}
-	l := s.join(c)
 	s.mu.Unlock()
-	if l != nil {
+	switch {
+	case err != nil:
+		return nil, c.silent(err)
+	case ctx.Err() != nil:
+		return nil, c.giveUp(ctx)
+	case l != nil:
 		l.flush()
 	}
 	return c.wait(ctx)

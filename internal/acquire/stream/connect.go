@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/sockets"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
@@ -206,7 +207,7 @@ func (s *stream) begin(l *link) {
 		d.send(l)
 	}
 	for back := range s.backs {
-		(*back)()
+		(*back)(acquire.ErrMoved)
 	}
 	for _, w := range s.watches {
 		w.Check() // a deletion may have been missed; and the server tells those that have renewed

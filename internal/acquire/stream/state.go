@@ -64,7 +64,7 @@ type stream struct {
 	users    int              // grants, and acquires over another driver
 	held     map[string]early // by id, of the granted locks
 	watches  map[string]acquire.Watcher
-	backs    map[*func()]struct{}
+	backs    map[*context.CancelCauseFunc]struct{}
 
 	had        bool      // there was a stream
 	tries      int       // since the last connection that was healthy

@@ -35,7 +35,7 @@ func New(client *api.Client, c *clock.Clock, cleanUp func(*acquire.Request)) *Dr
 		durables: make(map[durable]uint64),
 		held:     make(map[string]early),
 		watches:  make(map[string]acquire.Watcher),
-		backs:    make(map[*func()]struct{}),
+		backs:    make(map[*context.CancelCauseFunc]struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tasks.AtEnd(s.close)
@@ -91,11 +91,10 @@ func (d *Driver) Drop(g *acquire.Grant) {
 	}
 }
 
-// CleanUp cancels, in the background, what other requests than the one for g may make of its mark.
-// It returns false if there is no stream.
-func (d *Driver) CleanUp(g *acquire.Grant) bool {
-	_, mark, _ := wire.CutMark(g.Creator)
-	r := &acquire.Request{Name: g.Lock.Name, Creator: g.Creator, Values: g.Values, Log: g.Log}
+// CleanUp cancels, in the background, what requests of another driver may make of the mark of r. It
+// returns false if there is no stream.
+func (d *Driver) CleanUp(r *acquire.Request) bool {
+	_, mark, _ := wire.CutMark(r.Creator)
 	d.s.mu.Lock()
 	if d.s.away || d.s.closed {
 		d.s.mu.Unlock()
@@ -132,15 +131,15 @@ func (d *Driver) Absent() bool {
 	return d.s.away
 }
 
-// OnBack calls f, which must not block, when there is a stream again, until stop is called. It
+// OnBack calls end with [acquire.ErrMoved] when there is a stream again, until stop is called. It
 // returns false if there is one.
-func (d *Driver) OnBack(f func()) (stop func(), absent bool) {
+func (d *Driver) OnBack(end context.CancelCauseFunc) (stop func(), absent bool) {
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
 	if !d.s.away {
 		return nil, false
 	}
-	key := &f
+	key := &end
 	d.s.backs[key] = struct{}{}
 	d.s.use()
 	return func() {

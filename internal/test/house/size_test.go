@@ -19,7 +19,6 @@ var parsers = []string{
 	"api.parseBase",
 	"api.FuzzRoundTrip",
 	"internal/settings.(*parser).value",
-	"internal/wire.(*scanner).lock",
 	"internal/wire.FuzzBroadcast",
 	"internal/wire.plainRequest",
 	"internal/wire.plainAcquire",

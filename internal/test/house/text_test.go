@@ -81,12 +81,13 @@ var privateWords = []rule{
 	words(
 		"behind",
 		"behind (a|the|its) (proxy|load balancer)|"+
+			"behind(-| an? | trusted | )(nginx|Caddy|proxies)|"+
 			"(left|leaves?|leaving|stays?)( nothing| none)? behind",
 		"in the background",
 	),
 	words("(try|tries|tried|trying) on", "(try|tries|tried|trying) on each", "retry, still trying"),
 	words("(see|sees|seen|saw) to (it|that)", "", "the verb for what is done"),
-	words("(take|takes|taken|taking|took) in", "", "handle, record"),
+	words("(take|takes|taken|taking|took) in", "taken in the given order", "handle, record"),
 	words("(is|are|was|were|be|been) had", "", "is acquired, is granted"),
 	words("dawdl(e|es|ers?|ing)", "", "slow client"),
 	words("(answers|tells|words) (whether|why)", "", "reports whether, returns the error"),
@@ -105,12 +106,16 @@ func TestPersons(t *testing.T) {
 	}
 }
 
-// TestPrivateWords checks comments, except those of tests.
+// TestPrivateWords checks comments, except those of tests, and documents, except the one that lists
+// what not to write.
 func TestPrivateWords(t *testing.T) {
 	r := report{t, language}
 	for _, s := range allSources(t) {
 		if s.isTest() {
 			continue
+		}
+		if s.tree == nil && s.path != "CONTRIBUTING.md" {
+			r.words(s, 1, s.text, privateWords)
 		}
 		for line, text := range comments(s) {
 			r.words(s, line, text, privateWords)

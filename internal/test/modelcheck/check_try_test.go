@@ -78,10 +78,11 @@ func (w *world) closed(t *try) bool {
 	})
 }
 
-// cannot reports whether requests of these kinds were disturbed in the last minute of a call.
+// cannot reports whether requests of these kinds, or calls of the store, were disturbed in the last
+// minute of a call.
 func (w *world) cannot(t *try, kinds ...string) bool {
 	return slices.ContainsFunc(w.troubles, func(trouble *trouble) bool {
-		return slices.Contains(kinds, trouble.requests) &&
+		return (trouble.kind == "store" || slices.Contains(kinds, trouble.requests)) &&
 			trouble.disturbs(t.client) && trouble.from.at <= t.ret.at &&
 			trouble.to.at >= t.ret.at-time.Minute
 	})

@@ -4,7 +4,7 @@ import { ActionDialog, Menu } from "./actions.js";
 import { Component, createRef, html, render } from "./html.js";
 import { Live } from "./live.js";
 import { LockPage } from "./lock.js";
-import { LiveMark, lockURL } from "./parts.js";
+import { LiveMark, lockURL, signInURL } from "./parts.js";
 import { select, SortBy, Table } from "./table.js";
 
 const page = document.body.dataset;
@@ -160,8 +160,7 @@ function Empty({ q, mine, live }) {
 
 // The user, and the way out. Signing out is a form: it works without this script too.
 function User() {
-  const next = "/sign-in?next=" + encodeURIComponent(location.pathname + location.search);
-  if (!page.user) return html`<a class="user" href=${next}>Sign in</a>`;
+  if (!page.user) return html`<a class="user" href=${signInURL()}>Sign in</a>`;
   return html`<form class="user" method="post" action="/sign-out">
     <span>${page.user} <span class="muted">(${page.role})</span></span>
     <button type="submit">Sign out</button>

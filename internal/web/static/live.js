@@ -5,8 +5,8 @@ const SILENCE = 15_000;
 
 const collator = new Intl.Collator(undefined, { numeric: true });
 
-/** Compares names so that bench-2 comes before bench-10. */
-export const compareNames = (a, b) => collator.compare(a, b) || (a < b ? -1 : a > b ? 1 : 0);
+// Compares names so that bench-2 comes before bench-10.
+const compareNames = (a, b) => collator.compare(a, b) || (a < b ? -1 : a > b ? 1 : 0);
 
 /** Returns a row with its times as numbers too. */
 export function prepare(row) {
