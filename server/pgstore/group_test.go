@@ -16,18 +16,24 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// together makes the calls so that they come in this order while no transaction can begin, and
-// returns when all have returned.
+// together makes calls that come together, and returns when all have returned.
 func together(t *testing.T, s *pgstore.Store, calls ...func()) {
 	t.Helper()
-	waiting, release := s.Hold()
-	var wg sync.WaitGroup
-	for i, call := range calls {
-		wg.Go(call)
-		require.Eventually(t, func() bool { return waiting() > i }, soon, time.Millisecond)
-	}
+	release, group := gather(t, s, calls...)
 	release()
-	wg.Wait()
+	group.Wait()
+}
+
+// gather makes calls, none of which is carried out before release is called. They wait for 2 s.
+func gather(t *testing.T, s *pgstore.Store, calls ...func()) (release func(), g *sync.WaitGroup) {
+	t.Helper()
+	waiting, release := s.Hold()
+	g = new(sync.WaitGroup)
+	for _, call := range calls {
+		g.Go(call)
+	}
+	require.Eventually(t, func() bool { return waiting() == len(calls) }, soon, time.Millisecond)
+	return release, g
 }
 
 // noteTransactions records which transaction changes which lock.
@@ -192,7 +198,6 @@ func TestARowThatIsNotFree(t *testing.T) {
 	locks := createSome(t, s, 6)
 	other := begin(t, url)
 	other.exec(`SELECT FROM relukko_go.locks WHERE id = $1 FOR UPDATE`, locks[0].ID)
-	var wg sync.WaitGroup
 	stuck := func() {
 		if _, err := s.Update(context.Background(), locks[0].ID, store.Change{}); err != nil {
 			t.Error("once it is free:", err)
@@ -208,25 +213,19 @@ func TestARowThatIsNotFree(t *testing.T) {
 			}
 		})
 	}
-	calls = append(calls, func() { wg.Go(stuck) })
-	waiting, release := s.Hold()
-	for i, call := range calls {
-		wg.Go(call)
-		require.Eventually(t, func() bool { return waiting() > i }, soon, time.Millisecond)
-	}
+	release, group := gather(t, s, append(calls, stuck)...)
 	began = time.Now()
 	release()
 	// Two more of them, each alone, keep nobody from having a turn.
-	require.Eventually(t, func() bool { return waiting() == 0 }, soon, time.Millisecond)
-	wg.Go(stuck)
-	wg.Go(stuck)
+	group.Go(stuck)
+	group.Go(stuck)
 	for range 20 {
 		began := time.Now()
 		remove(t, s, create(t, s, newLock("free")).ID)
 		require.Less(t, time.Since(began), time.Second)
 	}
 	other.exec(`ROLLBACK`)
-	wg.Wait()
+	group.Wait()
 }
 
 func TestAChangeThatIsCancelledWhileItWaitsIsNotCarriedOut(t *testing.T) {
