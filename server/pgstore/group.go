@@ -197,5 +197,17 @@ func send(ctx context.Context, conn *pgx.Conn, group ...*change) error {
 	for _, c := range group {
 		c.queue(all)
 	}
+	if all.Len() == 1 { // a pipeline of the driver would take longer
+		only := all.QueuedQueries[0]
+		return only.Fn(single{row: conn.QueryRow(ctx, only.SQL, only.Arguments...)})
+	}
 	return conn.SendBatch(ctx, all).Close()
 }
+
+// single has the row of a batch of one statement.
+type single struct {
+	pgx.BatchResults
+	row pgx.Row
+}
+
+func (s single) QueryRow() pgx.Row { return s.row }
