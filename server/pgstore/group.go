@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -27,6 +28,8 @@ type change struct {
 	mark, name *string          // whose advisory locks its create takes; nil: none
 	queue      func(*pgx.Batch) // adds its statements, whose results may come twice
 
+	// Of one that waits.
+	n    uint64        // the first to come has the lowest
 	done chan struct{} // closed when err is set
 	err  error
 }
@@ -42,14 +45,24 @@ type changes struct {
 	db *database
 
 	mu       sync.Mutex
-	underWay int // transactions that are not slow
+	running  map[*transaction]struct{}
+	underWay int // of those that run, not the slow ones
 	waiting  []*change
+	n        uint64 // of the change that waited last
 }
+
+// transaction is one that runs.
+type transaction struct {
+	began time.Time
+	slow  *time.Timer // nil while nothing waits for its end
+}
+
+func (g *changes) init(db *database) { g.db, g.running = db, make(map[*transaction]struct{}) }
 
 // do carries out c. While c waits it can be withdrawn: by the end of ctx, or after callTimeout.
 func (g *changes) do(ctx context.Context, c *change) error {
-	if g.begin(c) {
-		defer g.ended(time.AfterFunc(slowAfter, g.next))
+	if t := g.begin(c); t != nil {
+		defer g.ended(t)
 		return g.alone(ctx, c)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -61,35 +74,61 @@ func (g *changes) do(ctx context.Context, c *change) error {
 	return err
 }
 
-// begin reports whether c need not wait.
-func (g *changes) begin(c *change) bool {
+// begin returns a transaction for c, or nil if c waits.
+func (g *changes) begin(c *change) *transaction {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.underWay < maxUnderWay {
 		g.underWay++
-		return true
+		return g.start()
 	}
-	c.done = make(chan struct{})
+	g.n++
+	c.n, c.done = g.n, make(chan struct{})
 	g.waiting = append(g.waiting, c)
-	return false
+	for t := range g.running {
+		g.watch(t)
+	}
+	return nil
 }
 
-// ended makes way for the next transaction, unless slow has done so.
-func (g *changes) ended(slow *time.Timer) {
-	if slow.Stop() {
+// start returns a transaction that begins. The caller holds g.mu.
+func (g *changes) start() *transaction {
+	t := &transaction{began: time.Now()}
+	g.running[t] = struct{}{}
+	return t
+}
+
+// watch has the next transaction begin when t is slow. The caller holds g.mu.
+func (g *changes) watch(t *transaction) {
+	if t.slow == nil {
+		t.slow = time.AfterFunc(slowAfter-time.Since(t.began), func() {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.next()
+		})
+	}
+}
+
+// ended makes way for the next transaction, unless t was slow.
+func (g *changes) ended(t *transaction) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.running, t)
+	if t.slow == nil || t.slow.Stop() {
 		g.next()
 	}
 }
 
-// next begins a transaction for what waits, in place of one that has ended or is slow.
+// next begins a transaction for what waits, in place of one that has ended or is slow. The caller
+// holds g.mu.
 func (g *changes) next() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if len(g.waiting) == 0 {
 		g.underWay--
 		return
 	}
-	go g.together()
+	t := g.start()
+	g.watch(t)
+	go g.together(t)
 }
 
 func (g *changes) alone(ctx context.Context, c *change) error {
@@ -132,26 +171,38 @@ func (g *changes) withdraw(c *change) bool {
 	return true
 }
 
-// take returns the changes that have waited longest.
-func (g *changes) take() []*change {
+// take returns the changes that have waited longest, but none that came after the one with number
+// last.
+func (g *changes) take(last uint64) []*change {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := min(len(g.waiting), maxGroup)
+	n := 0
+	for n < min(len(g.waiting), maxGroup) && g.waiting[n].n <= last {
+		n++
+	}
 	group := slices.Clone(g.waiting[:n])
 	g.waiting = slices.Delete(g.waiting, 0, n)
 	return group
+}
+
+// last returns the number of the change that waited last.
+func (g *changes) last() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.n
 }
 
 // errAlone is the error of a change that is to be carried out alone.
 var errAlone = errors.New("carry it out alone")
 
 // together carries out what waits when there is a connection.
-func (g *changes) together() {
-	defer g.ended(time.AfterFunc(slowAfter, g.next))
+func (g *changes) together(t *transaction) {
+	defer g.ended(t)
 	var group []*change
+	last := g.last()
 	err := g.db.call(context.Background(), callTimeout,
 		func(_ context.Context, conn *pgx.Conn) error {
-			group = g.take()
+			group = g.take(math.MaxUint64)
 			ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 			defer cancel()
 			return send(ctx, conn, group...)
@@ -159,7 +210,7 @@ func (g *changes) together() {
 	var notSent *notSentError
 	switch {
 	case errors.As(err, &notSent) && !errors.Is(err, context.DeadlineExceeded):
-		group = g.take() // those that wait have the same database; a deadline is not theirs
+		group = g.take(last) // the database had no connection for them; a deadline is not theirs
 	case len(group) > 1 && rolledBack(err):
 		err = errAlone
 	}
