@@ -120,3 +120,22 @@ func newID() string {
 	rand.Read(id.Bytes[:])
 	return id.String()
 }
+
+// BenchmarkHandOver is a lock that is handed over from waiter to waiter of one server.
+func BenchmarkHandOver(b *testing.B) {
+	defer func() { require.NoError(b, durable.Close()) }()
+	b.Run("alone", func(b *testing.B) {
+		s := open(b, durable.Database(b))
+		watch(b, s)
+		held := create(b, s, newLock("robot-arm-1"))
+		b.ResetTimer()
+		for range b.N {
+			in := queuedLock("robot-arm-1")
+			in.Mark = in.ID
+			both, err := s.HandOver(context.Background(), held.ID, store.Ending{}, in)
+			require.NoError(b, err)
+			require.NoError(b, both.CreateErr)
+			held = both.Created
+		}
+	})
+}

@@ -16,6 +16,7 @@ const (
 	connectTimeout = 2 * time.Second
 	closeTimeout   = 2 * time.Second // for a connection to close whose other end does not answer
 	pingTimeout    = 500 * time.Millisecond
+	lockTimeout    = "2s" // of a transaction of one call
 )
 
 // session sets up a connection, whatever the settings of the database and the role are.
@@ -29,7 +30,7 @@ const session = `SELECT
 	set_config('synchronous_commit', CASE current_setting('synchronous_commit')
 		WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
 	set_config('default_transaction_isolation', 'read committed', false),
-	set_config('lock_timeout', '2s', false),
+	set_config('lock_timeout', '` + lockTimeout + `', false),
 	set_config('statement_timeout', '5s', false),
 	set_config('idle_in_transaction_session_timeout', '5s', false),
 	set_config('enable_seqscan', 'off', false),

@@ -60,13 +60,13 @@ func (s *Store) create(ctx context.Context, id pgtype.UUID, in store.NewLock) (
 	lock store.Lock, outcome int, leave time.Duration, err error,
 ) {
 	var c creation
-	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, createSQL, s.createArgs(id, in)...).Scan(c.fields()...)
-	})
-	if err == nil {
-		lock = c.lock()
+	err = s.changes.do(ctx, &change{mark: markOf(in), name: &in.Name, queue: func(all *pgx.Batch) {
+		all.Queue(createSQL, s.createArgs(id, in)...).QueryRow(c.scan)
+	}})
+	if err != nil {
+		return store.Lock{}, 0, 0, err
 	}
-	return lock, c.outcome, c.until(), err
+	return c.lock(), c.outcome, c.until(), nil
 }
 
 // createArgs returns the arguments of createSQL.
@@ -90,7 +90,9 @@ type creation struct {
 	row
 }
 
-func (c *creation) fields() []any { return append([]any{&c.outcome, &c.leave}, c.row.fields()...) }
+func (c *creation) scan(from pgx.Row) error {
+	return from.Scan(append([]any{&c.outcome, &c.leave}, c.row.fields()...)...)
+}
 
 // until returns how long the name is left to another server.
 func (c *creation) until() time.Duration {

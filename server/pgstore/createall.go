@@ -10,14 +10,6 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// createAllLocksSQL takes the advisory locks of create_lock for several names, before any of these
-// creates holds anything that another one may wait for, and in an order that is the same for all.
-const createAllLocksSQL = `SELECT
-	CASE WHEN $1::text IS NOT NULL
-		THEN pg_advisory_xact_lock_shared(1919708011, hashtext($1::text)) END,
-	(SELECT count(pg_advisory_xact_lock(1919708012, h.hash)) FROM (
-		SELECT DISTINCT hashtext(name) AS hash FROM unnest($2::text[]) name ORDER BY 1) h)`
-
 // giveTurnSQL begins the turn of the waiter to which a name is left.
 const giveTurnSQL = `SELECT pg_advisory_xact_lock(1919708012, hashtext($1::text)),
 	relukko_go.others_turn($1, $2, interval '0', clock_timestamp())`
@@ -77,12 +69,9 @@ func (s *Store) createAll(
 			return err
 		}
 		all := new(pgx.Batch)
-		all.Queue(createAllLocksSQL, markOf(in[0]), names)
+		all.Queue(locksSQL, []*string{markOf(in[0])}, names, lockTimeout)
 		for i := range in {
-			args := s.createArgs(ids[i], in[i])
-			all.Queue(createSQL, args...).QueryRow(func(row pgx.Row) error {
-				return row.Scan(created[i].fields()...)
-			})
+			all.Queue(createSQL, s.createArgs(ids[i], in[i])...).QueryRow(created[i].scan)
 		}
 		if err := tx.SendBatch(ctx, all).Close(); err != nil {
 			_ = tx.Rollback(ctx)

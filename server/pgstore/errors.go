@@ -87,9 +87,14 @@ func unknownOutcome(err error) bool {
 	if errors.As(err, &notSent) || pgconn.SafeToRetry(err) || !unavailable(err) {
 		return false
 	}
+	return !rolledBack(err)
+}
+
+// rolledBack reports whether err is one with which PostgreSQL has rolled the transaction back.
+func rolledBack(err error) bool {
 	var pg *pgconn.PgError
 	// An ERROR rolls back. A FATAL may come after the commit.
-	return !errors.As(err, &pg) || pg.SeverityUnlocalized != "ERROR"
+	return errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR"
 }
 
 // hasCode reports whether err has that SQLSTATE.

@@ -63,3 +63,22 @@ func (s *Store) RenewNotes() { s.renewNotes(s.tracker.noted()) }
 
 // MaxConns returns how many connections calls may use at a time.
 func (s *Store) MaxConns() int { return int(s.pool.Config().MaxConns) }
+
+// Hold keeps all changes waiting until release is called. Waiting returns how many do.
+func (s *Store) Hold() (waiting func() int, release func()) {
+	g := &s.changes
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.underWay += maxUnderWay
+	waiting = func() int {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.waiting)
+	}
+	release = func() {
+		for range maxUnderWay {
+			g.next()
+		}
+	}
+	return waiting, release
+}

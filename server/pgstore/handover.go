@@ -2,21 +2,12 @@ package pgstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
 	"gitlab.com/relukko/relukko-go/server/store"
 )
-
-// handOverLocksSQL takes the advisory locks of create_lock, in the same order, before the row of
-// the lock to be deleted is locked. A Cancel that holds a mark waits for rows, so a transaction
-// that holds a row must not wait for a mark.
-const handOverLocksSQL = `SELECT
-	CASE WHEN $1::text IS NOT NULL
-		THEN pg_advisory_xact_lock_shared(1919708011, hashtext($1::text)) END,
-	pg_advisory_xact_lock(1919708012, hashtext($2::text))`
 
 // HandOver implements [store.Store], in one round trip and one commit. The name goes to the waiter
 // that has waited longest. If that is one of another server, the create reports ErrHeld, and the
@@ -32,21 +23,13 @@ func (s *Store) HandOver(
 	}
 	var deleted row
 	var created creation
-	err = s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
-		all := new(pgx.Batch) // in one transaction
-		all.Queue(handOverLocksSQL, markOf(next), next.Name)
-		all.Queue(deleteSQL, old, s.endingText(end)).QueryRow(func(row pgx.Row) error {
-			err := row.Scan(deleted.fields()...)
-			if errors.Is(err, pgx.ErrNoRows) {
-				both.DeleteErr = store.ErrGone
-				return nil
-			}
-			return err
-		})
-		all.Queue(createSQL, s.createArgs(its, next)...).QueryRow(func(row pgx.Row) error {
-			return row.Scan(created.fields()...)
-		})
-		return conn.SendBatch(ctx, all).Close()
+	mark := markOf(next)
+	err = s.changes.do(ctx, &change{
+		row: old, mark: mark, name: &next.Name,
+		queue: func(all *pgx.Batch) {
+			all.Queue(handOverSQL, old, s.endingText(end), mark, next.Name).QueryRow(deleted.scan)
+			all.Queue(createSQL, s.createArgs(its, next)...).QueryRow(created.scan)
+		},
 	})
 	if err != nil {
 		if unknownOutcome(err) {
@@ -54,8 +37,7 @@ func (s *Store) HandOver(
 		}
 		return store.Handover{}, err
 	}
-	if both.DeleteErr == nil {
-		both.Deleted = deleted.lock()
+	if both.Deleted, both.DeleteErr = found(&deleted, nil); both.DeleteErr == nil {
 		s.gone(both.Deleted)
 	}
 	both.Created = created.lock()

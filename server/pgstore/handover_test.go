@@ -23,14 +23,7 @@ func TestAHandOverIsHeardElsewhere(t *testing.T) {
 	ear := listen(t, other)
 	held := create(t, s, newLock("robot-arm-1"))
 	require.Equal(t, held, ear.until(store.EventCreated).Lock)
-	sql(t, url, `CREATE TABLE relukko_go.transactions AS
-			SELECT txid_current() AS id, ''::text AS what WHERE false;
-		CREATE FUNCTION relukko_go.note() RETURNS trigger LANGUAGE plpgsql AS
-			$$ BEGIN
-				INSERT INTO relukko_go.transactions VALUES (txid_current(), TG_OP);
-				RETURN NULL; END $$;
-		CREATE TRIGGER noted AFTER INSERT OR DELETE ON relukko_go.locks
-			FOR EACH ROW EXECUTE FUNCTION relukko_go.note()`)
+	noteTransactions(t, url)
 	both, err := s.HandOver(t.Context(), held.ID, store.Ending{}, queuedLock("robot-arm-1"))
 	require.NoError(t, err)
 	require.Equal(t, held, both.Deleted)
@@ -41,11 +34,7 @@ func TestAHandOverIsHeardElsewhere(t *testing.T) {
 	created := ear.next()
 	require.Equal(t, store.EventCreated, created.Kind)
 	require.Equal(t, both.Created, created.Lock)
-	var seen string
-	query(t, url, &seen, `SELECT
-		string_agg(what, ', ' ORDER BY what) || ' in ' || count(DISTINCT id)
-		FROM relukko_go.transactions`)
-	require.Equal(t, "DELETE, INSERT in 1", seen)
+	require.Equal(t, "DELETE, INSERT: 2 in 1", transactions(t, url))
 }
 
 // TestAHandOverLeavesTheNameToWhoWaitedLonger on another server: the lock is deleted, and it has
@@ -71,6 +60,36 @@ func TestAHandOverLeavesTheNameToWhoWaitedLonger(t *testing.T) {
 	both, err = other.HandOver(t.Context(), made.ID, store.Ending{}, queuedLock("robot-arm-1"))
 	require.NoError(t, err)
 	require.NoError(t, both.DeleteErr)
+}
+
+// TestAHandOverThatWaitsHasLockedNoRow: what it waits for may have to wait for the row.
+func TestAHandOverThatWaitsHasLockedNoRow(t *testing.T) {
+	url := empty(t)
+	s := open(t, url)
+	for _, advisory := range []string{
+		`SELECT pg_advisory_xact_lock(1919708012, hashtext('robot-arm-1'))`,
+		`SELECT pg_advisory_xact_lock(1919708011, hashtext('` + mark + `'))`,
+	} {
+		held := create(t, s, newLock("robot-arm-1"))
+		other := begin(t, url)
+		other.exec(advisory)
+		handed := make(chan store.Handover, 1)
+		go func() {
+			both, err := s.HandOver(context.Background(), held.ID, store.Ending{},
+				marked("robot-arm-1", 0))
+			if err != nil {
+				t.Error(err)
+			}
+			handed <- both
+		}()
+		waits(t, url, "")
+		other.exec(`SELECT FROM relukko_go.locks WHERE id = $1 FOR UPDATE NOWAIT`, held.ID)
+		other.exec(`ROLLBACK`)
+		both := <-handed
+		require.Equal(t, held, both.Deleted)
+		require.NoError(t, both.CreateErr)
+		remove(t, s, both.Created.ID)
+	}
 }
 
 // TestAHandOverThatIsNotCommitted did nothing, whatever its statements have answered.

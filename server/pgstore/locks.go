@@ -2,7 +2,6 @@ package pgstore
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,7 +18,11 @@ const (
 
 // Get implements [store.Store].
 func (s *Store) Get(ctx context.Context, id string) (store.Lock, error) {
-	return s.oneByID(ctx, getSQL, id)
+	key, ok := parseID(id)
+	if !ok {
+		return store.Lock{}, store.ErrGone
+	}
+	return s.one(ctx, getSQL, key)
 }
 
 // Holder implements [store.Store].
@@ -43,7 +46,7 @@ func (s *Store) List(ctx context.Context) (locks []store.Lock, err error) {
 
 // Update implements [store.Store].
 func (s *Store) Update(ctx context.Context, id string, change store.Change) (store.Lock, error) {
-	lock, err := s.oneByID(ctx, updateSQL, id,
+	lock, err := s.changeOne(ctx, updateSQL, id,
 		change.Creator, change.ExpiresAt, change.Lease, change.Extend, change.MaxHold)
 	switch {
 	case violates(err, codeCheck, timeConstraint):
@@ -56,7 +59,7 @@ func (s *Store) Update(ctx context.Context, id string, change store.Change) (sto
 
 // Delete implements [store.Store].
 func (s *Store) Delete(ctx context.Context, id string, end store.Ending) (store.Lock, error) {
-	lock, err := s.oneByID(ctx, deleteSQL, id, s.endingText(end))
+	lock, err := s.changeOne(ctx, deleteSQL, id, s.endingText(end))
 	if err == nil {
 		s.gone(lock)
 	}
@@ -106,26 +109,33 @@ func (s *Store) Ping(ctx context.Context) error {
 	})
 }
 
-// oneByID runs a statement that returns at most one lock and has its id as the first argument.
-func (s *Store) oneByID(ctx context.Context, sql, id string, args ...any) (store.Lock, error) {
+// changeOne carries out a statement that changes at most one lock, and has its id as the first
+// argument.
+func (s *Store) changeOne(ctx context.Context, sql, id string, args ...any) (store.Lock, error) {
 	key, ok := parseID(id)
 	if !ok {
 		return store.Lock{}, store.ErrGone
 	}
-	return s.one(ctx, sql, append([]any{key}, args...)...)
+	var r row
+	return found(&r, s.changes.do(ctx, &change{row: key, queue: func(all *pgx.Batch) {
+		all.Queue(sql, append([]any{key}, args...)...).QueryRow(r.scan)
+	}}))
 }
 
-// one runs a statement that returns at most one lock.
-func (s *Store) one(ctx context.Context, sql string, args ...any) (store.Lock, error) {
+// one runs a query that returns at most one lock.
+func (s *Store) one(ctx context.Context, sql string, arg any) (store.Lock, error) {
 	var r row
-	err := s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, sql, args...).Scan(r.fields()...)
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return store.Lock{}, store.ErrGone
-	}
-	if err != nil {
+	return found(&r, s.call(ctx, callTimeout, func(ctx context.Context, conn *pgx.Conn) error {
+		return r.scan(conn.QueryRow(ctx, sql, arg))
+	}))
+}
+
+func found(r *row, err error) (store.Lock, error) {
+	switch {
+	case err != nil:
 		return store.Lock{}, err
+	case !r.id.Valid:
+		return store.Lock{}, store.ErrGone
 	}
 	return r.lock(), nil
 }

@@ -27,6 +27,7 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 	if err := s.connect(ctx, url, log); err != nil {
 		return nil, classify(err)
 	}
+	s.changes.init(&s.database)
 	s.tracker.init()
 	s.notifier.init(&s.database)
 	s.background.Go(s.notifier.run)

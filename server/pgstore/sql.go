@@ -1,6 +1,8 @@
 package pgstore
 
 import (
+	"errors"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -19,9 +21,18 @@ const (
 	holderSQL = `SELECT ` + fields + ` FROM relukko_go.locks WHERE name = $1`
 	listSQL   = `SELECT ` + fields + ` FROM relukko_go.locks ORDER BY token`
 	deleteSQL = `WITH ending AS MATERIALIZED (
-		SELECT set_config('relukko_go.ending', $2, true) AS told)
+		SELECT set_config('relukko_go.ending', $2, true) AS told)` + deleteEnding
+	deleteEnding = `
 	DELETE FROM relukko_go.locks l USING ending
 		WHERE l.id = $1 AND ending.told IS NOT NULL RETURNING ` + fields
+	// handOverSQL is deleteSQL, but takes the advisory locks of a create before the row is locked,
+	// as locksSQL does.
+	handOverSQL = `WITH advisory AS MATERIALIZED (SELECT
+		CASE WHEN $3::text IS NOT NULL
+			THEN pg_advisory_xact_lock_shared(1919708011, hashtext($3::text)) END,
+		pg_advisory_xact_lock(1919708012, hashtext($4::text))
+	), ending AS MATERIALIZED (
+		SELECT set_config('relukko_go.ending', $2, true) AS told FROM advisory)` + deleteEnding
 	claimSQL = `SELECT outcome, new_claim, ` + ofResult +
 		` FROM relukko_go.claim_mark($1, $2, $3)`
 	cancelSQL = `SELECT outcome, new_claim, ` + ofResult +
@@ -97,6 +108,17 @@ func (r *row) fields() []any {
 		&r.owner}
 }
 
+// scan reads the only row of a result, or none.
+func (r *row) scan(from pgx.Row) error {
+	err := from.Scan(r.fields()...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		*r = row{}
+		return nil
+	}
+	return err
+}
+
+// lock returns the zero Lock if there is none.
 func (r *row) lock() store.Lock {
 	if !r.id.Valid {
 		return store.Lock{}

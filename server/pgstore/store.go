@@ -11,6 +11,7 @@ import (
 // Store does not report what was done through itself.
 type Store struct {
 	database
+	changes    changes
 	notifier   notifier
 	tracker    tracker
 	background sync.WaitGroup
