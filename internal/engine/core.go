@@ -8,9 +8,10 @@ import (
 // do runs fs under the mutex, and then does what was decided. Where store calls never wait, their
 // ends are run here one after another: thousands of waiters may end in a row.
 func (e *Engine) do(fs ...func()) {
+	var few [4]func()
 	for len(fs) > 0 {
 		calls := e.decide(fs...)
-		fs = fs[:0:0]
+		fs = few[:0]
 		for _, c := range calls {
 			if e.inPlace {
 				c.make()
