@@ -197,8 +197,9 @@ func TestANameWithADarkAddress(t *testing.T) {
 		}
 		return connect(ctx, network, address)
 	}
-	c.transport().client.Transport.(*http.Transport).DialContext = d.dial
-	c.transport().base.Host = "backend:" + c.transport().base.Port()
+	tr := c.transport()
+	tr.client.Transport.(*http.Transport).DialContext = d.dial
+	tr.locks.Host = "backend:" + tr.locks.Port()
 	begin := time.Now()
 	_, err := c.Get(t.Context(), testID)
 	require.NoError(t, err)

@@ -87,19 +87,23 @@ func run(t *testing.T, names []string, f func(b *bench), options ...server.Optio
 }
 
 // send makes a request and returns the status and the body.
-func (b *bench) send(key, method, path, body string, header ...string) (int, string) {
+func (b *bench) send(key, method, path, body string) (int, string) {
+	resp, err := b.http.Do(b.request(key, method, path, body))
+	require.NoError(b.t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(b.t, err)
+	return resp.StatusCode, string(text)
+}
+
+func (b *bench) request(key, method, path, body string, header ...string) *http.Request {
 	req, err := http.NewRequest(method, "http://backend"+path, strings.NewReader(body))
 	require.NoError(b.t, err)
 	req.Header.Set("X-API-KEY", key)
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := b.http.Do(req)
-	require.NoError(b.t, err)
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	require.NoError(b.t, err)
-	return resp.StatusCode, string(text)
+	return req
 }
 
 // create creates a lock and returns its path.
@@ -114,7 +118,12 @@ func body(name string) string { return fmt.Sprintf(`{"lock_name":%q,"creator":nu
 
 // wait queues a create.
 func (b *bench) wait(key, name string, header ...string) {
-	go b.send(key, "POST", "/v1/locks/", body(name), append(header, "Prefer", "wait=20")...)
+	req := b.request(key, "POST", "/v1/locks/", body(name), append(header, "Prefer", "wait=20")...)
+	go func() {
+		if resp, err := b.http.Do(req); err == nil { // else the test has ended
+			resp.Body.Close()
+		}
+	}()
 	synctest.Wait()
 }
 
