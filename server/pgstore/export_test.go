@@ -76,6 +76,8 @@ func (s *Store) Hold() (waiting func() int, release func()) {
 		return len(g.waiting)
 	}
 	release = func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
 		for range maxUnderWay {
 			g.next()
 		}
