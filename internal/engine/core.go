@@ -89,7 +89,10 @@ func (e *Engine) decide(fs ...func()) []call {
 	for _, f := range d.then {
 		f()
 	}
-	for _, s := range d.sinks {
+	for _, s := range d.sinks { // first: a new holder has waited for longer
+		s.Flush()
+	}
+	for _, s := range d.responding {
 		s.Flush()
 	}
 	for _, t := range d.timers {

@@ -24,7 +24,7 @@ func (e *Engine) later(f func()) { e.then = append(e.then, f) }
 func (e *Engine) respond(c *Conn, done func()) {
 	e.later(done)
 	if c != nil {
-		e.tell(c.sink)
+		e.responding = append(e.responding, c.sink)
 	}
 }
 

@@ -82,10 +82,11 @@ type Engine struct {
 
 // decided is what is to be done once the mutex is unlocked.
 type decided struct {
-	sinks  []Sink   // have something to flush
-	then   []func() // are run
-	timers []timer  // are started
-	calls  []call   // are made
+	sinks      []Sink   // have something to flush
+	responding []Sink   // have it once then has run
+	then       []func() // are run
+	timers     []timer  // are started
+	calls      []call   // are made
 }
 
 // call is a store call.
