@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -58,4 +59,32 @@ func TestResponsesOfOneTransactionShareAWrite(t *testing.T) {
 			})
 		})
 	}
+}
+
+// flushOrder records which connections are flushed, in order.
+type flushOrder struct {
+	*client
+	name  string
+	order *[]string
+}
+
+func (c *flushOrder) Flush() { *c.order = append(*c.order, c.name) }
+
+func TestANewHolderHearsOfItBeforeTheRelease(t *testing.T) {
+	run(t, memstore.New(), func(b *bench) {
+		var order []string
+		connect := func(name string) *client {
+			c := b.connect()
+			c.conn.sink = &flushOrder{c, name, &order}
+			return c
+		}
+		old, next := connect("old"), connect("next")
+		old.acquire("a", names("arm"))
+		next.acquire("b", names("arm"))
+		synctest.Wait()
+		order = nil
+		require.NoError(t, old.release("arm"))
+		synctest.Wait()
+		require.Equal(t, []string{"next", "old"}, slices.Compact(order))
+	})
 }

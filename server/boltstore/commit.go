@@ -60,7 +60,7 @@ type committer struct {
 	busy    atomic.Int64 // when the transaction under way began, since started; 0: none
 	failing atomic.Bool  // the last transaction has failed
 	unknown error        // why the state is not known; only the committer uses it
-	spare   sync.Pool    // requests that were answered
+	spare   sync.Pool    // requests for reuse
 
 	mu     sync.Mutex
 	queue  []*request
@@ -116,7 +116,7 @@ func (c *committer) submit(ctx context.Context, do func(*state)) error {
 	r.stage.Store(queued)
 	r.timer.Reset(patience)
 	if err := c.enqueue(r); err != nil {
-		return err
+		return c.reuse(r, err)
 	}
 	select {
 	case err := <-r.err:
@@ -138,7 +138,7 @@ func (c *committer) submit(ctx context.Context, do func(*state)) error {
 	return c.reuse(r, <-r.err)
 }
 
-// reuse keeps a request that was answered for a next call, and returns the answer.
+// reuse keeps a request that was answered, or not queued, for a next call. It returns err.
 func (c *committer) reuse(r *request, err error) error {
 	r.timer.Stop()
 	r.do = nil
