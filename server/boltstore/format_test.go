@@ -34,7 +34,7 @@ func TestFilesOfBefore(t *testing.T) {
 		lock.CreatedAt, lock.UpdatedAt = made, made
 		lock.FencingToken = uint64(made.UnixMicro()) + uint64(i)
 	}
-	for format, want := range map[string][]store.Lock{"1": want[:2], "2": want} {
+	for format, want := range map[string][]store.Lock{"1": want[:2], "2": want, "3": want} {
 		t.Run(format, func(t *testing.T) {
 			data, err := os.ReadFile("testdata/format" + format + ".db")
 			require.NoError(t, err)
@@ -44,6 +44,38 @@ func TestFilesOfBefore(t *testing.T) {
 			testFileOfBefore(t, path, slices.Clip(want), made)
 		})
 	}
+}
+
+// TestTheHistoryOfAFormat3File has entries in two buckets, and keeps its order when they become
+// one.
+func TestTheHistoryOfAFormat3File(t *testing.T) {
+	data, err := os.ReadFile("testdata/format3.db")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "locks.db")
+	require.NoError(t, os.WriteFile(path, data, 0o600))
+	clock := boltstore.WithClock(func() time.Time {
+		return time.Date(2030, 1, 2, 3, 4, 6, 0, time.UTC)
+	})
+	var want []string
+	check := func() *boltstore.Store {
+		s := open(t, path, clock)
+		s.KeepHistory(keepAll)
+		var got []string
+		for _, e := range historyOf(t, s) {
+			got = append(got, e.Name)
+		}
+		require.Equal(t, want, got)
+		return s
+	}
+	for i := range 10 {
+		want = append(want, fmt.Sprint("gone-", 9-i))
+	}
+	require.NoError(t, check().Close())
+	s := check()
+	remove(t, s, create(t, s, "the next").ID)
+	want = append([]string{"the next"}, want...)
+	require.NoError(t, s.Close())
+	check()
 }
 
 func testFileOfBefore(t *testing.T, path string, want []store.Lock, made time.Time) {
@@ -69,7 +101,7 @@ func testFileOfBefore(t *testing.T, path string, want []store.Lock, made time.Ti
 	leased, err := s.Create(t.Context(), in)
 	require.NoError(t, err, "of another owner")
 	require.NoError(t, s.Close())
-	require.Equal(t, "3", formatOf(t, path), "an earlier version refuses it from here on")
+	require.Equal(t, "4", formatOf(t, path), "an earlier version refuses it from here on")
 
 	s = open(t, path, clock)
 	locks, err = s.List(t.Context())

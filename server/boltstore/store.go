@@ -39,7 +39,7 @@ func open(path string, c config) (*Store, error) {
 	if err := c.checkFile(path); err != nil {
 		return nil, err
 	}
-	d, err := openDisk(path)
+	d, err := openDisk(path, c.logSize)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (s *Store) Create(ctx context.Context, in store.NewLock) (store.Lock, error
 	})
 }
 
-// CreateAll implements [store.Store], in one transaction.
+// CreateAll implements [store.Store], in one write.
 func (s *Store) CreateAll(
 	ctx context.Context, in []store.NewLock,
 ) (locks []store.Lock, _ error) {
@@ -128,7 +128,7 @@ func (s *Store) submitForLock(
 	return lock, refused
 }
 
-// HandOver implements [store.Store], in one transaction.
+// HandOver implements [store.Store], in one write.
 func (s *Store) HandOver(
 	ctx context.Context, id string, end store.Ending, next store.NewLock,
 ) (h store.Handover, _ error) {

@@ -137,6 +137,7 @@ func (w *walker) tree(id uint64, low, high []byte, depth int) error {
 // leaf checks one page of keys and values, and walks the buckets in it.
 func (w *walker) leaf(id uint64, page []byte, count int, low, high []byte, depth int) error {
 	keys := make([][]byte, count)
+	end := uint64(0)
 	for i := range count {
 		e, at := element(page, i)
 		if e == nil {
@@ -149,6 +150,7 @@ func (w *walker) leaf(id uint64, page []byte, count int, low, high []byte, depth
 		if keys[i] == nil || value == nil {
 			return fmt.Errorf("page %d has a key or value outside of it", id)
 		}
+		end = max(end, from+ksize+vsize)
 		switch {
 		case flags == 0:
 			continue
@@ -169,6 +171,9 @@ func (w *walker) leaf(id uint64, page []byte, count int, low, high []byte, depth
 			depth+1); err != nil {
 			return err
 		}
+	}
+	if size := uint64(len(page)); size > w.pageSize && size-end > w.pageSize {
+		return fmt.Errorf("page %d is longer than its values", id)
 	}
 	return inOrder(id, keys, low, high)
 }
