@@ -110,8 +110,8 @@ func TestALostEntryIsNoticed(t *testing.T) {
 		"it is damaged (the history has 3 entries, where 4 should be)")
 }
 
-// TestTheHistoryCostsFewPages: a round is two pages, and a tenth of one for checkpoints, or with the
-// history half a page.
+// TestTheHistoryCostsFewPages: a round is two pages, and a tenth of one for checkpoints, or with
+// the history half a page.
 func TestTheHistoryCostsFewPages(t *testing.T) {
 	for limits, most := range map[store.HistoryLimits]float64{
 		{}:                         2.1,

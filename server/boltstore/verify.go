@@ -157,18 +157,7 @@ func (w *walker) leaf(id uint64, page []byte, count int, low, high []byte, depth
 		case flags != isBucket || len(value) < bucketHeader:
 			return fmt.Errorf("page %d has an element of a wrong kind", id)
 		}
-		if root := order.Uint64(value); root != 0 {
-			if err := w.tree(root, nil, nil, depth+1); err != nil {
-				return err
-			}
-			continue
-		}
-		inline := value[bucketHeader:]
-		if len(inline) < pageHeader || order.Uint16(inline[8:]) != flagLeaf || depth > maxDepth {
-			return fmt.Errorf("page %d has a bucket of a wrong kind", id)
-		}
-		if err := w.leaf(id, inline, int(order.Uint16(inline[10:])), nil, nil,
-			depth+1); err != nil {
+		if err := w.bucket(id, value, depth); err != nil {
 			return err
 		}
 	}
@@ -176,6 +165,18 @@ func (w *walker) leaf(id uint64, page []byte, count int, low, high []byte, depth
 		return fmt.Errorf("page %d is longer than its values", id)
 	}
 	return inOrder(id, keys, low, high)
+}
+
+// bucket walks a bucket whose value is on page id.
+func (w *walker) bucket(id uint64, value []byte, depth int) error {
+	if root := order.Uint64(value); root != 0 {
+		return w.tree(root, nil, nil, depth+1)
+	}
+	inline := value[bucketHeader:]
+	if len(inline) < pageHeader || order.Uint16(inline[8:]) != flagLeaf || depth > maxDepth {
+		return fmt.Errorf("page %d has a bucket of a wrong kind", id)
+	}
+	return w.leaf(id, inline, int(order.Uint16(inline[10:])), nil, nil, depth+1)
 }
 
 // freelist checks that no page is both free and in use, or free twice.
