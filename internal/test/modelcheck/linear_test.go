@@ -158,6 +158,9 @@ func (w *world) operation(x *exchange, name string, found effects) (
 	case x.status < 300:
 		_, op.id = listed(x, name)
 		op.answer = w.carriedOut(x)
+		if x.what == ofCreate && w.foundIts(x, op.id) {
+			op.what = ofGet
+		}
 	case x.what == ofCreate && x.status == 409:
 		op.answer = isHeld
 		if a.Lock != nil {
@@ -169,6 +172,13 @@ func (w *world) operation(x *exchange, name string, found effects) (
 		return op, never, false
 	}
 	return op, x.ret, true
+}
+
+// foundIts reports whether a create was answered with the lock that an earlier one with its mark had
+// made.
+func (w *world) foundIts(x *exchange, id string) bool {
+	rec := w.locks[id]
+	return rec != nil && rec.creator == x.creator && rec.created.before(x.call)
 }
 
 // carriedOut returns what a 2xx means: done, or isGone for a release that was
