@@ -203,6 +203,26 @@ func TestLeaseAfterAFailedRenewal(t *testing.T) {
 	}
 }
 
+// A server that is too busy to renew locks gets fewer renewals, not one of each lock in a second.
+// There is time for six more after each.
+func TestRenewalsThatFailBecomeFewer(t *testing.T) {
+	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
+		l.at(sec)
+		sent, last := 0, time.Now()
+		for time.Since(l.began) < 50*sec {
+			l.reply(l.sent(), renewalAnswer{err: maybe})
+			sent, last = sent+1, time.Now()
+			left := 55*sec - time.Since(l.began)
+			for len(l.renewals) == 0 {
+				time.Sleep(sec / 10)
+				synctest.Wait()
+			}
+			require.LessOrEqual(t, time.Since(last), max(left/6, sec)+sec/10)
+		}
+		require.LessOrEqual(t, sent, 15)
+	})
+}
+
 func TestRenewalWithoutEffectKeepsEarlierOnes(t *testing.T) {
 	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
 		l.at(sec)
