@@ -50,9 +50,10 @@ func (s *stream) ask(verb string, r *wire.StreamRequest, answer wire.MessageKind
 	return x
 }
 
-// silent returns 0 if the link has been silent for d, else the time until it may have been. While
-// other messages come, the server is only slow, and the answer to x will come, too. For a retry the
-// time before x counts. After silent has returned 0, the next renewals do not wait for the link.
+// silent returns 0 if the link has been silent for d, or x for twice as long, else the time until
+// that may be so. While other messages come, the server is only slow, and the answer to x will
+// come, too. For a retry the time before x counts. After silent has returned 0, the next renewals
+// do not wait for the link.
 func (x *exchange) silent(d time.Duration, retry bool) time.Duration {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -60,7 +61,7 @@ func (x *exchange) silent(d time.Duration, retry bool) time.Duration {
 	if !retry && x.asked.After(since) {
 		since = x.asked
 	}
-	left := d - time.Since(since)
+	left := min(d-time.Since(since), 2*d-time.Since(x.asked))
 	if x.overdue || left <= 0 {
 		x.overdue, x.link.overdue = true, true
 		return 0
@@ -97,7 +98,8 @@ func (x *exchange) forget() {
 }
 
 // renew makes one attempt to renew a lock: over the stream, and over HTTP as well where that is
-// down, or silent for a third of the time. A stream that is being opened may take as long.
+// down, or silent for a third of the time, or does not answer in two thirds. A stream that is being
+// opened may take a third, too.
 func (s *stream) renew(ctx context.Context, id string, lease time.Duration, retry bool,
 ) (api.Lock, error) {
 	third := usualTime / 3
