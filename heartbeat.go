@@ -179,8 +179,10 @@ func (l *lease) failed(sent clock.Instant, err error) (left time.Duration, first
 	}
 	left = l.left()
 	pause := min(l.ttl/50, firstPause)
-	pause = max(pause, min(pause<<min(l.failures, 10), left/6)) // the server may be too busy
-	l.failures++
+	if !api.NoEffect(err) { // the server may be too busy
+		pause = max(pause, min(pause<<min(l.failures, 10), left/6))
+		l.failures++
+	}
 	if answered {
 		pause = max(pause, min(e.RetryAfter, left/2))
 	}
