@@ -16,7 +16,7 @@ const (
 	firstHeartbeat = time.Second           // at most, after the grant: short sections send none
 	maxHeartbeat   = 30 * time.Second      // at most, between two heartbeats
 	minHeartbeat   = 50 * time.Millisecond // at least, between two heartbeats
-	maxPause       = time.Second           // at most, after a renewal that failed
+	firstPause     = time.Second           // at most, after the first renewal that failed
 	maxAttempt     = 30 * time.Second      // at most, for one renewal
 	maxOpen        = 6                     // renewals of one lock without a response
 	confirmJump    = time.Second           // for a renewal after the clocks have jumped
@@ -83,7 +83,7 @@ func (l *lease) renew() {
 	}
 	// A new connection takes longer than a kept one: only where this is overdue, not just slow.
 	overdue := sent.Sub(l.unacked[0]) > 2*l.took+l.ttl/20
-	retry := overdue && len(l.open)%2 == 1
+	retry := overdue && (len(l.open)%2 == 1 || l.failures%4 == 3)
 	l.open = append(l.open, &cancel)
 	l.hinted = false
 	l.mu.Unlock()
@@ -144,6 +144,7 @@ func (l *lease) renewed(sent clock.Instant, lock api.Lock) (forgotten time.Durat
 	now := l.driver.Clock().Now()
 	l.lock, l.length, l.sent, l.took = lock, max(0, min(l.ttl, length)), sent, now.Sub(sent)
 	l.acked, l.unacked, l.limit = sent.Add(l.length), nil, clock.Instant{}
+	l.failures = 0
 	if !l.bounded {
 		l.margin = l.length / 10
 	}
@@ -177,7 +178,11 @@ func (l *lease) failed(sent clock.Instant, err error) (left time.Duration, first
 		l.lastErr = err // else err says only that hardly any time was left
 	}
 	left = l.left()
-	pause := min(l.ttl/50, maxPause)
+	pause := min(l.ttl/50, firstPause)
+	if !api.NoEffect(err) { // the server may be too busy
+		pause = max(pause, min(pause<<min(l.failures, 10), left/6))
+		l.failures++
+	}
 	if answered {
 		pause = max(pause, min(e.RetryAfter, left/2))
 	}

@@ -60,6 +60,7 @@ type lease struct {
 	cancel    context.CancelFunc
 	unwatch   []func()              // called at the end; see watch
 	open      []*context.CancelFunc // of the renewals without a response, the oldest first
+	failures  int                   // of renewals that were sent, since an acknowledged one
 	hinted    bool                  // a renewal is due because of a hint
 	hintedAt  time.Time             // when the last such renewal was due, or will be
 	unused    bool                  // nothing happens under the lock: its loss is not reported

@@ -203,6 +203,31 @@ func TestLeaseAfterAFailedRenewal(t *testing.T) {
 	}
 }
 
+// A server that is too busy to renew locks gets fewer renewals, not one of each lock in a second.
+// There is time for six more after each. One in four may reach another server.
+func TestRenewalsThatFailBecomeFewer(t *testing.T) {
+	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
+		l.at(sec)
+		sent, retries := 0, 0
+		for time.Since(l.began) < 50*sec {
+			r := l.sent()
+			l.reply(r, renewalAnswer{err: maybe})
+			last := time.Now()
+			if sent++; r.retry {
+				retries++
+			}
+			left := 55*sec - time.Since(l.began)
+			for len(l.renewals) == 0 {
+				time.Sleep(sec / 10)
+				synctest.Wait()
+			}
+			require.LessOrEqual(t, time.Since(last), max(left/6, sec)+sec/10)
+		}
+		require.LessOrEqual(t, sent, 15)
+		require.Equal(t, sent/4, retries)
+	})
+}
+
 func TestRenewalWithoutEffectKeepsEarlierOnes(t *testing.T) {
 	leased(t, 60*sec, 600*sec, func(t *testing.T, l *testLease) {
 		l.at(sec)

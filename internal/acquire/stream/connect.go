@@ -101,6 +101,9 @@ func (s *stream) run(done chan struct{}) {
 		began := time.Now()
 		l, err := s.dial()
 		if err != nil {
+			s.mu.Lock()
+			s.opened()
+			s.mu.Unlock()
 			s.failed(err)
 			continue
 		}
@@ -114,6 +117,7 @@ func (s *stream) wanted() bool {
 	defer s.mu.Unlock()
 	needed := s.users > 0 || len(s.durables) > 0
 	if needed && !s.closed && (!s.away || s.retrying) {
+		s.opening = make(chan struct{})
 		return true
 	}
 	s.running = nil
@@ -121,6 +125,12 @@ func (s *stream) wanted() bool {
 		s.need()
 	}
 	return false
+}
+
+// opened ends the wait of renewals for a connection. The caller holds s.mu.
+func (s *stream) opened() {
+	close(s.opening)
+	s.opening = nil
 }
 
 // dial opens a connection and reads the server's hello.
@@ -199,6 +209,7 @@ func (s *stream) begin(l *link) {
 		go l.conn.Cut()
 	}
 	s.link, s.had, s.plainSince = l, true, time.Time{}
+	s.opened()
 	l.lastSent = time.Now()
 	s.heard = l.lastSent // the hello: it ends the silence of acquires of the other driver
 	s.away, s.retrying, s.absenceOf = false, false, nil

@@ -24,6 +24,7 @@ type exchange struct {
 	kind     wire.MessageKind // of the answer; else it is an error
 	link     *link
 	n        uint64
+	asked    time.Time
 
 	overdue bool // the link has not answered a renewal in its time, and has been silent since
 
@@ -42,17 +43,30 @@ func (s *stream) ask(verb string, r *wire.StreamRequest, answer wire.MessageKind
 		return nil
 	}
 	x := &exchange{
-		stream: s, verb: verb, id: r.ID, kind: answer, link: l, done: make(chan struct{}),
+		stream: s, verb: verb, id: r.ID, kind: answer, link: l, asked: time.Now(),
+		done: make(chan struct{}),
 	}
 	x.n, x.overdue = l.request(r, x), l.overdue
 	return x
 }
 
-// isOverdue records that the answer should have come. The next renewals do not wait for the link.
-func (x *exchange) isOverdue() {
+// silent returns 0 if the link has been silent for d, or x for twice as long, else the time until
+// that may be so. While other messages come, the server is only slow, and the answer to x will
+// come, too. For a retry the time before x counts. After silent has returned 0, the next renewals
+// do not wait for the link.
+func (x *exchange) silent(d time.Duration, retry bool) time.Duration {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.overdue, x.link.overdue = true, true
+	since := x.heard
+	if !retry && x.asked.After(since) {
+		since = x.asked
+	}
+	left := min(d-time.Since(since), 2*d-time.Since(x.asked))
+	if x.overdue || left <= 0 {
+		x.overdue, x.link.overdue = true, true
+		return 0
+	}
+	return left
 }
 
 func (x *exchange) receive(_ *link, m *wire.StreamMessage) (last bool, err error) {
@@ -84,9 +98,17 @@ func (x *exchange) forget() {
 }
 
 // renew makes one attempt to renew a lock: over the stream, and over HTTP as well where that is
-// down, or silent for a third of the time.
+// down, or silent for a third of the time, or does not answer in two thirds. A stream that is being
+// opened may take a third, too.
 func (s *stream) renew(ctx context.Context, id string, lease time.Duration, retry bool,
 ) (api.Lock, error) {
+	third := usualTime / 3
+	if end, ok := ctx.Deadline(); ok {
+		third = time.Until(end) / 3
+	}
+	timer := time.NewTimer(third)
+	defer timer.Stop()
+	s.awaitOpening(ctx, timer)
 	x := s.ask("keep alive",
 		&wire.StreamRequest{Kind: wire.RequestRenew, ID: id, Lease: lease}, wire.MessageLock)
 	if x == nil {
@@ -94,25 +116,36 @@ func (s *stream) renew(ctx context.Context, id string, lease time.Duration, retr
 	}
 	defer x.forget()
 	x.link.flushInBackground()
-	if !retry && !x.overdue {
-		first := usualTime / 3
-		if end, ok := ctx.Deadline(); ok {
-			first = time.Until(end) / 3
-		}
-		timer := time.NewTimer(first)
-		defer timer.Stop()
+	for left := x.silent(third, retry); left > 0; left = x.silent(third, retry) {
+		timer.Reset(left)
 		select {
 		case <-x.done:
-			if x.decides() {
+			if x.decides() || !retry && x.isUnavailable() {
 				return x.lock, x.err
 			}
+			return x.orPlainly(ctx, lease, retry)
 		case <-timer.C:
-			x.isOverdue()
 		case <-ctx.Done():
 			return api.Lock{}, s.sockets.Failure(x.op(), context.Cause(ctx), false)
 		}
 	}
 	return x.orPlainly(ctx, lease, retry)
+}
+
+// awaitOpening waits while a connection is being opened, which costs less than one for each
+// renewal, until ctx or the timer ends.
+func (s *stream) awaitOpening(ctx context.Context, timer *time.Timer) {
+	s.mu.Lock()
+	opening := s.opening
+	s.mu.Unlock()
+	if opening == nil {
+		return
+	}
+	select {
+	case <-opening:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // orPlainly sends the renewal over HTTP as well. The first answer counts.
@@ -165,6 +198,13 @@ func (x *exchange) answered() bool {
 func (x *exchange) decides() bool {
 	return x.err == nil || errors.Is(x.err, api.ErrGone) ||
 		acquire.Refused(x.err) && !refusesKey(x.err)
+}
+
+// isUnavailable reports whether the server has responded that it cannot renew the lock for now. A
+// server that is too busy must not get each request over HTTP as well, and immediately.
+func (x *exchange) isUnavailable() bool {
+	e, ok := errors.AsType[*api.Error](x.err)
+	return ok && e.Status >= http.StatusInternalServerError
 }
 
 // refusesKey reports whether err is a refusal of the API key, or of what it may do.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
@@ -53,11 +54,12 @@ func TestRenew(t *testing.T) {
 		{name: "silent, and gone", stream: func(*peer, uint64) {}, plain: notThere,
 			err: api.ErrGone, took: 3 * time.Second, used: []string{plainly}},
 		{name: "silent, a retry", stream: func(*peer, uint64) {}, plain: ok, retry: true,
-			used: []string{plainly}},
+			took: 3 * time.Second, used: []string{plainly}},
 		{name: "breaks", stream: func(p *peer, _ uint64) { p.cut() }, plain: ok,
 			used: []string{plainly}},
-		{name: "503", stream: func(p *peer, n uint64) { p.fail(n, 503) }, plain: ok,
-			used: []string{plainly}},
+		{name: "503", stream: func(p *peer, n uint64) { p.fail(n, 503) }, plain: ok, failed: true},
+		{name: "503, a retry", stream: func(p *peer, n uint64) { p.fail(n, 503) }, plain: ok,
+			retry: true, used: []string{plainly}},
 		{name: "key refused", stream: func(p *peer, n uint64) { p.fail(n, 403) }, plain: ok,
 			used: []string{plainly}},
 		{name: "late", stream: func(p *peer, n uint64) {
@@ -98,6 +100,95 @@ func TestRenew(t *testing.T) {
 					require.Equal(t, testID(1), lock.ID)
 				}
 				b.driver.Drop(g)
+			})
+		})
+	}
+}
+
+// While a server responds at all it is slow: a renewal then does not go over HTTP as well.
+func TestASlowServerGetsNoRenewalTwice(t *testing.T) {
+	for _, retry := range []bool{false, true} {
+		t.Run(fmt.Sprintf("retry %t", retry), func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				p, g := b.connected()
+				defer b.driver.Drop(g)
+				b.set(func() { b.plain = ok })
+				go p.serve(func(r wire.StreamRequest) {
+					for range 5 {
+						time.Sleep(time.Second)
+						p.say(`{"wanted":{"id":"` + testID(2) + `","waiters":1}}`)
+					}
+					p.renewed(r.N, lockOn(1))
+				})
+				began := time.Now()
+				_, err := b.driver.Renew(limited(t, 9*time.Second), g, lease, retry)
+				require.NoError(t, err)
+				require.Equal(t, 5*time.Second, time.Since(began))
+				require.Empty(t, get(b, func() []string { return b.requests }))
+			})
+		})
+	}
+}
+
+// TestAServerThatAnswersNoRenewal, though it sends other messages, gets them over HTTP in the end:
+// it may be another one there.
+func TestAServerThatAnswersNoRenewal(t *testing.T) {
+	for _, retry := range []bool{false, true} {
+		t.Run(fmt.Sprintf("retry %t", retry), func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				p, g := b.connected()
+				defer b.driver.Drop(g)
+				b.set(func() { b.plain = ok })
+				go p.serve(func(wire.StreamRequest) {
+					for range 8 {
+						time.Sleep(time.Second)
+						p.say(`{"wanted":{"id":"` + testID(2) + `","waiters":1}}`)
+					}
+				})
+				began := time.Now()
+				_, err := b.driver.Renew(limited(t, 9*time.Second), g, lease, retry)
+				require.NoError(t, err)
+				require.Equal(t, 6*time.Second, time.Since(began))
+				time.Sleep(9 * time.Second)
+			})
+		})
+	}
+}
+
+// Renewals wait for a connection that is being opened, which is one for all of them, but not for
+// longer than for one that is silent.
+func TestRenewalsWaitForTheStreamToOpen(t *testing.T) {
+	for _, c := range []struct {
+		hello, took time.Duration
+		plain       int
+	}{
+		{2 * time.Second, 2 * time.Second, 0},
+		{4 * time.Second, 3 * time.Second, 10},
+	} {
+		t.Run(c.hello.String(), func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				p, g := b.connected()
+				defer b.driver.Drop(g)
+				b.set(func() { b.plain, b.dumb = ok, true })
+				p.cut()
+				p = b.next()
+				go func() {
+					time.Sleep(c.hello)
+					p.say(`{"hello":{"key":"default","role":"admin","features":[]}}`)
+					p.serve(func(r wire.StreamRequest) { p.renewed(r.N, lockOn(1)) })
+				}()
+				began := time.Now()
+				var all errgroup.Group
+				for range 10 {
+					all.Go(func() error {
+						_, err := b.driver.Renew(limited(t, 9*time.Second), g, lease, false)
+						return err
+					})
+				}
+				require.NoError(t, all.Wait())
+				require.Equal(t, c.took, time.Since(began))
+				require.Len(t, get(b, func() []string { return b.requests }), c.plain)
+				time.Sleep(2 * time.Second)
 			})
 		})
 	}

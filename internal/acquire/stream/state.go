@@ -56,6 +56,7 @@ type stream struct {
 	closed  bool
 	running chan struct{} // closed at the end of run; nil: it does not run
 	wake    chan struct{} // shortens a pause of run
+	opening chan struct{} // closed when the connection is open, or has failed; nil: none is opened
 	link    *link         // nil while there is no connection
 	heard   time.Time     // when the last message came
 
