@@ -59,7 +59,8 @@ type committer struct {
 	started time.Time
 	busy    atomic.Int64 // when the write under way began, since started; 0: none
 	failing atomic.Bool  // the last write has failed
-	unknown error        // why the state is not known; only the committer uses it
+	wasFull bool         // the disk, as a create saw it last; only the committer uses it
+	unknown error        // why the state is not known; so is this
 	spare   sync.Pool    // requests for reuse
 
 	mu     sync.Mutex
@@ -187,10 +188,10 @@ func (c *committer) gather(last int) {
 }
 
 // take returns the next requests, and whether more are to be expected.
-func (c *committer) take() (batch []*request, open bool) {
+func (c *committer) take(most int) (batch []*request, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := min(len(c.queue), maxBatch)
+	n := min(len(c.queue), most)
 	batch, c.queue = c.queue[:n:n], c.queue[n:]
 	if len(c.queue) > 0 {
 		c.ring()
@@ -217,19 +218,22 @@ func (c *committer) commit(w *state) {
 	defer close(c.ended)
 	debug.SetPanicOnFault(true) // a disk that fails under the memory map must not end the process
 	var again <-chan time.Time
-	last := 0
+	last, most := 0, maxBatch
 	for {
 		select {
 		case <-c.bell:
 		case <-again:
 		}
 		c.gather(last)
-		batch, open := c.take()
+		batch, open := c.take(most)
 		last = len(batch)
 		if w == nil {
 			w = c.recover()
 		}
 		w = c.run(w, batch)
+		if most = min(2*most, maxBatch); c.failing.Load() {
+			most = max(len(batch)/4, 1) // the disk may have the space for some
+		}
 		again = nil
 		if w == nil {
 			again = time.After(retry)
@@ -277,7 +281,7 @@ func (c *committer) run(w *state, batch []*request) *state {
 	}
 	c.view.apply(w.changes)
 	clear(w.changes)
-	w.changes, w.touched = w.changes[:0], false
+	w.changes, w.created, w.touched = w.changes[:0], false, false
 	c.works()
 	if c.answer(ready, nil) {
 		c.surprises.add()
@@ -325,6 +329,24 @@ func (c *committer) recover() *state {
 	c.view.show(w)
 	c.surprises.add()
 	return w
+}
+
+// full returns the error of a create if there is no space for it.
+func (c *committer) full() error {
+	full := c.disk.full()
+	if full != c.wasFull {
+		c.wasFull = full
+		if full {
+			c.log.Error("the disk is full: no more locks are created", "store", c.disk.path)
+		} else {
+			c.log.Info("the disk has space again: locks are created", "store", c.disk.path)
+		}
+	}
+	if !full {
+		return nil
+	}
+	return c.unavailable(fmt.Errorf("%w: the disk is full; renewals and releases go on",
+		store.ErrNotDone))
 }
 
 func (c *committer) failed(err error) {

@@ -8,15 +8,13 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
-
-// spare is the number of pages of a checkpoint that lead to those of the changes, at most.
-const spare = 64
 
 // disk is the file, which bbolt reads and writes.
 //
@@ -33,9 +31,11 @@ type disk struct {
 	wal     *wal
 	lost    error // why db must not be used any more
 
-	used     int64 // size of what bbolt uses of the file
-	reserved int64 // size of what has a place on the disk
-	space    int64 // size of what the next checkpoint can have for certain
+	txid     uint64       // of the transaction that was seen last
+	used     atomic.Int64 // size of what bbolt uses of the file
+	reserved int64        // size of what has a place on the disk
+	space    int64        // size of what the next checkpoint can have for certain; see reserve
+	tried    time.Time    // when reserve was called last
 
 	writeAt func(page []byte, at int64) (int, error) // of file
 	sync    func() error
@@ -100,9 +100,16 @@ func (d *disk) write(w *state, now time.Time) (err error) {
 		return err
 	}
 	defer d.caught(&err)
-	// A change goes to the log only if the next checkpoint is certain to have the space for it. So
-	// with a full disk each write is a checkpoint, and what needs no more space still works.
-	if d.wal.cost+d.wal.costOf(w.changes) <= d.space && !w.pruneDue(now) {
+	if d.reserved == 0 {
+		d.reserve()
+	}
+	// A change goes to the log only if the next checkpoint is certain to have the space for it. Of
+	// that, creates leave some to renewals and releases, which go on when the disk is full.
+	space := d.space
+	if w.created {
+		space -= d.kept()
+	}
+	if d.wal.cost+d.wal.costOf(w.changes) <= space && !w.pruneDue(now) {
 		if record := d.wal.record(w.changes, w.summary()); record != nil {
 			return d.appendRecord(record, w.changes)
 		}
@@ -127,7 +134,7 @@ func (d *disk) checkpoint(w *state, now time.Time) error {
 		if err := apply(tx, latest(append(d.wal.pending, w.changes...))); err != nil {
 			return err
 		}
-		if err := upgrade(tx, w, d.logSize); err != nil {
+		if err := d.upgrade(tx, w); err != nil {
 			return err
 		}
 		if err := w.prune(tx, now); err != nil {
@@ -141,25 +148,38 @@ func (d *disk) checkpoint(w *state, now time.Time) error {
 	w.recent = nil
 	return d.db.View(func(tx *bolt.Tx) (err error) {
 		if d.wal, err = findLog(tx); err == nil {
-			d.reserve(tx)
+			d.txid = uint64(tx.ID())
+			d.used.Store(tx.Size())
+			d.reserve()
 		}
 		return err
 	})
 }
 
-// reserve makes the file longer, unless it has the space for the next checkpoint.
-func (d *disk) reserve(tx *bolt.Tx) {
-	stats := d.db.Stats()
-	d.used = tx.Size()
-	d.reserved = max(d.reserved, d.used)
-	d.space = int64(stats.FreePageN+stats.PendingPageN)*d.wal.page + d.reserved - d.used
-	enough := 2*d.wal.size + spare*d.wal.page
-	if missing := enough - d.space; missing > enough/2 {
+// reserve finds out how much space the next checkpoint can have for certain, and makes the file
+// longer if it is not much.
+func (d *disk) reserve() {
+	d.tried = time.Now()
+	stats, used := d.db.Stats(), d.used.Load()
+	d.reserved = max(d.reserved, used)
+	d.space = int64(stats.FreePageN+stats.PendingPageN)*d.wal.page + d.reserved - used
+	d.space -= 64*d.wal.page + used/64 // for the pages that lead to those of the changes
+	if missing := 3*d.kept() - d.space; missing > d.kept() {
 		n, _ := d.file.WriteAt(make([]byte, missing), d.reserved) // less if the disk is full
 		got := int64(n) / d.wal.page * d.wal.page
 		d.reserved, d.space = d.reserved+got, d.space+got
 	}
-	d.space -= spare * d.wal.page
+}
+
+// kept returns how much of the space is not for creates.
+func (d *disk) kept() int64 { return int64(d.logSize) }
+
+// full reports whether there is no space for creates. It tries to get some, once a second.
+func (d *disk) full() bool {
+	if d.reserved == 0 || d.space < d.kept() && time.Since(d.tried) > retry {
+		d.reserve()
+	}
+	return d.space < d.kept()
 }
 
 // apply makes the changes in a transaction.
@@ -182,11 +202,8 @@ func apply(tx *bolt.Tx, changes []change) error {
 	return nil
 }
 
-// upgrade makes the log, of that size, and moves what format 3 had in bucketRecent.
-func upgrade(tx *bolt.Tx, w *state, size int) error {
-	if tx.Bucket([]byte(bucketLog)) != nil {
-		return nil
-	}
+// upgrade moves what format 3 had in bucketRecent, and makes the log once there is the space for it.
+func (d *disk) upgrade(tx *bolt.Tx, w *state) error {
 	if tx.Bucket([]byte(bucketRecent)) != nil {
 		if err := apply(tx, w.recent); err != nil {
 			return err
@@ -195,7 +212,10 @@ func upgrade(tx *bolt.Tx, w *state, size int) error {
 			return err
 		}
 	}
-	return createLog(tx, size)
+	if d.reserved-d.used.Load() < int64(d.logSize)+64*d.wal.page {
+		return nil
+	}
+	return createLog(tx, d.logSize)
 }
 
 // bucketOf returns a bucket for changes. Those of the history are made when they are needed.
@@ -220,7 +240,7 @@ func (d *disk) inPlace() error {
 		return errors.New("the file was moved, deleted or replaced while in use: " +
 			"put it back, or restart")
 	}
-	if there.Size() < d.used {
+	if there.Size() < d.used.Load() {
 		return errors.New("the file was cut short while in use: restore it from a backup")
 	}
 	return nil
@@ -329,8 +349,15 @@ func (d *disk) load() (w *state, txid uint64, err error) {
 			w.recent = append(w.recent, c)
 		}
 	}
-	d.wal, d.space, d.used = l, 0, tx.Size()
-	return w, uint64(tx.ID()) - 1, nil
+	txid = uint64(tx.ID()) - 1
+	if txid < d.txid {
+		// Bbolt has seen the later one, and has its list of free pages.
+		d.lost = errors.New("the disk has lost a page that was written; restart to use it again")
+		return nil, 0, d.lost
+	}
+	d.wal, d.txid, d.reserved = l, txid, 0
+	d.used.Store(tx.Size())
+	return w, txid, nil
 }
 
 // affirm makes the meta page of the transaction txid durable, and the last record of the log.

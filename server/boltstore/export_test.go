@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"reflect"
 	"sync/atomic"
@@ -37,7 +38,10 @@ func WithClock(now func() time.Time) Option { return func(c *config) { c.now = n
 func WithLink(link func(old, new string) error) Option { return func(c *config) { c.link = link } }
 
 // WithSmallLog makes a log of 16 pages.
-func WithSmallLog() Option { return func(c *config) { c.logSize = 17 * os.Getpagesize() } }
+func WithSmallLog() Option { return WithLog(16) }
+
+// WithLog makes a log of so many pages.
+func WithLog(pages int) Option { return func(c *config) { c.logSize = (pages + 1) * walPage } }
 
 // WriteFunc is (*os.File).WriteAt.
 type WriteFunc = func(page []byte, at int64) (int, error)
@@ -92,10 +96,12 @@ func (s *Store) InLog(at int64) bool {
 }
 
 // NoLog makes the next write a checkpoint.
-func (s *Store) NoLog() { s.alone(func(*state) { s.disk.space = 0 }) }
+func (s *Store) NoLog() { s.alone(func(*state) { s.disk.wal.cost = math.MaxInt64 / 2 }) }
 
 // Checkpoint makes one.
-func (s *Store) Checkpoint() { s.alone(func(w *state) { s.disk.space = 0; w.touch() }) }
+func (s *Store) Checkpoint() {
+	s.alone(func(w *state) { s.disk.wal.cost = math.MaxInt64 / 2; w.touch() })
+}
 
 // CountCommits returns a function that returns how many changes were made durable since, each
 // together with others or alone.
@@ -175,7 +181,13 @@ func (s *Store) CancelMany(owner, name string, n int) {
 }
 
 // Used answers how much of the file has content.
-func (s *Store) Used() int64 { return s.disk.used }
+func (s *Store) Used() int64 { return s.disk.used.Load() }
+
+// HasLog reports whether the file has a log.
+func (s *Store) HasLog() (has bool) {
+	s.alone(func(*state) { has = s.disk.wal.at != 0 })
+	return has
+}
 
 // LogAt answers where the log is in the file.
 func (s *Store) LogAt() int64 { return s.disk.wal.at }

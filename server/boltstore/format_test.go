@@ -1,6 +1,7 @@
 package boltstore_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -76,6 +77,36 @@ func TestTheHistoryOfAFormat3File(t *testing.T) {
 	want = append([]string{"the next"}, want...)
 	require.NoError(t, s.Close())
 	check()
+}
+
+// TestACompactedFile keeps the records of its log, also where its pages have another size now.
+func TestACompactedFile(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	populate(t, s, 50)
+	s.Checkpoint()
+	create(t, s, "the last but one")
+	create(t, s, "the last")
+	want := s.Content()
+	require.NoError(t, s.Close())
+	for _, size := range []int{1024, 4096, 16384, 65536} {
+		compacted := filepath.Join(t.TempDir(), "compacted.db")
+		from, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true})
+		require.NoError(t, err)
+		to, err := bolt.Open(compacted, 0o600, &bolt.Options{PageSize: size})
+		require.NoError(t, err)
+		require.NoError(t, bolt.Compact(to, from, 0))
+		require.NoError(t, errors.Join(to.Close(), from.Close()))
+		s := open(t, compacted)
+		requireContent(t, want, s.Content(), size)
+		for i := range 5 {
+			create(t, s, fmt.Sprint("new ", i))
+			s.Checkpoint()
+			create(t, s, fmt.Sprint("newer ", i))
+		}
+		requireConsistent(t, s, compacted)
+		require.NoError(t, s.Close())
+	}
 }
 
 func testFileOfBefore(t *testing.T, path string, want []store.Lock, made time.Time) {

@@ -131,7 +131,7 @@ func TestTheHistoryCostsFewPages(t *testing.T) {
 			return write(page, at)
 		})
 		rounds(600)
-		t.Log(float64(written)/600/float64(s.PageSize()))
+		t.Log(float64(written) / 600 / float64(s.PageSize()))
 		require.LessOrEqual(t, float64(written)/600/float64(s.PageSize()), most)
 	}
 }

@@ -26,6 +26,7 @@ type state struct {
 	oldest  time.Time // at least as old as the first of them
 	keep    *keep     // the committer's
 	changes []change  // not on disk yet, in order
+	created bool      // some of the changes are creates, and not by a hand-over
 	touched bool      // a write is wanted even without changes
 }
 

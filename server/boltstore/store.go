@@ -67,8 +67,11 @@ func (s *Store) Create(ctx context.Context, in store.NewLock) (store.Lock, error
 	if holder, err := s.view.refusal(&in, s.clock); err != nil {
 		return holder, err
 	}
-	return s.submitForLock(ctx, func(w *state) (
-		store.Lock, error) {
+	return s.submitForLock(ctx, func(w *state) (store.Lock, error) {
+		if err := s.full(); err != nil {
+			return store.Lock{}, err
+		}
+		w.created = true
 		return w.Create(in, s.clock())
 	})
 }
@@ -78,7 +81,12 @@ func (s *Store) CreateAll(
 	ctx context.Context, in []store.NewLock,
 ) (locks []store.Lock, _ error) {
 	var refused error
-	err := s.submit(ctx, func(w *state) { locks, refused = w.CreateAll(in, s.clock()) })
+	err := s.submit(ctx, func(w *state) {
+		if refused = s.full(); refused == nil {
+			w.created = true
+			locks, refused = w.CreateAll(in, s.clock())
+		}
+	})
 	if err != nil {
 		return nil, err
 	}

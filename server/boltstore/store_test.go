@@ -219,6 +219,24 @@ func TestMarksAreBounded(t *testing.T) {
 	require.Equal(t, got.Marks, contentOf(t, path).Marks)
 }
 
+// TestPingBesideCheckpoints is for the race detector.
+func TestPingBesideCheckpoints(t *testing.T) {
+	s := open(t, newPath(t))
+	pinged := later(func() error {
+		for range 100 {
+			if err := s.Ping(t.Context()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i := range 20 {
+		create(t, s, fmt.Sprint(i))
+		s.Checkpoint()
+	}
+	require.NoError(t, <-pinged)
+}
+
 // TestReadingCostsNothing: neither do refusals, nor a sweep that finds nothing due.
 func TestReadingCostsNothing(t *testing.T) {
 	s := open(t, newPath(t))

@@ -17,6 +17,7 @@ import (
 )
 
 const (
+	walPage   = 4096    // the pages of the log, whatever those of the file are
 	walHeader = 16      // of a record: epoch uint64, size of the body uint32, CRC-32C uint32
 	epochStep = 1 << 24 // from one epoch to the next, at most
 )
@@ -25,13 +26,13 @@ const (
 // writes the value again, so it stays where it is.
 //
 // A record has the changes of one write and the summary after it. It is appended when those before
-// it are synced, and begins on a page of its own, so that writing it touches no other. So a record
-// that is not whole is the last one, and was never acknowledged. A checkpoint, which is a
+// it are synced, and has pages of its own, so that writing it touches no other. So a record that is
+// not whole is the last one, and was never acknowledged. A checkpoint, which is a
 // transaction of bbolt, makes the changes of all records. With it begins a new epoch, so that no
 // earlier record counts any more. Epochs rise, so that a record shows if the meta page of its
 // checkpoint was lost, and by random numbers, so that no text of a client can pass for a record.
 type wal struct {
-	page    int64    // the size of a page
+	page    int64    // the size of the file's pages
 	at      int64    // in the file; 0: there is no log
 	size    int64    // in bytes
 	base    *summary // of the last checkpoint
@@ -76,11 +77,11 @@ func findLog(tx *bolt.Tx) (*wal, error) {
 		return l, nil
 	}
 	size := int64(len(b.Get([]byte(keyRecords))))
-	if b.Root() == 0 || size < l.page || size%l.page != 0 {
+	if b.Root() == 0 || size < walPage || size%walPage != 0 {
 		return nil, errors.New("the log has a wrong size")
 	}
 	// The value begins in the first page of its bucket, after some headers.
-	l.at, l.size = (int64(b.Root())+1)*l.page, size-l.page
+	l.at, l.size = int64(b.Root())*l.page+walPage, size-walPage
 	return l, nil
 }
 
@@ -99,10 +100,10 @@ func (l *wal) read(file io.ReaderAt) error {
 		if err != nil {
 			return fmt.Errorf("log: record %d: %w", l.next, err)
 		}
-		l.last = log[l.next : l.next+l.pages(len(body))]
+		l.last = log[l.next : l.next+pagesOf(body)]
 		l.appended(l.last, changes)
 	}
-	for at := l.next; at < l.size; at += l.page {
+	for at := l.next; at < l.size; at += walPage {
 		switch epoch, body := l.parse(log, at); {
 		case body == nil:
 		case epoch == l.base.epoch:
@@ -114,8 +115,10 @@ func (l *wal) read(file io.ReaderAt) error {
 	return nil
 }
 
-// pages returns the size of the pages of a record with a body of n bytes.
-func (l *wal) pages(n int) int64 { return (walHeader + int64(n) + l.page - 1) / l.page * l.page }
+// pagesOf returns the size of the pages of a record.
+func pagesOf(body []byte) int64 {
+	return (walHeader + int64(len(body)) + walPage - 1) / walPage * walPage
+}
 
 // parse returns the epoch and the body of the record at a position of the log, or nil if there is
 // none.
@@ -146,19 +149,19 @@ func (l *wal) record(changes []change, s *summary) []byte {
 	if l.at == 0 {
 		return nil
 	}
-	r := make([]byte, walHeader, l.page)
+	r := make([]byte, walHeader, walPage)
 	for i := range changes {
 		r = appendChange(r, &changes[i])
 	}
 	r = appendChange(r, &change{bucket: bucketStore, key: []byte(keyState), value: s.encode()})
 	body := r[walHeader:]
-	if l.pages(len(body)) > l.size-l.next {
+	if pagesOf(body) > l.size-l.next {
 		return nil
 	}
 	binary.BigEndian.PutUint64(r, l.base.epoch)
 	binary.BigEndian.PutUint32(r[8:], uint32(len(body)))
 	binary.BigEndian.PutUint32(r[12:], checksumOf(l.base.epoch, l.next, body))
-	return append(r, make([]byte, l.pages(len(body))-int64(len(r)))...)
+	return append(r, make([]byte, pagesOf(body)-int64(len(r)))...)
 }
 
 // appended adds a record that is in the file.
