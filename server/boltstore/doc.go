@@ -23,12 +23,16 @@
 //
 // # When the disk fails
 //
-// A call whose write fails, because the disk is full for example, returns
+// A call whose write fails returns
 // [gitlab.com/relukko/relukko-go/server/store.ErrUnavailable], and its outcome is unknown. So do
-// the calls that shared its transaction. The store then reads what is on the disk and goes on from
+// the calls that shared its write. The store then reads what is on the disk and goes on from
 // that, as soon as the disk works again. Until then reads show what was acknowledged last. No call
 // waits longer than 4 s for a disk that does not respond; its transaction may be committed later.
 // Watch then says EventMissed, so that the server looks for names that have come free.
+//
+// When the disk is full, creates are refused with ErrNotDone. Renewals, releases and hand-overs go
+// on: the file always has some space for them. Once a second a create finds out whether there is
+// more.
 //
 // # When the clock is set
 //
@@ -46,7 +50,7 @@
 // 0.25 ms at most. Now and then, after 500 writes at most, a write is a checkpoint, which takes
 // some milliseconds. Reads, creates of a held name and calls for a lock that is gone do not touch
 // the disk. All locks are in memory too, at about 0.5 kB each. The history is in the file alone: it
-// is written with the changes of its locks, and read between two writes. A new file has 6 MB. It
+// is written with the changes of its locks, and read between two writes. A new file has 9 MB. It
 // does not shrink, but reuses its space. Claims are in memory only, because no create survives the
 // process; a claim costs no write. Measurements are in docs/performance.md.
 //

@@ -31,14 +31,17 @@ func TestTheDiskIsFull(t *testing.T) {
 	}
 	for _, history := range []store.HistoryLimits{{}, keepAll} {
 		for _, callers := range []int{1, 4, 100} {
-			testFull(t, history, callers)
+			testFull(t, history, 64, callers, 1)
 		}
 	}
+	testFull(t, store.HistoryLimits{}, 16, 1000, 10_000) // so many changes have no space in a write
 }
 
-func testFull(t *testing.T, history store.HistoryLimits, callers int) {
+// testFull has callers that come at once, and a log of so many pages. When the disk gets full there
+// are so many locks.
+func testFull(t *testing.T, history store.HistoryLimits, pages, callers, there int) {
 	path := newPath(t)
-	s := open(t, path, boltstore.WithLog(64))
+	s := open(t, path, boltstore.WithLog(pages))
 	s.KeepHistory(history)
 	var before syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
@@ -47,7 +50,14 @@ func testFull(t *testing.T, history store.HistoryLimits, callers int) {
 			syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: before.Max}))
 	}
 	defer limit(before.Cur)
-	create(t, s, "the first")
+	var all errgroup.Group
+	for i := range there {
+		all.Go(func() error {
+			_, err := s.Create(t.Context(), newLock(fmt.Sprint("there ", i)))
+			return err
+		})
+	}
+	require.NoError(t, all.Wait())
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	limit(uint64(info.Size()))
@@ -71,11 +81,21 @@ func testFull(t *testing.T, history store.HistoryLimits, callers int) {
 		}
 	})
 	locks := s.Content().Locks
+	retries := 0
+	if callers == 1000 {
+		retries = 10
+	}
 	each := func(f func(id string) error) {
 		t.Helper()
 		together(func(i int) error {
 			for n := i; n < len(locks); n += callers {
-				if err := f(locks[n].ID); err != nil {
+				err := f(locks[n].ID)
+				for range retries {
+					if err != nil {
+						err = f(locks[n].ID)
+					}
+				}
+				if err != nil {
 					return fmt.Errorf("%d of %d: %w", n, len(locks), err)
 				}
 			}
