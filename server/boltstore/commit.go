@@ -231,7 +231,7 @@ func (c *committer) commit(w *state) {
 			w = c.recover()
 		}
 		w = c.run(w, batch)
-		if most = min(2*most, maxBatch); c.failing.Load() {
+		if most = min(most+most/8+1, maxBatch); c.failing.Load() {
 			most = max(len(batch)/4, 1) // the disk may have the space for some
 		}
 		again = nil

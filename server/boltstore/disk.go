@@ -176,7 +176,7 @@ func (d *disk) kept() int64 { return int64(d.logSize) }
 
 // full reports whether there is no space for creates. It tries to get some, once a second.
 func (d *disk) full() bool {
-	if d.reserved == 0 || d.space < d.kept() && time.Since(d.tried) > retry {
+	if d.reserved == 0 || d.space < d.kept() && time.Since(d.tried) > time.Second {
 		d.reserve()
 	}
 	return d.space < d.kept()
@@ -202,7 +202,8 @@ func apply(tx *bolt.Tx, changes []change) error {
 	return nil
 }
 
-// upgrade moves what format 3 had in bucketRecent, and makes the log once there is the space for it.
+// upgrade moves what format 3 had in bucketRecent, and makes the log once there is the space for
+// it.
 func (d *disk) upgrade(tx *bolt.Tx, w *state) error {
 	if tx.Bucket([]byte(bucketRecent)) != nil {
 		if err := apply(tx, w.recent); err != nil {

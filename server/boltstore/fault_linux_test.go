@@ -83,7 +83,7 @@ func testFull(t *testing.T, history store.HistoryLimits, pages, callers, there i
 	locks := s.Content().Locks
 	retries := 0
 	if callers == 1000 {
-		retries = 10
+		retries = 30
 	}
 	each := func(f func(id string) error) {
 		t.Helper()
