@@ -4,9 +4,6 @@ import "gitlab.com/relukko/relukko-go/server/store"
 
 // created records a lock that this server has created.
 func (e *Engine) created(lock *store.Lock) {
-	if e.fresh != nil {
-		e.fresh[lock.ID] = struct{}{}
-	}
 	e.sweeper.expect(lock, e.Grace)
 	e.publish(store.EventCreated, lock)
 }
@@ -39,6 +36,13 @@ func (e *Engine) heldAtStart(id string) bool {
 	}
 	_, fresh := e.fresh[id]
 	return !fresh
+}
+
+// isFresh records that a lock with that id is not from before the engine's start.
+func (e *Engine) isFresh(id string) {
+	if e.fresh != nil {
+		e.fresh[id] = struct{}{}
+	}
 }
 
 func (e *Engine) publish(kind store.EventKind, lock *store.Lock) {

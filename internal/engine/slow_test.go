@@ -326,12 +326,18 @@ func TestAPlainAcquireThatEndsLeavesNoLock(t *testing.T) {
 	}
 }
 
-// TestALockThatIsDeletedBeforeItIsGranted does not hold its name: the next one has that.
+// TestALockThatIsDeletedBeforeItIsGranted does not hold its name: the next one has that. Nor was it
+// there when the engine started.
 func TestALockThatIsDeletedBeforeItIsGranted(t *testing.T) {
+	t.Run("later", func(t *testing.T) { testDeletedBeforeItIsGranted(t, holdOff) })
+	t.Run("at the start", func(t *testing.T) { testDeletedBeforeItIsGranted(t, 0) })
+}
+
+func testDeletedBeforeItIsGranted(t *testing.T, after time.Duration) {
 	s := newSlowStore()
 	run(t, s, func(b *bench) {
 		s.set(faults{reply: 200 * time.Millisecond})
-		time.Sleep(holdOff)
+		time.Sleep(after)
 		c, other := b.connect(), b.connect()
 		c.acquire("a")
 		other.acquire("b")

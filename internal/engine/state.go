@@ -75,7 +75,7 @@ type Engine struct {
 	openOf   map[string]int   // acquires, by the name of the key
 	ranks    int              // kept for plain clients, all names together
 	arrivals uint64
-	fresh    map[string]struct{} // ids of locks created in the first holdOff; then nil
+	fresh    map[string]struct{} // ids of locks that are not from before; nil after holdOff
 	closing  bool
 	board    *board // nil: no other server shares the store
 }

@@ -108,6 +108,7 @@ func (e *Engine) begin(q *queue, w *Waiter) *try {
 		t.seen = w.Conn.seen.Load()
 	}
 	t.in.ID, t.in.Name = e.NewID(), q.name
+	e.isFresh(t.in.ID) // now: its end may become known before its creation
 	waited := e.waited(w)
 	if w.Wait {
 		t.in.Waited = waited + time.Duration(w.Priority)*perPriority

@@ -35,9 +35,7 @@ func (e *Engine) handle(event store.Event) {
 func (e *Engine) handleLocked(event *store.Event) {
 	switch event.Kind {
 	case store.EventCreated:
-		if e.fresh != nil {
-			e.fresh[event.Lock.ID] = struct{}{}
-		}
+		e.isFresh(event.Lock.ID)
 		fallthrough
 	case store.EventUpdated:
 		e.sweeper.expect(&event.Lock, e.Grace)

@@ -10,20 +10,22 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// The file has five buckets. Each value but the format begins with a CRC-32C of the bucket's
-// name, the key and the rest of the value. Numbers in keys are big-endian, so that keys sort like
-// them.
+// The buckets of the file. Each value but the format and the log begins with a CRC-32C of the
+// bucket's name, the key and the rest of the value. Numbers in keys are big-endian, so that keys
+// sort like them.
 const (
 	bucketStore   = "relukko"    // "format" → formatVersion in decimal, "state" → summary
 	bucketLocks   = "locks"      // fencing token → record
 	bucketMarks   = "called off" // number of the cancelled mark → mark
 	bucketHistory = "history"    // when the lock ended → entry; no two end at one time
-	bucketRecent  = "recent"     // the same: the last entries, see [state.stageEnded]
+	bucketLog     = "log"        // "records" → the write-ahead log
+	bucketRecent  = "recent"     // of format 3: the last entries of the history
 
-	keyFormat = "format"
-	keyState  = "state"
+	keyFormat  = "format"
+	keyState   = "state"
+	keyRecords = "records"
 
-	formatVersion = 3 // written with the first transaction; see the package's documentation
+	formatVersion = 4 // written with the first change; see the package's documentation
 
 	// formerOwner is the owner of what formats 1 and 2 had.
 	formerOwner = "default"
@@ -47,6 +49,7 @@ type summary struct {
 	nMarks uint64
 	sum    uint64 // of the checksums of all locks and cancelled marks
 	nEnded uint64 // entries of the history
+	epoch  uint64 // of the log; it counts in a checkpoint only
 }
 
 func numberKey(n uint64) []byte { return codec.AppendNumber(nil, n) }
@@ -210,7 +213,8 @@ func decodeMark(key, value []byte) (*lockset.Mark, error) {
 
 func (s *summary) encode() (value []byte) {
 	var b []byte
-	for _, n := range []uint64{s.token, s.number, s.nLocks, s.nMarks, s.sum, s.nEnded} {
+	for _, n := range []uint64{s.token, s.number, s.nLocks, s.nMarks, s.sum, s.nEnded,
+		s.epoch} {
 		b = codec.AppendNumber(b, n)
 	}
 	value, _ = seal(bucketStore, []byte(keyState), b)
@@ -228,6 +232,9 @@ func decodeSummary(value []byte) (s summary, err error) {
 	}
 	if len(d.Rest) > 0 { // formats 1 and 2 have no history
 		s.nEnded = d.Number()
+	}
+	if len(d.Rest) > 0 { // format 3 has no log
+		s.epoch = d.Number()
 	}
 	return s, d.End()
 }

@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	patience = 4 * time.Second // for a transaction, less than the 5 s that clients wait
+	patience = 4 * time.Second // for a write, less than the 5 s that clients wait
 	retry    = time.Second     // between attempts to recover while there are no requests
 
-	fewCallers  = 8 // in one transaction: the next one does not wait for others
+	fewCallers  = 8 // in one write: the next one does not wait for others
 	gatherTries = 5
 	gatherPause = 50 * time.Microsecond
 
-	maxBatch  = 1024   // requests in one transaction
+	maxBatch  = 1024   // requests in one write
 	maxQueued = 10_000 // requests that wait for the disk; more are refused
 )
 
@@ -44,8 +44,8 @@ const (
 	abandoned        // nobody waits for the outcome any more
 )
 
-// committer makes requests durable: all that are queued, in one transaction. Requests that come
-// during a transaction share the next one. One that comes alone is committed alone, see gather.
+// committer makes requests durable: all that are queued, in one write. Requests that come during a
+// write share the next one. One that comes alone is written alone, see gather.
 type committer struct {
 	config
 	disk      *disk
@@ -57,9 +57,10 @@ type committer struct {
 	ended   chan struct{} // closed when the committer has ended; err is how the file was closed
 	err     error
 	started time.Time
-	busy    atomic.Int64 // when the transaction under way began, since started; 0: none
-	failing atomic.Bool  // the last transaction has failed
-	unknown error        // why the state is not known; only the committer uses it
+	busy    atomic.Int64 // when the write under way began, since started; 0: none
+	failing atomic.Bool  // the last write has failed
+	wasFull bool         // the disk, as a create saw it last; only the committer uses it
+	unknown error        // why the state is not known; so is this
 	spare   sync.Pool    // requests for reuse
 
 	mu     sync.Mutex
@@ -172,7 +173,7 @@ func (c *committer) ring() {
 
 // gather waits for callers that are about to submit, so that they join the batch. Last is how many
 // were in the one before it. Those of a large batch come again soon, one after another: if the
-// first few had a transaction of their own, all others would have to wait for it.
+// first few had a write of their own, all others would have to wait for it.
 func (c *committer) gather(last int) {
 	runtime.Gosched()
 	for range gatherTries {
@@ -187,10 +188,10 @@ func (c *committer) gather(last int) {
 }
 
 // take returns the next requests, and whether more are to be expected.
-func (c *committer) take() (batch []*request, open bool) {
+func (c *committer) take(most int) (batch []*request, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := min(len(c.queue), maxBatch)
+	n := min(len(c.queue), most)
 	batch, c.queue = c.queue[:n:n], c.queue[n:]
 	if len(c.queue) > 0 {
 		c.ring()
@@ -200,7 +201,7 @@ func (c *committer) take() (batch []*request, open bool) {
 	return batch, !c.closed || len(c.queue) > 0
 }
 
-// stuck reports whether the transaction under way has taken longer than any caller waits.
+// stuck reports whether the write under way has taken longer than any caller waits.
 func (c *committer) stuck() bool {
 	began := c.busy.Load()
 	return began != 0 && time.Since(c.started)-time.Duration(began) > patience
@@ -217,19 +218,22 @@ func (c *committer) commit(w *state) {
 	defer close(c.ended)
 	debug.SetPanicOnFault(true) // a disk that fails under the memory map must not end the process
 	var again <-chan time.Time
-	last := 0
+	last, most := 0, maxBatch
 	for {
 		select {
 		case <-c.bell:
 		case <-again:
 		}
 		c.gather(last)
-		batch, open := c.take()
+		batch, open := c.take(most)
 		last = len(batch)
 		if w == nil {
 			w = c.recover()
 		}
 		w = c.run(w, batch)
+		if most = min(most+most/8+1, maxBatch); c.failing.Load() {
+			most = max(len(batch)/4, 1) // the disk may have the space for some
+		}
 		again = nil
 		if w == nil {
 			again = time.After(retry)
@@ -261,15 +265,13 @@ func (c *committer) run(w *state, batch []*request) *state {
 		c.answer(ready, c.unavailable(err))
 		return c.recover()
 	}
-	if len(w.changes) == 0 && !w.touched { // entries of the history come with changes
+	if len(w.changes) == 0 && !w.touched {
 		c.answer(ready, nil)
 		return w
 	}
 	w.ForgetMarks(c.clock(), forgetBatch)
-	w.stageEnded()
-	w.prune(c.disk, c.clock())
 	done := c.atWork()
-	err := c.disk.write(w.changes, w.summary())
+	err := c.disk.write(w, c.clock())
 	done()
 	if err != nil {
 		c.failed(err)
@@ -279,7 +281,7 @@ func (c *committer) run(w *state, batch []*request) *state {
 	}
 	c.view.apply(w.changes)
 	clear(w.changes)
-	w.changes, w.touched = w.changes[:0], false
+	w.changes, w.created, w.touched = w.changes[:0], false, false
 	c.works()
 	if c.answer(ready, nil) {
 		c.surprises.add()
@@ -317,7 +319,7 @@ func (c *committer) answer(batch []*request, err error) (missed bool) {
 // disk still fails.
 func (c *committer) recover() *state {
 	defer c.atWork()()
-	w, committed, err := c.disk.recover()
+	w, err := c.disk.recover()
 	if err != nil {
 		c.unknown = err
 		return nil
@@ -325,10 +327,26 @@ func (c *committer) recover() *state {
 	w.Claims = c.view.claims
 	w.keep = &c.keep
 	c.view.show(w)
-	if committed {
-		c.surprises.add()
-	}
+	c.surprises.add()
 	return w
+}
+
+// full returns the error of a create if there is no space for it.
+func (c *committer) full() error {
+	full := c.disk.full()
+	if full != c.wasFull {
+		c.wasFull = full
+		if full {
+			c.log.Error("the disk is full: no more locks are created", "store", c.disk.path)
+		} else {
+			c.log.Info("the disk has space again: locks are created", "store", c.disk.path)
+		}
+	}
+	if !full {
+		return nil
+	}
+	return c.unavailable(fmt.Errorf("%w: the disk is full; renewals and releases go on",
+		store.ErrNotDone))
 }
 
 func (c *committer) failed(err error) {

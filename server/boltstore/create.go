@@ -19,24 +19,28 @@ import (
 // that is being restarted.
 const lockWait = 700 * time.Millisecond
 
+// logSize is the size of the write-ahead log of a new file.
+const logSize = 2 << 20
+
 type config struct {
-	log  *slog.Logger
-	now  func() time.Time
-	link func(old, new string) error
+	log     *slog.Logger
+	now     func() time.Time
+	link    func(old, new string) error
+	logSize int
 }
 
 func newConfig(log *slog.Logger) config {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return config{log: log, now: time.Now, link: os.Link}
+	return config{log: log, now: time.Now, link: os.Link, logSize: logSize}
 }
 
 // checkFile makes sure that a file that may be a store is at path: it makes one if there is none.
 func (c *config) checkFile(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = c.createFile(path, writeEmpty)
+		err = c.createFile(path, c.writeEmpty)
 		if err == nil || errors.Is(err, fs.ErrExist) { // another process has made it
 			info, err = os.Stat(path)
 		}
@@ -89,7 +93,7 @@ func (c *config) createFile(path string, write func(draft string) error) error {
 }
 
 // writeEmpty makes a store of the empty file at path.
-func writeEmpty(path string) error {
+func (c *config) writeEmpty(path string) error {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait})
 	if err != nil {
 		return err
@@ -100,14 +104,19 @@ func writeEmpty(path string) error {
 				return err
 			}
 		}
-		return putSummary(tx, new(summary))
+		if err := createLog(tx, c.logSize); err != nil {
+			return err
+		}
+		return putSummary(tx, new(summary), 0)
 	})
 	return errors.Join(err, db.Close())
 }
 
-// putSummary writes the summary, and the format, since the file may be of an earlier version.
-func putSummary(tx *bolt.Tx, s *summary) error {
+// putSummary writes the summary, and the format, since the file may be of an earlier version. With
+// it begins the epoch of the log that follows the given one.
+func putSummary(tx *bolt.Tx, s *summary, epoch uint64) error {
 	b := tx.Bucket([]byte(bucketStore))
+	s.epoch = nextEpoch(epoch)
 	if err := b.Put([]byte(keyFormat), []byte(strconv.Itoa(formatVersion))); err != nil {
 		return err
 	}

@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -16,24 +18,32 @@ import (
 
 // disk is the file, which bbolt reads and writes.
 //
-// A bbolt transaction writes its pages to places that no earlier transaction uses and syncs them,
-// then writes the meta page that makes them valid and syncs that: two fdatasyncs. Odd and even
-// transactions have separate meta pages, so a torn one costs only the last transaction, which was
-// never acknowledged.
+// A write is a record of the log, and one fdatasync; or it is a checkpoint: a bbolt transaction
+// writes its pages to places that no earlier transaction uses and syncs them, then writes the meta
+// page that makes them valid and syncs that. Odd and even transactions have separate meta pages, so
+// a torn one costs only the last transaction, which was never acknowledged.
 type disk struct {
-	path string
-	db   *bolt.DB
-	file *os.File    // the one that db uses
-	self os.FileInfo // identifies file
-	txid uint64      // of the last transaction that is known to be committed
-	lost error       // why db must not be used any more
+	path    string
+	logSize int // of a log that is made
+	db      *bolt.DB
+	file    *os.File    // the one that db uses
+	self    os.FileInfo // identifies file
+	wal     *wal
+	lost    error // why db must not be used any more
 
-	writeAt func(page []byte, at int64) (int, error) // of file, for affirm
+	txid     uint64       // of the transaction that was seen last
+	used     atomic.Int64 // size of what bbolt uses of the file
+	reserved int64        // size of what has a place on the disk
+	space    int64        // size of what the next checkpoint can have for certain; see reserve
+	tried    time.Time    // when reserve was called last
+
+	writeAt func(page []byte, at int64) (int, error) // of file
+	sync    func() error
 }
 
 // openDisk opens the file for this process alone. It writes nothing.
-func openDisk(path string) (_ *disk, err error) {
-	d := &disk{path: path}
+func openDisk(path string, logSize int) (_ *disk, err error) {
+	d := &disk{path: path, logSize: logSize}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil { // bbolt relies on its file being whole
@@ -54,7 +64,7 @@ func openDisk(path string) (_ *disk, err error) {
 		// The list of free pages costs a page per transaction. With it a failed transaction can be
 		// rolled back, and the file be opened, without a walk through the whole file.
 		d.db.NoFreelistSync = false
-		d.writeAt = d.file.WriteAt
+		d.writeAt, d.sync = d.file.WriteAt, d.db.Sync
 		return d, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("relukko: store %s: another process has it open: "+
@@ -80,9 +90,9 @@ func (d *disk) damaged(err error) error {
 		d.path, err)
 }
 
-// write makes the changes and the summary durable, all or nothing. After an error the outcome is
-// unknown, and recover must succeed before the next write.
-func (d *disk) write(changes []change, s *summary) (err error) {
+// write makes the state's changes durable, all or nothing. After an error the outcome is unknown,
+// and recover must succeed before the next write.
+func (d *disk) write(w *state, now time.Time) (err error) {
 	if d.lost != nil {
 		return d.lost
 	}
@@ -90,19 +100,90 @@ func (d *disk) write(changes []change, s *summary) (err error) {
 		return err
 	}
 	defer d.caught(&err)
-	var txid uint64
-	err = d.db.Update(func(tx *bolt.Tx) error {
-		txid = uint64(tx.ID())
-		return apply(tx, changes, s)
-	})
-	if err == nil {
-		d.txid = txid
+	if d.reserved == 0 {
+		d.reserve()
 	}
-	return err
+	// A change goes to the log only if the next checkpoint is certain to have the space for it. Of
+	// that, creates leave some to renewals and releases, which go on when the disk is full.
+	space := d.space
+	if w.created {
+		space -= d.kept()
+	}
+	if d.wal.cost+d.wal.costOf(w.changes) <= space && !w.pruneDue(now) {
+		if record := d.wal.record(w.changes, w.summary()); record != nil {
+			return d.appendRecord(record, w.changes)
+		}
+	}
+	return d.checkpoint(w, now)
 }
 
-// apply makes the changes and writes the summary in a transaction.
-func apply(tx *bolt.Tx, changes []change, s *summary) error {
+func (d *disk) appendRecord(record []byte, changes []change) error {
+	if _, err := d.writeAt(record, d.wal.at+d.wal.next); err != nil {
+		return err
+	}
+	if err := d.sync(); err != nil {
+		return err
+	}
+	d.wal.appended(record, changes)
+	return nil
+}
+
+// checkpoint makes the changes of the log, and those of the state, in a transaction.
+func (d *disk) checkpoint(w *state, now time.Time) error {
+	err := d.db.Update(func(tx *bolt.Tx) error {
+		if err := apply(tx, latest(append(d.wal.pending, w.changes...))); err != nil {
+			return err
+		}
+		if err := d.upgrade(tx, w); err != nil {
+			return err
+		}
+		if err := w.prune(tx, now); err != nil {
+			return err
+		}
+		return putSummary(tx, w.summary(), d.wal.base.epoch)
+	})
+	if err != nil {
+		return err
+	}
+	w.recent = nil
+	return d.db.View(func(tx *bolt.Tx) (err error) {
+		if d.wal, err = findLog(tx); err == nil {
+			d.txid = uint64(tx.ID())
+			d.used.Store(tx.Size())
+			d.reserve()
+		}
+		return err
+	})
+}
+
+// reserve finds out how much space the next checkpoint can have for certain, and makes the file
+// longer if it is not much.
+func (d *disk) reserve() {
+	d.tried = time.Now()
+	stats, used := d.db.Stats(), d.used.Load()
+	d.reserved = max(d.reserved, used)
+	d.space = int64(stats.FreePageN+stats.PendingPageN)*d.wal.page + d.reserved - used
+	d.space -= 64*d.wal.page + used/64 // for the pages that lead to those of the changes
+	if missing := 3*d.kept() - d.space; missing > d.kept() {
+		n, _ := d.file.WriteAt(make([]byte, missing), d.reserved) // less if the disk is full
+		got := int64(n) / d.wal.page * d.wal.page
+		d.reserved, d.space = d.reserved+got, d.space+got
+	}
+}
+
+// kept returns how much of the space is not for creates.
+func (d *disk) kept() int64 { return int64(d.logSize) }
+
+// full reports whether there is no space for creates. It tries to get some, once a second.
+func (d *disk) full() bool {
+	if d.reserved == 0 || d.space < d.kept() && time.Since(d.tried) > time.Second {
+		d.reserve()
+	}
+	return d.space < d.kept()
+}
+
+// apply makes the changes in a transaction.
+func apply(tx *bolt.Tx, changes []change) error {
 	for i := range changes {
 		c := &changes[i]
 		b, err := bucketOf(tx, c.bucket)
@@ -118,15 +199,24 @@ func apply(tx *bolt.Tx, changes []change, s *summary) error {
 			return err
 		}
 	}
-	return putSummary(tx, s)
+	return nil
 }
 
-// forEach is ForEach of a bucket that there may be.
-func forEach(tx *bolt.Tx, name string, f func(key, value []byte) error) error {
-	if b := tx.Bucket([]byte(name)); b != nil {
-		return b.ForEach(f)
+// upgrade moves what format 3 had in bucketRecent, and makes the log once there is the space for
+// it.
+func (d *disk) upgrade(tx *bolt.Tx, w *state) error {
+	if tx.Bucket([]byte(bucketRecent)) != nil {
+		if err := apply(tx, w.recent); err != nil {
+			return err
+		}
+		if err := tx.DeleteBucket([]byte(bucketRecent)); err != nil {
+			return err
+		}
 	}
-	return nil
+	if d.reserved-d.used.Load() < int64(d.logSize)+64*d.wal.page {
+		return nil
+	}
+	return createLog(tx, d.logSize)
 }
 
 // bucketOf returns a bucket for changes. Those of the history are made when they are needed.
@@ -140,8 +230,8 @@ func bucketOf(tx *bolt.Tx, name string) (b *bolt.Bucket, err error) {
 	return b, err
 }
 
-// inPlace returns an error unless the file is the one at its path. Otherwise writes would be lost,
-// and a server that opens the path would give out the same names again.
+// inPlace returns an error unless the file is the one at its path, and has its size. Otherwise
+// writes would be lost, and a server that opens the path would give out the same names again.
 func (d *disk) inPlace() error {
 	there, err := os.Stat(d.path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -151,20 +241,22 @@ func (d *disk) inPlace() error {
 		return errors.New("the file was moved, deleted or replaced while in use: " +
 			"put it back, or restart")
 	}
+	if there.Size() < d.used.Load() {
+		return errors.New("the file was cut short while in use: restore it from a backup")
+	}
 	return nil
 }
 
-// recover finds out whether the failed transaction was committed, makes that durable, and returns
-// the state.
+// recover finds out what became of the failed write, makes that durable, and returns the state.
 //
-// After a failed write the last meta page may be in the kernel's memory, where bbolt sees it, but
-// not on the disk. A later fsync that succeeds does not mend one that has failed, because the
-// kernel may have dropped the page. A next transaction would then overwrite pages of the one that
-// a crash would bring back. So recover writes the meta page again, as it reads it, and syncs it.
-// The pages that it refers to were synced before it was first written.
-func (d *disk) recover() (w *state, committed bool, err error) {
+// After a failed write the last meta page or the last record may be in the kernel's memory, where
+// it is read, but not on the disk. A later fsync that succeeds does not mend one that has failed,
+// because the kernel may have dropped the page. A next transaction would then overwrite pages of
+// the one that a crash would bring back. So recover writes both again, as it reads them, and syncs
+// them. The pages to which a meta page refers were synced before it was first written.
+func (d *disk) recover() (w *state, err error) {
 	if d.lost != nil {
-		return nil, false, d.lost
+		return nil, d.lost
 	}
 	defer d.caught(&err)
 	w, txid, err := d.load()
@@ -172,11 +264,9 @@ func (d *disk) recover() (w *state, committed bool, err error) {
 		err = d.affirm(txid)
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	committed = txid != d.txid
-	d.txid = txid
-	return w, committed, nil
+	return w, nil
 }
 
 // admit checks the file, which has not been written since it was opened, and returns its state. The
@@ -213,7 +303,6 @@ func (d *disk) admit() (w *state, err error) {
 	if err = d.affirm(txid); err != nil {
 		return nil, fmt.Errorf("relukko: store %s: %w", d.path, err)
 	}
-	d.txid = txid
 	return w, nil
 }
 
@@ -235,59 +324,59 @@ func (d *disk) recognise(tx *bolt.Tx) error {
 	return nil
 }
 
-// load reads everything. The state is that of the transaction txid.
+// load reads everything, and writes nothing. The state is that of the transaction txid and the log.
 func (d *disk) load() (w *state, txid uint64, err error) {
+	tx, err := d.db.Begin(true)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer tx.Rollback()
+	l, err := findLog(tx)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := l.read(d.file); err != nil {
+		return nil, 0, err
+	}
+	if err := apply(tx, l.pending); err != nil {
+		return nil, 0, err
+	}
 	w = newState()
-	err = d.db.View(func(tx *bolt.Tx) error {
-		txid = uint64(tx.ID())
-		b, locks := tx.Bucket([]byte(bucketStore)), tx.Bucket([]byte(bucketLocks))
-		marks := tx.Bucket([]byte(bucketMarks))
-		if b == nil || locks == nil || marks == nil {
-			return errors.New("a part is missing")
+	if err := w.load(tx); err != nil {
+		return nil, 0, err
+	}
+	for _, c := range l.pending {
+		if c.bucket == bucketHistory {
+			w.recent = append(w.recent, c)
 		}
-		s, err := decodeSummary(b.Get([]byte(keyState)))
-		if err != nil {
-			return fmt.Errorf("summary: %w", err)
-		}
-		w.Token, w.Cancelled.Last = s.token, s.number
-		if err := locks.ForEach(w.loadLock); err != nil {
-			return err
-		}
-		if err := marks.ForEach(w.loadMark); err != nil {
-			return err
-		}
-		if err := forEach(tx, bucketHistory, w.loadEnded); err != nil {
-			return err
-		}
-		if err := forEach(tx, bucketRecent, w.loadRecent); err != nil {
-			return err
-		}
-		switch found := w.summary(); {
-		case found.nLocks != s.nLocks || found.nMarks != s.nMarks:
-			return fmt.Errorf("there are %d locks and %d marks, where %d and %d should be",
-				found.nLocks, found.nMarks, s.nLocks, s.nMarks)
-		case found.nEnded != s.nEnded:
-			return fmt.Errorf("the history has %d entries, where %d should be",
-				found.nEnded, s.nEnded)
-		case found.sum != s.sum:
-			return fmt.Errorf("the sum over all %d locks and %d marks is wrong", s.nLocks, s.nMarks)
-		}
-		return nil
-	})
-	return w, txid, err
+	}
+	txid = uint64(tx.ID()) - 1
+	if txid < d.txid {
+		// Bbolt has seen the later one, and has its list of free pages.
+		d.lost = errors.New("the disk has lost a page that was written; restart to use it again")
+		return nil, 0, d.lost
+	}
+	d.wal, d.txid, d.reserved = l, txid, 0
+	d.used.Store(tx.Size())
+	return w, txid, nil
 }
 
-// affirm makes the meta page of the transaction txid durable.
+// affirm makes the meta page of the transaction txid durable, and the last record of the log.
 func (d *disk) affirm(txid uint64) error {
-	page := make([]byte, d.db.Info().PageSize)
-	at := int64(txid%2) * int64(len(page))
+	page := make([]byte, d.wal.page)
+	at := int64(txid%2) * d.wal.page
 	if _, err := d.file.ReadAt(page, at); err != nil {
 		return err
 	}
 	if _, err := d.writeAt(page, at); err != nil {
 		return err
 	}
-	return d.file.Sync()
+	if last := d.wal.last; last != nil {
+		if _, err := d.writeAt(last, d.wal.at+d.wal.next-int64(len(last))); err != nil {
+			return err
+		}
+	}
+	return d.sync()
 }
 
 func (d *disk) close() error {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/internal/lockset"
@@ -35,25 +37,37 @@ func WithClock(now func() time.Time) Option { return func(c *config) { c.now = n
 // WithLink replaces os.Link.
 func WithLink(link func(old, new string) error) Option { return func(c *config) { c.link = link } }
 
+// WithSmallLog makes a log of 16 pages.
+func WithSmallLog() Option { return WithLog(16) }
+
+// WithLog makes a log of so many pages.
+func WithLog(pages int) Option { return func(c *config) { c.logSize = (pages + 1) * walPage } }
+
 // WriteFunc is (*os.File).WriteAt.
 type WriteFunc = func(page []byte, at int64) (int, error)
 
-// HookWrites has all pages written by hook, which calls write to have it done.
+// HookWrites has all pages and records written by hook, which calls write to have it done.
 func (s *Store) HookWrites(hook func(page []byte, at int64, write WriteFunc) (int, error)) {
 	s.alone(func(*state) {
-		hooked := func(page []byte, at int64) (
-			int, error) {
-			return hook(page, at, s.disk.file.WriteAt)
-		}
+		write := s.disk.writeAt
+		hooked := func(page []byte, at int64) (int, error) { return hook(page, at, write) }
 		s.disk.writeAt = hooked
 		field := reflect.ValueOf(s.disk.db).Elem().FieldByName("ops").FieldByName("writeAt")
 		*(*WriteFunc)(field.Addr().UnsafePointer()) = hooked
 	})
 }
 
+// HookSyncs calls hook before each sync that is not bbolt's own.
+func (s *Store) HookSyncs(hook func()) {
+	s.alone(func(*state) {
+		sync := s.disk.sync
+		s.disk.sync = func() error { hook(); return sync() }
+	})
+}
+
 // Admit opens the file at path and answers what is written for that.
 func Admit(path string, write func(page []byte, at int64)) error {
-	d, err := openDisk(path)
+	d, err := openDisk(path, logSize)
 	if err != nil {
 		return err
 	}
@@ -69,12 +83,37 @@ func Admit(path string, write func(page []byte, at int64)) error {
 func (s *Store) File() *os.File { return s.disk.file }
 
 // PageSize answers the size of the file's pages. The first two are the meta pages.
-func (s *Store) PageSize() int64 { return int64(s.disk.db.Info().PageSize) }
+func (s *Store) PageSize() int64 { return s.disk.wal.page }
 
-// Transactions answers how many transactions came about, each of which is two syncs.
-func (s *Store) Transactions() (n uint64) {
-	s.alone(func(*state) { n = s.disk.txid })
-	return n
+// IsLast reports whether what is written there is the last of its change: a record of the log, or
+// the meta page of a checkpoint. It is for hooks.
+func (s *Store) IsLast(at int64) bool { return at < 2*s.PageSize() || s.InLog(at) }
+
+// InLog reports whether that is a place of the log.
+func (s *Store) InLog(at int64) bool {
+	l := s.disk.wal
+	return l.at <= at && at < l.at+l.size
+}
+
+// NoLog makes the next write a checkpoint.
+func (s *Store) NoLog() { s.alone(func(*state) { s.disk.wal.cost = math.MaxInt64 / 2 }) }
+
+// Checkpoint makes one.
+func (s *Store) Checkpoint() {
+	s.alone(func(w *state) { s.disk.wal.cost = math.MaxInt64 / 2; w.touch() })
+}
+
+// CountCommits returns a function that returns how many changes were made durable since, each
+// together with others or alone.
+func (s *Store) CountCommits() func() int {
+	var n atomic.Int64
+	s.HookWrites(func(page []byte, at int64, write WriteFunc) (int, error) {
+		if s.IsLast(at) {
+			n.Add(1)
+		}
+		return write(page, at)
+	})
+	return func() int { return int(n.Load()) }
 }
 
 // Content is everything that a store has to remember.
@@ -140,3 +179,15 @@ func (s *Store) CancelMany(owner, name string, n int) {
 		})
 	}
 }
+
+// Used answers how much of the file has content.
+func (s *Store) Used() int64 { return s.disk.used.Load() }
+
+// HasLog reports whether the file has a log.
+func (s *Store) HasLog() (has bool) {
+	s.alone(func(*state) { has = s.disk.wal.at != 0 })
+	return has
+}
+
+// LogAt answers where the log is in the file.
+func (s *Store) LogAt() int64 { return s.disk.wal.at }

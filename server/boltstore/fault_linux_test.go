@@ -1,19 +1,25 @@
 package boltstore_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// TestTheDiskIsFull: the kernel lets the file grow no more. What needs no more room still works,
-// and all of it when there is room again.
+// TestTheDiskIsFull: the kernel lets the file grow no more. Creates are refused, and that before
+// renewals and releases have no space, however many come at once. All works when there is room
+// again.
 func TestTheDiskIsFull(t *testing.T) {
 	// The limit is the whole process's, which writes other files as well.
 	if os.Getenv(childEnv) != "test" {
@@ -23,12 +29,20 @@ func TestTheDiskIsFull(t *testing.T) {
 		require.Contains(t, string(out), "PASS")
 		return
 	}
-	path := newPath(t)
-	s := open(t, path)
-	populate(t, s, 100)
-	info, err := os.Stat(path)
-	require.NoError(t, err)
+	for _, history := range []store.HistoryLimits{{}, keepAll} {
+		for _, callers := range []int{1, 4, 100} {
+			testFull(t, history, 64, callers, 1)
+		}
+	}
+	testFull(t, store.HistoryLimits{}, 16, 1000, 10_000) // so many changes have no space in a write
+}
 
+// testFull has callers that come at once, and a log of so many pages. When the disk gets full there
+// are so many locks.
+func testFull(t *testing.T, history store.HistoryLimits, pages, callers, there int) {
+	path := newPath(t)
+	s := open(t, path, boltstore.WithLog(pages))
+	s.KeepHistory(history)
 	var before syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
 	limit := func(size uint64) {
@@ -36,42 +50,118 @@ func TestTheDiskIsFull(t *testing.T) {
 			syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: before.Max}))
 	}
 	defer limit(before.Cur)
+	var all errgroup.Group
+	for i := range there {
+		all.Go(func() error {
+			_, err := s.Create(t.Context(), newLock(fmt.Sprint("there ", i)))
+			return err
+		})
+	}
+	require.NoError(t, all.Wait())
+	info, err := os.Stat(path)
+	require.NoError(t, err)
 	limit(uint64(info.Size()))
-	made, failed := 0, 0
-	for failed < 20 {
-		_, err := s.Create(t.Context(), newLock(fmt.Sprint("fill ", made)))
-		if err == nil {
-			made++
-			continue
+	together := func(f func(i int) error) {
+		t.Helper()
+		var all errgroup.Group
+		for i := range callers {
+			all.Go(func() error { return f(i) })
 		}
-		failed++
-		require.ErrorIs(t, err, store.ErrUnavailable)
-		require.ErrorContains(t, err, "file too large") // as the kernel says it
+		require.NoError(t, all.Wait())
 	}
-	limit(before.Cur) // the test itself writes files
-	requireConsistent(t, s, path)
-	require.Len(t, s.Content().Locks, 60+made)
-	limit(uint64(info.Size()))
-	deleted := 0
-	for _, lock := range s.Content().Locks {
-		if _, err := s.Delete(t.Context(), lock.ID, store.Ending{}); err == nil {
-			deleted++
+	together(func(i int) error {
+		for n := 0; ; n++ {
+			_, err := s.Create(t.Context(), newLock(fmt.Sprint("fill ", i, " ", n)))
+			if errors.Is(err, store.ErrNotDone) && strings.Contains(err.Error(), "disk is full") {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
 		}
+	})
+	locks := s.Content().Locks
+	retries := 0
+	if callers == 1000 {
+		retries = 30
 	}
-	require.Positive(t, deleted, "deleting makes room")
-	for i := range made {
-		create(t, s, fmt.Sprint("fill again ", i))
+	each := func(f func(id string) error) {
+		t.Helper()
+		together(func(i int) error {
+			for n := i; n < len(locks); n += callers {
+				err := f(locks[n].ID)
+				for range retries {
+					if err != nil {
+						err = f(locks[n].ID)
+					}
+				}
+				if err != nil {
+					return fmt.Errorf("%d of %d: %w", n, len(locks), err)
+				}
+			}
+			return nil
+		})
 	}
-
+	for range 2 {
+		each(func(id string) error {
+			_, err := s.Update(t.Context(), id, store.Change{Extend: time.Hour})
+			return err
+		})
+	}
+	require.NoError(t, s.Ping(t.Context()))
+	each(func(id string) error {
+		_, err := s.Delete(t.Context(), id, store.Ending{})
+		return err
+	})
 	limit(0) // nothing can be written at all
 	for range 3 {
 		_, err := s.Create(t.Context(), newLock("fresh"))
 		require.ErrorIs(t, err, store.ErrUnavailable)
-		require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable)
 	}
 	limit(before.Cur)
-	require.NoError(t, s.Ping(t.Context()))
-	populate(t, s, 300)
+	require.Eventually(t, func() bool {
+		_, err := s.Create(t.Context(), newLock("again"))
+		return err == nil
+	}, 10*time.Second, 100*time.Millisecond)
+	requireConsistent(t, s, path)
+}
+
+// TestAFileOfBeforeOnAFullDisk has no log, and gets none as long as there is no space for it.
+func TestAFileOfBeforeOnAFullDisk(t *testing.T) {
+	if os.Getenv(childEnv) != "test" {
+		cmd := child(t, "test", "-test.run=^TestAFileOfBeforeOnAFullDisk$")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, string(out))
+		require.Contains(t, string(out), "PASS")
+		return
+	}
+	data, err := os.ReadFile("testdata/format3.db")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "locks.db")
+	require.NoError(t, os.WriteFile(path, data, 0o600))
+	s := open(t, path)
+	var before syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
+	limit := func(size uint64) {
+		require.NoError(t, syscall.Setrlimit(
+			syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: before.Max}))
+	}
+	defer limit(before.Cur)
+	limit(uint64(len(data)))
+	for range 3 {
+		for _, lock := range s.Content().Locks {
+			_, err := s.Update(t.Context(), lock.ID, store.Change{Extend: time.Hour})
+			require.NoError(t, err)
+		}
+	}
+	require.False(t, s.HasLog())
+	limit(before.Cur)
+	require.Eventually(t, func() bool {
+		_, err := s.Create(t.Context(), newLock("again"))
+		return err == nil
+	}, 10*time.Second, 100*time.Millisecond)
+	s.Checkpoint()
+	require.True(t, s.HasLog())
 	requireConsistent(t, s, path)
 }
 
@@ -95,7 +185,7 @@ func TestASyncFails(t *testing.T) {
 	cut := false
 	s.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
 		n, err := write(page, at)
-		if at < 2*s.PageSize() && !cut {
+		if s.IsLast(at) && !cut {
 			cut = true
 			if err := syscall.Dup3(int(null.Fd()), fd, 0); err != nil {
 				return 0, err

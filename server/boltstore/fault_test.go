@@ -85,63 +85,75 @@ func attempt(
 	return err
 }
 
-// TestAFailedWrite goes wrong at each write of a transaction in each way. The method fails, the
-// memory is what the file is, and the next one works.
+// TestAFailedWrite goes wrong at each write of a change in each way, in the log and in a
+// checkpoint. The method fails, the memory is what the file is, and the next one works.
 func TestAFailedWrite(t *testing.T) {
-	for way, goWrong := range ways {
+	for way := range ways {
 		for _, op := range []string{"create", "update", "delete", "cancel", "sweep",
 			"hand over"} {
-			t.Run(way+"/"+op, func(t *testing.T) {
-				path := newPath(t)
-				s := open(t, path)
-				populate(t, s, 50)
-				n, cameAbout := int64(1), false
-				for ; ; n++ {
-					victim := create(t, s, "victim")
-					lease := -time.Hour
-					victim, err := s.Update(t.Context(), victim.ID, store.Change{Lease: &lease})
-					require.NoError(t, err)
-					before := s.Content()
-
-					f := fail(s, n, goWrong)
-					fresh := newLock("fresh")
-					if op == "hand over" {
-						fresh.Name = victim.Name
-					}
-					err = attempt(t, s, op, victim, fresh)
-					if f.writes.Load() < n {
-						require.NoError(t, err)
-						break // the whole transaction was tried
-					}
-					require.ErrorIs(t, err, store.ErrUnavailable)
-					require.ErrorIs(t, err, errDisk)
-					require.ErrorContains(t, err, path)
-
-					requireConsistent(t, s, path)
-					after := s.Content()
-					cameAbout = cameAbout || len(after.Locks) != len(before.Locks) ||
-						(op == "update" || op == "hand over") &&
-							!assert.ObjectsAreEqual(victim, after.Locks[len(after.Locks)-1])
-					if !cameAbout {
-						requireContent(t, before, after)
-					}
-					require.NoError(t, s.Ping(t.Context()), "it finds out by a write")
-					again := create(t, s, "again")
-					require.Greater(t, again.FencingToken, before.Token)
-					remove(t, s, again.ID)
-					for _, id := range []string{victim.ID, fresh.ID} {
-						_, err = s.Delete(t.Context(), id, store.Ending{})
-						require.True(t, err == nil || errors.Is(err, store.ErrGone), "%v", err)
-					}
-					requireConsistent(t, s, path)
-				}
-				require.Greater(t, n, int64(3), "pages and a meta page")
-				require.Equal(t, way == "all is written", cameAbout, "by the meta page")
-				require.NoError(t, s.Close())
-				contentOf(t, path)
-			})
+			t.Run(way+"/"+op+"/log", func(t *testing.T) { testAFailedWrite(t, way, op, false) })
+			t.Run(way+"/"+op+"/checkpoint",
+				func(t *testing.T) { testAFailedWrite(t, way, op, true) })
 		}
 	}
+}
+
+func testAFailedWrite(t *testing.T, way, op string, checkpoint bool) {
+	path := newPath(t)
+	s := open(t, path, boltstore.WithSmallLog())
+	populate(t, s, 50)
+	n, cameAbout := int64(1), false
+	for ; ; n++ {
+		s.Checkpoint()
+		victim := create(t, s, "victim")
+		lease := -time.Hour
+		victim, err := s.Update(t.Context(), victim.ID, store.Change{Lease: &lease})
+		require.NoError(t, err)
+		before := s.Content()
+
+		if checkpoint {
+			s.NoLog()
+		}
+		f := fail(s, n, ways[way])
+		fresh := newLock("fresh")
+		if op == "hand over" {
+			fresh.Name = victim.Name
+		}
+		err = attempt(t, s, op, victim, fresh)
+		if f.writes.Load() < n {
+			require.NoError(t, err)
+			break // all was tried
+		}
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		require.ErrorIs(t, err, errDisk)
+		require.ErrorContains(t, err, path)
+
+		requireConsistent(t, s, path)
+		after := s.Content()
+		cameAbout = cameAbout || len(after.Locks) != len(before.Locks) ||
+			(op == "update" || op == "hand over") &&
+				!assert.ObjectsAreEqual(victim, after.Locks[len(after.Locks)-1])
+		if !cameAbout {
+			requireContent(t, before, after)
+		}
+		require.NoError(t, s.Ping(t.Context()), "it finds out by a write")
+		again := create(t, s, "again")
+		require.Greater(t, again.FencingToken, before.Token)
+		remove(t, s, again.ID)
+		for _, id := range []string{victim.ID, fresh.ID} {
+			_, err = s.Delete(t.Context(), id, store.Ending{})
+			require.True(t, err == nil || errors.Is(err, store.ErrGone), "%v", err)
+		}
+		requireConsistent(t, s, path)
+	}
+	if checkpoint {
+		require.Greater(t, n, int64(3), "pages and a meta page")
+	} else {
+		require.EqualValues(t, 2, n, "a record")
+	}
+	require.Equal(t, way == "all is written", cameAbout, "by the last write")
+	require.NoError(t, s.Close())
+	contentOf(t, path)
 }
 
 // TestABatchFailsAsAWhole: nobody in it is told what was decided on something that came to nothing.
@@ -158,7 +170,7 @@ func TestABatchFailsAsAWhole(t *testing.T) {
 				close(reached)
 				<-pass
 			}
-			if at < 2*s.PageSize() {
+			if s.IsLast(at) {
 				if transactions++; transactions == 2 {
 					return 0, errDisk
 				}
@@ -230,12 +242,12 @@ func TestADiskThatStaysBroken(t *testing.T) {
 			if repaired.Load() {
 				return write(page, at)
 			}
-			if at < 2*s.PageSize() && !landed { // it gets there, but its sync fails
+			if s.IsLast(at) && !landed { // it gets there, but its sync fails
 				landed = true
 				write(page, at)
 				return 0, errDisk
 			}
-			if at < 2*s.PageSize() {
+			if s.IsLast(at) {
 				return 0, errDisk // so does making sure
 			}
 			return write(page, at)

@@ -1,6 +1,7 @@
 package boltstore_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,7 +35,7 @@ func TestFilesOfBefore(t *testing.T) {
 		lock.CreatedAt, lock.UpdatedAt = made, made
 		lock.FencingToken = uint64(made.UnixMicro()) + uint64(i)
 	}
-	for format, want := range map[string][]store.Lock{"1": want[:2], "2": want} {
+	for format, want := range map[string][]store.Lock{"1": want[:2], "2": want, "3": want} {
 		t.Run(format, func(t *testing.T) {
 			data, err := os.ReadFile("testdata/format" + format + ".db")
 			require.NoError(t, err)
@@ -43,6 +44,68 @@ func TestFilesOfBefore(t *testing.T) {
 			require.Equal(t, format, formatOf(t, path))
 			testFileOfBefore(t, path, slices.Clip(want), made)
 		})
+	}
+}
+
+// TestTheHistoryOfAFormat3File has entries in two buckets, and keeps its order when they become
+// one.
+func TestTheHistoryOfAFormat3File(t *testing.T) {
+	data, err := os.ReadFile("testdata/format3.db")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "locks.db")
+	require.NoError(t, os.WriteFile(path, data, 0o600))
+	clock := boltstore.WithClock(func() time.Time {
+		return time.Date(2030, 1, 2, 3, 4, 6, 0, time.UTC)
+	})
+	var want []string
+	check := func() *boltstore.Store {
+		s := open(t, path, clock)
+		s.KeepHistory(keepAll)
+		var got []string
+		for _, e := range historyOf(t, s) {
+			got = append(got, e.Name)
+		}
+		require.Equal(t, want, got)
+		return s
+	}
+	for i := range 10 {
+		want = append(want, fmt.Sprint("gone-", 9-i))
+	}
+	require.NoError(t, check().Close())
+	s := check()
+	remove(t, s, create(t, s, "the next").ID)
+	want = append([]string{"the next"}, want...)
+	require.NoError(t, s.Close())
+	check()
+}
+
+// TestACompactedFile keeps the records of its log, also where its pages have another size now.
+func TestACompactedFile(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	populate(t, s, 50)
+	s.Checkpoint()
+	create(t, s, "the last but one")
+	create(t, s, "the last")
+	want := s.Content()
+	require.NoError(t, s.Close())
+	for _, size := range []int{1024, 4096, 16384, 65536} {
+		compacted := filepath.Join(t.TempDir(), "compacted.db")
+		from, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true})
+		require.NoError(t, err)
+		to, err := bolt.Open(compacted, 0o600, &bolt.Options{PageSize: size})
+		require.NoError(t, err)
+		require.NoError(t, bolt.Compact(to, from, 0))
+		require.NoError(t, errors.Join(to.Close(), from.Close()))
+		s := open(t, compacted)
+		requireContent(t, want, s.Content(), size)
+		for i := range 5 {
+			create(t, s, fmt.Sprint("new ", i))
+			s.Checkpoint()
+			create(t, s, fmt.Sprint("newer ", i))
+		}
+		requireConsistent(t, s, compacted)
+		require.NoError(t, s.Close())
 	}
 }
 
@@ -69,7 +132,7 @@ func testFileOfBefore(t *testing.T, path string, want []store.Lock, made time.Ti
 	leased, err := s.Create(t.Context(), in)
 	require.NoError(t, err, "of another owner")
 	require.NoError(t, s.Close())
-	require.Equal(t, "3", formatOf(t, path), "an earlier version refuses it from here on")
+	require.Equal(t, "4", formatOf(t, path), "an earlier version refuses it from here on")
 
 	s = open(t, path, clock)
 	locks, err = s.List(t.Context())

@@ -13,11 +13,11 @@ import (
 
 const scanBatch = 2000 // entries that are looked at in one go, while changes wait
 
-// KeepHistory implements [store.Store]. A transaction that changes something else removes entries
-// that are too old or too many, when it can remove many of them.
+// KeepHistory implements [store.Store]. A checkpoint removes entries that are too old or too many;
+// there is one when they are many.
 func (s *Store) KeepHistory(limits store.HistoryLimits) { s.keep.Store(&limits) }
 
-// History implements [store.Store]. The committer reads it, between two transactions: then all that
+// History implements [store.Store]. The committer reads it, between two writes: then all that
 // is in the file is durable.
 func (s *Store) History(ctx context.Context, q store.HistoryQuery) ([]store.Ended, error) {
 	found := []store.Ended{}

@@ -31,7 +31,7 @@ func Load(path string, content *store.Content) error {
 	if _, err = os.Lstat(path); err == nil {
 		err = fs.ErrExist
 	} else {
-		err = c.createFile(path, func(draft string) error { return writeContent(draft, content) })
+		err = c.createFile(path, func(draft string) error { return c.writeContent(draft, content) })
 	}
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -44,8 +44,8 @@ func Load(path string, content *store.Content) error {
 }
 
 // writeContent makes a store of the empty file at path, syncs it, and checks it.
-func writeContent(path string, c *store.Content) error {
-	if err := writeEmpty(path); err != nil {
+func (c *config) writeContent(path string, content *store.Content) error {
+	if err := c.writeEmpty(path); err != nil {
 		return err
 	}
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait})
@@ -54,10 +54,10 @@ func writeContent(path string, c *store.Content) error {
 	}
 	db.NoSync = true
 	l := &loader{db: db, state: newState()}
-	if err := errors.Join(l.load(c), db.Close()); err != nil {
+	if err := errors.Join(l.load(content), db.Close()); err != nil {
 		return err
 	}
-	d, err := openDisk(path)
+	d, err := openDisk(path, c.logSize)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,12 @@ func (l *loader) put(c change) error {
 
 // flush writes what is staged, and the summary of all.
 func (l *loader) flush() error {
-	err := l.db.Update(func(tx *bolt.Tx) error { return apply(tx, l.changes, l.summary()) })
+	err := l.db.Update(func(tx *bolt.Tx) error {
+		if err := apply(tx, l.changes); err != nil {
+			return err
+		}
+		return putSummary(tx, l.summary(), 0)
+	})
 	clear(l.changes)
 	l.changes = l.changes[:0]
 	return err

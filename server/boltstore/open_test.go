@@ -176,9 +176,9 @@ func TestWhatIsNoStoreIsLeftAlone(t *testing.T) {
 			"it is damaged (its format is missing)",
 		},
 		"a store of a later version": {
-			func(t *testing.T, path string) { makeBolt(t, path, "relukko", "format", "4") },
-			"it has format 4, which a later version of relukko has written; " +
-				"this version knows format 3",
+			func(t *testing.T, path string) { makeBolt(t, path, "relukko", "format", "5") },
+			"it has format 5, which a later version of relukko has written; " +
+				"this version knows format 4",
 		},
 		"a store without its parts": {
 			func(t *testing.T, path string) { makeBolt(t, path, "relukko", "format", "1") },

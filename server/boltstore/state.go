@@ -6,12 +6,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"gitlab.com/relukko/relukko-go/internal/codec"
 	"gitlab.com/relukko/relukko-go/internal/lockset"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
-// forgetBatch is the number of marks, whose time has run out, that one transaction removes at most.
+// forgetBatch is the number of marks, whose time has run out, that one write removes at most.
 const forgetBatch = 256
 
 // state is what the committer decides on: what is on disk, and the changes that are to be written
@@ -19,13 +21,13 @@ const forgetBatch = 256
 type state struct {
 	*lockset.State
 	sum     uint64    // of the checksums of all locks and cancelled marks
-	ended   []change  // entries of the history that are to be staged
-	recent  []change  // entries that are in bucketRecent, on disk
+	recent  []change  // entries of the history that are not in its bucket yet
 	nEnded  uint64    // all entries
 	oldest  time.Time // at least as old as the first of them
 	keep    *keep     // the committer's
 	changes []change  // not on disk yet, in order
-	touched bool      // a transaction is wanted even without changes
+	created bool      // some of the changes are creates, and not by a hand-over
+	touched bool      // a write is wanted even without changes
 }
 
 // change is one change on disk: a lock, a cancelled mark or an entry of the history is put, or
@@ -65,7 +67,7 @@ func (w *state) summary() *summary {
 	}
 }
 
-// touch makes the committer write a transaction, whether or not anything changed.
+// touch makes the committer write, whether or not anything changed.
 func (w *state) touch() { w.touched = true }
 
 // PutLock implements lockset.Journal.
@@ -86,7 +88,9 @@ func (w *state) DropLock(r *lockset.Record, end store.Ended) {
 		return
 	}
 	key := codec.AppendMoment(nil, end.At)
-	w.ended = append(w.ended, change{key: key, value: encodeEnded(key, &end)})
+	entry := change{bucket: bucketHistory, key: key, value: encodeEnded(key, &end)}
+	w.stage(entry)
+	w.recent = append(w.recent, entry)
 	if w.nEnded++; w.nEnded == 1 {
 		w.oldest = end.At
 	}
@@ -106,6 +110,39 @@ func (w *state) DropMark(m *lockset.Mark) {
 }
 
 func (w *state) stage(c change) { w.changes = append(w.changes, c) }
+
+// load adds what is on disk.
+func (w *state) load(tx *bolt.Tx) error {
+	s, err := decodeSummary(tx.Bucket([]byte(bucketStore)).Get([]byte(keyState)))
+	if err != nil {
+		return fmt.Errorf("summary: %w", err)
+	}
+	w.Token, w.Cancelled.Last = s.token, s.number
+	for _, part := range []struct {
+		bucket string
+		load   func(key, value []byte) error
+	}{
+		{bucketLocks, w.loadLock}, {bucketMarks, w.loadMark},
+		{bucketHistory, w.loadEnded}, {bucketRecent, w.loadRecent},
+	} {
+		if b := tx.Bucket([]byte(part.bucket)); b != nil {
+			if err := b.ForEach(part.load); err != nil {
+				return err
+			}
+		}
+	}
+	switch found := w.summary(); {
+	case found.nLocks != s.nLocks || found.nMarks != s.nMarks:
+		return fmt.Errorf("there are %d locks and %d marks, where %d and %d should be",
+			found.nLocks, found.nMarks, s.nLocks, s.nMarks)
+	case found.nEnded != s.nEnded:
+		return fmt.Errorf("the history has %d entries, where %d should be",
+			found.nEnded, s.nEnded)
+	case found.sum != s.sum:
+		return fmt.Errorf("the sum over all %d locks and %d marks is wrong", s.nLocks, s.nMarks)
+	}
+	return nil
+}
 
 // loadLock adds a lock that is on disk.
 func (w *state) loadLock(key, value []byte) error {
@@ -149,6 +186,7 @@ func (w *state) loadEnded(key, value []byte) error {
 
 // loadRecent adds an entry of bucketRecent that is on disk.
 func (w *state) loadRecent(key, value []byte) error {
-	w.recent = append(w.recent, change{key: bytes.Clone(key), value: bytes.Clone(value)})
+	w.recent = append(w.recent,
+		change{bucket: bucketHistory, key: bytes.Clone(key), value: bytes.Clone(value)})
 	return w.loadEnded(key, value)
 }

@@ -39,7 +39,7 @@ func open(path string, c config) (*Store, error) {
 	if err := c.checkFile(path); err != nil {
 		return nil, err
 	}
-	d, err := openDisk(path)
+	d, err := openDisk(path, c.logSize)
 	if err != nil {
 		return nil, err
 	}
@@ -67,18 +67,26 @@ func (s *Store) Create(ctx context.Context, in store.NewLock) (store.Lock, error
 	if holder, err := s.view.refusal(&in, s.clock); err != nil {
 		return holder, err
 	}
-	return s.submitForLock(ctx, func(w *state) (
-		store.Lock, error) {
+	return s.submitForLock(ctx, func(w *state) (store.Lock, error) {
+		if err := s.full(); err != nil {
+			return store.Lock{}, err
+		}
+		w.created = true
 		return w.Create(in, s.clock())
 	})
 }
 
-// CreateAll implements [store.Store], in one transaction.
+// CreateAll implements [store.Store], in one write.
 func (s *Store) CreateAll(
 	ctx context.Context, in []store.NewLock,
 ) (locks []store.Lock, _ error) {
 	var refused error
-	err := s.submit(ctx, func(w *state) { locks, refused = w.CreateAll(in, s.clock()) })
+	err := s.submit(ctx, func(w *state) {
+		if refused = s.full(); refused == nil {
+			w.created = true
+			locks, refused = w.CreateAll(in, s.clock())
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +136,7 @@ func (s *Store) submitForLock(
 	return lock, refused
 }
 
-// HandOver implements [store.Store], in one transaction.
+// HandOver implements [store.Store], in one write.
 func (s *Store) HandOver(
 	ctx context.Context, id string, end store.Ending, next store.NewLock,
 ) (h store.Handover, _ error) {

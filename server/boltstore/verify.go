@@ -137,6 +137,7 @@ func (w *walker) tree(id uint64, low, high []byte, depth int) error {
 // leaf checks one page of keys and values, and walks the buckets in it.
 func (w *walker) leaf(id uint64, page []byte, count int, low, high []byte, depth int) error {
 	keys := make([][]byte, count)
+	end := uint64(0)
 	for i := range count {
 		e, at := element(page, i)
 		if e == nil {
@@ -149,28 +150,33 @@ func (w *walker) leaf(id uint64, page []byte, count int, low, high []byte, depth
 		if keys[i] == nil || value == nil {
 			return fmt.Errorf("page %d has a key or value outside of it", id)
 		}
+		end = max(end, from+ksize+vsize)
 		switch {
 		case flags == 0:
 			continue
 		case flags != isBucket || len(value) < bucketHeader:
 			return fmt.Errorf("page %d has an element of a wrong kind", id)
 		}
-		if root := order.Uint64(value); root != 0 {
-			if err := w.tree(root, nil, nil, depth+1); err != nil {
-				return err
-			}
-			continue
-		}
-		inline := value[bucketHeader:]
-		if len(inline) < pageHeader || order.Uint16(inline[8:]) != flagLeaf || depth > maxDepth {
-			return fmt.Errorf("page %d has a bucket of a wrong kind", id)
-		}
-		if err := w.leaf(id, inline, int(order.Uint16(inline[10:])), nil, nil,
-			depth+1); err != nil {
+		if err := w.bucket(id, value, depth); err != nil {
 			return err
 		}
 	}
+	if size := uint64(len(page)); size > w.pageSize && size-end > w.pageSize {
+		return fmt.Errorf("page %d is longer than its values", id)
+	}
 	return inOrder(id, keys, low, high)
+}
+
+// bucket walks a bucket whose value is on page id.
+func (w *walker) bucket(id uint64, value []byte, depth int) error {
+	if root := order.Uint64(value); root != 0 {
+		return w.tree(root, nil, nil, depth+1)
+	}
+	inline := value[bucketHeader:]
+	if len(inline) < pageHeader || order.Uint16(inline[8:]) != flagLeaf || depth > maxDepth {
+		return fmt.Errorf("page %d has a bucket of a wrong kind", id)
+	}
+	return w.leaf(id, inline, int(order.Uint16(inline[10:])), nil, nil, depth+1)
 }
 
 // freelist checks that no page is both free and in use, or free twice.

@@ -11,7 +11,7 @@ import (
 )
 
 // view is what every caller may see: what is durable, and nothing else. The committer changes it
-// after a transaction is durable and before its requests return.
+// after a write is durable and before its requests return.
 type view struct {
 	mu     sync.RWMutex
 	byID   map[string]*lockset.Record
