@@ -25,10 +25,10 @@
 //
 // A call whose write fails returns
 // [gitlab.com/relukko/relukko-go/server/store.ErrUnavailable], and its outcome is unknown. So do
-// the calls that shared its write. The store then reads what is on the disk and goes on from
-// that, as soon as the disk works again. Until then reads show what was acknowledged last. No call
-// waits longer than 4 s for a disk that does not respond; its transaction may be committed later.
-// Watch then says EventMissed, so that the server looks for names that have come free.
+// the calls that shared its write. The store then reads what is on the disk and goes on from that,
+// as soon as the disk works again. Until then reads show what was acknowledged last. No call waits
+// longer than 4 s for a disk that does not respond; its write may succeed later. Watch then says
+// EventMissed, so that the server looks for names that have come free.
 //
 // When the disk is full, creates are refused with ErrNotDone. Renewals, releases and hand-overs go
 // on: the file always has some space for them. Once a second a create finds out whether there is

@@ -25,7 +25,7 @@ func (w *state) pruneDue(now time.Time) bool {
 		return true
 	}
 	late := min(limits.Age/10, time.Hour)
-	return w.nEnded >= uint64(limits.Max+max(pruneExcess, limits.Max/100)) ||
+	return w.nEnded >= uint64(limits.Max)+uint64(max(pruneExcess, limits.Max/100)) ||
 		w.oldest.Before(now.Add(-limits.Age-late))
 }
 

@@ -71,8 +71,9 @@ func (s *Store) Create(ctx context.Context, in store.NewLock) (store.Lock, error
 		if err := s.full(); err != nil {
 			return store.Lock{}, err
 		}
-		w.created = true
-		return w.Create(in, s.clock())
+		lock, err := w.Create(in, s.clock())
+		w.created = w.created || err == nil
+		return lock, err
 	})
 }
 
@@ -83,8 +84,8 @@ func (s *Store) CreateAll(
 	var refused error
 	err := s.submit(ctx, func(w *state) {
 		if refused = s.full(); refused == nil {
-			w.created = true
 			locks, refused = w.CreateAll(in, s.clock())
+			w.created = w.created || refused == nil
 		}
 	})
 	if err != nil {

@@ -27,10 +27,10 @@ const (
 //
 // A record has the changes of one write and the summary after it. It is appended when those before
 // it are synced, and has pages of its own, so that writing it touches no other. So a record that is
-// not whole is the last one, and was never acknowledged. A checkpoint, which is a
-// transaction of bbolt, makes the changes of all records. With it begins a new epoch, so that no
-// earlier record counts any more. Epochs rise, so that a record shows if the meta page of its
-// checkpoint was lost, and by random numbers, so that no text of a client can pass for a record.
+// not whole is the last one, and was never acknowledged. A checkpoint, which is a transaction of
+// bbolt, makes the changes of all records. With it begins a new epoch, so that no earlier record
+// counts any more. Epochs rise, so that a record shows if the meta page of its checkpoint was lost,
+// and by random numbers, so that no text of a client can pass for a record.
 type wal struct {
 	page    int64    // the size of the file's pages
 	at      int64    // in the file; 0: there is no log
