@@ -232,7 +232,7 @@ func (e *events) looked(q *queue, version int, list *listing, err error) {
 		return
 	}
 	holder := list.holder(q.name)
-	if holder == nil {
+	if holder == nil || e.queues.isGone(holder) {
 		q.notify(hintReleased)
 	} else if q.found(holder, version) {
 		e.queues.lostRace(q.name)

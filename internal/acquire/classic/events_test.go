@@ -316,6 +316,30 @@ func TestQueuesAreNotified(t *testing.T) {
 	}
 }
 
+// TestListFromBeforeADeletion names a lock whose deletion was broadcast before the response came,
+// when no queue knew that lock.
+func TestListFromBeforeADeletion(t *testing.T) {
+	watched(t, func(t *testing.T, e *events, b *broadcaster, l *lists) {
+		arm, _ := e.queues.join("arm", new(queued))
+		leg, _ := e.queues.join("leg", new(queued))
+		defer e.wait()()
+		b.connections()
+		hintOf(arm)
+		hintOf(leg)
+		l.took, l.locks = 10*ms, []api.Lock{*lockOf(1, "arm", mark2), *lockOf(2, "leg", mark2)}
+		arm.found(lockOf(3, "arm", mark2), arm.asking())
+		leg.found(lockOf(2, "leg", mark2), leg.asking())
+		e.mu.Lock()
+		e.look()
+		e.mu.Unlock()
+		synctest.Wait()
+		b.say(t, `{"deleted":"`+testID(1)+`"}`)
+		pass(time.Second)
+		require.Equal(t, hintReleased, hintOf(arm))
+		require.Equal(t, hintNone, hintOf(leg))
+	})
+}
+
 func TestHolderThatChangedUnnoticedMakesANameContended(t *testing.T) {
 	watched(t, func(t *testing.T, e *events, b *broadcaster, l *lists) {
 		arm, _ := e.queues.join("arm", new(queued))

@@ -1,6 +1,7 @@
 package classic
 
 import (
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -44,6 +45,8 @@ type queues struct {
 	byName    map[string]*queue
 	contended map[string]time.Time // when another process was last faster
 	vague     bool                 // the last broadcast of a deletion named no lock
+	gone      map[string]time.Time // when the deletion of a lock with that id was broadcast
+	pruned    time.Time            // when gone was pruned
 }
 
 // join adds m to the queue for the name. From then on the queue gets every hint about the name
@@ -166,6 +169,7 @@ func (qs *queues) deleted(id, name string) (unsure []*queue) {
 		}
 		return nil
 	}
+	qs.remember(id)
 	for _, q := range qs.byName {
 		switch holder := q.holderID(); {
 		case qs.vague || holder == "":
@@ -183,6 +187,34 @@ func (qs *queues) deleted(id, name string) (unsure []*queue) {
 	}
 	unsure[0].notify(h)
 	return nil
+}
+
+// remember records the id of a lock that was deleted, for as long as a List from before that may
+// take.
+func (qs *queues) remember(id string) {
+	if id == "" || len(qs.byName) == 0 {
+		return
+	}
+	now := time.Now()
+	if qs.gone == nil {
+		qs.gone = make(map[string]time.Time)
+	}
+	if now.Sub(qs.pruned) > listTimeout {
+		qs.pruned = now
+		maps.DeleteFunc(qs.gone, func(_ string, at time.Time) bool {
+			return now.Sub(at) > listTimeout
+		})
+	}
+	qs.gone[id] = now
+}
+
+// isGone reports whether the deletion of the lock was broadcast after the response that has it was
+// sent: nobody else will say that the name is free.
+func (qs *queues) isGone(lock *api.Lock) bool {
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	_, gone := qs.gone[lock.ID]
+	return gone
 }
 
 // notify passes a hint to the first call.

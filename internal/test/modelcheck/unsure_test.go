@@ -13,7 +13,7 @@ import (
 // of some is unknown. They take effect nevertheless, or later, or never.
 type unsure struct {
 	*recorded
-	late chan struct{} // an unknown outcome is known
+	late chan struct{} // a call whose outcome is unknown has taken effect
 }
 
 func newUnsure(s *recorded) *unsure { return &unsure{s, make(chan struct{}, 1)} }
@@ -41,6 +41,7 @@ func attempt[T any](s *unsure, what string, do func() (T, error)) (T, error) {
 		return none, unknown("unknown, never takes effect")
 	case 2:
 		do()
+		s.known()
 		return none, unknown("unknown, took effect")
 	case 3:
 		err := unknown("unknown, takes effect later")
@@ -48,15 +49,20 @@ func attempt[T any](s *unsure, what string, do func() (T, error)) (T, error) {
 			time.Sleep(f.delay + time.Millisecond)
 			if w.isStore(s) {
 				do()
-				select {
-				case s.late <- struct{}{}:
-				default: // it is known that some are known
-				}
+				s.known()
 			}
 		})
 		return none, err
 	}
 	return do()
+}
+
+// known has Watch say that a call whose outcome is unknown has taken effect.
+func (s *unsure) known() {
+	select {
+	case s.late <- struct{}{}:
+	default: // it has to say so already
+	}
 }
 
 // storeFault returns the fault of the store, or nil. What the plan itself does has none.
