@@ -17,16 +17,36 @@ import (
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
+// alone runs the test in a process of its own, and reports whether this is that process: a limit is
+// the whole process's, which writes other files as well.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(childEnv) == "test" {
+		return true
+	}
+	out, err := child(t, "test", "-test.run=^"+t.Name()+"$").CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "PASS")
+	return false
+}
+
+// fileLimit returns functions that limit the size of files, and lift the limit.
+func fileLimit(t *testing.T) (limit func(size uint64), lift func()) {
+	t.Helper()
+	var before syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
+	limit = func(size uint64) {
+		require.NoError(t, syscall.Setrlimit(
+			syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: before.Max}))
+	}
+	return limit, func() { limit(before.Cur) }
+}
+
 // TestTheDiskIsFull: the kernel lets the file grow no more. Creates are refused, and that before
 // renewals and releases have no space, however many come at once. All works when there is room
 // again.
 func TestTheDiskIsFull(t *testing.T) {
-	// The limit is the whole process's, which writes other files as well.
-	if os.Getenv(childEnv) != "test" {
-		cmd := child(t, "test", "-test.run=^TestTheDiskIsFull$")
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, string(out))
-		require.Contains(t, string(out), "PASS")
+	if !alone(t) {
 		return
 	}
 	for _, history := range []store.HistoryLimits{{}, keepAll} {
@@ -43,13 +63,8 @@ func testFull(t *testing.T, history store.HistoryLimits, pages, callers, there i
 	path := newPath(t)
 	s := open(t, path, boltstore.WithLog(pages))
 	s.KeepHistory(history)
-	var before syscall.Rlimit
-	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
-	limit := func(size uint64) {
-		require.NoError(t, syscall.Setrlimit(
-			syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: before.Max}))
-	}
-	defer limit(before.Cur)
+	limit, lift := fileLimit(t)
+	defer lift()
 	var all errgroup.Group
 	for i := range there {
 		all.Go(func() error {
@@ -118,7 +133,7 @@ func testFull(t *testing.T, history store.HistoryLimits, pages, callers, there i
 		_, err := s.Create(t.Context(), newLock("fresh"))
 		require.ErrorIs(t, err, store.ErrUnavailable)
 	}
-	limit(before.Cur)
+	lift()
 	require.Eventually(t, func() bool {
 		_, err := s.Create(t.Context(), newLock("again"))
 		return err == nil
@@ -128,11 +143,7 @@ func testFull(t *testing.T, history store.HistoryLimits, pages, callers, there i
 
 // TestAFileOfBeforeOnAFullDisk has no log, and gets none as long as there is no space for it.
 func TestAFileOfBeforeOnAFullDisk(t *testing.T) {
-	if os.Getenv(childEnv) != "test" {
-		cmd := child(t, "test", "-test.run=^TestAFileOfBeforeOnAFullDisk$")
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, string(out))
-		require.Contains(t, string(out), "PASS")
+	if !alone(t) {
 		return
 	}
 	data, err := os.ReadFile("testdata/format3.db")
@@ -140,13 +151,8 @@ func TestAFileOfBeforeOnAFullDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "locks.db")
 	require.NoError(t, os.WriteFile(path, data, 0o600))
 	s := open(t, path)
-	var before syscall.Rlimit
-	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
-	limit := func(size uint64) {
-		require.NoError(t, syscall.Setrlimit(
-			syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: before.Max}))
-	}
-	defer limit(before.Cur)
+	limit, lift := fileLimit(t)
+	defer lift()
 	limit(uint64(len(data)))
 	for range 3 {
 		for _, lock := range s.Content().Locks {
@@ -155,7 +161,7 @@ func TestAFileOfBeforeOnAFullDisk(t *testing.T) {
 		}
 	}
 	require.False(t, s.HasLog())
-	limit(before.Cur)
+	lift()
 	require.Eventually(t, func() bool {
 		_, err := s.Create(t.Context(), newLock("again"))
 		return err == nil
