@@ -3,13 +3,13 @@ package either_test
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -51,7 +51,7 @@ func TestMoves(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := relukkotest.NewServer(t, relukkotest.InMemory())
 				holder := relukko.NewMutex(s.Client(), "arm")
 				held, err := holder.Lock(t.Context())
@@ -77,7 +77,7 @@ func TestMoves(t *testing.T) {
 
 // A Lock begun without a stream continues over it.
 func TestStreamComesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := relukkotest.NewServer(t, relukkotest.InMemory())
 		holder := relukko.NewMutex(s.Client(), "arm")
 		held, err := holder.Lock(t.Context())
@@ -102,7 +102,7 @@ func TestStreamComesUp(t *testing.T) {
 // The cleanup of a Lock that gave up without a stream ends soon after there is one: a create
 // without a response would otherwise be looked for until it cannot appear any more.
 func TestCleanupMovesToTheStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := relukkotest.NewServer(t, relukkotest.InMemory())
 		s.RefuseWebSockets(true)
 		c := s.Client()
