@@ -26,10 +26,16 @@ type backend struct {
 
 func startBackend(t *testing.T) *backend {
 	b := &backend{t: t, st: open(t, newPath(t))}
+	recovering := false
 	b.st.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
+		if recovering {
+			recovering = false
+			synctest.Wait() // the server knows of the error before the store has recovered
+		}
 		n, err := write(page, at)
 		if b.broken.Load() && b.st.IsLast(at) {
 			b.broken.Store(false) // it works again at once
+			recovering = true
 			return n, errDisk
 		}
 		return n, err
