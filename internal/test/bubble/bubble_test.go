@@ -21,7 +21,7 @@ func TestTimersThatAreDueTogether(t *testing.T) {
 		for _, name := range []string{"one", "another"} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				for range 10 {
+				for range 6 {
 					bubble.Test(t, func(*testing.T) { receiveTogether() })
 				}
 			})
