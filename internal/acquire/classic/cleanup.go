@@ -12,18 +12,26 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// cleanupFor limits a cleanup. By then a lock that was created has been swept: after 10 min and a
-// grace of about 3 min.
-const cleanupFor = 15 * time.Minute
+const (
+	// cleanupFor limits a cleanup. By then a lock that was created has been swept: after 10 min and
+	// a grace of about 3 min.
+	cleanupFor = 15 * time.Minute
+
+	// streamTime is how long a cleanup uses the stream alone: a cancel costs less than Lists.
+	streamTime = 10 * time.Second
+)
+
+// errCancelled is the cause with which the search for a mark ends that was cancelled.
+var errCancelled = errors.New("the mark was cancelled over the stream")
 
 // cleanup deletes, after the end of a call, what the creates with its mark have made or will make.
-// It is a task of the client.
+// The mark is cancelled over the stream, if there is one, and looked for by plain requests. It is a
+// task of the client.
 type cleanup struct {
 	*parts
 	r       *acquire.Request // of the creates: its names, Creator, Values and Log
 	running <-chan created   // the create that is under way; nil: none is
 	unknown acquire.Unknown  // of the others
-	plainly bool             // the stream was tried before
 }
 
 // Drop implements [acquire.Driver]: it cleans up after the other creates of a grant's request.
@@ -35,14 +43,10 @@ func (p *parts) Drop(g *acquire.Grant) {
 	(&cleanup{parts: p, r: r, unknown: g.Unknown}).start()
 }
 
-// CleanUp deletes, in the background, what creates of r over the stream may have made, and what
-// could not be cancelled over it.
-func (p *parts) CleanUp(r *acquire.Request) { p.cleanUp(r, true) }
-
-// cleanUp is CleanUp. Unless plainly is set, the stream is used once there is one.
-func (p *parts) cleanUp(r *acquire.Request, plainly bool) {
+// CleanUp deletes, in the background, what creates of r over the stream may have made.
+func (p *parts) CleanUp(r *acquire.Request) {
 	request := *r // the caller may go on with another mark
-	c := &cleanup{parts: p, r: &request, plainly: plainly}
+	c := &cleanup{parts: p, r: &request}
 	c.unknown.Add(false)
 	c.start()
 }
@@ -68,11 +72,7 @@ func (c *cleanup) run() {
 	defer c.tasks.End(c)
 	ctx, cancel := context.WithTimeout(c.tasks.Context(c.r.Values), cleanupFor)
 	defer cancel()
-	seek := c.seek
-	if c.stream != nil && !c.plainly {
-		seek = c.seekWithoutStream
-	}
-	err := seek(ctx)
+	err := c.cancelOrSeek(ctx)
 	if errors.Is(err, api.ErrClosed) {
 		err = errors.New("the client was closed before the backend could be asked")
 	}
@@ -83,21 +83,28 @@ func (c *cleanup) run() {
 	}
 }
 
-// seekWithoutStream is seek until there is a stream, over which the mark is cancelled then.
-func (c *cleanup) seekWithoutStream(ctx context.Context) error {
-	absent, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	if stop, ok := c.stream.OnBack(end); ok {
-		err := c.seek(absent)
-		stop()
-		if err == nil || context.Cause(absent) != acquire.ErrMoved {
-			return err
-		}
+// cancelOrSeek cancels the mark, and after streamTime, or when the stream is of no use, also seeks
+// it. The first of both that succeeds ends the other.
+func (c *cleanup) cancelOrSeek(ctx context.Context) error {
+	if c.stream == nil {
+		return c.seek(ctx)
 	}
-	if c.stream.CleanUp(c.r) {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	alone, plainly := context.WithTimeout(ctx, streamTime)
+	defer plainly()
+	_, mark, _ := wire.CutMark(c.r.Creator)
+	stop := c.stream.Cancel(mark, func() { end(errCancelled) }, plainly)
+	defer stop()
+	<-alone.Done()
+	err := context.Cause(ctx)
+	if err == nil {
+		err = c.seek(ctx)
+	}
+	if context.Cause(ctx) == errCancelled {
 		return nil
 	}
-	return c.seek(ctx) // it has gone again
+	return err
 }
 
 // seek waits for the create that is under way, and deletes what it made. Then it looks for locks
@@ -105,15 +112,17 @@ func (c *cleanup) seekWithoutStream(ctx context.Context) error {
 // response, or none can appear any more.
 func (c *cleanup) seek(ctx context.Context) error {
 	if c.running != nil {
-		r := <-c.running
-		c.running = nil
-		switch {
-		case r.err == nil:
-			if err := c.delete(ctx, &r.lock); err != nil {
-				return err
+		select {
+		case r := <-c.running:
+			if r.err == nil {
+				if err := c.delete(ctx, &r.lock); err != nil {
+					return err
+				}
+			} else if !api.NoEffect(r.err) {
+				c.unknown.Add(answered(r.err))
 			}
-		case !api.NoEffect(r.err):
-			c.unknown.Add(answered(r.err))
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 	for pause := time.Second; c.unknown.Creates > 0; pause *= 2 {
