@@ -86,19 +86,20 @@ func (c *cleanup) run() {
 // cancelOrSeek cancels the mark, and after streamTime, or when the stream is of no use, also seeks
 // it. The first of both that succeeds ends the other.
 func (c *cleanup) cancelOrSeek(ctx context.Context) error {
-	if c.stream == nil {
-		return c.seek(ctx)
-	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	alone, plainly := context.WithTimeout(ctx, streamTime)
 	defer plainly()
-	_, mark, _ := wire.CutMark(c.r.Creator)
-	stop := c.stream.Cancel(mark, func() { end(errCancelled) }, plainly)
-	defer stop()
-	<-alone.Done()
-	err := context.Cause(ctx)
-	if err == nil {
+	if c.stream == nil {
+		plainly()
+	} else {
+		_, mark, _ := wire.CutMark(c.r.Creator)
+		stop := c.stream.Cancel(mark, func() { end(errCancelled) }, plainly)
+		defer stop()
+	}
+	err := c.await(ctx)
+	if err == nil && c.unknown.Creates > 0 {
+		<-alone.Done()
 		err = c.seek(ctx)
 	}
 	if context.Cause(ctx) == errCancelled {
@@ -107,37 +108,39 @@ func (c *cleanup) cancelOrSeek(ctx context.Context) error {
 	return err
 }
 
-// seek waits for the create that is under way, and deletes what it made. Then it looks for locks
-// with the mark in the list of all locks, until it has found one for each create without a
-// response, or none can appear any more.
-func (c *cleanup) seek(ctx context.Context) error {
-	if c.running != nil {
-		select {
-		case r := <-c.running:
-			if r.err == nil {
-				if err := c.delete(ctx, &r.lock); err != nil {
-					return err
-				}
-			} else if !api.NoEffect(r.err) {
-				c.unknown.Add(answered(r.err))
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+// await waits for the create that is under way, and deletes what it made.
+func (c *cleanup) await(ctx context.Context) error {
+	if c.running == nil {
+		return nil
 	}
-	for pause := time.Second; c.unknown.Creates > 0; pause *= 2 {
+	select {
+	case r := <-c.running:
+		if r.err == nil {
+			return c.delete(ctx, &r.lock)
+		}
+		if !api.NoEffect(r.err) {
+			c.unknown.Add(answered(r.err))
+		}
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// seek looks for locks with the mark in the list of all locks, until it has found one for each
+// create without a response, or none can appear any more.
+func (c *cleanup) seek(ctx context.Context) error {
+	for pause := time.Second; ctx.Err() == nil; pause *= 2 {
 		left := time.Until(c.unknown.Until)
 		if err := c.look(ctx); err != nil {
 			return err
 		}
-		switch {
-		case c.unknown.Creates <= 0 || left <= 0:
+		if c.unknown.Creates <= 0 || left <= 0 {
 			return nil
-		case !acquire.Sleep(ctx, min(pause, left)):
-			return context.Cause(ctx)
 		}
+		acquire.Sleep(ctx, min(pause, left))
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // look deletes the locks with the mark that are in a List, as long as some may be missing.
