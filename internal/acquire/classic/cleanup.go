@@ -51,12 +51,29 @@ func (p *parts) CleanUp(r *acquire.Request) {
 	c.start()
 }
 
-// start runs the cleanup in the background.
+// start begins the cleanup, which goes on in the background: the mark is cancelled, and after
+// streamTime, or when the stream is of no use, it is also looked for. The first of both that
+// succeeds ends the other. The cancel is sent before start returns, and so before what the caller
+// requests next.
 func (c *cleanup) start() {
 	if err := c.tasks.Continue(c); err != nil {
 		return // Shutdown has abandoned the client's tasks, and its error names them
 	}
-	go c.run()
+	ctx, end := context.WithCancelCause(c.tasks.Context(c.r.Values))
+	alone, plainly := context.WithTimeout(ctx, streamTime)
+	stop := plainly
+	if c.stream != nil {
+		_, mark, _ := wire.CutMark(c.r.Creator)
+		stop = c.stream.Cancel(mark, func() { end(errCancelled) }, plainly)
+	} else {
+		plainly()
+	}
+	go func() {
+		defer c.tasks.End(c)
+		defer end(nil)
+		defer stop()
+		c.run(ctx, alone.Done())
+	}()
 }
 
 // Describe implements [lifecycle.Job].
@@ -68,44 +85,24 @@ func (c *cleanup) Describe() string {
 // client.
 func (c *cleanup) Abandon() {}
 
-func (c *cleanup) run() {
-	defer c.tasks.End(c)
-	ctx, cancel := context.WithTimeout(c.tasks.Context(c.r.Values), cleanupFor)
+// run finishes the cleanup; plainly is closed when plain requests are due.
+func (c *cleanup) run(ctx context.Context, plainly <-chan struct{}) {
+	limited, cancel := context.WithTimeout(ctx, cleanupFor)
 	defer cancel()
-	err := c.cancelOrSeek(ctx)
+	err := c.await(limited)
+	if err == nil && c.unknown.Creates > 0 {
+		<-plainly
+		err = c.seek(limited)
+	}
+	if err == nil || context.Cause(ctx) == errCancelled {
+		return
+	}
 	if errors.Is(err, api.ErrClosed) {
 		err = errors.New("the client was closed before the backend could be asked")
 	}
-	if err != nil {
-		_, mark, _ := wire.CutMark(c.r.Creator)
-		c.r.Log.Error("a lock may be left on the backend until it expires",
-			"lock", c.r.Name, "mark", mark, "error", err)
-	}
-}
-
-// cancelOrSeek cancels the mark, and after streamTime, or when the stream is of no use, also seeks
-// it. The first of both that succeeds ends the other.
-func (c *cleanup) cancelOrSeek(ctx context.Context) error {
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	alone, plainly := context.WithTimeout(ctx, streamTime)
-	defer plainly()
-	if c.stream == nil {
-		plainly()
-	} else {
-		_, mark, _ := wire.CutMark(c.r.Creator)
-		stop := c.stream.Cancel(mark, func() { end(errCancelled) }, plainly)
-		defer stop()
-	}
-	err := c.await(ctx)
-	if err == nil && c.unknown.Creates > 0 {
-		<-alone.Done()
-		err = c.seek(ctx)
-	}
-	if context.Cause(ctx) == errCancelled {
-		return nil
-	}
-	return err
+	_, mark, _ := wire.CutMark(c.r.Creator)
+	c.r.Log.Error("a lock may be left on the backend until it expires",
+		"lock", c.r.Name, "mark", mark, "error", err)
 }
 
 // await waits for the create that is under way, and deletes what it made.

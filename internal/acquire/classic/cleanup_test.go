@@ -184,6 +184,20 @@ func TestCleanupOverTheStream(t *testing.T) {
 	}
 }
 
+// The cancel is sent before what the caller requests next.
+func TestCancelIsSentFirst(t *testing.T) {
+	s := &script{create: []step{at(3*time.Second, lost)}}
+	scripted(t, s, func(t *testing.T, d *Driver) {
+		stream := &fakeStream{confirmed: time.Millisecond}
+		d.UseStream(stream)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := d.Acquire(ctx, request())
+		require.Equal(t, []string{mark}, stream.marks)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}
+
 // TestCleanupLongAfterTheLastCreate looks once: none of the locks can appear any more.
 func TestCleanupLongAfterTheLastCreate(t *testing.T) {
 	s := &script{create: now(lost, lock(201, 1, mark, time.Minute)),

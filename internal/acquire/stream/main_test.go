@@ -123,12 +123,12 @@ func (b *fake) cleanUp(r *acquire.Request) {
 	_, mark, _ := wire.CutMark(r.Creator)
 	tasks, task := b.driver.s.tasks, new(task)
 	require.NoError(b.t, tasks.Continue(task))
+	ctx, confirmed := context.WithCancel(tasks.Context(context.Background()))
+	stop := b.driver.Cancel(mark, confirmed, func() {
+		b.set(func() { b.plainly = append(b.plainly, mark) })
+	})
 	go func() {
 		defer tasks.End(task)
-		ctx, confirmed := context.WithCancel(tasks.Context(context.Background()))
-		stop := b.driver.Cancel(mark, confirmed, func() {
-			b.set(func() { b.plainly = append(b.plainly, mark) })
-		})
 		<-ctx.Done()
 		stop()
 	}()

@@ -19,20 +19,25 @@ type orphan struct {
 	mark      string
 	confirmed func()
 	plainly   func()      // plain requests are needed: there is no stream, or its server refuses
-	retry     *time.Timer // nil: no cancel has failed
+	retry     *time.Timer // runs when a cancel has failed
+}
+
+// open reports whether the attempts go on. The caller holds o.mu.
+func (o *orphan) open() bool {
+	_, open := o.durables[o]
+	return open
 }
 
 // end ends the attempts. The caller holds o.mu.
 func (o *orphan) end() {
 	delete(o.durables, o)
-	if o.retry != nil {
-		o.retry.Stop()
-	}
+	o.retry.Stop()
 }
 
 func (o *orphan) lease() time.Duration { return 0 }
 
 func (o *orphan) send(l *link) {
+	o.retry.Stop()
 	l.request(&wire.StreamRequest{Kind: wire.RequestCancel, Mark: o.mark}, o)
 }
 
@@ -45,8 +50,8 @@ func (o *orphan) receive(_ *link, m *wire.StreamMessage) (last bool, err error) 
 	case wire.MessageError:
 		if acquire.Refused(o.sockets.Refusal("cancel", false, &m.Err)) {
 			o.plainly() // the next connection may have another key, or another server
-		} else {
-			o.retry = time.AfterFunc(cancelPause, o.sendAgain)
+		} else if o.open() {
+			o.retry.Reset(cancelPause)
 		}
 		return true, nil
 	}
@@ -57,7 +62,7 @@ func (o *orphan) receive(_ *link, m *wire.StreamMessage) (last bool, err error) 
 func (o *orphan) sendAgain() {
 	o.mu.Lock()
 	l := o.up()
-	if _, open := o.durables[o]; open && l != nil {
+	if l != nil && o.open() {
 		o.send(l)
 	}
 	o.mu.Unlock()

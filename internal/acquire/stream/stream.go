@@ -93,9 +93,12 @@ func (d *Driver) Drop(g *acquire.Grant) {
 // Cancel cancels a mark over the stream, as soon as there is one, until the server has confirmed
 // that no lock of the mark exists or will exist, or stop is called. It calls confirmed then. It
 // calls plainly, perhaps more than once, when plain requests are needed as well: there is no
-// stream, or the server refuses. Neither may block.
+// stream, or the server refuses. Neither may block. A first cancel is sent before requests that
+// begin after Cancel has returned.
 func (d *Driver) Cancel(mark string, confirmed, plainly func()) (stop func()) {
 	o := &orphan{stream: d.s, mark: mark, confirmed: confirmed, plainly: plainly}
+	o.retry = time.AfterFunc(cancelPause, o.sendAgain)
+	o.retry.Stop()
 	d.s.mu.Lock()
 	if d.s.away {
 		plainly()
@@ -106,7 +109,7 @@ func (d *Driver) Cancel(mark string, confirmed, plainly func()) (stop func()) {
 	}
 	d.s.mu.Unlock()
 	if l != nil {
-		l.flush()
+		l.flushInBackground() // a write may take long
 	}
 	return func() {
 		d.s.mu.Lock()

@@ -246,6 +246,18 @@ func TestCancelIsRepeated(t *testing.T) {
 	})
 }
 
+// The server reads a cancel before the next acquire, which would otherwise find the name held.
+func TestCancelIsSentFirst(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p := b.gaveUp()
+		next := request()
+		next.Creator = wire.WithMark("bench-7", "z2z2z2z2z2z2")
+		b.acquire(t.Context(), next)
+		p.done(p.expect(wire.RequestCancel).N)
+		p.fail(p.expect(wire.RequestAcquire).N, 403)
+	})
+}
+
 // A connection that is dead does not hold a cancel up for long.
 func TestCancelOnADeadConnection(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
