@@ -110,18 +110,14 @@ func (c *cleanup) await(ctx context.Context) error {
 	if c.running == nil {
 		return nil
 	}
-	select {
-	case r := <-c.running:
-		if r.err == nil {
-			return c.delete(ctx, &r.lock)
-		}
-		if !api.NoEffect(r.err) {
-			c.unknown.Add(answered(r.err))
-		}
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	r := <-c.running
+	if r.err == nil {
+		return c.delete(ctx, &r.lock)
 	}
+	if !api.NoEffect(r.err) {
+		c.unknown.Add(answered(r.err))
+	}
+	return nil
 }
 
 // seek looks for locks with the mark in the list of all locks, until it has found one for each

@@ -237,11 +237,15 @@ func TestCancelIsRepeated(t *testing.T) {
 		time.Sleep(time.Minute)
 		b.set(func() { b.upgrade = nil })
 		p = b.next()
+		p.fail(p.expect(wire.RequestCancel).N, 503)
+		p.cut()
+		p = b.next()
 		n := p.expect(wire.RequestCancel).N
+		go p.serve(func(r wire.StreamRequest) { require.Fail(t, "another request", "%+v", r) })
+		time.Sleep(2 * cancelPause)
 		p.done(n)
 		p.done(n) // twice
 		require.NoError(t, b.client.Close())
-		p.ended()
 		require.Empty(t, get(b, func() []string { return b.plainly }))
 	})
 }
@@ -274,7 +278,10 @@ func TestCancelNeedsPlainRequests(t *testing.T) {
 		return func(_ *fake, p *peer) { p.fail(p.expect(wire.RequestCancel).N, status) }
 	}
 	upgrade := func(status int) func(*fake, *peer) {
-		return func(b *fake, _ *peer) { b.upgrade = refuse(status, true) }
+		return func(b *fake, p *peer) {
+			b.set(func() { b.upgrade = refuse(status, true) })
+			p.cut()
+		}
 	}
 	for name, trouble := range map[string]func(*fake, *peer){
 		"the cancel is unknown":   refused(400),
@@ -286,14 +293,11 @@ func TestCancelNeedsPlainRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			play(t, func(t *testing.T, b *fake) {
 				p := b.gaveUp()
-				b.set(func() { trouble(b, p) })
-				p.cut()
-				time.Sleep(time.Minute)
+				trouble(b, p)
+				time.Sleep(2 * time.Second)
 				require.Contains(t, get(b, func() []string { return b.plainly }), mark)
 				b.set(func() { b.upgrade = nil })
-				for len(b.peers) > 0 {
-					b.next()
-				}
+				p.cut()
 				p = b.next()
 				p.done(p.expect(wire.RequestCancel).N)
 				require.NoError(t, b.client.Shutdown(t.Context()))
