@@ -123,8 +123,8 @@ func TestCleanupMovesToTheStream(t *testing.T) {
 	})
 }
 
-// givenUp returns a client whose Lock waited over the stream, and gave up in the dark. If granted is
-// set it was granted before it gave up, but could not know that; else another client has the lock.
+// givenUp returns a client whose Lock waited over the stream, and gave up in the dark. If granted
+// is set it was granted before, but could not know that; else another client has the lock.
 func givenUp(t *testing.T, s *relukkotest.Server, granted bool) *api.Client {
 	_, err := s.NewLink().Client().Create(t.Context(), "arm", "other")
 	require.NoError(t, err)

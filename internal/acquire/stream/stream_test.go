@@ -224,6 +224,7 @@ func TestCancelIsRepeated(t *testing.T) {
 		p.expect(wire.RequestCancel)
 		p.cut()
 		p = b.next()
+		defer time.AfterFunc(time.Hour, p.cut).Stop() // else a cancel would be waited for for ever
 		for range 3 {
 			p.fail(p.expect(wire.RequestCancel).N, 503)
 			sent := time.Now()
@@ -311,20 +312,20 @@ func TestCancelWhileThereIsNoStream(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
 		b.upgrade = refuse(404, true)
 		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
-		needed, confirmed := false, make(chan struct{})
-		cancel := func(mark string) (stop func()) {
-			return b.driver.Cancel(mark, func() { close(confirmed) }, func() { needed = true })
-		}
-		defer cancel(mark)()
-		cancel("z2z2z2z2z2z2")()
-		require.True(t, needed)
+		needed, plainly := context.WithCancel(t.Context())
+		confirmed, confirm := context.WithCancel(t.Context())
+		defer b.driver.Cancel(mark, confirm, plainly)()
+		require.Error(t, needed.Err())
+		b.driver.Cancel("z2z2z2z2z2z2", confirm, plainly)()
 		time.Sleep(time.Minute)
 		b.set(func() { b.upgrade = nil })
 		p := b.next()
 		r := p.expect(wire.RequestCancel)
 		require.Equal(t, mark, r.Mark)
 		p.done(r.N)
-		<-confirmed
+		<-confirmed.Done()
+		b.driver.s.mu.Lock()
+		defer b.driver.s.mu.Unlock()
 		require.Empty(t, b.driver.s.durables)
 	})
 }
