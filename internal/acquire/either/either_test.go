@@ -185,3 +185,16 @@ func TestCleanup(t *testing.T) {
 		})
 	}
 }
+
+// Shutdown abandons a cleanup when its context ends, and says so.
+func TestShutdownAbandonsACleanup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := relukkotest.NewServer(t, relukkotest.InMemory())
+		c := givenUp(t, s, true)
+		ctx, cancel := context.WithTimeout(t.Context(), 11*time.Second) // plain requests have begun
+		defer cancel()
+		began := time.Now()
+		require.ErrorContains(t, c.Shutdown(ctx), "the cleanup of a Lock that gave up")
+		require.Equal(t, 11*time.Second, time.Since(began))
+	})
+}
