@@ -5,12 +5,12 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // cancelled makes an Acquire that is cancelled after a second, and returns what
@@ -244,5 +244,5 @@ func TestCleanupOfAClientThatHasClosedInAHurry(t *testing.T) {
 func TestDescriptionOfACleanup(t *testing.T) {
 	c := &cleanup{r: &acquire.Request{Name: "arm"}}
 	require.Equal(t, `lock "arm": the cleanup of a Lock that gave up`, c.Describe())
-	synctest.Test(t, func(*testing.T) { c.Abandon() })
+	bubble.Test(t, func(*testing.T) { c.Abandon() })
 }

@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // lists is a backend for a lister: it counts Lists, and answers after took.
@@ -31,7 +32,7 @@ func (l *lists) list(ctx context.Context, _ ...api.CallOption) ([]api.Lock, erro
 
 // inBubble runs f with a lister whose context ends with cancel.
 func inBubble(t *testing.T, f func(t *testing.T, l *lister, b *lists, cancel context.CancelFunc)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		b := &lists{took: 10 * ms}
@@ -185,7 +186,7 @@ func TestListing(t *testing.T) {
 }
 
 func TestSleep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		began := time.Now()
 		require.True(t, acquire.Sleep(ctx, time.Second))

@@ -11,6 +11,7 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -52,7 +53,7 @@ func TestMoves(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := relukkotest.NewServer(t, relukkotest.InMemory())
 				holder := relukko.NewMutex(s.Client(), "arm")
 				held, err := holder.Lock(t.Context())
@@ -78,7 +79,7 @@ func TestMoves(t *testing.T) {
 
 // A Lock begun without a stream continues over it.
 func TestStreamComesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := relukkotest.NewServer(t, relukkotest.InMemory())
 		holder := relukko.NewMutex(s.Client(), "arm")
 		held, err := holder.Lock(t.Context())
@@ -103,7 +104,7 @@ func TestStreamComesUp(t *testing.T) {
 // The cleanup of a Lock that gave up without a stream ends soon after there is one: a create
 // without a response would otherwise be looked for until it cannot appear any more.
 func TestCleanupMovesToTheStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := relukkotest.NewServer(t, relukkotest.InMemory())
 		s.RefuseWebSockets(true)
 		c := s.Client()
@@ -167,7 +168,7 @@ func TestCleanup(t *testing.T) {
 		"it says nothing, and there is a lock": {true, 0, hang, 11 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := relukkotest.NewServer(t, relukkotest.InMemory())
 				c := givenUp(t, s, tt.granted)
 				time.Sleep(tt.dark)
@@ -188,7 +189,7 @@ func TestCleanup(t *testing.T) {
 
 // Shutdown abandons a cleanup when its context ends, and says so.
 func TestShutdownAbandonsACleanup(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := relukkotest.NewServer(t, relukkotest.InMemory())
 		c := givenUp(t, s, true)
 		ctx, cancel := context.WithTimeout(t.Context(), 11*time.Second) // plain requests have begun

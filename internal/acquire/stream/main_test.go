@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -23,6 +22,7 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/clock"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
@@ -86,7 +86,7 @@ type fake struct {
 // play runs f in a bubble, with a fake backend.
 func play(t *testing.T, f func(t *testing.T, b *fake), opts ...api.Option) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := &fake{t: t, peers: make(chan *peer, 100), plain: notThere}
 		l, err := b.memory.Listen("relukko.test:80")
 		require.NoError(t, err)

@@ -84,6 +84,7 @@ var mayImport = map[string][]string{
 	"examples/pool":       {".", "api", "server", "server/memstore"},
 
 	"internal/test/browser":     {},
+	"internal/test/bubble":      {},
 	"internal/test/faultnet":    {},
 	"internal/test/house":       {},
 	"internal/test/interop":     {},
@@ -190,6 +191,16 @@ func TestDependencies(t *testing.T) {
 			if client && !within(dep, clientNeeds) && !all[dep].Standard {
 				r.addf(dir, "%s depends on %s, which is not in clientNeeds", dir, dep)
 			}
+		}
+	}
+}
+
+func TestBubbles(t *testing.T) {
+	r := report{t, bubbles}
+	for _, s := range allSources(t) {
+		if s.tree != nil && strings.Contains(s.text, "synctest."+"Test(") {
+			r.addf(s.where(), "%s has synctest.Test; bubble.Test of internal/test/bubble does not "+
+				"crash with the race detector", s.path)
 		}
 	}
 }
