@@ -90,6 +90,28 @@ func TestQuestionIsAskedWhenItsListIsSent(t *testing.T) {
 	})
 }
 
+// A List that nobody needs any more is ended, or not sent.
+func TestForgottenLists(t *testing.T) {
+	inBubble(t, func(t *testing.T, l *lister, b *lists, _ context.CancelFunc) {
+		b.took = 5 * time.Second
+		began := time.Now()
+		wait := func(d time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			defer cancel()
+			_, err := l.wait(ctx)
+			return err
+		}
+		go wait(time.Second)
+		require.Error(t, wait(2*time.Second))
+		synctest.Wait()
+		require.Error(t, wait(ms)) // during the pause
+		require.NoError(t, wait(time.Minute))
+		require.Equal(t, 2*time.Second+listPause+b.took, time.Since(began))
+		pass(time.Hour)
+		require.Len(t, b.sent, 2)
+	})
+}
+
 func TestPauseBetweenLists(t *testing.T) {
 	for _, tt := range []struct {
 		took, pause time.Duration
