@@ -114,13 +114,18 @@ func read(fd uintptr, p []byte) (int, error) { return transferBytes(syscall.SYS_
 
 func write(fd uintptr, p []byte) (int, error) { return transferBytes(syscall.SYS_WRITE, fd, p) }
 
+// maxBytes is what one system call transfers at most. The garbage collector may have to wait for
+// it.
+const maxBytes = 64 << 10
+
 // transferBytes makes a system call that does not block, of which Go's scheduler learns nothing.
 func transferBytes(call, fd uintptr, p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	length := uintptr(min(len(p), maxBytes))
 	for {
-		n, _, errno := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		n, _, errno := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(&p[0])), length)
 		switch errno {
 		case 0:
 			return int(n), nil
