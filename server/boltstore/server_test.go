@@ -24,7 +24,7 @@ type backend struct {
 }
 
 func startBackend(t *testing.T) *backend {
-	b := &backend{t: t, st: open(t, newPath(t))}
+	b := &backend{t: t, st: open(t, onDisk(t))}
 	b.st.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
 		n, err := write(page, at)
 		if b.broken.Load() && b.st.IsLast(at) {
@@ -101,7 +101,7 @@ func TestACreateThatCameAboutUnheard(t *testing.T) {
 func TestNothingLeasedIsSweptAfterAStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ahead atomic.Int64
-		st, err := boltstore.OpenWith(newPath(t), boltstore.WithClock(func() time.Time {
+		st, err := boltstore.OpenWith(onDisk(t), boltstore.WithClock(func() time.Time {
 			return time.Now().Add(time.Duration(ahead.Load()))
 		}))
 		require.NoError(t, err)

@@ -21,7 +21,10 @@ func RunDumps(
 	load func(t *testing.T, c *store.Content) store.Store,
 ) {
 	test := func(name string, run func(t *testing.T, s tested)) {
-		t.Run(name, func(t *testing.T) { run(t, tested{newStore(t), t}.keeping()) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run(t, tested{newStore(t), t}.keeping())
+		})
 	}
 	test("ADumpHasAll", aDumpHasAll)
 	test("ADumpIsOfOneInstant", aDumpIsOfOneInstant)

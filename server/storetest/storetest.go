@@ -12,10 +12,13 @@ import (
 )
 
 // Run tests the stores that newStore makes. Each test calls it once; it returns an empty store
-// that t.Cleanup closes. The tests depend on no particular clock.
+// that t.Cleanup closes. The tests run in parallel, and depend on no particular clock.
 func Run(t *testing.T, newStore func(t *testing.T) store.Store) {
 	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) { test.run(t, tested{newStore(t), t}) })
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t, tested{newStore(t), t})
+		})
 	}
 }
 
