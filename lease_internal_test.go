@@ -16,6 +16,7 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/clock"
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // slowDriver is a driver that leaves the responses to renewals to the test.
@@ -76,7 +77,7 @@ type testLease struct {
 // leased runs f in a synctest bubble, with a lease of this TTL that the backend has granted for
 // this length.
 func leased(t *testing.T, ttl, length time.Duration, f func(t *testing.T, l *testLease)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		client, err := api.New("http://backend:3000", "s3cr3t")
 		require.NoError(t, err)
 		l := &testLease{

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -14,6 +13,7 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	testbubble "gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
 	"gitlab.com/relukko/relukko-go/internal/test/overlap"
 	"gitlab.com/relukko/relukko-go/relukkotest"
@@ -31,7 +31,7 @@ func bubble(
 ) {
 	opts = append([]relukkotest.Option{relukkotest.InMemory()}, opts...)
 	run := func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { f(t, relukkotest.NewServer(t, opts...)) })
+		testbubble.Test(t, func(t *testing.T) { f(t, relukkotest.NewServer(t, opts...)) })
 	}
 	if name == "" {
 		run(t)

@@ -15,6 +15,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // apartDriver grants a lock for each name. It does not grant all together.
@@ -65,7 +66,7 @@ func (d *apartDriver) Drop(*acquire.Grant) {}
 
 // apart runs f in a bubble, with a MultiMutex of this driver.
 func apart(t *testing.T, d *apartDriver, f func(t *testing.T, m *MultiMutex)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		client, err := api.New("http://backend:3000", "s3cr3t")
 		require.NoError(t, err)
 		d.renewals = make(chan *renewal, 100)

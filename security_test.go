@@ -18,6 +18,7 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	testbubble "gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
@@ -93,7 +94,7 @@ func (h *hostile) against(
 ) {
 	opts = append([]relukko.Option{relukko.WithTTL(3 * time.Second)}, opts...)
 	t.Run(name, func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		testbubble.Test(t, func(t *testing.T) {
 			defer time.Sleep(time.Minute) // until the backend has ended
 			var network faultnet.Memory
 			l, err := network.Listen("backend:80")

@@ -9,13 +9,13 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -23,7 +23,7 @@ import (
 func TestShortOutageLosesNothingWhereOneOfTwoAddressesGoesDark(t *testing.T) {
 	for _, ttl := range []time.Duration{3 * time.Second, 10 * time.Second, 30 * time.Second} {
 		t.Run(fmt.Sprint(ttl), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := relukkotest.NewServer(t, relukkotest.InMemory())
 				second := s.NewLink()
 				dial := func(l *relukkotest.Link) func(context.Context, string) (net.Conn, error) {

@@ -8,12 +8,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -89,7 +89,7 @@ func (s slowly) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // TestABackupMayTakeLong, but not without progress.
 func TestABackupMayTakeLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, err := api.New("http://relukko.test", "key",
 			api.WithHTTPClient(&http.Client{Transport: slowly{50 * time.Second, 100}}))
 		require.NoError(t, err)

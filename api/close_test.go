@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // job is something that a mutex has under way.
@@ -20,7 +22,7 @@ func (j job) Describe() string { return string(j) }
 func (j job) Abandon()         {}
 
 func TestCloseWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 			select {
 			case <-time.After(2 * time.Second):
@@ -80,7 +82,7 @@ func TestCloseWaits(t *testing.T) {
 
 // When its context ends Close ends what is left, and says what it was.
 func TestCloseGivesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &http.Server{Handler: http.HandlerFunc(silence)}
 		m := newMemory()
 		go s.Serve(m)
@@ -120,7 +122,7 @@ func TestCloseGivesUp(t *testing.T) {
 
 // Close waits for no retry, but of tasks.
 func TestCloseEndsRetries(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var n atomic.Int32
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 			n.Add(1)

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/rawio"
 )
 
 const (
@@ -31,9 +33,18 @@ type dialer struct {
 func newDialer() *dialer {
 	return &dialer{
 		lookup:  net.DefaultResolver.LookupNetIP,
-		connect: new(net.Dialer).DialContext,
+		connect: connect,
 		best:    make(map[string]netip.Addr),
 	}
+}
+
+// connect makes one connection.
+func connect(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return rawio.New(conn), nil
 }
 
 // dial connects to address, a host and a port. The first connection that is

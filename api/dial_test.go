@@ -9,10 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // network is addresses that answer after a while, fail, or are dark.
@@ -119,7 +120,7 @@ func TestDialing(t *testing.T) {
 		{"no address", nil, nil, nil, nil, 0, "dial tcp: lookup backend: no addresses"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				n := &network{names: map[string][]netip.Addr{"backend": {}}, after: c.after,
 					fails: map[string]bool{}, open: map[string]int{},
 					deaf: strings.HasSuffix(c.name, "deaf")}
@@ -150,7 +151,7 @@ func TestDialing(t *testing.T) {
 
 // The address that worked last is tried first, for each host.
 func TestDialingRemembersWhatWorked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
 		n := &network{
 			names: map[string][]netip.Addr{"x": {a, b}, "y": {a, b}},

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/internal/settings"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // locksmith hands out keys, and accepts only the one that is valid.
@@ -163,7 +164,7 @@ func TestKeyFuncsThatFail(t *testing.T) {
 }
 
 func TestAKeyFuncThatHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		var asked atomic.Int32
 		c, _ := inMemory(t, answer(200, testLock), WithAPIKeyFunc(func() (string, error) {

@@ -9,10 +9,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // script answers the n-th request with its n-th handler, and all later ones
@@ -45,7 +46,7 @@ func silence(_ http.ResponseWriter, r *http.Request) {
 }
 
 func TestRetriesBackOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &script{handlers: []http.HandlerFunc{answer(503, "busy")}}
 		c, _ := inMemory(t, s.serve)
 		begin := time.Now()
@@ -78,7 +79,7 @@ func TestRetriesBackOff(t *testing.T) {
 }
 
 func TestRetryAfterIsHonoured(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		date := func(t time.Time) string { return t.UTC().Format(http.TimeFormat) }
 		for _, h := range []http.HandlerFunc{
 			answer(429, "", "Retry-After", "7"),
@@ -131,7 +132,7 @@ func TestRetryAfter(t *testing.T) {
 
 // What must not be done twice is asked once.
 func TestCreateAndAddToExpiryAreNotRepeated(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for _, h := range []http.HandlerFunc{
 			answer(500, ""), answer(429, ""), silence, func(http.ResponseWriter, *http.Request) {
 				panic(http.ErrAbortHandler)
@@ -152,7 +153,7 @@ func TestCreateAndAddToExpiryAreNotRepeated(t *testing.T) {
 // ours it repeats none that may have been read, but reads.
 func TestNetHTTPReplaysNothing(t *testing.T) {
 	// In a bubble, as net/http keeps only connections on which all was written in 50 ms.
-	synctest.Test(t, testNetHTTPReplaysNothing)
+	bubble.Test(t, testNetHTTPReplaysNothing)
 }
 
 func testNetHTTPReplaysNothing(t *testing.T) {
@@ -195,7 +196,7 @@ func testNetHTTPReplaysNothing(t *testing.T) {
 }
 
 func TestTimeouts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, _ := inMemory(t, silence)
 		took := func(f func(context.Context) error) (time.Duration, error) {
 			begin := time.Now()
@@ -278,7 +279,7 @@ func TestTimeouts(t *testing.T) {
 
 // The shorter Timeout of a given client counts, a wait on the server comes on top.
 func TestTimeoutsOfAGivenClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m := newMemory() // nobody accepts
 		transport := &http.Transport{DialContext: m.DialContext}
 		for timeout, want := range map[time.Duration]time.Duration{0: 5 * time.Second,
@@ -323,7 +324,7 @@ func TestTimeoutsOfAGivenClient(t *testing.T) {
 // A kept connection that does not answer is followed by a new one; the other
 // kept ones stay.
 func TestATimeoutOnAKeptConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		both := make(chan struct{})
 		together := func(w http.ResponseWriter, r *http.Request) {
 			select {
@@ -357,7 +358,7 @@ func TestATimeoutOnAKeptConnection(t *testing.T) {
 // All connections that are kept go dead at once, as in a router that restarts.
 // Each costs one request its time, but no two requests that follow each other.
 func TestAfterATimeoutTheNextRequestTakesANewConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		type connKey struct{}
 		var dead sync.Map // connections
 		var dark atomic.Bool
@@ -416,7 +417,7 @@ func TestAfterATimeoutTheNextRequestTakesANewConnection(t *testing.T) {
 // work: neither a WebSocket nor a request that needs a new connection takes
 // them away.
 func TestFailuresCloseNoKeptConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m := newMemory()
 		backend := &http.Server{Handler: answer(200, testLock)}
 		go backend.Serve(m)
@@ -460,7 +461,7 @@ func TestFailuresCloseNoKeptConnection(t *testing.T) {
 }
 
 func TestOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &script{handlers: []http.HandlerFunc{answer(503, "")}}
 		c, _ := inMemory(t, s.serve)
 		_, err := c.Delete(t.Context(), testID, Once())
@@ -495,7 +496,7 @@ func TestOnce(t *testing.T) {
 }
 
 func TestFreshConn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, m := inMemory(t, answer(200, testLock))
 		ask := func(opts ...CallOption) {
 			_, err := c.Get(t.Context(), testID, opts...)
@@ -528,7 +529,7 @@ func TestFreshConn(t *testing.T) {
 
 // A slow drip ends with the attempt, within the headers and within the body.
 func TestDripsEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var dripping sync.WaitGroup
 		defer dripping.Wait()
 		drip := func(first string) http.HandlerFunc {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // broadcaster is a backend's broadcast. All that it starts ends with its connections.
@@ -113,7 +115,7 @@ func (b *broadcaster) drop() {
 // watching runs f in a bubble with a client of a broadcaster.
 func watching(t *testing.T, f func(t *testing.T, b *broadcaster, c *Client, m *memory),
 	opts ...Option) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := &broadcaster{}
 		t.Cleanup(b.wg.Wait)
 		t.Cleanup(b.drop)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -126,7 +127,7 @@ func TestHoldReplies(t *testing.T) {
 }
 
 func TestLatency(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := relukkotest.NewServer(t, relukkotest.InMemory())
 		c := newCaller(s)
 		s.Latency(func(r *http.Request) (before, after time.Duration) {

@@ -7,11 +7,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -26,7 +26,7 @@ func onBothNetworks(t *testing.T, f func(t *testing.T, s *relukkotest.Server),
 	})
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			f(t, relukkotest.NewServer(t, append(opts, relukkotest.InMemory())...))
 		})
 	})

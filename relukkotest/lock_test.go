@@ -7,13 +7,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
 	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -87,7 +87,7 @@ func (t *fakeT) log() string { return strings.Join(t.messages, "\n") }
 
 // inABubble runs f with a server in a testing/synctest bubble.
 func inABubble(t *testing.T, f func(t *testing.T, s *relukkotest.Server)) {
-	synctest.Test(t, func(t *testing.T) { f(t, relukkotest.NewServer(t, relukkotest.InMemory())) })
+	bubble.Test(t, func(t *testing.T) { f(t, relukkotest.NewServer(t, relukkotest.InMemory())) })
 }
 
 func TestLockMakesATestExclusive(t *testing.T) {
@@ -219,7 +219,7 @@ func TestLockFailsWhereThereIsNothingToWaitFor(t *testing.T) {
 	} {
 		for _, wait := range []time.Duration{0, 10 * time.Second, 10 * time.Minute} {
 			t.Run(fmt.Sprintf("%s, %v", name, wait), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					s := relukkotest.NewServer(t, append(row.opts, relukkotest.InMemory())...)
 					c := s.Client()
 					row.fault(s)

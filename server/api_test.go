@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 )
 
@@ -61,7 +62,7 @@ func TestEveryRequest(t *testing.T) {
 // TestALockHasTheSameMembersEverywhere: in the response to a create, a read, a list, an update and
 // a delete, in a conflict and in broadcasts.
 func TestALockHasTheSameMembersEverywhere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		watch := b.watch()
 		synctest.Wait()

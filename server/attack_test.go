@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -67,7 +68,7 @@ func TestSocketsThatDie(t *testing.T) {
 // TestThousandsOfWaiters: beyond the limit they are refused, those within are served, and none
 // costs the others more than its turn.
 func TestThousandsOfWaiters(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const within, beyond, turns = 5000, 50, 50
 		b := start(t, server.WithMaxWaiters(within))
 		held := b.create("robot-arm-1", "")
@@ -108,7 +109,7 @@ func TestThousandsOfWaiters(t *testing.T) {
 
 // TestTimeoutsOfTheHTTPServer are meant for callers who dawdle, not for those who are let wait.
 func TestTimeoutsOfTheHTTPServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := startIn(t, &http.Server{ReadTimeout: time.Second, WriteTimeout: time.Second,
 			IdleTimeout: time.Second}, memstore.New())
 		held := b.create("robot-arm-1", "")
@@ -142,7 +143,7 @@ func TestAClientThatClosedItsHalf(t *testing.T) {
 // TestPipelinedRequests: bytes of the next request behind a waiting one are not taken for the
 // caller going away.
 func TestPipelinedRequests(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		held := b.create("robot-arm-1", "")
 		conn, err := b.net.dial(t.Context(), "", "")

@@ -9,12 +9,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/internal/backup"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -40,7 +40,7 @@ func endless(_ context.Context, use func(*store.Content) error) error {
 
 // TestABackupHasWhatTheStoreHas, and the audit log has who took it.
 func TestABackupHasWhatTheStoreHas(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var audit bytes.Buffer
 		b := start(t, server.WithKeys(someKeys...),
 			server.WithAuditLog(slog.New(slog.NewTextHandler(&audit, nil))))
@@ -70,7 +70,7 @@ func TestABackupHasWhatTheStoreHas(t *testing.T) {
 
 // TestABackupThatCannotBegin has a status.
 func TestABackupThatCannotBegin(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := startOn(t, dumping{memstore.New(),
 			func(context.Context, func(*store.Content) error) error { return store.ErrUnavailable },
 		})
@@ -110,7 +110,7 @@ func TestABackupThatBreaksOff(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := startOn(t, dumping{memstore.New(), test.dump})
 				got := make(chan reply)
 				go func() { got <- b.send(t.Context(), "GET", "/v1/backup", "") }()
@@ -126,7 +126,7 @@ func TestABackupThatBreaksOff(t *testing.T) {
 
 // TestABackupMayTakeLong, longer than other responses, but not without progress.
 func TestABackupMayTakeLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := startIn(t, &http.Server{WriteTimeout: time.Minute},
 			dumping{memstore.New(), endless}, server.WithGrace(0))
 		req, err := http.NewRequestWithContext(

@@ -12,11 +12,12 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 )
 
 func TestBroadcast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		early := b.watch()
 		made := b.do(201, "POST", "/v1/locks", createBody("robot-arm-1", "bench-7"))
@@ -61,7 +62,7 @@ func TestTheKeyIsAskedForOnTheWebSocket(t *testing.T) {
 
 // TestASlowWatcherIsDisconnected: nobody waits for it, neither who deletes nor the other watchers.
 func TestASlowWatcherIsDisconnected(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var dropped drops
 		b := start(t, server.WithObserver(&dropped))
 		slow := b.dialWatch() // never reads; there is no buffer in between
@@ -87,7 +88,7 @@ func TestASlowWatcherIsDisconnected(t *testing.T) {
 
 // TestAWatcherFarBehindIsDisconnected: it would miss messages, and must learn that it does.
 func TestAWatcherFarBehindIsDisconnected(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var dropped drops
 		b := start(t, server.WithObserver(&dropped))
 		slow := b.dialWatch()
@@ -111,7 +112,7 @@ func TestAWatcherFarBehindIsDisconnected(t *testing.T) {
 }
 
 func TestWatchersArePinged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		dead := b.dialWatch() // answers no ping, since nobody reads
 		defer dead.CloseNow()
@@ -128,7 +129,7 @@ func TestWatchersArePinged(t *testing.T) {
 }
 
 func TestWhatWatchersSendIsDiscarded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		w := b.watch()
 		for range 100 {
@@ -147,7 +148,7 @@ func TestWhatWatchersSendIsDiscarded(t *testing.T) {
 
 // TestManyWatchers: all hear of a delete, and who deletes does not wait for them.
 func TestManyWatchers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		const n = 300
 		var watchers []*watcher
@@ -171,7 +172,7 @@ func TestManyWatchers(t *testing.T) {
 }
 
 func TestAWatcherWhoGoesWithoutAWord(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		w := b.watch()
 		w.conn.CloseNow()

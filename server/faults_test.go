@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -119,7 +120,7 @@ func TestTheStoreFails(t *testing.T) {
 		"a panic":     {nil, "index out of range", 500, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				st := newFaulty()
 				b := startOn(t, st, server.WithGrace(0))
 				held := b.create("robot-arm-1", "")
@@ -165,7 +166,7 @@ func TestTheStoreFailsToGrant(t *testing.T) {
 		"a panic":     {nil, "index out of range", []int{500, 500, 500}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				st := &failsToCreate{faulty: newFaulty()}
 				b := startOn(t, st)
 				held := b.create("robot-arm-1", "")
@@ -207,7 +208,7 @@ func (f *failsToCreate) Delete(ctx context.Context, id string, end store.Ending)
 // TestATakingBackThatFails: the lock that nobody has goes when it expires, and the next in line has
 // the name then.
 func TestATakingBackThatFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := &failsToDelete{gate: newGate()}
 		b := startOn(t, st, server.WithGrace(0))
 		held := b.create("robot-arm-1", "")

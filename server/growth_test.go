@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -221,7 +222,7 @@ func perOne(b *testing.B, n int, one string) {
 // TestALongLineIsNoWorkForTheStore: who joins it costs nothing, and who leaves it with the lock one
 // create.
 func TestALongLineIsNoWorkForTheStore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const n = 1000
 		st := &createCounter{Store: twoSteps{memstore.New()}}
 		b := startOn(t, st)
@@ -263,7 +264,7 @@ func (s *createCounter) Create(ctx context.Context, in store.NewLock) (store.Loc
 // TestASweepTakesWhatIsDue: of many locks only those that are due are looked at, a limited number
 // at a time, all at once.
 func TestASweepTakesWhatIsDue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := &sweepCounter{Store: memstore.New(), all: make(chan struct{}), left: math.MaxInt}
 		const due, kept = 10_000, 10_000
 		for i := range due + kept {

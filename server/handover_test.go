@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -78,7 +79,7 @@ func lineOf(b *backend, creators ...string) (held lock, line []*waiting) {
 // TestAReleaseHandsOnInOneStep: deleted and created at once, told of in that order, down the whole
 // line.
 func TestAReleaseHandsOnInOneStep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := newHandingOver()
 		b := startOn(t, st)
 		held, line := lineOf(b, "first", "second", "third")
@@ -133,7 +134,7 @@ func TestAHandOverToNobody(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				st := newHandingOver()
 				b := startOn(t, st)
 				creator := "first"
@@ -209,7 +210,7 @@ func TestAHandOverOfUnknownOutcome(t *testing.T) {
 				name += ", and it came about"
 			}
 			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					st := newHandingOver()
 					b := startOn(t, st)
 					creator := marked
@@ -272,7 +273,7 @@ func TestAHandOverThatCantBe(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				st := newHandingOver()
 				b := startOn(t, st)
 				time.Sleep(2 * time.Second) // for which a new server hands nothing on that it found
@@ -298,7 +299,7 @@ func TestAHandOverThatCantBe(t *testing.T) {
 // TestTwoDeletesOfALockThatManyQueueFor: one is told that it did it, and one of the line has the
 // lock.
 func TestTwoDeletesOfALockThatManyQueueFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := newHandingOver()
 		st.instead = func(do func() (store.Handover, error)) (store.Handover, error) {
 			time.Sleep(time.Second)
@@ -338,7 +339,7 @@ func TestALockThatIsFoundByItsMarkIsNotTakenBack(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				st := newHandingOver()
 				b := startOn(t, st)
 				held, line := lineOf(b, marked, "second")

@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 )
 
@@ -35,7 +36,7 @@ func (b *backend) history(query string) (all []ended) {
 
 // TestHistory has each end of a lock that clients can bring about.
 func TestHistory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		require.Equal(t, "[]", b.do(200, "GET", "/v1/history", "").body)
 		const mark = "k3v5x2m4q7ab"
@@ -102,7 +103,7 @@ func TestHistory(t *testing.T) {
 
 // TestQueriesOfTheHistory that make no sense are refused, and say why.
 func TestQueriesOfTheHistory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		for range 130 {
 			time.Sleep(time.Second)
@@ -134,7 +135,7 @@ func TestQueriesOfTheHistory(t *testing.T) {
 
 // TestNoHistory: nothing is kept.
 func TestNoHistory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for _, option := range []server.Option{
 			server.WithHistory(0, 1000), server.WithHistory(time.Hour, 0),
 		} {
@@ -147,7 +148,7 @@ func TestNoHistory(t *testing.T) {
 
 // TestKeysInTheHistory: what another key than the owner's ends is broken, by that key.
 func TestKeysInTheHistory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...))
 		for _, request := range []string{"DELETE /v1/locks/ID", "stream release"} {
 			for secret, want := range map[string]string{
@@ -171,7 +172,7 @@ func TestKeysInTheHistory(t *testing.T) {
 
 // TestWaitedInTheHistory: the time counts, here and on earlier connections, and no priority.
 func TestWaitedInTheHistory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		held := b.create("robot-arm-1", "")
 		conn := b.stream()

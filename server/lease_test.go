@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // lease returns for how long a lock was created.
@@ -21,7 +23,7 @@ func TestLeasedLockIsSweptATenthAfterItsLease(t *testing.T) {
 		"respond, lease=3600": {time.Hour, 10 * time.Second},
 	} {
 		t.Run(prefer, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t)
 				b.create("plain", "")
 				time.Sleep(time.Hour) // the clock has been steady
@@ -49,7 +51,7 @@ func members(t *testing.T, object string) []string {
 
 // TestLeaseIsNotInTheLock: it has the same members as any other.
 func TestLeaseIsNotInTheLock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		plain := b.do(201, "POST", "/v1/locks", createBody("plain", ""))
 		require.Empty(t, plain.header.Get("Preference-Applied"))
@@ -64,7 +66,7 @@ func TestLeaseIsNotInTheLock(t *testing.T) {
 }
 
 func TestLeaseFromTheQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		body := createBody("robot-arm-1", "")
 		held := b.create("robot-arm-1", "")
@@ -103,7 +105,7 @@ func TestRenewalKeepsALockLeased(t *testing.T) {
 		"":                  {`{"creator":"bench-7"}`, 66 * time.Second},
 	} {
 		t.Run(path, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t)
 				r := b.do(201, "POST", "/v1/locks", createBody("robot-arm-1", ""),
 					"Prefer", "lease=60")

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/observe"
@@ -44,7 +45,7 @@ func (b *backend) sendAs(key, method, path, body string, headers ...string) repl
 // TestRequestsInASecond are limited by the name of the key, but for admins, and but for those that
 // renew and release.
 func TestRequestsInASecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...), server.WithMaxRequests(10))
 		held := b.sendAs("ada user", "POST", "/v1/locks", createBody("desk", "")).lock(t)
 		for range 9 {
@@ -80,7 +81,7 @@ func TestRequestsInASecond(t *testing.T) {
 
 // TestOpenAcquires are limited by the name of the key, but for admins.
 func TestOpenAcquires(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...), server.WithMaxAcquires(3))
 		held := b.create("desk", "")
 		var waits []chan reply
@@ -120,7 +121,7 @@ func unread(t testing.TB, conn net.Conn, key string) {
 // TestListsThatNobodyReads are a few for each name. Those of others are served, and each is cut off
 // in the end, also where its client takes a little now and then.
 func TestListsThatNobodyReads(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...))
 		for i := range 400 {
 			b.create(fmt.Sprint("robot-arm-", i), strings.Repeat("x", 100))
@@ -200,7 +201,7 @@ func TestMemoryOfListsThatNobodyReads(t *testing.T) {
 
 // TestReadiness says what is wrong, within 2 s.
 func TestReadiness(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := &stuck{Store: memstore.New()}
 		b := startOn(t, st)
 		b.do(200, "GET", "/readyz", "")

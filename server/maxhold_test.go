@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/access"
 )
@@ -20,7 +21,7 @@ func boundTo3s(t *testing.T) *backend {
 
 // TestMaxHoldOverHTTP: however a user sets the expiry.
 func TestMaxHoldOverHTTP(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := boundTo3s(t)
 		as := func(secret, method, path, body string, headers ...string) lock {
 			t.Helper()
@@ -70,7 +71,7 @@ func (l lock) leaseLeft() time.Duration { return l.ExpiresAt.Sub(l.UpdatedAt) }
 
 // TestMaxHoldOnTheStream: also for what was granted from the queue, which counts from then on.
 func TestMaxHoldOnTheStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := boundTo3s(t)
 		held := b.create("arm", "")
 		require.Equal(t, 10*time.Minute, held.lease())

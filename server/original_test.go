@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
@@ -23,7 +24,7 @@ const (
 func TestOursAndTheOriginal(t *testing.T) {
 	for name, ours := range map[string]bool{"ours": true, "original": false} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				kind := httpapi.LikeOriginal(httpapi.Original{})
 				if ours {
 					kind = httpapi.Ours()
@@ -86,7 +87,7 @@ func TestShapesOfTheOriginal(t *testing.T) {
 		"no JSON": {func(wire.Lock) any { return func() {} }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t, httpapi.LikeOriginal(httpapi.Original{Deleted: c.deleted}))
 				w := b.watch()
 				b.delete(b.create("robot-arm-1", "").ID)

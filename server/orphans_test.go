@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -55,7 +56,7 @@ func TestACreateOfUnknownOutcomeLeavesNothing(t *testing.T) {
 		"one that can be found by all": {0, marked, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				st := &doubtful{newFaulty(), c.after}
 				b := startOn(t, st)
 				st.fail(store.ErrUnavailable, nil)
@@ -87,7 +88,7 @@ func TestACreateOfUnknownOutcomeLeavesNothing(t *testing.T) {
 // TestAnUnknownOutcomeIsNotLostAmongOthers: however many creates have not even been sent while the
 // store was gone.
 func TestAnUnknownOutcomeIsNotLostAmongOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := &doubtful{newFaulty(), 8 * time.Second}
 		b := startOn(t, st)
 		st.fail(fmt.Errorf("no connection: %w: %w", store.ErrUnavailable, store.ErrNotDone), nil)
@@ -105,7 +106,7 @@ func TestAnUnknownOutcomeIsNotLostAmongOthers(t *testing.T) {
 // TestTheEndOfAnOrphanIsHeard at once, also where nobody asks for anything meanwhile: who waits for
 // the name waits for that.
 func TestTheEndOfAnOrphanIsHeard(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := &doubtful{newFaulty(), 3500 * time.Millisecond}
 		b := startOn(t, st)
 		st.fail(store.ErrUnavailable, nil)
@@ -165,7 +166,7 @@ func TestAWaiterOfUnknownOutcomeLeavesNothing(t *testing.T) {
 		"one that can be found, not to be taken back": {0, 0, 8 * time.Second, marked, 503, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				memory := memstore.New()
 				st := &adrift{&faulty{Store: memory}, memory, c.after, c.takes}
 				b := startOn(t, st)
@@ -193,7 +194,7 @@ func TestAWaiterOfUnknownOutcomeLeavesNothing(t *testing.T) {
 // released, meanwhile.
 func TestAHandOverThatComesAboutLate(t *testing.T) {
 	for _, creator := range []string{"", marked} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			memory := memstore.New()
 			st := &adrift{&faulty{Store: memory}, memory, 4 * time.Second, 0}
 			b := startOn(t, st)

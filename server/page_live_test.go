@@ -15,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -22,7 +23,7 @@ import (
 
 // TestLive: changes come within a second, at most four frames in a second.
 func TestLive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...), aPage)
 		b.create("arm", "ada@desk/7 (flash 1.2) #"+lockMark)
 		eve := b.browser().signIn("eve viewer")
@@ -87,7 +88,7 @@ func TestLive(t *testing.T) {
 
 // A lock that expires, and one whose holder stops to renew it, are shown as such without an event.
 func TestStatesChangeWithTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, aPage)
 		made := b.do(201, "POST", "/v1/locks", createBody("arm", ""), "Prefer", "lease=60").lock(t)
 		renew := func() {
@@ -121,7 +122,7 @@ func TestStatesChangeWithTime(t *testing.T) {
 // A lock that a stream holds is renewed however long its lease is; one that a command leaves held
 // is not.
 func TestRenewedByAStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, aPage)
 		conn := b.stream()
 		send(t, conn, `{"n":1,"acquire":{"lock_names":["arm"],"creator":"me #%s","lease":7200}}`,
@@ -144,7 +145,7 @@ func TestRenewedByAStream(t *testing.T) {
 // TestDetails: of a name the queue, the tenures, the days in the zone of the browser, and
 // percentiles.
 func TestDetails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // it is 2000-01-01T00:00:00Z
+	bubble.Test(t, func(t *testing.T) { // it is 2000-01-01T00:00:00Z
 		b := start(t, aPage)
 		for i := range 3 {
 			made := b.do(201, "POST", "/v1/locks", createBody("arm", "me #"+lockMark), "Prefer",
@@ -216,7 +217,7 @@ func TestManyLocks(t *testing.T) {
 
 // The WebSocket of a page ends with the server, and needs no close of the browser's.
 func TestShutdownEndsThePage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, aPage)
 		root := b.browser().signIn(apiKey)
 		conn, deaf := root.live("/page/live"), root.live("/page/live")
@@ -256,7 +257,7 @@ func (m mirror) apply(f *pageFrame) {
 // TestLiveIsWhatIsListed: whatever is done on two servers over one store, while pages come and go
 // and events are lost, soon each page shows what is there.
 func TestLiveIsWhatIsListed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(7, 1))
 		one, two, bus := startTwo(t, server.WithPage(server.Page{PublicView: true}))
 		for round := range 20 {
@@ -309,7 +310,7 @@ func idIn(t *testing.T, list string) string {
 
 // A store that fails or panics leaves the page as it was, until the store is back.
 func TestThePageAndAStoreThatFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := newFaulty()
 		b := startOn(t, st, aPage)
 		b.create("arm", "")
@@ -355,7 +356,7 @@ func (s *slowStore) Update(context.Context, string, store.Change) (store.Lock, e
 
 // A reservation that fails in the middle, or whose browser goes away, leaves no lock.
 func TestAReservationThatFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := &slowStore{Store: memstore.New()}
 		b := startOn(t, struct{ store.Store }{st}, aPage)
 		root := b.browser().signIn(apiKey)

@@ -18,6 +18,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/memstore"
@@ -166,7 +167,7 @@ func TestCookieOverTLS(t *testing.T) {
 // TestEverySignInIsANewSession: a cookie that was there before is worth nothing, nor is one of a
 // session that ended.
 func TestEverySignInIsANewSession(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...), aPage)
 		root := b.browser()
 		root.cookies["relukko-3000"] = strings.Repeat("A", 43)
@@ -196,7 +197,7 @@ func TestEverySignInIsANewSession(t *testing.T) {
 
 // Where everybody may read, one who signs out goes on reading, and is told to have no key any more.
 func TestSigningOutOfThePublicView(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithPage(server.Page{PublicView: true}))
 		b.create("arm", "")
 		root := b.browser().signIn(apiKey)
@@ -212,7 +213,7 @@ func TestSigningOutOfThePublicView(t *testing.T) {
 
 // TestSessionsEnd after 12 h, with the key, and with its rights: also on an open page.
 func TestSessionsEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...), aPage)
 		root, ops := b.browser().signIn("root admin"), b.browser()
 		ops.post(303, "/sign-in", "user=ops&password=a+good+password")
@@ -242,7 +243,7 @@ func TestSessionsEnd(t *testing.T) {
 
 // Guessing a password is slowed down by address; a right one is then refused too.
 func TestPasswordsAreNotGuessed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, aPage)
 		ops := b.browser()
 		for i := range 20 {
@@ -275,7 +276,7 @@ func TestNoPassword(t *testing.T) {
 
 // TestTheLink signs in once, within 5 min, as an admin. Looking at it does not use it up.
 func TestTheLink(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithPage(server.Page{}))
 		link := b.srv.SignInLink()
 		token := strings.TrimPrefix(link, "/sign-in/link?token=")
@@ -415,7 +416,7 @@ func TestNoPage(t *testing.T) {
 
 // A page whose browser takes nothing holds nobody up, and is cut off.
 func TestAPageThatTakesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithPage(server.Page{PublicView: true}))
 		deaf := b.browser().live("/page/live")
 		for i := range 100 {
@@ -432,7 +433,7 @@ func TestAPageThatTakesNothing(t *testing.T) {
 
 // At most 100 browsers are signed in with the keys of one name.
 func TestManySessions(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...), aPage)
 		ada := b.browser().signIn("ada user")
 		var first, second *browser

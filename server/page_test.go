@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/access"
 )
@@ -201,7 +202,7 @@ func TestWhatVisitorsMay(t *testing.T) {
 			want, err := strconv.Atoi(words[len(request)+i])
 			require.NoError(t, err)
 			t.Run(strings.Join(request, " ")+"/"+who.column, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { visit(t, &who, request, want) })
+				bubble.Test(t, func(t *testing.T) { visit(t, &who, request, want) })
 			})
 		}
 	}
@@ -302,7 +303,7 @@ func (b *browser) may(who *role, request []string) *string {
 
 // Who does something on the page stands in the history and in the audit log.
 func TestActionsOnThePage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		b := start(t, server.WithKeys(someKeys...), aPage,
 			server.WithAuditLog(slog.New(slog.NewJSONHandler(&log, nil))))
@@ -357,7 +358,7 @@ func (b *browser) row(name string) pageRow {
 
 // Requests that make no sense change nothing, and say what is wrong.
 func TestWrongActionsOnThePage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...), aPage, server.WithMaxHold(4*time.Hour))
 		ada := b.browser().signIn("ada user")
 		at := func(d time.Duration) string { return time.Now().Add(d).Format(time.RFC3339) }
@@ -389,7 +390,7 @@ func TestWrongActionsOnThePage(t *testing.T) {
 
 // A name that others wait for is not taken from them.
 func TestThePageDoesNotOvertake(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...), aPage)
 		held := b.create("arm", "me")
 		w := b.wait("arm", "other", 30)

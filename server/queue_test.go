@@ -11,13 +11,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 func TestQueueIsFirstInFirstOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		held := b.create("robot-arm-1", "")
 		b.create("robot-arm-2", "")
@@ -78,7 +79,7 @@ func TestWaitEnds(t *testing.T) {
 		`note="wait=5`:                          0,
 	} {
 		t.Run(prefer, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t)
 				held := b.create("robot-arm-1", "")
 				asked := time.Now()
@@ -99,7 +100,7 @@ func TestWaitEnds(t *testing.T) {
 }
 
 func TestSeveralPreferHeaders(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.create("robot-arm-1", "")
 		conn, answer := b.raw("POST /v1/locks HTTP/1.1\nHost: x\nX-API-KEY: " + apiKey +
@@ -115,7 +116,7 @@ func TestSeveralPreferHeaders(t *testing.T) {
 }
 
 func TestACallerWhoIsGoneLeavesTheLine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		held := b.create("robot-arm-1", "")
 		first, second := b.wait("robot-arm-1", "first", 30), (*waiting)(nil)
@@ -133,7 +134,7 @@ func TestACallerWhoIsGoneLeavesTheLine(t *testing.T) {
 }
 
 func TestAPlainCreateNeverOvertakes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := newGate()
 		b := startOn(t, st)
 		held := b.create("robot-arm-1", "")
@@ -181,7 +182,7 @@ func TestAWaiterWhoseTimeIsUpWhileItIsGranted(t *testing.T) {
 		"and its create was cancelled": {store.ErrCancelled, 410, "second"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				st := newGate()
 				st.err = c.fails
 				b := startOn(t, st)
@@ -216,7 +217,7 @@ func TestAWaiterWhoseTimeIsUpWhileItIsGranted(t *testing.T) {
 func TestAGrantForSomebodyGoneIsHandedOn(t *testing.T) {
 	for _, how := range []string{"disconnects", "is cancelled"} {
 		t.Run(how, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				st := newGate()
 				b := startOn(t, st)
 				watch := b.watch()
@@ -254,7 +255,7 @@ func TestAGrantForSomebodyGoneIsHandedOn(t *testing.T) {
 }
 
 func TestTooManyWaiters(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithMaxWaiters(3))
 		for i := range 3 {
 			b.create(fmt.Sprint("lock ", i), "")
@@ -277,7 +278,7 @@ func TestTooManyWaiters(t *testing.T) {
 }
 
 func TestASweepGrantsTheNext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithGrace(0))
 		held := b.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "waiter", 30)
@@ -297,7 +298,7 @@ func TestASweepGrantsTheNext(t *testing.T) {
 func TestQueueUnderChaos(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { chaos(t, rand.New(rand.NewPCG(seed, 7))) })
+			bubble.Test(t, func(t *testing.T) { chaos(t, rand.New(rand.NewPCG(seed, 7))) })
 		})
 	}
 }

@@ -7,11 +7,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 )
@@ -95,7 +95,7 @@ func TestBodies(t *testing.T) {
 			`{"lock_name":"robot-arm-1"}`, 0, "HTTP/1.1 100 Continue\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t)
 				began := time.Now()
 				conn, answer := b.raw(c.request)

@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -42,7 +43,7 @@ func grantedOn(t *testing.T, conn *websocket.Conn) lock {
 // TestAKeyThatGoes: its connections get 401 and are closed, its places are given up, and its locks
 // stay.
 func TestAKeyThatGoes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...))
 		held := b.lockOf("bob", "desk")
 		kept := b.lockOf("ada", "shelf")
@@ -116,7 +117,7 @@ func TestAKeyWhoseRightsChange(t *testing.T) {
 		"a wider pattern": {change(access.User, "d*"), `{"n":1,"waiting":{"ahead":0,`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t, server.WithKeys(someKeys...))
 				held := b.lockOf("bob", "desk")
 				conn, _ := b.streamOf("ada user")
@@ -150,7 +151,7 @@ func TestAKeyWhoseRightsChange(t *testing.T) {
 // TestALockThatWasGrantedMeanwhile: where an acquire that comes again is refused, no lock of its
 // mark stays.
 func TestALockThatWasGrantedMeanwhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...))
 		conn, _ := b.streamOf("ada user")
 		send(t, conn, "%s", acquiring(1, "desk", lockMark))
@@ -172,7 +173,7 @@ func TestALockThatWasGrantedMeanwhile(t *testing.T) {
 // TestRenewalsOfOwnLocksAskTheStoreOnce: whose lock it is need not be asked on the connection that
 // has acquired it.
 func TestRenewalsOfOwnLocksAskTheStoreOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := &countingGets{Store: newFaulty()}
 		b := startOn(t, st, server.WithKeys(someKeys...))
 		conn, _ := b.streamOf("ada user")
@@ -206,7 +207,7 @@ func (c *countingGets) Get(ctx context.Context, id string) (store.Lock, error) {
 
 // TestALockThatCannotBeRead: where the store does not say whose a lock is, nothing is done to it.
 func TestALockThatCannotBeRead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := newFaulty()
 		gets := &failingGets{faulty: st}
 		b := startOn(t, gets, server.WithKeys(someKeys...))
@@ -235,7 +236,7 @@ func (f *failingGets) Get(ctx context.Context, id string) (store.Lock, error) {
 
 // TestFloodsOfWrongKeys are slowed down on every path, and nobody else is.
 func TestFloodsOfWrongKeys(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		paths := []string{"/v1/locks/", "/v1/stream", "/ws/broadcast", "/v1/waiting/"}
 		for i := range 20 {

@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/access"
 )
@@ -111,7 +112,7 @@ func TestWhatRolesMay(t *testing.T) {
 			want, err := strconv.Atoi(words[len(words)-len(header)+i])
 			require.NoError(t, err)
 			t.Run(request+"/"+role.column, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					b := start(t, server.WithKeys(someKeys...))
 					made := b.lockOf(role.owner, role.lock)
 					before := b.locks()
@@ -252,7 +253,7 @@ func TestMarksBelongToAKeysName(t *testing.T) {
 		"ada viewer": false, "ada user bench-*": true, "ada user": true,
 	} {
 		t.Run(secret, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t, server.WithKeys(someKeys...))
 				owner, _ := b.streamOf("ada user")
 				send(t, owner, "%s", acquiring(1, "bench-1", lockMark))
@@ -313,7 +314,7 @@ func TestAMarkOfAnotherInAHeader(t *testing.T) {
 
 // TestNamesThatAKeyMayNotLock are skipped where there are others.
 func TestNamesThatAKeyMayNotLock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithKeys(someKeys...))
 		conn, hello := b.streamOf("ada user bench-*")
 		require.Equal(t, `{"hello":{"key":"ada","role":"user","features":["all"]}}`, hello)

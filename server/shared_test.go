@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -125,7 +126,7 @@ func startTwo(t *testing.T, opts ...server.Option) (a, b *backend, bus *bus) {
 }
 
 func TestAReleaseOnAnotherServerWakesAWaiter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b, _ := startTwo(t)
 		watch := b.watch()
 		held := a.create("robot-arm-1", "")
@@ -140,7 +141,7 @@ func TestAReleaseOnAnotherServerWakesAWaiter(t *testing.T) {
 }
 
 func TestACancelOnAnotherServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b, _ := startTwo(t)
 		a.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", marked, 30)
@@ -158,7 +159,7 @@ func TestACancelOnAnotherServer(t *testing.T) {
 
 // TestNewsAreLost: what the other server did unheard is found out once it can be heard again.
 func TestNewsAreLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b, bus := startTwo(t)
 		held := a.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "waiter", 30)
@@ -179,7 +180,7 @@ func TestNewsAreLost(t *testing.T) {
 // TestANameIsFree: who is in line tries again, and watchers hear of nothing, because nothing was
 // deleted.
 func TestANameIsFree(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b, bus := startTwo(t)
 		held := a.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "waiter", 30)
@@ -200,7 +201,7 @@ func TestANameIsFree(t *testing.T) {
 // TestWhoJoinsLooks: where news are lost for good, a name is still offered when somebody joins the
 // line a second later.
 func TestWhoJoinsLooks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := memstore.New()
 		a, b := startOn(t, st), startOn(t, st) // that don't know of each other
 		held := a.create("robot-arm-1", "")
@@ -220,7 +221,7 @@ func TestWhoJoinsLooks(t *testing.T) {
 
 // TestASweepByAnotherServer is as good as one's own, and expiries changed there are reckoned in.
 func TestASweepByAnotherServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b, _ := startTwo(t, server.WithGrace(0))
 		held := a.create("robot-arm-1", "")
 		w := b.wait("robot-arm-1", "waiter", 30)

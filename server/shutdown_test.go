@@ -9,10 +9,12 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 func TestShutdown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		held := b.create("robot-arm-1", "")
 		var line []*waiting
@@ -56,7 +58,7 @@ func TestShutdown(t *testing.T) {
 
 // TestShutdownClosesConnections: the next request must find the next server.
 func TestShutdownClosesConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.create("robot-arm-1", "")
 		_, answer := b.raw(fmt.Sprintf(
@@ -75,7 +77,7 @@ func TestShutdownClosesConnections(t *testing.T) {
 
 // TestShutdownWaitsForWorkUnderWay, and only as long as it is told to.
 func TestShutdownWaitsForWorkUnderWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := newGate()
 		b := startOn(t, st)
 		st.stop("slow")
@@ -107,7 +109,7 @@ func TestShutdownWaitsForWorkUnderWay(t *testing.T) {
 
 // TestShutdownIsNotHeldUpByADarkWatcher: a second, then it is cut off.
 func TestShutdownIsNotHeldUpByADarkWatcher(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		dark := b.dialWatch()
 		defer dark.CloseNow()
@@ -122,7 +124,7 @@ func TestShutdownIsNotHeldUpByADarkWatcher(t *testing.T) {
 // TestShutdownUnderLoad: every request gets an answer, and what is answered 201 is there.
 func TestShutdownUnderLoad(t *testing.T) {
 	for range 20 {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := start(t)
 			replies := make(chan reply, 100)
 			for i := range cap(replies) {

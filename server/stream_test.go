@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/memstore"
@@ -73,7 +74,7 @@ func TestRefusedStreams(t *testing.T) {
 
 // TestStreamAndHTTP serve the same locks and one queue.
 func TestStreamAndHTTP(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		watch := b.watch()
 		held := b.create("arm", "")
@@ -113,7 +114,7 @@ func TestStreamAndHTTP(t *testing.T) {
 
 // TestShutdownEndsStreams: with a bye, and without waiting for clients that do not listen.
 func TestShutdownEndsStreams(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t)
 		held := b.create("arm", "")
 		conn, deaf := b.stream(), b.stream()
@@ -147,7 +148,7 @@ func TestShutdownEndsStreams(t *testing.T) {
 
 // TestStreamsOfAKeyThatGoes are closed, others stay.
 func TestStreamsOfAKeyThatGoes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithAPIKeys("another"))
 		conn := b.stream()
 		b.srv.SetKeys(access.Admins(apiKey)...)
@@ -163,7 +164,7 @@ func TestStreamsOfAKeyThatGoes(t *testing.T) {
 // TestTheStoreFailsOnAStream: requests get 503 or 500, without what the store said, which is logged
 // without the engine being held up.
 func TestTheStoreFailsOnAStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		st := newFaulty()
 		b := startOn(t, st, server.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -20,7 +21,7 @@ import (
 func TestTimes(t *testing.T) {
 	for _, offset := range []time.Duration{0, 7 * time.Hour, -7 * time.Hour} {
 		t.Run(offset.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := startOn(t, memstore.New(memstore.WithClockOffset(offset)))
 				now := func() time.Time {
 					return time.Now().Add(offset).UTC().Truncate(
@@ -129,7 +130,7 @@ func TestSweep(t *testing.T) {
 			grace: time.Minute, clock: -7 * time.Hour},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := startOn(t, memstore.New(memstore.WithClockOffset(c.clock)), c.opts...)
 				made := b.create("robot-arm-1", "")
 				path := "/v1/locks/" + made.ID
@@ -157,7 +158,7 @@ func TestSweep(t *testing.T) {
 // TestSweepIsAboutTime: each of many locks with different ends goes within a second after its time,
 // whatever happened last.
 func TestSweepIsAboutTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, server.WithGrace(10*time.Second))
 		due := map[string]time.Time{}
 		for i := range 50 {
@@ -188,7 +189,7 @@ func TestSweepIsAboutTime(t *testing.T) {
 
 // TestTheClockIsSet: the store's clock jumps ahead while the sweeper sleeps.
 func TestTheClockIsSet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := &steppingStore{Store: memstore.New()}
 		b := startOn(t, st)
 		b.create("robot-arm-1", "")

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -41,7 +41,7 @@ func TestRefused(t *testing.T) {
 }
 
 func TestGaveUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		since := time.Now()
 		time.Sleep(1500 * time.Millisecond)
 		for _, tt := range []struct {
@@ -70,7 +70,7 @@ func TestGaveUp(t *testing.T) {
 
 func TestSilenceIsSharedByThoseWhoQueue(t *testing.T) {
 	const patience = time.Minute
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var s Silence
 		first := time.Now()
 		since, err := s.Since(first, patience)

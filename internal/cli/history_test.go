@@ -10,13 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
@@ -136,7 +136,7 @@ func (s *slowHistory) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // Each page has the whole time-out, however many there are.
 func TestHistoryOfManyPages(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, err := api.New("http://backend:3000", "key",
 			api.WithHTTPClient(&http.Client{Transport: new(slowHistory)}))
 		require.NoError(t, err)

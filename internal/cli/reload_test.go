@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // Files are loaded again when they have changed, once, and on SIGHUP in any case.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	file := writeFile(t, "keys", "old")
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var now atomic.Value
 		var loads atomic.Int32
 		r := &reloader{log: slog.New(slog.DiscardHandler)}

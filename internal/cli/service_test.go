@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/memstore"
@@ -47,7 +48,7 @@ func TestSlowAndIdleConnectionsAreCut(t *testing.T) {
 		}, idleTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var network faultnet.Memory
 				listener, err := network.Listen("backend")
 				require.NoError(t, err)
@@ -94,7 +95,7 @@ func (d *deadStore) Close() error {
 // TestServeEndsInTimeWhenTheStoreDoesNotAnswer is about a database that stands
 // still, with a request under way.
 func TestServeEndsInTimeWhenTheStoreDoesNotAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var network faultnet.Memory
 		listener, err := network.Listen("backend")
 		require.NoError(t, err)

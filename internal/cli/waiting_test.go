@@ -6,13 +6,13 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 const base = "http://relukko.example"
@@ -28,7 +28,7 @@ func held(id, by string, ago time.Duration) relukko.Waiting {
 // systems see that the job lives.
 func TestLinesWithoutATerminal(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		w := newWaiting(&out, base, false)
 		lines := func() (s string) {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,7 +52,7 @@ func TestZeroInstant(t *testing.T) {
 }
 
 func TestNowReadsBothClocks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var c Clock
 		before := c.Now()
 		c.Ahead.Store(int64(time.Hour))
@@ -78,7 +80,7 @@ func TestOnJump(t *testing.T) {
 		"a drift that is never fast": {[]time.Duration{jump, jump, jump, jump, jump, jump}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var c Clock
 				var told, other atomic.Int64
 				stop := c.OnJump(func() { told.Add(1) })
@@ -106,7 +108,7 @@ func TestOnJump(t *testing.T) {
 }
 
 func TestJumpIsToldWithinASecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var c Clock
 		told := make(chan time.Time, 1)
 		defer c.OnJump(func() { told <- time.Now() })()
@@ -118,7 +120,7 @@ func TestJumpIsToldWithinASecond(t *testing.T) {
 }
 
 func TestClockHasATimerOnlyWhileItIsWatched(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var c Clock
 		told := 0
 		require.Nil(t, c.tick)
@@ -142,7 +144,7 @@ func TestClockHasATimerOnlyWhileItIsWatched(t *testing.T) {
 }
 
 func TestTimerOfAnEarlierWatchIsStopped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var c Clock
 		stop := c.OnJump(func() {})
 		time.Sleep(checkEvery / 2)

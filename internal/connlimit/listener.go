@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/rawio"
 )
 
 const (
@@ -50,7 +52,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		<-l.slots
 		return nil, err
 	}
-	c := &conn{Conn: accepted, listener: l}
+	c := &conn{Conn: rawio.New(accepted), listener: l}
 	if int(l.open.Add(1)) > l.max {
 		c.spare = time.AfterFunc(spareTime, func() { _ = c.Close() })
 		c.spare.Reset(spareIdle) // now that Close finds the timer

@@ -10,12 +10,12 @@ import (
 	"net/http/httptest"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
@@ -62,7 +62,7 @@ func TestFull(t *testing.T) {
 // Beyond the spare connections others wait. A spare one is closed if its client says nothing, or
 // after some time.
 func TestSpareConnectionsEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var network faultnet.Memory
 		inner, err := network.Listen("server")
 		require.NoError(t, err)

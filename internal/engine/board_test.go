@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -34,7 +35,7 @@ func (s *sharedStore) Published(context.Context) ([]store.Waiter, error) {
 // A holder is told of those who wait on another server, at most 2 s late, and again on another
 // connection.
 func TestWantedElsewhere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := memstore.New()
 		var atA, atB atomic.Pointer[[]store.Waiter]
 		a := start(t, &sharedStore{s, &atA, &atB})
@@ -66,7 +67,7 @@ func TestWantedElsewhere(t *testing.T) {
 
 // TestWaitersOfAllServers are listed and counted, at most 2 s late, and reported 1 s after that.
 func TestWaitersOfAllServers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := memstore.New()
 		var atA, atB atomic.Pointer[[]store.Waiter]
 		a := start(t, &sharedStore{s, &atA, &atB})

@@ -2,16 +2,16 @@ package engine
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 func TestStoreClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var c storeClock
 		ahead := 7 * time.Hour // of the store's clock
 		look := func(takes time.Duration) store.Limits {

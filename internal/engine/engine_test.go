@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -32,7 +33,7 @@ type bench struct {
 }
 
 func run(t *testing.T, s store.Store, f func(b *bench)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, s)
 		f(b)
 		b.end()
@@ -436,7 +437,7 @@ func TestRankOutlastsTheConnection(t *testing.T) {
 }
 
 func TestANameHeldAtTheStartWaitsForThoseWhoComeBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := memstore.New()
 		before := start(t, s)
 		c := before.connect()
@@ -462,7 +463,7 @@ func TestANameHeldAtTheStartWaitsForThoseWhoComeBack(t *testing.T) {
 // known that nobody is missing who comes before them.
 func TestThoseWhoComeBackInTheirOrderNeedNotWait(t *testing.T) {
 	place := func(n int) option { return func(w *Waiter) { w.Again, w.Place = true, n } }
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := memstore.New()
 		before := start(t, s)
 		before.connect().acquire("a")

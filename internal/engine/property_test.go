@@ -7,9 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -34,7 +34,7 @@ func TestProperties(t *testing.T) {
 		first, last = *oneSeed, *oneSeed
 	}
 	for seed := first; seed <= last; seed++ {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			newWorld(t, seed).run()
 		})
 	}

@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/access"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -68,7 +68,7 @@ func TestAllowed(t *testing.T) {
 
 // Wrong keys are slowed down by address, and written at most once a second.
 func TestFloods(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		g := newGuard(&log, key("ada", access.User, "1"))
 		from := Origin{IP: "192.0.2.1", Agent: "curl\n8"}
@@ -117,7 +117,7 @@ func TestFloodsFromEverywhere(t *testing.T) {
 
 // A client whose requests are refused again and again does not fill the disk.
 func TestRefusalsAreLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		g := newGuard(&log, key("eve", access.Viewer, "1"), key("eve", access.Viewer, "2"),
 			key("bob", access.Viewer, "3"))

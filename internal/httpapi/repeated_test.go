@@ -3,17 +3,17 @@ package httpapi
 import (
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 func TestReleasesAreRememberedForAWhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var rs releases
 		lock := func(id string) *store.Lock {
 			creator := wire.WithMark("me", "k3v5x2m4q7ab")

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -42,7 +44,7 @@ func closing(g *Group, patience time.Duration) (abandoned chan []string) {
 
 // inBubble runs f in a bubble with a group, and closes that in the end.
 func inBubble(t *testing.T, f func(t *testing.T, g *Group)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := NewGroup(errClosed)
 		f(t, g)
 		require.Empty(t, g.Close(context.Background()))
@@ -84,7 +86,7 @@ func TestWhatIsRefused(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				g := NewGroup(errClosed)
 				tt.do(g)
 				require.Equal(t, tt.shutDown, g.Refusal())

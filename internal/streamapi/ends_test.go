@@ -9,6 +9,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
@@ -29,7 +30,7 @@ func TestAConnectionThatEnds(t *testing.T) {
 		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t, memstore.New())
 				holder, first, second := b.connect("h"), b.connect("w"), b.connect("w")
 				held := holder.ask(1, acquire("arm", markOf(0))).Lock
@@ -57,7 +58,7 @@ func TestAConnectionThatEnds(t *testing.T) {
 
 // TestBye: all clients hear it, and are closed soon, whether they agree or not.
 func TestBye(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, memstore.New())
 		c, deaf := b.connect("ada"), b.connect("bob")
 		c.ask(1, acquire("arm", markOf(1)))
@@ -78,7 +79,7 @@ func TestBye(t *testing.T) {
 // TestAKeyThatGoes: its connections are told and closed, and their places are given up; those of
 // other keys stay.
 func TestAKeyThatGoes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, memstore.New())
 		c, other := b.connect("ada"), b.connect("bob")
 		held := other.ask(1, acquire("arm", markOf(1))).Lock
@@ -113,7 +114,7 @@ func TestASilentPlaceIsPassedOver(t *testing.T) {
 		"a pong": {[]byte{0x8a, 0x80, 0, 0, 0, 0}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t, memstore.New())
 				holder, first, second := b.connect("h"), b.connect("w"), b.connect("w")
 				held := holder.ask(1, acquire("arm", markOf(0))).Lock
@@ -142,7 +143,7 @@ func TestASilentPlaceIsPassedOver(t *testing.T) {
 
 // TestCoalescing: responses to requests that came together are written together.
 func TestCoalescing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, memstore.New())
 		c := b.connect("ada")
 		var frames []byte

@@ -11,6 +11,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
@@ -55,7 +56,7 @@ func TestProtocolErrors(t *testing.T) {
 		"no mask":               {raw(0x81, 0x01, 'x'), -1, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t, memstore.New())
 				c := b.connect("ada")
 				other := b.connect("bob")
@@ -104,7 +105,7 @@ func fragments(part string) func(*client) {
 
 // TestOddButRight: requests that must be understood.
 func TestOddButRight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, memstore.New())
 		c := b.connect("ada")
 		for i, frame := range []string{
@@ -126,7 +127,7 @@ func TestOddButRight(t *testing.T) {
 // TestASlowClientHoldsUpNobody: what one client does not take costs the others no time, and it is
 // cut off.
 func TestASlowClientHoldsUpNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, memstore.New())
 		slow, other := b.connect("slow"), b.connect("bob")
 		ended := make(chan struct{})
@@ -159,7 +160,7 @@ func TestASlowClientHoldsUpNobody(t *testing.T) {
 // TestBackPressure: with many messages pending for a client the server does not read from it, and
 // goes on when it has taken them.
 func TestBackPressure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, memstore.New())
 		c, other := b.connect("ada"), b.connect("bob")
 		held := other.ask(1, acquire("arm", markOf(1))).Lock
@@ -200,7 +201,7 @@ func TestSilence(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t, memstore.New())
 				c := b.connect("ada")
 				began := time.Now()

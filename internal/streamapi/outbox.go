@@ -5,6 +5,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/rawio"
 )
 
 const (
@@ -48,7 +50,7 @@ type outbox struct {
 }
 
 func newOutbox(conn net.Conn) *outbox {
-	o := &outbox{Conn: conn}
+	o := &outbox{Conn: rawio.New(conn)}
 	if s, ok := conn.(syscall.Conn); ok {
 		o.raw, _ = s.SyscallConn()
 	}
@@ -96,7 +98,7 @@ func (o *outbox) try() {
 	o.writing = true
 	o.extend()
 	o.mu.Unlock()
-	n := tryWrite(o.raw, batch)
+	n := rawio.TryWrite(o.raw, batch)
 	o.mu.Lock()
 	o.writing = false
 	if n < len(batch) {

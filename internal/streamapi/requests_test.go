@@ -4,12 +4,12 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/memstore"
 )
 
@@ -19,15 +19,15 @@ func asClose(err error) (websocket.CloseError, bool) {
 
 // TestRequests: each request has the responses that the protocol says.
 func TestRequests(t *testing.T) {
-	bubble := func(name string, f func(t *testing.T, b *backend, c *client)) {
+	run := func(name string, f func(t *testing.T, b *backend, c *client)) {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := start(t, memstore.New())
 				f(t, b, b.connect("ada"))
 			})
 		})
 	}
-	bubble("an acquire", func(t *testing.T, _ *backend, c *client) {
+	run("an acquire", func(t *testing.T, _ *backend, c *client) {
 		m := c.ask(7, acquire("arm", markOf(1)))
 		require.NotNil(t, m.Seen)
 		require.EqualValues(t, 7, *m.Seen)
@@ -38,14 +38,14 @@ func TestRequests(t *testing.T) {
 		require.Equal(t, time.Minute, m.Lock.ExpiresAt.Sub(m.Lock.CreatedAt))
 		require.NotZero(t, m.Lock.Token)
 	})
-	bubble("of a held name", func(t *testing.T, _ *backend, c *client) {
+	run("of a held name", func(t *testing.T, _ *backend, c *client) {
 		held := c.ask(1, acquire("arm", markOf(1))).Lock
 		m := c.ask(2, acquire("arm", markOf(2)))
 		require.Equal(t, 409, m.Error.Status)
 		require.Equal(t, `lock "arm" is held`, m.Error.Message)
 		require.Equal(t, held, m.Error.Lock)
 	})
-	bubble("of a held name, waiting", func(t *testing.T, b *backend, c *client) {
+	run("of a held name, waiting", func(t *testing.T, b *backend, c *client) {
 		held := c.ask(1, acquire("arm", markOf(1))).Lock
 		other := b.connect("bob")
 		m := other.ask(1, acquire("arm", markOf(2), waits, progress))
@@ -57,7 +57,7 @@ func TestRequests(t *testing.T) {
 		require.Equal(t, "bob", m.Lock.Owner)
 		require.EqualValues(t, 1, *m.Seen)
 	})
-	bubble("of any of several", func(t *testing.T, b *backend, c *client) {
+	run("of any of several", func(t *testing.T, b *backend, c *client) {
 		c.ask(1, acquire("a", markOf(1)))
 		m := c.ask(2, acquireAny(markOf(2), "a", "b", "c"))
 		require.Equal(t, "b", m.Lock.Name)
@@ -66,7 +66,7 @@ func TestRequests(t *testing.T) {
 		require.Equal(t, 409, m.Error.Status)
 		require.Equal(t, `lock "a" (or of 2 other names) is held`, m.Error.Message)
 	})
-	bubble("of all of several", func(t *testing.T, b *backend, c *client) {
+	run("of all of several", func(t *testing.T, b *backend, c *client) {
 		all := func(mark string, names ...string) string {
 			return strings.Replace(acquireAny(mark, names...), "acquire", "acquire_all", 1)
 		}
@@ -85,7 +85,7 @@ func TestRequests(t *testing.T) {
 		m = c.ask(4, all(markOf(4), "c"))
 		require.Len(t, m.Locks, 1)
 	})
-	bubble("renew", func(t *testing.T, _ *backend, c *client) {
+	run("renew", func(t *testing.T, _ *backend, c *client) {
 		held := c.ask(1, acquire("arm", markOf(1))).Lock
 		m := c.ask(2, renew(held.ID, 90*time.Second))
 		require.Nil(t, m.Seen)
@@ -95,13 +95,13 @@ func TestRequests(t *testing.T) {
 		require.Equal(t, 404, m.Error.Status)
 		require.Contains(t, m.Error.Message, nobody)
 	})
-	bubble("release", func(t *testing.T, _ *backend, c *client) {
+	run("release", func(t *testing.T, _ *backend, c *client) {
 		held := c.ask(1, acquire("arm", markOf(1))).Lock
 		require.True(t, c.ask(2, release(held.ID)).Done)
 		require.Equal(t, 404, c.ask(3, release(held.ID)).Error.Status)
 		require.NotNil(t, c.ask(4, acquire("arm", markOf(2))).Lock)
 	})
-	bubble("cancel", func(t *testing.T, b *backend, c *client) {
+	run("cancel", func(t *testing.T, b *backend, c *client) {
 		held := c.ask(1, acquire("arm", markOf(1))).Lock
 		c.send(`{"n":2,%s}`, acquire("arm", markOf(2), waits))
 		require.Equal(t, &wanted{held.ID, 1}, c.read().Wanted)
@@ -113,12 +113,12 @@ func TestRequests(t *testing.T) {
 		require.True(t, c.ask(4, release(held.ID)).Done)
 		c.ask(5, ping)
 	})
-	bubble("cancel, of a lock", func(t *testing.T, b *backend, c *client) {
+	run("cancel, of a lock", func(t *testing.T, b *backend, c *client) {
 		c.ask(1, acquire("arm", markOf(1)))
 		require.True(t, c.ask(2, cancel(markOf(1))).Done)
 		require.NotNil(t, c.ask(3, acquire("arm", markOf(2))).Lock)
 	})
-	bubble("cancel, of a mark of elsewhere", func(t *testing.T, b *backend, c *client) {
+	run("cancel, of a mark of elsewhere", func(t *testing.T, b *backend, c *client) {
 		held := c.ask(1, acquire("arm", markOf(1))).Lock
 		other := b.connect("ada")
 		require.True(t, other.ask(1, cancel(markOf(1))).Done)
@@ -129,22 +129,22 @@ func TestRequests(t *testing.T) {
 		require.Equal(t, 410, m.Error.Status)
 		require.Contains(t, m.Error.Message, `lock "arm"`)
 	})
-	bubble("another owner's mark", func(t *testing.T, b *backend, c *client) {
+	run("another owner's mark", func(t *testing.T, b *backend, c *client) {
 		c.ask(1, acquire("arm", markOf(1)))
 		other := b.connect("bob")
 		require.True(t, other.ask(1, cancel(markOf(1))).Done)
 		require.Equal(t, 409, other.ask(2, acquire("arm", markOf(2))).Error.Status)
 	})
-	bubble("ping", func(t *testing.T, _ *backend, c *client) {
+	run("ping", func(t *testing.T, _ *backend, c *client) {
 		require.True(t, c.ask(11, ping).Pong)
 	})
-	bubble("unknown", func(t *testing.T, _ *backend, c *client) {
+	run("unknown", func(t *testing.T, _ *backend, c *client) {
 		m := c.ask(7, `"frobnicate":{"lock_names":[]}`)
 		require.Equal(t, 400, m.Error.Status)
 		require.Contains(t, m.Error.Message, "acquire")
 		require.True(t, c.ask(8, `"ping":true,"frobnicate":[1]`).Pong, "an unknown member")
 	})
-	bubble("wrong", func(t *testing.T, _ *backend, c *client) {
+	run("wrong", func(t *testing.T, _ *backend, c *client) {
 		for i, request := range []string{
 			`"acquire":{"lock_names":["a"],"creator":"no mark","lease":60}`,
 			`"acquire":{"lock_names":[],"creator":"x #` + markOf(1) + `","lease":60}`,
@@ -162,7 +162,7 @@ func TestRequests(t *testing.T) {
 		}
 		require.True(t, c.ask(100, ping).Pong)
 	})
-	bubble("a mark that is open", func(t *testing.T, b *backend, c *client) {
+	run("a mark that is open", func(t *testing.T, b *backend, c *client) {
 		held := c.ask(1, acquire("a", markOf(1))).Lock
 		c.send(`{"n":2,%s}`, acquire("a", markOf(2), waits))
 		require.NotNil(t, c.read().Wanted)
@@ -182,7 +182,7 @@ func TestRequests(t *testing.T) {
 
 // TestLossesAreTold to the connection on which a lock was acquired or renewed last.
 func TestLossesAreTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := start(t, memstore.New())
 		c, other := b.connect("ada"), b.connect("bob")
 		held := c.ask(1, acquire("arm", markOf(1))).Lock

@@ -8,6 +8,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"gitlab.com/relukko/relukko-go/internal/rawio"
 )
 
 const (
@@ -49,7 +51,7 @@ func Dial(ctx context.Context, path string) (net.Conn, error) {
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 		if err == nil {
-			return conn, nil
+			return rawio.New(conn), nil
 		}
 		if !errors.Is(err, syscall.EAGAIN) {
 			return nil, explainDial(path, err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -20,7 +21,7 @@ func marked(name string) store.NewLock {
 
 // TestAClaimWaitsForTheCreateBeforeIt, whose disk does not respond, and finds its lock.
 func TestAClaimWaitsForTheCreateBeforeIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := open(t, newPath(t))
 		g := hold(s, true)
 		in := marked("robot-arm-1")
@@ -43,7 +44,7 @@ func TestAClaimWaitsForTheCreateBeforeIt(t *testing.T) {
 // TestACreateThatIsQueuedIsSuperseded by a claim that is queued before it, and the other way round
 // the claim finds the lock after the sync that both share.
 func TestACreateThatIsQueuedIsSuperseded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := open(t, newPath(t))
 		g := hold(s, true)
 		begun := later(func() error {

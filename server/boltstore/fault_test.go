@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -160,7 +161,7 @@ func testAFailedWrite(t *testing.T, way, op string, checkpoint bool) {
 
 // TestABatchFailsAsAWhole: nobody in it is told what was decided on something that came to nothing.
 func TestABatchFailsAsAWhole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		path := newPath(t)
 		s := open(t, path)
 		there := create(t, s, "there")
@@ -229,7 +230,7 @@ func TestABatchFailsAsAWhole(t *testing.T) {
 // TestADiskThatStaysBroken: requests fail, reads go on, and all is well as soon as the disk is,
 // without being asked.
 func TestADiskThatStaysBroken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		path := newPath(t)
 		var log strings.Builder
 		s := open(t, path, boltstore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))

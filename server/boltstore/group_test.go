@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
@@ -51,7 +52,7 @@ func requireNotYet(t testing.TB, done <-chan error) {
 
 // TestGroupCommit: what comes while a transaction is under way shares the next one.
 func TestGroupCommit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const clients = 64
 		s := open(t, newPath(t))
 		s.Checkpoint() // from now on to the log
@@ -113,7 +114,7 @@ func TestGroupCommitUnderLoad(t *testing.T) {
 // TestNobodySeesWhatIsNotDurable: a transaction is stopped before its last sync, when a crash would
 // take it back.
 func TestNobodySeesWhatIsNotDurable(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := open(t, newPath(t))
 		there := create(t, s, "there")
 		g := hold(s, true)
@@ -188,7 +189,7 @@ func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 // TestADiskThatDoesNotAnswer holds up nobody for more than 4 s. What was begun comes about later,
 // and Watch tells; what was not begun does not.
 func TestADiskThatDoesNotAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := open(t, newPath(t))
 		there := create(t, s, "there")
 		heard := make(chan store.Event, 10)
@@ -250,7 +251,7 @@ func TestADiskThatDoesNotAnswer(t *testing.T) {
 
 // TestTooManyAreWaiting: the queue for the disk is bounded.
 func TestTooManyAreWaiting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := open(t, newPath(t))
 		g := hold(s, false)
 		begun := later(func() error {
@@ -283,7 +284,7 @@ func TestTooManyAreWaiting(t *testing.T) {
 
 // TestCloseAnswersEverybody: what was asked for before is done.
 func TestCloseAnswersEverybody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		path := newPath(t)
 		s := open(t, path)
 		g := hold(s, false)
@@ -317,7 +318,7 @@ func TestCloseAnswersEverybody(t *testing.T) {
 
 // TestCloseWithADiskThatDoesNotAnswer: it does not hang.
 func TestCloseWithADiskThatDoesNotAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		path := newPath(t)
 		s := open(t, path)
 		g := hold(s, false)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 )
@@ -55,7 +56,7 @@ const robot = `{"lock_name":"robot-arm-1","creator":null}`
 // TestAReleaseThatCameAboutUnheard: a waiter gets the name, though no request was told that
 // it is free.
 func TestAReleaseThatCameAboutUnheard(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := startBackend(t)
 		defer b.stop()
 		status, id := b.do("POST", "/v1/locks/", robot, "")
@@ -78,7 +79,7 @@ func TestAReleaseThatCameAboutUnheard(t *testing.T) {
 // TestACreateThatCameAboutUnheard: its lock is swept when it has expired, though the server never
 // saw it. It has a mark, or the server would delete it as soon as it hears of it.
 func TestACreateThatCameAboutUnheard(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := startBackend(t)
 		defer b.stop()
 		synctest.Wait()
@@ -99,7 +100,7 @@ func TestACreateThatCameAboutUnheard(t *testing.T) {
 
 // TestNothingLeasedIsSweptAfterAStep of the store's clock, for one lease.
 func TestNothingLeasedIsSweptAfterAStep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var ahead atomic.Int64
 		st, err := boltstore.OpenWith(onDisk(t), boltstore.WithClock(func() time.Time {
 			return time.Now().Add(time.Duration(ahead.Load()))

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 	"gitlab.com/relukko/relukko-go/server"
 	"gitlab.com/relukko/relukko-go/server/access"
@@ -55,7 +56,7 @@ func (f *failing) Create(ctx context.Context, in store.NewLock) (store.Lock, err
 
 // run runs f in a bubble. The keys are admin (an admin's), ada and bob (users').
 func run(t *testing.T, names []string, f func(b *bench), options ...server.Option) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var network faultnet.Memory
 		l, err := network.Listen("backend")
 		require.NoError(t, err)

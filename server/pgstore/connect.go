@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"gitlab.com/relukko/relukko-go/internal/rawio"
 )
 
 const (
@@ -94,7 +96,7 @@ func neverCancel(config *pgx.ConnConfig) {
 		if err != nil {
 			return nil, err
 		}
-		return hastyConn{c}, nil
+		return hastyConn{rawio.New(c)}, nil
 	}
 	setUp := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, c *pgconn.PgConn) error {

@@ -3,17 +3,17 @@ package pgstore
 import (
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/server/store"
 )
 
 // TestTheLookoutForgets: however much stands in the way of however many, its memory is bounded.
 func TestTheLookoutForgets(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var l tracker
 		l.init()
 		for i := range maxTried + 1 {
@@ -28,7 +28,7 @@ func TestTheLookoutForgets(t *testing.T) {
 
 // TestTheLookoutKnowsWhenToLook next, and for what.
 func TestTheLookoutKnowsWhenToLook(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var l tracker
 		l.init()
 		began := time.Now()
@@ -87,7 +87,7 @@ func TestTheLookoutKnowsWhenToLook(t *testing.T) {
 // TestTheLookoutIsNotWokenForEach name that is left to another server or comes free, which would be
 // a look at all of them for each.
 func TestTheLookoutIsNotWokenForEach(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var l tracker
 		l.init()
 		rings := 0

@@ -16,6 +16,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // step is an answer of a script, which the backend takes some time for.
@@ -77,7 +78,7 @@ func (s *script) requests() []string {
 
 // scripted runs f in a bubble with a driver in front of a script.
 func scripted(t *testing.T, s *script, f func(t *testing.T, d *Driver)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s.began = time.Now()
 		f(t, backend(t, s.respond))
 		pass(2 * time.Minute) // for what goes on in the background, and for slow answers

@@ -75,8 +75,8 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 	return d.release(ctx, g, patience)
 }
 
-// MoveTo has cleanups use s once it has a stream: that takes a round trip.
-func (d *Driver) MoveTo(s Stream) { d.stream = s }
+// UseStream has cleanups use s as well.
+func (d *Driver) UseStream(s Stream) { d.stream = s }
 
 // Watch implements [acquire.Driver].
 func (d *Driver) Watch(g *acquire.Grant, w acquire.Watcher) (stop func()) {

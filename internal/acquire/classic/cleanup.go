@@ -12,18 +12,26 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
-// cleanupFor limits a cleanup. By then a lock that was created has been swept: after 10 min and a
-// grace of about 3 min.
-const cleanupFor = 15 * time.Minute
+const (
+	// cleanupFor limits a cleanup. By then a lock that was created has been swept: after 10 min and
+	// a grace of about 3 min.
+	cleanupFor = 15 * time.Minute
+
+	// streamTime is how long a cleanup uses the stream alone: a cancel costs less than Lists.
+	streamTime = 10 * time.Second
+)
+
+// errCancelled is the cause with which the search for a mark ends that was cancelled.
+var errCancelled = errors.New("the mark was cancelled over the stream")
 
 // cleanup deletes, after the end of a call, what the creates with its mark have made or will make.
-// It is a task of the client.
+// The mark is cancelled over the stream, if there is one, and looked for by plain requests. It is a
+// task of the client.
 type cleanup struct {
 	*parts
 	r       *acquire.Request // of the creates: its names, Creator, Values and Log
 	running <-chan created   // the create that is under way; nil: none is
 	unknown acquire.Unknown  // of the others
-	plainly bool             // the stream was tried before
 }
 
 // Drop implements [acquire.Driver]: it cleans up after the other creates of a grant's request.
@@ -35,24 +43,37 @@ func (p *parts) Drop(g *acquire.Grant) {
 	(&cleanup{parts: p, r: r, unknown: g.Unknown}).start()
 }
 
-// CleanUp deletes, in the background, what creates of r over the stream may have made, and what
-// could not be cancelled over it.
-func (p *parts) CleanUp(r *acquire.Request) { p.cleanUp(r, true) }
-
-// cleanUp is CleanUp. Unless plainly is set, the stream is used once there is one.
-func (p *parts) cleanUp(r *acquire.Request, plainly bool) {
+// CleanUp deletes, in the background, what creates of r over the stream may have made.
+func (p *parts) CleanUp(r *acquire.Request) {
 	request := *r // the caller may go on with another mark
-	c := &cleanup{parts: p, r: &request, plainly: plainly}
+	c := &cleanup{parts: p, r: &request}
 	c.unknown.Add(false)
 	c.start()
 }
 
-// start runs the cleanup in the background.
+// start begins the cleanup, which goes on in the background: the mark is cancelled, and after
+// streamTime, or when the stream is of no use, it is also looked for. The first of both that
+// succeeds ends the other. The cancel is sent before start returns, and so before what the caller
+// requests next.
 func (c *cleanup) start() {
 	if err := c.tasks.Continue(c); err != nil {
 		return // Shutdown has abandoned the client's tasks, and its error names them
 	}
-	go c.run()
+	ctx, end := context.WithCancelCause(c.tasks.Context(c.r.Values))
+	alone, plainly := context.WithTimeout(ctx, streamTime)
+	stop := plainly
+	if c.stream != nil {
+		_, mark, _ := wire.CutMark(c.r.Creator)
+		stop = c.stream.Cancel(mark, func() { end(errCancelled) }, plainly)
+	} else {
+		plainly()
+	}
+	go func() {
+		defer c.tasks.End(c)
+		defer end(nil)
+		defer stop()
+		c.run(ctx, alone.Done())
+	}()
 }
 
 // Describe implements [lifecycle.Job].
@@ -64,71 +85,55 @@ func (c *cleanup) Describe() string {
 // client.
 func (c *cleanup) Abandon() {}
 
-func (c *cleanup) run() {
-	defer c.tasks.End(c)
-	ctx, cancel := context.WithTimeout(c.tasks.Context(c.r.Values), cleanupFor)
+// run finishes the cleanup; plainly is closed when plain requests are due.
+func (c *cleanup) run(ctx context.Context, plainly <-chan struct{}) {
+	limited, cancel := context.WithTimeout(ctx, cleanupFor)
 	defer cancel()
-	seek := c.seek
-	if c.stream != nil && !c.plainly {
-		seek = c.seekWithoutStream
+	err := c.await(limited)
+	if err == nil && c.unknown.Creates > 0 {
+		<-plainly
+		err = c.seek(limited)
 	}
-	err := seek(ctx)
+	if err == nil || context.Cause(ctx) == errCancelled {
+		return
+	}
 	if errors.Is(err, api.ErrClosed) {
 		err = errors.New("the client was closed before the backend could be asked")
 	}
-	if err != nil {
-		_, mark, _ := wire.CutMark(c.r.Creator)
-		c.r.Log.Error("a lock may be left on the backend until it expires",
-			"lock", c.r.Name, "mark", mark, "error", err)
-	}
+	_, mark, _ := wire.CutMark(c.r.Creator)
+	c.r.Log.Error("a lock may be left on the backend until it expires",
+		"lock", c.r.Name, "mark", mark, "error", err)
 }
 
-// seekWithoutStream is seek until there is a stream, over which the mark is cancelled then.
-func (c *cleanup) seekWithoutStream(ctx context.Context) error {
-	absent, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	if stop, ok := c.stream.OnBack(end); ok {
-		err := c.seek(absent)
-		stop()
-		if err == nil || context.Cause(absent) != acquire.ErrMoved {
-			return err
-		}
-	}
-	if c.stream.CleanUp(c.r) {
+// await waits for the create that is under way, and deletes what it made.
+func (c *cleanup) await(ctx context.Context) error {
+	if c.running == nil {
 		return nil
 	}
-	return c.seek(ctx) // it has gone again
+	r := <-c.running
+	if r.err == nil {
+		return c.delete(ctx, &r.lock)
+	}
+	if !api.NoEffect(r.err) {
+		c.unknown.Add(answered(r.err))
+	}
+	return nil
 }
 
-// seek waits for the create that is under way, and deletes what it made. Then it looks for locks
-// with the mark in the list of all locks, until it has found one for each create without a
-// response, or none can appear any more.
+// seek looks for locks with the mark in the list of all locks, until it has found one for each
+// create without a response, or none can appear any more.
 func (c *cleanup) seek(ctx context.Context) error {
-	if c.running != nil {
-		r := <-c.running
-		c.running = nil
-		switch {
-		case r.err == nil:
-			if err := c.delete(ctx, &r.lock); err != nil {
-				return err
-			}
-		case !api.NoEffect(r.err):
-			c.unknown.Add(answered(r.err))
-		}
-	}
-	for pause := time.Second; c.unknown.Creates > 0; pause *= 2 {
+	for pause := time.Second; ctx.Err() == nil; pause *= 2 {
 		left := time.Until(c.unknown.Until)
 		if err := c.look(ctx); err != nil {
 			return err
 		}
-		switch {
-		case c.unknown.Creates <= 0 || left <= 0:
+		if c.unknown.Creates <= 0 || left <= 0 {
 			return nil
-		case !acquire.Sleep(ctx, min(pause, left)):
-			return context.Cause(ctx)
 		}
+		acquire.Sleep(ctx, min(pause, left))
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // look deletes the locks with the mark that are in a List, as long as some may be missing.

@@ -5,12 +5,12 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // cancelled makes an Acquire that is cancelled after a second, and returns what
@@ -95,6 +95,109 @@ func TestCleanup(t *testing.T) {
 	}
 }
 
+// fakeStream is a stream on which a cancel is confirmed, or plain requests turn out to be needed,
+// after these times; 0: never.
+type fakeStream struct {
+	confirmed, plainly time.Duration
+	marks, stopped     []string
+}
+
+func (s *fakeStream) Cancel(mark string, confirmed, plainly func()) (stop func()) {
+	s.marks = append(s.marks, mark)
+	for after, f := range map[time.Duration]func(){s.confirmed: confirmed, s.plainly: plainly} {
+		if after != 0 {
+			time.AfterFunc(after, f)
+		}
+	}
+	return func() { s.stopped = append(s.stopped, mark) }
+}
+
+// A cleanup cancels a mark over the stream, and looks for it as well, after 10 s or once the stream
+// is of no use. What works first ends it.
+func TestCleanupOverTheStream(t *testing.T) {
+	slow := func(f func() answer) []step { return []step{at(3*time.Second, f)} }
+	mine := lock(200, 1, mark, time.Minute)
+	for name, tt := range map[string]struct {
+		stream fakeStream
+		script *script
+		want   []string
+		took   time.Duration
+		logged string
+	}{
+		"confirmed": {
+			stream: fakeStream{confirmed: 5 * time.Second},
+			script: &script{create: slow(lost)}, took: 5 * time.Second,
+		},
+		"confirmed while the Lists find nothing": {
+			stream: fakeStream{confirmed: 12 * time.Second},
+			script: &script{create: slow(lost), list: now(list())},
+			want:   []string{"list 11s", "list 12s"}, took: 12 * time.Second,
+		},
+		"confirmed while the Lists have no answer": {
+			stream: fakeStream{confirmed: 12 * time.Second},
+			script: &script{create: slow(lost), list: []step{at(20*time.Second, list())}},
+			want:   []string{"list 11s"}, took: 12 * time.Second,
+		},
+		"confirmed while the create is under way": {
+			stream: fakeStream{plainly: time.Second / 2, confirmed: time.Second},
+			script: &script{create: slow(mine)}, took: 2 * time.Second,
+		},
+		"the create is answered before": {
+			stream: fakeStream{confirmed: 5 * time.Second},
+			script: &script{create: slow(mine), release: now(mine)},
+			want:   []string{"release 3s"}, took: 2 * time.Second,
+		},
+		"the stream says nothing, and a List finds the lock": {
+			script: &script{create: slow(lost), list: now(list(mine)), release: now(mine)},
+			want:   []string{"list 11s", "release 11s"}, took: 10 * time.Second,
+		},
+		"the stream says nothing, and nothing is found": {
+			script: &script{create: slow(foreign(502)), list: now(list())},
+			want:   []string{"list 11s"}, took: 10 * time.Second,
+		},
+		"the stream refuses": {
+			stream: fakeStream{plainly: 6 * time.Second},
+			script: &script{create: slow(lost), list: now(list(mine)), release: now(mine)},
+			want:   []string{"list 7s", "release 7s"}, took: 6 * time.Second,
+		},
+		"both refuse": {
+			stream: fakeStream{plainly: 6 * time.Second},
+			script: &script{create: slow(lost), list: now(says(403))},
+			want:   []string{"list 7s"}, took: 6 * time.Second,
+			logged: "a lock may be left on the backend until it expires",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scripted(t, tt.script, func(t *testing.T, d *Driver) {
+				d.UseStream(&tt.stream)
+				logged, took := cancelled(t, d)
+				require.Equal(t, append([]string{"create 0s"}, tt.want...), tt.script.requests())
+				require.Equal(t, tt.took, took)
+				if tt.logged == "" {
+					require.Empty(t, logged)
+				}
+				require.Contains(t, logged, tt.logged)
+				require.Equal(t, []string{mark}, tt.stream.marks)
+				require.Equal(t, []string{mark}, tt.stream.stopped)
+			})
+		})
+	}
+}
+
+// The cancel is sent before what the caller requests next.
+func TestCancelIsSentFirst(t *testing.T) {
+	s := &script{create: []step{at(3*time.Second, lost)}}
+	scripted(t, s, func(t *testing.T, d *Driver) {
+		stream := &fakeStream{confirmed: time.Millisecond}
+		d.UseStream(stream)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := d.Acquire(ctx, request())
+		require.Equal(t, []string{mark}, stream.marks)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}
+
 // TestCleanupLongAfterTheLastCreate looks once: none of the locks can appear any more.
 func TestCleanupLongAfterTheLastCreate(t *testing.T) {
 	s := &script{create: now(lost, lock(201, 1, mark, time.Minute)),
@@ -141,5 +244,5 @@ func TestCleanupOfAClientThatHasClosedInAHurry(t *testing.T) {
 func TestDescriptionOfACleanup(t *testing.T) {
 	c := &cleanup{r: &acquire.Request{Name: "arm"}}
 	require.Equal(t, `lock "arm": the cleanup of a Lock that gave up`, c.Describe())
-	synctest.Test(t, func(*testing.T) { c.Abandon() })
+	bubble.Test(t, func(*testing.T) { c.Abandon() })
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // broadcaster is a backend with nothing but the WebSocket.
@@ -70,7 +71,7 @@ func (b *broadcaster) say(t *testing.T, message string) {
 
 // watched runs f in a bubble with events that watch a broadcaster.
 func watched(t *testing.T, f func(t *testing.T, e *events, b *broadcaster, l *lists)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := &broadcaster{conns: make(chan net.Conn), ended: make(chan struct{})}
 		server := &http.Server{Handler: b}
 		go server.Serve(b)
@@ -134,7 +135,7 @@ func TestEventsAreWatchedWhileThereAreUsers(t *testing.T) {
 }
 
 func TestEventsWithoutPush(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		tries := 0
 		e := &events{queues: new(queues), watch: func(context.Context) (*api.Watch, error) {
 			tries++

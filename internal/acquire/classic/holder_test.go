@@ -2,12 +2,12 @@ package classic
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // newHolder returns a holder, what it has reported, and when it has asked.
@@ -78,7 +78,7 @@ func TestHolderAsks(t *testing.T) {
 		"over, and over again": {func(h *holder) { h.askIn(s); h.stop(); h.stop() }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				h, _, asked := newHolder()
 				tt.do(h)
 				pass(time.Hour)

@@ -31,23 +31,48 @@ type lister struct {
 	list func(context.Context, ...api.CallOption) ([]api.Lock, error)
 	ctx  context.Context
 
-	mu      sync.Mutex
-	busy    bool
-	waiting []question
+	mu   sync.Mutex
+	busy bool
+	due  *round // the List that is sent next; nil: nobody needs one
+}
+
+// round is one List, with those who need its result.
+type round struct {
+	ctx       context.Context // ends when nobody needs it any more
+	cancel    context.CancelFunc
+	questions []question
+	forgotten int // of these
 }
 
 // question is called when a List is about to be sent. It returns the function to be called with the
 // result.
 type question func() (answer func(*listing, error))
 
-// next runs q, on another goroutine, with a List that is sent after this call.
-func (l *lister) next(q question) {
+// next runs q, on another goroutine, with a List that is sent after this call. The caller may call
+// forget once, when it needs the result no more: a List that nobody needs is ended.
+func (l *lister) next(q question) (forget func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting = append(l.waiting, q)
+	if l.due == nil {
+		l.due = new(round)
+		l.due.ctx, l.due.cancel = context.WithCancel(l.ctx)
+	}
+	r := l.due
+	r.questions = append(r.questions, q)
 	if !l.busy {
 		l.busy = true
 		go l.run()
+	}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if r.forgotten++; r.forgotten < len(r.questions) {
+			return
+		}
+		r.cancel()
+		if l.due == r {
+			l.due = nil
+		}
 	}
 }
 
@@ -60,11 +85,12 @@ func (l *lister) wait(ctx context.Context) (*listing, error) {
 	}
 	done := make(chan result, 1)
 	answer := func(list *listing, err error) { done <- result{list, err} }
-	l.next(func() func(*listing, error) { return answer })
+	forget := l.next(func() func(*listing, error) { return answer })
 	select {
 	case r := <-done:
 		return r.list, r.err
 	case <-ctx.Done():
+		forget()
 		return nil, context.Cause(ctx)
 	}
 }
@@ -72,20 +98,21 @@ func (l *lister) wait(ctx context.Context) (*listing, error) {
 func (l *lister) run() {
 	for {
 		l.mu.Lock()
-		waiting := l.waiting
-		l.waiting = nil
-		if len(waiting) == 0 {
+		r := l.due
+		l.due = nil
+		if r == nil {
 			l.busy = false
 			l.mu.Unlock()
 			return
 		}
 		l.mu.Unlock()
-		answers := make([]func(*listing, error), len(waiting))
-		for i, q := range waiting {
+		answers := make([]func(*listing, error), len(r.questions))
+		for i, q := range r.questions {
 			answers[i] = q()
 		}
 		began := time.Now()
-		list, err := l.once()
+		list, err := l.once(r.ctx)
+		r.cancel()
 		for _, answer := range answers {
 			answer(list, err)
 		}
@@ -97,12 +124,12 @@ func (l *lister) run() {
 	}
 }
 
-func (l *lister) once() (*listing, error) {
-	ctx, cancel := context.WithTimeout(l.ctx, listTimeout)
+func (l *lister) once(ctx context.Context) (*listing, error) {
+	limited, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	locks, err := l.list(ctx, api.Once())
+	locks, err := l.list(limited, api.Once())
 	if err != nil {
-		if ctx.Err() != nil && l.ctx.Err() == nil {
+		if limited.Err() != nil && ctx.Err() == nil {
 			// This hides the error of the context, whose time limit is not the caller's.
 			err = fmt.Errorf("no list of the locks within %v", listTimeout)
 		}

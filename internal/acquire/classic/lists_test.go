@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // lists is a backend for a lister: it counts Lists, and answers after took.
@@ -31,7 +32,7 @@ func (l *lists) list(ctx context.Context, _ ...api.CallOption) ([]api.Lock, erro
 
 // inBubble runs f with a lister whose context ends with cancel.
 func inBubble(t *testing.T, f func(t *testing.T, l *lister, b *lists, cancel context.CancelFunc)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		b := &lists{took: 10 * ms}
@@ -86,6 +87,28 @@ func TestQuestionIsAskedWhenItsListIsSent(t *testing.T) {
 		require.Equal(t, 60*ms, asked)
 		require.Equal(t, 70*ms, answered)
 		require.Equal(t, began.Add(asked), b.sent[1])
+	})
+}
+
+// A List that nobody needs any more is ended, or not sent.
+func TestForgottenLists(t *testing.T) {
+	inBubble(t, func(t *testing.T, l *lister, b *lists, _ context.CancelFunc) {
+		b.took = 5 * time.Second
+		began := time.Now()
+		wait := func(d time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			defer cancel()
+			_, err := l.wait(ctx)
+			return err
+		}
+		go wait(time.Second)
+		require.Error(t, wait(2*time.Second))
+		synctest.Wait()
+		require.Error(t, wait(ms)) // during the pause
+		require.NoError(t, wait(time.Minute))
+		require.Equal(t, 2*time.Second+listPause+b.took, time.Since(began))
+		pass(time.Hour)
+		require.Len(t, b.sent, 2)
 	})
 }
 
@@ -163,7 +186,7 @@ func TestListing(t *testing.T) {
 }
 
 func TestSleep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		began := time.Now()
 		require.True(t, acquire.Sleep(ctx, time.Second))

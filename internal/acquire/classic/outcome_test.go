@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/clock"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 func TestKindOfAnOutcome(t *testing.T) {
@@ -39,7 +39,7 @@ func TestKindOfAnOutcome(t *testing.T) {
 }
 
 func TestKindOfANetworkError(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := backend(t, nothing)
 		_, err := d.client.Create(t.Context(), testName, "bench-7")
 		r := created{err: err}

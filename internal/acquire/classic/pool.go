@@ -34,7 +34,7 @@ type pool struct {
 // acquireAny is Acquire for several names.
 func (s *parts) acquireAny(ctx context.Context, r *acquire.Request) (*acquire.Grant, error) {
 	if !r.Sent.IsZero() { // these calls do not look for what the other driver may have made
-		s.cleanUp(r, false)
+		s.CleanUp(r)
 		r.Creator = remarked(r)
 	}
 	p := &pool{parts: s, r: r, gate: semaphore.NewWeighted(1)}

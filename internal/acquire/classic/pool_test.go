@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -13,6 +12,7 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/acquire/classic"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
@@ -32,7 +32,7 @@ func poolOf(mark string, names ...string) *acquire.Request {
 // may have made is deleted. When the other one goes on, it must use another mark: the cleanup may
 // still be under way.
 func TestPoolAfterAnotherDriver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := relukkotest.NewServer(t, relukkotest.InMemory(), relukkotest.WithoutStream())
 		c := s.Client()
 		const mark = "k3v5x2m4q7ab"

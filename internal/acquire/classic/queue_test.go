@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // queuing returns a waiter in the queue of its name, without push.
@@ -38,7 +39,7 @@ func hintOf(q *queue) hint {
 }
 
 func TestFirstComeFirstServed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var qs queues
 		served := make(chan int, 10)
 		first := queuing(t.Context(), &qs)
@@ -65,7 +66,7 @@ func TestFirstComeFirstServed(t *testing.T) {
 }
 
 func TestOneThatGivesUpLeavesTheQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var qs queues
 		first := queuing(t.Context(), &qs)
 		require.True(t, first.stand())
@@ -87,7 +88,7 @@ func TestOneThatGivesUpLeavesTheQueue(t *testing.T) {
 }
 
 func TestQueueIsLeftWhenTheBackendSaysNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var qs queues
 		first, second := queuing(t.Context(), &qs), queuing(t.Context(), &qs)
 		second.r.Patience = 10 * time.Second
@@ -316,7 +317,7 @@ func TestBroadcastOfADeletionWhileOneNameIsWaitedFor(t *testing.T) {
 }
 
 func TestContendedNamesAreLeftToOthersForAMoment(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var qs queues
 		require.Zero(t, qs.yield("arm", 0))
 		qs.lostRace("arm")

@@ -15,15 +15,12 @@ const (
 	releaseTimeout = 10 * time.Second
 )
 
-// Stream is a driver over the stream, while there is one.
+// Stream is the driver over the stream.
 type Stream interface {
-	// OnBack calls end with [acquire.ErrMoved] when there is a stream again, until stop is called.
-	// It returns false if there is one.
-	OnBack(end context.CancelCauseFunc) (stop func(), absent bool)
-
-	// CleanUp cancels, in the background, what creates of r may make. It returns false if there is
-	// no stream.
-	CleanUp(r *acquire.Request) bool
+	// Cancel cancels a mark until the server has confirmed that no lock of it exists or will exist,
+	// or stop is called. It calls confirmed then, and plainly whenever it finds that plain requests
+	// are needed as well.
+	Cancel(mark string, confirmed, plainly func()) (stop func())
 }
 
 // parts is what all calls and cleanups of one client share.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -14,6 +13,7 @@ import (
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 // What a status does to a request.
@@ -81,7 +81,7 @@ func TestEveryStatus(t *testing.T) {
 				}
 				rows++
 				t.Run(name, func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
+					bubble.Test(t, func(t *testing.T) {
 						assert.Equal(t, row.create, onCreate(t, a), "create")
 						assert.Equal(t, row.renew, onRenew(t, a), "renew")
 						assert.Equal(t, row.release, onRelease(t, a), "release")

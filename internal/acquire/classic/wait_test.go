@@ -3,10 +3,11 @@ package classic
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 func TestPaceOfTheFirstCall(t *testing.T) {
@@ -36,7 +37,7 @@ func TestPaceOfTheFirstCall(t *testing.T) {
 			time.Second, time.Second, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var qs queues
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -59,7 +60,7 @@ func TestPaceOfTheFirstCall(t *testing.T) {
 }
 
 func TestNewCallLeavesAWantedNameToOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var qs queues
 		w := queuing(t.Context(), &qs)
 		w.leave(false)
@@ -78,7 +79,7 @@ func TestNewCallLeavesAWantedNameToOthers(t *testing.T) {
 }
 
 func TestCallWithAnUnansweredCreateAsksAllTheSame(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var qs queues
 		first, second := queuing(t.Context(), &qs), queuing(t.Context(), &qs)
 		require.True(t, first.stand())

@@ -33,7 +33,7 @@ func New(client *api.Client) acquire.Driver {
 		tasks:  lifecycle.Of(client),
 		stream: stream.New(client, plain.Clock(), plain.CleanUp), plain: plain,
 	}
-	plain.MoveTo(d.stream)
+	plain.UseStream(d.stream)
 	return d
 }
 

@@ -176,7 +176,7 @@ func TestAllAreNotGrantedTogether(t *testing.T) {
 			p.cut()
 			require.Equal(t, acquire.ErrApart, (<-done).err)
 			time.Sleep(time.Second)
-			require.Equal(t, []string{mark}, get(b, func() []string { return b.cleanedUp }))
+			require.Equal(t, []string{mark}, get(b, func() []string { return b.plainly }))
 		})
 	})
 }

@@ -379,25 +379,23 @@ func (c *call) giveUp(ctx context.Context) error {
 	return c.fail(f)
 }
 
-// fail ends the call with err. What it may have acquired is cancelled in the background.
+// fail ends the call with err. What it may have acquired is cleaned up in the background.
 func (c *call) fail(err error) error {
 	c.leave(true)
 	return err
 }
 
-// leave ends the call. If it was ever sent and is to be cancelled, that is done in the background.
-func (c *call) leave(cancel bool) {
+// leave ends the call. If it was ever sent and cleanUp is set, what it may have acquired is cleaned
+// up in the background.
+func (c *call) leave(cleanUp bool) {
 	c.mu.Lock()
 	delete(c.durables, c)
 	c.forgetLocks(&c.result)
 	c.forgetRequests()
-	var l *link
-	if cancel && !c.r.Sent.IsZero() && !c.ended {
-		l = (&orphan{stream: c.stream, r: c.r, mark: c.mark}).start()
-	}
+	cleanUp = cleanUp && !c.r.Sent.IsZero() && !c.ended
 	c.mu.Unlock()
-	if l != nil {
-		l.flushInBackground() // a write may take long
+	if cleanUp {
+		c.cleanUp(c.r)
 	}
 }
 

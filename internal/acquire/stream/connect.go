@@ -88,7 +88,7 @@ func (s *stream) tryAgain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retry = nil
-	if !s.closed && s.away && s.users > 0 && s.running == nil {
+	if !s.closed && s.away && s.needed() && s.running == nil {
 		s.retrying = true
 		s.start()
 	}
@@ -115,7 +115,7 @@ func (s *stream) run(done chan struct{}) {
 func (s *stream) wanted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	needed := s.users > 0 || len(s.durables) > 0
+	needed := s.needed()
 	if needed && !s.closed && (!s.away || s.retrying) {
 		s.opening = make(chan struct{})
 		return true
@@ -238,7 +238,7 @@ func (s *stream) tick(l *link) {
 	l.period = s.pingPeriod()
 	quiet := time.Since(l.lastSent)
 	silent := max(quiet, time.Since(s.heard))
-	needed := s.users > 0 || len(s.durables) > 0
+	needed := s.needed()
 	if !needed && quiet >= idleTime {
 		l.over = errIdle
 		s.mu.Unlock()

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -23,6 +22,7 @@ import (
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
 	"gitlab.com/relukko/relukko-go/internal/clock"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
@@ -73,20 +73,20 @@ type fake struct {
 	driver *Driver
 	peers  chan *peer // connections that have got their hello
 
-	mu        sync.Mutex
-	upgrade   http.HandlerFunc // plays a response to the upgrade instead; nil: a stream
-	dumb      bool             // no hello is sent
-	features  string           // of the hello
-	plain     http.HandlerFunc // plays the plain API
-	upgrades  []time.Time      // when they came
-	requests  []string         // plain ones
-	cleanedUp []string         // marks
+	mu       sync.Mutex
+	upgrade  http.HandlerFunc // plays a response to the upgrade instead; nil: a stream
+	dumb     bool             // no hello is sent
+	features string           // of the hello
+	plain    http.HandlerFunc // plays the plain API
+	upgrades []time.Time      // when they came
+	requests []string         // plain ones
+	plainly  []string         // marks for which plain requests were needed
 }
 
 // play runs f in a bubble, with a fake backend.
 func play(t *testing.T, f func(t *testing.T, b *fake), opts ...api.Option) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := &fake{t: t, peers: make(chan *peer, 100), plain: notThere}
 		l, err := b.memory.Listen("relukko.test:80")
 		require.NoError(t, err)
@@ -118,11 +118,20 @@ func answer(w http.ResponseWriter, status int) {
 	fmt.Fprintf(w, `{"status":%d,"message":"said the backend"}`, status)
 }
 
+// cleanUp cancels a mark, as the other driver does.
 func (b *fake) cleanUp(r *acquire.Request) {
 	_, mark, _ := wire.CutMark(r.Creator)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.cleanedUp = append(b.cleanedUp, mark)
+	tasks, task := b.driver.s.tasks, new(task)
+	require.NoError(b.t, tasks.Continue(task))
+	ctx, confirmed := context.WithCancel(tasks.Context(context.Background()))
+	stop := b.driver.Cancel(mark, confirmed, func() {
+		b.set(func() { b.plainly = append(b.plainly, mark) })
+	})
+	go func() {
+		defer tasks.End(task)
+		<-ctx.Done()
+		stop()
+	}()
 }
 
 // set changes how the backend behaves.

@@ -28,8 +28,7 @@ const (
 var errNoHello = errors.New("what opened the WebSocket does not speak the protocol of the stream")
 
 // durable is a request that is sent again on each new connection until it is answered: an acquire
-// or a cancel.
-// The methods are called with stream.mu locked.
+// or a cancel. The methods are called with stream.mu locked.
 type durable interface {
 	send(l *link)
 	lease() time.Duration // which limits the time between two pings; 0: it does not
@@ -37,7 +36,7 @@ type durable interface {
 	// outage is called when a connection could not be opened; the next attempt follows in pause. If
 	// final is set, later attempts will fail as well.
 	outage(err error, pause time.Duration, final bool)
-	absent() // there is no stream
+	absent() // there is no stream, until the next send
 }
 
 // stream is the stream of a client, with all its connections. One goroutine opens and reads them,
@@ -47,7 +46,7 @@ type stream struct {
 	sockets sockets.Opener
 	tasks   *lifecycle.Group
 	clock   *clock.Clock
-	cleanUp func(*acquire.Request) // of what a request has left, without the stream
+	cleanUp func(*acquire.Request) // of what a request has left
 
 	ctx    context.Context // of dialing
 	cancel context.CancelFunc
@@ -100,6 +99,9 @@ func (s *stream) up() *link {
 	}
 	return nil
 }
+
+// needed reports whether anything needs a connection. The caller holds s.mu.
+func (s *stream) needed() bool { return s.users > 0 || len(s.durables) > 0 }
 
 func pingTime(lease time.Duration) time.Duration {
 	if lease == 0 {

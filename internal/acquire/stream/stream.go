@@ -12,7 +12,6 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/clock"
 	"gitlab.com/relukko/relukko-go/internal/lifecycle"
 	"gitlab.com/relukko/relukko-go/internal/sockets"
-	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
 // Driver is an [acquire.Driver], except that Acquire may return [ErrAbsent]. Renewals and releases
@@ -23,7 +22,7 @@ type Driver struct{ s *stream }
 var _ acquire.Driver = (*Driver)(nil)
 
 // New returns the driver for a client. Leases count by c. cleanUp cleans up, as a task of the
-// client, what a request may have left on a backend that is not reached over the stream.
+// client, what a request that has ended may have left on the backend. It may use [Driver.Cancel].
 func New(client *api.Client, c *clock.Clock, cleanUp func(*acquire.Request)) *Driver {
 	s := &stream{
 		client:   client,
@@ -91,21 +90,32 @@ func (d *Driver) Drop(g *acquire.Grant) {
 	}
 }
 
-// CleanUp cancels, in the background, what requests of another driver may make of the mark of r. It
-// returns false if there is no stream.
-func (d *Driver) CleanUp(r *acquire.Request) bool {
-	_, mark, _ := wire.CutMark(r.Creator)
+// Cancel cancels a mark over the stream, as soon as there is one, until the server has confirmed
+// that no lock of the mark exists or will exist, or stop is called. It calls confirmed then. It
+// calls plainly, perhaps more than once, when plain requests are needed as well: there is no
+// stream, or the server refuses. Neither may block. A first cancel is sent before requests that
+// begin after Cancel has returned.
+func (d *Driver) Cancel(mark string, confirmed, plainly func()) (stop func()) {
+	o := &orphan{stream: d.s, mark: mark, confirmed: confirmed, plainly: plainly}
+	o.retry = time.AfterFunc(cancelPause, o.sendAgain)
+	o.retry.Stop()
 	d.s.mu.Lock()
-	if d.s.away || d.s.closed {
-		d.s.mu.Unlock()
-		return false
+	if d.s.away {
+		plainly()
 	}
-	l := (&orphan{stream: d.s, r: r, mark: mark}).start()
+	l := d.s.join(o)
+	if l != nil && l.pings == 0 {
+		l.ping() // if the connection is dead, that is noticed soon
+	}
 	d.s.mu.Unlock()
 	if l != nil {
-		l.flush()
+		l.flushInBackground() // a write may take long
 	}
-	return true
+	return func() {
+		d.s.mu.Lock()
+		defer d.s.mu.Unlock()
+		o.end()
+	}
 }
 
 // Watch implements [acquire.Driver].

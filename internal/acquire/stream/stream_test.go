@@ -204,56 +204,129 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// A cancel is sent again on the next connection, and otherwise left to plain requests.
+// gaveUp has an acquire that was sent give up, and returns the connection.
+func (b *fake) gaveUp() *peer {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(b.t.Context())
+	done := b.acquire(ctx, request())
+	p := b.next()
+	p.expect(wire.RequestAcquire)
+	cancel()
+	require.Error(b.t, (<-done).err)
+	return p
+}
+
+// A cancel is repeated until the server has confirmed it: after an error that may pass, and on each
+// connection.
 func TestCancelIsRepeated(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
-		ctx, cancel := context.WithCancel(t.Context())
-		done := b.acquire(ctx, request())
-		p := b.next()
-		p.expect(wire.RequestAcquire)
-		cancel()
-		require.Error(t, (<-done).err)
+		p := b.gaveUp()
 		p.expect(wire.RequestCancel)
 		p.cut()
+		p = b.next()
+		defer time.AfterFunc(time.Hour, p.cut).Stop() // else a cancel would be waited for for ever
+		for range 3 {
+			p.fail(p.expect(wire.RequestCancel).N, 503)
+			sent := time.Now()
+			n := p.expect(wire.RequestCancel).N
+			require.Equal(t, cancelPause, time.Since(sent))
+			p.fail(n, 429)
+		}
+		p.fail(p.expect(wire.RequestCancel).N, 503)
+		b.set(func() { b.upgrade, b.plain = refuse(502, true), refuse(502, true) })
+		p.cut()
+		time.Sleep(time.Minute)
+		b.set(func() { b.upgrade = nil })
 		p = b.next()
 		p.fail(p.expect(wire.RequestCancel).N, 503)
 		p.cut()
 		p = b.next()
-		p.done(p.expect(wire.RequestCancel).N)
-		go p.serve(nil)
-		time.Sleep(time.Minute)
-		require.Empty(t, get(b, func() []string { return b.cleanedUp }))
-	})
-	play(t, func(t *testing.T, b *fake) {
-		ctx, cancel := context.WithCancel(t.Context())
-		done := b.acquire(ctx, request())
-		p := b.next()
-		p.expect(wire.RequestAcquire)
-		b.set(func() { b.upgrade = refuse(503, true) })
-		cancel()
-		require.Error(t, (<-done).err)
-		p.cut()
-		time.Sleep(orphanTime - 1)
-		require.Empty(t, get(b, func() []string { return b.cleanedUp }))
-		time.Sleep(2 * time.Nanosecond)
-		synctest.Wait()
-		require.Equal(t, []string{mark}, get(b, func() []string { return b.cleanedUp }))
+		n := p.expect(wire.RequestCancel).N
+		go p.serve(func(r wire.StreamRequest) { require.Fail(t, "another request", "%+v", r) })
+		time.Sleep(2 * cancelPause)
+		p.done(n)
+		p.done(n) // twice
+		require.NoError(t, b.client.Close())
+		require.Empty(t, get(b, func() []string { return b.plainly }))
 	})
 }
 
-// A cleanup that begins while there is no stream is left to plain requests. Shutdown may end before
-// it.
+// The server reads a cancel before the next acquire, which would otherwise find the name held.
+func TestCancelIsSentFirst(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p := b.gaveUp()
+		next := request()
+		next.Creator = wire.WithMark("bench-7", "z2z2z2z2z2z2")
+		b.acquire(t.Context(), next)
+		p.done(p.expect(wire.RequestCancel).N)
+		p.fail(p.expect(wire.RequestAcquire).N, 403)
+	})
+}
+
+// A connection that is dead does not hold a cancel up for long.
+func TestCancelOnADeadConnection(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, began := b.gaveUp(), time.Now()
+		p.done(b.next().expect(wire.RequestCancel).N)
+		require.Equal(t, pongTime, time.Since(began))
+	})
+}
+
+// Where the stream is of no use, plain requests are needed; but a cancel over it is still sent on
+// each connection.
+func TestCancelNeedsPlainRequests(t *testing.T) {
+	refused := func(status int) func(*fake, *peer) {
+		return func(_ *fake, p *peer) { p.fail(p.expect(wire.RequestCancel).N, status) }
+	}
+	upgrade := func(status int) func(*fake, *peer) {
+		return func(b *fake, p *peer) {
+			b.set(func() { b.upgrade = refuse(status, true) })
+			p.cut()
+		}
+	}
+	for name, trouble := range map[string]func(*fake, *peer){
+		"the cancel is unknown":   refused(400),
+		"the cancel is refused":   refused(403),
+		"the cancel is not found": refused(404),
+		"the key is refused":      upgrade(401),
+		"there is no stream":      upgrade(404),
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				p := b.gaveUp()
+				trouble(b, p)
+				time.Sleep(2 * time.Second)
+				require.Contains(t, get(b, func() []string { return b.plainly }), mark)
+				b.set(func() { b.upgrade = nil })
+				p.cut()
+				p = b.next()
+				p.done(p.expect(wire.RequestCancel).N)
+				require.NoError(t, b.client.Shutdown(t.Context()))
+			})
+		})
+	}
+}
+
+// A cancel that begins while there is no stream waits for one, until it is stopped.
 func TestCancelWhileThereIsNoStream(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
-		s := b.driver.s
-		o := &orphan{stream: s, r: request(), mark: mark}
-		s.mu.Lock()
-		s.away = true
-		require.Nil(t, o.start())
-		s.mu.Unlock()
-		o.Abandon()
-		synctest.Wait()
-		require.Equal(t, []string{mark}, get(b, func() []string { return b.cleanedUp }))
+		b.upgrade = refuse(404, true)
+		require.ErrorIs(t, (<-b.acquire(t.Context(), request())).err, ErrAbsent)
+		needed, plainly := context.WithCancel(t.Context())
+		confirmed, confirm := context.WithCancel(t.Context())
+		defer b.driver.Cancel(mark, confirm, plainly)()
+		require.Error(t, needed.Err())
+		b.driver.Cancel("z2z2z2z2z2z2", confirm, plainly)()
+		time.Sleep(time.Minute)
+		b.set(func() { b.upgrade = nil })
+		p := b.next()
+		r := p.expect(wire.RequestCancel)
+		require.Equal(t, mark, r.Mark)
+		p.done(r.N)
+		<-confirmed.Done()
+		b.driver.s.mu.Lock()
+		defer b.driver.s.mu.Unlock()
+		require.Empty(t, b.driver.s.durables)
 	})
 }
 
@@ -267,7 +340,7 @@ func TestNeverSent(t *testing.T) {
 		require.ErrorIs(t, out.err, context.DeadlineExceeded)
 		require.ErrorContains(t, out.err, "said the backend")
 		require.NoError(t, b.client.Close())
-		require.Empty(t, get(b, func() []string { return b.cleanedUp }))
+		require.Empty(t, get(b, func() []string { return b.plainly }))
 	})
 }
 

@@ -9,12 +9,12 @@ import (
 	"os"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
@@ -52,7 +52,7 @@ func onBothNetworks(t *testing.T, f func(t *testing.T, r *route)) {
 		run(t, r, inner, f)
 	})
 	t.Run("memory", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			var memory faultnet.Memory
 			inner, err := memory.Listen("there:80")
 			require.NoError(t, err)
@@ -257,7 +257,7 @@ func TestDialsInTheDark(t *testing.T) {
 }
 
 func TestADialWaitsForTheLight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var memory faultnet.Memory
 		var faults faultnet.Faults
 		l, err := memory.Listen("there")
@@ -321,7 +321,7 @@ func TestCloseEndsEverything(t *testing.T) {
 }
 
 func TestMemoryListeners(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var memory faultnet.Memory
 		_, err := memory.DialContext(t.Context(), "", "there")
 		require.ErrorIs(t, err, syscall.ECONNREFUSED)

@@ -11,6 +11,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 )
 
@@ -37,7 +38,7 @@ func TestFatesOfAMessage(t *testing.T) {
 		{"dark up after the answer", faultnet.DarkUp, true, true, true, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var network faultnet.Memory
 				got := make(chan string, 10)
 				l, err := network.Listen("server:80")

@@ -14,8 +14,8 @@ var mayImport = map[string][]string{
 		"internal/lifecycle", "internal/wire",
 	},
 	"api": {
-		"internal/lifecycle", "internal/settings", "internal/sockets", "internal/unixsock",
-		"internal/wire",
+		"internal/lifecycle", "internal/rawio", "internal/settings", "internal/sockets",
+		"internal/unixsock", "internal/wire",
 	},
 
 	"internal/acquire":         {"api", "internal/clock", "internal/lifecycle", "internal/wire"},
@@ -27,8 +27,9 @@ var mayImport = map[string][]string{
 	"internal/sockets":   {"internal/wire"},
 	"internal/clock":     {},
 	"internal/lifecycle": {},
+	"internal/rawio":     {},
 	"internal/settings":  {"internal/unixsock"},
-	"internal/unixsock":  {},
+	"internal/unixsock":  {"internal/rawio"},
 	"internal/wire":      {},
 
 	"server": {
@@ -41,10 +42,10 @@ var mayImport = map[string][]string{
 	"server/store":     {},
 	"server/memstore":  aStore,
 	"server/boltstore": aStore,
-	"server/pgstore":   aStore,
+	"server/pgstore":   append([]string{"internal/rawio"}, aStore...),
 	"server/storetest": {"server/store"},
 
-	"internal/connlimit": {},
+	"internal/connlimit": {"internal/rawio"},
 	"internal/engine": {
 		"internal/lifecycle", "internal/lockset", "server/observe", "server/store",
 	},
@@ -59,7 +60,7 @@ var mayImport = map[string][]string{
 	"internal/reply": {
 		"internal/engine", "internal/guard", "internal/wire", "server/access", "server/store",
 	},
-	"internal/streamapi": append(serverAPI, "internal/reply"),
+	"internal/streamapi": append([]string{"internal/rawio", "internal/reply"}, serverAPI...),
 	"internal/web": {
 		"internal/engine", "internal/guard", "internal/reply", "internal/wire", "server/access",
 		"server/store",
@@ -84,6 +85,7 @@ var mayImport = map[string][]string{
 	"examples/pool":       {".", "api", "server", "server/memstore"},
 
 	"internal/test/browser":     {},
+	"internal/test/bubble":      {},
 	"internal/test/faultnet":    {},
 	"internal/test/house":       {},
 	"internal/test/interop":     {},
@@ -191,6 +193,16 @@ func TestDependencies(t *testing.T) {
 			if client && !within(dep, clientNeeds) && !all[dep].Standard {
 				r.addf(dir, "%s depends on %s, which is not in clientNeeds", dir, dep)
 			}
+		}
+	}
+}
+
+func TestBubbles(t *testing.T) {
+	r := report{t, bubbles}
+	for _, s := range allSources(t) {
+		if s.tree != nil && strings.Contains(s.text, "synctest."+"Test(") {
+			r.addf(s.where(), "%s has synctest.Test; bubble.Test of internal/test/bubble does not "+
+				"crash with the race detector", s.path)
 		}
 	}
 }

@@ -25,7 +25,7 @@ var mustBeOrdered = []string{
 	"internal/backup", "internal/codec",
 	"internal/cli", "internal/connlimit",
 	"internal/engine", "internal/guard", "internal/httpapi", "internal/lockset",
-	"internal/reply",
+	"internal/rawio", "internal/reply",
 	"internal/settings", "internal/streamapi", "internal/supervise", "internal/systemd",
 	"internal/unixsock", "internal/web",
 	"server/access",

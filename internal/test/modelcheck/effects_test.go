@@ -79,12 +79,13 @@ func (w *world) explain(found effects, what string, rec *lockRecord, m moment,
 	found[likely] = append(found[likely], effect{rec, m})
 }
 
-// openAt reports whether a create was under way when a lock of its mark was made. The server asks
-// the store again after an unknown outcome: when the first lock was deleted it has made another.
+// openAt reports whether a create was under way, or had ended with an unknown outcome, when a lock
+// of its mark was made. The server asks the store again after an unknown outcome: when the first
+// lock was deleted it has made another.
 func (w *world) openAt(rec *lockRecord) bool {
 	return slices.ContainsFunc(w.exchange, func(x *exchange) bool {
 		return x.what == ofCreate && x.creator == rec.creator && x.call.before(rec.created) &&
-			rec.created.before(x.ret)
+			(rec.created.before(x.ret) || !x.understood())
 	})
 }
 

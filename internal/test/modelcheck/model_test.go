@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 
 	"go.uber.org/goleak"
+
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 )
 
 var (
@@ -44,7 +46,7 @@ func checkSeed(t *testing.T, seed uint64) {
 				w.plan, w.history(), strings.Join(w.violations, "\n  "), seed)
 		}
 	}()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w.run(t)
 		synctest.Wait()
 		w.check()

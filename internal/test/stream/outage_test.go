@@ -10,27 +10,29 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-// bubble runs f in a bubble, with a backend on a network in memory.
-func bubble(t *testing.T, f func(t *testing.T, s *relukkotest.Server), opts ...relukkotest.Option) {
+// withBackend runs f in a bubble, with a backend on a network in memory.
+func withBackend(
+	t *testing.T, f func(t *testing.T, s *relukkotest.Server), opts ...relukkotest.Option,
+) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f(t, relukkotest.NewServer(t, append(opts, relukkotest.InMemory())...))
 	})
 }
 
 func TestOrderOutlastsADownServer(t *testing.T) {
 	parallel(t)
-	bubble(t, func(t *testing.T, s *relukkotest.Server) {
+	withBackend(t, func(t *testing.T, s *relukkotest.Server) {
 		const name, waiters = "robot-arm-1", 20
 		holder := lockSoon(t, s.Client(), name)
 		holder.wait(t)
@@ -139,7 +141,7 @@ func (c *darkConn) Close() error {
 // those that wait are acquired by plain requests, and nothing is left behind.
 func TestOnlyTheStreamGoesDark(t *testing.T) {
 	parallel(t)
-	bubble(t, func(t *testing.T, s *relukkotest.Server) {
+	withBackend(t, func(t *testing.T, s *relukkotest.Server) {
 		d := &darkStreams{}
 		c := d.client(t, s)
 		ttl := relukko.WithTTL(10 * time.Second)
@@ -207,7 +209,7 @@ func TestTenWaitersWithoutPowerCostOneLease(t *testing.T) {
 	for _, clients := range []int{1, 10} {
 		for _, silent := range []time.Duration{0, time.Second, 4 * time.Second, 30 * time.Second} {
 			t.Run(fmt.Sprint(clients, " clients, silent for ", silent), func(t *testing.T) {
-				bubble(t, func(t *testing.T, s *relukkotest.Server) {
+				withBackend(t, func(t *testing.T, s *relukkotest.Server) {
 					const name = "robot-arm-1"
 					holder := lockSoon(t, s.Client(), name, relukko.WithTTL(ttl))
 					holder.wait(t)
