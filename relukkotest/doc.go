@@ -13,9 +13,8 @@
 //	s.GoDark()   // from now on nothing gets through, without any error
 //	<-ctx.Done() // before another client can get the lock
 //
-// With [InMemory] it works inside a [testing/synctest] bubble, where minutes pass immediately. There
-// the race detector of Go 1.26 may crash on more than one processor (https://go.dev/issue/78156);
-// use go test -race -cpu 1.
+// With [InMemory] it works inside a [testing/synctest] bubble, where minutes pass immediately. The
+// race detector of Go 1.26 may crash there (https://go.dev/issue/78156): use go test -race -cpu 1.
 //
 // # Tests that must not run at the same time
 //
