@@ -126,6 +126,7 @@ func (p *tcpProxy) serve(backend string) {
 
 // TestOneFaultNeverMakesTwoWhenNewConnectionsHang requires that connections that work are kept.
 func TestOneFaultNeverMakesTwoWhenNewConnectionsHang(t *testing.T) {
+	t.Parallel()
 	for name, opts := range map[string][]api.Option{
 		"with a WebSocket":    nil,
 		"without a WebSocket": {api.WithoutWatch()},

@@ -15,10 +15,14 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
 	testbubble "gitlab.com/relukko/relukko-go/internal/test/bubble"
 	"gitlab.com/relukko/relukko-go/internal/test/originalapi"
+	"gitlab.com/relukko/relukko-go/internal/test/overlap"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	overlap.Tests("8")
+	goleak.VerifyTestMain(m)
+}
 
 // bubble runs f in a synctest bubble, with a backend in memory: as a subtest of this name, or,
 // with an empty name, as the test itself.

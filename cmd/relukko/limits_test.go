@@ -51,7 +51,10 @@ func request(t testing.TB, s *serving, method, path, body string) (int, http.Hea
 func TestMoreClientsThanFiles(t *testing.T) {
 	t.Parallel()
 	for name, store := range stores(t) {
-		t.Run(name, func(t *testing.T) { moreClientsThanFiles(t, store(t)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			moreClientsThanFiles(t, store(t))
+		})
 	}
 }
 

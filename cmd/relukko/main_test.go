@@ -5,7 +5,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"flag"
 	"io"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gitlab.com/relukko/relukko-go/internal/httpapi"
+	"gitlab.com/relukko/relukko-go/internal/test/overlap"
 	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
@@ -37,7 +37,7 @@ var program string
 var postgres pgtest.Cluster
 
 func TestMain(m *testing.M) {
-	parallel()
+	overlap.Tests("8")
 	dontIgnoreSignals()
 	dir, err := os.MkdirTemp("", "relukko")
 	if err != nil {
@@ -61,17 +61,6 @@ func dontIgnoreSignals() {
 		if signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)
 		}
-	}
-}
-
-// parallel runs more tests at a time than there are processors, unless a flag says how
-// many: they mostly wait for other processes.
-func parallel() {
-	flag.Parse()
-	said := false
-	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
-	if !said {
-		flag.Set("test.parallel", "8")
 	}
 }
 

@@ -31,9 +31,10 @@ func (e *Engine) offerLater(q *queue, err error) {
 	}
 }
 
-// retryLater offers the name again soon: the store is unavailable.
+// retryLater offers the name again soon: the store is unavailable. There is no pause if something
+// happened during the call that failed; the store may have recovered.
 func (e *Engine) retryLater(q *queue) {
-	if q.retrying {
+	if q.retrying || q.busy && q.again {
 		return
 	}
 	q.retrying = true

@@ -218,7 +218,8 @@ func (l *ledger) checkHistory(s *boltstore.Store) {
 // TestKill9: no lock acknowledged is missing, none acknowledged as deleted is back, tokens never
 // repeat or fall, and each lock that has ended has one entry in the history.
 func TestKill9(t *testing.T) {
-	path := newPath(t)
+	t.Parallel()
+	path := onDisk(t)
 	l := &ledger{t: t, locks: map[string]*told{}, underWay: map[string]step{},
 		tokens: map[uint64]string{}, made: map[string]bool{}}
 	ambiguous := 0
@@ -254,9 +255,10 @@ func TestKill9(t *testing.T) {
 
 // TestKill9AtTheStart: whenever the first start is cut short, the next one succeeds.
 func TestKill9AtTheStart(t *testing.T) {
+	t.Parallel()
 	made := 0
 	for range 30 {
-		path := newPath(t)
+		path := onDisk(t)
 		cmd := child(t, "work", path)
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)

@@ -22,9 +22,13 @@ import (
 // last, a record of the log or a meta page, the store is as it was before that, as when a write was
 // not whole.
 func TestADamagedFileIsRefused(t *testing.T) {
+	t.Parallel()
 	for _, checkpoint := range []bool{false, true} {
 		t.Run(fmt.Sprint("checkpoint=", checkpoint),
-			func(t *testing.T) { testDamage(t, checkpoint) })
+			func(t *testing.T) {
+				t.Parallel()
+				testDamage(t, checkpoint)
+			})
 	}
 }
 
@@ -45,7 +49,7 @@ func testDamage(t *testing.T, checkpoint bool) {
 	require.NoError(t, err)
 	image = image[:s.Used()]
 
-	damaged := filepath.Join(t.TempDir(), "damaged.db")
+	damaged := filepath.Join(inMemory(t), "damaged.db")
 	refused, harmless, older := 0, 0, 0
 	isLast := s.IsLast
 	check := func(what string, image []byte, at int) {

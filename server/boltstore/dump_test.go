@@ -15,8 +15,12 @@ import (
 )
 
 func TestDumps(t *testing.T) {
+	t.Parallel()
 	storetest.RunDumps(t,
-		func(t *testing.T) store.Store { return open(t, newPath(t)) },
+		func(t *testing.T) store.Store {
+			t.Parallel()
+			return open(t, newPath(t))
+		},
 		func(t *testing.T, c *store.Content) store.Store {
 			path := newPath(t)
 			require.NoError(t, boltstore.Load(path, c))
@@ -99,6 +103,7 @@ func TestEntriesThatEndedTogether(t *testing.T) {
 // TestADumpKeepsTheFileSmall: one that waits for a slow reader does not keep the pages that are
 // changed meanwhile.
 func TestADumpKeepsTheFileSmall(t *testing.T) {
+	t.Parallel()
 	path := newPath(t)
 	s := open(t, path)
 	s.KeepHistory(store.HistoryLimits{Age: time.Hour, Max: 100})

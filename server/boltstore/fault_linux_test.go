@@ -46,6 +46,7 @@ func fileLimit(t *testing.T) (limit func(size uint64), lift func()) {
 // renewals and releases have no space, however many come at once. All works when there is room
 // again.
 func TestTheDiskIsFull(t *testing.T) {
+	t.Parallel()
 	if !alone(t) {
 		return
 	}
@@ -143,6 +144,7 @@ func testFull(t *testing.T, history store.HistoryLimits, pages, callers, there i
 
 // TestAFileOfBeforeOnAFullDisk has no log, and gets none as long as there is no space for it.
 func TestAFileOfBeforeOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	if !alone(t) {
 		return
 	}

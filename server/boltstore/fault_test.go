@@ -89,6 +89,7 @@ func attempt(
 // TestAFailedWrite goes wrong at each write of a change in each way, in the log and in a
 // checkpoint. The method fails, the memory is what the file is, and the next one works.
 func TestAFailedWrite(t *testing.T) {
+	t.Parallel()
 	for way := range ways {
 		for _, op := range []string{"create", "update", "delete", "cancel", "sweep",
 			"hand over"} {
@@ -100,6 +101,7 @@ func TestAFailedWrite(t *testing.T) {
 }
 
 func testAFailedWrite(t *testing.T, way, op string, checkpoint bool) {
+	t.Parallel()
 	path := newPath(t)
 	s := open(t, path, boltstore.WithSmallLog())
 	populate(t, s, 50)

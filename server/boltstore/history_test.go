@@ -45,6 +45,7 @@ func TestARestoredBackupHasItsHistory(t *testing.T) {
 
 // TestTheHistoryCostsNoSync: as many transactions as without it, also where entries are removed.
 func TestTheHistoryCostsNoSync(t *testing.T) {
+	t.Parallel()
 	s := open(t, newPath(t))
 	s.KeepHistory(store.HistoryLimits{Age: time.Hour, Max: 10})
 	commits := s.CountCommits()
@@ -113,6 +114,7 @@ func TestALostEntryIsNoticed(t *testing.T) {
 // TestTheHistoryCostsFewPages: a round is two pages, and a tenth of one for checkpoints, or with
 // the history half a page.
 func TestTheHistoryCostsFewPages(t *testing.T) {
+	t.Parallel()
 	for limits, most := range map[store.HistoryLimits]float64{
 		{}:                         2.1,
 		{Age: time.Hour, Max: 300}: 2.5,

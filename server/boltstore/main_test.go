@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"gitlab.com/relukko/relukko-go/internal/test/overlap"
 	"gitlab.com/relukko/relukko-go/server/boltstore"
 )
 
@@ -18,6 +19,7 @@ func TestMain(m *testing.M) {
 	var err error
 	switch os.Getenv(childEnv) {
 	case "", "test":
+		overlap.Tests("4")
 		goleak.VerifyTestMain(m)
 		return
 	case "open":

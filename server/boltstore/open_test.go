@@ -47,6 +47,7 @@ func requireOnlyFile(t *testing.T, path string) {
 
 // TestOneOfManyMakesTheFile: of those that start at once one gets it, the others hear so.
 func TestOneOfManyMakesTheFile(t *testing.T) {
+	t.Parallel()
 	for range 1 {
 		path := newPath(t)
 		var wg sync.WaitGroup

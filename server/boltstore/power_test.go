@@ -112,6 +112,7 @@ func (p *platter) acknowledged() (losses [][]byte) {
 // part. What was acknowledged is there, and what was under way is there whole or not at all. There
 // is a checkpoint now and then because the log is full, and because it is made so.
 func TestPowerLoss(t *testing.T) {
+	t.Parallel()
 	path := newPath(t)
 	s := open(t, path, boltstore.WithClock(longAgo), boltstore.WithSmallLog())
 	populate(t, s, 120) // several pages
@@ -161,6 +162,7 @@ func TestPowerLoss(t *testing.T) {
 // never gets to the disk by itself, though reads of the file see it. Then the power goes in the
 // middle of the next checkpoint, which uses the pages that the lost one has freed.
 func TestAPageThatTheKernelGivesUp(t *testing.T) {
+	t.Parallel()
 	path := newPath(t)
 	s := open(t, path, boltstore.WithClock(longAgo), boltstore.WithSmallLog())
 	populate(t, s, 120)

@@ -25,17 +25,11 @@ type backend struct {
 }
 
 func startBackend(t *testing.T) *backend {
-	b := &backend{t: t, st: open(t, newPath(t))}
-	recovering := false
+	b := &backend{t: t, st: open(t, onDisk(t))}
 	b.st.HookWrites(func(page []byte, at int64, write boltstore.WriteFunc) (int, error) {
-		if recovering {
-			recovering = false
-			synctest.Wait() // the server knows of the error before the store has recovered
-		}
 		n, err := write(page, at)
 		if b.broken.Load() && b.st.IsLast(at) {
 			b.broken.Store(false) // it works again at once
-			recovering = true
 			return n, errDisk
 		}
 		return n, err
@@ -108,7 +102,7 @@ func TestACreateThatCameAboutUnheard(t *testing.T) {
 func TestNothingLeasedIsSweptAfterAStep(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var ahead atomic.Int64
-		st, err := boltstore.OpenWith(newPath(t), boltstore.WithClock(func() time.Time {
+		st, err := boltstore.OpenWith(onDisk(t), boltstore.WithClock(func() time.Time {
 			return time.Now().Add(time.Duration(ahead.Load()))
 		}))
 		require.NoError(t, err)

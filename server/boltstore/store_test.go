@@ -15,7 +15,11 @@ import (
 )
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, newPath(t)) })
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) store.Store {
+		t.Parallel()
+		return open(t, onDisk(t))
+	})
 }
 
 // TestEverythingIsThereAfterARestart: to the last digit.
@@ -187,6 +191,7 @@ func TestTheClockIsSetBack(t *testing.T) {
 // TestMarksAreBounded: an owner can have store.MaxMarks. Those whose time is over go with what is
 // written next, on disk too.
 func TestMarksAreBounded(t *testing.T) {
+	t.Parallel()
 	path := newPath(t)
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	clock := boltstore.WithClock(func() time.Time { return now })

@@ -8,7 +8,10 @@ import (
 	"gitlab.com/relukko/relukko-go/server/storetest"
 )
 
-func newStore(*testing.T) store.Store { return memstore.New() }
+func newStore(t *testing.T) store.Store {
+	t.Parallel()
+	return memstore.New()
+}
 
 func TestStore(t *testing.T) { storetest.Run(t, newStore) }
 

@@ -32,6 +32,7 @@ func requirePublished(t *testing.T, s *pgstore.Store, want ...store.Waiter) {
 
 // TestEachServerSeesTheWaitersOfTheOthers that were published last.
 func TestEachServerSeesTheWaitersOfTheOthers(t *testing.T) {
+	t.Parallel()
 	stores, url := openThree(t)
 	requirePublished(t, stores[0])
 	one, two, three := waiter("one"), waiter("two"), waiter("three")

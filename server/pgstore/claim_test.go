@@ -89,6 +89,7 @@ func waits(t *testing.T, url, text string) {
 // TestACreateHeldBackIsFoundOrSuperseded: it is held back at each of its steps, and a mark is
 // claimed meanwhile on another connection.
 func TestACreateHeldBackIsFoundOrSuperseded(t *testing.T) {
+	t.Parallel()
 	const superseded = 4
 	for _, before := range []bool{false, true} { // it was claimed before
 		for _, handOver := range []bool{false, true} {
@@ -228,6 +229,7 @@ func TestMarksAreForgotten(t *testing.T) {
 
 // TestTooManyCancelledMarks of one owner.
 func TestTooManyCancelledMarks(t *testing.T) {
+	t.Parallel()
 	url := empty(t)
 	s := open(t, url)
 	sql(t, url, `INSERT INTO relukko_go.marks

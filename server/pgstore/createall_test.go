@@ -12,6 +12,7 @@ import (
 // TestCreateAllLeavesANameToWhoWaitedLonger on another server, for the time of a turn: that server
 // may be gone. The other names are free.
 func TestCreateAllLeavesANameToWhoWaitedLonger(t *testing.T) {
+	t.Parallel()
 	url := empty(t)
 	a, b := open(t, url), open(t, url)
 	held, err := a.Create(t.Context(), newLock("b"))

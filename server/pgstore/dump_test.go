@@ -13,8 +13,12 @@ import (
 )
 
 func TestDumps(t *testing.T) {
+	t.Parallel()
 	storetest.RunDumps(t,
-		func(t *testing.T) store.Store { return open(t, empty(t)) },
+		func(t *testing.T) store.Store {
+			t.Parallel()
+			return open(t, empty(t))
+		},
 		func(t *testing.T, c *store.Content) store.Store {
 			url := postgres.Database(t)
 			require.NoError(t, pgstore.Load(t.Context(), url, c))
@@ -31,6 +35,7 @@ func refuse(*store.Content) error { return errors.New("it was dumped") }
 
 // TestACopyExcludesServers, and servers a copy.
 func TestACopyExcludesServers(t *testing.T) {
+	t.Parallel()
 	url := empty(t)
 	s, err := pgstore.Open(t.Context(), url+"&pool_max_conns=5", nil)
 	require.NoError(t, err)

@@ -383,6 +383,7 @@ func TestEachOfAGroupEndsInItsOwnWay(t *testing.T) {
 // TestGroupsNeverDeadlock: those of two servers, for the same names, locks and marks, beside all
 // that excludes them. PostgreSQL counts deadlocks if it looks for them before a group gives up.
 func TestGroupsNeverDeadlock(t *testing.T) {
+	t.Parallel()
 	url := postgres.Database(t)
 	sql(t, url, `DO $$ BEGIN EXECUTE
 		'ALTER DATABASE ' || current_database() || ' SET deadlock_timeout = 5'; END $$`)

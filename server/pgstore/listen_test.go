@@ -17,6 +17,7 @@ import (
 
 // TestOthersHear of everything, in order and whole; no store hears of itself.
 func TestOthersHear(t *testing.T) {
+	t.Parallel()
 	stores, _ := openThree(t)
 	// A counts the others as it begins to listen.
 	a, other, self := stores[0], listen(t, stores[1]), listen(t, stores[0])
@@ -60,6 +61,7 @@ func TestOthersHear(t *testing.T) {
 
 // TestTheConnectionIsLost on which a store listens: that is said, and events are heard again.
 func TestTheConnectionIsLost(t *testing.T) {
+	t.Parallel()
 	stores, url := openThree(t)
 	var log logged
 	stores[1] = openWithLog(t, url, slog.New(slog.NewTextHandler(&log, nil)))

@@ -15,6 +15,7 @@ import (
 // TestManyLists leave connections for other calls: a locked table keeps them from being answered,
 // and meanwhile locks are created.
 func TestManyLists(t *testing.T) {
+	t.Parallel()
 	url := empty(t)
 	s := open(t, url)
 	s.KeepHistory(store.HistoryLimits{Age: time.Hour, Max: 1000})

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"gitlab.com/relukko/relukko-go/internal/test/overlap"
 	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 	"gitlab.com/relukko/relukko-go/server/pgstore"
 	"gitlab.com/relukko/relukko-go/server/store"
@@ -22,18 +23,17 @@ const soon = 15 * time.Second
 
 var postgres pgtest.Cluster
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(postgres.Main(m)) }
+func TestMain(m *testing.M) {
+	overlap.Tests("4")
+	goleak.VerifyTestMain(postgres.Main(m))
+}
 
 func TestStore(t *testing.T) {
-	url := empty(t)
-	open(t, url)
-	another := func(t *testing.T) *pgstore.Store {
-		// Much faster than another database.
-		sql(t, url, `TRUNCATE relukko_go.locks, relukko_go.marks, relukko_go.waiting,
-			relukko_go.history`)
-		return open(t, url)
-	}
-	storetest.Run(t, func(t *testing.T) store.Store { return another(t) })
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) store.Store {
+		t.Parallel()
+		return open(t, empty(t))
+	})
 }
 
 func open(t testing.TB, url string) *pgstore.Store {
@@ -65,8 +65,7 @@ func openThreeOn(t testing.TB, url string) []*pgstore.Store {
 	return []*pgstore.Store{open(t, url), open(t, url), open(t, url)}
 }
 
-// empty answers the URL of a database without a schema of ours. It is the same for all: a test that
-// runs in parallel with others must have its own.
+// empty returns the URL of a database without a schema of ours.
 func empty(t testing.TB) string {
 	t.Helper()
 	url := postgres.Shared(t)

@@ -127,6 +127,7 @@ func (e *earlier) everything(name string) {
 
 // TestEarlierVersionsAreMigrated while a program of that version uses the database, and goes on to.
 func TestEarlierVersionsAreMigrated(t *testing.T) {
+	t.Parallel()
 	for version := 1; version <= 2; version++ {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			url := postgres.Database(t)
@@ -244,6 +245,7 @@ func testMarksBeside(t *testing.T, s *pgstore.Store, old *earlier, kept store.Lo
 
 // TestCallsUnderWayDuringTheMigration, with the functions as they were before, fail.
 func TestCallsUnderWayDuringTheMigration(t *testing.T) {
+	t.Parallel()
 	for version := 1; version <= 2; version++ {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			url := postgres.Database(t)
@@ -283,6 +285,7 @@ func TestCallsUnderWayDuringTheMigration(t *testing.T) {
 
 // TestAMigrationInADeadlock with a call of an earlier version begins anew.
 func TestAMigrationInADeadlock(t *testing.T) {
+	t.Parallel()
 	url := postgres.Database(t)
 	newEarlier(t, url, 2)
 	h := begin(t, url)

@@ -14,6 +14,7 @@ import (
 
 // TestSeveralStartAtOnce on an empty database.
 func TestSeveralStartAtOnce(t *testing.T) {
+	t.Parallel()
 	url := postgres.Database(t)
 	var stores [8]*pgstore.Store
 	concurrently(len(stores), func(i int) {
@@ -58,6 +59,7 @@ func TestWhatIsThereStaysThere(t *testing.T) {
 
 // TestASchemaThatWillNotDo is said to be so, with what to do.
 func TestASchemaThatWillNotDo(t *testing.T) {
+	t.Parallel()
 	asUser := func(url string) string {
 		return strings.Replace(
 			url, "user=postgres", "user=limited", 1)

@@ -14,6 +14,7 @@ import (
 
 // TestNotificationsDoNotArrive: Open says so, and what to do about it.
 func TestNotificationsDoNotArrive(t *testing.T) {
+	t.Parallel()
 	p := through(t, postgres.Database(t))
 	p.Mute()
 	_, err := pgstore.Open(t.Context(), p.url, nil)
@@ -53,6 +54,7 @@ func rounds(t *testing.T, s *pgstore.Store) {
 
 // TestARoleWithFewConnections: calls wait for a free one, and the server hears the others.
 func TestARoleWithFewConnections(t *testing.T) {
+	t.Parallel()
 	for _, limit := range []int{2, 3, 5} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
 			url := postgres.Database(t)
@@ -72,6 +74,7 @@ func TestARoleWithFewConnections(t *testing.T) {
 
 // TestTheConnectionsBecomeFew while the store is open, or others use them up.
 func TestTheConnectionsBecomeFew(t *testing.T) {
+	t.Parallel()
 	url := postgres.Database(t)
 	role := limitedRole(t, url, "fewer")
 	s, err := pgstore.Open(t.Context(), role, nil)

@@ -18,6 +18,7 @@ import (
 
 // TestOneHoldsAndTokensRise among many who contend for a name through several servers.
 func TestOneHoldsAndTokensRise(t *testing.T) {
+	t.Parallel()
 	stores, _ := openThree(t)
 	const contenders, each = 24, 15
 	var inside atomic.Int32
@@ -50,6 +51,7 @@ func TestOneHoldsAndTokensRise(t *testing.T) {
 
 // TestNamesWithOneHash exclude only themselves, though they take turns at being created.
 func TestNamesWithOneHash(t *testing.T) {
+	t.Parallel()
 	stores, url := openThree(t)
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
@@ -177,6 +179,7 @@ func TestCancelAcrossServers(t *testing.T) {
 
 // TestEverythingAtOnce: calls of all kinds get in each other's way without ever failing.
 func TestEverythingAtOnce(t *testing.T) {
+	t.Parallel()
 	stores, _ := openThree(t)
 	var ids sync.Map
 	name := func() string { return fmt.Sprint("lock ", rand.N(3)) }

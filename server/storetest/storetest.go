@@ -12,7 +12,7 @@ import (
 )
 
 // Run tests the stores that newStore makes. Each test calls it once; it returns an empty store
-// that t.Cleanup closes. The tests depend on no particular clock.
+// that t.Cleanup closes, and may call t.Parallel. The tests depend on no particular clock.
 func Run(t *testing.T, newStore func(t *testing.T) store.Store) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.run(t, tested{newStore(t), t}) })

@@ -11,6 +11,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"go.uber.org/goleak"
+
+	"gitlab.com/relukko/relukko-go/internal/test/overlap"
 )
 
 var (
@@ -41,6 +43,9 @@ func launch() (context.Context, error) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
 		chromedp.Flag("font-render-hinting", "none"),
+		// As is the default of chromedp, and without a process in reserve for each tab.
+		chromedp.Flag("disable-features",
+			"Translate,BlinkGenPropertyTrees,SpareRendererForSitePerProcess"),
 		chromedp.Flag("host-resolver-rules", "MAP rebound.example 127.0.0.1"),
 		chromedp.Env("TZ=Europe/Berlin"),
 	)
@@ -64,4 +69,7 @@ func (m withBrowser) Run() int {
 	return m.M.Run()
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(withBrowser{m}) }
+func TestMain(m *testing.M) {
+	overlap.Tests("4")
+	goleak.VerifyTestMain(withBrowser{m})
+}

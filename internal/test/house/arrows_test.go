@@ -91,6 +91,7 @@ var mayImport = map[string][]string{
 	"internal/test/interop":     {},
 	"internal/test/modelcheck":  {},
 	"internal/test/originalapi": {"internal/httpapi", "internal/wire"},
+	"internal/test/overlap":     {},
 	"internal/test/pgtest":      {},
 	"internal/test/proxies":     {},
 	"internal/test/readme":      {},

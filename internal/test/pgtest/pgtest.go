@@ -46,8 +46,8 @@ type Cluster struct {
 	dir       string // the temporary folder
 	server    *process
 	databases int
-	shared    bool  // the shared database exists
-	failed    error // why PostgreSQL cannot be started
+	shared    []string // names of shared databases that no test uses
+	failed    error    // why PostgreSQL cannot be started
 }
 
 // Main wraps m so that the cluster ends with the tests, before a check for leaks runs.
@@ -80,7 +80,7 @@ func (c *Cluster) Close() error {
 	}
 	if c.dir != "" {
 		os.RemoveAll(c.dir)
-		c.dir, c.shared = "", false
+		c.dir, c.shared = "", nil
 	}
 	return err
 }
@@ -98,19 +98,29 @@ func (c *Cluster) Database(t testing.TB) string {
 	return c.url(name)
 }
 
-// Shared returns the URL of one database that stays until the cluster ends: for tests that run one
-// after the other and empty it themselves. It is several times as fast as a database for each test.
+// Shared returns the URL of a database for this test alone, which stays with what is in it for the
+// tests after it: they empty it themselves. That is several times as fast as a new database.
 func (c *Cluster) Shared(t testing.TB) string {
 	t.Helper()
 	c.Start(t)
 	c.mu.Lock()
-	made := c.shared
-	c.shared = true
-	c.mu.Unlock()
-	if !made {
-		c.admin(t, "CREATE DATABASE shared TEMPLATE template0")
+	var name string
+	if n := len(c.shared); n > 0 {
+		name, c.shared = c.shared[n-1], c.shared[:n-1]
 	}
-	return c.url("shared")
+	c.databases++
+	number := c.databases
+	c.mu.Unlock()
+	if name == "" {
+		name = fmt.Sprint("shared", number)
+		c.admin(t, "CREATE DATABASE "+name+" TEMPLATE template0")
+	}
+	t.Cleanup(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.shared = append(c.shared, name)
+	})
+	return c.url(name)
 }
 
 // Socket returns the path of the Unix socket on which the server listens.

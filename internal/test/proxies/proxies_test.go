@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +21,7 @@ import (
 
 	relukko "gitlab.com/relukko/relukko-go"
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/overlap"
 	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
@@ -36,10 +36,7 @@ var postgres pgtest.Cluster
 var folder string
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if flag.Lookup("test.parallel").Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		flag.Set("test.parallel", "8") // the tests mostly wait
-	}
+	overlap.Tests("8")
 	var err error
 	if folder, err = os.MkdirTemp("", "nginx"); err != nil {
 		panic(err)

@@ -38,6 +38,7 @@ func TestOperations(t *testing.T) {
 	}
 	replaced := strings.NewReplacer(here...)
 
+	onDatabase := "DATABASE_URL='" + postgres.Shared(t) + "'"
 	done := map[string]bool{}
 	for _, b := range blocks(t, "docs/operations.md") {
 		if b.language != "sh" {
@@ -46,8 +47,7 @@ func TestOperations(t *testing.T) {
 		}
 		script := replaced.Replace(b.text)
 		if database.MatchString(script) {
-			script = database.ReplaceAllLiteralString(script,
-				"DATABASE_URL='"+postgres.Shared(t)+"'")
+			script = database.ReplaceAllLiteralString(script, onDatabase)
 		}
 		switch {
 		case strings.Contains(script, "relukko serve "):

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"gitlab.com/relukko/relukko-go/api"
+	"gitlab.com/relukko/relukko-go/internal/test/overlap"
 	"gitlab.com/relukko/relukko-go/internal/test/pgtest"
 )
 
@@ -49,12 +50,7 @@ func TestMain(m *testing.M) {
 	if config := os.Getenv(workerEnv); config != "" {
 		os.Exit(workerMain(config))
 	}
-	flag.Parse()
-	parallel := false
-	flag.Visit(func(f *flag.Flag) { parallel = parallel || f.Name == "test.parallel" })
-	if !parallel {
-		flag.Set("test.parallel", "16") // the tests mostly wait
-	}
+	overlap.Tests("16")
 	goleak.VerifyTestMain(postgres.Main(m), goleak.Cleanup(func(code int) {
 		os.RemoveAll(programDir)
 		os.Exit(code)
