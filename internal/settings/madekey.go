@@ -29,7 +29,7 @@ func KeepKey(path string) (key string, err error) {
 	defer os.Remove(temporary)
 	switch err := os.Link(temporary, path); { // unlike Rename it replaces nothing
 	case errors.Is(err, fs.ErrExist):
-		return readMadeKey(path)
+		return KeepKey(path)
 	case err != nil: // no links on this file system
 		return made, os.Rename(temporary, path)
 	}
@@ -49,8 +49,12 @@ func PublishKey(getenv func(string) string, base, key string) error {
 func readMadeKey(path string) (string, error) {
 	f, err := openNoFollow(path)
 	if err != nil {
-		if _, gone := os.Lstat(path); gone != nil {
+		info, gone := os.Lstat(path)
+		switch {
+		case gone != nil:
 			return "", nil
+		case errors.Is(err, fs.ErrNotExist) && info.Mode().IsRegular(): // made in between
+			return readMadeKey(path)
 		}
 		return "", refuseFile(path, "%v", errors.Unwrap(err))
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -86,12 +88,30 @@ func boltStore(t testing.TB) string {
 // serve starts a relukko serve, which ends with the test.
 func serve(t testing.TB, store string) *node {
 	t.Helper()
-	// Below the ports that systems assign, so that no other program gets it meanwhile.
-	addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
+	addr := freeAddr(t)
 	n := &node{t: t, store: store, addr: addr, url: "http://" + addr}
 	n.start()
 	t.Cleanup(func() { n.stop(syscall.SIGTERM) })
 	return n
+}
+
+// lastPort is the port of the last node.
+var lastPort atomic.Int32
+
+// freeAddr returns an address for a node alone, also while it does not run: it is below the ports
+// that systems assign, and below those of relukkotest.
+func freeAddr(t testing.TB) string {
+	const first, ports = 10_000, 5_000
+	lastPort.CompareAndSwap(0, rand.Int32N(ports))
+	for range ports {
+		addr := fmt.Sprintf("127.0.0.1:%d", first+lastPort.Add(1)%ports)
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // start starts the server and returns when it responds.
@@ -104,6 +124,11 @@ func (n *node) start() {
 	n.proc, err = launch(cmd)
 	require.NoError(n.t, err)
 	await(n.t, "the server responds", func() bool {
+		select {
+		case <-n.proc.ended:
+			n.t.Fatalf("%v has ended: %v", cmd, cmd.ProcessState)
+		default:
+		}
 		resp, err := http.Get(n.url + "/healthchecker")
 		if err != nil {
 			return false
