@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -114,10 +115,17 @@ func (c *cleanup) await(ctx context.Context) error {
 	if r.err == nil {
 		return c.delete(ctx, &r.lock)
 	}
-	if !api.NoEffect(r.err) {
+	if !api.NoEffect(r.err) || refusedForCancel(r.err) {
 		c.unknown.Add(answered(r.err))
 	}
 	return nil
+}
+
+// refusedForCancel reports whether a create was refused because its mark is being cancelled. What
+// the store does for it may take effect until the cancel is confirmed.
+func refusedForCancel(err error) bool {
+	e, ok := errors.AsType[*api.Error](err)
+	return ok && e.Status == http.StatusGone
 }
 
 // seek looks for locks with the mark in the list of all locks, until it has found one for each

@@ -142,6 +142,10 @@ func TestCleanupOverTheStream(t *testing.T) {
 			stream: fakeStream{plainly: time.Second / 2, confirmed: time.Second},
 			script: &script{create: slow(mine)}, took: 2 * time.Second,
 		},
+		"the create is refused for the cancel, which is confirmed later": {
+			stream: fakeStream{confirmed: 5 * time.Second},
+			script: &script{create: slow(says(410))}, took: 5 * time.Second,
+		},
 		"the create is answered before": {
 			stream: fakeStream{confirmed: 5 * time.Second},
 			script: &script{create: slow(mine), release: now(mine)},

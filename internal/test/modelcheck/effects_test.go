@@ -2,6 +2,7 @@ package modelcheck_test
 
 import (
 	"encoding/json"
+	"net/http"
 	"slices"
 )
 
@@ -81,11 +82,12 @@ func (w *world) explain(found effects, what string, rec *lockRecord, m moment,
 
 // openAt reports whether a create was under way, or had ended with an unknown outcome, when a lock
 // of its mark was made. The server asks the store again after an unknown outcome: when the first
-// lock was deleted it has made another.
+// lock was deleted it has made another. One that was refused for a cancel may take effect until the
+// cancel is confirmed.
 func (w *world) openAt(rec *lockRecord) bool {
 	return slices.ContainsFunc(w.exchange, func(x *exchange) bool {
 		return x.what == ofCreate && x.creator == rec.creator && x.call.before(rec.created) &&
-			(rec.created.before(x.ret) || !x.understood())
+			(rec.created.before(x.ret) || !x.understood() || x.status == http.StatusGone)
 	})
 }
 
