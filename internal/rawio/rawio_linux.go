@@ -69,9 +69,11 @@ func (c *conn) do(
 	t.p, t.n, t.err = p, 0, nil
 	err := wait(t.call)
 	t.p = nil
-	if o, ok := errors.AsType[*net.OpError](err); ok {
-		o.Op = op // not "raw-read"
-		return t.n, o
+	if err != nil {
+		if o, ok := errors.AsType[*net.OpError](err); ok {
+			o.Op = op // not "raw-read"
+		}
+		return t.n, err
 	}
 	if t.err != nil && t.err != io.EOF {
 		return t.n, &net.OpError{

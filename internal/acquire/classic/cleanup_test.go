@@ -28,6 +28,21 @@ func cancelled(t *testing.T, d *Driver) (logged string, took time.Duration) {
 	return log.String(), time.Since(began)
 }
 
+// requireCleanup cancels an Acquire, and requires the requests after its create, how long they took
+// and what was logged.
+func requireCleanup(
+	t *testing.T, d *Driver, s *script, want []string, took time.Duration, logs string,
+) {
+	t.Helper()
+	logged, actual := cancelled(t, d)
+	require.Equal(t, append([]string{"create 0s"}, want...), s.requests())
+	require.Equal(t, took, actual)
+	if logs == "" {
+		require.Empty(t, logged)
+	}
+	require.Contains(t, logged, logs)
+}
+
 func TestCleanup(t *testing.T) {
 	slow := func(f func() answer) []step { return []step{at(3*time.Second, f)} }
 	mine, others := lock(200, 1, mark, time.Minute), lock(200, 2, mark2, time.Minute)
@@ -83,13 +98,7 @@ func TestCleanup(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			scripted(t, tt.script, func(t *testing.T, d *Driver) {
-				logged, took := cancelled(t, d)
-				require.Equal(t, append([]string{"create 0s"}, tt.want...), tt.script.requests())
-				require.Equal(t, tt.took, took)
-				if tt.logged == "" {
-					require.Empty(t, logged)
-				}
-				require.Contains(t, logged, tt.logged)
+				requireCleanup(t, d, tt.script, tt.want, tt.took, tt.logged)
 			})
 		})
 	}
@@ -174,13 +183,7 @@ func TestCleanupOverTheStream(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			scripted(t, tt.script, func(t *testing.T, d *Driver) {
 				d.UseStream(&tt.stream)
-				logged, took := cancelled(t, d)
-				require.Equal(t, append([]string{"create 0s"}, tt.want...), tt.script.requests())
-				require.Equal(t, tt.took, took)
-				if tt.logged == "" {
-					require.Empty(t, logged)
-				}
-				require.Contains(t, logged, tt.logged)
+				requireCleanup(t, d, tt.script, tt.want, tt.took, tt.logged)
 				require.Equal(t, []string{mark}, tt.stream.marks)
 				require.Equal(t, []string{mark}, tt.stream.stopped)
 			})
