@@ -453,3 +453,34 @@ func TestACancelCrossesTheCreateOfAll(t *testing.T) {
 		require.Empty(t, c.told())
 	})
 }
+
+// slowReply is a store whose replies for all of several names take their time.
+type slowReply struct {
+	*memstore.Store
+	gate chan struct{}
+}
+
+func (s *slowReply) CreateAll(ctx context.Context, in []store.NewLock) ([]store.Lock, error) {
+	locks, err := s.Store.CreateAll(ctx, in)
+	<-s.gate
+	return locks, err
+}
+
+// TestWithoutWaitTheCreateOfAllIsAwaited: when it has ended the name is refused, although the locks
+// were found, and granted, by their mark before.
+func TestWithoutWaitTheCreateOfAllIsAwaited(t *testing.T) {
+	s := &slowReply{Store: memstore.New()}
+	run(t, notInMemory{s}, func(b *bench) {
+		s.gate = make(chan struct{})
+		c, back := b.connect(), b.connect()
+		c.acquire("both", all("x", "y"))
+		synctest.Wait()
+		b.Disconnect(c.conn, false)
+		back.acquire("both", again, all("x", "y"))
+		require.Equal(t, []string{"both granted x+y found"}, back.told())
+		back.acquire("t", noWait, names("x"))
+		require.Empty(t, back.told())
+		s.gate <- struct{}{}
+		require.Equal(t, []string{"t refused relukko: the name is held, held by both"}, back.told())
+	})
+}

@@ -100,8 +100,19 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	}
 	e.settle(w)
 	q.busy = false
+	e.callEnded(q)
+}
+
+// callEnded offers a name whose store call has ended, unless it is known to be held. Then those that
+// do not wait are refused, if they are still there: the call may have been for a waiter that has
+// ended meanwhile, and nothing else would end them while the lock is held.
+func (e *Engine) callEnded(q *queue) {
 	if q.again || q.holder == nil {
 		e.offer(q)
+	} else {
+		for _, w := range q.impatient() {
+			e.refuseHeld(w, q, nil)
+		}
 	}
 	e.changed(q)
 	e.tidy(q)
@@ -422,14 +433,10 @@ func (e *Engine) triedAll(w *Waiter, t *try) {
 	e.settle(w)
 	for _, p := range w.places {
 		p.queue.busy = false
+		p.queue.again = p.queue.again || again
 	}
 	for _, p := range w.places {
-		q := p.queue
-		if again || q.again || q.holder == nil {
-			e.offer(q)
-		}
-		e.changed(q)
-		e.tidy(q)
+		e.callEnded(p.queue)
 	}
 }
 
@@ -511,10 +518,7 @@ func (e *Engine) lookAgain(q *queue) {
 			e.offerLater(q, err)
 		}
 		q.busy = false
-		if q.again || q.holder == nil {
-			e.offer(q)
-		}
-		e.tidy(q)
+		e.callEnded(q)
 	})
 }
 

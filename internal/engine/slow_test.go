@@ -266,6 +266,24 @@ func TestWithoutWaitACallUnderWayIsAwaited(t *testing.T) {
 	})
 }
 
+// TestWithoutWaitACallForOneThatIsGoneIsAwaited: its lock, of which nobody is told, holds the name.
+func TestWithoutWaitACallForOneThatIsGoneIsAwaited(t *testing.T) {
+	s := newSlowStore()
+	run(t, s, func(b *bench) {
+		s.set(faults{delay: time.Second})
+		w := b.waiter("a", nil)
+		w.Sink = NewSingle()
+		b.Acquire(w) // claims its mark, and then creates
+		time.Sleep(1500 * time.Millisecond)
+		b.Abandon(w)
+		c := b.connect()
+		c.acquire("b", noWait)
+		require.Empty(t, c.told())
+		time.Sleep(5 * time.Second)
+		require.Equal(t, []string{"b refused relukko: the name is held, held by a"}, c.told())
+	})
+}
+
 // TestALateReplyNamesNoHolderThatIsGone: it was released after the store had looked, and before
 // another acquire came, which must not be refused for it.
 func TestALateReplyNamesNoHolderThatIsGone(t *testing.T) {
