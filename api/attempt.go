@@ -52,7 +52,7 @@ func (c *Client) request(ctx context.Context, k *call, a *attempt) error {
 		return nil
 	}
 	if e, ok := err.(*Error); ok {
-		e.MaybeDone = k.method != http.MethodGet && a.repeated()
+		e.MaybeDone = k.method != http.MethodGet && a.repeated(t.own)
 		return e
 	}
 	f := &failure{op: k.op(), notSent: a.notSent(t.own)}

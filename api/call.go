@@ -171,7 +171,7 @@ type attempt struct {
 
 	trace  httptrace.ClientTrace
 	asked  atomic.Bool  // for a connection
-	conns  atomic.Int32 // that it got; more than one where net/http repeated it
+	conns  atomic.Int32 // that it got
 	reused atomic.Bool  // the last of them had been kept
 	body   bytes.Reader
 }
@@ -184,6 +184,7 @@ func (a *attempt) notSent(own bool) bool {
 }
 
 // repeated reports whether the request may have been carried out more than
-// once, so that an answer may be about its own effect. A transport that tells
-// of no connection may do anything.
-func (a *attempt) repeated() bool { return a.conns.Load() != 1 }
+// once, so that an answer may be about its own effect. Our own transport takes
+// a second connection only if it wrote nothing to the first one. One that was
+// given may do anything, also if it tells of no connection.
+func (a *attempt) repeated(own bool) bool { return !own && a.conns.Load() != 1 }

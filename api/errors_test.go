@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -404,16 +405,47 @@ func (u untraced) RoundTrip(req *http.Request) (*http.Response, error) {
 	return u.next.RoundTrip(req.WithContext(ctx))
 }
 
-// net/http itself repeats a request when a kept connection turns out closed.
-func TestConnectionsAreCounted(t *testing.T) {
-	k := &call{kind: isLock, method: http.MethodDelete, id: testID}
-	c := client(t, serve(t, answer(404, goneBody)))
-	a := new(attempt)
-	a.conns.Store(1) // as GotConn counts one that was closed
-	e, ok := c.attempt(t.Context(), k, a).(*Error)
-	require.True(t, ok)
-	require.EqualValues(t, 2, a.conns.Load())
-	require.True(t, e.MaybeDone)
-	require.ErrorIs(t, e, ErrGone)
-	require.False(t, NoEffect(e))
+// dyingConn is a connection whose writes fail once it is dead.
+type dyingConn struct {
+	net.Conn
+	dead atomic.Bool
+}
+
+func (c *dyingConn) Write(p []byte) (int, error) {
+	if c.dead.Load() {
+		return 0, syscall.ECONNRESET
+	}
+	return c.Conn.Write(p)
+}
+
+// net/http itself repeats a request that could not be written to a kept connection. The first one
+// cannot have been carried out, but of a transport that was given that is not known.
+func TestARequestThatWasNotWrittenIsNotCarriedOut(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		t.Run(fmt.Sprint("own ", own), func(t *testing.T) {
+			var opts []Option
+			if !own {
+				opts = append(opts, WithHTTPClient(&http.Client{Transport: &http.Transport{}}))
+			}
+			c := client(t, serve(t, answer(404, goneBody)), opts...)
+			var conns []*dyingConn
+			transport := c.transport().client.Transport.(*http.Transport)
+			t.Cleanup(transport.CloseIdleConnections)
+			transport.DialContext = func(ctx context.Context, network, address string) (
+				net.Conn, error) {
+				conn, err := new(net.Dialer).DialContext(ctx, network, address)
+				conns = append(conns, &dyingConn{Conn: conn})
+				return conns[len(conns)-1], err
+			}
+			_, err := c.Get(t.Context(), testID)
+			require.ErrorIs(t, err, ErrGone)
+			conns[0].dead.Store(true)
+			_, err = c.Delete(t.Context(), testID)
+			require.Len(t, conns, 2)
+			require.ErrorIs(t, err, ErrGone)
+			e, _ := errors.AsType[*Error](err)
+			require.Equal(t, !own, e.MaybeDone)
+			require.Equal(t, own, NoEffect(err))
+		})
+	}
 }

@@ -460,12 +460,14 @@ func (w *world) checkGivenBack(s *session, rec *lockRecord) {
 	}
 }
 
-// ambiguousRelease reports whether a release of the session's lock has an unknown
-// outcome: then a later "gone" may mean that it was carried out.
+// ambiguousRelease reports whether a release of the session's lock has an unknown outcome: then a
+// later "gone" may mean that it was carried out. So may that of a release for which net/http took a
+// second connection: the client cannot know that a transport that was given wrote nothing to the
+// first one.
 func (w *world) ambiguousRelease(s *session) bool {
 	for _, x := range w.exchange {
 		if x.what == ofRelease && x.id == s.id && s.unlock.before(x.call) &&
-			(!x.understood() || w.tooLate(x)) {
+			(!x.understood() || x.conns > 1 || w.tooLate(x)) {
 			return true
 		}
 	}

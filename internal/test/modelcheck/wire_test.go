@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type exchange struct {
 	creator   string
 	wait      bool // it may queue
 	call, ret moment
+	conns     int // that net/http took for it
 
 	answered bool // a whole answer came
 	status   int
@@ -118,7 +120,12 @@ func (w *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.exchange = append(r.exchange, x)
 	r.mu.Unlock()
 
-	resp, err := w.next(req)
+	resp, err := w.next(req.WithContext(httptrace.WithClientTrace(req.Context(),
+		&httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			x.conns++
+		}})))
 	if err != nil {
 		r.note(w.who(), "%s: %v", x, err)
 		return resp, err
