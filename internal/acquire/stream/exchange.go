@@ -83,7 +83,7 @@ func (x *exchange) receive(_ *link, m *wire.StreamMessage) (last bool, err error
 }
 
 func (x *exchange) lost(err error) {
-	x.err = x.sockets.Failure(x.op(), err, false)
+	x.err = x.sockets.Failure(x.op(), err, x.n > x.link.written)
 	close(x.done)
 }
 

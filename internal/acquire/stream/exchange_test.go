@@ -2,11 +2,13 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -229,6 +231,37 @@ func TestRelease(t *testing.T) {
 					require.NoError(t, err)
 				}
 				b.driver.Drop(g)
+			})
+		})
+	}
+}
+
+// A release that was not written yet when its connection ended did not delete the lock: gone then
+// means that somebody else did. One that was written may have.
+func TestReleaseThatWasNotWritten(t *testing.T) {
+	for _, written := range []bool{false, true} {
+		t.Run(fmt.Sprintf("written %t", written), func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				s := b.driver.s
+				l, _ := s.slowLink()
+				if !written {
+					go l.sendOne() // takes the connection
+					synctest.Wait()
+				}
+				released := make(chan error, 1)
+				g := &acquire.Grant{Lock: api.Lock{ID: testID(1), Name: testName}, Log: discard}
+				go func() {
+					_, err := b.driver.Release(t.Context(), g, 10*time.Second)
+					released <- err
+				}()
+				synctest.Wait()
+				l.cut(errors.New("the connection broke"))
+				s.lostLink(l, l.over, false)
+				if err := <-released; written {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, api.ErrGone)
+				}
 			})
 		})
 	}

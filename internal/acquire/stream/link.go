@@ -42,10 +42,11 @@ type link struct {
 	clock *clock.Clock
 	all   bool // the server grants all of several names together
 
-	mu   *sync.Mutex // of the stream; guards the following
-	over error       // why the connection ends; nil while it may be used
-	n    uint64      // of the last request
-	open map[uint64]receiver
+	mu      *sync.Mutex // of the stream; guards the following
+	over    error       // why the connection ends; nil while it may be used
+	n       uint64      // of the last request
+	written uint64      // of the last request that a write has begun with; later ones were not sent
+	open    map[uint64]receiver
 
 	answered bool // a request was answered
 	overdue  bool // a renewal was not answered in its time, and nothing was heard since
@@ -164,7 +165,7 @@ func (l *link) write() (more bool) {
 		return false
 	}
 	out := l.pending
-	l.pending = l.spare
+	l.pending, l.written = l.spare, l.n
 	l.mu.Unlock()
 	l.stuck.Reset(writeTime)
 	err := l.conn.Write(out.all())

@@ -46,7 +46,16 @@ func slowLink() (*link, *slowConn) {
 	return newLink(conn, new(clock.Clock), new(sync.Mutex)), conn
 }
 
-// send sends a release, and returns when flush has.
+// slowLink makes such a connection that of the stream.
+func (s *stream) slowLink() (*link, *slowConn) {
+	conn := &slowConn{make(chan int), make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.link = newLink(conn, s.clock, &s.mu)
+	return s.link, conn
+}
+
+// sendOne sends a release, and returns when flush has.
 func (l *link) sendOne() {
 	l.mu.Lock()
 	l.request(&wire.StreamRequest{Kind: wire.RequestRelease, ID: testID(1)}, ignored{})
@@ -109,12 +118,8 @@ func TestStuckWrite(t *testing.T) {
 // An acquire ends with its context, also while the connection takes nothing.
 func TestAnAcquireEndsWhileAWriteIsStuck(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
-		conn := &slowConn{make(chan int), make(chan struct{})}
 		s := b.driver.s
-		l := newLink(conn, s.clock, &s.mu)
-		s.mu.Lock()
-		s.link = l
-		s.mu.Unlock()
+		l, conn := s.slowLink()
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := b.acquire(ctx, request())
 		<-conn.writes

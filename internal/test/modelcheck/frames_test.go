@@ -19,8 +19,8 @@ type frames struct {
 	wire *transport
 
 	up, down frameReader
-	under    chan []byte   // way to the server, each written after the latency
-	closed   chan struct{} // nothing is under way any more
+	under    chan []sentFrame // way to the server, each write passed on after the latency
+	closed   chan struct{}    // nothing is under way any more
 	close    func() error
 	toRead   []byte
 	readErr  error
@@ -32,7 +32,7 @@ type frames struct {
 func newFrames(w *transport, below io.ReadWriteCloser) *frames {
 	f := &frames{
 		ReadWriteCloser: below, wire: w, open: make(map[uint64]*exchange),
-		under: make(chan []byte, 1000), closed: make(chan struct{}),
+		under: make(chan []sentFrame, 1000), closed: make(chan struct{}),
 	}
 	f.close = sync.OnceValue(func() error {
 		close(f.closed)
@@ -82,53 +82,59 @@ func (r *frameReader) next() (frame, payload []byte) {
 	return frame, payload
 }
 
-// Write implements [io.Writer].
+// sentFrame is a frame that the client has written.
+type sentFrame struct {
+	bytes []byte
+	what  string // the kind of the request
+}
+
+// Write implements [io.Writer]. A request counts as sent from then on, also if it does not arrive:
+// the client cannot know.
 func (f *frames) Write(b []byte) (int, error) {
+	f.up.rest = append(f.up.rest, b...)
+	var sent []sentFrame
+	for frame, payload := f.up.next(); frame != nil; frame, payload = f.up.next() {
+		sent = append(sent, sentFrame{frame, f.sent(payload)})
+	}
 	select {
 	case <-f.closed:
 		return 0, errBroken
-	case f.under <- slices.Clone(b):
+	case f.under <- sent:
 		return len(b), nil
 	}
 }
 
-// carry writes what is under way.
+// carry passes on what is under way.
 func (f *frames) carry() {
 	for {
 		select {
 		case <-f.closed:
 			return
-		case b := <-f.under:
+		case sent := <-f.under:
 			select {
 			case <-f.closed:
 				return
 			case <-time.After(f.wire.world.frameLatency(f.wire.client, "up")):
 			}
-			f.up.rest = append(f.up.rest, b...)
-			f.pass()
+			f.pass(sent)
 		}
 	}
 }
 
-// pass writes the frames that are whole.
-func (f *frames) pass() {
-	for {
-		frame, payload := f.up.next()
-		if frame == nil {
-			return
-		}
-		what := f.sent(payload)
-		before, after := f.wire.world.breaks(f.wire.client, what, "up")
+// pass writes frames to the server.
+func (f *frames) pass(sent []sentFrame) {
+	for _, frame := range sent {
+		before, after := f.wire.world.breaks(f.wire.client, frame.what, "up")
 		if before {
-			f.cut("before", what)
+			f.cut("before", frame.what)
 			return
 		}
-		if _, err := f.ReadWriteCloser.Write(frame); err != nil {
+		if _, err := f.ReadWriteCloser.Write(frame.bytes); err != nil {
 			f.Close()
 			return
 		}
 		if after {
-			f.cut("after", what)
+			f.cut("after", frame.what)
 			return
 		}
 	}
