@@ -103,9 +103,9 @@ func (e *Engine) tried(q *queue, w *Waiter, t *try) {
 	e.callEnded(q)
 }
 
-// callEnded offers a name whose store call has ended, unless it is known to be held. Then those that
-// do not wait are refused, if they are still there: the call may have been for a waiter that has
-// ended meanwhile, and nothing else would end them while the lock is held.
+// callEnded offers a name whose store call has ended, unless it is known to be held. Then those
+// that do not wait are refused, if they are still there: the call may have been for a waiter that
+// has ended meanwhile, and nothing else would end them while the lock is held.
 func (e *Engine) callEnded(q *queue) {
 	if q.again || q.holder == nil {
 		e.offer(q)
