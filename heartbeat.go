@@ -48,7 +48,8 @@ func (l *lease) count(g *acquire.Grant, t tenure) {
 		l.length, l.sent, l.acked = g.Length, g.Since, g.Since.Add(g.Length)
 		l.margin = min(l.ttl, g.Length) / 10
 		l.latest = l.acked.Time()
-		l.beat = time.AfterFunc(min(firstHeartbeat, l.ttl/3, max(l.left(), 0)/3), l.renew)
+		l.beat = l.driver.Clock().Alarm(l.renew)
+		l.beat.Set(min(firstHeartbeat, l.ttl/3, max(l.left(), 0)/3))
 	}
 }
 
@@ -75,7 +76,7 @@ func (l *lease) renew() {
 	}
 	left = max(l.left(), 0)
 	l.arm()
-	l.beat.Reset(max(left/6, l.ttl/40, min(2*l.took, left/3)))
+	l.beat.Set(max(left/6, l.ttl/40, min(2*l.took, left/3)))
 	ctx, cancel := context.WithTimeout(l.ctx, min(left, maxAttempt))
 	defer cancel()
 	if len(l.open) == maxOpen {
@@ -154,7 +155,7 @@ func (l *lease) renewed(sent clock.Instant, lock api.Lock) (forgotten time.Durat
 		// If responses are slow, leave time for three of them.
 		interval := min(l.ttl/3, l.length/3, maxHeartbeat, l.length*9/10-3*l.took)
 		next := sent.Add(jitter(max(interval, 0)))
-		l.beat.Reset(max(next.Sub(now), minHeartbeat))
+		l.beat.Set(max(next.Sub(now), minHeartbeat))
 	}
 	return l.forgotten(sent)
 }
@@ -190,7 +191,7 @@ func (l *lease) failed(sent clock.Instant, err error) (left time.Duration, first
 		return left, false // there is no time for another renewal
 	}
 	if !l.hinted && len(l.open) == 0 {
-		l.beat.Reset(pause)
+		l.beat.Set(pause)
 	}
 	return left, first
 }
@@ -206,7 +207,7 @@ func (l *lease) check() {
 	l.hinted = true
 	now := time.Now()
 	l.hintedAt = laterOf(l.hintedAt.Add(minHeartbeat), now)
-	l.beat.Reset(l.hintedAt.Sub(now))
+	l.beat.Set(l.hintedAt.Sub(now))
 }
 
 // jumped handles a jump of the clocks. The timers have counted wrong, so the contexts end within

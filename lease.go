@@ -55,7 +55,7 @@ type lease struct {
 	limit   clock.Instant   // the contexts end here at the latest; zero: no such limit
 
 	expiry    *time.Timer     // ends the contexts, from the first heartbeat on
-	beat      *time.Timer     // starts the next renewal; nil in trust mode
+	beat      clock.Alarm     // starts the next renewal; zero in trust mode
 	ctx       context.Context // of the renewals, from the first heartbeat on
 	cancel    context.CancelFunc
 	unwatch   []func()              // called at the end; see watch
@@ -107,7 +107,7 @@ func (l *lease) arm() {
 // expire loses the lease if its time is over on either clock.
 func (l *lease) expire() {
 	l.mu.Lock()
-	if l.err != nil || l.beat == nil {
+	if l.err != nil || l.beat == (clock.Alarm{}) {
 		l.mu.Unlock()
 		return
 	}
@@ -173,10 +173,9 @@ func (l *lease) finish(cause error) (ended error) {
 	l.unwatch = nil
 	if ended == nil {
 		l.err = cause
-		for _, timer := range []*time.Timer{l.beat, l.expiry} {
-			if timer != nil {
-				timer.Stop()
-			}
+		l.beat.Free()
+		if l.expiry != nil {
+			l.expiry.Stop()
 		}
 		if l.cancel != nil {
 			l.cancel()

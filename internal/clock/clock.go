@@ -52,6 +52,7 @@ type Clock struct {
 	watches map[*func()]struct{}
 	tick    *time.Timer
 	last    Instant // when it last ticked
+	bells   bells   // of alarms
 }
 
 // Now returns the current moment.
@@ -59,6 +60,9 @@ func (c *Clock) Now() Instant {
 	now := time.Now()
 	return Instant{now, now.Round(0).Add(time.Duration(c.Ahead.Load()))}
 }
+
+// Alarm returns an alarm for f, which is called in a goroutine of its own. The caller calls Free.
+func (c *Clock) Alarm(f func()) Alarm { return c.bells.alarm(f) }
 
 // OnJump calls f, which must not block, within a second after the wall clock
 // has jumped ahead, until stop is called.
