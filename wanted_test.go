@@ -84,6 +84,7 @@ func TestPriorityDecidesTheOrder(t *testing.T) {
 
 // isWanted reports whether the channel of Wanted is closed.
 func isWanted(s *relukko.Session) bool {
+	time.Sleep(quietTime)
 	synctest.Wait()
 	select {
 	case <-s.Wanted():

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"time"
 
@@ -111,7 +113,8 @@ func (s *socket) note(state string, args ...any) {
 type connection struct {
 	*websocket.Conn
 	below *batches
-	creds *credentials // with which it was opened
+	reads *interruptible // below that
+	creds *credentials   // with which it was opened
 }
 
 // dial opens a WebSocket. status is 0 when nothing answered at all.
@@ -143,6 +146,7 @@ func (t *transport) dialSocket(
 	}
 	client := *t.client
 	below := &lower{transport: client.Transport}
+	bounded = httptrace.WithClientTrace(bounded, below.trace())
 	client.Transport = below
 	defer below.release()
 	opts := &websocket.DialOptions{HTTPClient: &client, HTTPHeader: creds.plain}
@@ -152,7 +156,7 @@ func (t *transport) dialSocket(
 	ws, resp, err := websocket.Dial(bounded, withPath(t.base, path).String(), opts)
 	switch {
 	case err == nil:
-		return &connection{Conn: ws, below: below.conn, creds: creds}, nil
+		return &connection{Conn: ws, below: below.conn, reads: below.reads, creds: creds}, nil
 	case resp != nil && bounded.Err() == nil:
 		return nil, t.noSocket(op, resp, err)
 	case ctx.Err() == nil && bounded.Err() != nil:
@@ -191,8 +195,21 @@ func (t *transport) noSocket(op string, resp *http.Response, err error) error {
 // handshake takes too long: what follows a 101 does not obey a context.
 type lower struct {
 	transport http.RoundTripper
+	socket    net.Conn // where its reads can be interrupted; else nil
 	conn      *batches
+	reads     *interruptible
 	stop      func() bool // the closing
+}
+
+// trace returns the hooks that find the socket. What another kind of transport does with the
+// connections that it reports is not known.
+func (l *lower) trace() *httptrace.ClientTrace {
+	if _, ok := l.transport.(*http.Transport); !ok {
+		return &httptrace.ClientTrace{}
+	}
+	return &httptrace.ClientTrace{
+		GotConn: func(got httptrace.GotConnInfo) { l.socket = got.Conn },
+	}
 }
 
 func (l *lower) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -202,7 +219,8 @@ func (l *lower) RoundTrip(req *http.Request) (*http.Response, error) {
 		if !ok {
 			return resp, nil // package websocket refuses it
 		}
-		l.conn = &batches{ReadWriteCloser: conn}
+		l.reads = newInterruptible(conn, l.socket)
+		l.conn = &batches{ReadWriteCloser: l.reads}
 		resp.Body = l.conn
 		l.stop = context.AfterFunc(req.Context(), func() { conn.Close() })
 	}

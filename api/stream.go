@@ -64,8 +64,11 @@ type messages struct {
 
 func (m *messages) Read() ([]byte, error) {
 	err := m.read()
-	if err == nil {
+	switch {
+	case err == nil:
 		return m.buffer, nil
+	case errors.Is(err, sockets.ErrInterrupted):
+		return nil, err
 	}
 	m.CloseNow()
 	if errors.Is(err, websocket.ErrMessageTooBig) {
@@ -102,6 +105,10 @@ func (m *messages) Write(all [][]byte) error {
 	}
 	return nil
 }
+
+func (m *messages) Interruptible() bool { return m.reads.socket != nil }
+
+func (m *messages) Interrupt() { m.reads.interrupt() }
 
 func (m *messages) Close() {
 	cut := time.AfterFunc(politeTime, m.Cut)

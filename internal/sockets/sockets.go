@@ -39,11 +39,21 @@ type Opener interface {
 // ErrMessage is wrapped by the error of [Conn.Read] for a message that is too long or not text.
 var ErrMessage = errors.New("a message is too long or not text")
 
+// ErrInterrupted is wrapped by the error of [Conn.Read] after [Conn.Interrupt]. Later reads go on.
+var ErrInterrupted = errors.New("the read was interrupted")
+
 // Conn is a WebSocket. One goroutine may read while another one writes.
 type Conn interface {
-	// Read returns the next message, which is valid until the next Read. After an error nothing of
-	// the connection is left.
+	// Read returns the next message, which is valid until the next Read. After an error other than
+	// [ErrInterrupted] nothing of the connection is left.
 	Read() ([]byte, error)
+
+	// Interruptible reports whether Interrupt works.
+	Interruptible() bool
+
+	// Interrupt has Read return [ErrInterrupted]: the present one, or the next one, or the one
+	// after that if a message is coming. It does not block.
+	Interrupt()
 
 	// Write writes text messages.
 	Write(messages [][]byte) error

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -85,7 +84,7 @@ func TestAll(t *testing.T) {
 			require.LessOrEqual(t, g.Since.Time().Sub(sent).Abs(), 10*time.Millisecond)
 		}
 		p.grantAll(ask.N, ask.N, armsOn(1)) // once more
-		synctest.Wait()
+		settle()
 		users, held := b.uses()
 		require.Equal(t, []int{2, 2}, []int{users, held})
 		b.driver.Drop(out.grant)

@@ -241,9 +241,27 @@ func (c *call) absent() {
 	}
 }
 
-// tell has the caller's goroutine handle r.
+// tell has the caller's goroutine handle r. The caller holds c.mu.
 func (c *call) tell(r result) {
 	c.result = r
+	c.notify()
+}
+
+// isDue has the caller's goroutine look at the call, also when it reads.
+func (c *call) isDue() {
+	c.notify()
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	if l != nil {
+		l.interrupt()
+	}
+}
+
+func (c *call) isNotified() bool { return len(c.signal) > 0 }
+
+// notify has the caller's goroutine look at the call.
+func (c *call) notify() {
 	select {
 	case c.signal <- struct{}{}:
 	default:

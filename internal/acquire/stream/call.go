@@ -50,20 +50,23 @@ func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 		c.follow = r.Wait // its error will say who holds the lock
 	}
 	var err error
-	var l *link
+	var l, leads *link
 	if c.heard, err = r.Silence.Since(r.Since, r.Patience); err == nil && ctx.Err() == nil {
+		if leads = s.up(); leads != nil && !leads.lead() {
+			leads = nil
+		}
 		l = s.join(c)
 	}
 	s.mu.Unlock()
 	switch {
 	case err != nil:
 		return nil, c.silent(err)
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && leads == nil:
 		return nil, c.giveUp(ctx)
 	case l != nil:
 		l.flush()
 	}
-	return c.wait(ctx)
+	return c.wait(ctx, leads)
 }
 
 // absence returns the error of a request for which there is no stream, or none that has what it
@@ -75,28 +78,31 @@ func absence(r *acquire.Request) error {
 	return ErrAbsent
 }
 
-// wait handles what happens to the call until it ends.
-func (c *call) wait(ctx context.Context) (*acquire.Grant, error) {
+// wait handles what happens to the call until it ends. Leads is the connection for which
+// [link.lead] has returned true, or nil.
+func (c *call) wait(ctx context.Context, leads *link) (*acquire.Grant, error) {
 	open := c.tasks.Open()
-	timer := time.NewTimer(c.due())
-	defer timer.Stop()
-	for {
+	alarm := c.clock.Alarm(c.isDue)
+	defer alarm.Free()
+	for ; ; leads = nil {
+		alarm.Set(c.due())
+		if leads != nil {
+			c.lead(ctx, leads, c.isNotified)
+		}
 		select {
 		case <-c.signal:
 		case <-ctx.Done():
 			return nil, c.giveUp(ctx)
 		case <-open.Done():
 			return nil, c.giveUp(open)
-		case <-timer.C:
+		}
+		if g, err := c.handle(ctx); g != nil || err != nil {
+			return g, err
+		}
+		if c.due() <= 0 {
 			if err := c.overdue(); err != nil {
 				return nil, err
 			}
-			timer.Reset(c.due())
-			continue
-		}
-		g, err := c.handle(ctx)
-		if g != nil || err != nil {
-			return g, err
 		}
 	}
 }

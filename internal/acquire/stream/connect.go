@@ -4,14 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"gitlab.com/relukko/relukko-go/api"
 	"gitlab.com/relukko/relukko-go/internal/acquire"
-	"gitlab.com/relukko/relukko-go/internal/sockets"
 	"gitlab.com/relukko/relukko-go/internal/wire"
 )
 
@@ -31,10 +29,7 @@ const (
 // responds to.
 const noLock = "00000000-0000-0000-0000-000000000000"
 
-var (
-	errIdle = errors.New("the connection is not needed")
-	errBye  = errors.New("the server is shutting down")
-)
+var errIdle = errors.New("the connection is not needed")
 
 // join adds d to the durable requests and sends it, now or as soon as there is a connection. The
 // caller holds s.mu, and calls flush of the link that join returns, if any.
@@ -107,6 +102,7 @@ func (s *stream) run(done chan struct{}) {
 			s.failed(err)
 			continue
 		}
+		s.begin(l)
 		s.lostLink(l, s.serve(l), time.Since(began) >= healthyTime)
 	}
 }
@@ -169,37 +165,6 @@ func (s *stream) dial() (*link, error) {
 
 const opOpen = "open the stream"
 
-// discard ends a connection.
-func (s *stream) discard(conn sockets.Conn) {
-	conn.Cut()
-	for {
-		if _, err := conn.Read(); err != nil {
-			return
-		}
-	}
-}
-
-// serve uses a connection until it ends, and returns the reason.
-func (s *stream) serve(l *link) error {
-	s.begin(l)
-	l.flush()
-	for {
-		frame, err := l.conn.Read()
-		if errors.Is(err, sockets.ErrMessage) {
-			return nonsense{err}
-		}
-		if err != nil {
-			return err
-		}
-		if err = s.handle(l, frame); err != nil {
-			l.cut(err)
-			s.discard(l.conn)
-			return err
-		}
-		l.flushInBackground()
-	}
-}
-
 // begin makes l the connection, and sends all durable requests on it.
 func (s *stream) begin(l *link) {
 	s.mu.Lock()
@@ -223,6 +188,8 @@ func (s *stream) begin(l *link) {
 	for _, w := range s.watches {
 		w.Check() // a deletion may have been missed; and the server tells those that have renewed
 	}
+	l.stopReading()
+	l.ended = context.AfterFunc(s.tasks.Open(), l.interrupt)
 	l.period = s.pingPeriod()
 	l.tick = time.AfterFunc(l.period, func() { s.tick(l) })
 }
@@ -356,69 +323,6 @@ func (s *stream) rest(d time.Duration) {
 			}
 		}
 	}
-}
-
-// handle handles a message. An error means that the connection must end.
-func (s *stream) handle(l *link, frame []byte) error {
-	m := &l.message
-	var err error
-	if *m, err = wire.ParseStreamMessage(frame); err != nil {
-		return nonsense{fmt.Errorf("the server sent a message that makes no sense: %w", err)}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.heard, l.overdue = time.Now(), false
-	switch {
-	case m.N > l.n:
-		return nonsense{fmt.Errorf("the server answered request %d, which was never sent", m.N)}
-	case m.N > 0:
-		l.answered, s.noStream, s.awayFor = true, 0, 0
-		return s.answered(l, m)
-	case m.Kind == wire.MessageDeleted:
-		s.aboutLock(m.Lock.ID, true, false)
-	case m.Kind == wire.MessageWanted:
-		s.aboutLock(m.ID, false, m.Waiters > 0)
-	case m.Kind == wire.MessageBye:
-		return errBye
-	case m.Kind == wire.MessageError:
-		return s.sockets.Refusal("keep the stream", false, &m.Err)
-	}
-	return nil
-}
-
-// aboutLock passes on that a lock was deleted, or else whether it is wanted.
-func (s *stream) aboutLock(id string, deleted, wanted bool) {
-	w, watched := s.watches[id]
-	e, ours := s.held[id]
-	switch {
-	case watched && deleted:
-		w.Check()
-	case watched:
-		w.Wanted(wanted)
-	case ours:
-		s.held[id] = early{e.deleted || deleted, wanted}
-	}
-}
-
-// answered handles the answer to a request. A grant for an acquire that is over is released, unless
-// it is one that the client has.
-func (s *stream) answered(l *link, m *wire.StreamMessage) error {
-	if r := l.open[m.N]; r != nil && m.Kind != wire.MessageUnknown {
-		last, err := r.receive(l, m)
-		if last {
-			delete(l.open, m.N)
-		}
-		if err != nil {
-			return nonsense{err}
-		}
-		return nil
-	}
-	for _, lock := range locksOf(m) {
-		if _, ours := s.held[lock.ID]; !ours {
-			l.request(&wire.StreamRequest{Kind: wire.RequestRelease, ID: lock.ID}, ignored{})
-		}
-	}
-	return nil
 }
 
 // close ends the stream for good.

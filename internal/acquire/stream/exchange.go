@@ -28,14 +28,18 @@ type exchange struct {
 
 	overdue bool // the link has not answered a renewal in its time, and has been silent since
 
+	leads bool // the caller reads the answer; see link.lead
+
 	done chan struct{} // closed when the following are set
 	lock api.Lock
 	err  error
 }
 
 // ask sends a request about one lock. It returns nil if there is no connection. The caller calls
-// flush of the link, and forget.
-func (s *stream) ask(verb string, r *wire.StreamRequest, answer wire.MessageKind) *exchange {
+// flush of the link, and forget. With lead set it calls [stream.lead] as well, where x.leads is
+// set.
+func (s *stream) ask(verb string, r *wire.StreamRequest, answer wire.MessageKind, lead bool,
+) *exchange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.up()
@@ -44,7 +48,7 @@ func (s *stream) ask(verb string, r *wire.StreamRequest, answer wire.MessageKind
 	}
 	x := &exchange{
 		stream: s, verb: verb, id: r.ID, kind: answer, link: l, asked: time.Now(),
-		done: make(chan struct{}),
+		done: make(chan struct{}), leads: lead && l.lead(),
 	}
 	x.n, x.overdue = l.request(r, x), l.overdue
 	return x
@@ -110,7 +114,7 @@ func (s *stream) renew(ctx context.Context, id string, lease time.Duration, retr
 	defer timer.Stop()
 	s.awaitOpening(ctx, timer)
 	x := s.ask("keep alive",
-		&wire.StreamRequest{Kind: wire.RequestRenew, ID: id, Lease: lease}, wire.MessageLock)
+		&wire.StreamRequest{Kind: wire.RequestRenew, ID: id, Lease: lease}, wire.MessageLock, false)
 	if x == nil {
 		return s.renewPlainly(ctx, id, lease, retry)
 	}
@@ -228,24 +232,38 @@ func (s *stream) renewPlainly(ctx context.Context, id string, lease time.Duratio
 // possible.
 func (s *stream) release(ctx context.Context, g *acquire.Grant) (tried bool, err error) {
 	x := s.ask("delete",
-		&wire.StreamRequest{Kind: wire.RequestRelease, ID: g.Lock.ID}, wire.MessageDone)
+		&wire.StreamRequest{Kind: wire.RequestRelease, ID: g.Lock.ID}, wire.MessageDone, true)
 	if x == nil {
 		return false, nil
 	}
 	defer x.forget()
 	x.link.flush()
-	timer := time.NewTimer(releaseTime)
-	defer timer.Stop()
+	late := s.clock.Alarm(x.isLate)
+	defer late.Free()
+	late.Set(releaseTime)
+	if x.leads {
+		s.lead(ctx, x.link, x.answered)
+	}
 	select {
 	case <-x.done:
 		if refusesKey(x.err) {
 			return false, nil
 		}
 		return true, x.err
-	case <-timer.C:
-		err = fmt.Errorf("no answer within %v", releaseTime)
 	case <-ctx.Done():
-		err = context.Cause(ctx)
+		return true, s.sockets.Failure(x.op(), context.Cause(ctx), false)
 	}
-	return true, s.sockets.Failure(x.op(), err, false)
+}
+
+// isLate ends the wait for the answer to a release.
+func (x *exchange) isLate() {
+	x.mu.Lock()
+	if x.link.open[x.n] == receiver(x) { // which may still be written
+		delete(x.link.open, x.n)
+		late := fmt.Errorf("no answer within %v", releaseTime)
+		x.err = x.sockets.Failure(x.op(), late, false)
+		close(x.done)
+	}
+	x.mu.Unlock()
+	x.link.interrupt()
 }

@@ -19,6 +19,12 @@ const (
 	fewBytes = 2 << 10
 )
 
+// A connection is read by one goroutine at a time. While only one request is open, that is the
+// goroutine of its caller: it takes the runtime longer to wake another one than everything else
+// takes. Otherwise it is the goroutine of the stream, which reads events too: it begins quietTime
+// after the last response.
+const quietTime = 2 * time.Millisecond
+
 const (
 	writeTime = 5 * time.Second // then a connection that takes nothing is cut
 	pongTime  = 5 * time.Second // then a connection whose server does not respond is cut
@@ -48,6 +54,13 @@ type link struct {
 	written uint64      // of the last request that a write has begun with; later ones were not sent
 	open    map[uint64]receiver
 
+	reading   bool          // somebody reads
+	leading   bool          // it is a caller
+	wake      chan struct{} // has the stream's goroutine read
+	wakeLater clock.Alarm   // the same, later
+	failed    chan error    // why a caller could not read
+	ended     func() bool   // ends the watch for the client's end
+
 	answered bool // a request was answered
 	overdue  bool // a renewal was not answered in its time, and nothing was heard since
 
@@ -58,7 +71,7 @@ type link struct {
 	pending frames
 	spare   frames
 	writing bool
-	stuck   *time.Timer // cuts the connection when a write takes too long
+	stuck   clock.Alarm // cuts the connection when a write takes too long
 	pong    *time.Timer // cuts the connection when a pong does not come
 	pings   int         // without a pong
 	tick    *time.Timer
@@ -66,11 +79,14 @@ type link struct {
 }
 
 func newLink(conn sockets.Conn, c *clock.Clock, mu *sync.Mutex) *link {
-	l := &link{conn: conn, clock: c, mu: mu, open: make(map[uint64]receiver)}
-	l.stuck = time.AfterFunc(writeTime, func() {
+	l := &link{
+		conn: conn, clock: c, mu: mu, open: make(map[uint64]receiver),
+		wake: make(chan struct{}, 1), failed: make(chan error, 1),
+	}
+	l.wakeLater = c.Alarm(l.wakeReader)
+	l.stuck = c.Alarm(func() {
 		l.cut(fmt.Errorf("the connection took nothing for %v", writeTime))
 	})
-	l.stuck.Stop()
 	l.pong = time.AfterFunc(pongTime, func() {
 		l.cut(errNoPong)
 	})
@@ -85,6 +101,9 @@ func (l *link) request(r *wire.StreamRequest, to receiver) uint64 {
 	l.n++
 	r.N = l.n
 	l.open[r.N] = to
+	if !l.reading {
+		l.wakeReader()
+	}
 	l.sends.add(r.N, now)
 	l.lastSent = now.Time()
 	l.pending.add(r)
@@ -117,6 +136,71 @@ func (p *pong) receive(_ *link, m *wire.StreamMessage) (last bool, err error) {
 func (p *pong) lost(error) {}
 
 var errWrongKind = errors.New("a message is no answer to the request whose number it has")
+
+// lead has the caller read, if nobody does and it is about to make the only request. The caller
+// holds mu.
+func (l *link) lead() bool {
+	if l.reading || len(l.open) > 0 || l.over != nil || !l.conn.Interruptible() {
+		return false
+	}
+	l.reading, l.leading = true, true
+	return true
+}
+
+// startReading has the stream's goroutine read, and reports whether nobody else does.
+func (l *link) startReading() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reading {
+		return false
+	}
+	l.reading = true
+	select {
+	case <-l.wake: // once is enough
+	default:
+	}
+	return true
+}
+
+// readsOn reports whether the stream's goroutine is to read on. After the last response it stops,
+// so that the next caller may read.
+func (l *link) readsOn() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.message.N == 0 || len(l.open) > 0 || l.over != nil {
+		return true
+	}
+	l.stopReading()
+	return false
+}
+
+// stopReading records that nobody reads. If responses are to come the stream's goroutine reads
+// them, else it waits for the next caller first. The caller holds mu.
+func (l *link) stopReading() {
+	l.reading, l.leading = false, false
+	if len(l.open) > 0 || l.over != nil {
+		l.wakeReader()
+	} else {
+		l.wakeLater.Set(quietTime)
+	}
+}
+
+// wakeReader has the stream's goroutine read if nobody does.
+func (l *link) wakeReader() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// interrupt has a caller that reads look whether it still waits.
+func (l *link) interrupt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.leading {
+		l.conn.Interrupt()
+	}
+}
 
 // flush writes what is pending, unless another goroutine writes already. It does not block: where
 // many requests have no answer, so that the connection may be stuck, or one is long, another
@@ -167,9 +251,9 @@ func (l *link) write() (more bool) {
 	out := l.pending
 	l.pending, l.written = l.spare, l.n
 	l.mu.Unlock()
-	l.stuck.Reset(writeTime)
+	l.stuck.Set(writeTime)
 	err := l.conn.Write(out.all())
-	l.stuck.Stop()
+	l.stuck.Clear()
 	if err != nil {
 		l.cut(err)
 	}
@@ -203,10 +287,12 @@ func (l *link) release(err error) {
 	if l.over == nil {
 		l.over = err
 	}
-	for _, timer := range []*time.Timer{l.stuck, l.pong, l.tick} {
-		if timer != nil {
-			timer.Stop()
-		}
+	l.wakeLater.Free()
+	l.stuck.Free()
+	l.pong.Stop()
+	if l.tick != nil { // it was used
+		l.tick.Stop()
+		l.ended()
 	}
 	for _, r := range l.open {
 		r.lost(l.over)

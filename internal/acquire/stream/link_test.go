@@ -26,6 +26,8 @@ type slowConn struct {
 func (c *slowConn) Read() ([]byte, error) { <-c.cut; return nil, errors.New("cut") }
 func (c *slowConn) Close()                { c.Cut() }
 func (c *slowConn) Cut()                  { close(c.cut) }
+func (c *slowConn) Interruptible() bool   { return false }
+func (c *slowConn) Interrupt()            {}
 
 func (c *slowConn) Write(messages [][]byte) error {
 	for _, m := range messages {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -63,7 +65,9 @@ func (m *Messages) Wrap(
 		if err != nil {
 			return nil, err
 		}
-		c := &messageConn{Conn: inner, of: m, closed: make(chan struct{})}
+		c := &messageConn{
+			Conn: inner, of: m, closed: make(chan struct{}), moved: make(chan struct{}, 1),
+		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.conns[c] = struct{}{}
@@ -102,9 +106,12 @@ type messageConn struct {
 	down  []byte // what was read of the next frame, or of the response to the upgrade
 	ready []byte // for the client
 
+	moved chan struct{} // the deadline for reads
+
 	mu       sync.Mutex
-	asked    bool // for a WebSocket, and not answered
-	open     bool // it is a WebSocket
+	readBy   time.Time // the client's deadline
+	asked    bool      // for a WebSocket, and not answered
+	open     bool      // it is a WebSocket
 	lostUp   bool
 	lostDown bool
 	broken   bool // the client sees a reset
@@ -145,9 +152,12 @@ func (c *messageConn) Read(b []byte) (int, error) {
 		switch {
 		case err == nil || n > 0:
 		case c.reset() != nil:
-		case c.isLost(true): // it is silent
-			<-c.closed
+		case c.isClosed():
 			return 0, net.ErrClosed
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return 0, err
+		case c.isLost(true):
+			return 0, c.silence()
 		default:
 			return 0, err
 		}
@@ -155,6 +165,53 @@ func (c *messageConn) Read(b []byte) (int, error) {
 	n := copy(b, c.ready)
 	c.ready = c.ready[n:]
 	return n, nil
+}
+
+// silence waits until the client closes the connection, or its deadline for reads.
+func (c *messageConn) silence() error {
+	for {
+		c.mu.Lock()
+		readBy := c.readBy
+		c.mu.Unlock()
+		var passed <-chan time.Time
+		if !readBy.IsZero() {
+			left := time.Until(readBy)
+			if left <= 0 {
+				return os.ErrDeadlineExceeded
+			}
+			passed = time.After(left)
+		}
+		select {
+		case <-c.closed:
+			return net.ErrClosed
+		case <-c.moved:
+		case <-passed:
+		}
+	}
+}
+
+func (c *messageConn) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// SetReadDeadline implements [net.Conn].
+func (c *messageConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readBy = t
+	select {
+	case c.moved <- struct{}{}:
+	default:
+	}
+	if c.broken || c.isClosed() { // reads have ended
+		return nil
+	}
+	return c.Conn.SetReadDeadline(t)
 }
 
 // reset returns the error of a connection that was reset.
