@@ -424,7 +424,7 @@ func TestDeletionIsKnownFromTheFirstInstant(t *testing.T) {
 		opts []relukkotest.Option
 		most time.Duration
 	}{
-		"stream":         {nil, quietTime},
+		"stream":         {nil, 0},
 		"plain requests": {[]relukkotest.Option{relukkotest.WithoutStream()}, time.Second},
 	} {
 		bubble(t, name, func(t *testing.T, s *relukkotest.Server) {

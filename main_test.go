@@ -48,9 +48,6 @@ func plainly(
 	bubble(t, name, f, append(opts, relukkotest.WithoutStream())...)
 }
 
-// quietTime is within what time a client over the stream hears of events after its last call.
-const quietTime = 2 * time.Millisecond
-
 // kinds are the two kinds of backend: ours, and the original.
 var kinds = map[string]func(*relukkotest.Server){
 	"our backend":      func(*relukkotest.Server) {},

@@ -84,7 +84,6 @@ func TestPriorityDecidesTheOrder(t *testing.T) {
 
 // isWanted reports whether the channel of Wanted is closed.
 func isWanted(s *relukko.Session) bool {
-	time.Sleep(quietTime)
 	synctest.Wait()
 	select {
 	case <-s.Wanted():

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -84,7 +85,7 @@ func TestAll(t *testing.T) {
 			require.LessOrEqual(t, g.Since.Time().Sub(sent).Abs(), 10*time.Millisecond)
 		}
 		p.grantAll(ask.N, ask.N, armsOn(1)) // once more
-		settle()
+		synctest.Wait()
 		users, held := b.uses()
 		require.Equal(t, []int{2, 2}, []int{users, held})
 		b.driver.Drop(out.grant)

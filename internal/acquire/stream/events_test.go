@@ -118,18 +118,18 @@ func TestWatch(t *testing.T) {
 		stop := b.driver.Watch(g, acquire.Watcher{Check: func() { checks.Add(1) }})
 		other, lock := lockOn(2), lockOn(1)
 		p.say(fmt.Sprintf(`{"deleted":%s}`, wire.AppendLock(nil, &other)))
-		settle()
+		synctest.Wait()
 		require.Zero(t, checks.Load())
 		p.say(fmt.Sprintf(`{"deleted":%s,"by":"x"}`, wire.AppendLock(nil, &lock)))
-		settle()
+		synctest.Wait()
 		require.EqualValues(t, 1, checks.Load())
 		p.cut()
 		p = b.next()
-		settle()
+		synctest.Wait()
 		require.EqualValues(t, 2, checks.Load())
 		stop()
 		p.say(fmt.Sprintf(`{"deleted":%s,"by":"x"}`, wire.AppendLock(nil, &lock)))
-		settle()
+		synctest.Wait()
 		require.EqualValues(t, 2, checks.Load())
 		b.driver.Drop(g)
 	})
@@ -141,7 +141,7 @@ func TestDeletedBeforeWatch(t *testing.T) {
 		p, g := b.connected()
 		lock := lockOn(1)
 		p.say(fmt.Sprintf(`{"deleted":%s,"by":"x"}`, wire.AppendLock(nil, &lock)))
-		settle()
+		synctest.Wait()
 		checks := 0
 		w := acquire.Watcher{Check: func() { checks++ }}
 		stop := b.driver.Watch(g, w)
@@ -159,7 +159,7 @@ func TestWanted(t *testing.T) {
 		p, g := b.connected()
 		wanted := func(id, waiters int) {
 			p.say(fmt.Sprintf(`{"wanted":{"id":%q,"waiters":%d}}`, testID(id), waiters))
-			settle()
+			synctest.Wait()
 		}
 		var told []bool
 		w := acquire.Watcher{

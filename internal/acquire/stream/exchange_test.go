@@ -79,7 +79,7 @@ func TestRenew(t *testing.T) {
 				if c.stream == nil {
 					b.set(func() { b.upgrade = refuse(503, true) })
 					p.cut()
-					settle()
+					time.Sleep(time.Millisecond)
 				}
 				b.set(func() { b.plain = c.plain })
 				go p.serve(func(r wire.StreamRequest) {
@@ -213,7 +213,7 @@ func TestRelease(t *testing.T) {
 				if c.stream == nil {
 					b.set(func() { b.upgrade = refuse(503, true) })
 					p.cut()
-					settle()
+					time.Sleep(time.Millisecond)
 				}
 				b.set(func() { b.plain = c.plain })
 				go p.serve(func(r wire.StreamRequest) {

@@ -19,11 +19,11 @@ const (
 	fewBytes = 2 << 10
 )
 
-// A connection is read by one goroutine at a time. While only one request is open, that is the
-// goroutine of its caller: it takes the runtime longer to wake another one than everything else
-// takes. Otherwise it is the goroutine of the stream, which reads events too: it begins quietTime
-// after the last response.
-const quietTime = 2 * time.Millisecond
+// A connection is read by one goroutine at a time, as a rule that of the stream. While requests
+// follow one another, each open alone and sent within busyTime of the response before, it is the
+// goroutine of their caller: it takes the runtime longer to wake another one than everything else
+// takes. The goroutine of the stream reads events again busyTime after the last response.
+const busyTime = 2 * time.Millisecond
 
 const (
 	writeTime = 5 * time.Second // then a connection that takes nothing is cut
@@ -56,13 +56,14 @@ type link struct {
 
 	reading   bool          // somebody reads
 	leading   bool          // it is a caller
+	busy      bool          // the last request was sent soon after the response before
+	answered  time.Time     // when the last response came; zero: none has
 	wake      chan struct{} // has the stream's goroutine read
 	wakeLater clock.Alarm   // the same, later
 	failed    chan error    // why a caller could not read
 	ended     func() bool   // ends the watch for the client's end
 
-	answered bool // a request was answered
-	overdue  bool // a renewal was not answered in its time, and nothing was heard since
+	overdue bool // a renewal was not answered in its time, and nothing was heard since
 
 	sends    sends
 	lastSent time.Time
@@ -106,6 +107,7 @@ func (l *link) request(r *wire.StreamRequest, to receiver) uint64 {
 	}
 	l.sends.add(r.N, now)
 	l.lastSent = now.Time()
+	l.busy = now.Time().Sub(l.answered) < busyTime
 	l.pending.add(r)
 	return r.N
 }
@@ -162,12 +164,12 @@ func (l *link) startReading() bool {
 	return true
 }
 
-// readsOn reports whether the stream's goroutine is to read on. After the last response it stops,
-// so that the next caller may read.
+// readsOn reports whether the stream's goroutine is to read on. After the last response it stops if
+// the link is busy, so that the next caller may read.
 func (l *link) readsOn() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.message.N == 0 || len(l.open) > 0 || l.over != nil {
+	if l.message.N == 0 || !l.busy || len(l.open) > 0 || l.over != nil {
 		return true
 	}
 	l.stopReading()
@@ -181,7 +183,7 @@ func (l *link) stopReading() {
 	if len(l.open) > 0 || l.over != nil {
 		l.wakeReader()
 	} else {
-		l.wakeLater.Set(quietTime)
+		l.wakeLater.Set(busyTime)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -112,12 +111,6 @@ func play(t *testing.T, f func(t *testing.T, b *fake), opts ...api.Option) {
 }
 
 func notThere(w http.ResponseWriter, _ *http.Request) { answer(w, 404) }
-
-// settle waits until the client has read what was sent.
-func settle() {
-	time.Sleep(quietTime)
-	synctest.Wait()
-}
 
 // answer writes the backend's own refusal.
 func answer(w http.ResponseWriter, status int) {

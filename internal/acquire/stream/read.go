@@ -91,7 +91,7 @@ func (s *stream) handle(l *link, frame []byte) error {
 	case m.N > l.n:
 		return nonsense{fmt.Errorf("the server answered request %d, which was never sent", m.N)}
 	case m.N > 0:
-		l.answered, s.noStream, s.awayFor = true, 0, 0
+		l.answered, s.noStream, s.awayFor = s.heard, 0, 0
 		return s.answered(l, m)
 	case m.Kind == wire.MessageDeleted:
 		s.aboutLock(m.Lock.ID, true, false)

@@ -26,6 +26,9 @@ func (b *fake) isLed() bool {
 // lead acquires a lock, for which the caller reads.
 func (b *fake) lead(ctx context.Context, p *peer) (<-chan outcome, wire.StreamRequest) {
 	b.t.Helper()
+	for range 2 { // the second one soon after the first
+		b.driver.Drop(b.granted(p, 9))
+	}
 	done := b.acquire(ctx, request())
 	asked := p.expect(wire.RequestAcquire)
 	require.True(b.t, b.isLed())
@@ -94,7 +97,7 @@ func TestACallerThatReadsIsDue(t *testing.T) {
 		require.Equal(t, asked.Acquire.Creator, again.Acquire.Creator)
 		p.grant(again.N, again.N, lockOn(2))
 		b.driver.Drop((<-done).grant)
-		synctest.Wait() // nobody reads now
+		b.driver.Drop(b.granted(p, 3))
 
 		began = time.Now()
 		r := request()
@@ -124,6 +127,7 @@ func TestACallerWhoseContextEndsBeforeItReads(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
 		p, first := b.connected()
 		defer b.driver.Drop(first)
+		b.driver.Drop(b.granted(p, 9))
 		ctx, end := context.WithCancel(t.Context())
 		out := <-b.acquire(endingContext{ctx, end}, request())
 		require.ErrorIs(t, out.err, context.Canceled)
@@ -170,7 +174,8 @@ func TestACallerReadsForOthers(t *testing.T) {
 	})
 }
 
-// Without a request, events are read within quietTime, and what comes later immediately.
+// After requests that followed one another events are read within busyTime, later immediately. After
+// one that came alone they are read immediately, too.
 func TestEventsAfterTheLastResponse(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
 		p, first := b.connected()
@@ -180,15 +185,22 @@ func TestEventsAfterTheLastResponse(t *testing.T) {
 			Check: func() {}, Wanted: func(bool) { at = append(at, time.Since(began)) },
 		})
 		defer stop()
-		done, asked := b.lead(t.Context(), p)
-		p.grant(asked.N, asked.N, lockOn(2))
-		b.driver.Drop((<-done).grant)
-		for range 2 {
+		tell := func() {
 			p.say(fmt.Sprintf(`{"wanted":{"id":%q,"waiters":1}}`, testID(1)))
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}
-		require.Equal(t, []time.Duration{quietTime, time.Second}, at)
+		tell()
+		b.driver.Drop(b.granted(p, 2))
+		tell()
+		done, asked := b.lead(t.Context(), p)
+		p.grant(asked.N, asked.N, lockOn(2))
+		b.driver.Drop((<-done).grant)
+		tell()
+		tell()
+		require.Equal(t, []time.Duration{
+			0, time.Second, 2*time.Second + busyTime, 3 * time.Second,
+		}, at)
 		b.driver.Drop(first)
 	})
 }
@@ -223,7 +235,8 @@ func TestAConnectionEndsUnderItsReader(t *testing.T) {
 // A release that its caller reads ends when its time is over.
 func TestACallerReadsItsRelease(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
-		p, g := b.connected() // nobody reads now
+		p, g := b.connected()
+		b.driver.Drop(b.granted(p, 2))
 		b.set(func() { b.plain = ok })
 		began := time.Now()
 		released := make(chan error, 1)
