@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	relukko "gitlab.com/relukko/relukko-go"
+	"gitlab.com/relukko/relukko-go/internal/test/faultnet"
 	"gitlab.com/relukko/relukko-go/relukkotest"
 )
 
@@ -219,6 +220,23 @@ func TestReleaseIsRetriedWhileTheLockMayExist(t *testing.T) {
 		require.Equal(t, swept, len(s.Locks()) == 0)
 		s.Heal()
 		time.Sleep(5 * time.Second)
+		require.Empty(t, s.Locks())
+	})
+}
+
+// TestReleaseDoesNotWaitForASilentStream has a stream that goes dark, and then a server that is
+// down for a part of the time that Unlock takes.
+func TestReleaseDoesNotWaitForASilentStream(t *testing.T) {
+	bubble(t, "", func(t *testing.T, s *relukkotest.Server) {
+		n := newStreamNet(t, s)
+		m := relukko.NewMutex(n.client, "arm", relukko.WithTTL(10*time.Second))
+		held := lock(t, m)
+		n.Each(func([]byte, bool) faultnet.Fate { return faultnet.Dark })
+		time.AfterFunc(time.Second, s.Stop)
+		time.AfterFunc(8*time.Second, func() { s.Start(true) })
+		start := time.Now()
+		require.NoError(t, m.Unlock(held))
+		require.Less(t, time.Since(start), 8500*time.Millisecond)
 		require.Empty(t, s.Locks())
 	})
 }

@@ -26,7 +26,7 @@ type exchange struct {
 	n        uint64
 	asked    time.Time
 
-	overdue bool // the link has not answered a renewal in its time, and has been silent since
+	overdue bool // the link has not answered a request in its time, and has been silent since
 
 	leads bool // the caller reads the answer; see link.lead
 
@@ -56,7 +56,7 @@ func (s *stream) ask(verb string, r *wire.StreamRequest, answer wire.MessageKind
 
 // silent returns 0 if the link has been silent for d, or x for twice as long, else the time until
 // that may be so. While other messages come, the server is only slow, and the answer to x will
-// come, too. For a retry the time before x counts. After silent has returned 0, the next renewals
+// come, too. For a retry the time before x counts. After silent has returned 0, the next requests
 // do not wait for the link.
 func (x *exchange) silent(d time.Duration, retry bool) time.Duration {
 	x.mu.Lock()
@@ -255,11 +255,13 @@ func (s *stream) release(ctx context.Context, g *acquire.Grant) (tried bool, err
 	}
 }
 
-// isLate ends the wait for the answer to a release.
+// isLate ends the wait for the answer to a release. If the link has been silent since, the next
+// requests do not wait for it.
 func (x *exchange) isLate() {
 	x.mu.Lock()
 	if x.link.open[x.n] == receiver(x) { // which may still be written
 		delete(x.link.open, x.n)
+		x.link.overdue = x.link.overdue || !x.heard.After(x.asked)
 		late := fmt.Errorf("no answer within %v", releaseTime)
 		x.err = x.sockets.Failure(x.op(), late, false)
 		close(x.done)

@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
@@ -234,6 +236,42 @@ func TestRelease(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While the stream is silent after a release, others do not wait for it. They use new connections,
+// since those that are kept may be dead as well.
+func TestReleaseWhileTheStreamIsSilent(t *testing.T) {
+	play(t, func(t *testing.T, b *fake) {
+		p, g := b.connected()
+		b.set(func() {
+			b.plain = func(w http.ResponseWriter, r *http.Request) {
+				assert.True(t, r.Close, "kept")
+				ok(w, r)
+			}
+		})
+		var answers atomic.Bool
+		go p.serve(func(r wire.StreamRequest) {
+			if answers.Load() {
+				p.done(r.N)
+			}
+		})
+		release := func(took time.Duration, plain int) {
+			t.Helper()
+			began := time.Now()
+			answered, err := b.driver.Release(t.Context(), g, 10*time.Second)
+			require.True(t, answered)
+			require.NoError(t, err)
+			require.Equal(t, took, time.Since(began))
+			require.Len(t, get(b, func() []string { return b.requests }), plain)
+		}
+		release(releaseTime+200*time.Millisecond, 1)
+		release(0, 2)
+		answers.Store(true)
+		p.say(`{"wanted":{"id":"` + testID(2) + `","waiters":1}}`)
+		synctest.Wait()
+		release(0, 2)
+		b.driver.Drop(g)
+	})
 }
 
 // A release that was not written yet when its connection ended did not delete the lock: gone then

@@ -63,7 +63,7 @@ type link struct {
 	failed    chan error    // why a caller could not read
 	ended     func() bool   // ends the watch for the client's end
 
-	overdue bool // a renewal was not answered in its time, and nothing was heard since
+	overdue bool // a request was not answered in its time, and nothing was heard since
 
 	sends    sends
 	lastSent time.Time

@@ -100,6 +100,15 @@ func (s *stream) up() *link {
 	return nil
 }
 
+// isSilent reports whether the connection has not answered a renewal or a release in its time, and
+// has been silent since.
+func (s *stream) isSilent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.up()
+	return l != nil && l.overdue
+}
+
 // needed reports whether anything needs a connection. The caller holds s.mu.
 func (s *stream) needed() bool { return s.users > 0 || len(s.durables) > 0 }
 

@@ -60,14 +60,15 @@ func (d *Driver) Release(ctx context.Context, g *acquire.Grant, patience time.Du
 ) (answered bool, err error) {
 	plainly := false
 	attempt := func(ctx context.Context, first bool) error {
-		if !plainly {
-			plainly = true // next time: the stream may be silent
+		silent := d.s.isSilent()
+		if !plainly && !silent {
+			plainly = true // next time, even if other messages come
 			if tried, err := d.s.release(ctx, g); tried {
 				return err
 			}
 		}
 		plainly = false
-		return acquire.Delete(ctx, d.s.client, g, first)
+		return acquire.Delete(ctx, d.s.client, g, first && !silent)
 	}
 	return acquire.Release(ctx, g, patience, attempt)
 }
