@@ -11,9 +11,6 @@ import (
 	"gitlab.com/relukko/relukko-go/internal/sockets"
 )
 
-// restTime is how long the rest of a message may take to come once a read is to be interrupted.
-const restTime = time.Second
-
 // interruptible is the connection below a WebSocket. A read that waits for the next message can be
 // interrupted, and the next one goes on. One that waits for the rest of a message cannot: the
 // WebSocket would lose what it has of that.
@@ -43,10 +40,8 @@ func (i *interruptible) interrupt() {
 }
 
 func (i *interruptible) Read(p []byte) (int, error) {
-	var restBy time.Time
 	for {
-		between := i.frames.between()
-		if between && i.stop.Swap(false) {
+		if i.frames.between() && i.stop.Swap(false) {
 			_ = i.socket.SetReadDeadline(time.Time{})
 			return 0, sockets.ErrInterrupted
 		}
@@ -55,14 +50,7 @@ func (i *interruptible) Read(p []byte) (int, error) {
 		if n > 0 || i.socket == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		switch now := time.Now(); {
-		case between || !i.stop.Load(): // of an earlier interrupt
-		case restBy.IsZero():
-			restBy = now.Add(restTime)
-		case !now.Before(restBy):
-			return 0, err
-		}
-		_ = i.socket.SetReadDeadline(restBy)
+		_ = i.socket.SetReadDeadline(time.Time{}) // for the rest of the message
 	}
 }
 

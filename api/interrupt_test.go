@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -124,7 +123,7 @@ func TestInterruptedBetweenMessages(t *testing.T) {
 					require.NoError(t, err)
 					i.interrupt()
 					go func() {
-						time.Sleep(restTime / 2)
+						time.Sleep(time.Minute)
 						_, _ = io.WriteString(server, frame[at:])
 					}()
 					began := time.Now()
@@ -141,7 +140,7 @@ func TestInterruptedBetweenMessages(t *testing.T) {
 						n += more
 					}
 					require.Equal(t, frame[at:], string(buf[:n]))
-					require.Equal(t, restTime/2, time.Since(began))
+					require.Equal(t, time.Minute, time.Since(began))
 					if at > 0 { // now
 						_, err = i.Read(buf)
 						require.ErrorIs(t, err, sockets.ErrInterrupted)
@@ -150,28 +149,6 @@ func TestInterruptedBetweenMessages(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A message whose rest does not come does not hold up a read for ever that is to be interrupted.
-func TestTheRestOfAMessageDoesNotCome(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		i, server := interruptibleConn(t)
-		_, err := io.WriteString(server, "\x81\x02o")
-		require.NoError(t, err)
-		buf := make([]byte, 100)
-		_, err = io.ReadFull(i, buf[:3])
-		require.NoError(t, err)
-		go func() {
-			time.Sleep(time.Minute)
-			i.interrupt()
-		}()
-		began := time.Now()
-		_, err = i.Read(buf)
-		require.Error(t, err)
-		require.NotErrorIs(t, err, sockets.ErrInterrupted)
-		require.Equal(t, time.Minute+restTime, time.Since(began))
-		synctest.Wait()
-	})
 }
 
 // noDeadlines is a connection that has none, like one through an SSH tunnel.

@@ -27,8 +27,10 @@ type bell struct {
 	rings time.Time // when the timer will; zero: never
 }
 
-// maxBells is how many bells without an alarm are kept, at most.
-const maxBells = 128
+const (
+	maxBells = 128         // without an alarm that are kept
+	maxWound = time.Minute // for which a timer runs, and keeps its bell after the last alarm
+)
 
 // bells are the bells of a clock that have no alarm.
 type bells struct {
@@ -62,6 +64,8 @@ func (s *bells) put(b *bell) {
 	defer s.mu.Unlock()
 	if len(s.free) < maxBells {
 		s.free = append(s.free, b)
+	} else if b.timer != nil {
+		b.timer.Stop()
 	}
 }
 
@@ -110,9 +114,10 @@ func (a Alarm) lock() *bell {
 	return nil
 }
 
-// wind has the timer ring in d, when b is due. The caller holds b.mu.
+// wind has the timer ring in d, when b is due, or before. The caller holds b.mu.
 func (b *bell) wind(d time.Duration) {
-	b.rings = b.due
+	d = min(d, maxWound)
+	b.rings = time.Now().Add(d)
 	if b.timer == nil {
 		b.timer = time.AfterFunc(d, b.ring)
 	} else {

@@ -123,11 +123,35 @@ func TestAlarmsShareATimer(t *testing.T) {
 		require.Len(t, c.bells.free, 1)
 		var many []Alarm
 		for range 2 * maxBells {
-			many = append(many, c.Alarm(func() {}))
+			a := c.Alarm(func() {})
+			a.Set(time.Minute)
+			many = append(many, a)
 		}
-		for _, a := range many {
+		for i, a := range many {
 			a.Free()
+			require.Equal(t, i < maxBells, a.bell.timer.Stop(), "the timer runs")
 		}
 		require.Len(t, c.bells.free, maxBells)
+	})
+}
+
+// The timer of an alarm that is due in a year, and was freed, does not run for a year: it would
+// keep the memory of a client that is closed.
+func TestTimersOfFreedAlarmsEnd(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var c Clock
+		began := time.Now()
+		var rang time.Duration
+		year := c.Alarm(func() { rang = time.Since(began) })
+		year.Set(365 * 24 * time.Hour)
+		freed := c.Alarm(func() { t.Error("it was freed") })
+		freed.Set(365 * 24 * time.Hour)
+		freed.Free()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.False(t, freed.bell.timer.Stop(), "the timer runs")
+		time.Sleep(366 * 24 * time.Hour)
+		synctest.Wait()
+		require.Equal(t, 365*24*time.Hour, rang)
 	})
 }

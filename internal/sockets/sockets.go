@@ -52,7 +52,7 @@ type Conn interface {
 	Interruptible() bool
 
 	// Interrupt has Read return [ErrInterrupted]: the present one, or the next one, or the one
-	// after that if a message is coming. It does not block.
+	// after that if a message is coming, whose rest Read waits for. It does not block.
 	Interrupt()
 
 	// Write writes text messages.

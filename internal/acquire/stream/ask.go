@@ -33,6 +33,7 @@ type call struct {
 	// stream.mu guards the following.
 	link    *link // on which it was sent last
 	n       uint64
+	leads   *link  // which the caller reads, as link.lead has returned true; nil: it does not
 	earlier uint64 // under which it was sent before on the same link; 0: it was not
 	paused  bool   // it is not to be sent for the moment
 	again   bool   // it was sent before, on another connection or by another driver
@@ -251,7 +252,7 @@ func (c *call) tell(r result) {
 func (c *call) isDue() {
 	c.notify()
 	c.mu.Lock()
-	l := c.link
+	l := c.leads
 	c.mu.Unlock()
 	if l != nil {
 		l.interrupt()

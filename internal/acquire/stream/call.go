@@ -50,10 +50,10 @@ func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 		c.follow = r.Wait // its error will say who holds the lock
 	}
 	var err error
-	var l, leads *link
+	var l *link
 	if c.heard, err = r.Silence.Since(r.Since, r.Patience); err == nil && ctx.Err() == nil {
-		if leads = s.up(); leads != nil && !leads.lead() {
-			leads = nil
+		if up := s.up(); up != nil && up.lead() {
+			c.leads = up
 		}
 		l = s.join(c)
 	}
@@ -61,12 +61,12 @@ func (s *stream) acquire(ctx context.Context, r *acquire.Request) (*acquire.Gran
 	switch {
 	case err != nil:
 		return nil, c.silent(err)
-	case ctx.Err() != nil && leads == nil:
+	case ctx.Err() != nil && c.leads == nil:
 		return nil, c.giveUp(ctx)
 	case l != nil:
 		l.flush()
 	}
-	return c.wait(ctx, leads)
+	return c.wait(ctx)
 }
 
 // absence returns the error of a request for which there is no stream, or none that has what it
@@ -78,16 +78,18 @@ func absence(r *acquire.Request) error {
 	return ErrAbsent
 }
 
-// wait handles what happens to the call until it ends. Leads is the connection for which
-// [link.lead] has returned true, or nil.
-func (c *call) wait(ctx context.Context, leads *link) (*acquire.Grant, error) {
+// wait handles what happens to the call until it ends.
+func (c *call) wait(ctx context.Context) (*acquire.Grant, error) {
 	open := c.tasks.Open()
 	alarm := c.clock.Alarm(c.isDue)
 	defer alarm.Free()
-	for ; ; leads = nil {
+	for {
 		alarm.Set(c.due())
-		if leads != nil {
-			c.lead(ctx, leads, c.isNotified)
+		if c.leads != nil {
+			c.lead(ctx, c.leads, c.isNotified)
+			c.mu.Lock()
+			c.leads = nil
+			c.mu.Unlock()
 		}
 		select {
 		case <-c.signal:

@@ -267,5 +267,7 @@ func (x *exchange) isLate() {
 		close(x.done)
 	}
 	x.mu.Unlock()
-	x.link.interrupt()
+	if x.leads {
+		x.link.interrupt()
+	}
 }

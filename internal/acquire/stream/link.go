@@ -28,6 +28,7 @@ const busyTime = 2 * time.Millisecond
 const (
 	writeTime = 5 * time.Second // then a connection that takes nothing is cut
 	pongTime  = 5 * time.Second // then a connection whose server does not respond is cut
+	leaveTime = time.Second     // then one is cut on which a caller still reads that is to return
 )
 
 var errNoPong = fmt.Errorf("no answer to a ping within %v", pongTime)
@@ -61,6 +62,7 @@ type link struct {
 	wake      chan struct{} // has the stream's goroutine read
 	wakeLater clock.Alarm   // the same, later
 	failed    chan error    // why a caller could not read
+	late      clock.Alarm   // cuts the connection when an interrupted read does not return
 	ended     func() bool   // ends the watch for the client's end
 
 	overdue bool // a request was not answered in its time, and nothing was heard since
@@ -85,6 +87,9 @@ func newLink(conn sockets.Conn, c *clock.Clock, mu *sync.Mutex) *link {
 		wake: make(chan struct{}, 1), failed: make(chan error, 1),
 	}
 	l.wakeLater = c.Alarm(l.wakeReader)
+	l.late = c.Alarm(func() {
+		l.cut(fmt.Errorf("the rest of a message did not come within %v", leaveTime))
+	})
 	l.stuck = c.Alarm(func() {
 		l.cut(fmt.Errorf("the connection took nothing for %v", writeTime))
 	})
@@ -200,6 +205,7 @@ func (l *link) interrupt() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.leading {
+		l.late.Set(leaveTime) // a message may come slowly, or what reads it may be stuck
 		l.conn.Interrupt()
 	}
 }
@@ -290,6 +296,7 @@ func (l *link) release(err error) {
 		l.over = err
 	}
 	l.wakeLater.Free()
+	l.late.Free()
 	l.stuck.Free()
 	l.pong.Stop()
 	if l.tick != nil { // it was used

@@ -50,6 +50,7 @@ func (s *stream) lead(ctx context.Context, l *link, isOver func() bool) {
 // ended.
 func (s *stream) readOne(l *link) error {
 	frame, err := l.conn.Read()
+	l.late.Clear()
 	switch {
 	case errors.Is(err, sockets.ErrInterrupted):
 		return nil

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/relukko/relukko-go/api"
@@ -253,4 +254,53 @@ func TestACallerReadsItsRelease(t *testing.T) {
 		p.done(n) // late
 		b.driver.Drop(g)
 	})
+}
+
+// A caller that is to return does so soon, also where its read cannot be interrupted. Others that
+// wait do not hold it up.
+func TestACallerWhoseReadIsStuck(t *testing.T) {
+	for name, send := range map[string]func(b *fake, p *peer, others context.Context){
+		"in a message that goes on and on": func(b *fake, p *peer, others context.Context) {
+			w, err := p.ws.Writer(b.t.Context(), websocket.MessageText)
+			for err == nil {
+				_, err = w.Write(make([]byte, 5000)) // more than is buffered
+				time.Sleep(leaveTime / 10)
+				b.acquire(others, request())
+			}
+		},
+		"in a pong that the server does not read": func(b *fake, p *peer, _ context.Context) {
+			for range 40 {
+				for range 300 {
+					go func() { _ = p.ws.Ping(b.t.Context()) }()
+				}
+				time.Sleep(time.Microsecond)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, b *fake) {
+				p, first := b.connected()
+				defer b.driver.Drop(first)
+				began := time.Now()
+				const limit = 100 * time.Millisecond
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				done, _ := b.lead(ctx, p)
+				others, end := context.WithTimeout(t.Context(), limit+leaveTime)
+				defer end()
+				go send(b, p, others)
+				out := <-done
+				require.ErrorIs(t, out.err, context.DeadlineExceeded)
+				require.Equal(t, limit+leaveTime, time.Since(began))
+				p.cut()
+				p = b.next()
+				go p.serve(func(r wire.StreamRequest) {
+					if r.Kind == wire.RequestCancel {
+						p.done(r.N)
+					}
+				})
+				time.Sleep(time.Minute)
+			})
+		})
+	}
 }
