@@ -231,7 +231,7 @@ func (s *stream) lostLink(l *link, err error, healthy bool) {
 	if healthy {
 		s.tries, s.nonsense = 0, 0
 	}
-	if l.answered.IsZero() && l.over == errNoPong { // something on the way lets only the hello through
+	if l.answered.IsZero() && l.over == errNoPong { // only the hello gets through
 		if s.noStream++; s.noStream > 1 {
 			s.leave(l.over)
 			s.mu.Unlock()

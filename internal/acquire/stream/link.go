@@ -57,7 +57,7 @@ type link struct {
 
 	reading   bool          // somebody reads
 	leading   bool          // it is a caller
-	busy      bool          // the last request was sent soon after the response before
+	busy      bool          // the last request came soon after a response; its caller may read
 	answered  time.Time     // when the last response came; zero: none has
 	wake      chan struct{} // has the stream's goroutine read
 	wakeLater clock.Alarm   // the same, later
@@ -112,7 +112,7 @@ func (l *link) request(r *wire.StreamRequest, to receiver) uint64 {
 	}
 	l.sends.add(r.N, now)
 	l.lastSent = now.Time()
-	l.busy = now.Time().Sub(l.answered) < busyTime
+	l.busy = now.Time().Sub(l.answered) < busyTime && l.conn.Interruptible()
 	l.pending.add(r)
 	return r.N
 }
@@ -185,6 +185,7 @@ func (l *link) readsOn() bool {
 // them, else it waits for the next caller first. The caller holds mu.
 func (l *link) stopReading() {
 	l.reading, l.leading = false, false
+	l.late.Clear()
 	if len(l.open) > 0 || l.over != nil {
 		l.wakeReader()
 	} else {

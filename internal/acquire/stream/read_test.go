@@ -175,8 +175,8 @@ func TestACallerReadsForOthers(t *testing.T) {
 	})
 }
 
-// After requests that followed one another events are read within busyTime, later immediately. After
-// one that came alone they are read immediately, too.
+// After requests that followed one another events are read within busyTime, later immediately.
+// After one that came alone they are read immediately, too.
 func TestEventsAfterTheLastResponse(t *testing.T) {
 	play(t, func(t *testing.T, b *fake) {
 		p, first := b.connected()
