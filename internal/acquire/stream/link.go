@@ -21,9 +21,10 @@ const (
 
 // A connection is read by one goroutine at a time, as a rule that of the stream. While requests
 // follow one another, each open alone and sent within busyTime of the response before, it is the
-// goroutine of their caller: it takes the runtime longer to wake another one than everything else
-// takes. The goroutine of the stream reads events again busyTime after the last response.
-const busyTime = 2 * time.Millisecond
+// goroutine of their caller: to wake another one takes the runtime long. The goroutine of the
+// stream reads events again busyTime after the last response. If that were only a few milliseconds,
+// the kernel would set its timer anew for each wait.
+const busyTime = 10 * time.Millisecond
 
 const (
 	writeTime = 5 * time.Second // then a connection that takes nothing is cut
