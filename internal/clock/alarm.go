@@ -8,8 +8,7 @@ import (
 // Alarm calls a function when its time has come, as time.AfterFunc does. It is for what is nearly
 // always cleared before: a timer that is the earliest of all has the runtime wake the thread that
 // waits for the network. So the timer of an alarm that was cleared or freed keeps running, and
-// serves the next one. An Alarm is safe for concurrent use. The
-// zero Alarm is never due.
+// serves the next one. An Alarm is safe for concurrent use. The zero Alarm is never due.
 type Alarm struct {
 	bell *bell
 	user uint64 // of the bell
