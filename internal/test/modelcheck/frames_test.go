@@ -281,27 +281,3 @@ func (f *frames) received(m *wire.StreamMessage) {
 		delete(f.open, m.N)
 	}
 }
-
-// end records the answer. An acquire that was answered with a lock from before it was sent, or with
-// one that another acquire was answered with, has found the lock of an earlier one.
-func (x *exchange) end(r *record, at moment, status int, body []byte) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	x.answered, x.status, x.body, x.ret = true, status, body, at
-	if x.what != ofCreate || status != 200 {
-		return
-	}
-	older := false
-	for _, lock := range x.locks() {
-		x.made = append(x.made, lock.ID)
-		rec := r.locks[lock.ID]
-		older = older || rec != nil && rec.created.before(x.call)
-		for _, other := range r.exchange {
-			older = older || other != x && other.what == ofCreate &&
-				slices.Contains(other.made, lock.ID)
-		}
-	}
-	if older {
-		x.what, x.made = ofGet, nil
-	}
-}

@@ -157,7 +157,7 @@ func (w *world) operation(x *exchange, name string, found effects) (
 	case x.status == 204:
 	case x.status < 300:
 		_, op.id = listed(x, name)
-		op.what, op.answer = w.carriedOut(x, op.id)
+		op.answer = w.carriedOut(x, op.id)
 	case x.what == ofCreate && x.status == 409:
 		op.answer = isHeld
 		if a.Lock != nil {
@@ -171,25 +171,22 @@ func (w *world) operation(x *exchange, name string, found effects) (
 	return op, x.ret, true
 }
 
-// carriedOut returns what a 2xx about a lock means: it was done. But a create may have found the
-// lock that an earlier one with its mark had made. And a release may be answered as the first time,
-// since an earlier request of the same client had released the lock before x was sent: isGone.
-func (w *world) carriedOut(x *exchange, id string) (what string, answer outcome) {
+// carriedOut returns what a 2xx about a lock means: it was done. But a release may be answered as
+// the first time, since an earlier request of the same client had released the lock before x was
+// sent: isGone.
+func (w *world) carriedOut(x *exchange, id string) outcome {
 	rec := w.locks[id]
-	if x.what == ofCreate && rec != nil && rec.creator == x.creator && rec.created.before(x.call) {
-		return ofGet, done
-	}
 	if x.what != ofRelease || rec.removed == nil || rec.removed.cause != released ||
 		!rec.removed.before(x.call) {
-		return x.what, done
+		return done
 	}
 	for _, y := range w.exchange {
 		if y.what == ofRelease && y.id == x.id && y.client == x.client &&
 			y.call.before(rec.removed.moment) {
-			return x.what, isGone
+			return isGone
 		}
 	}
-	return x.what, done
+	return done
 }
 
 // listed returns what a list says of a name.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,9 +15,9 @@ import (
 
 // exchange is one request of a client and its answer.
 type exchange struct {
-	made      []string // the ids of the locks that an acquire over the stream was answered with
 	client    int
-	what      string // one of the kinds of request
+	what      string   // one of the kinds of request
+	made      []string // the ids of the locks that a create was answered with
 	method    string
 	id        string   // of the lock in the path
 	names     []string // of a create
@@ -131,13 +132,7 @@ func (w *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	at := r.note(w.who(), "%s: %d", x, resp.StatusCode)
-	end := func(body []byte) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if !x.answered {
-			x.answered, x.status, x.body, x.ret = true, resp.StatusCode, body, at
-		}
-	}
+	end := func(body []byte) { x.end(r, at, resp.StatusCode, body) }
 	if resp.Body == http.NoBody {
 		end(nil)
 	}
@@ -161,6 +156,33 @@ func (w *transport) openStream(req *http.Request) (*http.Response, error) {
 		resp.Body = newFrames(w, below)
 	}
 	return resp, nil
+}
+
+// end records the answer. A create that was answered with a lock from before it was sent, or with
+// one that another create was answered with, has found the lock of an earlier one.
+func (x *exchange) end(r *record, at moment, status int, body []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if x.answered {
+		return
+	}
+	x.answered, x.status, x.body, x.ret = true, status, body, at
+	if x.what != ofCreate || status/100 != 2 {
+		return
+	}
+	older := false
+	for _, lock := range x.locks() {
+		x.made = append(x.made, lock.ID)
+		rec := r.locks[lock.ID]
+		older = older || rec != nil && rec.created.before(x.call)
+		for _, other := range r.exchange {
+			older = older || other != x && other.what == ofCreate &&
+				slices.Contains(other.made, lock.ID)
+		}
+	}
+	if older {
+		x.what, x.made = ofGet, nil
+	}
 }
 
 func (w *transport) who() string { return whom(w.client) }
