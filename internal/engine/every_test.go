@@ -69,6 +69,39 @@ func TestAllOfSeveralWithoutWait(t *testing.T) {
 	})
 }
 
+// TestAllOfSeveralWithoutWaitThatAreFoundInPart: the rest is given up. If the store cannot do that,
+// a client that does not wait is told so, and the rest is deleted when the store is back.
+func TestAllOfSeveralWithoutWaitThatAreFoundInPart(t *testing.T) {
+	for name, f := range map[string]faults{
+		"down":             {fail: errNotDone},
+		"slow and down":    {fail: errNotDone, delay: 2 * time.Second},
+		"unknown":          {fail: errDown},
+		"unknown and done": {fail: errDown, after: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSlowStore()
+			run(t, s, func(b *bench) {
+				c := b.connect()
+				c.acquire("a", all("x", "y"))
+				c.told()
+				require.NoError(t, c.release("x"))
+				s.set(faults{delay: time.Second})
+				c.acquire("a", noWait, again, all("x", "y"))
+				synctest.Wait()
+				s.set(f) // when the mark was claimed
+				time.Sleep(5 * time.Second)
+				require.Equal(t, []string{"a refused " + f.fail.Error()}, c.told())
+				s.set(faults{})
+				time.Sleep(5 * time.Second)
+				locks, err := b.List(t.Context())
+				require.NoError(t, err)
+				require.Empty(t, locks)
+				require.Empty(t, b.queues)
+			})
+		})
+	}
+}
+
 // TestAllOfSeveralWithoutWaitAsksForTheHolder: an error has it as the store does, not as it was
 // last seen.
 func TestAllOfSeveralWithoutWaitAsksForTheHolder(t *testing.T) {

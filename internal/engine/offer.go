@@ -314,7 +314,8 @@ func (e *Engine) discard(w *Waiter, t *try) {
 	}
 }
 
-// remove deletes a lock that its client does not know of, now or when the store is back.
+// remove deletes a lock that its client does not know of, now or when the store is back. Until then
+// its name cannot be had, so those who do not wait for it are refused.
 func (e *Engine) remove(lock *store.Lock) {
 	how := store.Ending{How: store.Cancelled, By: lock.Owner}
 	e.release(nil, lock.ID, how, func(_ *store.Lock, err error) {
@@ -324,6 +325,9 @@ func (e *Engine) remove(lock *store.Lock) {
 					"lock", lock.Name, "id", lock.ID, "error", err)
 			})
 			e.after(retryPause, func() { e.remove(lock) })
+			if q := e.byHolder[lock.ID]; q != nil {
+				e.refuseImpatient(q, err)
+			}
 		}
 	})
 }

@@ -26,8 +26,13 @@ func (e *Engine) unavailable(q *queue, w *Waiter, err error) {
 // offerLater offers a name again soon, and refuses those who do not wait.
 func (e *Engine) offerLater(q *queue, err error) {
 	e.retryLater(q)
-	for _, other := range q.impatient() {
-		e.refuse(other, err, nil)
+	e.refuseImpatient(q, err)
+}
+
+// refuseImpatient refuses those who do not wait with an error of the store.
+func (e *Engine) refuseImpatient(q *queue, err error) {
+	for _, w := range q.impatient() {
+		e.refuse(w, err, nil)
 	}
 }
 

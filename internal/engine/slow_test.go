@@ -88,6 +88,21 @@ func (s *slowStore) Claim(
 	return s.Store.Claim(ctx, owner, mark)
 }
 
+func (s *slowStore) Delete(
+	ctx context.Context, id string, end store.Ending,
+) (store.Lock, error) {
+	f := s.now()
+	time.Sleep(f.delay)
+	if f.fail != nil && !f.after {
+		return store.Lock{}, f.fail
+	}
+	lock, err := s.Store.Delete(ctx, id, end)
+	if f.fail != nil {
+		return store.Lock{}, f.fail
+	}
+	return lock, err
+}
+
 var (
 	errDown    = errors.Join(store.ErrUnavailable, errors.New("down"))
 	errNotDone = errors.Join(errDown, store.ErrNotDone)
