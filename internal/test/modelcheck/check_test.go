@@ -135,13 +135,18 @@ func (w *world) checkBackend(s *session, rec *lockRecord) {
 }
 
 // handedOn reports whether a session has got its lock from another goroutine.
-func (w *world) handedOn(s *session) bool {
+func (w *world) handedOn(s *session) bool { return w.firstWith(s) != s }
+
+// firstWith returns the first of the sessions between which the lock of one was handed on.
+func (w *world) firstWith(s *session) *session {
+	first := s
 	for _, other := range w.sessions {
-		if s.shared && other.id == s.id && other.mutex == s.mutex && other.begin.before(s.begin) {
-			return true
+		if s.shared && other.id == s.id && other.mutex == s.mutex &&
+			other.begin.before(first.begin) {
+			first = other
 		}
 	}
-	return false
+	return first
 }
 
 // handsOn reports whether another goroutine has got a session's lock after it,
@@ -246,7 +251,7 @@ func (w *world) pushed(s *session, rec *lockRecord, at, for_ time.Duration) bool
 	listens := false
 	for _, lease := range rec.leases[1:] { // also before Lock returns, if it has queued for long
 		listens = listens || lease.by == s.client &&
-			(s.begin.before(lease.moment) || w.handedOn(s)) &&
+			w.firstWith(s).begin.before(lease.moment) &&
 			lease.at+w.plan.latency+time.Millisecond < at
 	}
 	return listens && w.connected(s.client, at, for_)
