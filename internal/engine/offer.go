@@ -315,7 +315,7 @@ func (e *Engine) discard(w *Waiter, t *try) {
 }
 
 // remove deletes a lock that its client does not know of, now or when the store is back. Until then
-// its name cannot be had, so those who do not wait for it are refused.
+// those who do not wait for its name are refused.
 func (e *Engine) remove(lock *store.Lock) {
 	how := store.Ending{How: store.Cancelled, By: lock.Owner}
 	e.release(nil, lock.ID, how, func(_ *store.Lock, err error) {
