@@ -23,7 +23,7 @@ import (
 func TestPriorityDecidesTheOrder(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		bubble(t, fmt.Sprint("restart: ", restart), func(t *testing.T, s *relukkotest.Server) {
-			const waiters = 50
+			const waiters = 30
 			rnd := rand.New(rand.NewPCG(17, 4))
 			holder := relukko.NewMutex(s.NewLink().Client(), "arm")
 			held := lock(t, holder)
