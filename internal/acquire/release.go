@@ -12,7 +12,7 @@ import (
 
 const (
 	attemptTimeout = 5 * time.Second // of a release
-	releasePause   = 200 * time.Millisecond
+	releasePause   = 200 * time.Millisecond // between the first ones
 	maxPause       = 5 * time.Second
 )
 
@@ -38,7 +38,8 @@ func Delete(ctx context.Context, client *api.Client, g *Grant, first bool) error
 }
 
 // Release implements [Driver.Release] by attempts to delete the lock. Between two of them it
-// pauses.
+// pauses, for a twentieth of the time since the first: an outage delays the release by a twentieth
+// more, and a server that comes back is not busy with the locks that could not be released.
 func Release(ctx context.Context, g *Grant, patience time.Duration,
 	attempt func(ctx context.Context, first bool) error,
 ) (answered bool, err error) {
@@ -67,7 +68,7 @@ func Release(ctx context.Context, g *Grant, patience time.Duration,
 		g.ReleaseSent = g.ReleaseSent || !api.NoEffect(err)
 		g.Log.Info("lock not released, retrying",
 			"lock", g.Lock.Name, "id", g.Lock.ID, "error", err)
-		pause := releasePause
+		pause := min(max(time.Since(began)/20, releasePause), maxPause)
 		if errors.As(err, &e) {
 			pause = max(pause, min(e.RetryAfter, maxPause))
 		}
