@@ -25,6 +25,8 @@ func attempt[T any](s *unsure, what string, do func() (T, error)) (T, error) {
 	if f == nil {
 		return do()
 	}
+	w.late.Add(1)
+	defer w.late.Done()
 	fate := w.hash(0, what) % 8
 	half := f.delay * time.Duration(fate%4) / 6 // before the call, and as long after it
 	time.Sleep(half)

@@ -32,7 +32,7 @@ type world struct {
 	plan    *plan
 	servers []*relukkotest.Server
 	stores  []*recorded           // of each server
-	late    sync.WaitGroup        // store calls that take effect later
+	late    sync.WaitGroup        // store calls that are slow, or take effect later
 	net     [][]*relukkotest.Link // of each client, to each server
 	moved   []int                 // the server that each client uses
 	links   map[string]int        // its number by the link's address
