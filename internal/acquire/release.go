@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	attemptTimeout = 5 * time.Second // of a release
+	attemptTimeout = 5 * time.Second        // of a release
 	releasePause   = 200 * time.Millisecond // between the first ones
 	maxPause       = 5 * time.Second
 )
