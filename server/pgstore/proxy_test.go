@@ -92,10 +92,11 @@ func (p *proxy) carry(client net.Conn) {
 	}
 	for b := make([]byte, 64<<10); ; {
 		n, err := db.Read(b)
-		if err == nil && !doomed.Load() {
+		cut := doomed.Load() // not later: the client may have sent its next request by then
+		if err == nil && !cut {
 			_, err = client.Write(b[:n])
 		}
-		if err != nil || doomed.Load() {
+		if err != nil || cut {
 			client.Close()
 			return
 		}
