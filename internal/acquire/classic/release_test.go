@@ -68,7 +68,7 @@ func TestRelease(t *testing.T) {
 
 // TestReleasesThatFailBecomeFewer: the server may be down for long, and have many locks.
 func TestReleasesThatFailBecomeFewer(t *testing.T) {
-	s := &script{release: slices.Repeat(now(lost), 1000)}
+	s := &script{release: slices.Repeat(now(says(503)), 2000)}
 	scripted(t, s, func(t *testing.T, d *Driver) {
 		_, err := d.Release(t.Context(), testGrant(), 5*time.Minute)
 		require.Error(t, err)
